@@ -1,0 +1,11 @@
+"""Errors of the workstation tools."""
+
+from kws_edge.errors import KwsError
+
+
+class DatasetError(KwsError):
+    """A folder of recordings or features that is missing, incomplete or of another layout."""
+
+
+class TrainingError(KwsError):
+    """Training or conversion that cannot start or go on."""

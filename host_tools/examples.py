@@ -1,0 +1,334 @@
+"""What a network is trained and validated on: clips, precomputed features and recordings without keywords, as one set."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from host_tools.augment import AugmentConfig, augment, silent_raw
+from host_tools.dataset import (
+    BACKGROUND_FOLDER,
+    count,
+    index_clips,
+    index_recordings,
+    label_of,
+    load_features,
+)
+from host_tools.errors import DatasetError
+from host_tools.features import (
+    clip_features,
+    levels_to_raw,
+    power_to_raw,
+    raw_to_levels,
+    raw_to_power,
+    recording_features,
+)
+from kws_edge.config import FrontendConfig
+from kws_edge.frontend import resize_frames
+from kws_edge.labels import SILENCE, UNKNOWN
+
+__all__ = ["Batches", "Bank", "Examples", "Sources", "load_examples", "model_input", "windows"]
+
+_NOISE_SPAN_DB = 40.0
+"""Silence examples reach from the noise at full level down to this far below it, besides digital silence."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Folders that examples come from; see :func:`load_examples`."""
+
+    clips: Path
+    features: Path | None = None
+    speech: Path | None = None
+    noise: Path | None = None
+
+
+@dataclass
+class Bank:
+    """Recordings without keywords, as raw levels, from which windows of a clip's length are drawn."""
+
+    recordings: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, recordings: Sequence[np.ndarray], frames: int) -> None:
+        """Take recordings of at least `frames` frames; shorter ones are left out."""
+        self.recordings.extend(r for r in recordings if len(r) >= frames)
+
+    def __bool__(self) -> bool:
+        return bool(self.recordings)
+
+    def finish(self, frames: int) -> None:
+        """Lay the recordings end to end and list where windows of `frames` frames may start."""
+        self.levels = np.concatenate(self.recordings)
+        ends = np.cumsum([len(r) for r in self.recordings])
+        self.starts = np.concatenate(
+            [np.arange(end - len(r), end - frames + 1) for r, end in zip(self.recordings, ends, strict=True)]
+        )
+        self.frames = frames
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` random windows, shape (n, frames, mels), float32."""
+        starts = rng.choice(self.starts, n)
+        return self.levels[starts[:, np.newaxis] + np.arange(self.frames)].astype(np.float32)
+
+
+@dataclass
+class Examples:
+    """Raw levels of training words by label, banks of negatives, and a fixed validation set."""
+
+    config: FrontendConfig
+    labels: tuple[str, ...]
+    clips: np.ndarray
+    """float16 (n, frames, mels)"""
+    features: np.ndarray
+    """uint8 (m, frames, mels): output levels, numbered after the clips"""
+    by_word: dict[str, np.ndarray]
+    """Numbers of the training examples of each word"""
+    noise: Bank
+    speech: Bank
+    validation: tuple[np.ndarray, np.ndarray]
+    """Output levels, float32 (k, frames, mels), and label indices"""
+    summary: dict
+    """Numbers of examples, for the run's record"""
+
+    def rows(self, numbers: np.ndarray) -> np.ndarray:
+        """Raw levels of the examples with these numbers, float32."""
+        out = np.empty((len(numbers), self.config.n_frames, self.config.n_mels), np.float32)
+        precomputed = numbers >= len(self.clips)
+        out[~precomputed] = self.clips[numbers[~precomputed]]
+        out[precomputed] = levels_to_raw(self.features[numbers[precomputed] - len(self.clips)], self.config)
+        return out
+
+
+def load_examples(sources: Sources, config: FrontendConfig, labels: Sequence[str], *, seed: int = 0) -> Examples:
+    """Index the sources and compute what training needs of them.
+
+    `sources.clips` is a Speech Commands folder, `features` a folder of precomputed features, `speech` and `noise` are
+    recordings without keywords, of which only the training half is used. Background noise inside the clips' folder is
+    noise, too.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is not what it should be, or a label has no training example.
+    """
+    clips = index_clips(sources.clips)
+    training = [c for c in clips if c.split == "training"]
+    words = [np.array([c.word for c in training])]
+    levels = clip_features([c.path for c in training], config, what="training clips")
+    validation_clips = [c for c in clips if c.split == "validation"]
+    validation = clip_features([c.path for c in validation_clips], config, what="validation clips").astype(np.float32)
+    validation_words = [c.word for c in validation_clips]
+
+    precomputed = np.empty((0, config.n_frames, config.n_mels), np.uint8)
+    validation_features: tuple[np.ndarray, list[str]] = (precomputed, [])
+    if sources.features is not None:
+        stored = load_features(sources.features, config.feature_shape)
+        precomputed = stored.levels[stored.splits == "training"]
+        words.append(stored.words[stored.splits == "training"])
+        held_out = stored.splits == "validation"
+        validation_features = (stored.levels[held_out], list(stored.words[held_out]))
+
+    noise, speech = Bank(), Bank()
+    background = sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav"))
+    noise.add(recording_features(background, config, what="background noise"), config.n_frames)
+    for bank, folder, kind in ((noise, sources.noise, "noise"), (speech, sources.speech, "speech")):
+        if folder is not None:
+            used = [r.path for r in index_recordings(folder, kind) if r.half == "training"]
+            bank.add(recording_features(used, config, what=kind), config.n_frames)
+        if bank:
+            bank.finish(config.n_frames)
+    if SILENCE in labels and not noise:
+        raise DatasetError(f"{sources.clips}: no {BACKGROUND_FOLDER}/*.wav to make {SILENCE!r} of")
+
+    words = np.concatenate(words)
+    by_word = {str(w): np.flatnonzero(words == w) for w in np.unique(words)}
+    for label in labels:
+        if label not in (SILENCE, UNKNOWN) and label not in by_word:
+            raise DatasetError(f"no training example of {label!r} in {sources.clips}")
+
+    rng = np.random.default_rng(seed)
+    held_out = _validation_set(
+        (validation, validation_words), validation_features, noise, config, labels, rng, sources.clips
+    )
+    summary = {
+        "training": count(label_name(labels, w) for w in words),
+        "validation": count(labels[i] for i in held_out[1]),
+        "noise_minutes": round(sum(map(len, noise.recordings)) * config.hop_ms / 60000, 1),
+        "speech_minutes": round(sum(map(len, speech.recordings)) * config.hop_ms / 60000, 1),
+    }
+    return Examples(config, tuple(labels), levels, precomputed, by_word, noise, speech, held_out, summary)
+
+
+def label_name(labels: Sequence[str], word: str) -> str:
+    """Label that `word` is trained as."""
+    return labels[label_of(word, labels)]
+
+
+def _validation_set(clips, features, noise, config, labels, rng, folder):
+    """As the official test set is made: as many of unknown and of silence as there are of a keyword.
+
+    Clips come first; precomputed features fill up labels with few of them.
+    """
+    candidates: dict[int, list[np.ndarray]] = {i: [] for i in range(len(labels))}
+    for raw, word in zip(*clips, strict=True):
+        candidates[label_of(word, labels)].append(raw_to_levels(raw.astype(np.float32), config))
+    keyword = [len(candidates[i]) for i, name in enumerate(labels) if name not in (SILENCE, UNKNOWN)]
+    target = max(50, int(np.median(keyword)))
+    extra: dict[int, list[np.ndarray]] = {i: [] for i in range(len(labels))}
+    for row, word in zip(*features, strict=True):
+        extra[label_of(word, labels)].append(row.astype(np.float32))
+    levels, truth = [], []
+    for i, name in enumerate(labels):
+        if name == SILENCE:
+            quiet = windows(noise, target, rng, config)
+            rows = list(raw_to_levels(quiet, config))
+        else:
+            rng.shuffle(candidates[i])
+            rng.shuffle(extra[i])
+            rows = (candidates[i] + extra[i])[: target if name == UNKNOWN else max(target, len(candidates[i]))]
+        if not rows:
+            raise DatasetError(f"{folder}: no validation example of {name!r}")
+        levels.extend(rows)
+        truth.extend([i] * len(rows))
+    return np.stack(levels), np.array(truth)
+
+
+def windows(noise: Bank, n: int, rng: np.random.Generator, config: FrontendConfig) -> np.ndarray:
+    """Silence as the official test set makes it: noise times a volume from U(0, 1), and the quieter rest of the range.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, frames, mels), float32
+        Raw levels.
+    """
+    power = raw_to_power(noise.draw(n, rng), config)
+    volume = np.where(rng.random(n) < 0.6, rng.random(n), 10 ** (-rng.uniform(0, _NOISE_SPAN_DB, n) / 20))
+    power *= (volume**2).astype(np.float32)[:, np.newaxis, np.newaxis]
+    raw = power_to_raw(power, config)
+    raw[rng.random(n) < 0.05] = silent_raw(config)
+    return raw
+
+
+def model_input(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """Levels of clips as the network takes them, resized if the front end says so.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, *config.feature_shape, 1), float32
+    """
+    if config.resize_frames is not None:
+        levels = np.stack([resize_frames(row, config.resize_frames) for row in levels])
+    return levels[..., np.newaxis]
+
+
+class Batches:
+    """Augmented training batches; the same seed, epoch and index give the same batch.
+
+    Parameters
+    ----------
+    examples : Examples
+    batch_size : int
+    augment_config : AugmentConfig
+    seed : int
+    smoothing : float
+        Label smoothing.
+    silence_share, unknown_share : float
+        Shares of a batch; the keywords share the rest evenly.
+    speech_share : float
+        Share of the unknown examples that are windows of continuous speech.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        batch_size: int,
+        augment_config: AugmentConfig,
+        seed: int,
+        smoothing: float = 0.1,
+        silence_share: float = 0.08,
+        unknown_share: float = 0.25,
+        speech_share: float = 0.3,
+    ) -> None:
+        self.examples, self.batch_size = examples, batch_size
+        self.augment_config, self.seed, self.smoothing = augment_config, seed, smoothing
+        self.speech_share = speech_share if examples.speech else 0.0
+        labels = examples.labels
+        keywords = [w for w in labels if w not in (SILENCE, UNKNOWN)]
+        shares = {SILENCE: silence_share, UNKNOWN: unknown_share}
+        rest = 1 - sum(shares[w] for w in labels if w in shares)
+        self._shares = np.array([shares.get(w, rest / len(keywords)) for w in labels])
+        self._silence = labels.index(SILENCE) if SILENCE in labels else -1
+        self._unknown_words = [numbers for word, numbers in examples.by_word.items() if word not in labels]
+
+    def epoch(self, epoch: int, steps: int, *, ahead: int = 4) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The batches of an epoch, made in a thread of their own while the caller trains."""
+        with ThreadPoolExecutor(1) as pool:
+            pending = deque(pool.submit(self.batch, epoch, i) for i in range(min(ahead, steps)))
+            for i in range(ahead, steps + ahead):
+                ready = pending.popleft().result()
+                if i < steps:
+                    pending.append(pool.submit(self.batch, epoch, i))
+                yield ready
+
+    def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """One batch.
+
+        Returns
+        -------
+        inputs : numpy.ndarray, shape (batch_size, *config.feature_shape, 1), float32
+        targets : numpy.ndarray, shape (batch_size, n_labels), float32
+        """
+        rng = np.random.default_rng((self.seed, epoch, index))
+        config, n_labels = self.examples.config, len(self.examples.labels)
+        raw, truth = self.draw(self.batch_size, rng)
+        noise = self.examples.noise
+        added = noise.draw(len(raw), rng) if noise else np.full_like(raw, silent_raw(config))
+        silent = truth == self._silence
+        levels = augment(raw, added, rng, config, self.augment_config, gain_only=silent)
+        targets = np.full((len(raw), n_labels), self.smoothing / n_labels, np.float32)
+        targets[np.arange(len(raw)), truth] += 1 - self.smoothing
+        return model_input(levels, config), targets
+
+    def draw(self, n: int, rng: np.random.Generator, *, even: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Training examples before augmentation.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+        even : bool
+            Draw labels evenly instead of by their shares.
+
+        Returns
+        -------
+        raw : numpy.ndarray, shape (n, frames, mels), float32
+            Raw levels.
+        truth : numpy.ndarray, shape (n,), int
+            Label indices.
+        """
+        e, config = self.examples, self.examples.config
+        truth = np.arange(n) % len(e.labels) if even else rng.choice(len(e.labels), n, p=self._shares)
+        names = np.array(e.labels)[truth]
+        silent = names == SILENCE
+        speech = (names == UNKNOWN) & (rng.random(n) < self.speech_share)
+        words = ~silent & ~speech
+        raw = np.empty((n, config.n_frames, config.n_mels), np.float32)
+        if silent.any():
+            raw[silent] = windows(e.noise, int(silent.sum()), rng, config)
+        if speech.any():
+            raw[speech] = e.speech.draw(int(speech.sum()), rng)
+        raw[words] = e.rows(np.array([self._draw_word(name, rng) for name in names[words]], np.intp))
+        return raw, truth
+
+    def _draw_word(self, name: str, rng: np.random.Generator) -> int:
+        """Number of an example; unknown words are drawn evenly, so that a rare one is heard as often as a common one."""
+        numbers = self._unknown_words[rng.integers(len(self._unknown_words))] if name == UNKNOWN else None
+        if numbers is None:
+            numbers = self.examples.by_word[name]
+        return int(numbers[rng.integers(len(numbers))])

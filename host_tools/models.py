@@ -1,0 +1,100 @@
+"""Networks, each a small function that says what it costs. Inputs are ``(frames, mels, 1)`` levels of a front end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+from keras import layers, ops
+
+from host_tools.errors import TrainingError
+from kws_edge.config import FrontendConfig
+
+__all__ = ["MODELS", "LevelConv2D", "build", "residual"]
+
+
+@keras.saving.register_keras_serializable("kws_edge")
+class LevelConv2D(layers.Conv2D):
+    """First convolution over levels, which lie in ``[low, high]``: it sees them mapped to [-1, 1].
+
+    The mapping is applied to the kernel, ``conv(x, k * s) - sum(k * s) * middle``, so that it costs nothing in the
+    converted model and the model's input keeps the front end's levels. Padding is ``valid``, without which the border
+    would see another zero than the inside.
+    """
+
+    def __init__(self, *args, low: float, high: float, **kwargs) -> None:
+        kwargs.update(padding="valid", use_bias=False)
+        super().__init__(*args, **kwargs)
+        self.low, self.high = low, high
+
+    def call(self, inputs):
+        kernel = self.kernel * (2.0 / (self.high - self.low))
+        outputs = ops.conv(inputs, kernel, strides=self.strides, padding="valid")
+        return outputs - ops.sum(kernel, axis=(0, 1, 2)) * ((self.high + self.low) / 2)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "low": self.low, "high": self.high}
+
+
+def _level_range(config: FrontendConfig) -> tuple[float, float]:
+    low = -1.0 if config.level_min is None else config.level_min
+    high = 1.0 if config.level_max is None else config.level_max
+    return low, high
+
+
+def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.3) -> keras.Model:
+    """Residual network of temporal convolutions, the mel bands as channels.
+
+    One convolution of 3 frames, then six residual blocks of two 9-frame convolutions, the first, third and fifth with
+    stride 2; average over time, softmax. For ``logmel40``, 12 classes and width 1: 0.55 M parameters, 11 M
+    multiply-accumulates; for width 1.4: 1.07 M and 21 M. After TC-ResNet (Choi et al., Temporal Convolution for
+    Real-time Keyword Spotting on Mobile Devices, 2019).
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    n_classes : int
+    width : float
+        Factor on the number of channels.
+    dropout : float
+        Share of the averaged channels that training drops.
+    """
+    frames, mels = config.feature_shape
+    low, high = _level_range(config)
+
+    def channels(n: int) -> int:
+        return 8 * round(n * width / 8)
+
+    def conv_bn(x, n, length, stride=1):
+        x = layers.Conv2D(n, (length, 1), (stride, 1), padding="same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)
+
+    inputs = keras.Input((frames, mels, 1), name="levels")
+    x = layers.Reshape((frames, 1, mels))(inputs)
+    x = LevelConv2D(channels(48), (3, 1), low=low, high=high)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    for n, stride in ((48, 2), (48, 1), (64, 2), (64, 1), (96, 2), (96, 1)):
+        skip = x if stride == 1 else layers.ReLU()(conv_bn(x, channels(n), 1, stride))
+        y = layers.ReLU()(conv_bn(x, channels(n), 9, stride))
+        y = conv_bn(y, channels(n), 9)
+        x = layers.ReLU()(layers.Add()([skip, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(dropout)(x)
+    outputs = layers.Dense(n_classes, activation="softmax", name="posteriors")(x)
+    return keras.Model(inputs, outputs, name="residual")
+
+
+MODELS: dict[str, Callable[..., keras.Model]] = {"residual": residual}
+
+
+def build(name: str, config: FrontendConfig, n_classes: int, **options) -> keras.Model:
+    """The network `name` of :data:`MODELS`.
+
+    Raises
+    ------
+    TrainingError
+        If there is none of that name.
+    """
+    if name not in MODELS:
+        raise TrainingError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
+    return MODELS[name](config, n_classes, **options)

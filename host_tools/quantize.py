@@ -1,0 +1,163 @@
+"""Post-training quantisation: a Keras model to an INT8 TFLite flatbuffer."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import kws_edge
+from host_tools.errors import TrainingError
+from kws_edge.files import write_atomically
+from host_tools.train import Run
+from kws_edge.config import DetectorConfig
+from kws_edge.model import Model
+from kws_edge.modelfile import Metadata, pack
+from kws_edge.tflite import FlatModel
+
+__all__ = ["calibration_set", "quantize_run", "to_int8"]
+
+
+def calibration_set(run: Run, n: int, *, seed: int) -> np.ndarray:
+    """`n` of the calibration examples of `run`, chosen by `seed`.
+
+    Where the front end's levels are clipped, two values of the first example are set to the ends of their range: so the
+    input's scale and zero point follow from the configuration, not from the choice of clips.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, *feature_shape, 1), float32
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer than `n` examples.
+    """
+    inputs, _ = run.examples("calibration")
+    if not 1 <= n <= len(inputs):
+        raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
+    chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
+    for edge, position in ((run.front_end.level_min, 0), (run.front_end.level_max, -1)):
+        if edge is not None:
+            chosen[0].flat[position] = edge
+    return chosen
+
+
+def to_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
+    """Quantise weights (per channel) and activations, input and output included, to INT8.
+
+    Parameters
+    ----------
+    model : keras.Model
+    calibration : numpy.ndarray, shape (n, frames, mels, 1), float32
+        Examples whose activations set the ranges.
+
+    Returns
+    -------
+    bytes
+        A TFLite flatbuffer that LiteRT, tflite-runtime 2.14 and TFLite Micro run.
+
+    Raises
+    ------
+    TrainingError
+        If a part of the model stays in floating point.
+    """
+    import tensorflow as tf
+
+    def examples() -> Iterator[list[np.ndarray]]:
+        for example in calibration:
+            yield [example[np.newaxis]]
+
+    # A batch of one, known beforehand, spares the device the operators that would compute it.
+    one = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="levels")
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one), name=model.name))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = examples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    # Dense layers per tensor: their per-channel form is newer than tflite-runtime 2.14.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        flatbuffer = converter.convert()
+    floating = [t.name for t in FlatModel(flatbuffer, model.name).tensors if t.dtype.startswith("float")]
+    if floating:
+        raise TrainingError(f"{model.name}: {floating[0]} stayed in floating point; the model cannot run as INT8")
+    return flatbuffer
+
+
+def quantize_run(
+    run: Run,
+    path: str | Path,
+    *,
+    name: str,
+    n: int = 200,
+    seed: int = 0,
+    detector: DetectorConfig | None = None,
+) -> Metadata:
+    """Quantise the best weights of `run` and write a self-describing model file.
+
+    The file records how float and INT8 network do on the run's validation examples.
+
+    Parameters
+    ----------
+    run : Run
+    path : path
+        File to write.
+    name : str
+        What the model is called.
+    n, seed : int
+        Number and choice of calibration examples.
+    detector : DetectorConfig, optional
+        Defaults that the file carries.
+    """
+    model = run.model()
+    flatbuffer = to_int8(model, calibration_set(run, n, seed=seed))
+    inputs, truth = run.examples("validation")
+    floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
+    t = run.config
+    metadata = Metadata(
+        labels=run.labels,
+        front_end=run.front_end,
+        detector=detector or DetectorConfig(),
+        name=name,
+        description=f"{t.model} of width {t.width:g}, {model.count_params():,} parameters, INT8 by post-training "
+        f"quantisation",
+        licence="Apache-2.0. Trained on Speech Commands by Pete Warden (CC BY 4.0); see NOTICE for all sources.",
+        provenance={
+            "tool": f"kws-edge {kws_edge.__version__}",
+            "training": run.record["training"],
+            "data": run.record["data"],
+            "best": run.record["best"],
+            "versions": run.record["versions"],
+            "calibration": {"examples": n, "seed": seed},
+        },
+    )
+
+    def write(temporary: str, metadata: Metadata) -> None:
+        Path(temporary).write_bytes(pack(flatbuffer, metadata))
+
+    with tempfile.TemporaryDirectory() as folder:
+        draft = os.path.join(folder, "draft.tflite")
+        write(draft, metadata)
+        int8 = Model(draft, exact=True)
+        quantised = np.array([int8.posteriors(x[..., 0]).argmax() for x in inputs])
+    metrics = {
+        "validation": {
+            "clips": len(truth),
+            "float_accuracy": round(float((floating == truth).mean()), 5),
+            "int8_accuracy": round(float((quantised == truth).mean()), 5),
+            "agreement": round(float((floating == quantised).mean()), 5),
+        }
+    }
+    metadata = dataclasses.replace(metadata, metrics=metrics)
+    write_atomically(path, lambda temporary: write(temporary, metadata))
+    return metadata

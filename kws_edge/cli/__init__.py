@@ -1,0 +1,55 @@
+"""The command ``kws-edge``. Each subcommand is a module with ``add`` (its arguments) and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from kws_edge.errors import KwsError
+
+_COMMANDS = ("detect", "listen", "classify", "demo", "devices", "info")
+
+_DESCRIPTION = """\
+Hear keywords in recordings and live audio, without a cloud.
+
+Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 130 interrupted.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    import kws_edge
+
+    parser = argparse.ArgumentParser(
+        prog="kws-edge", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"kws-edge {kws_edge.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in _COMMANDS:
+        importlib.import_module(f"kws_edge.cli.{name}").add(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    args = _parser().parse_args(argv)
+    return guarded("kws-edge", lambda: args.run(args))
+
+
+def guarded(program: str, work) -> int:
+    """Run `work`, turning errors meant for people into one line and an exit status."""
+    try:
+        status = work() or 0
+        sys.stdout.flush()
+        return status
+    except KwsError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does: not an error, and nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,54 @@
+"""``kws-edge classify``: one label for each short clip."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import numpy as np
+
+from kws_edge.audio import AudioFile
+from kws_edge.cli import options
+from kws_edge.errors import KwsError
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "classify",
+        help="label short clips",
+        description="Posteriors of one clip per file: the file centred in the model's window (about a second).",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
+    options.add_model(parser)
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="labels to show; default 3")
+    parser.add_argument("--json", action="store_true", help="one JSON object per file and line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    model = options.load_model(args)
+    c = model.front_end
+    status = 0
+    for name in args.files:
+        try:
+            with AudioFile(name, rate=c.sample_rate) as audio:
+                samples = audio.read()
+            posteriors = model.classify(samples)
+        except KwsError as error:
+            print(f"kws-edge: {error}", file=sys.stderr)
+            status = 1
+            continue
+        if len(samples) > 1.5 * c.clip_samples:
+            print(
+                f"kws-edge: {name}: {len(samples) / c.sample_rate:.1f} s; only the middle {c.clip_ms / 1000:g} s is "
+                "classified (kws-edge detect hears all of it)",
+                file=sys.stderr,
+            )
+        order = np.argsort(-posteriors, kind="stable")[: max(1, args.top)]
+        top = [[model.labels[i], round(float(posteriors[i]), 4)] for i in order]
+        if args.json:
+            print(json.dumps({"file": name, "top": top}), flush=True)
+        else:
+            print(f"{name}: " + "  ".join(f"{label} {score:.2f}" for label, score in top), flush=True)
+    return status

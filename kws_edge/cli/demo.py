@@ -1,0 +1,101 @@
+"""``kws-edge demo``: a bundled stream through the live path, what was said beside what was heard."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from kws_edge.audio import Playback
+from kws_edge.cli import options
+from kws_edge.cli.listen import listen
+from kws_edge.cli.plot import Recorder, write_plot
+from kws_edge.detector import Detection
+from kws_edge.spotter import Spotter
+
+STREAM = Path(__file__).parents[1] / "demo" / "stream.flac"
+_LATE_S = 0.5
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="play a bundled stream and show what is heard",
+        description="Play a bundled stream of synthetic speech over noise through the path that a microphone's audio "
+        "takes, and compare what was said with what was heard.",
+    )
+    options.add_model(parser)
+    options.add_detector(parser)
+    parser.add_argument("--fast", action="store_true", help="do not wait for real time")
+    parser.add_argument("--plot", metavar="PNG", help="draw waveform, log-mel, posteriors and detections")
+    parser.add_argument("--json", action="store_true", help="one JSON object at the end in place of the table")
+    parser.set_defaults(run=run)
+
+
+def match(
+    spoken: Sequence[tuple[float, float, str]], heard: Sequence[Detection]
+) -> list[tuple[tuple[float, float, str] | None, Detection | None]]:
+    """Pair utterances with the detections that overlap them (a little late is allowed), in order of time."""
+    left = list(heard)
+    rows: list = []
+    for utterance in spoken:
+        start, end, _ = utterance
+        found = [d for d in left if d.start_s < end and d.end_s > start and d.end_s < end + 2 * _LATE_S]
+        for detection in found[:1]:
+            left.remove(detection)
+        rows.append((utterance, found[0] if found else None))
+    rows += [(None, detection) for detection in left]
+    return sorted(rows, key=lambda row: row[0][0] if row[0] else row[1].start_s)
+
+
+def run(args: argparse.Namespace) -> int:
+    model = options.load_model(args)
+    spotter = Spotter(model, detector=options.detector_config(args, model))
+    with open(STREAM.with_suffix(".csv"), newline="") as file:
+        spoken = [(float(row["start_s"]), float(row["end_s"]), row["said"]) for row in csv.DictReader(file)]
+    recorder = Recorder() if args.plot else None
+    heard: list[Detection] = []
+
+    def on_step(step) -> None:
+        if recorder:
+            recorder.step(step)
+        if step.detection:
+            heard.append(step.detection)
+
+    source = Playback(STREAM, rate=model.front_end.sample_rate, real_time=not args.fast)
+    listen(spotter, source, as_lines=args.json, name=STREAM.name, on_step=on_step, tap=recorder and recorder.tap)
+
+    rows = match(spoken, heard)
+    keywords = spotter.detector.keywords
+    right = sum(said is not None and found is not None and found.keyword == said[2] for said, found in rows)
+    silent = sum(said is not None and said[2] not in keywords and found is None for said, found in rows)
+    commands = sum(word in keywords for _, _, word in spoken)
+    false = sum(found is not None and (said is None or found.keyword != said[2]) for said, found in rows)
+    if args.json:
+        summary = {
+            "commands": commands,
+            "heard": right,
+            "other_words": len(spoken) - commands,
+            "ignored": silent,
+            "false": false,
+            "dropped": source.queue.dropped,
+        }
+        print(json.dumps(summary))
+    else:
+        print(f"\n{'time':>8}  {'said':<16} {'heard':<10} score")
+        for said, found in rows:
+            word = said[2] if said else "-"
+            ok = (found.keyword == word) if found else (word not in keywords)
+            time = said[0] if said else found.start_s
+            name, score = (found.keyword, f"{found.score:.2f}") if found else ("-", "    ")
+            print(f"{time:7.2f}s  {word:<16} {name:<10} {score}  {'' if ok else '<-- wrong'}".rstrip())
+        print(
+            f"\n{right} of {commands} commands heard, {silent} of {len(spoken) - commands} other utterances ignored, "
+            f"{false} false detections"
+        )
+    if recorder:
+        write_plot(args.plot, recorder, spotter, heard, title="demo", spoken=spoken)
+        print(f"wrote {args.plot}", flush=True)
+    return 0

@@ -1,0 +1,74 @@
+"""``kws-edge detect``: keywords in recordings."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+
+from kws_edge.audio import AudioFile
+from kws_edge.cli import options
+from kws_edge.cli.plot import Recorder, write_plot
+from kws_edge.detector import Detection
+from kws_edge.errors import ConfigError, KwsError
+from kws_edge.spotter import Spotter
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "detect",
+        help="find keywords in recordings",
+        description="Find keywords in recordings of any length, format and rate, exactly as live listening would.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
+    options.add_model(parser)
+    options.add_detector(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
+    parser.add_argument("--plot", metavar="PNG", help="draw waveform, log-mel, posteriors and detections (one FILE)")
+    parser.set_defaults(run=run)
+
+
+def as_json(name: str, found: Detection) -> str:
+    """A detection as one line of JSON."""
+    values = dataclasses.asdict(found)
+    for key in ("score", "start_s", "end_s"):
+        values[key] = round(values[key], 4)
+    return json.dumps({"file": name, **values})
+
+
+def as_text(found: Detection) -> str:
+    """A detection as a line for people."""
+    return f"{found.start_s:8.2f} - {found.end_s:6.2f} s  {found.keyword:<12} {found.score:.2f}"
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.plot and len(args.files) > 1:
+        raise ConfigError("--plot draws one recording; give one FILE")
+    model = options.load_model(args)
+    spotter = Spotter(model, detector=options.detector_config(args, model))
+    status = 0
+    for name in args.files:
+        recorder = Recorder() if args.plot else None
+        try:
+            detections = []
+            if len(args.files) > 1 and not args.json:
+                print(f"{name}:")
+            with AudioFile(name, rate=model.front_end.sample_rate) as audio:
+                spotter.reset()
+                for step in spotter.run(recorder.tap(audio) if recorder else audio):
+                    if recorder:
+                        recorder.step(step)
+                    if step.detection:
+                        detections.append(step.detection)
+                        print(as_json(name, step.detection) if args.json else as_text(step.detection), flush=True)
+            if not detections and not args.json:
+                print("  no keyword")
+        except KwsError as error:
+            print(f"kws-edge: {error}", file=sys.stderr)
+            status = 1
+            continue
+        if recorder:
+            write_plot(args.plot, recorder, spotter, detections, title=name)
+            print(f"kws-edge: wrote {args.plot}", file=sys.stderr)
+    return status

@@ -1,0 +1,29 @@
+"""``kws-edge devices``: the microphones."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from kws_edge.audio import input_devices
+from kws_edge.errors import AudioError
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("devices", help="list microphones", description="List the devices that can record.")
+    parser.add_argument("--json", action="store_true", help="one JSON object per device and line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    devices = input_devices()
+    if not devices:
+        raise AudioError("no device that can record; plug in a microphone and check `arecord -l`")
+    for device in devices:
+        if args.json:
+            print(json.dumps(dataclasses.asdict(device)))
+        else:
+            mark = "*" if device.default else " "
+            print(f"{mark}{device.index:3}  {device.name}  ({device.host_api}, {device.channels} in, {device.rate} Hz)")
+    return 0

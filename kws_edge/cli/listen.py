@@ -1,0 +1,150 @@
+"""``kws-edge listen``: keywords live, from the microphone or a pipe."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from kws_edge.audio import Microphone, PcmStream, Source
+from kws_edge.cli import options
+from kws_edge.cli.detect import as_json, as_text
+from kws_edge.errors import ConfigError
+from kws_edge.spotter import Spotter, Step
+
+_METER_FLOOR_DB = -70.0
+_METER_WIDTH = 24
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "listen",
+        help="hear keywords live",
+        description="Hear keywords live. With -, raw signed 16-bit PCM is read from standard input, for example "
+        "`arecord -f S16_LE -r 16000 -c 1 | kws-edge listen -`. Ctrl-C ends.",
+    )
+    parser.add_argument("source", nargs="?", metavar="-", help="read standard input in place of a microphone")
+    parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
+    parser.add_argument("--rate", type=int, metavar="HZ", help="rate of standard input, or to open the microphone at")
+    parser.add_argument("--channels", type=int, default=1, metavar="N", help="channels on standard input; default 1")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after this much audio")
+    options.add_model(parser)
+    options.add_detector(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.source not in (None, "-"):
+        raise ConfigError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
+    for name in ("rate", "channels", "seconds"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"--{name} must be positive, got {value}")
+    model = options.load_model(args)
+    spotter = Spotter(model, detector=options.detector_config(args, model))
+    rate = model.front_end.sample_rate
+    if args.source == "-":
+        source: Source = PcmStream(
+            sys.stdin.buffer, rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
+        )
+    else:
+        source = Microphone(args.device, rate=rate, device_rate=args.rate)
+    # A supervisor's SIGTERM ends as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    listen(spotter, source, as_lines=args.json, name="-" if args.source else "microphone", seconds=args.seconds)
+    return 0
+
+
+class Meter:
+    """Level and best posterior on one line of a terminal; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stdout.isatty()
+
+    def clear(self) -> None:
+        if self.shown:
+            sys.stdout.write("\r\x1b[K")
+
+    def draw(self, block: np.ndarray, label: str, score: float, lost: int) -> None:
+        if not self.shown:
+            return
+        power = float(np.mean(np.square(block, dtype=np.float32))) / 32768**2
+        level = max(_METER_FLOOR_DB, 10 * np.log10(power + 1e-12))
+        bar = "#" * round(_METER_WIDTH * (1 - level / _METER_FLOOR_DB))
+        text = f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS  {label} {score:.2f}"
+        if lost:
+            text += f"  {lost} samples lost"
+        sys.stdout.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
+        sys.stdout.flush()
+
+
+def listen(
+    spotter: Spotter,
+    source: Source,
+    *,
+    as_lines: bool,
+    name: str,
+    seconds: float | None = None,
+    tap: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> None:
+    """Print the detections of a live source until it ends, `seconds` have passed, or Ctrl-C.
+
+    `tap` sees the blocks, `on_step` every inference.
+    """
+    meter = Meter() if not as_lines else None
+    c = spotter.model.front_end
+    queue = getattr(source, "queue", None)
+    found = 0
+
+    def taken() -> Iterator[np.ndarray]:
+        blocks = _limited(source, seconds, c.sample_rate)
+        for block in tap(blocks) if tap else blocks:
+            yield block
+            if meter:
+                best = int(spotter.detector.smoothed.argmax())
+                lost = queue.dropped if queue else 0
+                meter.draw(block, spotter.model.labels[best], float(spotter.detector.smoothed[best]), lost)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(source)
+        print(
+            f"kws-edge: listening to {source.name} for {', '.join(spotter.detector.keywords)}; Ctrl-C ends",
+            file=sys.stderr,
+            flush=True,
+        )
+        try:
+            for step in spotter.run(taken()):
+                if on_step:
+                    on_step(step)
+                if step.detection:
+                    found += 1
+                    if meter:
+                        meter.clear()
+                    print(as_json(name, step.detection) if as_lines else as_text(step.detection), flush=True)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if meter:
+                meter.clear()
+    summary = f"kws-edge: heard {spotter.n_samples / c.sample_rate:.1f} s, {found} detections"
+    if queue:
+        summary += f", {queue.dropped} samples dropped, {queue.overruns} overruns"
+    print(summary, file=sys.stderr)
+
+
+def _limited(blocks: Iterable[np.ndarray], seconds: float | None, rate: int) -> Iterator[np.ndarray]:
+    left = None if seconds is None else round(seconds * rate)
+    for block in blocks:
+        if left is not None:
+            block = block[:left]
+            left -= len(block)
+        yield block
+        if left == 0:
+            return

@@ -1,0 +1,118 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
+from kws_edge.errors import ConfigError
+from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
+from kws_edge.runtime import RUNTIMES
+
+
+def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Options that choose the model and how it runs."""
+    shipped = ", ".join(shipped_models())
+    about = f"a shipped model ({shipped}) or a .tflite file; default {DEFAULT_MODEL}"
+    if positional:
+        parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help=about)
+    else:
+        parser.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL", help=about)
+    parser.add_argument(
+        "--labels", metavar="A,B,...|FILE", help="labels of a foreign model: a list, or a file with one on each line"
+    )
+    parser.add_argument(
+        "--front-end",
+        metavar="NAME|FILE",
+        help=f"front end of a foreign model: {', '.join(PRESETS)}, or a JSON file of settings",
+    )
+    parser.add_argument(
+        "--runtime", choices=("auto", *RUNTIMES), default="auto", help="TFLite runtime; default: the first installed"
+    )
+    parser.add_argument("--threads", type=_positive, default=1, help="threads of the runtime; default 1")
+    parser.add_argument(
+        "--exact", action="store_true", help="reference kernels: slower, bit-identical on every runtime and board"
+    )
+
+
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    """Options that override the model's detector settings."""
+    parser.add_argument("--keywords", metavar="A,B,...", help="active keywords; the others count as unknown")
+    parser.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="[KEYWORD=]X",
+        help="posterior at which a keyword, or every one, is detected, in (0, 1]; repeatable",
+    )
+    parser.add_argument("--smoothing-ms", type=float, metavar="MS", help="time that posteriors are averaged over")
+    parser.add_argument("--refractory-ms", type=float, metavar="MS", help="time after a detection without another")
+    parser.add_argument("--step-ms", type=float, metavar="MS", help="time between inferences")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _labels(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    if "," in text:
+        return [label.strip() for label in text.split(",")]
+    try:
+        return [line.strip() for line in Path(text).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--labels {text}: neither a list with commas nor a readable file ({error})") from None
+
+
+def front_end(text: str | None) -> FrontendConfig | None:
+    """The front end that an option names."""
+    if text is None or text in PRESETS:
+        return None if text is None else preset(text)
+    try:
+        return FrontendConfig.from_dict(json.loads(Path(text).read_text()))
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"--front-end {text}: neither a preset ({', '.join(PRESETS)}) nor a readable file") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--front-end {text}: not JSON ({error})") from None
+
+
+def load_model(args: argparse.Namespace) -> Model:
+    """The model that the options choose."""
+    return Model(
+        args.model,
+        labels=_labels(args.labels),
+        front_end=front_end(args.front_end),
+        runtime=args.runtime,
+        threads=args.threads,
+        exact=args.exact,
+    )
+
+
+def detector_config(args: argparse.Namespace, model: Model) -> DetectorConfig:
+    """The model's detector settings with the options applied."""
+    changes = {
+        name: getattr(args, name)
+        for name in ("smoothing_ms", "refractory_ms", "step_ms")
+        if getattr(args, name) is not None
+    }
+    if args.keywords is not None:
+        changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
+    thresholds = dict(model.detector.thresholds)
+    for text in args.threshold:
+        keyword, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise ConfigError(f"--threshold {text}: expected a number or KEYWORD=number") from None
+        if keyword:
+            thresholds[keyword] = value
+        else:
+            changes["threshold"], thresholds = value, {}
+    return dataclasses.replace(model.detector, thresholds=thresholds, **changes)

@@ -1,0 +1,134 @@
+"""A picture of a recording: waveform, log-mel, posteriors and detections over one time axis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kws_edge.detector import Detection
+from kws_edge.errors import ConfigError
+from kws_edge.frontend import Frontend
+from kws_edge.spotter import Spotter, Step
+
+_MAX_S = 600
+
+
+class Recorder:
+    """Keeps what a plot needs while a recording is heard."""
+
+    def __init__(self) -> None:
+        _pyplot()  # a missing matplotlib is said before the work, not after it
+        self._blocks: list[np.ndarray] = []
+        self.steps: list[Step] = []
+
+    def tap(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass blocks on, keeping a copy."""
+        for block in blocks:
+            self._blocks.append(block)
+            yield block
+
+    def step(self, step: Step) -> None:
+        self.steps.append(step)
+
+    @property
+    def samples(self) -> np.ndarray:
+        return np.concatenate(self._blocks)
+
+
+def _pyplot():
+    try:
+        import matplotlib
+    except ImportError:
+        raise ConfigError("plots need matplotlib: pip install matplotlib") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def write_plot(
+    path: str | Path,
+    recorder: Recorder,
+    spotter: Spotter,
+    detections: Sequence[Detection],
+    *,
+    title: str,
+    spoken: Sequence[tuple[float, float, str]] = (),
+) -> None:
+    """Draw what was heard; `spoken` adds what was said, as (start_s, end_s, word).
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is missing, the recording is too long to draw, or the file cannot be written.
+    """
+    plt = _pyplot()
+    c = spotter.model.front_end
+    samples = recorder.samples
+    duration = len(samples) / c.sample_rate
+    if duration > _MAX_S:
+        raise ConfigError(f"--plot: {duration:.0f} s are too many to draw; cut the recording to {_MAX_S} s")
+    figure, (wave, mel, post) = plt.subplots(
+        3,
+        1,
+        sharex=True,
+        figsize=(min(40, max(9, duration * 0.5)), 8),
+        height_ratios=(1, 1.4, 1.6),
+        layout="constrained",
+    )
+    colours = dict(zip(spotter.model.labels, plt.get_cmap("tab20").colors * 9, strict=False))
+
+    bins = max(1, len(samples) // 4000)
+    folded = samples[: len(samples) // bins * bins].reshape(-1, bins) / 32768
+    time = (np.arange(len(folded)) + 0.5) * bins / c.sample_rate
+    wave.fill_between(time, folded.min(axis=1), folded.max(axis=1), color="0.4", linewidth=0)
+    peak = max(0.05, float(np.abs(folded).max()) * 1.1)
+    wave.set(ylabel="amplitude", ylim=(-peak, peak), title=f"{title}: {spotter.model.metadata.name}")
+    for start, end, word in spoken:
+        wave.axvspan(start, end, color="tab:green", alpha=0.15, linewidth=0)
+        wave.text((start + end) / 2, peak * 0.8, word, ha="center", color="tab:green", fontsize=9)
+
+    levels = Frontend(c).frames(samples)
+    mel.imshow(
+        levels.T,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0, len(levels) * c.hop_length / c.sample_rate, 0, c.n_mels),
+    )
+    mel.set(ylabel="mel band")
+
+    times = [step.time_s for step in recorder.steps]
+    values = np.array([step.posteriors for step in recorder.steps])
+    for i, label in enumerate(spotter.model.labels):
+        if label in spotter.detector.keywords and values[:, i].max() > 0.2:
+            post.plot(times, values[:, i], color=colours[label], label=label, linewidth=1.2)
+    thresholds = {spotter.config.threshold_of(word) for word in spotter.detector.keywords}
+    for threshold in thresholds:
+        post.axhline(threshold, color="0.6", linestyle=":", linewidth=1)
+    for found in detections:
+        post.axvspan(found.start_s, found.end_s, color=colours[found.keyword], alpha=0.12, linewidth=0)
+        post.annotate(
+            f"{found.keyword}\n{found.score:.2f}",
+            ((found.start_s + found.end_s) / 2, 1.02),
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            color=colours[found.keyword],
+        )
+    post.set(xlabel="time (s)", ylabel="posterior", ylim=(0, 1.25), xlim=(0, duration))
+    if post.get_legend_handles_labels()[0]:
+        post.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix or '.png'}")
+    try:
+        figure.savefig(temporary, dpi=110)
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--plot {path}: cannot be written ({error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+        plt.close(figure)

@@ -1,0 +1,218 @@
+"""Loading a model file, checking it, and computing posteriors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kws_edge.config import DetectorConfig, FrontendConfig
+from kws_edge.errors import ModelError
+from kws_edge.frontend import Frontend
+from kws_edge.modelfile import Metadata, unpack
+from kws_edge.quant import dequantize, quantize
+from kws_edge.runtime import Interpreter
+from kws_edge.tflite import FlatModel, Tensor
+
+__all__ = ["DEFAULT_MODEL", "Model", "shipped_models"]
+
+DEFAULT_MODEL = "commands12"
+_SHIPPED = Path(__file__).parent / "models"
+_MAX_BYTES = 512 * 2**20
+
+
+def shipped_models() -> dict[str, Path]:
+    """Files of the models that come with the package, by name."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("*.tflite"))}
+
+
+def _resolve(model: str | Path) -> Path:
+    path = Path(model)
+    shipped = shipped_models()
+    if str(model) in shipped:
+        return shipped[str(model)]
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; name a .tflite file, or a shipped model: {', '.join(shipped)}")
+    if not path.exists():
+        raise ModelError(f"{path}: no such file, and no shipped model of that name; shipped are {', '.join(shipped)}")
+    return path
+
+
+class Model:
+    """A keyword model, ready to run.
+
+    Parameters
+    ----------
+    model : str or path
+        Name of a shipped model, or a ``.tflite`` file.
+    labels : sequence of str, optional
+        Names of the outputs, for a file without metadata (or in place of its own).
+    front_end : FrontendConfig, optional
+        Likewise.
+    runtime, threads, exact
+        As for :class:`kws_edge.runtime.Interpreter`.
+    allow_float : bool
+        Accept a model with float32 input and output.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    metadata : Metadata
+    flat : kws_edge.tflite.FlatModel
+        The file's structure; `input` and `output` are its tensors.
+    interpreter : kws_edge.runtime.Interpreter
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, not quantised, or contradicts its labels or front end.
+    RuntimeUnavailableError
+        If no TFLite runtime can be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        labels: Sequence[str] | None = None,
+        front_end: FrontendConfig | None = None,
+        runtime: str = "auto",
+        threads: int = 1,
+        exact: bool = False,
+        allow_float: bool = False,
+    ) -> None:
+        self.path = _resolve(model)
+        name = str(self.path)
+        try:
+            if self.path.stat().st_size > _MAX_BYTES:
+                raise ModelError(f"{name}: {self.path.stat().st_size:,} bytes are too many for a keyword model")
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{name}: cannot be read ({error.strerror})") from None
+        FlatModel(data, name)
+        flatbuffer, metadata = unpack(data, name)
+        self.flat = FlatModel(flatbuffer, name)
+        self.size = len(data)
+        if metadata is None:
+            missing = [option for option, value in (("labels", labels), ("front end", front_end)) if value is None]
+            if missing:
+                raise ModelError(
+                    f"{name}: says nothing of its {' and '.join(missing)}; it was not made by kws-edge, or was cut "
+                    "short. Give --labels and --front-end to run a foreign model"
+                )
+            metadata = Metadata(labels=tuple(labels), front_end=front_end, name=self.path.stem)
+        elif labels is not None or front_end is not None:
+            metadata = Metadata(
+                labels=tuple(labels) if labels is not None else metadata.labels,
+                front_end=front_end or metadata.front_end,
+                detector=metadata.detector,
+                name=metadata.name,
+            )
+        self.metadata = metadata
+        self._check(name, allow_float)
+        self.interpreter = Interpreter(flatbuffer, runtime=runtime, threads=threads, exact=exact, name=name)
+
+    def _check(self, name: str, allow_float: bool) -> None:
+        for what, tensors in (("input", self.flat.inputs), ("output", self.flat.outputs)):
+            if len(tensors) != 1:
+                raise ModelError(f"{name}: has {len(tensors)} {what}s; a keyword model has one")
+            tensor = tensors[0]
+            if tensor.dtype == "float32" and not allow_float:
+                raise ModelError(
+                    f"{name}: is a float model ({what} is float32) where INT8 is expected; quantise it with "
+                    "`kws-host quantize`"
+                )
+            if tensor.dtype not in ("int8", "uint8", "float32"):
+                raise ModelError(f"{name}: {what} is {tensor.dtype}; INT8 is expected")
+            if tensor.dtype != "float32" and not tensor.scale:
+                raise ModelError(f"{name}: {what} is {tensor.dtype} without a quantisation scale")
+        if self.output.shape[:-1] != (1,) * (len(self.output.shape) - 1) or not self.output.shape:
+            raise ModelError(f"{name}: output of shape {list(self.output.shape)}; one vector of posteriors is expected")
+        if self.output.shape[-1] != len(self.labels):
+            raise ModelError(f"{name}: {self.output.shape[-1]} outputs, but {len(self.labels)} labels")
+        if len(set(self.labels)) != len(self.labels):
+            raise ModelError(f"{name}: a label occurs twice in {', '.join(self.labels)}")
+        shape = tuple(n for n in self.input.shape if n != 1)
+        expected = self.front_end.feature_shape
+        if shape not in (expected, (math.prod(expected),)):
+            raise ModelError(
+                f"{name}: input of shape {list(self.input.shape)}, but its front end gives {expected[0]} frames of "
+                f"{expected[1]} mels"
+            )
+        unknown = set(self.metadata.detector.keywords or ()) | set(self.metadata.detector.thresholds)
+        unknown -= set(self.labels)
+        if unknown:
+            raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each output, in order."""
+        return self.metadata.labels
+
+    @property
+    def front_end(self) -> FrontendConfig:
+        """What the input is computed by."""
+        return self.metadata.front_end
+
+    @property
+    def detector(self) -> DetectorConfig:
+        """The file's defaults for detection."""
+        return self.metadata.detector
+
+    @property
+    def input(self) -> Tensor:
+        """The input tensor."""
+        return self.flat.inputs[0]
+
+    @property
+    def output(self) -> Tensor:
+        """The output tensor."""
+        return self.flat.outputs[0]
+
+    def quantize(self, features: np.ndarray) -> np.ndarray:
+        """Features as the input tensor takes them.
+
+        Parameters
+        ----------
+        features : numpy.ndarray, shape front_end.feature_shape, float32
+
+        Returns
+        -------
+        numpy.ndarray, shape input.shape, of the input's dtype
+        """
+        features = features.reshape(self.input.shape)
+        if self.input.dtype == "float32":
+            return features.astype(np.float32)
+        return quantize(features, self.input.scale, self.input.zero_point, np.dtype(self.input.dtype))
+
+    def posteriors(self, features: np.ndarray) -> np.ndarray:
+        """Posterior of each label.
+
+        Parameters
+        ----------
+        features : numpy.ndarray, shape front_end.feature_shape, float32
+
+        Returns
+        -------
+        numpy.ndarray, shape (len(labels),), float32
+        """
+        q = self.interpreter.invoke(self.quantize(features)).reshape(-1)
+        return q if self.output.dtype == "float32" else dequantize(q, self.output.scale, self.output.zero_point)
+
+    def classify(self, samples: np.ndarray) -> np.ndarray:
+        """Posteriors of one clip of audio, centred in the clip's length.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
+            At the front end's sample rate.
+
+        Returns
+        -------
+        numpy.ndarray, shape (len(labels),), float32
+        """
+        if not hasattr(self, "_frontend"):
+            self._frontend = Frontend(self.front_end)
+        return self.posteriors(self._frontend(samples))

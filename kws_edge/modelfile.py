@@ -1,0 +1,120 @@
+"""The self-describing model file: a TFLite flatbuffer with a small ZIP archive appended, as TFLite Metadata does.
+
+Every TFLite tool reads the flatbuffer at the start of the file and ignores the rest; every ZIP tool reads the archive at
+its end. The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``labels.txt``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from typing import Any
+
+from kws_edge.config import DetectorConfig, FrontendConfig
+from kws_edge.errors import ConfigError, ModelError
+
+__all__ = ["METADATA_NAME", "Metadata", "pack", "unpack"]
+
+METADATA_NAME = "kws_edge.json"
+_FORMAT = 1
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first date: the same content gives the same bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a model file says of itself."""
+
+    labels: tuple[str, ...]
+    """Name of each output, in order."""
+    front_end: FrontendConfig
+    """What the input is computed by."""
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    """Defaults for detection."""
+    name: str = ""
+    description: str = ""
+    licence: str = ""
+    """Licence and attribution of the weights."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How the model came about: tool versions, data, seeds."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """What was measured on it, with the data named."""
+
+
+def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
+    """A model file of `flatbuffer` and `metadata`; the same arguments give the same bytes."""
+    values = {f.name: getattr(metadata, f.name) for f in dataclasses.fields(metadata)}
+    values["labels"] = list(metadata.labels)
+    values["front_end"] = metadata.front_end.to_dict()
+    values["detector"] = metadata.detector.to_dict()
+    values = {"format": _FORMAT, "tflite_sha256": hashlib.sha256(flatbuffer).hexdigest(), **values}
+    out = io.BytesIO()
+    out.write(flatbuffer)
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in (
+            (METADATA_NAME, json.dumps(values, indent=1)),
+            ("labels.txt", "".join(f"{label}\n" for label in metadata.labels)),
+        ):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, text)
+    return out.getvalue()
+
+
+def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
+    """Split a model file.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    name : str
+        What errors call it.
+
+    Returns
+    -------
+    flatbuffer : bytes
+    metadata : Metadata or None
+        None for a TFLite file that this project did not make.
+
+    Raises
+    ------
+    ModelError
+        If the metadata is damaged, of a newer format, or not of this flatbuffer.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if METADATA_NAME not in archive.namelist():
+                return data, None
+            start = min(entry.header_offset for entry in archive.infolist())
+            values = json.loads(archive.read(METADATA_NAME))
+    except zipfile.BadZipFile:
+        if METADATA_NAME.encode() in data:
+            raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy") from None
+        return data, None
+    except (ValueError, OSError, EOFError, NotImplementedError, zipfile.zlib.error) as error:
+        raise ModelError(f"{name}: its metadata is damaged ({error}); get a whole copy") from None
+    flatbuffer = data[:start]
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        found = values.get("format") if isinstance(values, dict) else values
+        raise ModelError(f"{name}: metadata of format {found!r}; this version reads {_FORMAT}. Update kws-edge")
+    if values.get("tflite_sha256") != hashlib.sha256(flatbuffer).hexdigest():
+        raise ModelError(f"{name}: the model does not match the checksum in its metadata; it was damaged or changed")
+    try:
+        labels = values["labels"]
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ConfigError(f"labels must be a list of strings, got {labels!r}")
+        metadata = Metadata(
+            labels=tuple(labels),
+            front_end=FrontendConfig.from_dict(values["front_end"]),
+            detector=DetectorConfig.from_dict(values["detector"]),
+            **{key: values[key] for key in ("name", "description", "licence", "provenance", "metrics")},
+        )
+    except KeyError as error:
+        raise ModelError(f"{name}: its metadata lacks {error}") from None
+    except ConfigError as error:
+        raise ModelError(f"{name}: its metadata does not hold together: {error}") from None
+    return flatbuffer, metadata

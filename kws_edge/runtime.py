@@ -1,0 +1,146 @@
+"""One face for the TFLite runtimes that a platform may have."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from kws_edge.errors import ModelError, RuntimeUnavailableError
+
+__all__ = ["RUNTIMES", "Interpreter", "installed"]
+
+RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert",)),
+    "tflite-runtime": ("tflite_runtime.interpreter", ("tflite-runtime",)),
+    "tensorflow": ("tensorflow.lite.python.interpreter", ("tensorflow", "tensorflow-cpu")),
+}
+"""Module and distributions of each runtime, in order of preference."""
+
+
+def installed() -> dict[str, str]:
+    """Versions of the runtimes that are installed, by name, the preferred one first."""
+    found = {}
+    for name, (_, distributions) in RUNTIMES.items():
+        for distribution in distributions:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found.setdefault(name, importlib.metadata.version(distribution))
+    return found
+
+
+def _unusable(name: str) -> str | None:
+    """Why an installed runtime cannot be used, if it is known to be so."""
+    if name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
+        return (
+            f"tflite-runtime cannot work with NumPy {np.__version__}: pip install 'numpy<2', "
+            "or pip install ai-edge-litert"
+        )
+    return None
+
+
+def _load(wanted: str):
+    found = installed()
+    if wanted != "auto" and wanted not in RUNTIMES:
+        raise RuntimeUnavailableError(f"unknown runtime {wanted!r}; known are auto, {', '.join(RUNTIMES)}")
+    if wanted != "auto" and wanted not in found:
+        package = RUNTIMES[wanted][1][0]
+        raise RuntimeUnavailableError(f"the runtime {wanted} is not installed: pip install {package}")
+    problems = []
+    for name in [wanted] if wanted != "auto" else found:
+        problem = _unusable(name)
+        if problem is None:
+            try:
+                return name, found[name], importlib.import_module(RUNTIMES[name][0])
+            except (ImportError, OSError, AttributeError) as error:
+                problem = f"{name} {found[name]} cannot be loaded ({error})"
+        problems.append(problem)
+    if problems:
+        raise RuntimeUnavailableError("; ".join(problems))
+    raise RuntimeUnavailableError("no TFLite runtime is installed: pip install ai-edge-litert (or tflite-runtime)")
+
+
+@contextlib.contextmanager
+def _native_log_held() -> Iterator[None]:
+    """Hold back what native code writes to standard error, and show it only if the block fails."""
+    try:
+        saved = os.dup(2)
+    except OSError:
+        yield
+        return
+    with tempfile.TemporaryFile() as log:
+        sys.stderr.flush()
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+class Interpreter:
+    """A model in a runtime: one input tensor, one output tensor.
+
+    Parameters
+    ----------
+    flatbuffer : bytes
+        A model that :class:`kws_edge.tflite.FlatModel` has accepted.
+    runtime : str
+        A name of :data:`RUNTIMES`, or ``auto`` for the first one that loads.
+    threads : int
+    exact : bool
+        Use the built-in kernels alone, without the XNNPACK delegate: slower, and bit-identical across LiteRT,
+        tflite-runtime and TFLite Micro. XNNPACK's results may differ by a few steps of the output.
+    name : str
+        What errors call the model.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        If no runtime can be loaded.
+    ModelError
+        If the runtime refuses the model.
+    """
+
+    def __init__(
+        self, flatbuffer: bytes, *, runtime: str = "auto", threads: int = 1, exact: bool = False, name: str = "model"
+    ) -> None:
+        self.runtime, self.version, module = _load(runtime)
+        kind = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if exact else module.OpResolverType.AUTO
+        try:
+            with _native_log_held():
+                self._interpreter = module.Interpreter(
+                    model_content=flatbuffer, num_threads=threads, experimental_op_resolver_type=kind
+                )
+                self._interpreter.allocate_tensors()
+                self._input = self._interpreter.get_input_details()[0]["index"]
+                self._output = self._interpreter.get_output_details()[0]["index"]
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{name}: {self.runtime} {self.version} cannot run this model: {error}") from None
+
+    def invoke(self, values: np.ndarray) -> np.ndarray:
+        """Run the model once.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            Of the input tensor's shape and dtype.
+
+        Returns
+        -------
+        numpy.ndarray
+            A copy of the output tensor.
+        """
+        self._interpreter.set_tensor(self._input, values)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)

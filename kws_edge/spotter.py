@@ -1,0 +1,122 @@
+"""The whole chain: samples in, detections out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kws_edge.config import DetectorConfig
+from kws_edge.detector import Detection, Detector
+from kws_edge.frontend import StreamingFrontend, to_int16
+from kws_edge.model import Model
+
+__all__ = ["Spotter", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One inference on a stream."""
+
+    time_s: float
+    """End of the window, in seconds from the start of the stream."""
+    posteriors: np.ndarray
+    """shape (len(labels),), float32"""
+    detection: Detection | None
+
+
+class Spotter:
+    """Keyword detection on a stream of blocks of any size.
+
+    The stream is taken to be preceded by silence, so that a word at its very beginning is heard. Detections do not
+    depend on how the stream is cut into blocks.
+
+    Parameters
+    ----------
+    model : Model
+    detector : DetectorConfig, optional
+        In place of the model's own.
+    """
+
+    def __init__(self, model: Model, *, detector: DetectorConfig | None = None) -> None:
+        self.model = model
+        self.config = detector or model.detector
+        c = model.front_end
+        hop_s = c.hop_length / c.sample_rate
+        self._step_frames = max(1, round(self.config.step_ms / 1000 / hop_s))
+        self._frontend = StreamingFrontend(c)
+        self._silence = self._frontend.silence()
+        self.detector = Detector(
+            model.labels, self.config, step_s=self._step_frames * hop_s, clip_s=c.clip_samples / c.sample_rate
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        self._frontend.reset()
+        self.detector.reset()
+        self.levels = np.tile(self._silence, (self.model.front_end.n_frames, 1))
+        """The last clip's frames, shape (n_frames, n_mels), float32, before resizing."""
+        self._until_step = self._step_frames
+        self.n_samples = 0
+        """Samples of the stream taken so far."""
+
+    def steps(self, samples: np.ndarray) -> Iterator[Step]:
+        """Take a block; yield each inference that it completes."""
+        samples = to_int16(samples)
+        c = self.model.front_end
+        for start in range(0, len(samples), c.sample_rate):  # at most a second at a time, to bound memory
+            block = samples[start : start + c.sample_rate]
+            first = self._frontend.n_frames
+            frames = self._frontend.process(block)
+            self.n_samples += len(block)
+            used = 0
+            while len(frames) - used >= self._until_step:
+                self._push(frames[used : used + self._until_step])
+                used += self._until_step
+                self._until_step = self._step_frames
+                end = (first + used - 1) * c.hop_length + c.frame_length
+                yield self._infer(end / c.sample_rate)
+            self._push(frames[used:])
+            self._until_step -= len(frames) - used
+
+    def process(self, samples: np.ndarray) -> list[Detection]:
+        """Take a block; return what is detected in it.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
+            Mono, at the model's sample rate.
+        """
+        return [step.detection for step in self.steps(samples) if step.detection]
+
+    def finish(self) -> Iterator[Step]:
+        """End the stream: follow it by silence, so that a word at its very end is heard; yield those inferences."""
+        heard = self.n_samples
+        duration = heard / self.model.front_end.sample_rate
+        for step in self.steps(np.zeros(self.model.front_end.clip_samples, np.int16)):
+            found = step.detection
+            if found:
+                found = dataclasses.replace(found, end_s=min(found.end_s, duration))
+            yield dataclasses.replace(step, detection=found)
+        self.n_samples = heard
+
+    def run(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
+        """Every inference on a source of blocks, to its end."""
+        for block in source:
+            yield from self.steps(block)
+        yield from self.finish()
+
+    def _push(self, frames: np.ndarray) -> None:
+        n = len(frames)
+        if n >= len(self.levels):
+            self.levels[:] = frames[n - len(self.levels) :]
+        elif n:
+            self.levels[:-n] = self.levels[n:]
+            self.levels[-n:] = frames
+
+    def _infer(self, time_s: float) -> Step:
+        posteriors = self.model.posteriors(self._frontend.resize(self.levels))
+        return Step(time_s, posteriors, self.detector.process(posteriors, time_s))
