@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import kws_edge
 from kws_edge.errors import ModelError
+from kws_edge.files import write_atomically
 from kws_edge.modelfile import unpack
 from kws_edge.tflite import FlatModel
 
@@ -68,11 +68,8 @@ def write_c_array(model: str | Path, folder: str | Path) -> tuple[Path, Path]:
     )
     paths = folder / "kws_model_data.h", folder / "kws_model_data.cc"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for path, text in zip(paths, (header, source), strict=True):
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text(text)
-            os.replace(temporary, path)
+            write_atomically(path, lambda temporary, text=text: Path(temporary).write_text(text))
     except OSError as error:
         raise ModelError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
     return paths

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kws_edge.cli import guarded
 from kws_edge.errors import RuntimeUnavailableError
+from kws_edge.runtime import KERNELS
 
 _DESCRIPTION = """\
 Train, quantise and evaluate keyword models on a workstation. Needs: pip install 'kws-edge[host]'
@@ -76,7 +77,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
         results, kind = evaluate_run(load_run(args.model), args.clips), "float Keras"
     else:
-        results, kind = evaluate_model(Model(args.model, exact=args.exact), args.clips), "INT8"
+        results, kind = evaluate_model(Model(args.model, kernels=args.kernels), args.clips), "INT8"
     values = {"model": str(args.model), "kind": kind, "folder": str(args.clips), **results.to_dict()}
     if args.output:
         write_atomically(args.output, lambda path: Path(path).write_text(json.dumps(values, indent=1) + "\n"))
@@ -97,15 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a network",
-        description="Train a network, and write a run folder: best.keras (best on the validation speakers), last.keras, "
-        "log.csv, config.json. The same command goes on where an interrupted run stopped.",
+        description="Train a network, and write a run folder: best.keras (best on the validation speakers), last.keras,"
+        " log.csv, config.json. The same command goes on where an interrupted run stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     train.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
     train.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
-    train.add_argument(
-        "--features", type=Path, metavar="DIR", help="precomputed features.npy and manifest.tsv, as well"
-    )
+    train.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
     train.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
     train.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
     train.add_argument("--model", default="residual", help="network")
@@ -135,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")
     evaluate.add_argument("model", metavar="MODEL|RUN", help="shipped model, .tflite file, or folder of a run")
     evaluate.add_argument("--clips", type=Path, required=True, metavar="DIR", help="folder laid out <label>/*.wav")
-    evaluate.add_argument("--exact", action="store_true", help="reference kernels, bit-identical on every runtime")
+    evaluate.add_argument("--kernels", choices=KERNELS, default="builtin", help="kernels of the runtime")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     evaluate.add_argument("-o", "--output", type=Path, metavar="JSON", help="also write it to this file")
     evaluate.set_defaults(work=_evaluate)
@@ -151,8 +150,6 @@ def main(argv: list[str] | None = None) -> int:
         try:
             args.work(args)
         except ImportError as error:
-            raise RuntimeUnavailableError(
-                f"{error}; install the workstation tools: pip install 'kws-edge[host]'"
-            ) from None
+            raise RuntimeUnavailableError(f"{error}; the workstation tools need pip install 'kws-edge[host]'") from None
 
     return guarded("kws-host", work)

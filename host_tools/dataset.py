@@ -144,8 +144,8 @@ def _half(group: str) -> str:
 def index_recordings(folder: str | Path, kind: str) -> list[Recording]:
     """Recordings without keywords anywhere under `folder`, in two halves by speaker (or by file).
 
-    The group that goes into one half as a whole is the LibriSpeech speaker (``<speaker>-<chapter>-<utterance>``), or else
-    the recording that a clip was cut from (ESC-50's ``<fold>-<recording>-<take>...``), or else the file.
+    The group that goes into one half as a whole is the LibriSpeech speaker (``<speaker>-<chapter>-<utterance>``), or
+    else the recording that a clip was cut from (ESC-50's ``<fold>-<recording>-<take>...``), or else the file.
     """
     folder = _folder(folder)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".wav", ".flac", ".ogg"))
@@ -204,8 +204,8 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
         raise DatasetError(f"{folder}: broken features.npy or manifest.tsv ({error})") from None
     if levels.dtype != np.uint8 or levels.shape[1:] != feature_shape:
         raise DatasetError(
-            f"{folder}/features.npy: expected uint8 of shape (n, {feature_shape[0]}, {feature_shape[1]}) for this front "
-            f"end, got {levels.dtype} {levels.shape}"
+            f"{folder}/features.npy: expected uint8 of shape (n, {feature_shape[0]}, {feature_shape[1]}) for this "
+            f"front end, got {levels.dtype} {levels.shape}"
         )
     if len(rows) != len(levels):
         raise DatasetError(f"{folder}: manifest.tsv has {len(rows)} rows, features.npy {len(levels)}")

@@ -1,4 +1,4 @@
-"""What a network is trained and validated on: clips, precomputed features and recordings without keywords, as one set."""
+"""What a network is trained and validated on: clips, precomputed features and recordings without keywords."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
 from kws_edge.labels import SILENCE, UNKNOWN
 
-__all__ = ["Batches", "Bank", "Examples", "Sources", "load_examples", "model_input", "windows"]
+__all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "windows"]
 
 _NOISE_SPAN_DB = 40.0
 """Silence examples reach from the noise at full level down to this far below it, besides digital silence."""
@@ -327,8 +327,9 @@ class Batches:
         return raw, truth
 
     def _draw_word(self, name: str, rng: np.random.Generator) -> int:
-        """Number of an example; unknown words are drawn evenly, so that a rare one is heard as often as a common one."""
-        numbers = self._unknown_words[rng.integers(len(self._unknown_words))] if name == UNKNOWN else None
-        if numbers is None:
+        """Number of an example; unknown words are drawn evenly, so that rare ones are heard as often as common ones."""
+        if name == UNKNOWN:
+            numbers = self._unknown_words[rng.integers(len(self._unknown_words))]
+        else:
             numbers = self.examples.by_word[name]
         return int(numbers[rng.integers(len(numbers))])

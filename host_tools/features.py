@@ -94,7 +94,7 @@ def _raw_features(path: Path, *, config: FrontendConfig, whole: bool) -> np.ndar
 
 @functools.cache
 def _frontend(config: FrontendConfig) -> Frontend:
-    return Frontend(config, fft="scipy")
+    return Frontend(config)
 
 
 def _extract(paths: Sequence[Path], config: FrontendConfig, *, whole: bool, what: str, workers: int | None):

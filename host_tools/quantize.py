@@ -16,9 +16,9 @@ import numpy as np
 
 import kws_edge
 from host_tools.errors import TrainingError
-from kws_edge.files import write_atomically
 from host_tools.train import Run
 from kws_edge.config import DetectorConfig
+from kws_edge.files import write_atomically
 from kws_edge.model import Model
 from kws_edge.modelfile import Metadata, pack
 from kws_edge.tflite import FlatModel
@@ -51,6 +51,23 @@ def calibration_set(run: Run, n: int, *, seed: int) -> np.ndarray:
     return chosen
 
 
+def _with_positive_logits(model: keras.Model, calibration: np.ndarray) -> keras.Model:
+    """A copy whose logits are shifted to be positive on the calibration examples, which leaves the softmax as it is.
+
+    TFLite's kernels round negative halves otherwise than TFLite Micro's; without negative values both give the same
+    bits.
+    """
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    dense = copy.layers[-1]
+    if not (isinstance(dense, keras.layers.Dense) and dense.activation is keras.activations.softmax):
+        raise TrainingError(f"{model.name}: its last layer is no dense softmax")
+    kernel, bias = dense.get_weights()
+    logits = keras.Model(copy.inputs, dense.input).predict(calibration, verbose=0) @ kernel + bias
+    dense.set_weights([kernel, bias + max(0.0, float(-logits.min()))])
+    return copy
+
+
 def to_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
     """Quantise weights (per channel) and activations, input and output included, to INT8.
 
@@ -76,6 +93,7 @@ def to_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
         for example in calibration:
             yield [example[np.newaxis]]
 
+    model = _with_positive_logits(model, calibration)
     # A batch of one, known beforehand, spares the device the operators that would compute it.
     one = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="levels")
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one), name=model.name))
@@ -148,7 +166,7 @@ def quantize_run(
     with tempfile.TemporaryDirectory() as folder:
         draft = os.path.join(folder, "draft.tflite")
         write(draft, metadata)
-        int8 = Model(draft, exact=True)
+        int8 = Model(draft, kernels="builtin")
         quantised = np.array([int8.posteriors(x[..., 0]).argmax() for x in inputs])
     metrics = {
         "validation": {

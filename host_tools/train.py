@@ -20,9 +20,9 @@ from host_tools.dataset import LABEL_SETS
 from host_tools.errors import TrainingError
 from host_tools.examples import Batches, Sources, load_examples, model_input
 from host_tools.features import raw_to_levels
-from kws_edge.files import write_atomically
 from host_tools.models import build
 from kws_edge.config import FrontendConfig, preset
+from kws_edge.files import write_atomically
 
 __all__ = ["BEST", "Run", "TrainConfig", "load_run", "train"]
 
@@ -276,7 +276,7 @@ def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
     """Keep the log, the best weights and the state to go on from, each file whole or not at all."""
     path = run.folder / _LOG
     lines = path.read_text().splitlines() if path.exists() else [",".join(row)]
-    lines = lines[: row["epoch"]] + [",".join(f"{value:.6g}" for value in row.values())]
+    lines = [*lines[: row["epoch"]], ",".join(f"{value:.6g}" for value in row.values())]
     write_atomically(path, lambda temporary: Path(temporary).write_text("\n".join(lines) + "\n"))
     if row["val_accuracy"] > run.record.get("best", {}).get("val_accuracy", -1.0):
         write_atomically(run.folder / BEST, lambda temporary: model.save(temporary, include_optimizer=False))

@@ -1,4 +1,4 @@
-"""Where samples come from: files, raw PCM on a pipe, the microphone. All give mono int16 blocks at the rate asked for."""
+"""Where samples come from: files, raw PCM on a pipe, the microphone; all give mono int16 blocks at a given rate."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ class PcmStream:
 
 
 class BlockQueue:
-    """Bounded queue between an audio callback and the reader: the callback never waits, and what does not fit is counted.
+    """Bounded queue between an audio callback and the reader: what does not fit is counted, and nobody waits.
 
     Parameters
     ----------

@@ -68,9 +68,8 @@ def _normalise(config: Any) -> None:
         value = getattr(config, f.name)
         if f.type == "float" or (f.type == "float | None" and value is not None):
             object.__setattr__(config, f.name, _number(name, f.name, value))
-        elif f.type == "int" or (f.type == "int | None" and value is not None):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigError(f"{name}: {f.name} must be a whole number, got {value!r}")
+        elif (f.type == "int" or (f.type == "int | None" and value is not None)) and type(value) is not int:
+            raise ConfigError(f"{name}: {f.name} must be a whole number, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +82,8 @@ class FrontendConfig(_Config):
         level    = log_gain * ln(spectrum @ mel_matrix + log_offset) + level_offset
         level    = clip(level, level_min, level_max)          (where these are given)
 
-    A clip of `clip_ms` gives `n_frames` frames of `n_mels` levels; with `resize_frames` they are then resized bilinearly
-    along time, as ``tf.image.resize`` does.
+    A clip of `clip_ms` gives `n_frames` frames of `n_mels` levels; with `resize_frames` they are then resized
+    bilinearly along time, as ``tf.image.resize`` does.
     """
 
     frame_ms: float
@@ -258,7 +257,7 @@ class DetectorConfig(_Config):
     hysteresis: float = 0.4
     """After a detection a keyword must fall below ``(1 - hysteresis)`` of its threshold to be detected again."""
     refractory_ms: float = 700.0
-    """After a detection nothing is detected for this long, and no posterior of that time is averaged into later ones."""
+    """After a detection nothing is detected for this long; averaging starts anew after it."""
     keywords: tuple[str, ...] | None = None
     """The active keywords; the other words count as unknown. None: every label that is neither silence nor unknown."""
 

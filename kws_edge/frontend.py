@@ -1,14 +1,12 @@
 """The front end: int16 audio to log-mel features, for whole clips and for streams.
 
 Both forms run the same arithmetic on the same shapes. Frames are computed in groups of :data:`LANES` rows, and a frame
-keeps the row that its index gives it, whether its neighbours are there yet or not: matrix products and transforms of one
-fixed shape give a row the same bits whatever the other rows hold. So a stream's features equal the whole clip's bit for
-bit, for blocks of any size.
+keeps the row that its index gives it, whether its neighbours are there yet or not: matrix products and transforms of
+one fixed shape give a row the same bits whatever the other rows hold. So a stream's features equal the whole clip's bit
+for bit, for blocks of any size.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from kws_edge.mel import mel_matrix, window
 __all__ = ["LANES", "Frontend", "StreamingFrontend", "fit_clip", "resize_frames", "to_int16"]
 
 LANES = 8
-"""Rows that are computed together; a multiple of what any FFT here vectorises over."""
+"""Rows that are computed together."""
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
@@ -47,7 +45,7 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
 
 
 def fit_clip(samples: np.ndarray, length: int) -> np.ndarray:
-    """`samples` centred in `length` samples: padded with zeros (half of them, rounded down, before) or cut on both sides."""
+    """`samples` centred in `length` samples: cut on both sides, or padded with zeros (half, rounded down, before)."""
     missing = length - len(samples)
     if missing < 0:
         start = -missing // 2
@@ -76,31 +74,20 @@ def resize_frames(features: np.ndarray, n_frames: int) -> np.ndarray:
     return features[lower] + (features[upper] - features[lower]) * fraction
 
 
-def _rfft(backend: str):
-    if backend == "numpy":
-        return np.fft.rfft
-    if backend == "scipy":
-        import scipy.fft
-
-        return scipy.fft.rfft
-    raise ConfigError(f"fft must be 'numpy' or 'scipy', got {backend!r}")
-
-
 class Frontend:
     """Features of whole clips.
+
+    Windowing and transform are in float64: NumPy's FFT is no slower in it, every version of NumPy gives the same bits,
+    and bands near silence are not lost in the rounding of loud ones. All that follows is float32.
 
     Parameters
     ----------
     config : FrontendConfig
-    fft : {"numpy", "scipy"}
-        Transform to use. SciPy's is several times faster on many frames, and costs 26 MB of memory to import: training
-        uses it, the device does not. The two differ by float32 rounding.
     """
 
-    def __init__(self, config: FrontendConfig, *, fft: Literal["numpy", "scipy"] = "numpy") -> None:
+    def __init__(self, config: FrontendConfig) -> None:
         self.config = config
-        self._rfft = _rfft(fft)
-        self._window = window(config) * np.float32(config.sample_scale)
+        self._window = window(config) * np.float64(config.sample_scale)
         matrix = mel_matrix(config)
         used = np.flatnonzero(matrix.any(axis=1))
         if not len(used):
@@ -144,16 +131,16 @@ class Frontend:
         if n <= 0:
             return np.empty((0, c.n_mels), np.float32)
         groups = -(-(lane + n) // LANES)
-        padded = np.zeros((groups * LANES, c.n_fft), np.float32)
+        padded = np.zeros((groups * LANES, c.n_fft))
         views = np.lib.stride_tricks.sliding_window_view(samples, c.frame_length)[:: c.hop_length][:n]
         np.multiply(views, self._window, out=padded[lane : lane + n, : c.frame_length])
-        # NumPy 1 transforms in float64: rounding its result keeps the rest of the chain in float32.
-        bins = self._rfft(padded)[:, self._bins].astype(np.complex64, copy=False)
+        bins = np.fft.rfft(padded)[:, self._bins]
         power = np.square(bins.real)
         power += np.square(bins.imag)
         if c.spectrum == "magnitude":
             np.sqrt(power, out=power)
-        levels = np.matmul(power.reshape(groups, LANES, -1), self._matrix).reshape(-1, c.n_mels)
+        spectrum = power.astype(np.float32).reshape(groups, LANES, -1)
+        levels = np.matmul(spectrum, self._matrix).reshape(-1, c.n_mels)
         levels += np.float32(c.log_offset)
         np.log(levels, out=levels)
         levels *= np.float32(c.log_gain)
@@ -169,13 +156,11 @@ class StreamingFrontend:
     Parameters
     ----------
     config : FrontendConfig
-    fft : {"numpy", "scipy"}
-        As for :class:`Frontend`.
     """
 
-    def __init__(self, config: FrontendConfig, *, fft: Literal["numpy", "scipy"] = "numpy") -> None:
+    def __init__(self, config: FrontendConfig) -> None:
         self.config = config
-        self._frontend = Frontend(config, fft=fft)
+        self._frontend = Frontend(config)
         self.reset()
 
     def reset(self) -> None:

@@ -51,7 +51,7 @@ class Model:
         Names of the outputs, for a file without metadata (or in place of its own).
     front_end : FrontendConfig, optional
         Likewise.
-    runtime, threads, exact
+    runtime, threads, kernels
         As for :class:`kws_edge.runtime.Interpreter`.
     allow_float : bool
         Accept a model with float32 input and output.
@@ -80,7 +80,7 @@ class Model:
         front_end: FrontendConfig | None = None,
         runtime: str = "auto",
         threads: int = 1,
-        exact: bool = False,
+        kernels: str = "fast",
         allow_float: bool = False,
     ) -> None:
         self.path = _resolve(model)
@@ -112,7 +112,7 @@ class Model:
             )
         self.metadata = metadata
         self._check(name, allow_float)
-        self.interpreter = Interpreter(flatbuffer, runtime=runtime, threads=threads, exact=exact, name=name)
+        self.interpreter = Interpreter(flatbuffer, runtime=runtime, threads=threads, kernels=kernels, name=name)
 
     def _check(self, name: str, allow_float: bool) -> None:
         for what, tensors in (("input", self.flat.inputs), ("output", self.flat.outputs)):

@@ -1,7 +1,7 @@
 """The self-describing model file: a TFLite flatbuffer with a small ZIP archive appended, as TFLite Metadata does.
 
-Every TFLite tool reads the flatbuffer at the start of the file and ignores the rest; every ZIP tool reads the archive at
-its end. The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``labels.txt``.
+Every TFLite tool reads the flatbuffer at the start of the file and ignores the rest; every ZIP tool reads the archive
+at its end. The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``labels.txt``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 
 from kws_edge.errors import ModelError, RuntimeUnavailableError
 
-__all__ = ["RUNTIMES", "Interpreter", "installed"]
+__all__ = ["KERNELS", "RUNTIMES", "Interpreter", "installed"]
 
 RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert",)),
@@ -22,6 +22,9 @@ RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tensorflow": ("tensorflow.lite.python.interpreter", ("tensorflow", "tensorflow-cpu")),
 }
 """Module and distributions of each runtime, in order of preference."""
+
+KERNELS = {"fast": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+"""The runtimes' names of the kernel sets."""
 
 
 def installed() -> dict[str, str]:
@@ -98,9 +101,10 @@ class Interpreter:
     runtime : str
         A name of :data:`RUNTIMES`, or ``auto`` for the first one that loads.
     threads : int
-    exact : bool
-        Use the built-in kernels alone, without the XNNPACK delegate: slower, and bit-identical across LiteRT,
-        tflite-runtime and TFLite Micro. XNNPACK's results may differ by a few steps of the output.
+    kernels : {"fast", "builtin", "reference"}
+        ``fast`` is what the runtime prefers (XNNPACK); its results may differ by a few steps of the output from one
+        machine to another. ``builtin`` is without delegates: the same bits in LiteRT and tflite-runtime, and in TFLite
+        Micro for models that round no negative value. ``reference`` is TFLite Micro's arithmetic, and very slow.
     name : str
         What errors call the model.
 
@@ -113,10 +117,12 @@ class Interpreter:
     """
 
     def __init__(
-        self, flatbuffer: bytes, *, runtime: str = "auto", threads: int = 1, exact: bool = False, name: str = "model"
+        self, flatbuffer: bytes, *, runtime: str = "auto", threads: int = 1, kernels: str = "fast", name: str = "model"
     ) -> None:
         self.runtime, self.version, module = _load(runtime)
-        kind = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if exact else module.OpResolverType.AUTO
+        if kernels not in KERNELS:
+            raise RuntimeUnavailableError(f"unknown kernels {kernels!r}; known are {', '.join(KERNELS)}")
+        kind = getattr(module.OpResolverType, KERNELS[kernels])
         try:
             with _native_log_held():
                 self._interpreter = module.Interpreter(

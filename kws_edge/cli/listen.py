@@ -105,7 +105,10 @@ def listen(
 
     def taken() -> Iterator[np.ndarray]:
         blocks = _limited(source, seconds, c.sample_rate)
-        for block in tap(blocks) if tap else blocks:
+        for i, block in enumerate(tap(blocks) if tap else blocks):
+            if i == 0:  # sound servers take a moment: only now is anything heard
+                words = ", ".join(spotter.detector.keywords)
+                print(f"kws-edge: listening to {source.name} for {words}; Ctrl-C ends", file=sys.stderr, flush=True)
             yield block
             if meter:
                 best = int(spotter.detector.smoothed.argmax())
@@ -114,11 +117,6 @@ def listen(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(source)
-        print(
-            f"kws-edge: listening to {source.name} for {', '.join(spotter.detector.keywords)}; Ctrl-C ends",
-            file=sys.stderr,
-            flush=True,
-        )
         try:
             for step in spotter.run(taken()):
                 if on_step:

@@ -10,7 +10,7 @@ from pathlib import Path
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.errors import ConfigError
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
-from kws_edge.runtime import RUNTIMES
+from kws_edge.runtime import KERNELS, RUNTIMES
 
 
 def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
@@ -34,7 +34,10 @@ def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> N
     )
     parser.add_argument("--threads", type=_positive, default=1, help="threads of the runtime; default 1")
     parser.add_argument(
-        "--exact", action="store_true", help="reference kernels: slower, bit-identical on every runtime and board"
+        "--kernels",
+        choices=KERNELS,
+        default="fast",
+        help="fast (default); builtin: the same bits in every runtime; reference: TFLite Micro's arithmetic, very slow",
     )
 
 
@@ -91,7 +94,7 @@ def load_model(args: argparse.Namespace) -> Model:
         front_end=front_end(args.front_end),
         runtime=args.runtime,
         threads=args.threads,
-        exact=args.exact,
+        kernels=args.kernels,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from kws_edge.detector import Detection
 from kws_edge.errors import ConfigError
+from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend
 from kws_edge.spotter import Spotter, Step
 
@@ -122,13 +122,9 @@ def write_plot(
     post.set(xlabel="time (s)", ylabel="posterior", ylim=(0, 1.25), xlim=(0, duration))
     if post.get_legend_handles_labels()[0]:
         post.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix or '.png'}")
     try:
-        figure.savefig(temporary, dpi=110)
-        os.replace(temporary, path)
+        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--plot {path}: cannot be written ({error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
         plt.close(figure)

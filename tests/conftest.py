@@ -1,0 +1,86 @@
+"""Fixtures: real recordings where KWS_TEST_DATA points to them, and the shipped model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws_edge import Model
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The unpacked recordings; tests that need them are skipped, and say so, where there are none."""
+    folder = os.environ.get("KWS_TEST_DATA")
+    if not folder:
+        pytest.skip("KWS_TEST_DATA is not set: no real recordings")
+    assert Path(folder).is_dir(), f"KWS_TEST_DATA={folder} is no folder"
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def validation_paths(data) -> list[Path]:
+    """Validation clips of the commands, in an order that mixes words and speakers."""
+    names = (data / "speech_commands" / "validation_list.txt").read_text().split()
+    words = ("yes", "no", "up", "down", "left", "right", "stop", "go")
+    chosen = [name for name in names if name.split("/")[0] in words]
+    chosen = [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))]
+    return [data / "speech_commands" / name for name in chosen]
+
+
+@pytest.fixture(scope="session")
+def clips(validation_paths) -> list[np.ndarray]:
+    """200 validation clips, int16."""
+    return [soundfile.read(path, dtype="int16")[0] for path in validation_paths[:200]]
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """The shipped model without delegates, so that results do not depend on the machine."""
+    return Model("commands12", kernels="builtin")
+
+
+@pytest.fixture(scope="session")
+def demo_stream() -> Path:
+    import kws_edge
+
+    return Path(kws_edge.__file__).parent / "demo" / "stream.flac"
+
+
+@pytest.fixture
+def run_cli(tmp_path):
+    """Run ``python -m PACKAGE ARGS`` as a user would, in an empty folder; returns the finished process."""
+
+    def run(*args: object, package: str = "kws_edge", **options) -> subprocess.CompletedProcess:
+        options.setdefault("cwd", tmp_path)
+        options.setdefault("timeout", 300)
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(
+            [sys.executable, "-m", package, *map(str, args)], capture_output=True, check=False, **options
+        )
+
+    return run
+
+
+def need_program(name: str) -> None:
+    """Skip, visibly, where a program is not installed."""
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+
+
+def assert_one_line_error(process: subprocess.CompletedProcess, *parts: str, program: str = "kws-edge") -> None:
+    """The process failed with one clear line on standard error, which names `parts`, and nothing else."""
+    error = process.stderr.decode()
+    assert process.returncode == 1, error
+    assert error.startswith(f"{program}: "), error
+    assert error.count("\n") == 1, error
+    for part in parts:
+        assert part in error, error

@@ -1,0 +1,238 @@
+import io
+import os
+import struct
+import subprocess
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws_edge import AudioError, AudioFile, PcmStream, Resampler
+from kws_edge.audio import BlockQueue, Playback
+from tests.conftest import need_program
+
+RATE = 16000
+
+
+def tone(hz, rate=RATE, seconds=1.0, amplitude=0.5):
+    return (amplitude * np.sin(2 * np.pi * hz * np.arange(round(rate * seconds)) / rate)).astype(np.float32)
+
+
+def read(path, rate=RATE):
+    with AudioFile(path, rate=rate) as file:
+        return file.read()
+
+
+def power_at(samples, hz, rate=RATE):
+    """Amplitude of a frequency in samples of full scale 1."""
+    x = samples[rate // 10 : -rate // 10] / 32768
+    n = np.arange(len(x))
+    return 2 * abs(np.mean(x * np.hanning(len(x)) * 2 * np.exp(-2j * np.pi * hz * n / rate)))
+
+
+def test_pcm16_passes_through_unchanged(tmp_path):
+    samples = np.random.default_rng(0).integers(-32768, 32768, 40_000).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    assert np.array_equal(read(tmp_path / "a.wav"), samples)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+def test_rates_keep_time_and_level(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", tone(440, rate), rate)
+    samples = read(tmp_path / "a.wav")
+    assert abs(len(samples) - RATE) <= 2
+    assert power_at(samples, 440) == pytest.approx(0.5, rel=0.01)
+
+
+def test_anti_aliasing(tmp_path):
+    """A tone above the new rate's half must vanish; dropping samples would leave it at 3 kHz."""
+    soundfile.write(tmp_path / "a.wav", tone(13_000, 48_000), 48_000)
+    samples = read(tmp_path / "a.wav")
+    assert power_at(samples, 3000) < 1e-4
+    assert np.abs(samples[1000:-1000]).max() < 10
+
+
+def test_channels_are_averaged(tmp_path):
+    stereo = np.stack([tone(440), np.zeros(RATE, np.float32)], axis=1)
+    soundfile.write(tmp_path / "a.wav", stereo, RATE, subtype="FLOAT")
+    assert power_at(read(tmp_path / "a.wav"), 440) == pytest.approx(0.25, rel=0.01)
+
+
+def test_streaming_resampling_does_not_depend_on_blocks():
+    source = tone(700, 44100, 2.0)
+
+    def convert(size):
+        resampler = Resampler(44100, RATE)
+        parts = [resampler.process(source[i : i + size]) for i in range(0, len(source), size)]
+        return np.concatenate([*parts, resampler.process(np.empty(0, np.float32), last=True)])
+
+    whole = convert(len(source))
+    for size in (441, 882, 5000):
+        other = convert(size)
+        assert len(other) == len(whole)
+        assert np.abs(other.astype(int) - whole).max() <= 1
+
+
+FORMATS = {
+    "44k1-stereo.wav": ["-ar", "44100", "-ac", "2"],
+    "48k.wav": ["-ar", "48000"],
+    "u8.wav": ["-c:a", "pcm_u8"],
+    "s24.wav": ["-c:a", "pcm_s24le"],
+    "float.wav": ["-c:a", "pcm_f32le"],
+    "mulaw.wav": ["-c:a", "pcm_mulaw"],
+    "a.flac": ["-c:a", "flac"],
+    "a.ogg": ["-c:a", "libvorbis", "-ar", "44100"],
+    "a.mp3": ["-c:a", "libmp3lame", "-ar", "44100"],
+    "a.aiff": [],
+}
+
+
+def test_every_format_gives_the_same_class(tmp_path, validation_paths, model):
+    need_program("ffmpeg")
+    chosen = [path for path in validation_paths[:40] if model.classify(read(path)).max() > 0.85][:6]
+    assert len(chosen) == 6
+    for path in chosen:
+        expected = int(model.classify(read(path)).argmax())
+        for name, options in FORMATS.items():
+            out = tmp_path / name
+            command = ["ffmpeg", "-y", "-loglevel", "error", "-i", path, *options, out]
+            subprocess.run(command, check=True)
+            assert int(model.classify(read(out)).argmax()) == expected, (path, name)
+
+
+def test_unreadable_files(tmp_path):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("not audio at all, just text that goes on for a while" * 9)
+    soundfile.write(tmp_path / "no_samples.wav", np.empty(0, np.int16), RATE)
+    (tmp_path / "folder.wav").mkdir()
+    for name, message in {
+        "missing.wav": "no such file",
+        "empty.wav": "is empty",
+        "text.wav": "cannot be decoded",
+        "no_samples.wav": "holds no samples",
+        "folder.wav": "is a folder",
+    }.items():
+        with pytest.raises(AudioError, match=rf"{name}: .*{message}"):
+            read(tmp_path / name)
+
+
+def test_nan_in_a_float_file(tmp_path):
+    samples = tone(440)
+    samples[500] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"nan\.wav: the audio holds NaN"):
+        read(tmp_path / "nan.wav")
+
+
+class Trickle(io.RawIOBase):
+    """A pipe that gives odd little pieces."""
+
+    def __init__(self, data, size):
+        self._data, self._size = data, size
+
+    def read(self, n=-1):
+        n = min(n if n >= 0 else self._size, self._size)
+        piece, self._data = self._data[:n], self._data[n:]
+        return piece
+
+
+@pytest.mark.parametrize("size", [1, 3, 997, 100_000])
+def test_raw_pcm(size):
+    samples = np.random.default_rng(0).integers(-32768, 32768, 5000).astype("<i2")
+    got = np.concatenate(list(PcmStream(Trickle(samples.tobytes(), size), rate=RATE)))
+    assert np.array_equal(got, samples)
+
+
+def wav(samples, rate=RATE, channels=1, bits=16, code=1, announced=None):
+    data = samples.tobytes()
+    announced = len(data) if announced is None else announced
+    frame = channels * bits // 8
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36 + len(data))
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, code, channels, rate, rate * frame, frame, bits)
+        + b"data"
+        + struct.pack("<I", announced)
+        + data
+    )
+
+
+def test_wav_on_a_pipe():
+    """arecord writes a WAV header unless told otherwise, with a length that it does not know."""
+    samples = np.random.default_rng(0).integers(-3000, 3000, 5000).astype("<i2")
+    for announced in (None, 0x80000000, 0xFFFFFFFF, 0):
+        data = wav(samples, announced=announced)
+        assert np.array_equal(np.concatenate(list(PcmStream(io.BytesIO(data), rate=RATE))), samples)
+    trailing = wav(samples) + b"LIST" + bytes(100)
+    assert np.array_equal(np.concatenate(list(PcmStream(io.BytesIO(trailing), rate=RATE))), samples)
+
+
+def test_the_header_decides_rate_and_channels():
+    stereo = np.repeat((tone(440, 48000) * 32767).astype("<i2"), 2)
+    source = PcmStream(io.BytesIO(wav(stereo, 48000, 2)), rate=RATE)
+    assert (source.source_rate, source.channels) == (48000, 2)
+    got = np.concatenate(list(source))
+    assert abs(len(got) - RATE) <= 2
+    assert power_at(got, 440) == pytest.approx(0.5, rel=0.01)
+
+
+def test_other_wav_formats_on_a_pipe_are_refused():
+    with pytest.raises(AudioError, match=r"24 bits.*S16_LE"):
+        PcmStream(io.BytesIO(wav(np.zeros(30, np.uint8), bits=24)), rate=RATE)
+    with pytest.raises(AudioError, match="format 3"):
+        PcmStream(io.BytesIO(wav(np.zeros(30, np.float32), code=3)), rate=RATE)
+    with pytest.raises(AudioError, match="no audio arrived"):
+        list(PcmStream(io.BytesIO(b""), rate=RATE))
+    with pytest.raises(AudioError, match="WAV header without audio"):
+        PcmStream(io.BytesIO(wav(np.zeros(3, np.int16))[:36]), rate=RATE)
+
+
+def test_pipe_gives_samples_as_they_arrive():
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as stream:
+        os.write(writer, bytes(3200))
+        blocks = iter(PcmStream(stream, rate=RATE))
+        assert len(next(blocks)) > 0  # without waiting for more
+        os.close(writer)
+        list(blocks)
+
+
+def test_queue_counts_what_does_not_fit():
+    queue = BlockQueue(capacity=100)
+    for _ in range(5):
+        queue.put(bytes(80), 40)
+    assert (queue.samples, queue.dropped) == (200, 120)
+    assert queue.get(0.1) == (bytes(160), 80)
+    queue.put(bytes(2), 1, overrun=True)
+    assert queue.overruns == 1
+    queue.close()
+    assert queue.get(0.1) == (bytes(2), 1)
+    assert queue.get(0.1) is None
+    with pytest.raises(TimeoutError):
+        BlockQueue(1).get(0.01)
+
+
+def test_queue_between_threads():
+    queue = BlockQueue(capacity=1 << 20)
+
+    def produce():
+        for i in range(2000):
+            queue.put(np.full(7, i, np.int16).tobytes(), 7)
+        queue.close()
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    parts = []
+    while (got := queue.get(1.0)) is not None:
+        parts.append(np.frombuffer(got[0], np.int16))
+    thread.join()
+    assert np.array_equal(np.concatenate(parts), np.repeat(np.arange(2000), 7))
+
+
+def test_playback_delivers_everything(demo_stream):
+    with Playback(demo_stream, rate=RATE, real_time=False) as source:
+        samples = np.concatenate(list(source))
+    assert np.array_equal(samples, read(demo_stream))
+    assert source.queue.dropped == 0

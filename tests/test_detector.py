@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+
+from kws_edge import ConfigError, Detector, DetectorConfig
+
+LABELS = ("silence", "unknown", "yes", "no", "up")
+
+
+def posteriors(**scores):
+    """A posterior vector with these scores; silence takes the rest."""
+    values = np.zeros(len(LABELS), np.float32)
+    for label, score in scores.items():
+        values[LABELS.index(label)] = score
+    values[0] += 1 - values.sum()
+    return values
+
+
+def detector(**settings):
+    settings = {"smoothing_ms": 300, "threshold": 0.8, "refractory_ms": 500, **settings}
+    return Detector(LABELS, DetectorConfig(**settings), step_s=0.1, clip_s=1.0)
+
+
+def feed(d, rows, start=1.0):
+    """Feed rows a step apart; return (step number, detection) pairs."""
+    found = [(i, d.process(row, start + i * 0.1)) for i, row in enumerate(rows)]
+    return [(i, f) for i, f in found if f]
+
+
+def test_smoothing_needs_its_whole_span():
+    rows = [posteriors()] * 5 + [posteriors(yes=1.0)] * 5
+    ((at, found),) = feed(detector(), rows)
+    assert at == 7  # the third window of three
+    assert found.keyword == "yes"
+    assert found.score == pytest.approx(1.0)
+
+
+def test_one_spike_is_not_enough():
+    rows = [posteriors()] * 4 + [posteriors(yes=1.0)] + [posteriors()] * 4
+    assert feed(detector(), rows) == []
+    assert len(feed(detector(smoothing_ms=0), rows)) == 1
+
+
+def test_times_bound_what_every_window_heard():
+    ((at, found),) = feed(detector(), [posteriors(yes=0.9)] * 3, start=2.0)
+    time = 2.0 + at * 0.1
+    assert found.start_s == pytest.approx(time - 1.0)  # start of the latest window
+    assert found.end_s == pytest.approx(time - 0.2)  # end of the earliest
+    ((_, early),) = feed(detector(smoothing_ms=0), [posteriors(yes=0.9)], start=0.3)
+    assert early.start_s == 0.0
+
+
+def test_held_word_is_reported_once():
+    assert len(feed(detector(), [posteriors(yes=0.95)] * 60)) == 1
+
+
+def test_hysteresis():
+    """A dip above the release level does not re-arm; one below does."""
+    dip = posteriors(yes=0.6)
+    deep = posteriors(yes=0.3)
+    high = posteriors(yes=0.95)
+    settings = {"smoothing_ms": 0, "refractory_ms": 0, "hysteresis": 0.5}
+    assert [i for i, _ in feed(detector(**settings), [high, dip, high, dip, high])] == [0]
+    assert [i for i, _ in feed(detector(**settings), [high, deep, high])] == [0, 2]
+
+
+def test_nothing_stale_triggers():
+    """After a detection, what was heard before the end of the refractory time is averaged into nothing."""
+    rows = [posteriors(yes=1.0)] * 3 + [posteriors(no=1.0)] * 5 + [posteriors()] * 10
+    # The five windows of "no" fall into the refractory time: averaged in, they would trigger at its end.
+    found = feed(detector(), rows)
+    assert [f.keyword for _, f in found] == ["yes"]
+
+
+def test_another_keyword_after_the_refractory_time():
+    rows = [posteriors(yes=1.0)] * 3 + [posteriors()] * 5 + [posteriors(no=1.0)] * 4
+    found = feed(detector(), rows)
+    assert [(i, f.keyword) for i, f in found] == [(2, "yes"), (10, "no")]
+
+
+def test_per_keyword_thresholds():
+    d = detector(thresholds={"no": 0.5})
+    assert [f.keyword for _, f in feed(d, [posteriors(no=0.6, unknown=0.1)] * 5)] == ["no"]
+    assert feed(detector(), [posteriors(yes=0.6)] * 5) == []
+
+
+def test_the_largest_posterior_decides():
+    rows = [posteriors(yes=0.45, unknown=0.55)] * 5
+    assert feed(detector(threshold=0.4), rows) == []
+
+
+def test_inactive_keywords_count_as_unknown():
+    rows = [posteriors(yes=0.4, no=0.3, up=0.3)] * 5
+    assert [f.keyword for _, f in feed(detector(threshold=0.35), rows)] == ["yes"]
+    # "no" and "up" together now outweigh "yes".
+    assert feed(detector(threshold=0.35, keywords=("yes",)), rows) == []
+    d = detector(keywords=("no",))
+    assert feed(d, [posteriors(yes=1.0)] * 5) == []
+    assert d.smoothed[LABELS.index("unknown")] == pytest.approx(1.0)
+
+
+def test_input_is_left_alone():
+    row = posteriors(yes=0.5, no=0.5)
+    kept = row.copy()
+    detector(keywords=("no",)).process(row, 1.0)
+    assert np.array_equal(row, kept)
+
+
+def test_reset_reproduces_the_first_run():
+    rng = np.random.default_rng(0)
+    rows = rng.dirichlet(np.full(5, 0.15), 400).astype(np.float32)
+    d = detector(smoothing_ms=200, threshold=0.6)
+    first = feed(d, rows)
+    assert len(first) > 5
+    again = [posteriors(yes=1.0)] * 3
+    assert len(feed(d, again)) == 1
+    assert feed(d, again) == []  # without a reset, the refractory time reaches over
+    d.reset()
+    assert feed(d, rows) == first
+
+
+def test_unknown_names_are_refused():
+    for settings in ({"keywords": ("maybe",)}, {"thresholds": {"maybe": 0.5}}, {"keywords": ("unknown",)}):
+        with pytest.raises(ConfigError, match="its keywords are yes, no, up"):
+            detector(**settings)
+    with pytest.raises(ConfigError, match="none of the labels"):
+        Detector(("silence", "_unknown_"), DetectorConfig(), step_s=0.1, clip_s=1.0)

@@ -1,0 +1,63 @@
+import importlib.metadata
+
+import numpy as np
+import pytest
+
+from kws_edge import Model, RuntimeUnavailableError
+from kws_edge.runtime import RUNTIMES, Interpreter, installed
+
+
+def test_one_is_installed_and_reported(model):
+    assert installed()
+    assert model.interpreter.runtime == next(iter(installed()))
+    assert model.interpreter.version == installed()[model.interpreter.runtime]
+
+
+def test_unknown_and_missing():
+    with pytest.raises(RuntimeUnavailableError, match="unknown runtime 'onnx'"):
+        Model(runtime="onnx")
+    for name in RUNTIMES:
+        if name not in installed():
+            with pytest.raises(RuntimeUnavailableError, match=f"{name} is not installed: pip install"):
+                Model(runtime=name)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_do_not_change_the_result(model, threads):
+    features = np.random.default_rng(0).uniform(0, 255, (98, 40)).astype(np.float32)
+    other = Model(kernels="builtin", threads=threads)
+    assert np.array_equal(other.posteriors(features), model.posteriors(features))
+
+
+def test_output_is_a_copy(model):
+    values = np.zeros((1, 98, 40, 1), np.int8)
+    interpreter = Interpreter(model.flat.data, kernels="builtin")
+    first = interpreter.invoke(values)
+    kept = first.copy()
+    interpreter.invoke(values + 90)
+    assert np.array_equal(first, kept)
+
+
+def test_numpy_2_with_tflite_runtime_is_explained(monkeypatch):
+    """tflite-runtime imports under NumPy 2 and fails later, obscurely: it is refused beforehand, with the remedy."""
+    found = {"tflite-runtime": "2.14.0"}
+    monkeypatch.setattr("kws_edge.runtime.installed", lambda: found)
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    with pytest.raises(RuntimeUnavailableError, match=r"NumPy 2\.1\.0: pip install 'numpy<2'"):
+        Model()
+    found.clear()
+    with pytest.raises(RuntimeUnavailableError, match="no TFLite runtime is installed: pip install ai-edge-litert"):
+        Model()
+
+
+def test_installed_versions_are_true():
+    for name, version in installed().items():
+        assert version in {importlib.metadata.version(d) for d in RUNTIMES[name][1] if _has(d)}
+
+
+def _has(distribution):
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
