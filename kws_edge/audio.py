@@ -16,6 +16,7 @@ import numpy as np
 
 from kws_edge.errors import AudioError
 from kws_edge.frontend import to_int16
+from kws_edge.native import quiet_native
 
 __all__ = ["AudioFile", "BlockQueue", "Microphone", "PcmStream", "Playback", "Resampler", "Source", "input_devices"]
 
@@ -342,7 +343,8 @@ class _Queued:
 
 def _sounddevice():
     try:
-        import sounddevice
+        with quiet_native():
+            import sounddevice
     except ImportError:
         raise AudioError("the microphone needs sounddevice: pip install sounddevice") from None
     except OSError as error:
@@ -393,7 +395,8 @@ def input_devices() -> list[InputDevice]:
 def _portaudio_errors(sd: Any, what: str) -> Iterator[None]:
     """The one place where PortAudio's errors become ours."""
     try:
-        yield
+        with quiet_native():
+            yield
     except sd.PortAudioError as error:
         text = " ".join(str(error).split())
         if "unavailable" in text.lower():
@@ -419,7 +422,7 @@ def find_device(wanted: str | int | None) -> InputDevice:
     else:
         matches = [d for d in devices if d.name == wanted] or [d for d in devices if wanted.lower() in d.name.lower()]
     if not matches:
-        raise AudioError(f"no input device {wanted!r}; `kws-edge devices` lists them")
+        raise AudioError(f"no input device {wanted!r} (or another program holds it); `kws-edge devices` lists them")
     if len(matches) > 1:
         names = "; ".join(f"{d.index} {d.name}" for d in matches)
         raise AudioError(f"several input devices match {wanted!r}: {names}. Give the number")
@@ -477,7 +480,8 @@ class Microphone(_Queued):
         for candidate in rates:
             for channels in dict.fromkeys((1, min(2, found.channels), found.channels)):
                 try:
-                    self._sd.check_input_settings(found.index, channels, "int16", samplerate=candidate)
+                    with quiet_native():
+                        self._sd.check_input_settings(found.index, channels, "int16", samplerate=candidate)
                 except self._sd.PortAudioError as error:
                     if "unavailable" in str(error).lower():
                         break  # busy: opening it will say so

@@ -248,7 +248,7 @@ class DetectorConfig(_Config):
 
     step_ms: float = 100.0
     """Time between inferences; rounded to whole frames by the spotter."""
-    smoothing_ms: float = 300.0
+    smoothing_ms: float = 400.0
     """Posteriors are averaged over the inferences of this duration (at least one)."""
     threshold: float = 0.8
     """Smoothed posterior at which a keyword is detected, in (0, 1]."""

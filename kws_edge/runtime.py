@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
 
 import numpy as np
 
 from kws_edge.errors import ModelError, RuntimeUnavailableError
+from kws_edge.native import quiet_native
 
 __all__ = ["KERNELS", "RUNTIMES", "Interpreter", "installed"]
 
@@ -68,29 +65,6 @@ def _load(wanted: str):
     raise RuntimeUnavailableError("no TFLite runtime is installed: pip install ai-edge-litert (or tflite-runtime)")
 
 
-@contextlib.contextmanager
-def _native_log_held() -> Iterator[None]:
-    """Hold back what native code writes to standard error, and show it only if the block fails."""
-    try:
-        saved = os.dup(2)
-    except OSError:
-        yield
-        return
-    with tempfile.TemporaryFile() as log:
-        sys.stderr.flush()
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
 class Interpreter:
     """A model in a runtime: one input tensor, one output tensor.
 
@@ -124,7 +98,7 @@ class Interpreter:
             raise RuntimeUnavailableError(f"unknown kernels {kernels!r}; known are {', '.join(KERNELS)}")
         kind = getattr(module.OpResolverType, KERNELS[kernels])
         try:
-            with _native_log_held():
+            with quiet_native():
                 self._interpreter = module.Interpreter(
                     model_content=flatbuffer, num_threads=threads, experimental_op_resolver_type=kind
                 )

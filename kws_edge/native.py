@@ -1,0 +1,28 @@
+"""Native libraries that write to standard error on their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+__all__ = ["quiet_native"]
+
+
+@contextlib.contextmanager
+def quiet_native() -> Iterator[None]:
+    """Drop what native code writes to the process's standard error.
+
+    ALSA, PortAudio and TFLite's delegates announce and complain there, line after line, of things that are normal or
+    that they report by an error code, too; that code becomes this package's one-line error.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a process may have no standard error
+            sys.stderr.flush()
+            saved = os.dup(2)
+            stack.callback(os.close, saved)
+            with open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), 2)
+            stack.callback(os.dup2, saved, 2)
+        yield

@@ -1,0 +1,231 @@
+"""The commands, in processes of their own, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+import kws_edge
+from kws_edge import shipped_models, unpack
+from tests.conftest import assert_one_line_error
+
+RATE = 16000
+
+
+@pytest.fixture
+def short(tmp_path, demo_stream):
+    """Twelve seconds of the demo."""
+    path = tmp_path / "short.wav"
+    soundfile.write(path, soundfile.read(demo_stream, dtype="int16", frames=12 * RATE)[0], RATE)
+    return path
+
+
+@pytest.mark.parametrize("command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"]])
+def test_help(run_cli, command):
+    shown = run_cli(*command, "--help")
+    assert shown.returncode == 0
+    assert b"usage: " in shown.stdout
+    assert not shown.stderr
+
+
+def test_version_and_usage(run_cli):
+    assert run_cli("--version").stdout.decode().strip() == f"kws-edge {kws_edge.__version__}"
+    for wrong in ([], ["sing"], ["detect"], ["detect", "a.wav", "--threads", "0"]):
+        failed = run_cli(*wrong)
+        assert failed.returncode == 2
+        assert b"usage: " in failed.stderr
+
+
+def test_detect(run_cli, short):
+    as_json = run_cli("detect", short, "--json")
+    assert as_json.returncode == 0, as_json.stderr
+    rows = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert len(rows) >= 2
+    for row in rows:
+        assert list(row) == ["file", "keyword", "score", "start_s", "end_s"]
+        assert row["file"] == str(short)
+        assert 0 <= row["start_s"] < row["end_s"] <= 12
+    text = run_cli("detect", short).stdout.decode().splitlines()
+    assert [line.split()[4] for line in text] == [row["keyword"] for row in rows]
+
+
+def test_detect_options(run_cli, short):
+    everything = run_cli("detect", short, "--json").stdout.splitlines()
+    first = json.loads(everything[0])["keyword"]
+    only = run_cli("detect", short, "--json", "--keywords", first).stdout.splitlines()
+    assert {json.loads(line)["keyword"] for line in only} == {first}
+    assert run_cli("detect", short, "--threshold", "1", "--json").stdout == b""
+    none = run_cli("detect", short, "--threshold", "1")
+    assert none.stdout.split() == [b"no", b"keyword"]
+    assert run_cli("detect", short, "--threshold", "1", "--threshold", f"{first}=0.5", "--json").stdout
+    assert_one_line_error(run_cli("detect", short, "--keywords", "maybe"), "'maybe'", "yes, no")
+    assert_one_line_error(run_cli("detect", short, "--threshold", "high"), "high")
+    assert_one_line_error(run_cli("detect", short, "--threshold", "7"), "7")
+    assert_one_line_error(run_cli("detect", short, "--step-ms", "0"), "step_ms")
+
+
+def test_detect_goes_on_after_a_bad_file(run_cli, short, tmp_path):
+    (tmp_path / "empty.wav").touch()
+    failed = run_cli("detect", "empty.wav", short, "--json")
+    assert_one_line_error(failed, "empty.wav: is empty")
+    assert len(failed.stdout.splitlines()) >= 2
+
+
+def test_plot(run_cli, short, tmp_path):
+    pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
+    done = run_cli("detect", short, "--plot", "out.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "short.wav"]
+    assert_one_line_error(run_cli("detect", short, "--plot", "short.wav/out.png"), "--plot short.wav/out.png")
+    assert_one_line_error(run_cli("detect", short, short, "--plot", "out.png"), "one FILE")
+
+
+def test_plot_without_matplotlib(run_cli, short, tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    failed = run_cli("detect", short, "--plot", "out.png", env=environment)
+    assert_one_line_error(failed, "pip install matplotlib")
+
+
+def test_classify(run_cli, validation_paths):
+    paths = validation_paths[:20]
+    done = run_cli("classify", *paths, "--json", "--top", "2")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["file"] for row in rows] == [str(path) for path in paths]
+    assert all(len(row["top"]) == 2 and row["top"][0][1] >= row["top"][1][1] for row in rows)
+    right = sum(row["top"][0][0] == path.parent.name for row, path in zip(rows, paths, strict=True))
+    assert right >= 17
+    text = run_cli("classify", paths[0]).stdout.decode()
+    assert text.startswith(f"{paths[0]}: {rows[0]['top'][0][0]} ")
+
+
+def test_classify_says_what_it_leaves_out(run_cli, short):
+    done = run_cli("classify", short)
+    assert done.returncode == 0
+    assert b"12.0 s; only the middle 1 s" in done.stderr
+
+
+def test_info(run_cli, model):
+    values = json.loads(run_cli("info", "--json").stdout)
+    assert values["labels"] == list(model.labels)
+    assert values["front_end"]["hash"] == model.front_end.hash
+    assert values["front_end"]["feature_shape"] == [98, 40]
+    assert values["quantisation"]["input"] == {
+        "shape": [1, 98, 40, 1],
+        "dtype": "int8",
+        "scale": 1.0,
+        "zero_point": -128,
+    }
+    assert values["runtime"]["name"] == model.interpreter.runtime
+    assert values["sizes"]["file_bytes"] == shipped_models()["commands12"].stat().st_size
+    assert values["provenance"]["training"]["seed"] is not None
+    text = run_cli("info", "commands12").stdout.decode()
+    for expected in ("yes, no, up", "40 htk mels", model.interpreter.version, "CC BY 4.0"):
+        assert expected in text
+
+
+def test_demo(run_cli, tmp_path):
+    done = run_cli("demo", "--fast")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    summary = lines[-1].split()
+    assert int(summary[2]) == 13  # commands in the script
+    assert int(summary[0]) >= 10
+    assert "0 samples dropped" in done.stderr.decode()
+    counts = json.loads(run_cli("demo", "--fast", "--json").stdout.splitlines()[-1])
+    assert counts["heard"] == int(summary[0])
+
+
+def test_demo_in_real_time(run_cli):
+    """At its own pace the demo drops nothing; at twice the length of a step, nothing waits."""
+    started = time.monotonic()
+    done = run_cli("demo", "--json")
+    assert 30 < time.monotonic() - started < 60
+    assert json.loads(done.stdout.splitlines()[-1])["dropped"] == 0
+
+
+def test_listen_to_standard_input(run_cli, short):
+    samples = soundfile.read(short, dtype="int16")[0]
+    expected = [json.loads(line) for line in run_cli("detect", short, "--json").stdout.splitlines()]
+    for row in expected:
+        row["file"] = "-"
+    as_raw = run_cli("listen", "-", "--json", input=samples.tobytes())
+    assert [json.loads(line) for line in as_raw.stdout.splitlines()] == expected
+    as_wav = run_cli("listen", "-", "--json", input=short.read_bytes())
+    assert [json.loads(line) for line in as_wav.stdout.splitlines()] == expected
+    stereo = np.repeat(samples, 2).tobytes()
+    as_stereo = run_cli("listen", "-", "--json", "--channels", "2", input=stereo)
+    assert [json.loads(line) for line in as_stereo.stdout.splitlines()] == expected
+    plain = run_cli("listen", "-", input=samples.tobytes())
+    assert b"\r" not in plain.stdout
+    assert b"heard 12.0 s" in plain.stderr
+
+
+def test_listen_errors(run_cli):
+    assert_one_line_error(run_cli("listen", "-", input=b""), "no audio arrived")
+    assert_one_line_error(run_cli("listen", "file.wav"), "kws-edge detect")
+    assert_one_line_error(run_cli("listen", "-", "--rate", "0", input=b""), "--rate")
+
+
+def test_bad_models(run_cli, tmp_path, short):
+    flatbuffer, _ = unpack(shipped_models()["commands12"].read_bytes(), "shipped")
+    (tmp_path / "page.tflite").write_text("<html>404</html>")
+    (tmp_path / "cut.tflite").write_bytes(flatbuffer[:100_000])
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    for name, words in {
+        "page.tflite": "web page",
+        "cut.tflite": "truncated",
+        "foreign.tflite": "--labels and --front-end",
+        "missing.tflite": "no such file",
+        ".": "is a folder",
+    }.items():
+        assert_one_line_error(run_cli("detect", short, "--model", name), words)
+        assert_one_line_error(run_cli("info", name), words)
+
+
+def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
+    flatbuffer, metadata = unpack(shipped_models()["commands12"].read_bytes(), "shipped")
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    (tmp_path / "labels.txt").write_text("\n".join(metadata.labels) + "\n")
+    (tmp_path / "front.json").write_text(json.dumps(metadata.front_end.to_dict()))
+    expected = run_cli("classify", short, "--json").stdout
+    for labels in ("labels.txt", ",".join(metadata.labels)):
+        for front_end in ("logmel40", "front.json"):
+            options = ["--model", "foreign.tflite", "--labels", labels, "--front-end", front_end]
+            assert run_cli("classify", short, "--json", *options).stdout == expected
+    for front_end, words in {"mfcc": "preset", "labels.txt": "not JSON"}.items():
+        options = ["--model", "foreign.tflite", "--labels", "labels.txt", "--front-end", front_end]
+        assert_one_line_error(run_cli("classify", short, *options), words)
+
+
+def test_interrupt(short, tmp_path):
+    """Ctrl-C ends listening with a summary and success, within a moment."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kws_edge", "listen", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    process.stdin.write(bytes(2 * RATE))
+    process.stdin.flush()
+    assert b"listening to standard input" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 0
+    assert process.stderr.read().startswith(b"kws-edge: heard ")
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+
+
+def test_closed_pipe_is_no_error(short):
+    command = f"{sys.executable} -m kws_edge detect {short} {short} {short} --json | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, check=True)
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b""

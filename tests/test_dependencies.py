@@ -1,0 +1,70 @@
+"""Who may import whom, and what importing costs."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"tensorflow", "keras", "matplotlib", "scipy", "torch", "jax", "tqdm", "host_tools", "firmware_export"}
+FORBIDDEN = {
+    "kws_edge": HEAVY - {"matplotlib"},  # kws_edge.cli.plot loads it when a plot is asked for
+    "firmware_export": {"host_tools", "tensorflow", "keras"},
+    "host_tools": {"firmware_export"},
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_direction(package):
+    files = list((ROOT / package).rglob("*.py"))
+    assert len(files) > 1
+    for path in files:
+        wrong = {name.split(".")[0] for name in imports(path)} & FORBIDDEN[package]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(wrong)}"
+
+
+def test_host_tools_compute_no_front_end_of_their_own():
+    for path in (ROOT / "host_tools").rglob("*.py"):
+        assert not re.search(r"\b(rfft|stft|hann\w*|linear_to_mel\w*|rint)\b", path.read_text()), path.name
+
+
+def loaded_by(code):
+    script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_import_is_light():
+    late = {"soundfile", "sounddevice", "soxr", "ai_edge_litert", "tflite_runtime", "rich"}
+    assert not loaded_by("import kws_edge") & (HEAVY | late)
+
+
+def test_detecting_is_light(demo_stream):
+    code = (
+        "from kws_edge import *\n"
+        f"with AudioFile({str(demo_stream)!r}, rate=16000) as audio:\n"
+        "    print(len(list(Spotter(Model()).run(audio))))\n"
+    )
+    assert not loaded_by(code) & (HEAVY | {"sounddevice", "soxr"})
+
+
+def test_help_is_light():
+    code = "import sys; sys.argv = ['kws-edge', 'info']\nfrom kws_edge.cli import _parser; _parser()"
+    assert not loaded_by(code) & (HEAVY | {"sounddevice", "soundfile", "ai_edge_litert", "tflite_runtime"})
+
+
+def test_host_and_firmware_commands_start_without_tensorflow():
+    for package in ("host_tools", "firmware_export"):
+        assert not loaded_by(f"import {package}.cli") & {"tensorflow", "keras"}

@@ -1,0 +1,85 @@
+"""What `pip install` brings."""
+
+import configparser
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("setuptools", exc_type=ImportError)
+    out = tmp_path_factory.mktemp("wheel")
+    copy = out / "source"
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split()
+    for name in files:
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, copy]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    (path,) = out.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def test_data_travels(wheel):
+    names = set(wheel.namelist())
+    wanted = ("models/commands12.tflite", "demo/stream.flac", "demo/stream.csv")
+    assert {f"kws_edge/{name}" for name in wanted} <= names
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert tops == {"kws_edge", "host_tools", "firmware_export"}
+    assert any(name.endswith("NOTICE") for name in names)
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def metadata(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
+    return wheel.read(name).decode().splitlines()
+
+
+def requirements(wheel, **platform):
+    """Names and versions that pip would install on a platform, without extras."""
+    from packaging.requirements import Requirement
+
+    lines = [line.split(": ", 1)[1] for line in metadata(wheel) if line.startswith("Requires-Dist: ")]
+    found = {}
+    for requirement in map(Requirement, lines):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": "", **platform}):
+            found[requirement.name] = found.get(requirement.name, "") + str(requirement.specifier)
+    return found
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize(
+    ("machine", "system"), [("x86_64", "linux"), ("aarch64", "linux"), ("arm64", "darwin"), ("AMD64", "win32")]
+)
+def test_litert_where_it_has_wheels(wheel, python, machine, system):
+    found = requirements(wheel, platform_machine=machine, sys_platform=system, python_version=python)
+    assert "ai-edge-litert" in found
+    assert "<2.2" in found["ai-edge-litert"]
+    assert not {"tflite-runtime", "tensorflow", "tensorflow-cpu", "keras", "scipy", "matplotlib"} & set(found)
+
+
+def test_tflite_runtime_on_32_bit_arm(wheel):
+    found = requirements(wheel, platform_machine="armv7l", sys_platform="linux", python_version="3.11")
+    assert found["tflite-runtime"] == "==2.14.*"
+    assert "<2" in found["numpy"]
+    assert "ai-edge-litert" not in found
+
+
+def test_tensorflow_as_a_last_resort(wheel):
+    found = requirements(wheel, platform_machine="x86_64", sys_platform="darwin", python_version="3.12")
+    assert "tensorflow" in found
+
+
+def test_commands(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    parser = configparser.ConfigParser()
+    parser.read_string(wheel.read(name).decode())
+    assert set(parser["console_scripts"]) == {"kws-edge", "kws-host", "kws-firmware"}

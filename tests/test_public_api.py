@@ -1,0 +1,50 @@
+import importlib
+import inspect
+
+import pytest
+
+import kws_edge
+
+PUBLIC = sorted(set(kws_edge.__all__))
+
+
+def test_all_is_sorted_and_complete():
+    assert len(PUBLIC) == len(kws_edge.__all__)
+    defined = {
+        name for name, value in vars(kws_edge).items() if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert defined == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_is_documented(name):
+    value = getattr(kws_edge, name)
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        return
+    assert inspect.getdoc(value), name
+    if inspect.isclass(value):
+        for method, function in vars(value).items():
+            if not method.startswith("_") and (inspect.isfunction(function) or isinstance(function, property)):
+                assert inspect.getdoc(getattr(value, method)), f"{name}.{method}"
+
+
+def test_modules_declare_what_they_export():
+    for module in (
+        "config",
+        "mel",
+        "frontend",
+        "quant",
+        "tflite",
+        "modelfile",
+        "runtime",
+        "model",
+        "detector",
+        "audio",
+    ):
+        loaded = importlib.import_module(f"kws_edge.{module}")
+        assert all(hasattr(loaded, name) for name in loaded.__all__), module
+
+
+def test_errors_share_a_root():
+    for name in ("AudioError", "ConfigError", "ModelError", "RuntimeUnavailableError"):
+        assert issubclass(getattr(kws_edge, name), kws_edge.KwsError)
