@@ -198,7 +198,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
     run = Run(folder, config, record)
     _write_record(run)
 
-    model, first = _start(run, front_end)
+    model, first = _start(run)
     say(
         f"{config.model}: {model.count_params():,} parameters, {config.epochs} epochs of {config.steps} batches"
         + (f", from epoch {first + 1} on" if first else "")
@@ -210,19 +210,8 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         seed=config.seed,
         smoothing=config.smoothing,
     )
-    levels, truth = examples.validation
-    features = model_input(levels, front_end)
-    raw, calibration_truth = batches.draw(_CALIBRATION, np.random.default_rng(config.seed), even=True)
-    write_atomically(
-        folder / _KEPT,
-        lambda path: np.savez(
-            path,
-            validation=features,
-            validation_truth=truth,
-            calibration=model_input(raw_to_levels(raw, front_end), front_end),
-            calibration_truth=calibration_truth,
-        ),
-    )
+    _keep_examples(run, batches)
+    inputs, truth = run.examples("validation")
     targets = np.eye(len(labels), dtype=np.float32)[truth]
     for epoch in range(first, config.epochs):
         started = time.monotonic()
@@ -236,7 +225,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
             disable=None,
         )
         history = [model.train_on_batch(x, y, return_dict=True) for x, y in bar]
-        held_out = model.evaluate(features, targets, batch_size=config.batch_size, verbose=0, return_dict=True)
+        held_out = model.evaluate(inputs, targets, batch_size=config.batch_size, verbose=0, return_dict=True)
         row = {
             "epoch": epoch + 1,
             "loss": float(np.mean([logs["loss"] for logs in history])),
@@ -252,7 +241,21 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
     return run
 
 
-def _start(run: Run, front_end: FrontendConfig) -> tuple[keras.Model, int]:
+def _keep_examples(run: Run, batches: Batches) -> None:
+    """Set aside what validation and quantisation need, so that they do not depend on the data being there."""
+    front_end = run.front_end
+    levels, truth = batches.examples.validation
+    raw, calibration_truth = batches.draw(_CALIBRATION, np.random.default_rng(run.config.seed), even=True)
+    parts = {
+        "validation": model_input(levels, front_end),
+        "validation_truth": truth,
+        "calibration": model_input(raw_to_levels(raw, front_end), front_end),
+        "calibration_truth": calibration_truth,
+    }
+    write_atomically(run.folder / _KEPT, lambda path: np.savez(path, **parts))
+
+
+def _start(run: Run) -> tuple[keras.Model, int]:
     """The model to train, new or as the last finished epoch left it, and the number of epochs that are done."""
     config = run.config
     last = run.folder / LAST
@@ -262,7 +265,7 @@ def _start(run: Run, front_end: FrontendConfig) -> tuple[keras.Model, int]:
         except (OSError, ValueError) as error:
             raise TrainingError(f"{last}: cannot be loaded ({error}); remove {run.folder} to start anew") from None
         return model, int(model.optimizer.iterations) // config.steps
-    model = build(config.model, front_end, len(run.labels), width=config.width)
+    model = build(config.model, run.front_end, len(run.labels), width=config.width)
     schedule = WarmUpCosine(config.learning_rate, config.steps, config.epochs * config.steps)
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),

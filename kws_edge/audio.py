@@ -494,6 +494,10 @@ class Microphone(_Queued):
     def _callback(self, data: Any, samples: int, when: Any, status: Any) -> None:
         self.queue.put(bytes(data), samples, overrun=bool(status.input_overflow))
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield from super().__iter__()
+        raise AudioError(f"microphone {self.name!r}: the stream ended by itself; was the microphone unplugged?")
+
     def __enter__(self) -> Microphone:
         with _portaudio_errors(self._sd, f"microphone {self.name!r}"):
             self._stream.start()

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +96,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
         if METADATA_NAME.encode() in data:
             raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy") from None
         return data, None
-    except (ValueError, OSError, EOFError, NotImplementedError, zipfile.zlib.error) as error:
+    except (ValueError, OSError, EOFError, NotImplementedError, zlib.error) as error:
         raise ModelError(f"{name}: its metadata is damaged ({error}); get a whole copy") from None
     flatbuffer = data[:start]
     if not isinstance(values, dict) or values.get("format") != _FORMAT:

@@ -83,9 +83,9 @@ def server(tmp_path):
 class Listener:
     """``kws-edge listen`` in a process of its own."""
 
-    def __init__(self, server, *args):
+    def __init__(self, server, *args, program=("-m", "kws_edge")):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kws_edge", "listen", "--kernels", "builtin", "--json", *args],
+            [sys.executable, *program, "listen", "--kernels", "builtin", "--json", *args],
             env=server.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -177,14 +177,37 @@ def test_every_sample_arrives_unchanged(server, speech, tmp_path):
     assert np.array_equal(got[start : start + len(expected)], expected)
 
 
-def test_48_khz_microphone(tmp_path, speech, run_cli):
-    """A microphone opened at its own 48 kHz is converted while it streams."""
+_ONLY_48_KHZ = """
+import sys, sounddevice
+check = sounddevice.check_input_settings
+def only_48_khz(*args, samplerate, **kwargs):
+    # What a USB microphone answers that knows one rate; the sound server behind "pulse" would convert.
+    if samplerate != 48000:
+        raise sounddevice.PortAudioError("Invalid sample rate", -9997)
+    check(*args, samplerate=samplerate, **kwargs)
+sounddevice.check_input_settings = only_48_khz
+query = sounddevice.query_devices
+def at_48_khz(*args):
+    found = query(*args)
+    return {**found, "default_samplerate": 48000.0} if isinstance(found, dict) else found
+sounddevice.query_devices = at_48_khz
+from kws_edge.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
+    """A microphone opened at 48 kHz, because asked to or because it takes nothing else, is converted as it streams."""
     for program in ("pulseaudio", "pactl", "paplay"):
         need_program(program)
     pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
     server = SoundServer(tmp_path, rate=48000)
     try:
-        listener = Listener(server, "--device", "pulse", "--rate", "48000")
+        if asked:
+            listener = Listener(server, "--device", "pulse", "--rate", "48000")
+        else:
+            listener = Listener(server, "--device", "pulse", program=("-c", _ONLY_48_KHZ))
         server.play(speech)
         time.sleep(1.5)
         heard, summary = listener.finish(signal.SIGTERM)
