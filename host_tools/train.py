@@ -237,7 +237,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         _finish_epoch(run, model, row)
         say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     best = run.record["best"]
-    say(f"best validation accuracy {best['val_accuracy']:.2%} in epoch {best['epoch']}")
+    say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
     return run
 
 
@@ -281,8 +281,8 @@ def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
     lines = path.read_text().splitlines() if path.exists() else [",".join(row)]
     lines = [*lines[: row["epoch"]], ",".join(f"{value:.6g}" for value in row.values())]
     write_atomically(path, lambda temporary: Path(temporary).write_text("\n".join(lines) + "\n"))
-    if row["val_accuracy"] > run.record.get("best", {}).get("val_accuracy", -1.0):
+    if row["val_loss"] < run.record.get("best", {}).get("val_loss", math.inf):
         write_atomically(run.folder / BEST, lambda temporary: model.save(temporary, include_optimizer=False))
-        run.record["best"] = {"epoch": row["epoch"], "val_accuracy": round(row["val_accuracy"], 6)}
+        run.record["best"] = {"epoch": row["epoch"], **{k: round(row[k], 5) for k in ("val_loss", "val_accuracy")}}
         _write_record(run)
     write_atomically(run.folder / LAST, model.save)

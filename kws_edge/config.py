@@ -250,7 +250,7 @@ class DetectorConfig(_Config):
     """Time between inferences; rounded to whole frames by the spotter."""
     smoothing_ms: float = 400.0
     """Posteriors are averaged over the inferences of this duration (at least one)."""
-    threshold: float = 0.8
+    threshold: float = 0.75
     """Smoothed posterior at which a keyword is detected, in (0, 1]."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Per-keyword thresholds, in place of `threshold`."""

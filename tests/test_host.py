@@ -263,7 +263,7 @@ def test_run_folder(run_folder):
     log = list(csv.DictReader((run_folder / "log.csv").read_text().splitlines()))
     assert [row["epoch"] for row in log] == ["1", "2", "3", "4"]
     record = json.loads((run_folder / "config.json").read_text())
-    assert record["best"]["val_accuracy"] == pytest.approx(max(float(row["val_accuracy"]) for row in log), abs=1e-4)
+    assert record["best"]["val_loss"] == pytest.approx(min(float(row["val_loss"]) for row in log), abs=1e-4)
 
 
 def test_another_configuration_is_refused(folder, run_folder, run_cli):
