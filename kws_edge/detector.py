@@ -22,9 +22,9 @@ class Detection:
     score: float
     """Smoothed posterior, in [0, 1]."""
     start_s: float
-    """Seconds from the start of the stream."""
+    """Seconds from the start of the stream to the start of the window that decided: the word lies in it."""
     end_s: float
-    """`start_s` to `end_s` is the audio that every averaged inference had in its window: the word lies in it."""
+    """End of that window, the time of the decision."""
 
 
 class Detector:
@@ -70,7 +70,7 @@ class Detector:
         self._releases = self._thresholds * np.float32(1 - config.hysteresis)
         self._n = max(1, round(config.smoothing_ms / 1000 / step_s))
         self._refractory_steps = round(config.refractory_ms / 1000 / step_s)
-        self._clip_s, self._span_s = clip_s, (self._n - 1) * step_s
+        self._clip_s = clip_s
         self.reset()
 
     def reset(self) -> None:
@@ -114,7 +114,7 @@ class Detector:
             keyword=self.labels[best],
             score=float(self.smoothed[best]),
             start_s=max(0.0, time_s - self._clip_s),
-            end_s=time_s - self._span_s,
+            end_s=time_s,
         )
         self.smoothed = np.zeros_like(self.smoothed)
         return found
