@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a network",
-        description="Train a network, and write a run folder: best.keras (lowest loss on the validation speakers), last.keras,"
+        description="Train a network and write a run folder: best.keras (lowest validation loss), last.keras,"
         " log.csv, config.json. The same command goes on where an interrupted run stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
