@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.dataset import index_labelled, label_of
-from host_tools.features import clip_features, read_clip
+from host_tools.examples import model_input
+from host_tools.features import clip_features, raw_to_levels, read_clip
 from host_tools.train import Run
 from kws_edge.model import Model
 
@@ -97,10 +98,8 @@ def evaluate_model(model: Model, folder: str | Path, *, progress: Callable = tqd
 
 def evaluate_run(run: Run, folder: str | Path) -> Evaluation:
     """The same for a run's float network."""
-    from host_tools.features import raw_to_levels
-
     paths, truth = _collect(folder, run.labels)
     config = run.front_end
     levels = raw_to_levels(clip_features(paths, config, what="features").astype(np.float32), config)
-    predicted = run.model().predict(levels[..., np.newaxis], batch_size=256, verbose=0).argmax(axis=1)
+    predicted = run.model().predict(model_input(levels, config), batch_size=256, verbose=0).argmax(axis=1)
     return Evaluation(run.labels, truth, predicted, tuple(map(str, paths)))

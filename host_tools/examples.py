@@ -127,7 +127,7 @@ def load_examples(sources: Sources, config: FrontendConfig, labels: Sequence[str
     precomputed = np.empty((0, config.n_frames, config.n_mels), np.uint8)
     validation_features: tuple[np.ndarray, list[str]] = (precomputed, [])
     if sources.features is not None:
-        stored = load_features(sources.features, config.feature_shape)
+        stored = load_features(sources.features, (config.n_frames, config.n_mels))
         precomputed = stored.levels[stored.splits == "training"]
         words.append(stored.words[stored.splits == "training"])
         held_out = stored.splits == "validation"
@@ -139,7 +139,11 @@ def load_examples(sources: Sources, config: FrontendConfig, labels: Sequence[str
     for bank, folder, kind in ((noise, sources.noise, "noise"), (speech, sources.speech, "speech")):
         if folder is not None:
             used = [r.path for r in index_recordings(folder, kind) if r.half == "training"]
+            before = len(bank.recordings)
             bank.add(recording_features(used, config, what=kind), config.n_frames)
+            if len(bank.recordings) == before:
+                length = f"{config.clip_ms / 1000:g} s"
+                raise DatasetError(f"{folder}: no recording of {length} or more in the half for training")
         if bank:
             bank.finish(config.n_frames)
     if SILENCE in labels and not noise:
@@ -150,6 +154,8 @@ def load_examples(sources: Sources, config: FrontendConfig, labels: Sequence[str
     for label in labels:
         if label not in (SILENCE, UNKNOWN) and label not in by_word:
             raise DatasetError(f"no training example of {label!r} in {sources.clips}")
+    if UNKNOWN in labels and not set(by_word) - set(labels):
+        raise DatasetError(f"{sources.clips}: no word besides the keywords to make {UNKNOWN!r} of")
 
     rng = np.random.default_rng(seed)
     held_out = _validation_set(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -9,6 +10,7 @@ from keras import layers, ops
 
 from host_tools.errors import TrainingError
 from kws_edge.config import FrontendConfig
+from kws_edge.mel import window
 
 __all__ = ["MODELS", "LevelConv2D", "build", "residual"]
 
@@ -37,8 +39,14 @@ class LevelConv2D(layers.Conv2D):
 
 
 def _level_range(config: FrontendConfig) -> tuple[float, float]:
-    low = -1.0 if config.level_min is None else config.level_min
-    high = 1.0 if config.level_max is None else config.level_max
+    """Where levels lie: between the front end's clips, or else between silence and a full-scale tone."""
+    amplitude = 32768 * config.sample_scale * float(window(config).sum()) / 2
+    tone = amplitude**2 if config.spectrum == "power" else amplitude
+    silence, full_scale = (
+        config.log_gain * math.log(band + config.log_offset) + config.level_offset for band in (0, tone)
+    )
+    low = silence if config.level_min is None else config.level_min
+    high = full_scale if config.level_max is None else config.level_max
     return low, high
 
 

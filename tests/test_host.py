@@ -342,3 +342,52 @@ def test_without_tensorflow_the_remedy_is_named(run_folder, run_cli, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     failed = run_cli("quantize", run_folder, "-o", "x.tflite", package="host_tools", env=environment)
     assert_one_line_error(failed, "kws-edge[host]", program="kws-host")
+
+
+def test_reference_front_end_trains_and_quantises(folder, run_cli, tmp_path):
+    """The other preset, whose levels are not clipped and whose frames are resized, goes through the same tools."""
+    pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    command = ["train", folder / "clips", "-o", "run", "--front-end", "reference", "--epochs", "1", "--steps", "6"]
+    done = run_cli(*command, "--batch-size", "16", "--width", "0.17", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert run_cli("quantize", "run", "-o", "r.tflite", package="host_tools").returncode == 0
+    model = Model(tmp_path / "r.tflite")
+    assert model.front_end == preset("reference")
+    assert model.input.shape == (1, 128, 64, 1)
+    results = [
+        json.loads(run_cli("evaluate", s, "--clips", folder / "test", "--json", package="host_tools").stdout)
+        for s in ("r.tflite", "run")
+    ]
+    assert results[0]["clips"] == results[1]["clips"] == 104
+    detected = run_cli("detect", folder / "test" / "yes" / "yes0.wav", "--model", "r.tflite")
+    assert detected.returncode == 0, detected.stderr
+
+
+def test_unusable_folders_are_explained(folder, run_cli, tmp_path):
+    import shutil
+
+    pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    (tmp_path / "short").mkdir()
+    for i in range(6):
+        soundfile.write(tmp_path / "short" / f"{i}.wav", np.zeros(800, np.int16), RATE)
+    command = ["train", folder / "clips", "-o", "run", "--noise", "short", "--epochs", "1", "--steps", "1"]
+    assert_one_line_error_at_end(run_cli(*command, package="host_tools"), "short: no recording of 1 s or more")
+    for name in WORDS[:10]:
+        shutil.copytree(folder / "clips" / name, tmp_path / "few" / name)
+    shutil.copytree(folder / "clips" / "_background_noise_", tmp_path / "few" / "_background_noise_")
+    failed = run_cli("train", "few", "-o", "run", package="host_tools")
+    assert_one_line_error_at_end(failed, "no word besides the keywords")
+    (tmp_path / "few" / "bed").mkdir()
+    (tmp_path / "few" / "bed" / "aaaa_nohash_0.wav").write_text("not audio")
+    failed = run_cli("train", "few", "-o", "run", package="host_tools")
+    assert_one_line_error_at_end(failed, "aaaa_nohash_0.wav: cannot be read as audio")
+
+
+def assert_one_line_error_at_end(process, *parts):
+    """As assert_one_line_error, after progress bars."""
+    assert process.returncode == 1
+    error = process.stderr.decode()
+    assert "Traceback" not in error
+    last = error.replace("\r", "\n").splitlines()[-1]
+    assert last.startswith("kws-host: "), error
+    assert all(part in last for part in parts), error
