@@ -66,8 +66,9 @@ def test_litert_where_it_has_wheels(wheel, python, machine, system):
     assert not {"tflite-runtime", "tensorflow", "tensorflow-cpu", "keras", "scipy", "matplotlib"} & set(found)
 
 
-def test_tflite_runtime_on_32_bit_arm(wheel):
-    found = requirements(wheel, platform_machine="armv7l", sys_platform="linux", python_version="3.11")
+@pytest.mark.parametrize("machine", ["armv7l", "armv8l"])  # the second: a 64-bit kernel under linux32
+def test_tflite_runtime_on_32_bit_arm(wheel, machine):
+    found = requirements(wheel, platform_machine=machine, sys_platform="linux", python_version="3.11")
     assert found["tflite-runtime"] == "==2.14.*"
     assert "<2" in found["numpy"]
     assert "ai-edge-litert" not in found
