@@ -91,7 +91,6 @@ class Model:
             data = self.path.read_bytes()
         except OSError as error:
             raise ModelError(f"{name}: cannot be read ({error.strerror})") from None
-        FlatModel(data, name)
         flatbuffer, metadata = unpack(data, name)
         self.flat = FlatModel(flatbuffer, name)
         self.size = len(data)
