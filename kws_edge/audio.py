@@ -78,6 +78,11 @@ def _mono(frames: np.ndarray) -> np.ndarray:
     return frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
 
 
+def _mono_pcm(data: bytes, channels: int) -> np.ndarray:
+    """Interleaved 16-bit PCM as mono float32 in [-1, 1)."""
+    return _mono(np.frombuffer(data, "<i2").reshape(-1, channels).astype(np.float32) / 32768)
+
+
 class AudioFile:
     """A file of any format, rate and channel count that libsndfile reads.
 
@@ -247,8 +252,7 @@ class PcmStream:
             whole = len(data) - len(data) % frame
             self._rest = data[whole:]
             heard += whole
-            frames = np.frombuffer(data[:whole], "<i2").reshape(-1, self.channels).astype(np.float32) / 32768
-            samples = self._resampler.process(_mono(frames), last=ended)
+            samples = self._resampler.process(_mono_pcm(data[:whole], self.channels), last=ended)
             if len(samples):
                 yield samples
             if ended:
@@ -335,8 +339,7 @@ class _Queued:
                 ) from None
             if got is None:
                 return
-            frames = np.frombuffer(got[0], np.int16).reshape(-1, self.channels)
-            samples = self._resampler.process(_mono(frames.astype(np.float32) / 32768))
+            samples = self._resampler.process(_mono_pcm(got[0], self.channels))
             if len(samples):
                 yield samples
 

@@ -181,7 +181,11 @@ class FrontendConfig(_Config):
     @property
     def n_frames(self) -> int:
         """Frames in a clip, before resizing."""
-        return 1 + (self.clip_samples - self.frame_length) // self.hop_length
+        return self.frames_in(self.clip_samples)
+
+    def frames_in(self, samples: int) -> int:
+        """Full frames in that many samples."""
+        return max(0, 1 + (samples - self.frame_length) // self.hop_length)
 
     @property
     def feature_shape(self) -> tuple[int, int]:

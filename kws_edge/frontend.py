@@ -1,9 +1,9 @@
 """The front end: int16 audio to log-mel features, for whole clips and for streams.
 
-Both forms run the same arithmetic on the same shapes. Frames are computed in groups of :data:`LANES` rows, and a frame
-keeps the row that its index gives it, whether its neighbours are there yet or not: matrix products and transforms of
-one fixed shape give a row the same bits whatever the other rows hold. So a stream's features equal the whole clip's bit
-for bit, for blocks of any size.
+Both forms run the same arithmetic on the same shapes. NumPy transforms each frame by itself. The matrix product, whose
+rounding may depend on its shape and on the row, is computed in groups of :data:`LANES` rows, in which a frame keeps the
+row that its index gives it, whether its neighbours are there yet or not. So a stream's features equal the whole clip's
+bit for bit, for blocks of any size.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def resize_frames(features: np.ndarray, n_frames: int) -> np.ndarray:
 class Frontend:
     """Features of whole clips.
 
-    Windowing and transform are in float64: NumPy's FFT is no slower in it, every version of NumPy gives the same bits,
-    and bands near silence are not lost in the rounding of loud ones. All that follows is float32.
+    Windowing and transform are in float64: NumPy's FFT is no slower in it, and bands near silence are not lost in the
+    rounding of loud ones. All that follows is float32.
 
     Parameters
     ----------
@@ -108,8 +108,7 @@ class Frontend:
             No rows if `samples` is shorter than a frame.
         """
         samples = to_int16(samples)
-        n = max(0, 1 + (len(samples) - self.config.frame_length) // self.config.hop_length)
-        return self._levels(samples, n, lane=0)
+        return self._levels(samples, lane=0)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Model input for one clip: `samples` centred in the clip's length, its levels, resized if configured.
@@ -125,22 +124,24 @@ class Frontend:
         n = self.config.resize_frames
         return levels if n is None else resize_frames(levels, n)
 
-    def _levels(self, samples: np.ndarray, n: int, *, lane: int) -> np.ndarray:
-        """Levels of `n` frames of int16 `samples`, the first of which belongs into row `lane` of its group."""
+    def _levels(self, samples: np.ndarray, *, lane: int) -> np.ndarray:
+        """Levels of the full frames in int16 `samples`, the first of which belongs into row `lane` of its group."""
         c = self.config
-        if n <= 0:
+        n = c.frames_in(len(samples))
+        if not n:
             return np.empty((0, c.n_mels), np.float32)
-        groups = -(-(lane + n) // LANES)
-        padded = np.zeros((groups * LANES, c.n_fft))
-        views = np.lib.stride_tricks.sliding_window_view(samples, c.frame_length)[:: c.hop_length][:n]
-        np.multiply(views, self._window, out=padded[lane : lane + n, : c.frame_length])
+        views = np.lib.stride_tricks.sliding_window_view(samples, c.frame_length)[:: c.hop_length]
+        padded = np.zeros((n, c.n_fft))
+        np.multiply(views, self._window, out=padded[:, : c.frame_length])
         bins = np.fft.rfft(padded)[:, self._bins]
         power = np.square(bins.real)
         power += np.square(bins.imag)
         if c.spectrum == "magnitude":
             np.sqrt(power, out=power)
-        spectrum = power.astype(np.float32).reshape(groups, LANES, -1)
-        levels = np.matmul(spectrum, self._matrix).reshape(-1, c.n_mels)
+        groups = -(-(lane + n) // LANES)
+        spectrum = np.zeros((groups * LANES, power.shape[1]), np.float32)
+        spectrum[lane : lane + n] = power
+        levels = np.matmul(spectrum.reshape(groups, LANES, -1), self._matrix).reshape(-1, c.n_mels)
         levels += np.float32(c.log_offset)
         np.log(levels, out=levels)
         levels *= np.float32(c.log_gain)
@@ -194,8 +195,8 @@ class StreamingFrontend:
         dropped = min(self._skip, len(data))
         self._skip -= dropped
         data = data[dropped:]
-        n = max(0, 1 + (len(data) - c.frame_length) // c.hop_length)
-        levels = self._frontend._levels(data, n, lane=self.n_frames % LANES)
+        levels = self._frontend._levels(data, lane=self.n_frames % LANES)
+        n = len(levels)
         self.n_frames += n
         used = min(n * c.hop_length, len(data))
         self._skip += n * c.hop_length - used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,11 @@ class Model:
         """The output tensor."""
         return self.flat.outputs[0]
 
+    @cached_property
+    def _frontend(self) -> Frontend:
+        """For whole clips; streams have one of their own."""
+        return Frontend(self.front_end)
+
     def quantize(self, features: np.ndarray) -> np.ndarray:
         """Features as the input tensor takes them.
 
@@ -212,6 +218,4 @@ class Model:
         -------
         numpy.ndarray, shape (len(labels),), float32
         """
-        if not hasattr(self, "_frontend"):
-            self._frontend = Frontend(self.front_end)
         return self.posteriors(self._frontend(samples))

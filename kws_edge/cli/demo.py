@@ -16,7 +16,7 @@ from kws_edge.detector import Detection
 from kws_edge.spotter import Spotter
 
 STREAM = Path(__file__).parents[1] / "demo" / "stream.flac"
-_LATE_S = 0.5
+_LATE_S = 1.0
 
 
 def add(commands) -> None:
@@ -42,7 +42,7 @@ def match(
     rows: list = []
     for utterance in spoken:
         start, end, _ = utterance
-        found = [d for d in left if d.start_s < end and d.end_s > start and d.end_s < end + 2 * _LATE_S]
+        found = [d for d in left if d.start_s < end and d.end_s > start and d.end_s < end + _LATE_S]
         for detection in found[:1]:
             left.remove(detection)
         rows.append((utterance, found[0] if found else None))
