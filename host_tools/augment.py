@@ -1,11 +1,13 @@
-"""Augmentation of features: shift, speed, gain and noise in the power domain, then SpecAugment.
+"""Augmentation: of features, anew for every batch, and of audio, for copies of clips that are computed once.
 
-Everything works on raw levels (see :mod:`host_tools.features`), in batches, and draws from the generator that it is
-given, so that a seed reproduces a batch.
+On features (raw levels, see :mod:`host_tools.features`), recordings' and precomputed ones alike: shift, speed, room
+response, gain and noise in the power domain, then SpecAugment and mixup. On audio: shift, speed, room response, gain
+and noise. Everything draws from the generator that it is given, so that a seed reproduces it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,19 @@ import numpy as np
 from host_tools.features import power_to_raw, raw_to_levels, raw_to_power
 from kws_edge.config import FrontendConfig
 
-__all__ = ["AugmentConfig", "augment", "mix", "shift_and_stretch", "silent_raw", "spec_augment"]
+__all__ = [
+    "AudioVariation",
+    "AugmentConfig",
+    "augment",
+    "mix",
+    "mixup",
+    "reverberate",
+    "room_response",
+    "shift_and_stretch",
+    "silent_raw",
+    "spec_augment",
+    "vary_audio",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +50,28 @@ class AugmentConfig:
     frequency_masks: int = 2
     frequency_mask_share: float = 0.12
     """Widest frequency mask, as a share of the bands."""
+    reverberation_probability: float = 0.0
+    """Share of examples that get a room's response."""
+    rt60_ms: tuple[float, float] = (150.0, 700.0)
+    """Range of the room's reverberation time, uniform."""
+    direct_db: tuple[float, float] = (-3.0, 12.0)
+    """Range of the direct sound's power over the reverberation's, uniform."""
+    mixup: float = 0.0
+    """Parameter of the Beta distribution that mixup's shares are drawn from; 0: no mixup."""
+
+    def scaled(self, factor: float) -> AugmentConfig:
+        """Weaker or stronger: ranges, masks and shares of noise times `factor`; 0 leaves examples as they are."""
+        low, high = self.gain_db
+        return dataclasses.replace(
+            self,
+            shift_ms=self.shift_ms * factor,
+            stretch=self.stretch * factor,
+            gain_db=(low * factor, high * factor),
+            noise_probability=min(1.0, self.noise_probability * factor),
+            time_mask_ms=self.time_mask_ms * factor,
+            frequency_mask_share=min(1.0, self.frequency_mask_share * factor),
+            reverberation_probability=min(1.0, self.reverberation_probability * factor),
+        )
 
 
 def silent_raw(config: FrontendConfig) -> np.float32:
@@ -105,8 +141,8 @@ def spec_augment(levels: np.ndarray, rng: np.random.Generator, settings: Augment
     n, frames, mels = levels.shape
     masked = np.zeros(levels.shape, bool)
     for axis, count, size, length in (
-        (1, settings.time_masks, max(1, round(settings.time_mask_ms / hop_ms)), frames),
-        (2, settings.frequency_masks, max(1, round(settings.frequency_mask_share * mels)), mels),
+        (1, settings.time_masks, round(settings.time_mask_ms / hop_ms), frames),
+        (2, settings.frequency_masks, round(settings.frequency_mask_share * mels), mels),
     ):
         position = np.arange(length)
         for _ in range(count):
@@ -116,6 +152,52 @@ def spec_augment(levels: np.ndarray, rng: np.random.Generator, settings: Augment
             masked |= span[:, :, np.newaxis] if axis == 1 else span[:, np.newaxis, :]
     np.copyto(levels, levels.mean(axis=(1, 2), keepdims=True), where=masked)
     return levels
+
+
+def reverberate(power: np.ndarray, rt60_ms: np.ndarray, direct_db: np.ndarray, hop_ms: float) -> np.ndarray:
+    """Add a room's late response in the power domain: each frame's power decays exponentially into the next ones.
+
+    Source: the statistical model of late reverberation of Lebart, Boucher and Denbigh, 2001.
+
+    Parameters
+    ----------
+    power : numpy.ndarray, shape (n, frames, mels)
+        Band powers.
+    rt60_ms : numpy.ndarray, shape (n,)
+        Time in which the response decays by 60 dB.
+    direct_db : numpy.ndarray, shape (n,)
+        Power of the direct sound over that of the response.
+    """
+    decay = 10 ** (-6 * hop_ms / rt60_ms)
+    gain = (10 ** (-direct_db / 10) * (1 - decay) / decay).astype(np.float32)[:, np.newaxis]
+    decay = decay.astype(np.float32)[:, np.newaxis]
+    out, tail = power.copy(), np.zeros_like(power[:, 0])
+    for t in range(1, power.shape[1]):
+        tail += power[:, t - 1]
+        tail *= decay
+        out[:, t] += gain * tail
+    return out
+
+
+def mixup(
+    levels: np.ndarray, targets: np.ndarray, rng: np.random.Generator, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blend each example, and its target, with another of the batch (Zhang et al., mixup, 2018).
+
+    Parameters
+    ----------
+    levels : numpy.ndarray, shape (n, frames, mels)
+    targets : numpy.ndarray, shape (n, n_labels)
+    rng : numpy.random.Generator
+    alpha : float
+        The share of the example itself is drawn from Beta(alpha, alpha), and is at least a half.
+    """
+    share = rng.beta(alpha, alpha, len(levels)).astype(np.float32)
+    share = np.maximum(share, 1 - share)
+    other = rng.permutation(len(levels))
+    blend = share[:, np.newaxis, np.newaxis]
+    levels = levels * blend + levels[other] * (1 - blend)
+    return levels, targets * share[:, np.newaxis] + targets[other] * (1 - share[:, np.newaxis])
 
 
 def augment(
@@ -147,6 +229,10 @@ def augment(
     speed = 1 + rng.uniform(-settings.stretch, settings.stretch, n)
     pitch = 1 + rng.uniform(-settings.stretch, settings.stretch, n)
     power = raw_to_power(shift_and_stretch(raw, shift, speed, pitch, config), config)
+    if settings.reverberation_probability:
+        in_room = ~keep & (rng.random(n) < settings.reverberation_probability)
+        rt60, direct = rng.uniform(*settings.rt60_ms, n), rng.uniform(*settings.direct_db, n)
+        power[in_room] = reverberate(power[in_room], rt60[in_room], direct[in_room], config.hop_ms)
     gain = rng.uniform(*settings.gain_db, n)
     gain[keep] = 0
     snr = rng.uniform(*settings.snr_db, n)
@@ -155,3 +241,87 @@ def augment(
     power *= (10 ** (gain / 10)).astype(np.float32)[:, np.newaxis, np.newaxis]
     levels = raw_to_levels(power_to_raw(power, config), config)
     return spec_augment(levels, rng, settings, config.hop_ms)
+
+
+def room_response(rng: np.random.Generator, sample_rate: int, rt60_ms: float, direct_db: float) -> np.ndarray:
+    """A synthetic room impulse response: a direct path, and noise that decays exponentially (Polack's model, 1988).
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    sample_rate : int
+        In Hz.
+    rt60_ms : float
+        Time in which the response decays by 60 dB; where it ends.
+    direct_db : float
+        Power of the direct sound over that of the rest.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n,), float64
+        The direct path, the first sample, is 1.
+    """
+    n = max(2, round(sample_rate * rt60_ms / 1000))
+    tail = rng.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
+    tail[0] = 0
+    tail *= 10 ** (-direct_db / 20) / np.sqrt(np.square(tail).sum())
+    tail[0] = 1
+    return tail
+
+
+def vary_audio(
+    samples: np.ndarray,
+    rng: np.random.Generator,
+    sample_rate: int,
+    settings: AugmentConfig,
+    noise: np.ndarray | None = None,
+) -> np.ndarray:
+    """A varied copy of a recording: speed (and pitch with it), shift, room response, gain, noise.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray, shape (n,), int16
+    rng : numpy.random.Generator
+    sample_rate : int
+        In Hz.
+    settings : AugmentConfig
+    noise : numpy.ndarray, shape (at least n,), int16, optional
+        A random part of it is added, at a ratio to the loudest quarter of the recording.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n,), int16
+    """
+    from scipy.signal import oaconvolve
+
+    n = len(samples)
+    speed = 1 + rng.uniform(-settings.stretch, settings.stretch)
+    shift = rng.uniform(-settings.shift_ms, settings.shift_ms) * sample_rate / 1000
+    position = (np.arange(n) - n / 2 - shift) * speed + n / 2
+    x = np.interp(position, np.arange(n), samples, left=0, right=0)
+    if rng.random() < settings.reverberation_probability:
+        room = room_response(rng, sample_rate, rng.uniform(*settings.rt60_ms), rng.uniform(*settings.direct_db))
+        x = oaconvolve(x, room)[:n]
+    if noise is not None and rng.random() < settings.noise_probability:
+        at = rng.integers(len(noise) - n + 1)
+        added = noise[at : at + n].astype(np.float64)
+        loud = np.sort(np.square(x[: n // 16 * 16]).reshape(-1, 16).mean(axis=1))[-max(1, n // 64) :].mean()
+        ratio = 10 ** (-rng.uniform(*settings.snr_db) / 10)
+        x = x + added * np.sqrt(loud * ratio / (np.square(added).mean() + 1e-9))
+    x = x * 10 ** (rng.uniform(*settings.gain_db) / 20)
+    return np.clip(np.round(x), -32768, 32767).astype(np.int16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioVariation:
+    """:func:`vary_audio` for the clips of a dataset, each copy of each clip seeded by itself."""
+
+    settings: AugmentConfig
+    sample_rate: int
+    seed: int
+    copy: int
+
+    def __call__(self, samples: np.ndarray, number: int) -> np.ndarray:
+        return vary_audio(
+            samples, np.random.default_rng((self.seed, self.copy, number)), self.sample_rate, self.settings
+        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 from pathlib import Path
 
+from host_tools.errors import DatasetError
 from kws_edge.cli import guarded
 from kws_edge.errors import RuntimeUnavailableError
 from kws_edge.runtime import KERNELS
@@ -22,31 +24,92 @@ Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage,
 """
 
 
-def _index(args: argparse.Namespace) -> None:
-    from host_tools.dataset import count, index_clips
+def _download(args: argparse.Namespace) -> None:
+    from host_tools.download import download
 
-    clips = index_clips(args.data)
+    if bool(args.url) != bool(args.sha256):
+        raise DatasetError("--url and --sha256 go together: an archive is unpacked only if its checksum is known")
+    other = {name: value for name in ("url", "sha256") if (value := getattr(args, name))}
+    download(args.folder, keep_archive=args.keep_archive, **other)
+
+
+def _index(args: argparse.Namespace) -> None:
+    from host_tools.dataset import BACKGROUND_FOLDER, count, empty_folders, index_clips, shared_speakers
+    from host_tools.features import read_clip
+    from kws_edge.config import preset
+
+    clips = index_clips(args.data, split=args.split, seed=args.seed)
     words = {word: count(c.split for c in clips if c.word == word) for word in sorted({c.word for c in clips})}
+    background = sorted((args.data / BACKGROUND_FOLDER).glob("*.wav"))
+    shared, others = shared_speakers(clips)
+    problems = [f"{folder}: no .wav in this folder" for folder in empty_folders(args.data)]
+    if args.check:
+        from tqdm import tqdm
+
+        for path in tqdm([*(c.path for c in clips), *background], desc="reading", unit="clip", mininterval=0.5):
+            try:
+                read_clip(path, preset("logmel40"))
+            except DatasetError as error:
+                problems.append(str(error))
+    total = count(c.split for c in clips)
+    values = {
+        "classes": len(words) + bool(background),
+        "files": len(clips) + len(background),
+        "clips": len(clips),
+        "splits": total,
+        "words": words,
+        BACKGROUND_FOLDER: len(background),
+        "speakers_outside_training": {"all": others, "also_in_training": shared},
+        "problems": problems,
+    }
     if args.json:
-        print(json.dumps({"clips": len(clips), "splits": count(c.split for c in clips), "words": words}))
+        print(json.dumps(values))
         return
     parts = ("training", "validation", "testing")
-    print(f"{'word':<14}" + "".join(f"{part:>12}" for part in parts))
+    print(f"{'word':<20}" + "".join(f"{part:>12}" for part in parts))
     for word, by_split in words.items():
-        print(f"{word:<14}" + "".join(f"{by_split.get(part, 0):>12}" for part in parts))
-    total = count(c.split for c in clips)
-    print(f"{len(clips)} clips".ljust(14) + "".join(f"{total.get(part, 0):>12}" for part in parts))
+        print(f"{word:<20}" + "".join(f"{by_split.get(part, 0):>12}" for part in parts))
+    print(f"{f'{len(clips)} clips':<20}" + "".join(f"{total.get(part, 0):>12}" for part in parts))
+    if background:
+        print(f"{BACKGROUND_FOLDER}: {len(background)} recordings")
+    print(f"{values['classes']} classes, {values['files']} files")
+    if shared:
+        print(
+            f"warning: {shared} of the {others} speakers outside training speak in training, too (split {args.split})"
+        )
+    for line in problems:
+        print(f"problem: {line}")
 
 
 def _train(args: argparse.Namespace) -> None:
-    from host_tools.examples import Sources
     from host_tools.train import TrainConfig, train
 
     names = TrainConfig.__dataclass_fields__
     config = TrainConfig(**{name: value for name, value in vars(args).items() if name in names})
-    sources = Sources(clips=args.data, features=args.features, speech=args.speech, noise=args.noise)
-    run = train(config, sources, args.output)
+    run = train(config, _sources(args), args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
+
+
+def _qat(args: argparse.Namespace) -> None:
+    from host_tools.train import load_run, train
+
+    config = dataclasses.replace(
+        load_run(args.run).config,
+        **{name: getattr(args, name) for name in ("epochs", "steps", "learning_rate", "seed")},
+        qat=str(args.run),
+        start="",
+        teacher=str(args.run),
+        weight_decay=0.0,
+    )
+    run = train(config, _sources(args), args.output)
+    print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
+
+
+def _sources(args: argparse.Namespace):
+    from host_tools.examples import Sources
+    from host_tools.features import default_cache
+
+    return Sources(args.data, args.features, args.speech, args.noise, cache=args.cache or default_cache())
 
 
 def _quantize(args: argparse.Namespace) -> None:
@@ -67,21 +130,77 @@ def _quantize(args: argparse.Namespace) -> None:
     )
 
 
+def _subject(name: str, kernels: str):
+    """The run or the model file that `name` names."""
+    if Path(name).is_dir():
+        from host_tools.train import load_run
+
+        return load_run(name)
+    from kws_edge.model import Model
+
+    return Model(name, kernels=kernels)
+
+
+def _test_sets(args: argparse.Namespace, subject) -> list:
+    from host_tools.evaluate import clip_set, feature_set
+
+    if not args.clips and not args.features:
+        raise DatasetError("nothing to evaluate on: give --clips or --features, or both")
+    sets = []
+    if args.clips:
+        options = {"split": args.split, "at_least": args.at_least, "own_labels": args.own_labels}
+        sets.append(clip_set(args.clips, subject.labels, subject.front_end, **options))
+    if args.features:
+        sets.append(feature_set(args.features, subject.labels, subject.front_end, split=args.split or "validation"))
+    return sets
+
+
 def _evaluate(args: argparse.Namespace) -> None:
-    from host_tools.evaluate import evaluate_model, evaluate_run
+    from host_tools.evaluate import evaluate
+    from kws_edge.files import write_atomically
+
+    subject = _subject(args.model, args.kernels)
+    kind = "Keras" if Path(args.model).is_dir() else "INT8"
+    results = []
+    for test in _test_sets(args, subject):
+        result = evaluate(subject, test)
+        results.append({"data": test.name, "skipped": list(test.skipped), **result.to_dict()})
+        if not args.json:
+            print(f"{args.model} ({kind}) on {test.name}\n{result.table()}")
+            for line in test.skipped:
+                print(f"left out: {line}")
+    values = {"model": str(args.model), "kind": kind, "results": results}
+    if args.output:
+        write_atomically(args.output, lambda path: Path(path).write_text(json.dumps(values, indent=1) + "\n"))
+    if args.json:
+        print(json.dumps(values))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from host_tools.report import compare
+    from host_tools.train import load_run
+
+    run = load_run(args.run)
+    (test,) = _test_sets(args, run)
+    compare(run, test, args.output, qat=load_run(args.qat) if args.qat else None)
+
+
+def _card(args: argparse.Namespace) -> None:
+    from host_tools.card import model_card
     from kws_edge.files import write_atomically
     from kws_edge.model import Model
 
-    if Path(args.model).is_dir():
-        from host_tools.train import load_run
+    def read(path: Path | None) -> dict | None:
+        try:
+            return json.loads(path.read_text()) if path else None
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{path}: cannot be read as JSON ({error})") from None
 
-        results, kind = evaluate_run(load_run(args.model), args.clips), "float Keras"
-    else:
-        results, kind = evaluate_model(Model(args.model, kernels=args.kernels), args.clips), "INT8"
-    values = {"model": str(args.model), "kind": kind, "folder": str(args.clips), **results.to_dict()}
-    if args.output:
-        write_atomically(args.output, lambda path: Path(path).write_text(json.dumps(values, indent=1) + "\n"))
-    print(json.dumps(values) if args.json else f"{args.model} ({kind}) on {args.clips}\n{results.table()}")
+    text = model_card(
+        Model(args.model), [read(p) for p in args.evaluation], arena=read(args.arena), report=read(args.report)
+    )
+    write_atomically(args.output, lambda path: Path(path).write_text(text))
+    print(f"wrote {args.output}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,8 +209,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    index = commands.add_parser("index", help="count the clips of a Speech Commands folder by word and official split")
+    download = commands.add_parser(
+        "download",
+        help="fetch Speech Commands v0.02",
+        description="Fetch Speech Commands v0.02 (2.3 GB), check it and unpack it. The same command goes on"
+        " where an interrupted one stopped, and does nothing where everything is there.",
+    )
+    download.add_argument("folder", type=Path, metavar="DIR", help="folder to make; the words' folders come into it")
+    download.add_argument("--url", help="another archive of that layout")
+    download.add_argument("--sha256", metavar="HEX", help="its checksum")
+    download.add_argument("--keep-archive", action="store_true", help="keep the archive beside the folder")
+    download.set_defaults(work=_download)
+
+    index = commands.add_parser("index", help="count the clips of a Speech Commands folder by word and split")
     index.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
+    index.add_argument("--split", default="official", help="official, or random (70/15/15)")
+    index.add_argument("--seed", type=int, default=1, help="of the random split")
+    index.add_argument("--check", action="store_true", help="read every file and list those that cannot be used")
     index.add_argument("--json", action="store_true")
     index.set_defaults(work=_index)
 
@@ -102,21 +236,42 @@ def _parser() -> argparse.ArgumentParser:
         " log.csv, config.json. The same command goes on where an interrupted run stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    train.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
+    _add_sources(train)
     train.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
-    train.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
-    train.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
-    train.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
-    train.add_argument("--model", default="residual", help="network")
+    train.add_argument("--model", default="residual", help="network: residual, micro, cnn_reference")
     train.add_argument("--width", type=float, default=1.0, help="factor on its channels")
     train.add_argument("--front-end", default="logmel40", help="front-end preset")
-    train.add_argument("--labels", default="commands12", help="label set")
-    train.add_argument("--epochs", type=int, default=40)
+    train.add_argument("--labels", default="commands12", help="label set (commands12, words36), or words: hello,lamp")
+    train.add_argument("--split", default="official", help="official, or random (70/15/15, leaks speakers)")
+    train.add_argument("--epochs", type=int, default=40, help="0: only take over the weights of --start")
     train.add_argument("--steps", type=int, default=300, help="batches an epoch")
     train.add_argument("--batch-size", type=int, default=160)
     train.add_argument("--learning-rate", type=float, default=2e-3, help="its peak")
+    train.add_argument("--augmentation", type=float, default=1.0, help="strength of the augmentation; 0: none")
+    train.add_argument("--reverberation", type=float, default=0.0, help="share of examples that get a room's response")
+    train.add_argument("--mixup", type=float, default=0.0, help="parameter of mixup's Beta distribution; 0: none")
+    train.add_argument("--audio-copies", type=int, default=0, help="copies of each clip, varied as audio")
+    train.add_argument("--start", default="", metavar="RUN|FILE", help="start from these weights (any Keras format)")
+    train.add_argument("--teacher", default="", metavar="RUN", help="distil from this run")
+    train.add_argument("--teacher-weight", type=float, default=0.5, help="its share of the targets")
     train.add_argument("--seed", type=int, default=1)
     train.set_defaults(work=_train)
+
+    qat = commands.add_parser(
+        "qat",
+        help="fine-tune a run with fake quantisation",
+        description="Fine-tune a run's best weights so that they lose nothing when rounded: batch norm folded, fake"
+        " quantisation, the float network as teacher. Writes a run folder, which quantize, evaluate and report take.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    qat.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
+    _add_sources(qat)
+    qat.add_argument("-o", "--output", type=Path, required=True, metavar="QAT_RUN", help="folder of the new run")
+    qat.add_argument("--epochs", type=int, default=3)
+    qat.add_argument("--steps", type=int, default=200, help="batches an epoch")
+    qat.add_argument("--learning-rate", type=float, default=2e-4, help="its peak")
+    qat.add_argument("--seed", type=int, default=1)
+    qat.set_defaults(work=_qat)
 
     quantize = commands.add_parser(
         "quantize", help="quantise a run to an INT8 model file", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -133,12 +288,48 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")
     evaluate.add_argument("model", metavar="MODEL|RUN", help="shipped model, .tflite file, or folder of a run")
-    evaluate.add_argument("--clips", type=Path, required=True, metavar="DIR", help="folder laid out <label>/*.wav")
+    _add_test(evaluate)
     evaluate.add_argument("--kernels", choices=KERNELS, default="builtin", help="kernels of the runtime")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     evaluate.add_argument("-o", "--output", type=Path, metavar="JSON", help="also write it to this file")
     evaluate.set_defaults(work=_evaluate)
+
+    report = commands.add_parser(
+        "report",
+        help="compare FP32, float TFLite, PTQ and QAT on the same clips",
+        description="Convert a run to every form, measure each on the same clips, and write report.md, report.json,"
+        " confusion.png and the models to a folder.",
+    )
+    report.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
+    report.add_argument("--qat", type=Path, metavar="QAT_RUN", help="folder of its quantisation-aware run")
+    _add_test(report)
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
+    report.set_defaults(work=_report)
+
+    card = commands.add_parser("card", help="write a model's card", description="Write a model card in Markdown.")
+    card.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    card.add_argument("-o", "--output", type=Path, required=True, metavar="MD", help="file to write")
+    card.add_argument("--evaluation", type=Path, nargs="+", default=[], metavar="JSON", help="of kws-host evaluate -o")
+    card.add_argument("--arena", type=Path, metavar="JSON", help="of kws-firmware arena --json")
+    card.add_argument("--report", type=Path, metavar="JSON", help="report.json of kws-host report")
+    card.set_defaults(work=_card)
     return parser
+
+
+def _add_test(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clips", type=Path, metavar="DIR", help="folder laid out <label>/*.wav")
+    parser.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
+    parser.add_argument("--split", metavar="PART", help="only this part of the official split (features: validation)")
+    parser.add_argument("--at-least", type=int, default=1, metavar="N", help="leave out words with fewer clips")
+    parser.add_argument("--own-labels", action="store_true", help="leave out words that are no label of the model")
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
+    parser.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
+    parser.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
 
 
 def main(argv: list[str] | None = None) -> int:

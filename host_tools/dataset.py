@@ -1,6 +1,7 @@
 """Folders of recordings laid out like Speech Commands: ``<word>/<speaker>_nohash_<n>.wav``.
 
-The split is the dataset's own: a hash of the speaker's id, so that a speaker is in one part only.
+The official split keeps every speaker in one part only: by the lists in the folder, or else by a hash of the speaker's
+id. The random split does not, and says so.
 """
 
 from __future__ import annotations
@@ -20,24 +21,40 @@ from kws_edge.labels import SILENCE, UNKNOWN
 __all__ = [
     "BACKGROUND_FOLDER",
     "LABEL_SETS",
+    "SPLITS",
     "Clip",
     "FeatureSet",
     "Recording",
+    "empty_folders",
     "index_clips",
     "index_labelled",
     "index_recordings",
     "label_of",
+    "label_set",
     "load_features",
     "official_split",
+    "random_split",
+    "shared_speakers",
 ]
 
 BACKGROUND_FOLDER = "_background_noise_"
 _MAX_CLIPS_PER_CLASS = 2**27 - 1  # constant of the dataset's split function
 
+_COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+_OTHER_WORDS = (
+    "backward", "bed", "bird", "cat", "dog", "eight", "five", "follow", "forward", "four", "happy", "house", "learn",
+    "marvin", "nine", "one", "seven", "sheila", "six", "three", "tree", "two", "visual", "wow", "zero",
+)  # fmt: skip
+
 LABEL_SETS: dict[str, tuple[str, ...]] = {
-    "commands12": (SILENCE, UNKNOWN, "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"),
+    "commands12": (SILENCE, UNKNOWN, *_COMMANDS),
+    "words36": (SILENCE, *sorted(_COMMANDS + _OTHER_WORDS)),
 }
 """Labels by name, in the order of the model's outputs."""
+
+SPLITS = ("official", "random")
+_LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+_RANDOM_SHARES = {"training": 0.70, "validation": 0.15, "testing": 0.15}
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,53 @@ def official_split(speaker: str, *, validation_percent: float = 10.0, testing_pe
     return "testing" if percent < validation_percent + testing_percent else "training"
 
 
+def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
+    """Part of a random split, 70 % training, 15 % validation, 15 % testing, of each clip, whoever speaks.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        The word of each clip: every word is split by itself, in these shares.
+    seed : int
+        The same seed and the same words give the same split.
+    """
+    names, bounds = list(_RANDOM_SHARES), np.cumsum(list(_RANDOM_SHARES.values()))
+    words, parts = np.array(groups), np.empty(len(groups), object)
+    for i, word in enumerate(np.unique(words)):
+        members = np.flatnonzero(words == word)
+        place = (np.random.default_rng((seed, i)).permutation(len(members)) + 0.5) / len(members)
+        parts[members] = [names[k] for k in np.searchsorted(bounds, place)]
+    return list(parts)
+
+
+def shared_speakers(clips: Sequence[Clip]) -> tuple[int, int]:
+    """Number of speakers outside training who also speak in training, and number of all speakers outside training."""
+    training = {c.speaker for c in clips if c.split == "training"}
+    others = {c.speaker for c in clips if c.split != "training"}
+    return len(training & others), len(others)
+
+
+def label_set(spec: str) -> tuple[str, ...]:
+    """Labels by the name of a set, or ``silence``, ``unknown`` and the words of a list such as ``hello,lamp``.
+
+    Raises
+    ------
+    DatasetError
+        If it is neither.
+    """
+    if spec in LABEL_SETS:
+        return LABEL_SETS[spec]
+    words = [word.strip() for word in spec.split(",") if word.strip()]
+    if "," not in spec or not words:
+        raise DatasetError(
+            f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as 'hello,lamp'"
+        )
+    twice = [word for word, n in count(words).items() if n > 1]
+    if twice or {SILENCE, UNKNOWN} & set(words):
+        raise DatasetError(f"labels {spec!r}: list each word once, without {SILENCE} and {UNKNOWN}, which are implied")
+    return (SILENCE, UNKNOWN, *words)
+
+
 def _speaker_of(path: Path) -> str:
     return re.sub(r"_nohash_.*$", "", path.stem)
 
@@ -99,23 +163,54 @@ def _folder(path: str | Path) -> Path:
     return folder
 
 
-def index_clips(folder: str | Path) -> list[Clip]:
-    """Every clip of a Speech Commands folder, sorted, with its official split.
+def _word_folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
+
+
+def empty_folders(folder: str | Path) -> list[Path]:
+    """Word folders without a single ``.wav``."""
+    return [word for word in _word_folders(_folder(folder)) if not any(word.glob("*.wav"))]
+
+
+def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -> list[Clip]:
+    """Every clip of a Speech Commands folder, sorted, with its part of the split.
+
+    Parameters
+    ----------
+    folder : path
+    split : str
+        ``official``: by ``validation_list.txt`` and ``testing_list.txt`` where the folder has them with entries, or
+        else by :func:`official_split`. ``random``: by :func:`random_split`, as the reference system has it.
+    seed : int
+        Of the random split.
 
     Raises
     ------
     DatasetError
-        If the folder does not exist or holds no ``<word>/*.wav``.
+        If the folder does not exist or holds no ``<word>/*.wav``, or there is no such split.
     """
     folder = _folder(folder)
-    clips = [
-        Clip(path, word.name, _speaker_of(path), official_split(_speaker_of(path)))
-        for word in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
-        for path in sorted(word.glob("*.wav"))
-    ]
-    if not clips:
+    if split not in SPLITS:
+        raise DatasetError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
+    found = [(path, word.name) for word in _word_folders(folder) for path in sorted(word.glob("*.wav"))]
+    if not found:
         raise DatasetError(f"{folder}: no clips of the form <word>/<speaker>_nohash_<n>.wav in it")
-    return clips
+    if split == "random":
+        parts = random_split([word for _, word in found], seed=seed)
+    elif listed := _listed(folder):
+        parts = [listed.get(f"{word}/{path.name}", "training") for path, word in found]
+    else:
+        parts = [official_split(_speaker_of(path)) for path, _ in found]
+    return [Clip(path, word, _speaker_of(path), part) for (path, word), part in zip(found, parts, strict=True)]
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """Part of the split by ``<word>/<file>``, as the folder's lists say."""
+    listed = {}
+    for part, name in _LISTS.items():
+        if (folder / name).exists():
+            listed.update(dict.fromkeys((folder / name).read_text().split(), part))
+    return listed
 
 
 def index_labelled(folder: str | Path) -> list[tuple[Path, str]]:

@@ -1,8 +1,9 @@
-"""Accuracy on labelled clips, of a model file through kws_edge or of a run's float network."""
+"""Accuracy on labelled clips or features, of a model file through kws_edge or of a run's float network."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from host_tools.dataset import index_labelled, label_of
+from host_tools.dataset import index_clips, index_labelled, label_of, load_features
+from host_tools.errors import DatasetError
 from host_tools.examples import model_input
-from host_tools.features import clip_features, raw_to_levels, read_clip
+from host_tools.features import read_clip
 from host_tools.train import Run
+from kws_edge.config import FrontendConfig
+from kws_edge.frontend import Frontend
 from kws_edge.model import Model
 
-__all__ = ["Evaluation", "evaluate_model", "evaluate_run", "wilson"]
+__all__ = ["Evaluation", "TestSet", "clip_set", "evaluate", "feature_set", "posteriors_of", "wilson"]
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -36,7 +40,7 @@ class Evaluation:
     labels: tuple[str, ...]
     truth: np.ndarray
     predicted: np.ndarray
-    paths: tuple[str, ...]
+    items: tuple[str, ...]
 
     @property
     def accuracy(self) -> float:
@@ -81,25 +85,109 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def _collect(folder: str | Path, labels: Sequence[str]) -> tuple[list[Path], np.ndarray]:
-    pairs = index_labelled(folder)
-    return [path for path, _ in pairs], np.array([label_of(label, labels) for _, label in pairs])
+@dataclass(frozen=True)
+class TestSet:
+    """Labelled clips, or precomputed features, as levels of a front end."""
+
+    __test__ = False  # for pytest: a name, not a test
+
+    name: str
+    items: tuple[str, ...]
+    """What each example is: a clip's path, or a row of precomputed features."""
+    features: np.ndarray
+    """The front end's, float32 (n, *feature_shape)"""
+    truth: np.ndarray
+    """Label indices."""
+    skipped: tuple[str, ...] = ()
+    """Why clips were left out: a line each."""
 
 
-def evaluate_model(model: Model, folder: str | Path, *, progress: Callable = tqdm) -> Evaluation:
-    """Classify every clip under ``folder/<label>/`` as ``kws-edge classify`` does."""
-    paths, truth = _collect(folder, model.labels)
-    predicted = [
-        int(model.classify(read_clip(path, model.front_end)).argmax())
-        for path in progress(paths, desc=model.metadata.name or "model", unit="clip", mininterval=0.5)
+def clip_set(
+    folder: str | Path,
+    labels: Sequence[str],
+    config: FrontendConfig,
+    *,
+    split: str | None = None,
+    at_least: int = 1,
+    own_labels: bool = False,
+    progress: Callable = tqdm,
+) -> TestSet:
+    """The clips under ``folder/<label>/``, through kws_edge's front end. Clips that cannot be used are skipped.
+
+    Parameters
+    ----------
+    folder : path
+    labels : sequence of str
+        The model's. Other folders count as unknown.
+    config : FrontendConfig
+    split : str, optional
+        Only clips of this part of the official split.
+    at_least : int
+        Leave out labels with fewer clips than this.
+    own_labels : bool
+        Leave out folders that are no label of the model, instead of counting them as unknown.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds no such clips, or a word is no label where there is no unknown.
+    """
+    pairs = [(c.path, c.word) for c in index_clips(folder) if c.split == split] if split else index_labelled(folder)
+    sizes = Counter(word for _, word in pairs)
+    pairs = [
+        (path, word) for path, word in pairs if sizes[word] >= at_least and not (own_labels and word not in labels)
     ]
-    return Evaluation(model.labels, truth, np.array(predicted), tuple(map(str, paths)))
+    if not pairs:
+        raise DatasetError(f"{folder}: no clips left to evaluate on")
+    frontend, used, features, skipped = Frontend(config), [], [], []
+    for path, word in progress(pairs, desc=str(folder), unit="clip", mininterval=0.5):
+        try:
+            features.append(frontend(read_clip(path, config)))
+        except DatasetError as error:
+            skipped.append(str(error))
+        else:
+            used.append((path, label_of(word, labels)))
+    if not used:
+        raise DatasetError(f"{folder}: none of its {len(pairs)} clips can be used; the first: {skipped[0]}")
+    return TestSet(
+        str(folder) + (f" ({split})" if split else ""),
+        tuple(str(path) for path, _ in used),
+        np.stack(features),
+        np.array([label for _, label in used]),
+        tuple(skipped),
+    )
 
 
-def evaluate_run(run: Run, folder: str | Path) -> Evaluation:
-    """The same for a run's float network."""
-    paths, truth = _collect(folder, run.labels)
-    config = run.front_end
-    levels = raw_to_levels(clip_features(paths, config, what="features").astype(np.float32), config)
-    predicted = run.model().predict(model_input(levels, config), batch_size=256, verbose=0).argmax(axis=1)
-    return Evaluation(run.labels, truth, predicted, tuple(map(str, paths)))
+def feature_set(
+    folder: str | Path, labels: Sequence[str], config: FrontendConfig, *, split: str = "validation"
+) -> TestSet:
+    """The precomputed features of a part of the official split; see :func:`host_tools.dataset.load_features`."""
+    stored = load_features(folder, (config.n_frames, config.n_mels))
+    rows = np.flatnonzero(stored.splits == split)
+    if not len(rows):
+        raise DatasetError(f"{folder}: no features of the {split} part")
+    return TestSet(
+        f"{folder} ({split})",
+        tuple(f"{stored.words[i]}, row {i}" for i in rows),
+        model_input(stored.levels[rows].astype(np.float32), config)[..., 0],
+        np.array([label_of(stored.words[i], labels) for i in rows], int),
+    )
+
+
+def posteriors_of(subject: Model | Run, features: np.ndarray, *, progress: Callable = tqdm) -> np.ndarray:
+    """Posteriors of a model file, as kws_edge computes them, or of a run's network in Keras.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, n_labels), float32
+    """
+    if isinstance(subject, Model):
+        rows = progress(features, desc=subject.metadata.name or "model", unit="clip", mininterval=0.5)
+        return np.array([subject.posteriors(row) for row in rows])
+    return subject.model().predict(features[..., np.newaxis], batch_size=256, verbose=0)
+
+
+def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable = tqdm) -> Evaluation:
+    """Accuracy of a model file through kws_edge, or of a run's network in Keras."""
+    posteriors = posteriors_of(subject, test.features, progress=progress)
+    return Evaluation(subject.labels, test.truth, posteriors.argmax(axis=1), test.items)

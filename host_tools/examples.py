@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from host_tools.augment import AugmentConfig, augment, silent_raw
+from host_tools.augment import AudioVariation, AugmentConfig, augment, mixup, silent_raw
 from host_tools.dataset import (
     BACKGROUND_FOLDER,
     count,
+    empty_folders,
     index_clips,
     index_recordings,
     label_of,
     load_features,
+    random_split,
+    shared_speakers,
 )
 from host_tools.errors import DatasetError
 from host_tools.features import (
@@ -46,6 +49,8 @@ class Sources:
     features: Path | None = None
     speech: Path | None = None
     noise: Path | None = None
+    cache: Path | None = None
+    """Where features of clips are kept between runs."""
 
 
 @dataclass
@@ -82,10 +87,8 @@ class Examples:
 
     config: FrontendConfig
     labels: tuple[str, ...]
-    clips: np.ndarray
-    """float16 (n, frames, mels)"""
-    features: np.ndarray
-    """uint8 (m, frames, mels): output levels, numbered after the clips"""
+    stores: list[np.ndarray]
+    """Arrays (n, frames, mels), numbered through: float16 raw levels, or uint8 output levels"""
     by_word: dict[str, np.ndarray]
     """Numbers of the training examples of each word"""
     noise: Bank
@@ -94,80 +97,144 @@ class Examples:
     """Output levels, float32 (k, frames, mels), and label indices"""
     summary: dict
     """Numbers of examples, for the run's record"""
+    problems: list[str]
+    """What was left out, and what a user should know of the data: a line each"""
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Raw levels of the examples with these numbers, float32."""
         out = np.empty((len(numbers), self.config.n_frames, self.config.n_mels), np.float32)
-        precomputed = numbers >= len(self.clips)
-        out[~precomputed] = self.clips[numbers[~precomputed]]
-        out[precomputed] = levels_to_raw(self.features[numbers[precomputed] - len(self.clips)], self.config)
+        first = 0
+        for store in self.stores:
+            here = (numbers >= first) & (numbers < first + len(store))
+            rows = store[numbers[here] - first]
+            out[here] = levels_to_raw(rows, self.config) if store.dtype == np.uint8 else rows
+            first += len(store)
         return out
 
 
-def load_examples(sources: Sources, config: FrontendConfig, labels: Sequence[str], *, seed: int = 0) -> Examples:
+def load_examples(
+    sources: Sources,
+    config: FrontendConfig,
+    labels: Sequence[str],
+    *,
+    split: str = "official",
+    audio_copies: int = 0,
+    seed: int = 0,
+) -> Examples:
     """Index the sources and compute what training needs of them.
 
     `sources.clips` is a Speech Commands folder, `features` a folder of precomputed features, `speech` and `noise` are
     recordings without keywords, of which only the training half is used. Background noise inside the clips' folder is
-    noise, too.
+    noise, too. Recordings that cannot be used (unreadable, cut short, empty, of another rate, not mono) are left out
+    and listed in :attr:`Examples.problems`, as are empty word folders.
+
+    Parameters
+    ----------
+    sources : Sources
+    config : FrontendConfig
+    labels : sequence of str
+    split : str
+        Of clips and precomputed features; see :func:`host_tools.dataset.index_clips`.
+    audio_copies : int
+        Copies of each training clip, varied as audio, to be drawn like the clips themselves.
+    seed : int
+        Of the random split, the copies and the validation set's silence.
 
     Raises
     ------
     DatasetError
         If a folder is not what it should be, or a label has no training example.
     """
-    clips = index_clips(sources.clips)
-    training = [c for c in clips if c.split == "training"]
-    words = [np.array([c.word for c in training])]
-    levels = clip_features([c.path for c in training], config, what="training clips")
-    validation_clips = [c for c in clips if c.split == "validation"]
-    validation = clip_features([c.path for c in validation_clips], config, what="validation clips").astype(np.float32)
-    validation_words = [c.word for c in validation_clips]
+    problems = [f"{folder}: no .wav in this folder" for folder in empty_folders(sources.clips)]
+    clips = index_clips(sources.clips, split=split, seed=seed)
+    shared, others = shared_speakers(clips)
+    if shared:
+        problems.append(
+            f"the {split} split leaks speakers: {shared} of the {others} speakers outside training speak in training, "
+            f"too; accuracy on them says little about strangers (--split official does)"
+        )
 
-    precomputed = np.empty((0, config.n_frames, config.n_mels), np.uint8)
-    validation_features: tuple[np.ndarray, list[str]] = (precomputed, [])
+    def features(part: str, **options) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Levels of the clips of a part, numbers of those that can be used, and their words."""
+        chosen = [c for c in clips if c.split == part]
+        found = clip_features([c.path for c in chosen], config, cache=sources.cache, what=f"{part} clips", **options)
+        problems.extend(found.skipped.values())
+        return found.levels, found.usable, [chosen[i].word for i in found.usable]
+
+    levels, usable, training_words = features("training")
+    stores, numbers, words = [levels], [usable], [np.array(training_words, dtype=object)]
+    for copy in range(audio_copies):
+        settings = AugmentConfig(reverberation_probability=0.5, noise_probability=0)
+        vary = AudioVariation(settings=settings, sample_rate=config.sample_rate, seed=seed, copy=copy)
+        chosen = [c.path for c in clips if c.split == "training"]
+        varied = clip_features(chosen, config, cache=sources.cache, vary=vary, what=f"varied copy {copy + 1}")
+        numbers.append(usable + sum(map(len, stores)))
+        stores.append(varied.levels)
+        words.append(words[0])
+    held_out_levels, usable, held_out_words = features("validation")
+    validation = (held_out_levels[usable].astype(np.float32), held_out_words)
+
+    validation_features: tuple[np.ndarray, list[str]] = (np.empty((0, config.n_frames, config.n_mels), np.uint8), [])
     if sources.features is not None:
         stored = load_features(sources.features, (config.n_frames, config.n_mels))
-        precomputed = stored.levels[stored.splits == "training"]
-        words.append(stored.words[stored.splits == "training"])
-        held_out = stored.splits == "validation"
+        parts = stored.splits
+        if split == "random":
+            parts = np.array(random_split(list(stored.words), seed=seed))
+        numbers.append(np.flatnonzero(parts == "training") + sum(map(len, stores)))
+        words.append(stored.words[parts == "training"].astype(object))
+        stores.append(stored.levels)
+        held_out = parts == "validation"
         validation_features = (stored.levels[held_out], list(stored.words[held_out]))
 
     noise, speech = Bank(), Bank()
-    background = sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav"))
-    noise.add(recording_features(background, config, what="background noise"), config.n_frames)
+
+    def take(bank: Bank, paths: Sequence[Path], kind: str, folder: Path | None = None) -> None:
+        recordings, skipped = recording_features(paths, config, what=kind)
+        problems.extend(skipped.values())
+        before = len(bank.recordings)
+        bank.add(recordings, config.n_frames)
+        if folder and len(bank.recordings) == before:
+            length = f"{config.clip_ms / 1000:g} s"
+            raise DatasetError(f"{folder}: no recording of {length} or more in the half for training")
+
+    take(noise, sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav")), "background noise")
     for bank, folder, kind in ((noise, sources.noise, "noise"), (speech, sources.speech, "speech")):
         if folder is not None:
             used = [r.path for r in index_recordings(folder, kind) if r.half == "training"]
-            before = len(bank.recordings)
-            bank.add(recording_features(used, config, what=kind), config.n_frames)
-            if len(bank.recordings) == before:
-                length = f"{config.clip_ms / 1000:g} s"
-                raise DatasetError(f"{folder}: no recording of {length} or more in the half for training")
+            take(bank, used, kind, folder)
+    for bank in (noise, speech):
         if bank:
             bank.finish(config.n_frames)
     if SILENCE in labels and not noise:
         raise DatasetError(f"{sources.clips}: no {BACKGROUND_FOLDER}/*.wav to make {SILENCE!r} of")
 
-    words = np.concatenate(words)
-    by_word = {str(w): np.flatnonzero(words == w) for w in np.unique(words)}
+    words, numbers = np.concatenate(words), np.concatenate(numbers)
+    by_word = {str(w): numbers[words == w] for w in sorted(set(words))}
     for label in labels:
         if label not in (SILENCE, UNKNOWN) and label not in by_word:
-            raise DatasetError(f"no training example of {label!r} in {sources.clips}")
-    if UNKNOWN in labels and not set(by_word) - set(labels):
-        raise DatasetError(f"{sources.clips}: no word besides the keywords to make {UNKNOWN!r} of")
+            raise DatasetError(f"no training example of {label!r} in {sources.clips}" + _first(problems))
+    if UNKNOWN in labels and not set(by_word) - set(labels) and not speech:
+        raise DatasetError(
+            f"{sources.clips}: no word besides the keywords to make {UNKNOWN!r} of, and no --speech" + _first(problems)
+        )
 
     rng = np.random.default_rng(seed)
     held_out = _validation_set(
-        (validation, validation_words), validation_features, noise, config, labels, rng, sources.clips
+        (validation[0], validation[1]), validation_features, noise, speech, config, labels, rng, sources.clips
     )
     summary = {
+        "split": split,
         "training": count(label_name(labels, w) for w in words),
         "validation": count(labels[i] for i in held_out[1]),
         "noise_minutes": round(sum(map(len, noise.recordings)) * config.hop_ms / 60000, 1),
         "speech_minutes": round(sum(map(len, speech.recordings)) * config.hop_ms / 60000, 1),
+        "left_out": len(problems),
     }
-    return Examples(config, tuple(labels), levels, precomputed, by_word, noise, speech, held_out, summary)
+    return Examples(config, tuple(labels), stores, by_word, noise, speech, held_out, summary, problems)
+
+
+def _first(problems: list[str]) -> str:
+    return f" ({len(problems)} problems, the first: {problems[0]})" if problems else ""
 
 
 def label_name(labels: Sequence[str], word: str) -> str:
@@ -175,10 +242,11 @@ def label_name(labels: Sequence[str], word: str) -> str:
     return labels[label_of(word, labels)]
 
 
-def _validation_set(clips, features, noise, config, labels, rng, folder):
-    """As the official test set is made: as many of unknown and of silence as there are of a keyword.
+def _validation_set(clips, features, noise, speech, config, labels, rng, folder):
+    """With an unknown class as the official test set is made: as many of unknown and of silence as of a keyword.
 
-    Clips come first; precomputed features fill up labels with few of them.
+    There clips come first, and precomputed features fill up labels with few of them. Without an unknown class it is
+    everything that there is, and silence.
     """
     candidates: dict[int, list[np.ndarray]] = {i: [] for i in range(len(labels))}
     for raw, word in zip(*clips, strict=True):
@@ -193,10 +261,14 @@ def _validation_set(clips, features, noise, config, labels, rng, folder):
         if name == SILENCE:
             quiet = windows(noise, target, rng, config)
             rows = list(raw_to_levels(quiet, config))
+        elif name == UNKNOWN and not candidates[i] and not extra[i]:
+            rows = list(raw_to_levels(speech.draw(target, rng), config)) if speech else []
         else:
             rng.shuffle(candidates[i])
             rng.shuffle(extra[i])
-            rows = (candidates[i] + extra[i])[: target if name == UNKNOWN else max(target, len(candidates[i]))]
+            rows = candidates[i] + extra[i]
+            if UNKNOWN in labels:
+                rows = rows[: target if name == UNKNOWN else max(target, len(candidates[i]))]
         if not rows:
             raise DatasetError(f"{folder}: no validation example of {name!r}")
         levels.extend(rows)
@@ -244,7 +316,7 @@ class Batches:
     smoothing : float
         Label smoothing.
     silence_share, unknown_share : float
-        Shares of a batch; the keywords share the rest evenly.
+        Shares of a batch; the keywords share the rest by the square root of the number of their examples.
     speech_share : float
         Share of the unknown examples that are windows of continuous speech.
     """
@@ -268,9 +340,13 @@ class Batches:
         keywords = [w for w in labels if w not in (SILENCE, UNKNOWN)]
         shares = {SILENCE: silence_share, UNKNOWN: unknown_share}
         rest = 1 - sum(shares[w] for w in labels if w in shares)
-        self._shares = np.array([shares.get(w, rest / len(keywords)) for w in labels])
+        weights = {w: len(examples.by_word[w]) ** 0.5 for w in keywords}
+        self._shares = np.array([shares.get(w) or rest * weights[w] / sum(weights.values()) for w in labels])
         self._silence = labels.index(SILENCE) if SILENCE in labels else -1
-        self._unknown_words = [numbers for word, numbers in examples.by_word.items() if word not in labels]
+        self._unknown_words = [word for word in examples.by_word if word not in labels]
+        self._kinds = {word: self._by_kind(numbers) for word, numbers in examples.by_word.items()}
+        if not self._unknown_words:
+            self.speech_share = 1.0
 
     def epoch(self, epoch: int, steps: int, *, ahead: int = 4) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches of an epoch, made in a thread of their own while the caller trains."""
@@ -299,6 +375,8 @@ class Batches:
         levels = augment(raw, added, rng, config, self.augment_config, gain_only=silent)
         targets = np.full((len(raw), n_labels), self.smoothing / n_labels, np.float32)
         targets[np.arange(len(raw)), truth] += 1 - self.smoothing
+        if self.augment_config.mixup:
+            levels, targets = mixup(levels, targets, rng, self.augment_config.mixup)
         return model_input(levels, config), targets
 
     def draw(self, n: int, rng: np.random.Generator, *, even: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -334,8 +412,16 @@ class Batches:
 
     def _draw_word(self, name: str, rng: np.random.Generator) -> int:
         """Number of an example; unknown words are drawn evenly, so that rare ones are heard as often as common ones."""
-        if name == UNKNOWN:
-            numbers = self._unknown_words[rng.integers(len(self._unknown_words))]
-        else:
-            numbers = self.examples.by_word[name]
+        word = self._unknown_words[rng.integers(len(self._unknown_words))] if name == UNKNOWN else name
+        recorded, precomputed, share = self._kinds[word]
+        numbers = recorded if rng.random() < share else precomputed
         return int(numbers[rng.integers(len(numbers))])
+
+    def _by_kind(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Recordings, precomputed features, and the share of recordings: as the square roots of their numbers.
+
+        So a word with few recordings is not told by the traces that storing features leaves.
+        """
+        recorded = numbers < sum(len(store) for store in self.examples.stores if store.dtype != np.uint8)
+        a, b = recorded.sum() ** 0.5, (~recorded).sum() ** 0.5
+        return numbers[recorded], numbers[~recorded], float(a / (a + b))

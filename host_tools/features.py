@@ -3,14 +3,24 @@
 Training keeps *raw levels*: ``log_gain * ln(bands + log_offset)`` without the front end's offset and clips. From them
 the band power can be had back, so shift, gain and noise can be applied after the fact, to features of recordings and to
 precomputed features alike.
+
+Features of clips are computed once, by all cores, into a memory-mapped file of a cache that is keyed by the front end's
+hash and by the files; an interrupted computation goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +29,13 @@ from tqdm import tqdm
 
 from host_tools.errors import DatasetError
 from kws_edge.config import FrontendConfig
+from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend, fit_clip
 
 __all__ = [
+    "ClipFeatures",
     "clip_features",
+    "default_cache",
     "levels_to_raw",
     "power_to_raw",
     "raw_config",
@@ -31,6 +44,15 @@ __all__ = [
     "read_clip",
     "recording_features",
 ]
+
+_CHUNK = 64  # clips that a worker takes at a time; what an interruption loses of each worker
+_PARALLEL_FROM = 200  # clips; for fewer, starting workers takes longer than the work
+_LAYOUT = 1  # version of the cache's files
+
+
+def default_cache() -> Path:
+    """Where features are kept between runs: ``kws-edge/features`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kws-edge" / "features"
 
 
 def raw_config(config: FrontendConfig) -> FrontendConfig:
@@ -70,26 +92,31 @@ def read_clip(path: Path, config: FrontendConfig) -> np.ndarray:
     Raises
     ------
     DatasetError
-        If the file cannot be decoded, is empty, or is of another rate or channel count.
+        If the file cannot be decoded, is cut short, is empty, or is of another rate or channel count.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            rate, channels, declared = file.samplerate, file.channels, _declared_bytes(path)
+            samples = file.read(dtype="int16", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         raise DatasetError(f"{path}: cannot be read as audio ({error})") from None
-    if rate != config.sample_rate or samples.shape[1] != 1:
+    if rate != config.sample_rate or channels != 1:
         raise DatasetError(
-            f"{path}: {rate} Hz with {samples.shape[1]} channels; training takes mono at {config.sample_rate} Hz"
+            f"{path}: {rate} Hz with {channels} channels; training takes mono at {config.sample_rate} Hz"
         )
     if not len(samples):
         raise DatasetError(f"{path}: holds no samples")
+    if declared > path.stat().st_size:
+        raise DatasetError(f"{path}: cut short, {path.stat().st_size} of {declared} bytes")
     return samples[:, 0]
 
 
-def _raw_features(path: Path, *, config: FrontendConfig, whole: bool) -> np.ndarray:
-    samples = read_clip(path, config)
-    if not whole:
-        samples = fit_clip(samples, config.clip_samples)
-    return _frontend(raw_config(config)).frames(samples).astype(np.float16)
+def _declared_bytes(path: Path) -> int:
+    """Size that a WAV file's own header gives; 0 for other formats, and for streams, whose header gives none."""
+    with open(path, "rb") as file:
+        header = file.read(8)
+    size = int.from_bytes(header[4:8], "little")
+    return 8 + size if header[:4] == b"RIFF" and size < 0x7FFFFFFF else 0
 
 
 @functools.cache
@@ -97,36 +124,165 @@ def _frontend(config: FrontendConfig) -> Frontend:
     return Frontend(config)
 
 
-def _extract(paths: Sequence[Path], config: FrontendConfig, *, whole: bool, what: str, workers: int | None):
-    work = functools.partial(_raw_features, config=config, whole=whole)
-    bar = functools.partial(tqdm, total=len(paths), desc=what, unit="file", mininterval=0.5)
-    if workers == 1 or len(paths) < 200:
-        return list(bar(map(work, paths)))
-    with ProcessPoolExecutor(workers) as pool:
-        return list(bar(pool.map(work, paths, chunksize=64)))
+Variation = Callable[[np.ndarray, int], np.ndarray]
+"""Samples and the clip's number to samples; see :class:`host_tools.augment.AudioVariation`."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """Raw levels of clips, and the clips that gave none."""
+
+    levels: np.ndarray
+    """float16 (n, frames, mels), memory-mapped; zeros for clips that were skipped"""
+    skipped: dict[int, str]
+    """Why, by the clip's number"""
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Numbers of the clips that were not skipped, ascending."""
+        return np.setdiff1d(np.arange(len(self.levels)), np.fromiter(self.skipped, int))
 
 
 def clip_features(
-    paths: Sequence[Path], config: FrontendConfig, *, what: str = "features", workers: int | None = None
-) -> np.ndarray:
+    paths: Sequence[Path],
+    config: FrontendConfig,
+    *,
+    cache: Path | None = None,
+    vary: Variation | None = None,
+    what: str = "features",
+    workers: int | None = None,
+) -> ClipFeatures:
     """Raw levels of clips, each centred in the clip's length.
 
-    Returns
-    -------
-    numpy.ndarray, shape (len(paths), config.n_frames, config.n_mels), float16
+    A clip that :func:`read_clip` refuses is skipped, and the result says why.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    config : FrontendConfig
+    cache : path, optional
+        Folder to keep the features in, and to take them from where they are complete; without it they last as long as
+        the process.
+    vary : callable, optional
+        Changes each clip's samples first. Its ``repr`` is part of the cache's key.
+    what : str
+        Names the progress bar.
+    workers : int, optional
+        Processes; by default one a core.
     """
-    rows = _extract(paths, config, whole=False, what=what, workers=workers)
-    return np.stack(rows) if rows else np.empty((0, config.n_frames, config.n_mels), np.float16)
+    shape = (len(paths), config.n_frames, config.n_mels)
+    if not paths:
+        return ClipFeatures(np.empty(shape, np.float16), {})
+    folder = (cache or _temporary_cache()) / _key(paths, config, vary)
+    starts = list(range(0, len(paths), _CHUNK))
+    _prepare(folder, shape, len(starts))
+    done = np.load(folder / "done.npy", mmap_mode="r+")
+    jobs = [(paths[at : at + _CHUNK], at) for i, at in enumerate(starts) if not done[i]]
+    fill = functools.partial(_fill, folder=folder, config=raw_config(config), vary=vary)
+    with tqdm(total=len(paths), desc=what, unit="clip", mininterval=0.5, disable=not jobs) as bar:
+        bar.update(len(paths) - sum(len(part) for part, _ in jobs))
+        for (part, at), skipped in zip(jobs, _run(fill, jobs, len(paths), workers), strict=True):
+            if skipped:
+                with open(folder / "skipped.jsonl", "a") as file:
+                    file.writelines(json.dumps([number, why]) + "\n" for number, why in skipped.items())
+            done[at // _CHUNK] = 1
+            bar.update(len(part))
+    skipped = {}
+    if (folder / "skipped.jsonl").exists():
+        skipped = dict(sorted(json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()))
+    return ClipFeatures(np.load(folder / "levels.npy", mmap_mode="r"), skipped)
 
 
 def recording_features(
     paths: Sequence[Path], config: FrontendConfig, *, what: str = "recordings", workers: int | None = None
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], dict[Path, str]]:
     """Raw levels of whole recordings.
 
     Returns
     -------
-    list of numpy.ndarray, shape (frames, config.n_mels), float16
-        One array a recording, in order.
+    levels : list of numpy.ndarray, shape (frames, config.n_mels), float16
+        One array a recording that could be read, in order.
+    skipped : dict
+        Why, by path, the others could not.
     """
-    return _extract(paths, config, whole=True, what=what, workers=workers)
+    work = functools.partial(_recording, config=raw_config(config))
+    bar = tqdm(total=len(paths), desc=what, unit="file", mininterval=0.5, disable=not paths)
+    levels, skipped = [], {}
+    with bar:
+        for path, result in zip(paths, _run(work, paths, len(paths), workers), strict=True):
+            if isinstance(result, str):
+                skipped[path] = result
+            else:
+                levels.append(result)
+            bar.update()
+    return levels, skipped
+
+
+def _run(work: Callable, jobs: Sequence, n: int, workers: int | None) -> Iterable:
+    if workers == 1 or n < _PARALLEL_FROM:
+        yield from map(work, jobs)
+        return
+    # Not forked: the parent may have threads of TensorFlow's.
+    context = multiprocessing.get_context("spawn")
+    # Ctrl-C is the parent's to hear.
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        try:
+            yield from pool.map(work, jobs)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _recording(path: Path, *, config: FrontendConfig) -> np.ndarray | str:
+    try:
+        return _frontend(config).frames(read_clip(path, config)).astype(np.float16)
+    except DatasetError as error:
+        return str(error)
+
+
+def _fill(job: tuple[Sequence[Path], int], *, folder: Path, config: FrontendConfig, vary: Variation | None) -> dict:
+    """Compute the features of some clips into the cache's file, from row `at` on; return why which were skipped."""
+    paths, at = job
+    levels, skipped = np.load(folder / "levels.npy", mmap_mode="r+"), {}
+    for number, path in enumerate(paths, at):
+        try:
+            samples = read_clip(path, config)
+        except DatasetError as error:
+            skipped[number] = str(error)
+            continue
+        if vary:
+            samples = vary(samples, number)
+        levels[number] = _frontend(config).frames(fit_clip(samples, config.clip_samples))
+    return skipped
+
+
+def _prepare(folder: Path, shape: tuple[int, ...], n_chunks: int) -> None:
+    if (folder / "done.npy").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, dtype, size in (("levels", np.float16, shape), ("done", np.uint8, (n_chunks,))):
+        write_atomically(
+            folder / f"{name}.npy", lambda path, d=dtype, s=size: np.lib.format.open_memmap(path, "w+", d, s).flush()
+        )
+
+
+def _key(paths: Sequence[Path], config: FrontendConfig, vary: Variation | None) -> str:
+    files = hashlib.sha256(f"{_LAYOUT} {vary!r}\n".encode())
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DatasetError(f"{path}: {error.strerror}") from None
+        files.update(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return f"{raw_config(config).hash}-{files.hexdigest()[:16]}"
+
+
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="kws-features-")
+
+
+def _temporary_cache() -> Path:
+    return Path(_temporary().name)

@@ -1,4 +1,4 @@
-"""Post-training quantisation: a Keras model to an INT8 TFLite flatbuffer."""
+"""Quantisation: a Keras model to an INT8 TFLite flatbuffer, post-training or from quantisation-aware training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 
 import kws_edge
+from host_tools.compact import compact
 from host_tools.errors import TrainingError
+from host_tools.models import build
+from host_tools.qat import export_model, is_quantisation_aware
 from host_tools.train import Run
 from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
@@ -23,32 +25,7 @@ from kws_edge.model import Model
 from kws_edge.modelfile import Metadata, pack
 from kws_edge.tflite import FlatModel
 
-__all__ = ["calibration_set", "quantize_run", "to_int8"]
-
-
-def calibration_set(run: Run, n: int, *, seed: int) -> np.ndarray:
-    """`n` of the calibration examples of `run`, chosen by `seed`.
-
-    Where the front end's levels are clipped, two values of the first example are set to the ends of their range: so the
-    input's scale and zero point follow from the configuration, not from the choice of clips.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, *feature_shape, 1), float32
-
-    Raises
-    ------
-    TrainingError
-        If there are fewer than `n` examples.
-    """
-    inputs, _ = run.examples("calibration")
-    if not 1 <= n <= len(inputs):
-        raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
-    chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
-    for edge, position in ((run.front_end.level_min, 0), (run.front_end.level_max, -1)):
-        if edge is not None:
-            chosen[0].flat[position] = edge
-    return chosen
+__all__ = ["quantize_run", "to_float", "to_int8"]
 
 
 def _with_positive_logits(model: keras.Model, calibration: np.ndarray) -> keras.Model:
@@ -68,14 +45,27 @@ def _with_positive_logits(model: keras.Model, calibration: np.ndarray) -> keras.
     return copy
 
 
-def to_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
+def to_float(model: keras.Model) -> bytes:
+    """Convert to a TFLite flatbuffer in floating point, to compare with.
+
+    Returns
+    -------
+    bytes
+    """
+    return _converted(_converter(model))
+
+
+def to_int8(model: keras.Model, calibration: np.ndarray | None = None, *, compacted: bool = True) -> bytes:
     """Quantise weights (per channel) and activations, input and output included, to INT8.
 
     Parameters
     ----------
     model : keras.Model
-    calibration : numpy.ndarray, shape (n, frames, mels, 1), float32
-        Examples whose activations set the ranges.
+        A float network, or one of :func:`host_tools.qat.quantisation_aware`.
+    calibration : numpy.ndarray, shape (n, frames, mels, 1), float32, optional
+        Examples whose activations set the ranges; a quantisation-aware network brings its own and needs none.
+    compacted : bool
+        Store equal vectors once; see :func:`host_tools.compact.compact`.
 
     Returns
     -------
@@ -89,27 +79,39 @@ def to_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
     """
     import tensorflow as tf
 
-    def examples() -> Iterator[list[np.ndarray]]:
-        for example in calibration:
-            yield [example[np.newaxis]]
-
-    model = _with_positive_logits(model, calibration)
-    # A batch of one, known beforehand, spares the device the operators that would compute it.
-    one = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="levels")
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one), name=model.name))
+    if is_quantisation_aware(model):
+        converter = _converter(export_model(model))
+    elif calibration is None:
+        raise TrainingError(f"{model.name}: a float network needs calibration examples to be quantised")
+    else:
+        converter = _converter(_with_positive_logits(model, calibration))
+        converter.representative_dataset = lambda: ([example[np.newaxis]] for example in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = examples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     # Dense layers per tensor: their per-channel form is newer than tflite-runtime 2.14.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
-        flatbuffer = converter.convert()
+    flatbuffer = _converted(converter)
+    if compacted:
+        flatbuffer = compact(flatbuffer)
     floating = [t.name for t in FlatModel(flatbuffer, model.name).tensors if t.dtype.startswith("float")]
     if floating:
         raise TrainingError(f"{model.name}: {floating[0]} stayed in floating point; the model cannot run as INT8")
     return flatbuffer
+
+
+def _converter(model: keras.Model):
+    import tensorflow as tf
+
+    # A batch of one, known beforehand, spares the device the operators that would compute it.
+    one = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="levels")
+    return tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one), name=model.name))
+
+
+def _converted(converter) -> bytes:
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        return converter.convert()
 
 
 def quantize_run(
@@ -123,7 +125,7 @@ def quantize_run(
 ) -> Metadata:
     """Quantise the best weights of `run` and write a self-describing model file.
 
-    The file records how float and INT8 network do on the run's validation examples.
+    The file records how float (or quantisation-aware) and INT8 network do on the run's validation examples.
 
     Parameters
     ----------
@@ -133,30 +135,32 @@ def quantize_run(
     name : str
         What the model is called.
     n, seed : int
-        Number and choice of calibration examples.
+        Number and choice of calibration examples; a quantisation-aware run needs none.
     detector : DetectorConfig, optional
         Defaults that the file carries.
     """
     model = run.model()
-    flatbuffer = to_int8(model, calibration_set(run, n, seed=seed))
+    aware = is_quantisation_aware(model)
+    flatbuffer = to_int8(model, None if aware else run.calibration(n, seed=seed))
     inputs, truth = run.examples("validation")
     floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
     t = run.config
+    training = {k: Path(v).name if k in ("start", "teacher", "qat") else v for k, v in run.record["training"].items()}
     metadata = Metadata(
         labels=run.labels,
         front_end=run.front_end,
         detector=detector or DetectorConfig(),
         name=name,
-        description=f"{t.model} of width {t.width:g}, {model.count_params():,} parameters, INT8 by post-training "
-        f"quantisation",
+        description=f"{t.model} of width {t.width:g}, {_float_parameters(run):,} parameters, INT8 by "
+        + ("quantisation-aware training" if aware else "post-training quantisation"),
         licence="Apache-2.0. Trained on Speech Commands by Pete Warden (CC BY 4.0); see NOTICE for all sources.",
         provenance={
             "tool": f"kws-edge {kws_edge.__version__}",
-            "training": run.record["training"],
+            "training": training,
             "data": run.record["data"],
             "best": run.record["best"],
             "versions": run.record["versions"],
-            "calibration": {"examples": n, "seed": seed},
+            **({} if aware else {"calibration": {"examples": n, "seed": seed}}),
         },
     )
 
@@ -179,3 +183,7 @@ def quantize_run(
     metadata = dataclasses.replace(metadata, metrics=metrics)
     write_atomically(path, lambda temporary: write(temporary, metadata))
     return metadata
+
+
+def _float_parameters(run: Run) -> int:
+    return build(run.config.model, run.front_end, len(run.labels), width=run.config.width).count_params()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import math
@@ -16,22 +17,28 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig
-from host_tools.dataset import LABEL_SETS
+from host_tools.dataset import label_set
 from host_tools.errors import TrainingError
 from host_tools.examples import Batches, Sources, load_examples, model_input
 from host_tools.features import raw_to_levels
 from host_tools.models import build
+from host_tools.qat import quantisation_aware
+from host_tools.weights import load_weights, transfer
 from kws_edge.config import FrontendConfig, preset
 from kws_edge.files import write_atomically
 
-__all__ = ["BEST", "Run", "TrainConfig", "load_run", "train"]
+__all__ = ["BEST", "Run", "TrainConfig", "load_run", "plot_curves", "read_log", "train"]
 
 BEST = "best.keras"
 LAST = "last.keras"
 _CONFIG = "config.json"
 _LOG = "log.csv"
 _KEPT = "examples.npz"
+_PROBLEMS = "problems.txt"
+_CURVES = "curves.png"
+_TENSORBOARD = "tensorboard"
 _CALIBRATION = 600
+_SHOWN_PROBLEMS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +49,10 @@ class TrainConfig:
     width: float = 1.0
     front_end: str = "logmel40"
     labels: str = "commands12"
+    """Name of a label set, or words, separated by commas."""
+    split: str = "official"
     epochs: int = 40
+    """0: the weights to start from are measured and kept as they are."""
     steps: int = 300
     """Batches an epoch."""
     batch_size: int = 160
@@ -51,7 +61,28 @@ class TrainConfig:
     weight_decay: float = 0.02
     smoothing: float = 0.1
     """Label smoothing."""
+    augmentation: float = 1.0
+    """Strength of the augmentation; 0: none."""
+    reverberation: float = 0.0
+    """Share of examples that get a room's response."""
+    mixup: float = 0.0
+    """Parameter of mixup's Beta distribution; 0: no mixup."""
+    audio_copies: int = 0
+    """Copies of each clip, varied as audio, to be drawn besides the clips."""
     seed: int = 1
+    start: str = ""
+    """Run, or file of weights in any Keras format, to start from; empty: from scratch."""
+    teacher: str = ""
+    """Run to distil from; empty: none."""
+    teacher_weight: float = 0.5
+    """Share of the teacher's posteriors in the targets."""
+    qat: str = ""
+    """Run whose network is fine-tuned with fake quantisation; empty: training in floating point."""
+
+    @property
+    def augment_config(self) -> AugmentConfig:
+        base = dataclasses.replace(AugmentConfig(), reverberation_probability=self.reverberation, mixup=self.mixup)
+        return base.scaled(self.augmentation)
 
 
 @dataclass(frozen=True)
@@ -101,6 +132,30 @@ class Run:
                 return stored[part], stored[f"{part}_truth"]
         except (OSError, ValueError, KeyError) as error:
             raise TrainingError(f"{path}: cannot be read ({error})") from None
+
+    def calibration(self, n: int, *, seed: int) -> np.ndarray:
+        """`n` of the calibration examples, chosen by `seed`.
+
+        Where the front end's levels are clipped, two values of the first example are set to the ends of their range: so
+        the input's scale and zero point follow from the configuration, not from the choice of clips.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n, *feature_shape, 1), float32
+
+        Raises
+        ------
+        TrainingError
+            If there are fewer than `n` examples.
+        """
+        inputs, _ = self.examples("calibration")
+        if not 1 <= n <= len(inputs):
+            raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
+        chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
+        for edge, position in ((self.front_end.level_min, 0), (self.front_end.level_max, -1)):
+            if edge is not None:
+                chosen[0].flat[position] = edge
+        return chosen
 
 
 def load_run(folder: str | Path) -> Run:
@@ -159,60 +214,69 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
     Raises
     ------
     TrainingError
-        If the folder holds a run of another configuration.
+        If the folder holds a run of another configuration, or the configuration cannot be trained.
     DatasetError
         If the data cannot be used.
     """
     folder = Path(folder)
-    if config.labels not in LABEL_SETS:
-        raise TrainingError(f"unknown label set {config.labels!r}; known are {', '.join(LABEL_SETS)}")
-    if (folder / _CONFIG).exists():
-        previous = load_run(folder)
-        if previous.config != config:
-            changed = [
-                f.name
-                for f in dataclasses.fields(config)
-                if getattr(config, f.name) != getattr(previous.config, f.name)
-            ]
-            raise TrainingError(
-                f"{folder} holds a run with another {', '.join(changed)}; choose another folder, or repeat its options"
-            )
+    labels = label_set(config.labels)
     front_end = preset(config.front_end)
-    labels = LABEL_SETS[config.labels]
+    previous = load_run(folder) if (folder / _CONFIG).exists() else None
+    if previous and (changed := _changed(previous.config, config)):
+        raise TrainingError(
+            f"{folder} holds a run with another {', '.join(changed)}; choose another folder, or repeat its options"
+        )
+    teacher = _teacher(config, front_end, labels) if config.teacher else None
     keras.utils.set_random_seed(config.seed)
-    examples = load_examples(sources, front_end, labels, seed=config.seed)
+    examples = load_examples(
+        sources, front_end, labels, split=config.split, audio_copies=config.audio_copies, seed=config.seed
+    )
+    for line in examples.problems[:_SHOWN_PROBLEMS]:
+        say(f"note: {line}")
+    if (more := len(examples.problems) - _SHOWN_PROBLEMS) > 0:
+        say(f"note: {more} more in {folder / _PROBLEMS}")
     say(f"examples: {json.dumps(examples.summary)}")
 
-    folder.mkdir(parents=True, exist_ok=True)
     record = {
         "training": dataclasses.asdict(config),
         "labels": list(labels),
         "front_end": front_end.to_dict(),
-        "augmentation": dataclasses.asdict(AugmentConfig()),
+        "augmentation": dataclasses.asdict(config.augment_config),
         "data": examples.summary,
         "versions": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
         "backend": keras.backend.backend(),
     }
-    if (folder / _CONFIG).exists():
-        record["best"] = load_run(folder).record.get("best", {})
+    if previous:
+        record["best"] = previous.record.get("best", {})
     run = Run(folder, config, record)
     _write_record(run)
+    text = "".join(f"{line}\n" for line in examples.problems)
+    write_atomically(folder / _PROBLEMS, lambda path: Path(path).write_text(text))
 
-    model, first = _start(run)
-    say(
-        f"{config.model}: {model.count_params():,} parameters, {config.epochs} epochs of {config.steps} batches"
-        + (f", from epoch {first + 1} on" if first else "")
-    )
     batches = Batches(
         examples,
         batch_size=config.batch_size,
-        augment_config=AugmentConfig(),
+        augment_config=config.augment_config,
         seed=config.seed,
         smoothing=config.smoothing,
     )
     _keep_examples(run, batches)
+    model, first = _start(run, say)
+    say(
+        f"{config.model}: {model.count_params():,} parameters, {config.epochs} epochs of {config.steps} batches"
+        + (f", from epoch {first + 1} on" if first else "")
+    )
     inputs, truth = run.examples("validation")
     targets = np.eye(len(labels), dtype=np.float32)[truth]
+
+    def held_out() -> dict[str, float]:
+        logs = model.evaluate(inputs, targets, batch_size=config.batch_size, verbose=0, return_dict=True)
+        return {"val_loss": float(logs["loss"]), "val_accuracy": float(logs["accuracy"])}
+
+    if not first and (config.start or config.qat):
+        row = {"epoch": 0, "loss": math.nan, "accuracy": math.nan, **held_out(), "seconds": 0.0}
+        _finish_epoch(run, model, row)
+        say(f"before training: validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.2%}")
     for epoch in range(first, config.epochs):
         started = time.monotonic()
         bar = tqdm(
@@ -224,21 +288,36 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
             leave=False,
             disable=None,
         )
-        history = [model.train_on_batch(x, y, return_dict=True) for x, y in bar]
-        held_out = model.evaluate(inputs, targets, batch_size=config.batch_size, verbose=0, return_dict=True)
+        history = []
+        for x, y in bar:
+            if teacher:
+                share = np.float32(config.teacher_weight)
+                y = (1 - share) * y + share * teacher.predict_on_batch(x)
+            history.append(model.train_on_batch(x, y, return_dict=True))
         row = {
             "epoch": epoch + 1,
             "loss": float(np.mean([logs["loss"] for logs in history])),
             "accuracy": float(np.mean([logs["accuracy"] for logs in history])),
-            "val_loss": float(held_out["loss"]),
-            "val_accuracy": float(held_out["accuracy"]),
+            **held_out(),
             "seconds": time.monotonic() - started,
         }
         _finish_epoch(run, model, row)
         say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-    best = run.record["best"]
+    if not (best := run.record.get("best")):
+        raise TrainingError("no epochs to train, and no weights to start from")
     say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
     return run
+
+
+def _changed(a: TrainConfig, b: TrainConfig) -> list[str]:
+    return [f.name for f in dataclasses.fields(a) if getattr(a, f.name) != getattr(b, f.name)]
+
+
+def _teacher(config: TrainConfig, front_end: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
+    teacher = load_run(config.teacher)
+    if teacher.front_end != front_end or teacher.labels != labels:
+        raise TrainingError(f"{config.teacher}: a teacher needs the front end and the labels of the network it teaches")
+    return teacher.model()
 
 
 def _keep_examples(run: Run, batches: Batches) -> None:
@@ -255,7 +334,7 @@ def _keep_examples(run: Run, batches: Batches) -> None:
     write_atomically(run.folder / _KEPT, lambda path: np.savez(path, **parts))
 
 
-def _start(run: Run) -> tuple[keras.Model, int]:
+def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
     """The model to train, new or as the last finished epoch left it, and the number of epochs that are done."""
     config = run.config
     last = run.folder / LAST
@@ -265,8 +344,19 @@ def _start(run: Run) -> tuple[keras.Model, int]:
         except (OSError, ValueError) as error:
             raise TrainingError(f"{last}: cannot be loaded ({error}); remove {run.folder} to start anew") from None
         return model, int(model.optimizer.iterations) // config.steps
-    model = build(config.model, run.front_end, len(run.labels), width=config.width)
-    schedule = WarmUpCosine(config.learning_rate, config.steps, config.epochs * config.steps)
+    if config.qat:
+        parent = load_run(config.qat)
+        model = quantisation_aware(parent.model(), run.calibration(200, seed=config.seed))
+    else:
+        model = build(config.model, run.front_end, len(run.labels), width=config.width)
+    if config.start:
+        if Path(config.start).is_dir():
+            left = transfer(load_run(config.start).model(), model)
+        else:
+            left = load_weights(model, config.start)
+        say(f"weights from {config.start}" + (f"; new: {', '.join(left)}" if left else ""))
+    steps = max(1, config.epochs * config.steps)
+    schedule = WarmUpCosine(config.learning_rate, config.steps, steps)
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),
         loss="categorical_crossentropy",
@@ -278,11 +368,54 @@ def _start(run: Run) -> tuple[keras.Model, int]:
 def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
     """Keep the log, the best weights and the state to go on from, each file whole or not at all."""
     path = run.folder / _LOG
-    lines = path.read_text().splitlines() if path.exists() else [",".join(row)]
-    lines = [*lines[: row["epoch"]], ",".join(f"{value:.6g}" for value in row.values())]
+    rows = read_log(run.folder) if path.exists() else []
+    rows = [*(r for r in rows if r["epoch"] < row["epoch"]), row]
+    lines = [",".join(row), *(",".join(f"{value:.6g}" for value in r.values()) for r in rows)]
     write_atomically(path, lambda temporary: Path(temporary).write_text("\n".join(lines) + "\n"))
     if row["val_loss"] < run.record.get("best", {}).get("val_loss", math.inf):
-        write_atomically(run.folder / BEST, lambda temporary: model.save(temporary, include_optimizer=False))
+        bare = keras.models.clone_model(model)  # without the optimizer's state, which is twice the weights
+        bare.set_weights(model.get_weights())
+        write_atomically(run.folder / BEST, bare.save)
         run.record["best"] = {"epoch": row["epoch"], **{k: round(row[k], 5) for k in ("val_loss", "val_accuracy")}}
         _write_record(run)
-    write_atomically(run.folder / LAST, model.save)
+    if row["epoch"]:
+        write_atomically(run.folder / LAST, model.save)
+    _log_to_tensorboard(run, row)
+    if len(rows) > 1:
+        write_atomically(run.folder / _CURVES, lambda temporary: plot_curves(rows, temporary, run.folder.name))
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's ``log.csv``."""
+    with open(folder / _LOG, newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"])} for row in rows]
+
+
+def _log_to_tensorboard(run: Run, row: dict[str, float]) -> None:
+    """Write the epoch's numbers for TensorBoard, where that is installed (it comes with TensorFlow)."""
+    try:
+        from tensorboard.summary import Writer
+    except ImportError:
+        return
+    writer = Writer(str(run.folder / _TENSORBOARD))
+    for name, value in row.items():
+        if name != "epoch" and math.isfinite(value):
+            writer.add_scalar(name, value, row["epoch"])
+    writer.close()
+
+
+def plot_curves(rows: list[dict[str, float]], path: str | Path, title: str) -> None:
+    """Loss and accuracy by epoch, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for key, label in ((name, "training (augmented)"), (f"val_{name}", "validation")):
+            axes.plot(epochs, [row[key] for row in rows], marker=".", label=label)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=100)

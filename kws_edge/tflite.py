@@ -6,6 +6,7 @@ first, with bounds checked. Field numbers are those of TensorFlow Lite's ``schem
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,9 +174,11 @@ class FlatModel:
         self.tensors = [self._tensor(t) for t in main.tables(0)]
         self.inputs = tuple(self.tensors[i] for i in main.scalars(1, "i"))
         self.outputs = tuple(self.tensors[i] for i in main.scalars(2, "i"))
-        self._operators = [op.scalar(0, "<I") for op in main.tables(3)]
-        if any(index >= len(self._codes) for index in self._operators):
+        self._operators = [(op.scalar(0, "<I"), op.scalars(1, "i"), op.scalars(2, "i")) for op in main.tables(3)]
+        if any(index >= len(self._codes) for index, _, _ in self._operators):
             raise struct.error("an operator without a code")
+        if any(i >= len(self.tensors) for _, inputs, outputs in self._operators for i in (*inputs, *outputs)):
+            raise struct.error("an operator without a tensor")
 
     @staticmethod
     def _tensor(table: _Table) -> Tensor:
@@ -194,5 +197,18 @@ class FlatModel:
     @cached_property
     def operators(self) -> tuple[str, ...]:
         """Names of the operators used, each once, sorted."""
-        used = {self._codes[index] for index in self._operators}
+        used = {self._codes[index] for index, _, _ in self._operators}
         return tuple(sorted(custom or _OPERATORS.get(code, f"BUILTIN_{code}") for code, custom in used))
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference: those of convolutions and fully connected layers."""
+        macs = 0
+        for index, inputs, outputs in self._operators:
+            name = _OPERATORS.get(self._codes[index][0])
+            if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+                # Filters: output channels first, but (1, height, width, channels) for the depthwise form.
+                filters, output = self.tensors[inputs[1]].shape, self.tensors[outputs[0]].shape
+                taps = filters[1:3] if name == "DEPTHWISE_CONV_2D" else filters[1:]
+                macs += math.prod(output) * math.prod(taps)
+        return macs

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 
 from kws_edge import Model
+from tests.tones import write_dataset
 
 # A shell starts background jobs with SIGINT ignored, and they pass it on: the commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,6 +58,42 @@ def demo_stream() -> Path:
     import kws_edge
 
     return Path(kws_edge.__file__).parent / "demo" / "stream.flac"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """The dataset of tones; see tests/tones.py."""
+    root = tmp_path_factory.mktemp("tones")
+    write_dataset(root)
+    return root
+
+
+def train_command(folder, run, *options):
+    """Arguments of a small training on the dataset of tones."""
+    return [
+        "train", folder / "clips", "-o", run, "--features", folder / "features", "--speech", folder / "speech",
+        "--cache", folder / "cache", "--epochs", "4", "--steps", "40", "--batch-size", "48", "--width", "0.34",
+        *options,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def run_folder(folder, tmp_path_factory):
+    """A finished run, through the command line; its training is killed in the second epoch and started again."""
+    pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    run = tmp_path_factory.mktemp("runs") / "first"
+    command = [sys.executable, "-m", "host_tools", *map(str, train_command(folder, run))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (run / "last.keras").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert ", from epoch" in done.stdout
+    return run
 
 
 @pytest.fixture

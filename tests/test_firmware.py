@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -45,3 +46,29 @@ def test_command(run_cli, tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(ModelError, match="cannot be read"):
         write_c_array(tmp_path / "missing.tflite", tmp_path)
+
+
+def test_arena(run_cli):
+    pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
+    done = run_cli("arena", "micro12", "--json", package="firmware_export")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["total"] == values["tensors"] + values["persistent"] <= 32 * 1024
+    assert values["macs"] <= 3_000_000
+    # TFLite Micro runs the model in an arena of that size (it aligns its ends), and not in one of half the size.
+    from tflite_micro import runtime
+
+    flatbuffer, _ = unpack(shipped_models()["micro12"].read_bytes(), "micro12")
+    assert runtime.Interpreter.from_bytes(flatbuffer, arena_size=values["total"] + 64)
+    with pytest.raises(RuntimeError):
+        runtime.Interpreter.from_bytes(flatbuffer, arena_size=values["total"] // 2)
+    text = run_cli("arena", "micro12", package="firmware_export").stdout.decode()
+    assert f"arena {values['total']:,} bytes" in text
+
+
+def test_arena_of_no_model_is_explained(run_cli, tmp_path):
+    pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
+    (tmp_path / "text.tflite").write_text("not a model")
+    failed = run_cli("arena", "text.tflite", package="firmware_export")
+    assert_one_line_error(failed, "text.tflite", program="kws-firmware")
+    assert_one_line_error(run_cli("arena", "gone", package="firmware_export"), "gone", program="kws-firmware")

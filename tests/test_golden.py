@@ -1,4 +1,4 @@
-"""The shipped model computes the same bits in every runtime, on real clips."""
+"""The shipped models compute the same bits in every runtime, on real clips."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from kws_edge import Frontend
+from kws_edge import Frontend, Model, shipped_models
 from kws_edge.runtime import Interpreter, installed
 
 _RUN = """
@@ -16,6 +16,11 @@ from kws_edge.runtime import Interpreter
 interpreter = Interpreter(open(sys.argv[1], "rb").read(), runtime=sys.argv[4], kernels="builtin")
 np.save(sys.argv[3], [interpreter.invoke(x) for x in np.load(sys.argv[2])])
 """
+
+
+@pytest.fixture(scope="module", params=sorted(shipped_models()))
+def model(request):
+    return Model(request.param, kernels="builtin")
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,7 @@ def test_input_is_pinned_by_the_front_end(model):
 
 def test_operators_are_those_of_small_devices(model):
     assert set(model.flat.operators) <= {"ADD", "CONV_2D", "FULLY_CONNECTED", "MEAN", "RESHAPE", "SOFTMAX"}
+    assert model.flat.macs == 11_760_768
     assert model.size <= 1_300_000
 
 

@@ -39,6 +39,7 @@ def describe(model: Model) -> dict:
         "detector": model.detector.to_dict(),
         "quantisation": tensors,
         "operators": list(model.flat.operators),
+        "macs": model.flat.macs,
         "sizes": {
             "file_bytes": model.size,
             "tflite_bytes": len(model.flat.data),
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             for what, t in q.items()
             if t["scale"] is not None
         ),
-        ("operators", ", ".join(values["operators"])),
+        ("operators", ", ".join(values["operators"]) + f"; {values['macs']:,} multiply-accumulates"),
         ("sizes", f"file {s['file_bytes']:,} bytes, TFLite {s['tflite_bytes']:,}, weights {s['weight_bytes']:,}"),
         (
             "detector",

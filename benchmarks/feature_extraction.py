@@ -1,0 +1,82 @@
+"""How long training features take: clips a second, memory, cores used, and what that means for the whole dataset.
+
+    python benchmarks/feature_extraction.py DATA [--clips 16000]
+
+DATA is a folder laid out like Speech Commands, or one that holds several such. Its clips are taken in turn until there
+are as many as asked for. The floor, measured in the same run on the same clips, is what cannot be saved: decoding the
+file, the bare FFT and the matrix product, in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from host_tools.features import clip_features
+from kws_edge import preset
+from kws_edge.mel import mel_matrix, window
+
+WHOLE = 105_835  # files of Speech Commands v0.02
+FLOOR_CLIPS = 1000
+
+
+def floor_seconds(paths, config) -> float:
+    """Seconds a clip of decoding, FFT and matrix product alone."""
+    shape, hann = mel_matrix(config), window(config)
+    best = np.inf
+    for part in (paths[: FLOOR_CLIPS // 2], paths[FLOOR_CLIPS // 2 : FLOOR_CLIPS]):
+        started = time.perf_counter()
+        for path in part:
+            samples = soundfile.read(path, dtype="int16")[0]
+            frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), config.frame_length)
+            spectrum = np.fft.rfft(frames[:: config.hop_length] * hann, config.n_fft)
+            _ = (np.abs(spectrum) ** 2) @ shape
+        best = min(best, (time.perf_counter() - started) / len(part))
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--clips", type=int, default=16_000)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    args = parser.parse_args()
+    config = preset("logmel40")
+    found = sorted(p for p in args.data.rglob("*.wav") if p.stat().st_size <= 2 * config.clip_samples + 44)
+    paths = list(islice(cycle(found), args.clips))
+    floor = floor_seconds(found, config)
+    with tempfile.TemporaryDirectory() as cache:
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        features = clip_features(paths, config, cache=Path(cache))
+        wall = time.perf_counter() - started
+    after, own = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cores = os.cpu_count()
+    values = {
+        "clips": len(paths),
+        "different_files": len(found),
+        "skipped": len(features.skipped),
+        "cores": cores,
+        "seconds": round(wall, 2),
+        "clips_per_second": round(len(paths) / wall),
+        "cores_used": round(cpu / wall, 2),
+        "peak_mb_at_most": round((own.ru_maxrss + cores * after.ru_maxrss) / 1024),
+        "extrapolated_to_105835_seconds": round(wall * WHOLE / len(paths), 1),
+        "cpu_per_clip_to_floor": round(cpu / len(paths) / floor, 2),
+    }
+    print("\n".join(f"{name.replace('_', ' '):<32}{value}" for name, value in values.items()))
+    if args.json:
+        args.json.write_text(json.dumps(values, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

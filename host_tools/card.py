@@ -1,0 +1,98 @@
+"""Model cards: what a model is for, what it was made of, and what was measured (after Mitchell et al., 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kws_edge.labels import is_keyword
+from kws_edge.model import Model
+
+__all__ = ["model_card"]
+
+
+def model_card(
+    model: Model, evaluations: Sequence[dict], *, arena: dict | None = None, report: dict | None = None
+) -> str:
+    """A model card in Markdown.
+
+    Parameters
+    ----------
+    model : Model
+    evaluations : sequence of dict
+        What ``kws-host evaluate -o FILE`` wrote.
+    arena : dict, optional
+        What ``kws-firmware arena --json`` printed.
+    report : dict, optional
+        The ``report.json`` of ``kws-host report``.
+    """
+    m, c = model.metadata, model.front_end
+    keywords = [label for label in model.labels if is_keyword(label)]
+    others = [label for label in model.labels if not is_keyword(label)]
+    provenance = m.provenance
+    training, data = provenance.get("training", {}), provenance.get("data", {})
+    lines = [
+        f"# {m.name}",
+        "",
+        f"{m.description}. {model.size:,} bytes, {model.flat.macs:,} multiply-accumulates an inference"
+        + (f", {arena['total']:,} bytes of arena in TFLite Micro" if arena else "")
+        + ".",
+        "",
+        "## Use",
+        "",
+        f"Hears {len(keywords)} English words ({', '.join(keywords)}), beside {' and '.join(others)}, in windows of "
+        f"{c.clip_ms / 1000:g} s of mono audio at {c.sample_rate} Hz, on the device, without a network.",
+        "",
+        "Not for: safety, identification of speakers, other languages. Words were recorded singly, mostly by adults, "
+        "with laptop and phone microphones; children, far speech and loud rooms are less well covered. In continuous "
+        "speech a window may resemble a word: how often has not been calibrated yet.",
+        "",
+        "## Input",
+        "",
+        f"{c.n_mels} {c.mel_scale} mels of {c.spectrum} from {c.f_min_hz:g} to {c.f_max_hz:g} Hz, "
+        f"frame {c.frame_ms:g} ms, hop {c.hop_ms:g} ms, FFT {c.n_fft}; shape {model.input.shape}, "
+        f"{model.input.dtype} of scale {model.input.scale:g} and zero point {model.input.zero_point}; "
+        f"front-end hash `{c.hash}`. The file carries all of it.",
+        "",
+        "## Training",
+        "",
+    ]
+    counts = data.get("training", {})
+    lines += [
+        f"- Data: {sum(counts.values()):,} training examples of Speech Commands (recordings, and precomputed features "
+        f"where no recording was at hand), {data.get('speech_minutes', 0):g} minutes of speech without the keywords, "
+        f"{data.get('noise_minutes', 0):g} minutes of noise; {data.get('split', 'official')} split.",
+        "- Settings: " + ", ".join(f"{k} {v}" for k, v in training.items() if v not in ("", 0, 0.0)) + ".",
+        *([f"- Best epoch: {provenance['best']}."] if "best" in provenance else []),
+        f"- Quantisation: {m.description.rsplit(', ', 1)[-1]}"
+        + (f", {provenance['calibration']}" if "calibration" in provenance else "")
+        + ".",
+        "",
+        "## Results",
+        "",
+        "INT8 file, as shipped:",
+        "",
+        "| data | clips | accuracy | 95 % interval | lowest recall |",
+        "|---|---|---|---|---|",
+    ]
+    results = [r for evaluation in evaluations for r in evaluation["results"]]
+    for r in results:
+        lowest = min(r["recall"], key=r["recall"].get)
+        low, high = r["interval_95"]
+        name = Path(r["data"].split(" (")[0]).name + r["data"][len(r["data"].split(" (")[0]) :]
+        lines.append(
+            f"| {name} | {r['clips']:,} | {r['accuracy']:.2%} | {low:.2%} to {high:.2%} | "
+            f"{lowest} {r['recall'][lowest]:.2%} |"
+        )
+    for r in results:
+        name = Path(r["data"].split(" (")[0]).name
+        lines += ["", f"Recall on {name}: " + ", ".join(f"{k} {v:.1%}" for k, v in r["recall"].items()) + "."]
+    if report:
+        lines += ["", f"Forms on {report['clips']:,} clips of {Path(report['data'].split(' (')[0]).name}:", ""]
+        lines += ["| form | accuracy | drop, points | agrees with FP32 |", "|---|---|---|---|"]
+        lines += [
+            f"| {form} | {v['accuracy']:.2%} | {v['drop_points']:+.2f} | {v['agreement_with_fp32']:.2%} |"
+            for form, v in report["forms"].items()
+        ]
+    lines += ["", "## Licence", "", m.licence, ""]
+    return "\n".join(lines)

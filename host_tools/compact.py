@@ -1,0 +1,65 @@
+"""A smaller flatbuffer of the same model: equal vectors stored once, short tensor names.
+
+The converter writes zero points (eight bytes a channel, nearly always zero) for every tensor anew, and whole paths as
+names: for a network of many narrow layers that is a third of the file.
+"""
+
+from __future__ import annotations
+
+import flatbuffers
+import numpy as np
+
+__all__ = ["compact"]
+
+_IDENTIFIER = b"TFL3"
+_BUFFER_ALIGNMENT = 16  # bytes, of tensor data: the schema's force_align
+
+
+class _SharingBuilder(flatbuffers.Builder):
+    """Writes vectors of scalars that are equal once; vectors are immutable, so tables may point to the same one."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._written: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 (the name is the library's)
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._written:
+            if x.dtype == np.uint8:
+                self.StartVector(1, len(x), _BUFFER_ALIGNMENT)
+                self.head -= len(x)
+                self.Bytes[self.head : self.head + len(x)] = key[1]
+                self._written[key] = self.EndVector()
+            else:
+                self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
+
+
+def _short(name: bytes) -> bytes:
+    """The layer in ``model/layer/op;...``."""
+    parts = name.split(b";")[0].split(b"/")
+    return parts[-2] if len(parts) > 1 else parts[0]
+
+
+def compact(flatbuffer: bytes) -> bytes:
+    """Rewrite a TFLite flatbuffer in fewer bytes; what it computes stays the same.
+
+    Parameters
+    ----------
+    flatbuffer : bytes
+
+    Returns
+    -------
+    bytes
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(flatbuffer), 0))
+    for graph in model.subgraphs:
+        kept = {*graph.inputs, *graph.outputs}
+        for i, tensor in enumerate(graph.tensors):
+            if i not in kept:
+                tensor.name = _short(tensor.name)
+    builder = _SharingBuilder(len(flatbuffer) + 1024)
+    builder.Finish(model.Pack(builder), _IDENTIFIER)
+    return bytes(builder.Output())

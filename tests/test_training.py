@@ -1,0 +1,206 @@
+"""Training: networks, runs that are interrupted and repeated, and the commands around them."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws_edge import preset
+from tests.conftest import assert_one_line_error, train_command
+from tests.tones import RATE, WORDS
+
+keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
+pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+
+from host_tools.augment import AugmentConfig  # noqa: E402
+from host_tools.dataset import LABEL_SETS  # noqa: E402
+from host_tools.errors import TrainingError  # noqa: E402
+from host_tools.examples import Batches, Sources, load_examples  # noqa: E402
+from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
+from host_tools.train import load_run  # noqa: E402
+
+
+def test_level_convolution_sees_centred_levels():
+    layer = LevelConv2D(8, (3, 1), low=0.0, high=255.0)
+    levels = np.random.default_rng(0).uniform(0, 255, (2, 20, 1, 40)).astype(np.float32)
+    ours = np.array(layer(levels))
+    expected = np.array(keras.ops.conv(levels / 127.5 - 1, layer.kernel))
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    again = LevelConv2D.from_config(layer.get_config())
+    assert (again.low, again.high) == (0.0, 255.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "front_end", "classes", "parameters", "macs"),
+    [
+        ("residual", "logmel40", 12, 548_108, 11_760_768),
+        ("micro", "logmel40", 12, 40_332, 1_720_992),
+        ("cnn_reference", "reference", 36, 1_221_988, 303_244_288),
+    ],
+)
+def test_model_sizes(name, front_end, classes, parameters, macs):
+    model = build(name, preset(front_end), classes)
+    assert model.count_params() == parameters
+    assert count_macs(model) == macs
+    names = [layer.name for layer in model.layers if layer.weights]
+    again = [layer.name for layer in build(name, preset(front_end), classes).layers if layer.weights]
+    assert names == again  # weights are found by name
+
+
+def test_unknown_model():
+    with pytest.raises(TrainingError, match="unknown model 'transformer'"):
+        build("transformer", preset("logmel40"), 12)
+
+
+def test_run_folder(run_folder):
+    log = list(csv.DictReader((run_folder / "log.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in log] == ["1", "2", "3", "4"]
+    record = json.loads((run_folder / "config.json").read_text())
+    assert record["best"]["val_loss"] == pytest.approx(min(float(row["val_loss"]) for row in log), abs=1e-4)
+    assert (run_folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert any("tfevents" in path.name for path in (run_folder / "tensorboard").iterdir())
+    assert (run_folder / "problems.txt").read_text() == ""
+
+
+def test_another_configuration_is_refused(folder, run_folder, run_cli):
+    command = train_command(folder, run_folder, "--width", "0.5")
+    assert_one_line_error(run_cli(*command, package="host_tools"), "another width", program="kws-host")
+
+
+def weights_of(folder):
+    return keras.models.load_model(folder / "last.keras").get_weights()
+
+
+def test_same_seed_same_weights(folder, run_cli, tmp_path):
+    """Two runs, and a third that is killed in its second epoch and started again, end in the same weights."""
+    options = ("--epochs", "2", "--steps", "12", "--seed", "7")
+    for name in ("a", "b"):
+        done = run_cli(*train_command(folder, name, *options), package="host_tools")
+        assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "host_tools", *map(str, train_command(folder, "c", *options))]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "c" / "last.keras").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = run_cli(*train_command(folder, "c", *options), package="host_tools")
+    assert b", from epoch 2 on" in done.stdout
+    first, second, third = (weights_of(tmp_path / name) for name in "abc")
+    assert all(np.array_equal(x, y) for x, y in zip(first, second, strict=True))
+    assert all(np.array_equal(x, y) for x, y in zip(first, third, strict=True))
+    other = run_cli(*train_command(folder, "d", *options, "--seed", "8"), package="host_tools")
+    assert other.returncode == 0
+    assert not np.array_equal(first[0], weights_of(tmp_path / "d")[0])
+
+
+def test_ctrl_c_keeps_what_is_done(folder, tmp_path):
+    command = [sys.executable, "-m", "host_tools", *map(str, train_command(folder, "run", "--epochs", "9"))]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "run" / "last.keras").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in error
+    assert error.rstrip().endswith(b"kws-host: interrupted")
+    assert load_run(tmp_path / "run").model().count_params()
+
+
+def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
+    """A run may start from another's weights, learn from its posteriors, and take in a file's weights as they are."""
+    short = ("--epochs", "1", "--steps", "4")
+    done = run_cli(
+        *train_command(
+            folder, "distilled", *short, "--model", "micro", "--teacher", run_folder, "--mixup", "0.2",
+            "--reverberation", "0.3", "--audio-copies", "1",
+        ),
+        package="host_tools",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    best = load_run(run_folder).record["best"]
+    done = run_cli(
+        *train_command(folder, "same", "--epochs", "0", "--start", run_folder / "best.keras"), package="host_tools"
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_run(tmp_path / "same").record["best"] == {**best, "epoch": 0}
+    done = run_cli(
+        *train_command(folder, "other", *short, "--labels", "yes,no", "--start", run_folder), package="host_tools"
+    )
+    assert b"; new: posteriors" in done.stdout, done.stderr
+    failed = run_cli(*train_command(folder, "x", "--teacher", tmp_path / "other"), package="host_tools")
+    assert_one_line_error(failed, "a teacher needs the front end and the labels", program="kws-host")
+    failed = run_cli(*train_command(folder, "y", "--epochs", "0"), package="host_tools")
+    assert_one_line_error_at_end(failed, "no epochs to train")
+
+
+def test_batches_are_reproducible(folder):
+    sources = Sources(folder / "clips", folder / "features", folder / "speech")
+    examples = load_examples(sources, preset("logmel40"), LABEL_SETS["commands12"])
+    batches = Batches(examples, batch_size=64, augment_config=AugmentConfig(), seed=5)
+    for (xa, ya), (xb, yb) in zip(batches.epoch(3, 3), [batches.batch(3, i) for i in range(3)], strict=True):
+        assert np.array_equal(xa, xb)
+        assert np.array_equal(ya, yb)
+    assert not np.array_equal(batches.batch(0, 0)[0], batches.batch(1, 0)[0])
+    np.testing.assert_allclose(ya.sum(axis=1), 1, rtol=1e-6)
+    assert set(ya.argmax(axis=1)) >= {0, 1, 2}
+
+
+def test_missing_data_is_explained(folder, run_cli, tmp_path):
+    for command, words in (
+        (["train", "nowhere", "-o", "run"], "nowhere: no such folder"),
+        (["train", tmp_path, "-o", "run"], "no clips"),
+        (["quantize", tmp_path, "-o", "x.tflite"], "config.json"),
+        (["evaluate", "commands12", "--clips", "nowhere"], "nowhere: no such folder"),
+        (["train", folder / "clips", "-o", "run", "--front-end", "mfcc"], "mfcc"),
+        (["train", folder / "clips", "-o", "run", "--labels", "words7"], "words7"),
+        (["train", folder / "clips", "-o", "run", "--split", "kfold"], "kfold"),
+        (["train", folder / "clips", "-o", "run", "--start", "gone.h5"], "gone.h5"),
+        (["evaluate", "commands12"], "--clips"),
+        (["download", "new", "--url", "http://127.0.0.1:1/a.tar.gz"], "--sha256"),
+        (["download", "new", "--url", "file:///etc/a.tar.gz", "--sha256", 64 * "0"], "file:///etc/a.tar.gz"),
+    ):
+        assert_one_line_error(run_cli(*command, package="host_tools"), words, program="kws-host")
+
+
+def test_without_tensorflow_the_remedy_is_named(run_folder, run_cli, tmp_path):
+    (tmp_path / "keras.py").write_text("raise ImportError('No module named keras')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    failed = run_cli("quantize", run_folder, "-o", "x.tflite", package="host_tools", env=environment)
+    assert_one_line_error(failed, "kws-edge[host]", program="kws-host")
+
+
+def test_unusable_folders_are_explained(folder, run_cli, tmp_path):
+    (tmp_path / "short").mkdir()
+    for i in range(6):
+        soundfile.write(tmp_path / "short" / f"{i}.wav", np.zeros(800, np.int16), RATE)
+    command = ["train", folder / "clips", "-o", "run", "--noise", "short", "--epochs", "1", "--steps", "1"]
+    assert_one_line_error_at_end(run_cli(*command, package="host_tools"), "short: no recording of 1 s or more")
+    for name in WORDS[:10]:
+        shutil.copytree(folder / "clips" / name, tmp_path / "few" / name)
+    shutil.copytree(folder / "clips" / "_background_noise_", tmp_path / "few" / "_background_noise_")
+    failed = run_cli("train", "few", "-o", "run", package="host_tools")
+    assert_one_line_error_at_end(failed, "no word besides the keywords", "no --speech")
+    for path in (tmp_path / "few" / "go").glob("*.wav"):
+        path.write_text("not audio")
+    failed = run_cli("train", "few", "-o", "run", package="host_tools")
+    assert_one_line_error_at_end(failed, "no training example of 'go'", "cannot be read as audio")
+
+
+def assert_one_line_error_at_end(process, *parts):
+    """As assert_one_line_error, after progress bars."""
+    assert process.returncode == 1
+    error = process.stderr.decode()
+    assert "Traceback" not in error
+    last = error.replace("\r", "\n").splitlines()[-1]
+    assert last.startswith("kws-host: "), error
+    assert all(part in last for part in parts), error
