@@ -59,7 +59,7 @@ class Evaluation:
         n, right = len(self.truth), int(np.trace(confusion))
         return {
             "clips": n,
-            "accuracy": round(self.accuracy, 5),
+            "accuracy": round(self.accuracy, 6),
             "interval_95": [round(x, 5) for x in wilson(right, n)],
             "recall": {
                 label: round(confusion[i, i] / total, 4)

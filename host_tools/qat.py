@@ -236,12 +236,12 @@ def _conv(layer) -> QuantConv2D:
 
 def _folded(layer, norm) -> list[np.ndarray]:
     """Kernel and bias of a layer with the batch norm that follows it, if one does."""
-    kernel = np.array(layer.kernel, np.float64)
-    bias = np.array(layer.bias, np.float64) if layer.use_bias else np.zeros(layer.output.shape[-1])
+    kernel, *biases = (w.astype(np.float64) for w in layer.get_weights())
+    bias = biases[0] if biases else np.zeros(layer.output.shape[-1])
     if isinstance(layer, LevelConv2D):
         kernel = kernel * (2 / (layer.high - layer.low))
     if norm is not None:
-        gamma, beta, mean, variance = (np.array(w, np.float64) for w in norm.get_weights())
+        gamma, beta, mean, variance = (w.astype(np.float64) for w in norm.get_weights())
         factor = gamma / np.sqrt(variance + norm.epsilon)
         per_channel = factor[:, np.newaxis] if isinstance(layer, layers.DepthwiseConv2D) else factor
         kernel, bias = kernel * per_channel, beta + (bias - mean) * factor

@@ -55,7 +55,7 @@ def to_float(model: keras.Model) -> bytes:
     return _converted(_converter(model))
 
 
-def to_int8(model: keras.Model, calibration: np.ndarray | None = None, *, compacted: bool = True) -> bytes:
+def to_int8(model: keras.Model, calibration: np.ndarray | None = None, *, plain: bool = False) -> bytes:
     """Quantise weights (per channel) and activations, input and output included, to INT8.
 
     Parameters
@@ -64,8 +64,9 @@ def to_int8(model: keras.Model, calibration: np.ndarray | None = None, *, compac
         A float network, or one of :func:`host_tools.qat.quantisation_aware`.
     calibration : numpy.ndarray, shape (n, frames, mels, 1), float32, optional
         Examples whose activations set the ranges; a quantisation-aware network brings its own and needs none.
-    compacted : bool
-        Store equal vectors once; see :func:`host_tools.compact.compact`.
+    plain : bool
+        As the converter writes it by itself: dense layers per channel, which tflite-runtime 2.14 cannot run, and not
+        made smaller by :func:`host_tools.compact.compact`.
 
     Returns
     -------
@@ -90,9 +91,9 @@ def to_int8(model: keras.Model, calibration: np.ndarray | None = None, *, compac
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     # Dense layers per tensor: their per-channel form is newer than tflite-runtime 2.14.
-    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = not plain
     flatbuffer = _converted(converter)
-    if compacted:
+    if not plain:
         flatbuffer = compact(flatbuffer)
     floating = [t.name for t in FlatModel(flatbuffer, model.name).tensors if t.dtype.startswith("float")]
     if floating:

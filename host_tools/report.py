@@ -183,7 +183,7 @@ def compare(
     sizes = {
         _FLOAT_FILE: len(flatbuffer),
         **{f"{form} TFLite": len(Model(path).flat.data) for form, path in files.items() if form != FLOAT},
-        "INT8 TFLite before `compact`": len(to_int8(model, run.calibration(200, seed=0), compacted=False)),
+        "PTQ INT8 TFLite, plain converter": len(to_int8(model, run.calibration(200, seed=0), plain=True)),
         "model file (PTQ INT8 with metadata)": (folder / "ptq.tflite").stat().st_size,
     }
     if (run.folder / LAST).exists():
