@@ -227,6 +227,8 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
             f"{folder} holds a run with another {', '.join(changed)}; choose another folder, or repeat its options"
         )
     teacher = _teacher(config, front_end, labels) if config.teacher else None
+    if config.start and not Path(config.start).exists():
+        raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
     keras.utils.set_random_seed(config.seed)
     examples = load_examples(
         sources, front_end, labels, split=config.split, audio_copies=config.audio_copies, seed=config.seed
@@ -288,6 +290,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
             leave=False,
             disable=None,
         )
+        _seed_dropout(model, config.seed, epoch)
         history = []
         for x, y in bar:
             if teacher:
@@ -307,6 +310,14 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         raise TrainingError("no epochs to train, and no weights to start from")
     say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
     return run
+
+
+def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let dropout depend on the epoch, not on what came before: Keras does not store where its generators were."""
+    for i, layer in enumerate(model.layers):
+        if isinstance(layer, keras.layers.Dropout) and layer.rate:  # spatial dropout is one, too
+            state = np.random.default_rng((seed, epoch, i)).integers(2**32, size=2, dtype=np.uint32)
+            layer.seed_generator.state.assign(state.astype(layer.seed_generator.state.dtype))
 
 
 def _changed(a: TrainConfig, b: TrainConfig) -> list[str]:
