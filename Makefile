@@ -34,7 +34,6 @@ HOST = .venv/bin/kws-host
 SHIPPED = kws_edge/models
 TEST12 = --clips $(DATA)/test12
 VALIDATION36 = --clips $(SPEECH_COMMANDS) --split validation --at-least 50 --features $(DATA)/logmel
-QAT = --epochs 1 --steps 150
 
 # Each step goes on where it was interrupted. The commands are learnt first, then all words from there, then the commands
 # again from all words; the small network learns from the large one.
@@ -48,7 +47,7 @@ models: .venv/test reference
 	$(HOST) train $(SOURCES) -o runs/micro12 --model micro --teacher runs/commands12 --epochs 22 --augmentation 0.6 \
 		--learning-rate 4e-3 --seed 4
 	for name in words36 commands12 micro12; do \
-		$(HOST) qat runs/$$name $(SOURCES) -o runs/$$name-qat $(QAT) || exit 1; \
+		$(HOST) qat runs/$$name $(SOURCES) -o runs/$$name-qat || exit 1; \
 		$(HOST) quantize runs/$$name -o $(SHIPPED)/$$name.tflite || exit 1; \
 		.venv/bin/kws-firmware arena $$name --json > runs/$$name/arena.json || exit 1; \
 	done
@@ -68,9 +67,9 @@ models: .venv/test reference
 reference: export TF_ENABLE_ONEDNN_OPTS = 1
 reference: .venv/test
 	$(HOST) train $(SPEECH_COMMANDS) $(NEGATIVES) -o runs/cnn_reference --model cnn_reference --front-end reference \
-		--labels yes,no,up,down,left,right,stop,go --epochs 6 --steps 140 --batch-size 64 --augmentation 0.3 \
+		--labels yes,no,up,down,left,right,stop,go --epochs 5 --steps 240 --batch-size 32 --augmentation 0.3 \
 		--learning-rate 1e-3 --seed 5
-	$(HOST) qat runs/cnn_reference $(SPEECH_COMMANDS) $(NEGATIVES) -o runs/cnn_reference-qat --epochs 1 --steps 60
+	$(HOST) qat runs/cnn_reference $(SPEECH_COMMANDS) $(NEGATIVES) -o runs/cnn_reference-qat --epochs 1 --steps 80
 	$(HOST) report runs/cnn_reference --qat runs/cnn_reference-qat $(TEST12) --own-labels -o runs/cnn_reference/report
 
 clean:

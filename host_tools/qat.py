@@ -77,7 +77,11 @@ class FakeQuant(layers.Layer):
 
 
 class _Quantised(layers.Layer):
-    """A layer with kernel and bias whose kernel is rounded; `axes` are those of the kernel that share a scale."""
+    """A layer with kernel and bias whose kernel is rounded; `axes` are those of the kernel that share a scale.
+
+    What is trained is the kernel over its largest values at the start: folding makes some kernels tiny (the first one
+    takes levels of 0 to 255), and an optimizer's steps are of one size for all.
+    """
 
     axes: tuple[int, ...]
 
@@ -89,13 +93,21 @@ class _Quantised(layers.Layer):
     def build(self, input_shape) -> None:
         self.kernel = self.add_weight(self.kernel_shape, name="kernel")
         self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        shape = [1 if axis in self.axes else n for axis, n in enumerate(self.kernel_shape)]
+        self.largest = self.add_weight(shape, "ones", name="largest", trainable=False)
         self.built = True
+
+    def set_folded(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Take a float layer's kernel and bias."""
+        largest = np.maximum(np.abs(kernel).max(axis=self.axes, keepdims=True), 1e-9)
+        self.set_weights([kernel / largest, bias, largest])
 
     def rounded_kernel(self):
         if self.exporting:  # rounded already, by `bake`
             return self.kernel
-        step = ops.maximum(ops.max(ops.abs(self.kernel), axis=self.axes, keepdims=True), 1e-9) / _WEIGHT_STEPS
-        return _through(ops.round(self.kernel / ops.stop_gradient(step)) * step, self.kernel)
+        kernel = self.kernel * self.largest
+        step = ops.maximum(ops.max(ops.abs(kernel), axis=self.axes, keepdims=True), 1e-9) / _WEIGHT_STEPS
+        return _through(ops.round(kernel / step) * step, kernel)
 
     def effective_bias(self, kernel):
         return self.bias
@@ -201,7 +213,7 @@ def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Mod
     aware = keras.Model(inputs, y, name=model.name)
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
-            aware.get_layer(layer.name).set_weights(_folded(layer, norms.get(layer.name)))
+            aware.get_layer(layer.name).set_folded(*_folded(layer, norms.get(layer.name)))
     _positive_logits(aware, model, calibration)
     _observe(aware, calibration)
     return aware
@@ -255,7 +267,7 @@ def _positive_logits(aware: keras.Model, model: keras.Model, calibration: np.nda
         raise TrainingError(f"{model.name}: its last layer is no dense softmax")
     kernel, bias = last.get_weights()
     logits = keras.Model(model.inputs, last.input).predict(calibration, verbose=0) @ kernel + bias
-    aware.get_layer(last.name).set_weights([kernel, bias + max(0.0, float(-logits.min()))])
+    aware.get_layer(last.name).set_folded(kernel, bias + max(0.0, float(-logits.min())))
 
 
 def _observe(aware: keras.Model, calibration: np.ndarray) -> None:

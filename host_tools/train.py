@@ -57,7 +57,7 @@ class TrainConfig:
     """Batches an epoch."""
     batch_size: int = 160
     learning_rate: float = 2e-3
-    """Peak; a warm-up of one epoch leads to it, a cosine to zero follows."""
+    """Peak; a warm-up of one epoch, or a fifth of all, leads to it, a cosine to zero follows."""
     weight_decay: float = 0.02
     smoothing: float = 0.1
     """Label smoothing."""
@@ -367,7 +367,7 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
             left = load_weights(model, config.start)
         say(f"weights from {config.start}" + (f"; new: {', '.join(left)}" if left else ""))
     steps = max(1, config.epochs * config.steps)
-    schedule = WarmUpCosine(config.learning_rate, config.steps, steps)
+    schedule = WarmUpCosine(config.learning_rate, min(config.steps, steps // 5), steps)
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),
         loss="categorical_crossentropy",
@@ -383,7 +383,7 @@ def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
     rows = [*(r for r in rows if r["epoch"] < row["epoch"]), row]
     lines = [",".join(row), *(",".join(f"{value:.6g}" for value in r.values()) for r in rows)]
     write_atomically(path, lambda temporary: Path(temporary).write_text("\n".join(lines) + "\n"))
-    if row["val_loss"] < run.record.get("best", {}).get("val_loss", math.inf):
+    if _better(row, run):
         bare = keras.models.clone_model(model)  # without the optimizer's state, which is twice the weights
         bare.set_weights(model.get_weights())
         write_atomically(run.folder / BEST, bare.save)
@@ -394,6 +394,17 @@ def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
     _log_to_tensorboard(run, row)
     if len(rows) > 1:
         write_atomically(run.folder / _CURVES, lambda temporary: plot_curves(rows, temporary, run.folder.name))
+
+
+def _better(row: dict[str, float], run: Run) -> bool:
+    """Whether an epoch is the best so far: by validation loss; in quantisation-aware runs, whose few steps change the
+    posteriors' confidence more than their order, by accuracy."""
+    best = run.record.get("best")
+    if not best:
+        return True
+    if run.config.qat:
+        return row["val_accuracy"] > best["val_accuracy"]
+    return row["val_loss"] < best["val_loss"]
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
