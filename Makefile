@@ -68,9 +68,9 @@ models: .venv/test reference
 reference: export TF_ENABLE_ONEDNN_OPTS = 1
 reference: .venv/test
 	$(HOST) train $(SPEECH_COMMANDS) $(NEGATIVES) -o runs/cnn_reference --model cnn_reference --front-end reference \
-		--labels yes,no,up,down,left,right,stop,go --epochs 5 --steps 240 --batch-size 32 --augmentation 0.3 \
+		--labels yes,no,up,down,left,right,stop,go --epochs 6 --steps 140 --batch-size 64 --augmentation 0.3 \
 		--learning-rate 1e-3 --seed 5
-	$(HOST) qat runs/cnn_reference $(SPEECH_COMMANDS) $(NEGATIVES) -o runs/cnn_reference-qat --epochs 1 --steps 80
+	$(HOST) qat runs/cnn_reference $(SPEECH_COMMANDS) $(NEGATIVES) -o runs/cnn_reference-qat --epochs 1 --steps 40
 	$(HOST) report runs/cnn_reference --qat runs/cnn_reference-qat $(TEST12) --own-labels -o runs/cnn_reference/report
 
 clean:
