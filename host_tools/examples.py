@@ -219,9 +219,7 @@ def load_examples(
         )
 
     rng = np.random.default_rng(seed)
-    held_out = _validation_set(
-        (validation[0], validation[1]), validation_features, noise, speech, config, labels, rng, sources.clips
-    )
+    held_out = _validation_set(validation, validation_features, noise, speech, config, labels, rng, sources.clips)
     summary = {
         "split": split,
         "training": count(label_name(labels, w) for w in words),

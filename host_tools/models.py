@@ -54,11 +54,27 @@ def _normalised(x, name: str):
     return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
 
 
+def _stem(config: FrontendConfig, channels: int, stride: int = 1):
+    """Input, and the first convolution over 3 frames of it, the mel bands as channels."""
+    frames, mels = config.feature_shape
+    low, high = _level_range(config)
+    inputs = keras.Input((frames, mels, 1), name="levels")
+    x = layers.Reshape((frames, 1, mels))(inputs)
+    x = LevelConv2D(channels, (3, 1), (stride, 1), low=low, high=high, name="stem")(x)
+    return inputs, _normalised(x, "stem")
+
+
+def _classified(inputs, x, n_classes: int, dropout: float, name: str) -> keras.Model:
+    """The network that averages `x` over time and ends in a softmax."""
+    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", name="posteriors")(x), name=name)
+
+
 def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.3) -> keras.Model:
     """Residual network of temporal convolutions, the mel bands as channels.
 
     One convolution of 3 frames, then six residual blocks of two 9-frame convolutions, the first, third and fifth with
-    stride 2; average over time, softmax. For ``logmel40``, 12 classes and width 1: 0.55 M parameters, 11 M
+    stride 2; average over time, softmax. For ``logmel40``, 12 classes and width 1: 0.55 M parameters, 12 M
     multiply-accumulates; for width 1.4: 1.07 M and 21 M. After TC-ResNet (Choi et al., Temporal Convolution for
     Real-time Keyword Spotting on Mobile Devices, 2019).
 
@@ -74,8 +90,6 @@ def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, drop
     dropout : float
         Share of the averaged channels that training drops.
     """
-    frames, mels = config.feature_shape
-    low, high = _level_range(config)
 
     def channels(n: int) -> int:
         return 8 * round(n * width / 8)
@@ -84,18 +98,13 @@ def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, drop
         x = layers.Conv2D(n, (length, 1), (stride, 1), padding="same", use_bias=False, name=name)(x)
         return _normalised(x, name)
 
-    inputs = keras.Input((frames, mels, 1), name="levels")
-    x = layers.Reshape((frames, 1, mels))(inputs)
-    x = _normalised(LevelConv2D(channels(48), (3, 1), low=low, high=high, name="stem")(x), "stem")
+    inputs, x = _stem(config, channels(48))
     for i, (n, stride) in enumerate(((48, 2), (48, 1), (64, 2), (64, 1), (96, 2), (96, 1)), 1):
         skip = x if stride == 1 else conv(x, f"block{i}_skip", channels(n), 1, stride)
         y = conv(x, f"block{i}_conv1", channels(n), 9, stride)
         y = conv(y, f"block{i}_conv2", channels(n), 9)
         x = layers.Add(name=f"block{i}_sum")([skip, y])
-    x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(dropout)(x)
-    outputs = layers.Dense(n_classes, activation="softmax", name="posteriors")(x)
-    return keras.Model(inputs, outputs, name="residual")
+    return _classified(inputs, x, n_classes, dropout, "residual")
 
 
 def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.1) -> keras.Model:
@@ -103,7 +112,7 @@ def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout
 
     One convolution of 3 frames with stride 2 to 56 channels, then four residual blocks, each twice a depthwise
     convolution of 9 frames and a pointwise one; average over time, softmax. For ``logmel40``, 12 classes and width 1:
-    50,380 parameters (45,836 in the converted model, which has no batch norm), 2.2 M multiply-accumulates. After
+    40,332 parameters, 1.7 M multiply-accumulates. After
     MatchboxNet (Majumdar and Ginsburg, 1D Time-Channel Separable Convolutional Neural Network Architecture for Speech
     Commands Recognition, 2020).
 
@@ -118,13 +127,8 @@ def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout
     dropout : float
         Share of the averaged channels that training drops.
     """
-    frames, mels = config.feature_shape
-    low, high = _level_range(config)
     channels = 8 * round(56 * width / 8)
-
-    inputs = keras.Input((frames, mels, 1), name="levels")
-    x = layers.Reshape((frames, 1, mels))(inputs)
-    x = _normalised(LevelConv2D(channels, (3, 1), (2, 1), low=low, high=high, name="stem")(x), "stem")
+    inputs, x = _stem(config, channels, stride=2)
     for i in range(1, 5):
         y = x
         for j in (1, 2):
@@ -133,10 +137,7 @@ def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout
             name = f"block{i}_pointwise{j}"
             y = _normalised(layers.Conv2D(channels, 1, use_bias=False, name=name)(y), name)
         x = layers.Add(name=f"block{i}_sum")([x, y])
-    x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(dropout)(x)
-    outputs = layers.Dense(n_classes, activation="softmax", name="posteriors")(x)
-    return keras.Model(inputs, outputs, name="micro")
+    return _classified(inputs, x, n_classes, dropout, "micro")
 
 
 def cnn_reference(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.2) -> keras.Model:
@@ -144,7 +145,7 @@ def cnn_reference(config: FrontendConfig, n_classes: int, *, width: float = 1.0,
 
     Each convolution (64, 128, 256 filters by block; the first with stride 2) is followed by batch norm and ReLU, each
     block by max pooling and spatial dropout; then the global average, 256 units, softmax. For the ``reference`` front
-    end, 36 classes and width 1: 1,221,988 parameters, 304 M multiply-accumulates.
+    end, 36 classes and width 1: 1,221,988 parameters, 303 M multiply-accumulates.
 
     Parameters
     ----------

@@ -189,11 +189,12 @@ def compare(
     if (run.folder / LAST).exists():
         sizes[_TRAINING_FILE] = (run.folder / LAST).stat().st_size
     report = Report(run.folder.name, test, run.labels, posteriors, sizes, model.count_params(), count_macs(model))
-    write_atomically(folder / "report.md", lambda path: Path(path).write_text(report.markdown()))
+    markdown = report.markdown()
+    write_atomically(folder / "report.md", lambda path: Path(path).write_text(markdown))
     text = json.dumps(report.to_dict(), indent=1) + "\n"
     write_atomically(folder / "report.json", lambda path: Path(path).write_text(text))
     write_atomically(folder / "confusion.png", lambda path: plot_confusions(report, path))
-    say(report.markdown() + f"\nwrote {folder}/report.md, report.json, confusion.png and the models")
+    say(markdown + f"\nwrote {folder}/report.md, report.json, confusion.png and the models")
     return report
 
 
