@@ -8,7 +8,7 @@ PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 # Tests of what runs on a workstation only: not repeated under the device's older runtime.
-HOST_TESTS = dataset download features packaging quantization training weights
+HOST_TESTS = dataset download features firmware_boards firmware_c firmware_export packaging quantization training weights
 
 .PHONY: demo test lint models reference clean
 
@@ -84,7 +84,7 @@ clean:
 	touch $@
 
 .venv/test: .venv/bin/python setup.cfg pyproject.toml
-	.venv/bin/python $(PIP) -e '.[plot,host,dev]'
+	.venv/bin/python $(PIP) -e '.[plot,host,firmware,dev]'
 	touch $@ .venv/demo
 
 # The other runtime, with the NumPy that it needs; it has no wheels for Python 3.12 and later.

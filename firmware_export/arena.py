@@ -1,19 +1,21 @@
-"""The memory that TFLite Micro needs for a model, as its own interpreter allocates it."""
+"""TFLite Micro's own interpreter: the memory that it needs for a model, and what it computes."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from kws_edge.errors import ModelError, RuntimeUnavailableError
 from kws_edge.modelfile import unpack
+from kws_edge.native import quiet_native
 from kws_edge.tflite import FlatModel
 
-__all__ = ["Arena", "measure_arena"]
+__all__ = ["Arena", "MicroInterpreter", "measure_arena"]
 
 _LARGEST = 64 * 2**20  # bytes
 
@@ -33,10 +35,73 @@ class Arena:
     """Multiply-accumulates of one inference."""
 
 
-def measure_arena(model: str | Path) -> Arena:
-    """Load a model in TFLite Micro's interpreter and read off its allocations.
+class MicroInterpreter:
+    """A model in TFLite Micro's interpreter on this machine, with every operator that TFLite Micro has.
 
-    The figure is that of a 64-bit machine; with the pointers of a 32-bit one the persistent part is smaller.
+    Parameters
+    ----------
+    flat : FlatModel
+    name : str
+        What errors call the model.
+    arena_size : int, optional
+        Bytes to give it; as many as it may want by default.
+
+    Raises
+    ------
+    ModelError
+        If TFLite Micro refuses the model, or the arena is too small for it.
+    RuntimeUnavailableError
+        If tflite-micro is not installed.
+    """
+
+    def __init__(self, flat: FlatModel, name: str, *, arena_size: int = _LARGEST) -> None:
+        self.flat, self.name = flat, name
+        self._interpreter, _ = self._logged(
+            lambda runtime: runtime.Interpreter.from_bytes(flat.data, arena_size=arena_size)
+        )
+
+    def _logged(self, work) -> tuple[Any, str]:
+        """What `work` returns, and what TFLite Micro prints (from C++) in it, which is the reason where it fails."""
+        try:
+            from tflite_micro import runtime
+        except ImportError as error:
+            raise RuntimeUnavailableError(
+                f"{error}; TFLite Micro's interpreter comes with pip install --pre tflite-micro"
+            ) from None
+        with tempfile.TemporaryFile() as log:
+            problem = result = None
+            with quiet_native(log):
+                try:
+                    result = work(runtime)
+                except (RuntimeError, ValueError) as error:
+                    problem = str(error)
+            log.seek(0)
+            text = log.read().decode(errors="replace")
+        if problem is not None:
+            said = " ".join(text.split()) or problem
+            raise ModelError(f"{self.name}: TFLite Micro cannot run it: {said}")
+        return result, text
+
+    def arena(self) -> Arena:
+        """The memory that the model takes.
+
+        The figure is that of a 64-bit machine; with the pointers of a 32-bit one the persistent part is smaller.
+        """
+        _, text = self._logged(lambda _: self._interpreter.print_allocations())
+        sizes = {name: int(size) for name, size in re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text)}
+        if len(sizes) != 3:
+            raise ModelError(f"{self.name}: TFLite Micro does not tell its allocations: {text.strip() or 'nothing'}")
+        return Arena(sizes["total"], sizes["head"], sizes["tail"], len(self.flat.data), self.flat.macs)
+
+    def invoke(self, values: np.ndarray) -> np.ndarray:
+        """Run the model once on one input tensor; return its output, as it is quantised."""
+        self._interpreter.set_input(values, 0)
+        self._logged(lambda _: self._interpreter.invoke())
+        return self._interpreter.get_output(0)
+
+
+def measure_arena(model: str | Path) -> Arena:
+    """Load a model file in TFLite Micro's interpreter and read off its allocations.
 
     Raises
     ------
@@ -46,29 +111,7 @@ def measure_arena(model: str | Path) -> Arena:
         If tflite-micro is not installed.
     """
     try:
-        from tflite_micro import runtime
-    except ImportError as error:
-        raise RuntimeUnavailableError(f"{error}; measuring the arena needs pip install --pre tflite-micro") from None
-    try:
         flatbuffer, _ = unpack(Path(model).read_bytes(), str(model))
     except OSError as error:
         raise ModelError(f"{model}: {error.strerror}") from None
-    flat = FlatModel(flatbuffer, str(model))
-    with tempfile.TemporaryFile() as log:  # the interpreter prints from C++
-        sys.stderr.flush()
-        saved = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            runtime.Interpreter.from_bytes(flatbuffer, arena_size=_LARGEST).print_allocations()
-            problem = None
-        except (RuntimeError, ValueError) as error:
-            problem = str(error)
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-        log.seek(0)
-        text = log.read().decode(errors="replace")
-    sizes = dict(re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text))
-    if problem or len(sizes) != 3:
-        raise ModelError(f"{model}: TFLite Micro cannot run it: {(problem or text).strip() or 'no reason given'}")
-    return Arena(int(sizes["total"]), int(sizes["head"]), int(sizes["tail"]), len(flatbuffer), flat.macs)
+    return MicroInterpreter(FlatModel(flatbuffer, str(model)), str(model)).arena()

@@ -5,11 +5,45 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
+from pathlib import Path
 
 from firmware_export.arena import measure_arena
 from firmware_export.c_array import write_c_array
+from firmware_export.export import ARENA_MARGIN, Export, prepare, write
+from firmware_export.report import render, report
 from kws_edge.cli import guarded
-from kws_edge.model import shipped_models
+from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
+from kws_edge.model import Model, shipped_models
+
+
+def _prepare(args: argparse.Namespace) -> tuple[Export, Model]:
+    model = Model(args.model, labels=labels(args.labels), front_end=front_end(args.front_end), kernels="builtin")
+    export = prepare(
+        model,
+        detector=detector_config(args, model),
+        recording=args.golden,
+        arena_size=args.arena,
+        progress=lambda line: print(f"{line} ...", file=sys.stderr) if sys.stderr.isatty() else None,
+    )
+    return export, model
+
+
+def _export(args: argparse.Namespace) -> None:
+    export, _ = _prepare(args)
+    write(export, args.output, force=args.force)
+    if args.json:
+        print(json.dumps(export.summary))
+        return
+    arena = export.summary["arena"]
+    print(f"wrote {len(export.files)} files to {args.output}: begin with {args.output / 'README.md'}")
+    print(f"arena {arena['size']:,} bytes ({arena['measured']:,} measured); sizes in full: kws-firmware report")
+
+
+def _report(args: argparse.Namespace) -> None:
+    export, model = _prepare(args)
+    values = report(export, model.flat.data)
+    print(json.dumps(values) if args.json else render(values))
 
 
 def _c_array(args: argparse.Namespace) -> None:
@@ -26,26 +60,69 @@ def _arena(args: argparse.Namespace) -> None:
     print(f"flatbuffer {arena.flatbuffer:,} bytes, {arena.macs:,} multiply-accumulates")
 
 
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    add_foreign(parser)
+    parser.add_argument(
+        "--golden",
+        type=Path,
+        metavar="FILE",
+        help="recording of two seconds or more (its first minute counts), with keywords in it, that the board's "
+        "self-test replays; default: the bundled stream of synthetic speech",
+    )
+    parser.add_argument(
+        "--arena",
+        type=int,
+        metavar="BYTES",
+        help=f"size of the arena; default: what TFLite Micro takes for the model and {ARENA_MARGIN:.0%}, in whole KiB",
+    )
+    add_detector(parser)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(prog="kws-firmware", description="Export models for microcontrollers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    array = commands.add_parser(
+
+    def add(name: str, work, about: str, description: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=description)
+        command.add_argument("model", metavar="MODEL", help="a shipped model or a .tflite file")
+        command.set_defaults(work=work)
+        return command
+
+    export = add(
+        "export",
+        _export,
+        "write the firmware of a model",
+        "Write a folder with the model, its front end and detector in C99, an application and a self-test: at once an"
+        " ESP-IDF component, an Arduino library, a PlatformIO library, a Zephyr module and a CMake target. What the"
+        " board could not compute as the host does is refused.",
+    )
+    export.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to")
+    export.add_argument("--force", action="store_true", help="overwrite files that were changed since their export")
+    _add_prepare(export)
+    sizes = add(
+        "report",
+        _report,
+        "print what the firmware of a model takes",
+        "Print flash, RAM, arena, operators and multiply-accumulates; the code's size where arm-none-eabi-gcc is"
+        " installed, and an estimate for an Ethos-U NPU where ethos-u-vela is.",
+    )
+    _add_prepare(sizes)
+    array = add(
         "c-array",
-        help="write a model as a C array",
-        description="Write any .tflite as kws_model_data.h and kws_model_data.cc, aligned for TFLite Micro.",
+        _c_array,
+        "write a model as a C array",
+        "Write any .tflite as kws_model_data.h and kws_model_data.cc, aligned for TFLite Micro.",
     )
-    array.add_argument("model", metavar="MODEL", help="a shipped model or a .tflite file")
     array.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write to")
-    array.set_defaults(work=_c_array)
-    arena = commands.add_parser(
+    arena = add(
         "arena",
-        help="memory that TFLite Micro needs",
-        description="Load a .tflite in TFLite Micro's own interpreter (pip install --pre tflite-micro) and print the"
-        " arena that it allocates.",
+        _arena,
+        "memory that TFLite Micro needs",
+        "Load a .tflite in TFLite Micro's own interpreter (pip install --pre tflite-micro) and print the arena that it"
+        " allocates.",
     )
-    arena.add_argument("model", metavar="MODEL", help="a shipped model or a .tflite file")
-    arena.add_argument("--json", action="store_true", help="one JSON object")
-    arena.set_defaults(work=_arena)
+    for command in (export, sizes, arena):
+        command.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args(argv)
     return guarded("kws-firmware", lambda: args.work(args))

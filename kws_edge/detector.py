@@ -62,20 +62,27 @@ class Detector:
             raise ConfigError(f"none of the labels {', '.join(self.labels)} is a keyword")
         active = np.array([label in self.keywords for label in self.labels])
         words = np.array([is_keyword(label) for label in self.labels])
-        self._active = active
-        self._inactive = np.flatnonzero(words & ~active)
+        self.active = active
+        """Which labels are active keywords."""
+        self.inactive = np.flatnonzero(words & ~active)
+        """Indices of the other words."""
         unknown = [i for i, label in enumerate(self.labels) if label.strip("_") == UNKNOWN]
-        self._unknown = unknown[0] if unknown else None
-        self._thresholds = np.array([config.threshold_of(label) for label in self.labels], np.float32)
-        self._releases = self._thresholds * np.float32(1 - config.hysteresis)
-        self._n = max(1, round(config.smoothing_ms / 1000 / step_s))
-        self._refractory_steps = round(config.refractory_ms / 1000 / step_s)
+        self.unknown = unknown[0] if unknown else None
+        """Index of ``unknown``, if there is such a label."""
+        self.thresholds = np.array([config.threshold_of(label) for label in self.labels], np.float32)
+        """Smoothed posterior at which each label is detected."""
+        self.releases = self.thresholds * np.float32(1 - config.hysteresis)
+        """Posterior below which it may be detected again."""
+        self.smoothing_steps = max(1, round(config.smoothing_ms / 1000 / step_s))
+        """Posteriors that are averaged."""
+        self.refractory_steps = round(config.refractory_ms / 1000 / step_s)
+        """Posteriors that are passed over after a detection."""
         self._clip_s = clip_s
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the next posteriors are the first of a new stream."""
-        self._history = np.zeros((self._n, len(self.labels)), np.float32)
+        self._history = np.zeros((self.smoothing_steps, len(self.labels)), np.float32)
         self._filled = 0
         self._wait = 0
         self._armed = np.ones(len(self.labels), bool)
@@ -90,25 +97,25 @@ class Detector:
         posteriors : numpy.ndarray, shape (len(labels),), float32
         time_s : float
         """
-        if len(self._inactive):
+        if len(self.inactive):
             posteriors = posteriors.copy()
-            if self._unknown is not None:
-                posteriors[self._unknown] += posteriors[self._inactive].sum()
-            posteriors[self._inactive] = 0
-        self._armed |= posteriors < self._releases
+            if self.unknown is not None:
+                posteriors[self.unknown] += posteriors[self.inactive].sum()
+            posteriors[self.inactive] = 0
+        self._armed |= posteriors < self.releases
         if self._wait:
             self._wait -= 1
             return None
-        self._history[self._filled % self._n] = posteriors
+        self._history[self._filled % self.smoothing_steps] = posteriors
         self._filled += 1
-        if self._filled < self._n:
+        if self._filled < self.smoothing_steps:
             return None
-        np.divide(self._history.sum(axis=0), np.float32(self._n), out=self.smoothed)
+        np.divide(self._history.sum(axis=0), np.float32(self.smoothing_steps), out=self.smoothed)
         best = int(self.smoothed.argmax())
-        if not (self._active[best] and self._armed[best] and self.smoothed[best] >= self._thresholds[best]):
+        if not (self.active[best] and self._armed[best] and self.smoothed[best] >= self.thresholds[best]):
             return None
         self._armed[best] = False
-        self._wait = self._refractory_steps
+        self._wait = self.refractory_steps
         self._filled = 0
         found = Detection(
             keyword=self.labels[best],

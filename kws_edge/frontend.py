@@ -14,7 +14,7 @@ from kws_edge.config import FrontendConfig
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.mel import mel_matrix, window
 
-__all__ = ["LANES", "Frontend", "StreamingFrontend", "fit_clip", "resize_frames", "to_int16"]
+__all__ = ["LANES", "Frontend", "StreamingFrontend", "fit_clip", "resize_frames", "resize_positions", "to_int16"]
 
 LANES = 8
 """Rows that are computed together."""
@@ -53,6 +53,22 @@ def fit_clip(samples: np.ndarray, length: int) -> np.ndarray:
     return np.pad(samples, (missing // 2, missing - missing // 2))
 
 
+def resize_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each of `n_out` frames lies among `n_in`: the two next to it and the fraction of the way between them.
+
+    Returns
+    -------
+    lower, upper : numpy.ndarray, shape (n_out,), intp
+    fraction : numpy.ndarray, shape (n_out,), float32
+    """
+    scale = np.float32(n_in) / np.float32(n_out)
+    position = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    floor = np.floor(position)
+    lower = np.maximum(floor, 0).astype(np.intp)
+    upper = np.minimum(np.ceil(position), n_in - 1).astype(np.intp)
+    return lower, upper, position - floor
+
+
 def resize_frames(features: np.ndarray, n_frames: int) -> np.ndarray:
     """Resize along time as ``tf.image.resize(method="bilinear")`` does: half-pixel centres, no anti-aliasing.
 
@@ -65,13 +81,8 @@ def resize_frames(features: np.ndarray, n_frames: int) -> np.ndarray:
     -------
     numpy.ndarray, shape (n_frames, n_mels), float32
     """
-    scale = np.float32(len(features)) / np.float32(n_frames)
-    position = (np.arange(n_frames, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    floor = np.floor(position)
-    lower = np.maximum(floor, 0).astype(np.intp)
-    upper = np.minimum(np.ceil(position), len(features) - 1).astype(np.intp)
-    fraction = (position - floor)[:, np.newaxis]
-    return features[lower] + (features[upper] - features[lower]) * fraction
+    lower, upper, fraction = resize_positions(len(features), n_frames)
+    return features[lower] + (features[upper] - features[lower]) * fraction[:, np.newaxis]
 
 
 class Frontend:

@@ -6,13 +6,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import IO
 
 __all__ = ["quiet_native"]
 
 
 @contextlib.contextmanager
-def quiet_native() -> Iterator[None]:
-    """Drop what native code writes to the process's standard error.
+def quiet_native(log: IO[bytes] | None = None) -> Iterator[None]:
+    """Drop what native code writes to the process's standard error, or write it to `log`.
 
     ALSA, PortAudio and TFLite's delegates announce and complain there, line after line, of things that are normal or
     that they report by an error code, too; that code becomes this package's one-line error.
@@ -23,6 +24,6 @@ def quiet_native() -> Iterator[None]:
             saved = os.dup(2)
             stack.callback(os.close, saved)
             with open(os.devnull, "wb") as null:
-                os.dup2(null.fileno(), 2)
+                os.dup2((log or null).fileno(), 2)
             stack.callback(os.dup2, saved, 2)
         yield

@@ -45,11 +45,12 @@ class Spotter:
         self.config = detector or model.detector
         c = model.front_end
         hop_s = c.hop_length / c.sample_rate
-        self._step_frames = max(1, round(self.config.step_ms / 1000 / hop_s))
+        self.step_frames = max(1, round(self.config.step_ms / 1000 / hop_s))
+        """Frames from one inference to the next."""
         self._frontend = StreamingFrontend(c)
         self._silence = self._frontend.silence()
         self.detector = Detector(
-            model.labels, self.config, step_s=self._step_frames * hop_s, clip_s=c.clip_samples / c.sample_rate
+            model.labels, self.config, step_s=self.step_frames * hop_s, clip_s=c.clip_samples / c.sample_rate
         )
         self.reset()
 
@@ -59,7 +60,7 @@ class Spotter:
         self.detector.reset()
         self.levels = np.tile(self._silence, (self.model.front_end.n_frames, 1))
         """The last clip's frames, shape (n_frames, n_mels), float32, before resizing."""
-        self._until_step = self._step_frames
+        self._until_step = self.step_frames
         self.n_samples = 0
         """Samples of the stream taken so far."""
 
@@ -76,7 +77,7 @@ class Spotter:
             while len(frames) - used >= self._until_step:
                 self._push(frames[used : used + self._until_step])
                 used += self._until_step
-                self._until_step = self._step_frames
+                self._until_step = self.step_frames
                 end = (first + used - 1) * c.hop_length + c.frame_length
                 yield self._infer(end / c.sample_rate)
             self._push(frames[used:])
@@ -109,6 +110,10 @@ class Spotter:
             yield from self.steps(block)
         yield from self.finish()
 
+    def features(self) -> np.ndarray:
+        """What the next inference would see, shape front_end.feature_shape, float32."""
+        return self._frontend.resize(self.levels)
+
     def _push(self, frames: np.ndarray) -> None:
         n = len(frames)
         if n >= len(self.levels):
@@ -118,5 +123,5 @@ class Spotter:
             self.levels[-n:] = frames
 
     def _infer(self, time_s: float) -> Step:
-        posteriors = self.model.posteriors(self._frontend.resize(self.levels))
+        posteriors = self.model.posteriors(self.features())
         return Step(time_s, posteriors, self.detector.process(posteriors, time_s))

@@ -47,6 +47,7 @@ _OPERATORS = {
     22: "RESHAPE",
     25: "SOFTMAX",
     27: "SVDF",
+    28: "TANH",
     32: "CUSTOM",
     34: "PAD",
     40: "MEAN",
@@ -55,7 +56,11 @@ _OPERATORS = {
     45: "STRIDED_SLICE",
     70: "EXPAND_DIMS",
     74: "SUM",
+    77: "SHAPE",
+    83: "PACK",
+    98: "LEAKY_RELU",
     114: "QUANTIZE",
+    117: "HARD_SWISH",
 }
 """Operators that keyword models use; any other is shown by its number."""
 

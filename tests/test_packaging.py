@@ -32,6 +32,11 @@ def test_data_travels(wheel):
     names = set(wheel.namelist())
     wanted = ("models/commands12.tflite", "demo/stream.flac", "demo/stream.csv")
     assert {f"kws_edge/{name}" for name in wanted} <= names
+    sources = [
+        path for path in (ROOT / "firmware_export").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert len(sources) > 40
+    assert {path.relative_to(ROOT).as_posix() for path in sources} <= names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"kws_edge", "host_tools", "firmware_export"}
     assert any(name.endswith("NOTICE") for name in names)

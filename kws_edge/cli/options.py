@@ -21,14 +21,7 @@ def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> N
         parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help=about)
     else:
         parser.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL", help=about)
-    parser.add_argument(
-        "--labels", metavar="A,B,...|FILE", help="labels of a foreign model: a list, or a file with one on each line"
-    )
-    parser.add_argument(
-        "--front-end",
-        metavar="NAME|FILE",
-        help=f"front end of a foreign model: {', '.join(PRESETS)}, or a JSON file of settings",
-    )
+    add_foreign(parser)
     parser.add_argument(
         "--runtime", choices=("auto", *RUNTIMES), default="auto", help="TFLite runtime; default: the first installed"
     )
@@ -38,6 +31,18 @@ def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> N
         choices=KERNELS,
         default="fast",
         help="fast (default); builtin: the same bits in every runtime; reference: TFLite Micro's arithmetic, very slow",
+    )
+
+
+def add_foreign(parser: argparse.ArgumentParser) -> None:
+    """Options that say what a model file made elsewhere does not."""
+    parser.add_argument(
+        "--labels", metavar="A,B,...|FILE", help="labels of a foreign model: a list, or a file with one on each line"
+    )
+    parser.add_argument(
+        "--front-end",
+        metavar="NAME|FILE",
+        help=f"front end of a foreign model: {', '.join(PRESETS)}, or a JSON file of settings",
     )
 
 
@@ -63,7 +68,8 @@ def _positive(text: str) -> int:
     return value
 
 
-def _labels(text: str | None) -> list[str] | None:
+def labels(text: str | None) -> list[str] | None:
+    """The labels that an option names."""
     if text is None:
         return None
     if "," in text:
@@ -90,7 +96,7 @@ def load_model(args: argparse.Namespace) -> Model:
     """The model that the options choose."""
     return Model(
         args.model,
-        labels=_labels(args.labels),
+        labels=labels(args.labels),
         front_end=front_end(args.front_end),
         runtime=args.runtime,
         threads=args.threads,

@@ -1,0 +1,48 @@
+"""Values as C source text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+__all__ = ["array", "number", "string"]
+
+_PER_LINE = 16
+_WIDTH = 116  # characters
+
+
+def number(value: float) -> str:
+    """A literal: whole numbers as they are, others in single precision with as many digits as tell them apart."""
+    if isinstance(value, (int, np.integer)):
+        return str(int(value)) if value > -(2**31) else "(-2147483647 - 1)"
+    text = f"{np.float32(value):.9g}"
+    return f"{text}f" if set(text) & set(".e") else f"{text}.0f"
+
+
+def string(text: str) -> str:
+    """A string literal in UTF-8; bytes beyond ASCII as octal escapes, which cannot swallow what follows."""
+    escaped = (
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode("utf-8")
+    )
+    return '"' + "".join(escaped) + '"'
+
+
+def array(declaration: str, values: np.ndarray | Iterable[str]) -> str:
+    """``declaration = {values};``; a two-dimensional array has a pair of braces for each row."""
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        rows = ",\n".join("    {" + _wrapped(map(number, row), "     ").strip() + "}" for row in values)
+        return f"{declaration} = {{\n{rows},\n}};\n"
+    literals = map(number, values) if isinstance(values, np.ndarray) else values
+    return f"{declaration} = {{\n{_wrapped(literals, '    ')},\n}};\n"
+
+
+def _wrapped(literals: Iterable[str], indent: str) -> str:
+    lines, line = [], indent
+    for literal in literals:
+        if len(line) + len(literal) + 2 > _WIDTH and line != indent:
+            lines.append(line.rstrip())
+            line = indent
+        line += literal + ", "
+    lines.append(line.rstrip().removesuffix(","))
+    return "\n".join(lines)

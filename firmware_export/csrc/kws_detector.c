@@ -1,0 +1,62 @@
+#include "kws_detector.h"
+
+#include <string.h>
+
+void kws_detector_reset(kws_detector_state *state) {
+    memset(state, 0, sizeof *state);
+    for (int label = 0; label < KWS_N_LABELS; label++) {
+        state->armed[label] = true;
+    }
+}
+
+bool kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
+                          const int8_t posteriors[KWS_N_LABELS], uint64_t end, kws_detection *found) {
+    uint16_t counted[KWS_N_LABELS] = {0};
+    for (int label = 0; label < KWS_N_LABELS; label++) {
+        const uint8_t as = config->counts_for[label];
+        if (as < KWS_N_LABELS) {
+            counted[as] = (uint16_t)(counted[as] + posteriors[label] + 128);
+        }
+    }
+    for (int label = 0; label < KWS_N_LABELS; label++) {
+        if (counted[label] < config->releases[label]) {
+            state->armed[label] = true;
+        }
+    }
+    if (state->wait) {
+        state->wait--;
+        return false;
+    }
+    memcpy(state->history[state->next], counted, sizeof counted);
+    state->next = (uint16_t)((state->next + 1) % KWS_SMOOTHING_STEPS);
+    if (state->filled < KWS_SMOOTHING_STEPS) {
+        state->filled++;
+    }
+    if (state->filled < KWS_SMOOTHING_STEPS) {
+        return false;
+    }
+    int best = 0;
+    uint32_t largest = 0;
+    for (int label = 0; label < KWS_N_LABELS; label++) {
+        uint32_t sum = 0;
+        for (int step = 0; step < KWS_SMOOTHING_STEPS; step++) {
+            sum += state->history[step][label];
+        }
+        if (label == 0 || sum > largest) {
+            best = label;
+            largest = sum;
+        }
+    }
+    if (config->thresholds[best] == 0 || largest < config->thresholds[best] || !state->armed[best]) {
+        return false;
+    }
+    state->armed[best] = false;
+    state->wait = config->refractory_steps;
+    state->filled = 0;
+    found->keyword = kws_labels[best];
+    found->label = (uint8_t)best;
+    found->score = (float)largest / 256.0f / (float)KWS_SMOOTHING_STEPS;
+    found->start = end > KWS_CLIP_SAMPLES ? end - KWS_CLIP_SAMPLES : 0;
+    found->end = end;
+    return true;
+}

@@ -1,0 +1,66 @@
+/* Detector: posteriors in, keywords out, by the rule of kws_edge.Detector, in integers and with the same results.
+ *
+ * A keyword is detected when its posterior, averaged over the last KWS_SMOOTHING_STEPS inferences, is the largest of
+ * all labels and reaches its threshold. For `refractory_steps` after that nothing is detected, and averaging starts
+ * anew at its end; the same keyword must also have fallen below its release level since. */
+#ifndef KWS_DETECTOR_H_
+#define KWS_DETECTOR_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kws_config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kws_detector_config {
+    /* Smallest sum of KWS_SMOOTHING_STEPS posteriors, each in units of 1/256, that detects a label. 0 for a label that
+     * is no active keyword. */
+    uint32_t thresholds[KWS_N_LABELS];
+    /* A keyword may be detected again after its posterior, in 1/256, has been below this. */
+    uint16_t releases[KWS_N_LABELS];
+    /* The label that a posterior counts for: its own, that of unknown words for an inactive word, or KWS_N_LABELS for
+     * none. */
+    uint8_t counts_for[KWS_N_LABELS];
+    /* Inferences after a detection during which there is no other; 0 for none. */
+    uint32_t refractory_steps;
+} kws_detector_config;
+
+/* The settings of the model file. */
+extern const kws_detector_config kws_detector_defaults;
+
+/* Names of the model's outputs, UTF-8. */
+extern const char *const kws_labels[KWS_N_LABELS];
+
+typedef struct kws_detection {
+    const char *keyword;
+    uint8_t label;  /* its index */
+    float score;    /* smoothed posterior, 0 to 1 */
+    uint64_t start; /* samples from the start of the stream to that of the window that decided: the word lies in it */
+    uint64_t end;   /* its end, the time of the decision */
+} kws_detection;
+
+/* Owned by the caller; set up by kws_detector_reset. */
+typedef struct kws_detector_state {
+    uint32_t wait;   /* inferences left of the refractory time */
+    uint16_t filled; /* posteriors since averaging began, at most KWS_SMOOTHING_STEPS */
+    uint16_t next;   /* row of the history */
+    uint16_t history[KWS_SMOOTHING_STEPS][KWS_N_LABELS]; /* 1/256 */
+    bool armed[KWS_N_LABELS];
+} kws_detector_state;
+
+/* Forgets everything: the next posteriors are the first of a new stream. */
+void kws_detector_reset(kws_detector_state *state);
+
+/* Takes the model's output for the window that ends at `end` (in samples). Returns whether a keyword was detected there,
+ * and it in `found`. */
+bool kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
+                          const int8_t posteriors[KWS_N_LABELS], uint64_t end, kws_detection *found);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* KWS_DETECTOR_H_ */

@@ -1,0 +1,58 @@
+#include "kws_frontend.h"
+
+#include <string.h>
+
+#include "kws_tables.h"
+
+void kws_frontend_reset(kws_frontend_state *state) {
+    memset(state->samples, 0, sizeof state->samples);
+    kws_levels(state->samples, state->work, state->window[0]);
+    for (int row = 1; row < KWS_N_FRAMES; row++) {
+        memcpy(state->window[row], state->window[0], sizeof state->window[0]);
+    }
+    state->n_samples = 0;
+    state->skip = 0;
+    state->oldest = 0;
+}
+
+size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, bool *frame) {
+    const size_t skipped = n_samples < state->skip ? n_samples : state->skip;
+    const size_t wanted = (size_t)KWS_FRAME_LENGTH - state->n_samples;
+    const size_t taken = n_samples - skipped < wanted ? n_samples - skipped : wanted;
+    *frame = false;
+    state->skip = (uint16_t)(state->skip - skipped);
+    if (taken == 0) {
+        return skipped;
+    }
+    memcpy(state->samples + state->n_samples, samples + skipped, taken * sizeof *samples);
+    state->n_samples = (uint16_t)(state->n_samples + taken);
+    if (state->n_samples == KWS_FRAME_LENGTH) {
+        kws_levels(state->samples, state->work, state->window[state->oldest]);
+        state->oldest = (uint16_t)((state->oldest + 1) % KWS_N_FRAMES);
+#if KWS_HOP_LENGTH < KWS_FRAME_LENGTH
+        state->n_samples = KWS_FRAME_LENGTH - KWS_HOP_LENGTH;
+        memmove(state->samples, state->samples + KWS_HOP_LENGTH, state->n_samples * sizeof *samples);
+#else
+        state->n_samples = 0;
+        state->skip = KWS_HOP_LENGTH - KWS_FRAME_LENGTH;
+#endif
+        *frame = true;
+    }
+    return skipped + taken;
+}
+
+void kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]) {
+#if KWS_RESIZE
+    for (int row = 0; row < KWS_INPUT_FRAMES; row++) {
+        const kws_level *lower = state->window[(state->oldest + kws_resize_lower[row]) % KWS_N_FRAMES];
+        const kws_level *upper = state->window[(state->oldest + kws_resize_upper[row]) % KWS_N_FRAMES];
+        for (int m = 0; m < KWS_N_MELS; m++) {
+            *input++ = kws_level_between(lower[m], upper[m], row);
+        }
+    }
+#else
+    const size_t newer = (size_t)(KWS_N_FRAMES - state->oldest) * KWS_N_MELS;
+    memcpy(input, state->window[state->oldest], newer);
+    memcpy(input + newer, state->window, (size_t)state->oldest * KWS_N_MELS);
+#endif
+}

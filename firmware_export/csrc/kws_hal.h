@@ -1,0 +1,29 @@
+/* What kws_run needs of a board; examples/ has it for some. */
+#ifndef KWS_HAL_H_
+#define KWS_HAL_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Starts the microphone: mono, KWS_SAMPLE_RATE Hz, 16 bits. Returns 0, or a negative error of the board's. */
+int kws_hal_audio_start(void);
+
+/* Waits for samples and copies at most `n` of them. Returns how many, or a negative error of the board's. The driver must
+ * hold what arrives during an inference: at 16 kHz, 1600 samples for one of 100 ms. */
+int kws_hal_audio_read(int16_t *samples, size_t n);
+
+/* Prints one line, which comes without its end. */
+void kws_hal_print(const char *line);
+
+/* A counter of cycles that wraps at 2^32. */
+uint32_t kws_hal_cycles(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* KWS_HAL_H_ */

@@ -1,0 +1,266 @@
+"""The folder that a firmware engineer compiles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kws_edge
+from firmware_export.arena import MicroInterpreter
+from firmware_export.c_array import model_data, provenance
+from firmware_export.c_source import number
+from firmware_export.ops import resolver_calls
+from firmware_export.settings import DetectorSettings
+from firmware_export.tables import FrontendTables
+from firmware_export.vectors import GoldenVectors
+from kws_edge.config import DetectorConfig
+from kws_edge.errors import ConfigError, ModelError
+from kws_edge.files import write_atomically
+from kws_edge.model import Model
+from kws_edge.spotter import Spotter
+
+__all__ = ["ARENA_MARGIN", "CSRC", "MANIFEST", "Export", "config_header", "prepare", "write"]
+
+ARENA_MARGIN = 0.1
+"""Part of the measured arena that is added to it, before rounding up to whole KiB."""
+
+MANIFEST = "kws_export.json"
+"""The file in an exported folder that says what was written there."""
+
+CSRC = Path(__file__).parent / "csrc"
+_CHECK_EVERY = 10
+"""Of the inferences on the golden recording, one in so many is also made by TFLite Micro."""
+
+_PACKAGE = Path(__file__).parent / "package"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A model's firmware, ready to be written."""
+
+    files: dict[str, str]
+    """Text of each file, by its path in the folder."""
+    summary: dict[str, Any]
+    """Sizes and settings; see :func:`prepare`."""
+
+
+def prepare(
+    model: Model,
+    *,
+    detector: DetectorConfig | None = None,
+    recording: Path | None = None,
+    arena_size: int | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Export:
+    """Generate the firmware of a model, having checked that TFLite Micro computes what the host computes.
+
+    Parameters
+    ----------
+    model : Model
+        Loaded with ``kernels="builtin"``.
+    detector : DetectorConfig, optional
+        In place of the model's own.
+    recording : path, optional
+        Audio to make golden vectors from; by default the stream that comes with ``kws_edge``.
+    arena_size : int, optional
+        Bytes; by default what TFLite Micro's interpreter takes and :data:`ARENA_MARGIN`.
+    progress : callable, optional
+        Called with a line before each step that takes long.
+
+    Raises
+    ------
+    ModelError, ConfigError, AudioError, RuntimeUnavailableError
+        If the firmware could not do what this model needs; the message says why.
+    """
+    _check_tensors(model)
+    name = str(model.path)
+    tables = FrontendTables(model.front_end, model.input.scale, model.input.zero_point)
+    spotter = Spotter(model, detector=detector)
+    settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
+    calls = resolver_calls(model.flat, name)
+    progress("measuring the arena in TFLite Micro's interpreter")
+    arena = MicroInterpreter(model.flat, name).arena()
+    size = arena_size or -(-round(arena.total * (1 + ARENA_MARGIN)) // 1024) * 1024
+    if size < arena.total:
+        raise ConfigError(
+            f"{name}: an arena of {size:,} bytes is too small; TFLite Micro takes {arena.total:,} for this model"
+        )
+    progress("computing golden vectors")
+    vectors = GoldenVectors.of(spotter, recording)
+    _check_equal(MicroInterpreter(model.flat, name, arena_size=size), vectors)
+    summary = {
+        "tool": f"kws-edge {kws_edge.__version__}",
+        "model": model.metadata.name or model.path.stem,
+        "model_sha256": hashlib.sha256(model.flat.data).hexdigest(),
+        "front_end": model.front_end.hash,
+        "sample_rate": model.front_end.sample_rate,
+        "labels": list(model.labels),
+        "keywords": list(spotter.detector.keywords),
+        "golden": vectors.recording,
+        "step_ms": 1000 * spotter.step_frames * model.front_end.hop_length / model.front_end.sample_rate,
+        "operators": list(model.flat.operators),
+        "macs": model.flat.macs,
+        "arena": {"size": size, "measured": arena.total, "tensors": arena.tensors, "persistent": arena.persistent},
+        "ram": {
+            "front_end": tables.state_bytes(fixed=False),
+            "front_end_fixed": tables.state_bytes(fixed=True),
+            "detector": settings.state_bytes(),
+        },
+        "flash": {
+            "model": len(model.flat.data),
+            "tables": tables.table_bytes(fixed=False),
+            "tables_fixed": tables.table_bytes(fixed=True),
+            "golden": vectors.bytes,
+        },
+    }
+    made = provenance(model.flat.data, model.path.name, model.metadata)
+    macros = tables.macros() | settings.macros() | {"KWS_ARENA_SIZE": size} | vectors.macros()
+    generated = {
+        "kws_config.h": config_header(made, macros),
+        "kws_model_ops.h": _ops(made, calls, model.flat.version),
+        "kws_tables.c": f"/* {made} */\n{tables.source()}",
+        "kws_detector_config.c": f"/* {made} */\n{settings.source()}",
+        "kws_vectors.c": f"/* {made} Golden recording: {vectors.recording}. */\n{vectors.source()}",
+        **model_data(model.flat.data, made),
+    }
+    copied = {path.name: path.read_text() for path in sorted(CSRC.iterdir())}
+    files = {f"src/{file}": text for file, text in sorted({**copied, **generated}.items())}
+    return Export(files | _package(summary, calls), summary)
+
+
+def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
+    """Write the files of `export`, and a manifest of them, into a folder.
+
+    An earlier export there is replaced; other files in the folder stay.
+
+    Raises
+    ------
+    ConfigError
+        If something would be overwritten that was not exported there, or has been changed since, and not `force`; or
+        if the folder cannot be written.
+    """
+    folder = Path(folder)
+    known = _exported(folder / MANIFEST)
+    written = {path: _sha256(text.encode()) for path, text in export.files.items()}
+    texts = export.files | {MANIFEST: json.dumps({**export.summary, "files": written}, indent=1) + "\n"}
+    try:
+        changed = sorted(
+            path
+            for path in {*export.files, *known}
+            if (folder / path).exists() and _sha256((folder / path).read_bytes()) != known.get(path)
+        )
+        if changed and not force:
+            others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
+            raise ConfigError(
+                f"{folder}: {', '.join(changed[:3])}{others} would be overwritten, and were changed since their export "
+                "or not exported; move them away, or give --force"
+            )
+        for path in known.keys() - export.files.keys():
+            (folder / path).unlink(missing_ok=True)
+        for path, text in texts.items():
+            write_atomically(folder / path, lambda temporary, text=text: Path(temporary).write_text(text))
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
+
+
+def _exported(manifest: Path) -> dict[str, str]:
+    """The files that an earlier export wrote, with their checksums."""
+    try:
+        files = json.loads(manifest.read_text())["files"]
+        return {str(path): str(checksum) for path, checksum in files.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{manifest}: is no manifest of an export; move it away, or export elsewhere") from None
+
+
+def _check_tensors(model: Model) -> None:
+    for what, tensor in (("input", model.input), ("output", model.output)):
+        if tensor.dtype != "int8":
+            raise ModelError(
+                f"{model.path}: {what} is {tensor.dtype}; the firmware's front end and detector work in int8"
+            )
+    if (model.output.scale, model.output.zero_point) != (1 / 256, -128):
+        raise ModelError(
+            f"{model.path}: posteriors of scale {model.output.scale:g} and zero point {model.output.zero_point}; the "
+            "firmware's detector needs those of TFLite's softmax, 1/256 and -128"
+        )
+
+
+def _check_equal(micro: MicroInterpreter, vectors: GoldenVectors) -> None:
+    chosen = slice(None, None, _CHECK_EVERY)
+    for features, posteriors in zip(vectors.stream_features[chosen], vectors.stream[chosen], strict=True):
+        shape = micro.flat.inputs[0].shape
+        found = micro.invoke(features.reshape(shape)).ravel()
+        if not np.array_equal(found, posteriors):
+            steps = np.abs(found - posteriors.astype(int)).max()
+            raise ModelError(
+                f"{micro.name}: TFLite Micro's posteriors are up to {steps} steps from LiteRT's, so what was measured "
+                "on the host does not hold on the board; layers that round negative values do that, and a ReLU after "
+                "each convolution avoids it"
+            )
+
+
+def config_header(made: str, macros: dict[str, object]) -> str:
+    """The text of ``kws_config.h``."""
+    lines = []
+    for name, value in macros.items():
+        text = number(value)
+        lines.append(f"#define {name} ({text})" if text.startswith("-") else f"#define {name} {text}")
+    return "\n".join(
+        [f"/* {made} */", "#ifndef KWS_CONFIG_H_", "#define KWS_CONFIG_H_\n", *lines, "\n#endif /* KWS_CONFIG_H_ */\n"]
+    )
+
+
+def _ops(made: str, calls: list[str], schema: int) -> str:
+    lines = "".join(f"    if (resolver.{call}() != kTfLiteOk) return kTfLiteError;\n" for call in calls)
+    return (
+        f"// {made}\n#ifndef KWS_MODEL_OPS_H_\n#define KWS_MODEL_OPS_H_\n\n"
+        '#include "tensorflow/lite/micro/micro_interpreter.h"\n'
+        '#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"\n\n'
+        "// TFLM's names are in the namespace tflite, or global, or, in newer sources, in tflite::micro.\n"
+        "namespace tflite {\nnamespace micro {}\n}  // namespace tflite\n"
+        "namespace kws_tflm {\nusing namespace tflite;\nusing namespace tflite::micro;\n\n"
+        "// Operators of the model, and the version of its file format.\n"
+        f"constexpr int kKwsModelOps = {len(calls)};\nconstexpr int kKwsModelSchema = {schema};\n\n"
+        f"inline TfLiteStatus kws_register_ops(MicroMutableOpResolver<kKwsModelOps> &resolver) {{\n{lines}"
+        "    return kTfLiteOk;\n}\n\n}  // namespace kws_tflm\n\n#endif  // KWS_MODEL_OPS_H_\n"
+    )
+
+
+def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
+    """The files of ``package``, with their ``@TOKENS@`` replaced."""
+    tokens = {
+        "VERSION": kws_edge.__version__,
+        "NAME": summary["model"],
+        "KEYWORDS": ", ".join(summary["keywords"]),
+        "ARENA": f"{summary['arena']['size']:,}",
+        "ARENA_MEASURED": f"{summary['arena']['measured']:,}",
+        "MODEL_BYTES": f"{summary['flash']['model']:,}",
+        "TABLE_BYTES": f"{summary['flash']['tables']:,}",
+        "GOLDEN_BYTES": f"{summary['flash']['golden']:,}",
+        "FRONTEND_RAM": f"{summary['ram']['front_end']:,}",
+        "DETECTOR_RAM": f"{summary['ram']['detector']:,}",
+        "OPS": ", ".join(calls),
+        "SAMPLE_RATE": str(summary["sample_rate"]),
+        "STEP_MS": f"{summary['step_ms']:g}",
+        "HASH": summary["front_end"],
+        "MACS": f"{summary['macs']:,}",
+    }
+    files = {}
+    for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file()):
+        text = path.read_text()
+        for token, value in tokens.items():
+            text = text.replace(f"@{token}@", value)
+        files[path.relative_to(_PACKAGE).as_posix()] = text
+    return files
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,116 @@
+"""What a model's firmware takes: flash, RAM, operators, and time where it can be told."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from firmware_export.export import Export
+from kws_edge.errors import ConfigError
+
+__all__ = ["code_size", "ethos_u", "render", "report"]
+
+_COMPILER = "arm-none-eabi-gcc"
+_CODE = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "detector", "app")
+_CORES = {
+    "cortex-m4": ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"],
+    "cortex-m3": ["-mfloat-abi=soft"],
+}
+"""Cores that code is compiled for: one for each form of the front end."""
+
+_NPU = "ethos-u55-128"
+
+
+def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
+    """The summary of `export`, with what the tools on this machine can add.
+
+    ``code`` is None without the cross compiler, ``ethos_u`` without Vela (``pip install ethos-u-vela``).
+    """
+    return {**export.summary, "code": code_size(export), "ethos_u": ethos_u(flatbuffer)}
+
+
+def code_size(export: Export) -> dict[str, int] | None:
+    """Bytes of machine code of front end, detector and application for each core of Arm's; None without a compiler."""
+    if shutil.which(_COMPILER) is None:
+        return None
+    sizes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text in export.files.items():
+            if path.startswith("src/"):
+                (Path(folder) / Path(path).name).write_text(text)
+        for core, flags in _CORES.items():
+            objects = []
+            for name in _CODE:
+                objects.append(Path(folder) / f"{core}-{name}.o")
+                source = Path(folder) / f"kws_{name}.c"
+                _run(_COMPILER, "-std=c99", "-O2", "-mthumb", f"-mcpu={core}", *flags, "-c", source, "-o", objects[-1])
+            # `text` includes constants: of these files, a few of the functions' own; the tables are a file apart.
+            lines = _run("arm-none-eabi-size", *objects).splitlines()[1:]
+            sizes[core] = sum(int(line.split()[0]) for line in lines)
+    return sizes
+
+
+def ethos_u(flatbuffer: bytes) -> dict[str, float] | None:
+    """Vela's estimate of an inference on an Ethos-U55 of 128 multipliers; None where Vela is not installed."""
+    vela = shutil.which("vela") or shutil.which("vela", path=str(Path(sys.executable).parent))
+    if vela is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.tflite").write_bytes(flatbuffer)
+        said = _run(vela, "model.tflite", "--accelerator-config", _NPU, "--output-dir", ".", cwd=folder)
+        (summary,) = Path(folder).glob("*_summary_*.csv")
+        with summary.open(newline="") as file:
+            (row,) = csv.DictReader(file)
+    on_cpu = re.search(r"CPU operators = (\d+)", said)
+    return {
+        "accelerator": _NPU,
+        "clock_hz": float(row["core_clock"]),
+        "inference_ms": 1000 * float(row["inference_time"]),
+        "sram_bytes": round(1024 * float(row["sram_memory_used"])),
+        "operators_on_cpu": int(on_cpu.group(1)) if on_cpu else 0,
+    }
+
+
+def render(values: dict[str, Any]) -> str:
+    """`values` of :func:`report` as lines for people."""
+    arena, ram, flash = values["arena"], values["ram"], values["flash"]
+    code, npu = values["code"], values["ethos_u"]
+    margin = arena["size"] - arena["measured"]
+    lines = [
+        f"{values['model']}: {len(values['keywords'])} keywords, {values['macs']:,} multiply-accumulates an inference",
+        f"operators   {', '.join(values['operators'])}",
+        f"arena       {arena['size']:,} bytes: measured {arena['measured']:,} (tensors {arena['tensors']:,}, "
+        f"persistent {arena['persistent']:,}) and {margin:,} of margin",
+        f"RAM         front end {ram['front_end']:,} bytes ({ram['front_end_fixed']:,} in fixed point), "
+        f"detector {ram['detector']:,}",
+        f"flash       model {flash['model']:,} bytes, tables {flash['tables']:,} ({flash['tables_fixed']:,} in fixed "
+        f"point), golden vectors {flash['golden']:,} (self-test only)",
+    ]
+    if code is None:
+        lines.append(f"code        not measured: {_COMPILER} is not installed")
+    else:
+        sizes = ", ".join(f"{size:,} bytes on {core}" for core, size in code.items())
+        lines.append(f"code        front end, detector and application {sizes} (-O2), without TFLite Micro")
+    if npu is None:
+        lines.append("Ethos-U     not estimated: pip install ethos-u-vela")
+    else:
+        lines.append(
+            f"Ethos-U     {npu['accelerator']} at {npu['clock_hz'] / 1e6:.0f} MHz: {npu['inference_ms']:.2f} ms an "
+            f"inference, {npu['sram_bytes']:,} bytes of SRAM, {npu['operators_on_cpu']} operators left to the CPU "
+            "(Vela's estimate)"
+        )
+    return "\n".join(lines)
+
+
+def _run(*command: object, cwd: str | None = None) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=cwd)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise ConfigError(f"{command[0]} failed with status {done.returncode}: {reason[-1]}")
+    return done.stdout

@@ -1,0 +1,83 @@
+"""The detector of a model as constants for ``csrc``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from firmware_export.c_source import array, number, string
+from kws_edge.detector import Detector
+from kws_edge.errors import ConfigError
+
+__all__ = ["DetectorSettings"]
+
+_UNIT = 256
+"""Steps of a posterior in 1; TFLite's softmax has that scale in INT8."""
+
+
+class DetectorSettings:
+    """What ``csrc`` needs to know of a detector.
+
+    Parameters
+    ----------
+    detector : kws_edge.Detector
+    step_frames : int
+        Frames from one inference to the next.
+
+    Raises
+    ------
+    ConfigError
+        If `csrc` cannot do this detector.
+    """
+
+    def __init__(self, detector: Detector, *, step_frames: int) -> None:
+        self.detector, self.step_frames = detector, step_frames
+        if len(detector.labels) > 255:
+            raise ConfigError(f"the firmware's detector has up to 255 labels, got {len(detector.labels)}")
+        if detector.smoothing_steps > 1000:
+            raise ConfigError(
+                f"the firmware's detector averages up to 1000 posteriors, got {detector.smoothing_steps}; "
+                "shorten smoothing_ms or lengthen step_ms"
+            )
+
+    def macros(self) -> dict[str, object]:
+        """Constants for ``kws_config.h``, by name."""
+        return {
+            "KWS_N_LABELS": len(self.detector.labels),
+            "KWS_STEP_FRAMES": self.step_frames,
+            "KWS_SMOOTHING_STEPS": self.detector.smoothing_steps,
+        }
+
+    def thresholds(self) -> np.ndarray:
+        """Smallest sums of posteriors, in 1/256, whose average reaches each threshold as ``kws_edge`` compares them;
+        0 for labels that are no active keyword."""
+        n = self.detector.smoothing_steps
+        averages = np.arange(_UNIT * n + 1, dtype=np.float32) / np.float32(_UNIT) / np.float32(n)
+        return np.where(self.detector.active, np.searchsorted(averages, self.detector.thresholds), 0)
+
+    def state_bytes(self) -> int:
+        """Size of ``kws_detector_state``."""
+        n = len(self.detector.labels)
+        return -(-(8 + 2 * self.detector.smoothing_steps * n + n) // 4) * 4
+
+    def source(self) -> str:
+        """The text of ``kws_detector_config.c``, without its heading."""
+        d = self.detector
+        counts_for = np.arange(len(d.labels))
+        counts_for[d.inactive] = len(d.labels) if d.unknown is None else d.unknown
+        releases = np.ceil(d.releases.astype(np.float64) * _UNIT).astype(int)
+        values = (
+            ("thresholds", self.thresholds()),
+            ("releases", releases),
+            ("counts_for", counts_for),
+        )
+        members = [f".{name} = {{{', '.join(map(number, row))}}}" for name, row in values]
+        return "\n".join(
+            [
+                '#include "kws_detector.h"\n',
+                array("const char *const kws_labels[KWS_N_LABELS]", map(string, d.labels)),
+                "const kws_detector_config kws_detector_defaults = {",
+                *(f"    {member}," for member in members),
+                f"    .refractory_steps = {d.refractory_steps},",
+                "};\n",
+            ]
+        )

@@ -1,0 +1,161 @@
+"""Golden vectors: what ``kws_edge`` computes, for the firmware to be checked against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import kws_edge
+from firmware_export.c_source import array, number
+from kws_edge.audio import AudioFile
+from kws_edge.detector import Detection
+from kws_edge.errors import AudioError
+from kws_edge.model import Model
+from kws_edge.quant import quantize
+from kws_edge.spotter import Spotter
+
+__all__ = ["GoldenVectors", "default_recording"]
+
+_CLIPS = 3
+_SPACING = 2  # inferences between them
+_AUDIO_S = 2.0
+_LONGEST_S = 60
+"""What is heard of a recording: the board holds the posteriors of all of it."""
+
+
+def default_recording() -> Path:
+    """The stream of synthetic speech that comes with ``kws_edge``."""
+    return Path(kws_edge.__file__).parent / "demo" / "stream.flac"
+
+
+@dataclass(frozen=True)
+class GoldenVectors:
+    """Inputs and outputs of every stage, on a recording."""
+
+    recording: str
+    audio: np.ndarray
+    """shape (n,), int16: the seconds of the recording around what the model is surest of."""
+    ends: np.ndarray
+    """shape (clips,): samples of `audio` heard at each of some inferences."""
+    features: np.ndarray
+    """shape (clips, input size), int8: the model's input there."""
+    posteriors: np.ndarray
+    """shape (clips, labels), int8: its output."""
+    stream_features: np.ndarray
+    """shape (steps, input size), int8: the model's input at every inference on the whole recording."""
+    stream: np.ndarray
+    """shape (steps, labels), int8: its output there."""
+    detections: list[tuple[int, Detection]]
+    """What is detected in `stream`, with the number of the inference."""
+    model: Model
+
+    @classmethod
+    def of(cls, spotter: Spotter, recording: Path | None = None) -> GoldenVectors:
+        """Run `spotter`, whose model must have been loaded with ``kernels="builtin"``, on a recording.
+
+        Raises
+        ------
+        AudioError
+            If the recording cannot be read, or is shorter than what is cut from it.
+        """
+        path = recording or default_recording()
+        model, c = spotter.model, spotter.model.front_end
+        with AudioFile(path, rate=c.sample_rate) as file:
+            samples = _start_of(file, _LONGEST_S * c.sample_rate)
+        step_samples = spotter.step_frames * c.hop_length
+        length = max(round(_AUDIO_S * c.sample_rate), c.clip_samples + (_CLIPS * _SPACING + 1) * step_samples)
+        if len(samples) < length:
+            raise AudioError(
+                f"{path}: {len(samples) / c.sample_rate:.2f} s are too short for golden vectors; "
+                f"give at least {length / c.sample_rate:.2f} s with a keyword in them"
+            )
+        inputs, stream, detections, ends = [], [], [], []
+        for index, step in enumerate(_fresh(spotter).steps(samples)):
+            inputs.append(model.quantize(spotter.features()).ravel())
+            stream.append(_quantized(model, step.posteriors))
+            ends.append(round(step.time_s * c.sample_rate))
+            if step.detection:
+                detections.append((index, step.detection))
+        if detections:
+            surest = max(detections, key=lambda found: found[1].score)[0]
+        else:
+            keywords = np.flatnonzero(spotter.detector.active)
+            surest = int(np.array(stream)[:, keywords].max(axis=1).argmax())
+        stop = max(length, ends[surest])
+        audio = samples[stop - length : stop]
+        heard = [
+            (round(step.time_s * c.sample_rate), model.quantize(spotter.features()).ravel(), step.posteriors)
+            for step in _fresh(spotter).steps(audio)
+        ][-1::-_SPACING][:_CLIPS][::-1]
+        return cls(
+            recording=path.name,
+            audio=audio,
+            ends=np.array([end for end, _, _ in heard]),
+            features=np.array([features for _, features, _ in heard]),
+            posteriors=np.array([_quantized(model, posteriors) for _, _, posteriors in heard]),
+            stream_features=np.array(inputs),
+            stream=np.array(stream),
+            detections=detections,
+            model=model,
+        )
+
+    @property
+    def bytes(self) -> int:
+        """Size of the arrays of ``kws_vectors.c``."""
+        arrays = (self.audio, self.features, self.posteriors, self.stream)
+        return sum(values.nbytes for values in arrays) + 4 * len(self.ends) + 24 * (len(self.detections) + 1)
+
+    def macros(self) -> dict[str, object]:
+        """Constants for ``kws_config.h``, by name."""
+        return {
+            "KWS_VECTOR_SAMPLES": len(self.audio),
+            "KWS_VECTOR_CLIPS": len(self.ends),
+            "KWS_VECTOR_STEPS": len(self.stream),
+            "KWS_VECTOR_DETECTIONS": len(self.detections),
+        }
+
+    def source(self) -> str:
+        """The text of ``kws_vectors.c``, without its heading."""
+        rate = self.model.front_end.sample_rate
+        rows = [
+            f"{{{step}, {self.model.labels.index(found.keyword)}, {number(found.score)}, "
+            f"{round(found.start_s * rate)}, {round(found.end_s * rate)}}}"
+            for step, found in self.detections
+        ]
+        return "\n".join(
+            [
+                '#include "kws_platform.h"\n#include "kws_vectors.h"\n',
+                "#if KWS_SELF_TEST\n",
+                array("const int16_t kws_vector_audio[KWS_VECTOR_SAMPLES]", self.audio),
+                array("const uint32_t kws_vector_ends[KWS_VECTOR_CLIPS]", self.ends),
+                array("const int8_t kws_vector_features[KWS_VECTOR_CLIPS][KWS_INPUT_SIZE]", self.features),
+                array("const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][KWS_N_LABELS]", self.posteriors),
+                array("const int8_t kws_vector_stream[KWS_VECTOR_STEPS][KWS_N_LABELS]", self.stream),
+                array(
+                    "const kws_vector_detection kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]",
+                    [*rows, "{0, 0, 0.0f, 0, 0}"],
+                ),
+                "#endif /* KWS_SELF_TEST */\n",
+            ]
+        )
+
+
+def _start_of(file: AudioFile, n: int) -> np.ndarray:
+    blocks, heard = [np.empty(0, np.int16)], 0
+    for block in file:
+        blocks.append(block)
+        heard += len(block)
+        if heard >= n:
+            break
+    return np.concatenate(blocks)[:n]
+
+
+def _fresh(spotter: Spotter) -> Spotter:
+    spotter.reset()
+    return spotter
+
+
+def _quantized(model: Model, posteriors: np.ndarray) -> np.ndarray:
+    return quantize(posteriors, model.output.scale, model.output.zero_point)

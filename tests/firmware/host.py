@@ -1,0 +1,105 @@
+"""The exported C sources compiled for this machine, and called from Python."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from firmware_export.export import CSRC, config_header
+from firmware_export.tables import FrontendTables
+from kws_edge import FrontendConfig
+
+HERE = Path(__file__).parent
+STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wmissing-prototypes", "-Werror"]
+FRONT_END = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "tables")
+
+
+def compile_c(compiler: str, *arguments: object) -> None:
+    """Compile C99 with every warning an error; what the compiler says is part of the failure."""
+    command = [compiler, "-std=c99", *STRICT, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+
+
+def write_front_end(tables: FrontendTables, src: Path) -> None:
+    """The sources of a front end alone, whatever model it is for."""
+    src.mkdir()
+    for path in CSRC.iterdir():
+        shutil.copy(path, src)
+    (src / "kws_config.h").write_text(config_header("For a test.", tables.macros()))
+    (src / "kws_tables.c").write_text(tables.source())
+
+
+def shared_library(target: Path, sources: list[Path], *options: str) -> ctypes.CDLL:
+    compile_c("gcc", "-O2", "-fPIC", "-shared", *options, *sources, "-o", target, "-lm")
+    return ctypes.CDLL(str(target))
+
+
+class CFrontend:
+    """The front end in `src`, as a shared library."""
+
+    def __init__(self, src: Path, front_end: FrontendConfig, *, fixed: bool) -> None:
+        self.front_end = front_end
+        sources = [src / f"kws_{name}.c" for name in FRONT_END]
+        target = src.parent / f"front_end_{'fixed' if fixed else 'float'}.so"
+        self.c = shared_library(target, sources, f"-DKWS_FIXED_POINT={fixed:d}")
+        self.c.kws_frontend_process.restype = ctypes.c_size_t
+        self._state = ctypes.create_string_buffer(1 << 18)
+
+    def __call__(self, samples: np.ndarray, block: int = 1 << 30) -> np.ndarray:
+        """The model's input after a new stream of int16 samples, given in blocks; shape feature_shape, int8."""
+        samples = np.ascontiguousarray(samples, np.int16)
+        self.c.kws_frontend_reset(self._state)
+        frame = ctypes.c_bool()
+        for start in range(0, len(samples), block):
+            at, end = start, min(start + block, len(samples))
+            while at < end:
+                pointer = ctypes.c_void_p(samples.ctypes.data + 2 * at)
+                at += self.c.kws_frontend_process(self._state, pointer, ctypes.c_size_t(end - at), ctypes.byref(frame))
+        features = np.empty(self.front_end.feature_shape, np.int8)
+        self.c.kws_frontend_features(self._state, ctypes.c_void_p(features.ctypes.data))
+        return features
+
+
+class CDetection(ctypes.Structure):
+    """``kws_detection``."""
+
+    _fields_ = (
+        ("keyword", ctypes.c_char_p),
+        ("label", ctypes.c_uint8),
+        ("score", ctypes.c_float),
+        ("start", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+    )
+
+    def values(self) -> tuple[str, float, int, int]:
+        return self.keyword.decode(), self.score, self.start, self.end
+
+
+class CDetector:
+    """The detector in `src`, as a shared library."""
+
+    def __init__(self, src: Path) -> None:
+        self.c = shared_library(src.parent / "detector.so", [src / "kws_detector.c", src / "kws_detector_config.c"])
+        self.c.kws_detector_process.restype = ctypes.c_bool
+        self._state = ctypes.create_string_buffer(1 << 18)
+        self._config = ctypes.c_char.in_dll(self.c, "kws_detector_defaults")
+
+    def __call__(self, posteriors: np.ndarray, ends: np.ndarray) -> list[tuple[str, float, int, int]]:
+        """Keyword, score, start and end (in samples) of what it finds in int8 posteriors."""
+        found, detection = [], CDetection()
+        self.c.kws_detector_reset(self._state)
+        for row, end in zip(np.ascontiguousarray(posteriors, np.int8), ends, strict=True):
+            if self.c.kws_detector_process(
+                self._state,
+                ctypes.byref(self._config),
+                ctypes.c_void_p(row.ctypes.data),
+                ctypes.c_uint64(int(end)),
+                ctypes.byref(detection),
+            ):
+                found.append(detection.values())
+        return found

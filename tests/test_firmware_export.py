@@ -1,0 +1,306 @@
+"""``kws-firmware export`` and ``report``: what is written, what is refused, and that the packages hold together."""
+
+import json
+import re
+import struct
+import subprocess
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+
+from firmware_export.export import MANIFEST
+from kws_edge import Metadata, Model, pack, preset, shipped_models, unpack
+from kws_edge.tflite import _Table
+from tests.conftest import assert_one_line_error, need_program
+from tests.firmware.host import FRONT_END, compile_c
+
+pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
+
+
+@pytest.fixture
+def run(run_cli):
+    return lambda *arguments, **options: run_cli(*arguments, package="firmware_export", **options)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_export(run, tmp_path):
+    done = run("export", "micro12", "-o", "a", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert run("export", "micro12", "-o", "b").returncode == 0
+    first = contents(tmp_path / "a")
+    assert contents(tmp_path / "b") == first
+    assert run("export", "micro12", "-o", "a").returncode == 0  # over an earlier one
+    assert contents(tmp_path / "a") == first
+    assert summary["arena"]["size"] >= 1.1 * summary["arena"]["measured"] > 20_000
+    assert summary["arena"]["size"] % 1024 == 0
+    hash_ = Model("micro12").front_end.hash
+    generated = [
+        "config.h",
+        "model_ops.h",
+        "tables.c",
+        "detector_config.c",
+        "vectors.c",
+        "model_data.h",
+        "model_data.cc",
+    ]
+    for name in generated:
+        heading = (tmp_path / "a" / "src" / f"kws_{name}").read_text().splitlines()[0]
+        assert hash_ in heading
+        assert summary["model_sha256"] in heading
+    ops = (tmp_path / "a" / "src" / "kws_model_ops.h").read_text()
+    assert sorted(re.findall(r"resolver\.Add(\w+)\(\)", ops)) == [
+        "Add", "Conv2D", "DepthwiseConv2D", "FullyConnected", "Mean", "Reshape", "Softmax",
+    ]  # fmt: skip
+    for path, data in first.items():
+        assert not re.search(rb"@[A-Z_]+@", data), f"{path} holds a token that was not replaced"
+    assert json.loads((tmp_path / "a" / MANIFEST).read_text())["labels"] == list(Model("micro12").labels)
+
+
+def test_what_the_user_made_is_not_lost(run, tmp_path):
+    assert run("export", "micro12", "-o", "out").returncode == 0
+    mine = tmp_path / "out" / "my_board.c"
+    mine.write_text("mine")
+    assert run("export", "micro12", "-o", "out", "--threshold", "0.6").returncode == 0
+    changed = tmp_path / "out" / "src" / "kws_app.c"
+    changed.write_text(changed.read_text() + "/* mine */\n")
+    failed = run("export", "micro12", "-o", "out")
+    assert_one_line_error(failed, "src/kws_app.c", "--force", program="kws-firmware")
+    assert "mine" in changed.read_text()
+    assert run("export", "micro12", "-o", "out", "--force").returncode == 0
+    assert "mine" not in changed.read_text()
+    assert mine.read_text() == "mine"
+    stranger = tmp_path / "other" / "README.md"
+    stranger.parent.mkdir()
+    stranger.write_text("my notes")
+    assert_one_line_error(run("export", "micro12", "-o", "other"), "README.md", program="kws-firmware")
+    assert contents(tmp_path / "other") == {stranger.relative_to(tmp_path / "other"): b"my notes"}
+    (tmp_path / "other" / MANIFEST).write_text("[]")
+    assert_one_line_error(run("export", "micro12", "-o", "other"), "manifest", program="kws-firmware")
+    assert_one_line_error(run("export", "micro12", "-o", "other/README.md"), "README.md", program="kws-firmware")
+
+
+def test_golden_vectors_of_a_recording(run, tmp_path, clips):
+    """The user's own recording is what the board replays; one that is too short is refused."""
+    soundfile.write(tmp_path / "mine.wav", np.concatenate(clips[:4]), 16000)
+    soundfile.write(tmp_path / "short.wav", clips[0], 16000)
+    assert run("export", "micro12", "-o", "out", "--golden", "mine.wav").returncode == 0
+    assert "mine.wav" in (tmp_path / "out" / "src" / "kws_vectors.c").read_text()[:400]
+    assert_one_line_error(
+        run("export", "micro12", "-o", "out", "--golden", "short.wav"), "short.wav", "too short", program="kws-firmware"
+    )
+    assert_one_line_error(
+        run("export", "micro12", "-o", "out", "--golden", "gone.wav"), "gone.wav", program="kws-firmware"
+    )
+
+
+def patched(change):
+    """micro12 with some bytes of its flatbuffer changed, as a model file."""
+    flatbuffer, metadata = unpack(shipped_models()["micro12"].read_bytes(), "micro12")
+    data = bytearray(flatbuffer)
+    change(data, _Table(flatbuffer, struct.unpack_from("<I", flatbuffer)[0]))
+    return pack(bytes(data), metadata)
+
+
+def _operator(data, root):
+    """MEAN becomes an operator that TFLite Micro has no kernel for."""
+    mean = next(code for code in root.tables(1) if code.scalar(0, "<b") == 40)
+    data[mean._at(0)] = 48  # TOPK_V2
+    if mean._at(3):
+        struct.pack_into("<i", data, mean._at(3), 48)
+
+
+def _input_type(kind):
+    def change(data, root):
+        main = next(root.tables(2))
+        data[list(main.tables(0))[main.scalars(1, "i")[0]]._at(1)] = kind
+
+    return change
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(0, "float model"), (3, "uint8")])
+def test_other_types_are_refused(run, tmp_path, kind, reason):
+    (tmp_path / "patched.tflite").write_bytes(patched(_input_type(kind)))
+    assert_one_line_error(
+        run("export", "patched.tflite", "-o", "out"), "patched.tflite", reason, program="kws-firmware"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_tflite_micro_itself_refuses_the_operator(run, tmp_path):
+    (tmp_path / "patched.tflite").write_bytes(patched(_operator))
+    assert_one_line_error(run("arena", "patched.tflite"), "TOPK_V2", program="kws-firmware")
+
+
+def test_arena_of_the_users(run, tmp_path):
+    measured = json.loads(run("arena", "micro12", "--json").stdout)["total"]
+    failed = run("export", "micro12", "-o", "out", "--arena", measured - 1)
+    error = failed.stderr.decode()
+    assert failed.returncode == 1
+    assert f"{measured - 1:,} bytes is too small; TFLite Micro takes {measured:,}" in error
+    assert run("export", "micro12", "-o", "out", "--arena", measured).returncode == 0
+    assert f"KWS_ARENA_SIZE {measured}" in (tmp_path / "out" / "src" / "kws_config.h").read_text()
+
+
+def test_front_end_that_the_firmware_cannot_do(run, tmp_path):
+    settings = preset("logmel40").to_dict() | {"n_fft": 500}
+    (tmp_path / "front_end.json").write_text(json.dumps(settings))
+    failed = run("export", "micro12", "-o", "out", "--front-end", "front_end.json")
+    assert_one_line_error(failed, "n_fft=500", "512", program="kws-firmware")
+
+
+@pytest.fixture
+def tiny_network():
+    """Makes an untrained network of two convolutions, quantised on noise by TensorFlow's own converter."""
+    keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
+    tensorflow = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+
+    def make(config, labels, *, hidden="relu", output="softmax", last=()):
+        keras.utils.set_random_seed(1)
+        layers = keras.layers
+        shape = (*config.feature_shape, 1)
+        network = keras.Sequential(
+            [
+                keras.Input(shape),
+                layers.Conv2D(16, 5, strides=4, activation=hidden),
+                layers.Conv2D(16, 3, strides=2, activation=hidden),
+                *last,
+                layers.GlobalAveragePooling2D(),
+                # Weights large enough for posteriors that differ from word to word.
+                layers.Dense(len(labels), kernel_initializer=keras.initializers.RandomNormal(0, 1), activation=output),
+            ]
+        )
+        rng = np.random.default_rng(0)
+        low, high = (config.level_min, config.level_max) if config.level_min is not None else (-14, 4)
+        converter = tensorflow.lite.TFLiteConverter.from_keras_model(network)
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+            [rng.uniform(low, high, (1, *shape)).astype(np.float32)] for _ in range(30)
+        )
+        converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tensorflow.int8
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+            return pack(converter.convert(), Metadata(labels=labels, front_end=config))
+
+    return make
+
+
+WORDS = tuple(f"word{i}" for i in range(12))
+
+
+def test_operator_that_tflite_micro_lacks(run, tmp_path, tiny_network):
+    import keras
+
+    class Tiled(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.tile(x, (1, 1, 2, 1))
+
+    (tmp_path / "tiled.tflite").write_bytes(tiny_network(preset("logmel40"), WORDS, last=[Tiled()]))
+    failed = run("export", "tiled.tflite", "-o", "out")
+    assert_one_line_error(failed, "tiled.tflite", "no kernel", program="kws-firmware")
+
+
+def test_output_that_is_no_softmax(run, tmp_path, tiny_network):
+    (tmp_path / "logits.tflite").write_bytes(tiny_network(preset("logmel40"), WORDS, output=None))
+    failed = run("export", "logits.tflite", "-o", "out")
+    assert_one_line_error(failed, "logits.tflite", "1/256", "softmax", program="kws-firmware")
+
+
+def test_results_that_the_board_would_not_repeat(run, tmp_path, tiny_network):
+    """LiteRT and TFLite Micro compute the hyperbolic tangent in different ways."""
+    (tmp_path / "tanh.tflite").write_bytes(tiny_network(preset("logmel40"), WORDS, hidden="tanh"))
+    failed = run("export", "tanh.tflite", "-o", "out")
+    assert_one_line_error(failed, "TFLite Micro's posteriors are up to", program="kws-firmware")
+    assert not (tmp_path / "out").exists()
+
+
+def test_reference_preset(run, tmp_path, tiny_network):
+    """The other front end, exported whole: its self-test passes on this machine in both forms."""
+    need_program("gcc")
+    (tmp_path / "tiny.tflite").write_bytes(tiny_network(preset("reference"), WORDS))
+    done = run("export", "tiny.tflite", "-o", "out", "--threshold", "0.05")
+    assert done.returncode == 0, done.stderr
+    src = tmp_path / "out" / "src"
+    program = tmp_path / "main.c"
+    program.write_text(
+        '#include <stdio.h>\n#include "kws_self_test.h"\n'
+        "static void print(const char *line) { puts(line); }\n"
+        "int main(void) {\n    static kws_frontend_state state;\n"
+        "    const kws_self_test_port port = {print, NULL};\n"
+        "    return kws_self_test_frontend(&port, &state) + kws_self_test_detector(&port);\n}\n"
+    )
+    parts = (*FRONT_END, "detector", "detector_config", "vectors", "self_test")
+    for fixed in (0, 1):
+        sources = [src / f"kws_{part}.c" for part in parts]
+        compile_c(
+            "gcc", f"-DKWS_FIXED_POINT={fixed}", f"-I{src}", *sources, program, "-o", tmp_path / "self_test", "-lm"
+        )
+        done = subprocess.run([tmp_path / "self_test"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_report(run):
+    done = run("report", "micro12", "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["macs"] == 1_720_992
+    assert values["ram"]["front_end"] + values["ram"]["detector"] <= 12 * 1024
+    text = run("report", "micro12").stdout.decode()
+    for part in (
+        "1,720,992",
+        f"{values['arena']['size']:,} bytes",
+        f"{values['flash']['model']:,}",
+        "DEPTHWISE_CONV_2D",
+    ):
+        assert part in text
+    if values["code"]:
+        assert all(1000 < size < 20_000 for size in values["code"].values())
+    else:
+        assert "arm-none-eabi-gcc is not installed" in text
+    if values["ethos_u"]:
+        assert 0.01 < values["ethos_u"]["inference_ms"] < 10
+    else:
+        assert "pip install ethos-u-vela" in text
+
+
+def test_packages_parse(run, tmp_path):
+    assert run("export", "micro12", "-o", "out").returncode == 0
+    out = tmp_path / "out"
+    library = json.loads((out / "library.json").read_text())
+    assert library["name"]
+    assert library["version"]
+    properties = dict(
+        line.split("=", 1) for line in (out / "library.properties").read_text().splitlines() if line.strip()
+    )
+    required = {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"}
+    assert required <= set(properties)
+    assert (out / "src" / properties["includes"].split(",")[0]).is_file()
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
+    assert "espressif/esp-tflite-micro" in yaml.safe_load((out / "idf_component.yml").read_text())["dependencies"]
+    assert "build" in yaml.safe_load((out / "zephyr" / "module.yml").read_text())
+
+
+def test_cmake_target(run, tmp_path):
+    """The folder is a CMake project's sub-folder; without TensorFlow Lite Micro it gives front end and detector."""
+    need_program("cmake")
+    need_program("gcc")
+    assert run("export", "micro12", "-o", "out").returncode == 0
+    (tmp_path / "main.c").write_text(
+        '#include "kws_detector.h"\n#include "kws_frontend.h"\n'
+        "static kws_frontend_state frontend;\nstatic kws_detector_state detector;\n"
+        "int main(void) {\n    kws_frontend_reset(&frontend);\n    kws_detector_reset(&detector);\n    return 0;\n}\n"
+    )
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(mine C CXX)\nadd_subdirectory(out)\n"
+        "add_executable(mine main.c)\ntarget_link_libraries(mine PRIVATE kws_frontend)\n"
+    )
+    for command in (["cmake", "-S", ".", "-B", "build"], ["cmake", "--build", "build", "--target", "mine"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert subprocess.run([tmp_path / "build" / "mine"], check=False).returncode == 0
