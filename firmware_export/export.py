@@ -13,7 +13,7 @@ import numpy as np
 
 import kws_edge
 from firmware_export.arena import MicroInterpreter
-from firmware_export.c_array import model_data, provenance
+from firmware_export.c_array import model_data, plain, provenance
 from firmware_export.c_source import number
 from firmware_export.ops import resolver_calls
 from firmware_export.settings import DetectorSettings
@@ -86,7 +86,7 @@ def prepare(
     calls = resolver_calls(model.flat, name)
     progress("measuring the arena in TFLite Micro's interpreter")
     arena = MicroInterpreter(model.flat, name).arena()
-    size = arena_size or -(-round(arena.total * (1 + ARENA_MARGIN)) // 1024) * 1024
+    size = arena_size if arena_size is not None else -(-round(arena.total * (1 + ARENA_MARGIN)) // 1024) * 1024
     if size < arena.total:
         raise ConfigError(
             f"{name}: an arena of {size:,} bytes is too small; TFLite Micro takes {arena.total:,} for this model"
@@ -126,7 +126,7 @@ def prepare(
         "kws_model_ops.h": _ops(made, calls, model.flat.version),
         "kws_tables.c": f"/* {made} */\n{tables.source()}",
         "kws_detector_config.c": f"/* {made} */\n{settings.source()}",
-        "kws_vectors.c": f"/* {made} Golden recording: {vectors.recording}. */\n{vectors.source()}",
+        "kws_vectors.c": f"/* {made} Golden recording: {plain(vectors.recording)}. */\n{vectors.source()}",
         **model_data(model.flat.data, made),
     }
     copied = {path.name: path.read_text() for path in sorted(CSRC.iterdir())}
@@ -153,7 +153,8 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
         changed = sorted(
             path
             for path in {*export.files, *known}
-            if (folder / path).exists() and _sha256((folder / path).read_bytes()) != known.get(path)
+            if (folder / path).exists()
+            and _sha256((folder / path).read_bytes()) not in (known.get(path), written.get(path))
         )
         if changed and not force:
             others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
@@ -173,6 +174,8 @@ def _exported(manifest: Path) -> dict[str, str]:
     """The files that an earlier export wrote, with their checksums."""
     try:
         files = json.loads(manifest.read_text())["files"]
+        if any(Path(path).is_absolute() or ".." in Path(path).parts for path in files):
+            raise ValueError("a file outside the folder")
         return {str(path): str(checksum) for path, checksum in files.items()}
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -238,8 +241,8 @@ def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
     """The files of ``package``, with their ``@TOKENS@`` replaced."""
     tokens = {
         "VERSION": kws_edge.__version__,
-        "NAME": summary["model"],
-        "KEYWORDS": ", ".join(summary["keywords"]),
+        "NAME": plain(summary["model"]),
+        "KEYWORDS": plain(", ".join(summary["keywords"])),
         "ARENA": f"{summary['arena']['size']:,}",
         "ARENA_MEASURED": f"{summary['arena']['measured']:,}",
         "MODEL_BYTES": f"{summary['flash']['model']:,}",

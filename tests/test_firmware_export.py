@@ -80,9 +80,19 @@ def test_what_the_user_made_is_not_lost(run, tmp_path):
     stranger.write_text("my notes")
     assert_one_line_error(run("export", "micro12", "-o", "other"), "README.md", program="kws-firmware")
     assert contents(tmp_path / "other") == {stranger.relative_to(tmp_path / "other"): b"my notes"}
-    (tmp_path / "other" / MANIFEST).write_text("[]")
-    assert_one_line_error(run("export", "micro12", "-o", "other"), "manifest", program="kws-firmware")
+    for manifest in ("[]", '{"files": {"../../mine": ""}}'):
+        (tmp_path / "other" / MANIFEST).write_text(manifest)
+        assert_one_line_error(run("export", "micro12", "-o", "other"), "manifest", program="kws-firmware")
     assert_one_line_error(run("export", "micro12", "-o", "other/README.md"), "README.md", program="kws-firmware")
+
+
+def test_names_cannot_end_a_comment(run, tmp_path):
+    need_program("gcc")
+    odd = tmp_path / "a*\\\n#error b.tflite"
+    odd.write_bytes(shipped_models()["micro12"].read_bytes())
+    assert run("export", odd.name, "-o", "out").returncode == 0
+    src = tmp_path / "out" / "src"
+    compile_c("gcc", f"-I{src}", "-c", src / "kws_detector_config.c", "-o", tmp_path / "x.o")
 
 
 def test_golden_vectors_of_a_recording(run, tmp_path, clips):
