@@ -110,7 +110,27 @@ def _sources(args: argparse.Namespace):
     from host_tools.examples import Sources
     from host_tools.features import default_cache
 
-    return Sources(args.data, args.features, args.speech, args.noise, cache=args.cache or default_cache())
+    cache = args.cache or default_cache()
+    return Sources(args.data, args.features, args.speech, args.noise, args.synthetic, cache=cache)
+
+
+def _synthesize(args: argparse.Namespace) -> None:
+    from host_tools.dataset import label_set
+    from host_tools.synthesize import synthesize_speech, synthesize_words
+    from kws_edge.labels import is_keyword
+
+    words = [label for label in label_set(args.labels) if is_keyword(label)]
+    try:
+        text = args.text.read_text() if args.text else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"--text {args.text}: not a readable text ({error})") from None
+    if args.minutes > 0:
+        folder = args.output / "speech"
+        heard = synthesize_speech(folder, minutes=args.minutes, avoid=words, text=text, seed=args.seed)
+        print(f"{heard:.1f} minutes of speech without {', '.join(words)} in {folder}")
+    if args.per_word > 0:
+        n = synthesize_words(args.output / "words", words, per_word=args.per_word, seed=args.seed)
+        print(f"{n} clips of {len(words)} words in {args.output / 'words'}")
 
 
 def _quantize(args: argparse.Namespace) -> None:
@@ -252,6 +272,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--reverberation", type=float, default=0.0, help="share of examples that get a room's response")
     train.add_argument("--mixup", type=float, default=0.0, help="parameter of mixup's Beta distribution; 0: none")
     train.add_argument("--audio-copies", type=int, default=0, help="copies of each clip, varied as audio")
+    train.add_argument("--shift-ms", type=float, default=100.0, help="largest shift, before scaling by --augmentation")
+    train.add_argument("--speech-share", type=float, default=0.3, help="share of unknown that is continuous speech")
+    train.add_argument(
+        "--hard-negatives", type=float, default=0.0, help="share of unknown that are pairs of words and cut keywords"
+    )
     train.add_argument("--start", default="", metavar="RUN|FILE", help="start from these weights (any Keras format)")
     train.add_argument("--teacher", default="", metavar="RUN", help="distil from this run")
     train.add_argument("--teacher-weight", type=float, default=0.5, help="its share of the targets")
@@ -273,6 +298,22 @@ def _parser() -> argparse.ArgumentParser:
     qat.add_argument("--learning-rate", type=float, default=2e-4, help="its peak")
     qat.add_argument("--seed", type=int, default=1)
     qat.set_defaults(work=_qat)
+
+    synthesize = commands.add_parser(
+        "synthesize",
+        help="make synthetic speech: negatives, and words without recordings",
+        description="Have the speech synthesisers that are installed (espeak-ng, flite, festival, RHVoice) speak:"
+        " DIR/speech gets speech without the keywords, DIR/words clips of words, laid out as Speech Commands. The same"
+        " command goes on where an interrupted one stopped.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    synthesize.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
+    synthesize.add_argument("--labels", default="commands12", help="keywords: label set, or words: hello,lamp")
+    synthesize.add_argument("--minutes", type=float, default=120.0, help="speech without the keywords; 0: none")
+    synthesize.add_argument("--text", type=Path, metavar="FILE", help="what is read; default: sentences at random")
+    synthesize.add_argument("--per-word", type=int, default=200, help="clips of each keyword; 0: none")
+    synthesize.add_argument("--seed", type=int, default=1)
+    synthesize.set_defaults(work=_synthesize)
 
     quantize = commands.add_parser(
         "quantize", help="quantise a run to an INT8 model file", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -330,6 +371,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
     parser.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
+    parser.add_argument("--synthetic", type=Path, metavar="DIR", help="words and speech made by kws-host synthesize")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from host_tools.augment import AudioVariation, AugmentConfig, augment, mixup, silent_raw
+from host_tools.augment import AudioVariation, AugmentConfig, augment, mixup, shift_and_stretch, silent_raw
 from host_tools.dataset import (
     BACKGROUND_FOLDER,
     count,
@@ -49,6 +49,8 @@ class Sources:
     features: Path | None = None
     speech: Path | None = None
     noise: Path | None = None
+    synthetic: Path | None = None
+    """Folder with ``words`` and ``speech`` in it, as ``kws-host synthesize`` writes them."""
     cache: Path | None = None
     """Where features of clips are kept between runs."""
 
@@ -89,10 +91,14 @@ class Examples:
     labels: tuple[str, ...]
     stores: list[np.ndarray]
     """Arrays (n, frames, mels), numbered through: float16 raw levels, or uint8 output levels"""
+    kinds: list[str]
+    """Where each store is from: ``recorded``, ``synthetic`` or ``precomputed``"""
     by_word: dict[str, np.ndarray]
     """Numbers of the training examples of each word"""
     noise: Bank
     speech: Bank
+    synthetic: Bank
+    """Synthetic speech"""
     validation: tuple[np.ndarray, np.ndarray]
     """Output levels, float32 (k, frames, mels), and label indices"""
     summary: dict
@@ -124,9 +130,9 @@ def load_examples(
     """Index the sources and compute what training needs of them.
 
     `sources.clips` is a Speech Commands folder, `features` a folder of precomputed features, `speech` and `noise` are
-    recordings without keywords, of which only the training half is used. Background noise inside the clips' folder is
-    noise, too. Recordings that cannot be used (unreadable, cut short, empty, of another rate, not mono) are left out
-    and listed in :attr:`Examples.problems`, as are empty word folders.
+    recordings without keywords, of which only the training half is used, as of the voices of `synthetic`. Background
+    noise inside the clips' folder is noise, too. Recordings that cannot be used (unreadable, cut short, empty, of
+    another rate, not mono) are left out and listed in :attr:`Examples.problems`, as are empty word folders.
 
     Parameters
     ----------
@@ -154,7 +160,7 @@ def load_examples(
             f"too; accuracy on them says little about strangers (--split official does)"
         )
 
-    def features(part: str, **options) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def features(part: str, clips=clips, **options) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Levels of the clips of a part, numbers of those that can be used, and their words."""
         chosen = [c for c in clips if c.split == part]
         found = clip_features([c.path for c in chosen], config, cache=sources.cache, what=f"{part} clips", **options)
@@ -163,6 +169,7 @@ def load_examples(
 
     levels, usable, training_words = features("training")
     stores, numbers, words = [levels], [usable], [np.array(training_words, dtype=object)]
+    kinds = ["recorded"]
     for copy in range(audio_copies):
         settings = AugmentConfig(reverberation_probability=0.5, noise_probability=0)
         vary = AudioVariation(settings=settings, sample_rate=config.sample_rate, seed=seed, copy=copy)
@@ -170,7 +177,14 @@ def load_examples(
         varied = clip_features(chosen, config, cache=sources.cache, vary=vary, what=f"varied copy {copy + 1}")
         numbers.append(usable + sum(map(len, stores)))
         stores.append(varied.levels)
+        kinds.append("recorded")
         words.append(words[0])
+    if sources.synthetic is not None:
+        levels, usable, spoken = features("training", index_clips(sources.synthetic / "words", split="official"))
+        numbers.append(usable + sum(map(len, stores)))
+        stores.append(levels)
+        kinds.append("synthetic")
+        words.append(np.array(spoken, dtype=object))
     held_out_levels, usable, held_out_words = features("validation")
     validation = (held_out_levels[usable].astype(np.float32), held_out_words)
 
@@ -183,10 +197,11 @@ def load_examples(
         numbers.append(np.flatnonzero(parts == "training") + sum(map(len, stores)))
         words.append(stored.words[parts == "training"].astype(object))
         stores.append(stored.levels)
+        kinds.append("precomputed")
         held_out = parts == "validation"
         validation_features = (stored.levels[held_out], list(stored.words[held_out]))
 
-    noise, speech = Bank(), Bank()
+    noise, speech, synthetic = Bank(), Bank(), Bank()
 
     def take(bank: Bank, paths: Sequence[Path], kind: str, folder: Path | None = None) -> None:
         recordings, skipped = recording_features(paths, config, what=kind)
@@ -198,11 +213,16 @@ def load_examples(
             raise DatasetError(f"{folder}: no recording of {length} or more in the half for training")
 
     take(noise, sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav")), "background noise")
-    for bank, folder, kind in ((noise, sources.noise, "noise"), (speech, sources.speech, "speech")):
+    spoken = sources.synthetic / "speech" if sources.synthetic else None
+    for bank, folder, kind in (
+        (noise, sources.noise, "noise"),
+        (speech, sources.speech, "speech"),
+        (synthetic, spoken, "synthetic speech"),
+    ):
         if folder is not None:
             used = [r.path for r in index_recordings(folder, kind) if r.half == "training"]
             take(bank, used, kind, folder)
-    for bank in (noise, speech):
+    for bank in (noise, speech, synthetic):
         if bank:
             bank.finish(config.n_frames)
     if SILENCE in labels and not noise:
@@ -226,9 +246,12 @@ def load_examples(
         "validation": count(labels[i] for i in held_out[1]),
         "noise_minutes": round(sum(map(len, noise.recordings)) * config.hop_ms / 60000, 1),
         "speech_minutes": round(sum(map(len, speech.recordings)) * config.hop_ms / 60000, 1),
+        "synthetic_minutes": round(sum(map(len, synthetic.recordings)) * config.hop_ms / 60000, 1),
         "left_out": len(problems),
     }
-    return Examples(config, tuple(labels), stores, by_word, noise, speech, held_out, summary, problems)
+    return Examples(
+        config, tuple(labels), stores, kinds, by_word, noise, speech, synthetic, held_out, summary, problems
+    )
 
 
 def _first(problems: list[str]) -> str:
@@ -316,7 +339,10 @@ class Batches:
     silence_share, unknown_share : float
         Shares of a batch; the keywords share the rest by the square root of the number of their examples.
     speech_share : float
-        Share of the unknown examples that are windows of continuous speech.
+        Share of the unknown examples that are windows of continuous speech, recorded and synthetic ones evenly.
+    hard_negatives : float
+        Share of the unknown examples that are two words, parts of which the window holds, or a keyword of which it
+        holds about half.
     """
 
     def __init__(
@@ -330,10 +356,13 @@ class Batches:
         silence_share: float = 0.08,
         unknown_share: float = 0.25,
         speech_share: float = 0.3,
+        hard_negatives: float = 0.0,
     ) -> None:
         self.examples, self.batch_size = examples, batch_size
         self.augment_config, self.seed, self.smoothing = augment_config, seed, smoothing
-        self.speech_share = speech_share if examples.speech else 0.0
+        self._banks = [bank for bank in (examples.speech, examples.synthetic) if bank]
+        self.speech_share = speech_share if self._banks else 0.0
+        self.hard_negatives = hard_negatives
         labels = examples.labels
         keywords = [w for w in labels if w not in (SILENCE, UNKNOWN)]
         shares = {SILENCE: silence_share, UNKNOWN: unknown_share}
@@ -341,10 +370,11 @@ class Batches:
         weights = {w: len(examples.by_word[w]) ** 0.5 for w in keywords}
         self._shares = np.array([shares.get(w) or rest * weights[w] / sum(weights.values()) for w in labels])
         self._silence = labels.index(SILENCE) if SILENCE in labels else -1
+        self._keywords = keywords
         self._unknown_words = [word for word in examples.by_word if word not in labels]
         self._kinds = {word: self._by_kind(numbers) for word, numbers in examples.by_word.items()}
         if not self._unknown_words:
-            self.speech_share = 1.0
+            self.speech_share, self.hard_negatives = 1.0, 0.0
 
     def epoch(self, epoch: int, steps: int, *, ahead: int = 4) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches of an epoch, made in a thread of their own while the caller trains."""
@@ -398,28 +428,59 @@ class Batches:
         truth = np.arange(n) % len(e.labels) if even else rng.choice(len(e.labels), n, p=self._shares)
         names = np.array(e.labels)[truth]
         silent = names == SILENCE
-        speech = (names == UNKNOWN) & (rng.random(n) < self.speech_share)
-        words = ~silent & ~speech
+        kind = np.where(names == UNKNOWN, rng.random(n), np.inf)
+        speech = kind < self.speech_share
+        hard = ~speech & (kind < self.speech_share + self.hard_negatives)
+        words = ~silent & ~speech & ~hard
         raw = np.empty((n, config.n_frames, config.n_mels), np.float32)
         if silent.any():
             raw[silent] = windows(e.noise, int(silent.sum()), rng, config)
-        if speech.any():
-            raw[speech] = e.speech.draw(int(speech.sum()), rng)
-        raw[words] = e.rows(np.array([self._draw_word(name, rng) for name in names[words]], np.intp))
+        for i, bank in enumerate(self._banks):
+            own = np.flatnonzero(speech)[i :: len(self._banks)]
+            if len(own):
+                raw[own] = bank.draw(len(own), rng)
+        if hard.any():
+            raw[hard] = self._draw_hard(int(hard.sum()), rng)
+        raw[words] = self._draw_words(names[words], rng)
         return raw, truth
 
-    def _draw_word(self, name: str, rng: np.random.Generator) -> int:
-        """Number of an example; unknown words are drawn evenly, so that rare ones are heard as often as common ones."""
-        word = self._unknown_words[rng.integers(len(self._unknown_words))] if name == UNKNOWN else name
-        recorded, precomputed, share = self._kinds[word]
-        numbers = recorded if rng.random() < share else precomputed
-        return int(numbers[rng.integers(len(numbers))])
+    def _draw_words(self, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+        """Raw levels of an example of each name; unknown words are drawn evenly, so that rare ones are heard as often
+        as common ones."""
+        numbers = []
+        for name in names:
+            word = self._unknown_words[rng.integers(len(self._unknown_words))] if name == UNKNOWN else name
+            groups, bounds = self._kinds[word]
+            group = groups[min(int(np.searchsorted(bounds, rng.random())), len(groups) - 1)]
+            numbers.append(group[rng.integers(len(group))])
+        return self.examples.rows(np.array(numbers, np.intp))
 
-    def _by_kind(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Recordings, precomputed features, and the share of recordings: as the square roots of their numbers.
+    def _draw_hard(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Windows that streams are full of and clips are not: the end of a word and the beginning of another, and about
+        half of a keyword."""
+        config = self.examples.config
+        second = 1000 / config.hop_ms  # frames
 
-        So a word with few recordings is not told by the traces that storing features leaves.
-        """
-        recorded = numbers < sum(len(store) for store in self.examples.stores if store.dtype != np.uint8)
-        a, b = recorded.sum() ** 0.5, (~recorded).sum() ** 0.5
-        return numbers[recorded], numbers[~recorded], float(a / (a + b))
+        def moved(raw: np.ndarray, low: float, high: float) -> np.ndarray:
+            one = np.ones(len(raw))
+            return shift_and_stretch(raw, rng.uniform(low, high, len(raw)) * second, one, one, config)
+
+        pairs = n // 2
+        ends = moved(self._draw_words([UNKNOWN] * pairs, rng), -0.5, -0.2)
+        starts = moved(self._draw_words([UNKNOWN] * pairs, rng), 0.2, 0.5)
+        joined = power_to_raw(raw_to_power(ends, config) + raw_to_power(starts, config), config)
+        keywords = self._draw_words([self._keywords[i] for i in rng.integers(len(self._keywords), size=n - pairs)], rng)
+        cut = moved(keywords, 0.45, 0.7)
+        early = rng.random(len(cut)) < 0.5
+        cut[early] = moved(keywords[early], -0.7, -0.45)
+        return np.concatenate([joined, cut])
+
+    def _by_kind(self, numbers: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Examples that are recorded, synthetic and precomputed, and the bounds of their shares: as the square roots of
+        their numbers, so that a word with few recordings is not told by the traces that storing features leaves."""
+        ends = np.cumsum([len(store) for store in self.examples.stores])
+        kind = np.array(self.examples.kinds)[np.searchsorted(ends, numbers, side="right")]
+        groups = [numbers[kind == name] for name in dict.fromkeys(self.examples.kinds)]
+        groups = [group for group in groups if len(group)]
+        shares = np.array([len(group) ** 0.5 for group in groups])
+        return groups, np.cumsum(shares / shares.sum())

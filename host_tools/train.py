@@ -69,6 +69,12 @@ class TrainConfig:
     """Parameter of mixup's Beta distribution; 0: no mixup."""
     audio_copies: int = 0
     """Copies of each clip, varied as audio, to be drawn besides the clips."""
+    shift_ms: float = 100.0
+    """Largest shift to either side, before it is scaled by `augmentation`."""
+    speech_share: float = 0.3
+    """Share of the unknown examples that are windows of continuous speech."""
+    hard_negatives: float = 0.0
+    """Share of the unknown examples that are pairs of words and halves of keywords."""
     seed: int = 1
     start: str = ""
     """Run, or file of weights in any Keras format, to start from; empty: from scratch."""
@@ -81,7 +87,7 @@ class TrainConfig:
 
     @property
     def augment_config(self) -> AugmentConfig:
-        base = dataclasses.replace(AugmentConfig(), reverberation_probability=self.reverberation, mixup=self.mixup)
+        base = AugmentConfig(shift_ms=self.shift_ms, reverberation_probability=self.reverberation, mixup=self.mixup)
         return base.scaled(self.augmentation)
 
 
@@ -261,6 +267,8 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         augment_config=config.augment_config,
         seed=config.seed,
         smoothing=config.smoothing,
+        speech_share=config.speech_share,
+        hard_negatives=config.hard_negatives,
     )
     _keep_examples(run, batches)
     model, first = _start(run, say)

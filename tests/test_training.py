@@ -24,6 +24,7 @@ from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
 from host_tools.examples import Batches, Sources, load_examples  # noqa: E402
+from host_tools.features import raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.train import load_run  # noqa: E402
 
@@ -153,6 +154,35 @@ def test_batches_are_reproducible(folder):
     assert not np.array_equal(batches.batch(0, 0)[0], batches.batch(1, 0)[0])
     np.testing.assert_allclose(ya.sum(axis=1), 1, rtol=1e-6)
     assert set(ya.argmax(axis=1)) >= {0, 1, 2}
+
+
+def test_hard_negatives_and_synthetic_speech(folder, tmp_path):
+    """Synthetic words are drawn with the recorded ones; pairs of words and halves of keywords lie at the edges."""
+    for word in WORDS:
+        shutil.copytree(folder / "clips" / word, tmp_path / "synthetic" / "words" / word)
+    shutil.copytree(folder / "speech", tmp_path / "synthetic" / "speech")
+    config, labels = preset("logmel40"), LABEL_SETS["commands12"]
+    examples = load_examples(
+        Sources(folder / "clips", folder / "features", folder / "speech", synthetic=tmp_path / "synthetic"),
+        config,
+        labels,
+    )
+    assert examples.kinds == ["recorded", "synthetic", "precomputed"]
+    # 20 recorded, 20 synthetic and 5 precomputed examples: by square roots, so that the last are drawn in one of five.
+    batches = Batches(examples, batch_size=64, augment_config=AugmentConfig(), seed=5, hard_negatives=0.5)
+    groups, bounds = batches._kinds["yes"]
+    assert [len(group) for group in groups] == [20, 20, 5]
+    np.testing.assert_allclose(bounds, [0.4, 0.8, 1], atol=1e-12)
+    hard = raw_to_power(batches._draw_hard(200, np.random.default_rng(0)), config).sum(axis=2)
+    frames = config.n_frames
+    edges = (hard[:, : frames // 4].sum(axis=1) + hard[:, -frames // 4 :].sum(axis=1)) / hard.sum(axis=1)
+    words = raw_to_power(batches._draw_words(["yes"] * 200, np.random.default_rng(0)), config).sum(axis=2)
+    middle = (words[:, : frames // 4].sum(axis=1) + words[:, -frames // 4 :].sum(axis=1)) / words.sum(axis=1)
+    assert np.median(edges) > 0.6 > 0.5 > np.median(middle)
+    inputs, targets = batches.batch(0, 0)
+    assert inputs.shape == (64, 98, 40, 1)
+    assert np.isfinite(inputs).all()
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
 
 
 def test_missing_data_is_explained(folder, run_cli, tmp_path):
