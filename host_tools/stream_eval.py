@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -391,9 +390,9 @@ def hear_all(
         for condition in conditions
         for seed, stream in enumerate(streams)
     ]
-    total = sum(lengths) * len(conditions)
+    total = sum(lengths) * len(conditions) * (1 + 1e-9)  # so that sums of blocks do not go beyond it
     heard = []
-    with progress(total=math.ceil(total), desc="hearing", unit="s", mininterval=0.5, unit_scale=True) as bar:
+    with progress(total=total, desc="hearing", unit="s", mininterval=0.5, unit_scale=True) as bar:
         if len(jobs) == 1 or workers == 1 or total < _PARALLEL_FROM_S:
             heard = [_hear(job, bar.update) for job in jobs]
         else:

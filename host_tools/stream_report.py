@@ -22,6 +22,7 @@ from kws_edge.model import Model
 __all__ = ["Result", "StreamReport", "evaluate_streams"]
 
 _BEFORE_S, _AFTER_S = 1.4, 0.1  # of a false accept's decision; the window that decided and what was averaged with it
+_SHOWN_PERCENT = 50  # false rejects above this are off the DET curve, so that the rest can be read
 _COLOURS = {HIT: "0.75", MISS: "tab:red", CONFUSION: "tab:purple", DUPLICATE: "tab:blue", FALSE_ACCEPT: "tab:orange"}
 _NAMES = {MISS: "missed", CONFUSION: "confused", DUPLICATE: "duplicate", FALSE_ACCEPT: "false accept", HIT: "heard"}
 _MARKERS = {HIT: "|", MISS: "x", CONFUSION: "D", DUPLICATE: "+", FALSE_ACCEPT: "o"}
@@ -295,12 +296,24 @@ def plot_det(report: StreamReport, path: str | Path) -> None:
     floor = f"false accepts per hour (none counted: drawn at {0.5 / hours:.2g})"
     if has_words:
         axes.set(xscale="log", xlabel=floor, ylabel="false rejects (%)", title=title)
-        axes.set_ylim(bottom=0)
+        shown = [y for line in axes.get_lines() for y in line.get_ydata() if y <= _SHOWN_PERCENT]
+        axes.set_ylim(0, 1.2 * max(shown, default=100 / 1.2) + 1)
+        _plain_decades(axes.xaxis)
     else:
         axes.set(yscale="log", xlabel="threshold", ylabel=floor, title=title)
+        _plain_decades(axes.yaxis)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def _plain_decades(axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plot_timeline(report: StreamReport, path: str | Path) -> None:

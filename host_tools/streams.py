@@ -7,7 +7,6 @@ memory does not grow with its length, but for some bytes a word.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +103,8 @@ def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     """First and past-the-last sample of the word in a clip.
 
     The power in 10 ms, averaged over 30 ms, is above 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the clip's
-    noise, which is taken to be its first decile. Around the peak, pauses of up to 200 ms belong to the word, as the
-    closure in "eight" does; what lies beyond longer ones, such as a click, does not.
+    noise, which is taken to be its first decile. Pauses of up to 200 ms belong to the word, as the closure in "eight"
+    does. Of pieces further apart the longest is the word: a click, or a late release of the p in "up", is not.
 
     Parameters
     ----------
@@ -123,7 +122,7 @@ def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     threshold = min(max(power.max() * 10 ** (-WORD_DB / 10), noise), power.max() / 2)
     above = np.flatnonzero(power >= threshold)
     pieces = np.split(above, np.flatnonzero(np.diff(above) > _BRIDGE_MS / _HOP_MS) + 1)
-    word = next(piece for piece in pieces if power.argmax() in piece)
+    word = max(pieces, key=lambda piece: piece[-1] - piece[0])
     return int(word[0]) * hop, (int(word[-1]) + 1) * hop
 
 
@@ -335,13 +334,13 @@ def make_stream(
 
     def write(temporary: str) -> None:
         nonlocal clipped
-        bar = progress(total=math.ceil(seconds), desc=path.name, unit="s", mininterval=0.5, unit_scale=True)
+        bar = progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True)
         with soundfile.SoundFile(temporary, "w", config.sample_rate, 1, "PCM_16") as file, bar:
             for block in mixer.blocks():
                 rounded = np.round(block)
                 clipped += int(((rounded < -32768) | (rounded > 32767)).sum())
                 file.write(np.clip(rounded, -32768, 32767).astype(np.int16))
-                bar.update(len(block) / config.sample_rate)
+                bar.update(len(block))
         write_labels(labels, mixer.words)  # before the stream takes its place: it is never there without them
 
     try:
