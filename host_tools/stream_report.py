@@ -237,7 +237,7 @@ def _tables(result: Result) -> list[str]:
 
 def _clip_name(event: Event, condition: Condition, number: int) -> str:
     """Source, time, keyword and score; the number of the stream tells apart files of one name."""
-    how = "" if condition == Condition() else "_" + re.sub(r"\W+", "_", condition.name.replace("-", "minus"))
+    how = "" if condition == Condition() else f"_{condition.gain_db:+g}dB" + "_room" * condition.room
     source = re.sub(r"[^\w.-]", "_", Path(event.stream).stem)
     return f"{number:04}_{source}_{event.time_s:.2f}s_{event.keyword}_{event.score:.2f}{how}.wav"
 
@@ -272,7 +272,8 @@ def plot_det(report: StreamReport, path: str | Path) -> None:
             continue
         rejects = [100 * s.false_reject_rate for _, s in result.sweep]
         (line,) = axes.plot(rates, rejects, "o-", markersize=4, label=label)
-        for threshold, x, y in list(zip(thresholds, rates, rejects, strict=True))[::2]:
+        named = list(zip(thresholds, rates, rejects, strict=True))[::2] if len(report.results) <= 2 else ()
+        for threshold, x, y in named:
             axes.annotate(
                 f"{threshold:g}",
                 (x, y),
@@ -289,7 +290,7 @@ def plot_det(report: StreamReport, path: str | Path) -> None:
             markersize=14,
             color=line.get_color(),
             markeredgecolor="k",
-            label=f"{label}, the settings in use",
+            label="the settings in use" if result is report.results[-1] else None,
         )
     hours = report.results[0].score.hours
     title = f"{report.model.metadata.name}: {hours:.2f} h, {report.results[0].score.words} keywords"

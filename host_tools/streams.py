@@ -34,6 +34,7 @@ WORD_DB = 22.0
 """A word ends where its power falls this far below its peak."""
 _FLOOR_DB = 6.0
 _HOP_MS, _SMOOTH_HOPS, _BRIDGE_MS = 10, 3, 200
+_PIECE_SHARE = 0.1
 _FORMATS = (".flac", ".wav")
 _PIECE_S = 10
 _PLAN, _BACKGROUND = 0, 1  # generators that are seeded apart, so that an option of one leaves the other as it was
@@ -102,9 +103,10 @@ class Summary:
 def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     """First and past-the-last sample of the word in a clip.
 
-    The power in 10 ms, averaged over 30 ms, is above 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the clip's
+    The power in 10 ms, averaged over 30 ms, is at most 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the clip's
     noise, which is taken to be its first decile. Pauses of up to 200 ms belong to the word, as the closure in "eight"
-    does. Of pieces further apart the longest is the word: a click, or a late release of the p in "up", is not.
+    does. A piece further apart belongs to it if it has at least a tenth of the strongest one's energy, as a late
+    release of the p in "up" has, and a click has not.
 
     Parameters
     ----------
@@ -122,7 +124,8 @@ def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     threshold = min(max(power.max() * 10 ** (-WORD_DB / 10), noise), power.max() / 2)
     above = np.flatnonzero(power >= threshold)
     pieces = np.split(above, np.flatnonzero(np.diff(above) > _BRIDGE_MS / _HOP_MS) + 1)
-    word = max(pieces, key=lambda piece: piece[-1] - piece[0])
+    energy = np.array([power[piece].sum() for piece in pieces])
+    word = np.concatenate([pieces[i] for i in np.flatnonzero(energy >= _PIECE_SHARE * energy.max())])
     return int(word[0]) * hop, (int(word[-1]) + 1) * hop
 
 

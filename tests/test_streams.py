@@ -53,6 +53,8 @@ def test_word_bounds():
     assert word_bounds(paused, RATE) == pytest.approx((2000, 9000), abs=320)
     clicked = burst(8000, 12000) + burst(0, 200, level=3000)  # half a second before
     assert word_bounds(clicked, RATE) == pytest.approx((8000, 12000), abs=320)
+    released = burst(2000, 6000) + burst(11000, 11800)  # a third of a second later
+    assert word_bounds(released, RATE) == pytest.approx((2000, 11800), abs=320)
     assert word_bounds(np.zeros(RATE, np.int16), RATE) == (0, RATE)
     assert word_bounds(np.ones(100, np.int16), RATE) == (0, 100)
 
