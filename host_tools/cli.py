@@ -250,6 +250,11 @@ def _stream_eval(args: argparse.Namespace) -> None:
     from host_tools.stream_report import evaluate_streams
     from kws_edge.model import Model
 
+    if args.output:  # what cannot be written is said before the work
+        try:
+            args.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{args.output}: no folder can be made there ({error.strerror})") from None
     streams = find_streams(args.streams, labels=args.labels, half=None if args.half == "all" else args.half)
     gains = dict.fromkeys(args.gains)  # each once
     report = evaluate_streams(

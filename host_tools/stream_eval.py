@@ -75,6 +75,10 @@ class Condition:
     room: bool = False
     """In a synthetic room, each stream in one of its own."""
 
+    def __post_init__(self) -> None:
+        if not abs(self.gain_db) <= 200:
+            raise DatasetError(f"a gain of {self.gain_db} dB is beyond -200 to 200")
+
     @property
     def name(self) -> str:
         return f"{self.gain_db:+g} dB" + (", in rooms" if self.room else "")
@@ -384,6 +388,8 @@ def hear_all(
     KwsError
         If a stream or the model cannot be read.
     """
+    if workers is not None and workers < 1:
+        raise DatasetError(f"the number of processes must be at least 1, got {workers}")
     lengths = [_seconds(stream.path) for stream in streams]
     jobs = [
         _Job(str(model), kernels, stream.path, condition, seed, config, tuple(thresholds))

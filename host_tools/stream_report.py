@@ -238,8 +238,8 @@ def _tables(result: Result) -> list[str]:
 def _clip_name(event: Event, condition: Condition, number: int) -> str:
     """Source, time, keyword and score; the number of the stream tells apart files of one name."""
     how = "" if condition == Condition() else f"_{condition.gain_db:+g}dB" + "_room" * condition.room
-    source = re.sub(r"[^\w.-]", "_", Path(event.stream).stem)
-    return f"{number:04}_{source}_{event.time_s:.2f}s_{event.keyword}_{event.score:.2f}{how}.wav"
+    name = f"{number:04}_{Path(event.stream).stem}_{event.time_s:.2f}s_{event.keyword}_{event.score:.2f}{how}"
+    return re.sub(r"[^\w.+-]", "_", name) + ".wav"
 
 
 def _cut(blocks: Iterator[np.ndarray], events: Sequence[Event], rate: int) -> Iterator[np.ndarray]:

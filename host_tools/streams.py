@@ -7,6 +7,7 @@ memory does not grow with its length, but for some bytes a word.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +74,16 @@ class StreamConfig:
             if not condition:
                 raise DatasetError(message)
 
-        check(self.seconds is None or self.seconds > 0, f"seconds must be positive, got {self.seconds}")
+        check(self.seconds is None or 0 < self.seconds < math.inf, f"seconds must be positive, got {self.seconds}")
         check(self.clips is None or self.clips >= 0, f"the number of clips must not be negative, got {self.clips}")
         check(self.others >= 0, f"the number of other words must not be negative, got {self.others}")
         for name in ("gap_s", "snr_db"):
             low, high = getattr(self, name) or (0, 0)
             check(low <= high, f"{name}: the range {low} to {high} must be given lower end first")
+            check(max(-low, high) <= 3600, f"{name}: the range {low} to {high} is too wide")
         check(self.gap_s[0] >= 0, f"a gap must not be negative, got {self.gap_s[0]}")
+        check(abs(self.gain_db) <= 200, f"a gain of {self.gain_db} dB is beyond -200 to 200")
+        check(self.seed >= 0, f"the seed must not be negative, got {self.seed}")
         check(0 <= self.rooms <= 1, f"the share of rooms must be in [0, 1], got {self.rooms}")
         check(
             self.seconds is not None or self.clips != 0 or self.others > 0,
@@ -103,10 +107,10 @@ class Summary:
 def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     """First and past-the-last sample of the word in a clip.
 
-    The power in 10 ms, averaged over 30 ms, is at most 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the clip's
-    noise, which is taken to be its first decile. Pauses of up to 200 ms belong to the word, as the closure in "eight"
-    does. A piece further apart belongs to it if it has at least a tenth of the strongest one's energy, as a late
-    release of the p in "up" has, and a click has not.
+    The power in 10 ms, averaged over 30 ms, is at most 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the
+    clip's noise, which is taken to be its first decile. Pauses of up to 200 ms belong to the word, as the closure in
+    "eight" does. A piece further apart belongs to it if it has at least a tenth of the strongest one's energy, as a
+    late release of the p in "up" has, and a click has not.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def read_labels(path: str | Path) -> list[Word]:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DatasetError(f"{path}: is not text in UTF-8; export the labels again") from None
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DatasetError(
             f"{path}: is empty; expected start, end and label separated by tabs, or CSV with the header "
@@ -69,7 +69,7 @@ def _audacity(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tu
 
 
 def _csv(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tuple[int, Sequence[str]]]:
-    header, *rows = ((number, next(csv.reader([line]))) for number, line in lines)
+    header, *rows = ((number, _columns(path, number, line)) for number, line in lines)
     names = [name.strip() for name in header[1]]
     label = next((name for name in _LABEL_COLUMNS if name in names), "label")
     missing = [name for name in ("start_s", "end_s", label) if name not in names]
@@ -82,6 +82,13 @@ def _csv(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tuple[i
         if len(row) <= max(columns):
             raise DatasetError(f"{path}, line {number}: {len(row)} columns; the header names {len(names)}")
         yield number, [row[i] for i in columns]
+
+
+def _columns(path: str | Path, number: int, line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {number}: is not CSV ({error})") from None
 
 
 def _word(path: str | Path, number: int, fields: Sequence[str]) -> Word:

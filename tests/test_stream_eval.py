@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from host_tools.stream_eval import (
 from host_tools.stream_report import evaluate_streams
 from host_tools.truth import Word, write_labels
 from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter
-from tests.conftest import assert_one_line_error
+from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE
 
 SETTINGS = {
@@ -230,6 +231,9 @@ def test_command_errors(run_cli, tmp_path, short):
     (tmp_path / "empty.wav").touch()
     assert_one_line_error(run("commands12", "none.wav"), "none.wav: no such file or folder", program="kws-host")
     assert_one_line_error(run("none.tflite", short), "none.tflite", program="kws-host")
+    assert_one_line_error(run("commands12", short, "-o", "empty.wav"), "empty.wav: no folder", program="kws-host")
+    assert_one_line_error(run("commands12", short, "--workers", 0), "at least 1, got 0", program="kws-host")
+    assert_one_line_error(run("commands12", short, "--gains", "nan"), "nan dB", program="kws-host")
     empty = run("commands12", "empty.wav")
     assert empty.returncode == 1 and b"kws-host: empty.wav: is empty" in empty.stderr
     assert b"Traceback" not in empty.stderr
@@ -249,15 +253,18 @@ def test_an_error_in_a_process_is_one_line(run_cli, tmp_path):
     assert failed.stderr.splitlines()[-1].startswith(b"kws-host: c.wav: cannot be decoded")
 
 
-def test_ctrl_c(tmp_path):
-    """In the middle of the work of several processes: at once, without a traceback, and nothing goes on."""
+@pytest.mark.parametrize("after_s", [0.3, 4])
+def test_ctrl_c(tmp_path, after_s):
+    """While processes start, and in the middle of their work: at once, no traceback, and nothing goes on."""
     for name in "ab":
         soundfile.write(tmp_path / f"{name}.flac", np.zeros(3600 * RATE, np.int16), RATE)
     command = [sys.executable, "-m", "host_tools", "stream-eval", "commands12", "a.flac", "b.flac"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(6)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes)
+    assert process.stderr.read(8) == b"\rhearing"
+    time.sleep(after_s)
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # to all, as a terminal does
     start = time.monotonic()
     _, error = process.communicate(timeout=60)  # ends when every process has let go of the pipe
     assert process.returncode == 130, error
@@ -271,17 +278,16 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
     """Ten minutes take at most 4 MB more than one (its samples alone are 19 MB)."""
     noise = (np.random.default_rng(0).standard_normal(60 * RATE) * 300).astype(np.int16)
     script = (
-        "import re, sys\n"
+        "import sys\n"
         "from pathlib import Path\n"
-        "from host_tools.stream_eval import Stream, hear_all\n"
+        "from host_tools.stream_eval import Condition, Stream, hear_all\n"
         "from kws_edge import Model\n"
-        "hear_all('commands12', [Stream(Path(sys.argv[1]))], Model().detector, thresholds=(0.5,), workers=1)\n"
-        "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
+        "stream, options = Stream(Path(sys.argv[1])), {'thresholds': (0.5,), 'conditions': [Condition(3, True)]}\n"
+        "hear_all('commands12', [stream], Model().detector, workers=1, **options)\n"
     )
     peaks = []
     for minutes in (1, 10):
         path = tmp_path / f"{minutes}.wav"
         soundfile.write(path, np.tile(noise, minutes), RATE)
-        done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=True, text=True)
-        peaks.append(int(done.stdout) / 1024)
+        peaks.append(peak_mb(script, path))
     assert peaks[1] - peaks[0] < 4, peaks

@@ -1,6 +1,7 @@
 """Streams with truth, and label files."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from host_tools.dataset import Clip, index_clips
 from host_tools.errors import DatasetError
 from host_tools.streams import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream, word_bounds
 from host_tools.truth import Word, labels_beside, read_labels, write_labels
-from tests.conftest import assert_one_line_error
+from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE
 
 
@@ -133,11 +134,28 @@ def test_lengths(tmp_path, words):
 @pytest.mark.parametrize(
     "settings",
     [{"seconds": 0}, {"clips": -1}, {"others": -1}, {"gap_s": (2, 1)}, {"gap_s": (-1, 1)}, {"rooms": 2},
-     {"snr_db": (5, 0)}, {"clips": 0}],
+     {"snr_db": (5, 0)}, {"clips": 0}, {"seconds": float("inf")}, {"gain_db": float("nan")}, {"seed": -1},
+     {"gap_s": (0, float("inf"))}],
 )  # fmt: skip
 def test_settings_out_of_range(settings):
     with pytest.raises(DatasetError):
         StreamConfig(**settings)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
+def test_memory_does_not_grow_with_the_stream(tmp_path, words, hum):
+    """Ten minutes take at most 4 MB more than one (its samples alone are 19 MB)."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from host_tools.dataset import index_clips\n"
+        "from host_tools.streams import StreamConfig, make_stream\n"
+        "config = StreamConfig(seconds=float(sys.argv[1]), snr_db=(0, 20), rooms=0.5)\n"
+        "make_stream('long.flac', config, index_clips('clips'), backgrounds=[Path(sys.argv[2])])\n"
+    )
+    script = f"import os\nos.chdir({str(tmp_path)!r})\n{script}"
+    peaks = [peak_mb(script, seconds, hum[0]) for seconds in (60, 600)]
+    assert peaks[1] - peaks[0] < 4, peaks
 
 
 def test_command(run_cli, tmp_path, words, hum):
@@ -193,6 +211,7 @@ def test_label_forms(tmp_path, demo_stream):
         ("start_s,end_s,label\n2,1,yes\n", "line 2: a word from 2 to 1 s"),
         ("start_s,end_s,label\nnan,1,yes\n", "line 2: a word from nan"),
         ("start_s,end_s,label\n0,inf,yes\n", "line 2: a word from 0 to inf"),
+        ("start_s,end_s,label\n1,2," + 200_000 * "a", "line 2: is not CSV"),
         ("1\t2\tyes\n1\t2\n", "line 2: expected start, end and label"),
         ("1,5\t2,5\tyes\n", "line 1: the times '1,5'"),
         ("-1\t2\tyes\n", "line 1: a word from -1"),
