@@ -6,22 +6,8 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 
 __all__ = ["run_parallel"]
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C comes at the end of the block, and never to processes that are started in it, however young they are."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) -> Iterator:
@@ -49,9 +35,7 @@ def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) 
         initargs=(signal.SIGINT, signal.SIG_IGN),
     ) as pool:
         try:
-            with _interrupts_held():
-                results = pool.map(work, jobs)
-            yield from results
+            yield from pool.map(work, jobs)
         except BaseException:
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()

@@ -253,7 +253,7 @@ def test_an_error_in_a_process_is_one_line(run_cli, tmp_path):
     assert failed.stderr.splitlines()[-1].startswith(b"kws-host: c.wav: cannot be decoded")
 
 
-@pytest.mark.parametrize("after_s", [0.3, 4])
+@pytest.mark.parametrize("after_s", [0.3, 3])
 def test_ctrl_c(tmp_path, after_s):
     """While processes start, and in the middle of their work: at once, no traceback, and nothing goes on."""
     for name in "ab":
