@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from host_tools.errors import DatasetError
-from kws_edge.cli import guarded
+from kws_edge.cli import guarded, options
 from kws_edge.errors import RuntimeUnavailableError
 from kws_edge.runtime import KERNELS
 
@@ -224,6 +224,77 @@ def _card(args: argparse.Namespace) -> None:
     print(f"wrote {args.output}")
 
 
+def _make_stream(args: argparse.Namespace) -> None:
+    from host_tools.dataset import LABEL_SETS, index_clips, index_recordings
+    from host_tools.streams import StreamConfig, make_stream
+    from kws_edge.labels import is_keyword
+
+    words = [w.strip() for w in args.words.split(",")] if args.words else LABEL_SETS["commands12"]
+    every = [clip for clip in index_clips(args.data) if args.split in (clip.split, "all")]
+    clips = [clip for clip in every if clip.word in words and is_keyword(clip.word)]
+    if missing := sorted(set(words) - {clip.word for clip in clips}) if args.words else []:
+        raise DatasetError(f"{args.data}: no {args.split} clips of {', '.join(missing)}")
+    if not clips:
+        raise DatasetError(f"{args.data}: no {args.split} clips of the ten commands; name others with --words")
+    backgrounds = [
+        recording.path
+        for folder in args.background
+        for recording in index_recordings(folder, "")
+        if args.half in (recording.half, "all")
+    ]
+    if args.background and not backgrounds:
+        raise DatasetError(f"{', '.join(map(str, args.background))}: no recordings of the {args.half} half")
+    config = StreamConfig(
+        seconds=args.seconds,
+        clips=args.clips,
+        others=args.others,
+        gap_s=tuple(args.gap),
+        snr_db=args.snr and tuple(args.snr),
+        gain_db=args.gain_db,
+        rooms=args.rooms,
+        seed=args.seed,
+    )
+    others = [clip for clip in every if clip.word not in words]
+    summary = make_stream(args.output, config, clips, others=others, backgrounds=backgrounds)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(summary)))
+        return
+    said = ", ".join(f"{word} {n}" for word, n in summary.words.items())
+    print(f"wrote {summary.file}, {summary.seconds:.1f} s, and {summary.labels}: {said or 'no words'}")
+    if summary.clipped:
+        print(f"warning: {summary.clipped} samples were cut at full scale; lower --gain-db")
+
+
+def _stream_eval(args: argparse.Namespace) -> None:
+    from host_tools.stream_eval import Condition, find_streams
+    from host_tools.stream_report import evaluate_streams
+    from kws_edge.model import Model
+
+    if args.output:  # what cannot be written is said before the work
+        try:
+            args.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{args.output}: no folder can be made there ({error.strerror})") from None
+    streams = find_streams(args.streams, labels=args.labels, half=None if args.half == "all" else args.half)
+    gains = dict.fromkeys(args.gains)  # each once
+    report = evaluate_streams(
+        args.model,
+        streams,
+        config=options.detector_config(args, Model(args.model)),
+        conditions=[Condition(gain, room) for room in ((False, True) if args.rooms else (False,)) for gain in gains],
+        kernels=args.kernels,
+        workers=args.workers,
+    )
+    if not args.json:
+        print(report.table())
+    if args.output:
+        report.write(args.output)
+        if not args.json:
+            print(f"wrote {args.output}/report.json, det.png, timeline.png and false_accepts/")
+    if args.json:
+        print(json.dumps(report.to_dict()))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kws-host", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -355,7 +426,75 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--arena", type=Path, metavar="JSON", help="of kws-firmware arena --json")
     card.add_argument("--report", type=Path, metavar="JSON", help="report.json of kws-host report")
     card.set_defaults(work=_card)
+    _add_make_stream(commands)
+    _add_stream_eval(commands)
     return parser
+
+
+def _add_make_stream(commands) -> None:
+    make = commands.add_parser(
+        "make-stream",
+        help="mix clips into a long stream with exact truth",
+        description="Mix clips of words into a long stream, and write where each word is said to a CSV beside it."
+        " The same options give the same bytes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    make.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
+    make.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".flac or .wav to write")
+    make.add_argument(
+        "--split", default="validation", choices=("training", "validation", "testing", "all"), help="clips to draw from"
+    )
+    make.add_argument("--words", metavar="A,B,...", help="keywords; default: the ten commands")
+    make.add_argument("--clips", type=int, metavar="N", help="keywords in the stream; default: what fits, or each once")
+    make.add_argument("--others", type=int, default=0, metavar="N", help="other words among them")
+    make.add_argument("--seconds", type=float, metavar="S", help="length of the stream; default: what the words need")
+    make.add_argument(
+        "--gap", type=float, nargs=2, default=(1.0, 2.5), metavar=("LOW", "HIGH"), help="seconds between two clips"
+    )
+    make.add_argument(
+        "--background", type=Path, nargs="+", default=[], metavar="DIR", help="recordings; without them faint noise"
+    )
+    make.add_argument(
+        "--half",
+        default="training",
+        choices=("training", "reporting", "all"),
+        help="half of these recordings, by speaker",
+    )
+    make.add_argument("--snr", type=float, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background")
+    make.add_argument("--gain-db", type=float, default=0.0, metavar="DB", help="gain on the whole")
+    make.add_argument("--rooms", type=float, default=0.0, metavar="SHARE", help="share of words with a room's response")
+    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--json", action="store_true", help="one JSON object")
+    make.set_defaults(work=_make_stream)
+
+
+def _add_stream_eval(commands) -> None:
+    evaluate = commands.add_parser(
+        "stream-eval",
+        help="misses and false accepts of a model file on long streams",
+        description="Run a model file over recordings as live listening would, and count false rejects, false accepts"
+        " per hour, confusions, duplicates and the delay. The labels of X.flac are in X.csv (start_s,end_s,label) or"
+        " X.txt (Audacity) beside it; without them, every detection in it is a false accept.",
+    )
+    evaluate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    evaluate.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
+    evaluate.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="one for each recording")
+    evaluate.add_argument(
+        "--half",
+        default="all",
+        choices=("training", "reporting", "all"),
+        help="of folders: half, by speaker; default all",
+    )
+    options.add_detector(evaluate)
+    evaluate.add_argument("--gains", type=float, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
+    evaluate.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
+    evaluate.add_argument("--kernels", choices=KERNELS, default="fast", help="kernels of the runtime; default fast")
+    evaluate.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
+    evaluate.add_argument("--json", action="store_true", help="one JSON object")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write report.json, det.png, timeline.png, false_accepts/*.wav"
+    )
+    evaluate.set_defaults(work=_stream_eval)
 
 
 def _add_test(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,22 +14,13 @@ from host_tools.dataset import index_clips, index_labelled, label_of, load_featu
 from host_tools.errors import DatasetError
 from host_tools.examples import model_input
 from host_tools.features import read_clip
+from host_tools.intervals import wilson
 from host_tools.train import Run
 from kws_edge.config import FrontendConfig
 from kws_edge.frontend import Frontend
 from kws_edge.model import Model
 
 __all__ = ["Evaluation", "TestSet", "clip_set", "evaluate", "feature_set", "posteriors_of", "wilson"]
-
-
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, at 95 % by default (Wilson, 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    p = successes / n
-    middle = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,9 @@ import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +25,7 @@ import soundfile
 from tqdm import tqdm
 
 from host_tools.errors import DatasetError
+from host_tools.parallel import run_parallel
 from kws_edge.config import FrontendConfig
 from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend, fit_clip
@@ -219,20 +217,7 @@ def recording_features(
 
 
 def _run(work: Callable, jobs: Sequence, n: int, workers: int | None) -> Iterable:
-    if workers == 1 or n < _PARALLEL_FROM:
-        yield from map(work, jobs)
-        return
-    # Not forked: the parent may have threads of TensorFlow's.
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C is the parent's to hear.
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        try:
-            yield from pool.map(work, jobs)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    return run_parallel(work, jobs, workers=1 if n < _PARALLEL_FROM else workers)
 
 
 def _recording(path: Path, *, config: FrontendConfig) -> np.ndarray | str:

@@ -112,6 +112,14 @@ def run_cli(tmp_path):
     return run
 
 
+def peak_mb(script: str, *args: object) -> float:
+    """Peak memory of a Python process that runs `script`, in MB. (Linux: `getrusage` would count its parent's, too.)"""
+    script += "\nimport re\nprint(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])"
+    command = [sys.executable, "-c", script, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    return int(done.stdout.split()[-1]) / 1024
+
+
 def need_program(name: str) -> None:
     """Skip, visibly, where a program is not installed."""
     if shutil.which(name) is None:

@@ -1,0 +1,418 @@
+"""A model file on long streams, through kws_edge's own chain: what it misses, and how often it fires for nothing.
+
+Every stream is heard once, by :class:`kws_edge.Spotter`; its posteriors are kept as the model's output holds them (for
+twelve labels 0.7 MB an hour, times included), and :func:`replay` runs :class:`kws_edge.Detector` over them with any
+other settings. To evaluate settings on what has been heard::
+
+    tracks = [heard.track for heard in hear_all("commands12", streams, config)]
+    result = score_replayed(streams, tracks, other_config)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from host_tools.augment import AugmentConfig, room_response
+from host_tools.dataset import index_recordings
+from host_tools.errors import DatasetError
+from host_tools.parallel import run_parallel
+from host_tools.scoring import Heard, Score, score
+from host_tools.truth import Word, labels_beside, read_labels
+from kws_edge.audio import AudioFile
+from kws_edge.config import DetectorConfig
+from kws_edge.detector import Detection, Detector
+from kws_edge.errors import ConfigError
+from kws_edge.model import Model
+from kws_edge.quant import dequantize, quantize
+from kws_edge.spotter import Spotter
+
+__all__ = [
+    "THRESHOLDS",
+    "Condition",
+    "HeardTrack",
+    "Stream",
+    "Track",
+    "find_streams",
+    "hear",
+    "hear_all",
+    "replay",
+    "samples_of",
+    "score_heard",
+    "score_replayed",
+    "sweep",
+]
+
+THRESHOLDS = tuple(round(0.30 + 0.05 * i, 2) for i in range(14))
+"""Of the DET curve: 0.30 to 0.95."""
+_PARALLEL_FROM_S = 120  # seconds of audio; for less, starting workers takes longer than the work
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A recording, and what is said in it."""
+
+    path: Path
+    words: tuple[Word, ...] = ()
+    labels: Path | None = None
+    """Where the words come from; None: nothing is said in it."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How the streams are heard."""
+
+    gain_db: float = 0.0
+    room: bool = False
+    """In a synthetic room, each stream in one of its own."""
+
+    def __post_init__(self) -> None:
+        if not abs(self.gain_db) <= 200:
+            raise DatasetError(f"a gain of {self.gain_db} dB is beyond -200 to 200")
+
+    @property
+    def name(self) -> str:
+        return f"{self.gain_db:+g} dB" + (", in rooms" if self.room else "")
+
+
+@dataclass(frozen=True)
+class Track:
+    """The posteriors of one stream."""
+
+    labels: tuple[str, ...]
+    times_s: np.ndarray
+    """End of each window, shape (n,), float64."""
+    outputs: np.ndarray
+    """The model's output, shape (n, len(labels)), of the output's dtype."""
+    scale: float | None
+    """Quantisation of `outputs`; None where they are posteriors themselves."""
+    zero_point: int
+    step_ms: float
+    """The setting that they were computed with."""
+    step_s: float
+    clip_s: float
+    duration_s: float
+    """Length of the stream."""
+
+    @property
+    def posteriors(self) -> np.ndarray:
+        """shape (n, len(labels)), float32; the very numbers that the spotter saw."""
+        return self.outputs if self.scale is None else dequantize(self.outputs, self.scale, self.zero_point)
+
+
+@dataclass(frozen=True)
+class HeardTrack:
+    """What hearing one stream gave."""
+
+    track: Track
+    detections: tuple[Detection, ...]
+    """Of the live run."""
+    swept: tuple[tuple[Detection, ...], ...]
+    """Of a replay at each of the thresholds asked for."""
+    cpu_s: float
+    """Processor time of the live run."""
+
+
+def find_streams(
+    paths: Sequence[str | Path], *, labels: Sequence[str | Path] = (), half: str | None = None
+) -> list[Stream]:
+    """Recordings, with the label files that belong to them.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files, and folders, of which every recording is taken, by :func:`host_tools.dataset.index_recordings`.
+    labels : sequence of path
+        One for each of `paths`, which then are files. Without it, a recording's labels are those of
+        :func:`host_tools.truth.labels_beside`, and where there are none, nothing is said in it.
+    half : str, optional
+        ``training`` or ``reporting``: only these recordings of the folders.
+
+    Raises
+    ------
+    DatasetError
+        If a path does not exist, nothing is left, or labels are wrong.
+    """
+    if labels and len(labels) != len(paths):
+        raise DatasetError(f"{len(labels)} label files for {len(paths)} recordings; give one for each, in their order")
+    streams = []
+    for number, path in enumerate(map(Path, paths)):
+        if path.is_dir():
+            if labels:
+                raise DatasetError(f"{path}: is a folder; --labels goes with files")
+            found = [r.path for r in index_recordings(path, "") if half in (None, r.half)]
+            streams += [_stream(p, labels_beside(p)) for p in found]
+        elif path.exists():
+            streams.append(_stream(path, Path(labels[number]) if labels else labels_beside(path)))
+        else:
+            raise DatasetError(f"{path}: no such file or folder")
+    if not streams:
+        raise DatasetError(f"{', '.join(map(str, paths))}: no recordings" + (f" of the {half} half" if half else ""))
+    return streams
+
+
+def _stream(path: Path, labels: Path | None) -> Stream:
+    return Stream(path, tuple(read_labels(labels)) if labels else (), labels)
+
+
+def samples_of(path: str | Path, rate: int, condition: Condition, *, seed: int = 0) -> Iterator[np.ndarray]:
+    """Blocks of a recording as it is heard under a condition; as many samples as it has.
+
+    Parameters
+    ----------
+    path : path
+    rate : int
+        Hz of the blocks.
+    condition : Condition
+    seed : int
+        Of the room.
+
+    Yields
+    ------
+    numpy.ndarray, shape (n,), int16
+    """
+    with AudioFile(path, rate=rate) as audio:
+        if condition == Condition():
+            yield from audio
+            return
+        blocks = (block.astype(np.float64) for block in audio)
+        if condition.room:
+            rng, ranges = np.random.default_rng(seed), AugmentConfig()
+            response = room_response(rng, rate, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
+            blocks = _convolved(blocks, response)
+        gain = 10 ** (condition.gain_db / 20)
+        for block in blocks:
+            yield np.clip(np.round(block * gain), -32768, 32767).astype(np.int16)
+
+
+def _convolved(blocks: Iterable[np.ndarray], response: np.ndarray) -> Iterator[np.ndarray]:
+    from scipy.signal import oaconvolve
+
+    tail = np.zeros(len(response) - 1)
+    for block in blocks:
+        whole = oaconvolve(block, response)
+        whole[: len(tail)] += tail
+        yield whole[: len(block)]
+        tail = whole[len(block) :]
+
+
+def hear(
+    model: Model,
+    blocks: Iterable[np.ndarray],
+    config: DetectorConfig,
+    *,
+    thresholds: Sequence[float] = (),
+    on_seconds: Callable[[float], object] = lambda seconds: None,
+) -> HeardTrack:
+    """Run a stream through :class:`kws_edge.Spotter`.
+
+    Parameters
+    ----------
+    model : Model
+    blocks : iterable of numpy.ndarray
+        As for :meth:`kws_edge.Spotter.run`.
+    config : DetectorConfig
+    thresholds : sequence of float
+        To replay it at afterwards; see :func:`sweep`.
+    on_seconds : callable
+        Called with the length of each block.
+    """
+    rate, output = model.front_end.sample_rate, model.output
+    spotter = Spotter(model, detector=config)
+    dtype = np.dtype(output.dtype)
+    times, outputs, detections = array("d"), bytearray(), []
+
+    def counted() -> Iterator[np.ndarray]:
+        for block in blocks:
+            yield block
+            on_seconds(len(block) / rate)
+
+    start = time.process_time()
+    for step in spotter.run(counted()):
+        times.append(step.time_s)
+        raw = step.posteriors
+        if output.scale:
+            raw = quantize(raw, output.scale, output.zero_point, dtype)
+        outputs += raw.tobytes()
+        if step.detection:
+            detections.append(step.detection)
+    cpu_s = time.process_time() - start
+    track = Track(
+        labels=model.labels,
+        times_s=np.array(times),
+        outputs=np.frombuffer(outputs, dtype).reshape(-1, len(model.labels)),
+        scale=output.scale or None,
+        zero_point=output.zero_point,
+        step_ms=config.step_ms,
+        step_s=spotter.step_frames * model.front_end.hop_length / rate,
+        clip_s=model.front_end.clip_samples / rate,
+        duration_s=spotter.n_samples / rate,
+    )
+    swept = tuple(tuple(replay(track, c)) for c in sweep(config, thresholds))
+    return HeardTrack(track, tuple(detections), swept, cpu_s)
+
+
+def replay(track: Track, config: DetectorConfig) -> list[Detection]:
+    """What :class:`kws_edge.Spotter` with these settings detects in the stream, computed from its posteriors.
+
+    Raises
+    ------
+    ConfigError
+        If `config` has another `step_ms` than the posteriors were computed with.
+    """
+    if config.step_ms != track.step_ms:
+        raise ConfigError(
+            f"step_ms={config.step_ms:g}, but the posteriors were computed every {track.step_ms:g} ms; hear them again"
+        )
+    detector = Detector(track.labels, config, step_s=track.step_s, clip_s=track.clip_s)
+    found = []
+    for posteriors, time_s in zip(track.posteriors, track.times_s.tolist(), strict=True):
+        if detection := detector.process(posteriors, time_s):
+            # As Spotter.finish has it: what is heard in the silence after the end was heard at the end.
+            found.append(dataclasses.replace(detection, end_s=min(detection.end_s, track.duration_s)))
+    return found
+
+
+def sweep(config: DetectorConfig, thresholds: Sequence[float]) -> list[DetectorConfig]:
+    """`config` with each of these as the threshold of every keyword."""
+    return [dataclasses.replace(config, threshold=threshold, thresholds={}) for threshold in thresholds]
+
+
+def score_replayed(streams: Sequence[Stream], tracks: Sequence[Track], config: DetectorConfig, **options) -> Score:
+    """Score of a replay; `options` as of :func:`host_tools.scoring.score`.
+
+    Parameters
+    ----------
+    streams, tracks : sequences, of the same length
+    config : DetectorConfig
+    """
+    found = [replay(track, config) for track in tracks]
+    return score_heard(streams, tracks, found, config, **options)
+
+
+def score_heard(
+    streams: Sequence[Stream],
+    tracks: Sequence[Track],
+    detections: Iterable[Sequence[Detection]],
+    config: DetectorConfig,
+    **options,
+) -> Score:
+    """Score of the detections of each stream.
+
+    Raises
+    ------
+    DatasetError
+        If a word is said after the end of its stream.
+    """
+    heard = []
+    for stream, track, found in zip(streams, tracks, detections, strict=True):
+        late = next((word for word in stream.words if word.start_s >= track.duration_s), None)
+        if late:
+            raise DatasetError(
+                f"{stream.labels}: {late.label!r} at {late.start_s:g} s, but {stream.path} ends at "
+                f"{track.duration_s:.2f} s; are these its labels?"
+            )
+        heard.append(Heard(str(stream.path), track.duration_s, stream.words, found))
+    labels = tracks[0].labels
+    keywords = Detector(labels, config, step_s=tracks[0].step_s, clip_s=tracks[0].clip_s).keywords
+    return score(heard, keywords, **options)
+
+
+@functools.cache
+def _model(name: str, kernels: str) -> Model:
+    return Model(name, kernels=kernels)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One stream under one condition; the arguments of :func:`hear` and :func:`samples_of`."""
+
+    model: str
+    kernels: str
+    path: Path
+    condition: Condition
+    seed: int
+    config: DetectorConfig
+    thresholds: tuple[float, ...]
+
+
+def _hear(job: _Job, on_seconds: Callable[[float], object] = lambda seconds: None) -> HeardTrack:
+    model = _model(job.model, job.kernels)
+    blocks = samples_of(job.path, model.front_end.sample_rate, job.condition, seed=job.seed)
+    return hear(model, blocks, job.config, thresholds=job.thresholds, on_seconds=on_seconds)
+
+
+def hear_all(
+    model: str | Path,
+    streams: Sequence[Stream],
+    config: DetectorConfig,
+    *,
+    conditions: Sequence[Condition] = (Condition(),),
+    thresholds: Sequence[float] = (),
+    kernels: str = "fast",
+    workers: int | None = None,
+    progress: Callable = tqdm,
+) -> list[HeardTrack]:
+    """Every stream under every condition, each from a new start, by several processes.
+
+    Parameters
+    ----------
+    model : str or path
+        Name of a shipped model, or a file.
+    streams : sequence of Stream
+    config : DetectorConfig
+    conditions : sequence of Condition
+    thresholds : sequence of float
+        As for :func:`hear`.
+    kernels : str
+        As for :class:`kws_edge.Model`.
+    workers : int, optional
+        Processes; by default one a core.
+
+    Returns
+    -------
+    list of HeardTrack
+        All streams under the first condition, in order, then under the second, and so on.
+
+    Raises
+    ------
+    KwsError
+        If a stream or the model cannot be read.
+    """
+    if workers is not None and workers < 1:
+        raise DatasetError(f"the number of processes must be at least 1, got {workers}")
+    lengths = [_seconds(stream.path) for stream in streams]
+    jobs = [
+        _Job(str(model), kernels, stream.path, condition, seed, config, tuple(thresholds))
+        for condition in conditions
+        for seed, stream in enumerate(streams)
+    ]
+    total = sum(lengths) * len(conditions) * (1 + 1e-9)  # so that sums of blocks do not go beyond it
+    heard = []
+    with progress(total=total, desc="hearing", unit="s", mininterval=0.5, unit_scale=True) as bar:
+        if len(jobs) == 1 or workers == 1 or total < _PARALLEL_FROM_S:
+            heard = [_hear(job, bar.update) for job in jobs]
+        else:
+            for result, length in zip(
+                run_parallel(_hear, jobs, workers=workers), lengths * len(conditions), strict=True
+            ):
+                heard.append(result)
+                bar.update(length)
+    return heard
+
+
+def _seconds(path: Path) -> float:
+    """Length that the file's header gives; 0 for what hearing it will refuse."""
+    try:
+        return soundfile.info(path).duration
+    except (OSError, soundfile.LibsndfileError):
+        return 0.0

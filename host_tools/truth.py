@@ -1,0 +1,115 @@
+"""Label files: which words a recording holds, and where."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from host_tools.errors import DatasetError
+from kws_edge.files import write_atomically
+
+__all__ = ["Word", "labels_beside", "read_labels", "write_labels"]
+
+_LABEL_COLUMNS = ("label", "said")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a recording."""
+
+    start_s: float
+    """Seconds from the start of the recording."""
+    end_s: float
+    label: str
+
+
+def labels_beside(path: str | Path) -> Path | None:
+    """The label file of a recording: of its name, ending in ``.csv`` or else ``.txt``; None where there is neither."""
+    candidates = (Path(path).with_suffix(ending) for ending in (".csv", ".txt"))
+    return next((p for p in candidates if p.is_file()), None)
+
+
+def read_labels(path: str | Path) -> list[Word]:
+    """Words of a label file, by time.
+
+    Parameters
+    ----------
+    path : path
+        CSV with a header that names the columns ``start_s``, ``end_s`` and ``label`` (or ``said``); or Audacity's
+        labels: start, end and label separated by tabs, no header, lines of frequencies (``\\``) between them.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, is of neither form, or has a line that is not a word with its times.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path}: is not text in UTF-8; export the labels again") from None
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise DatasetError(
+            f"{path}: is empty; expected start, end and label separated by tabs, or CSV with the header "
+            "start_s,end_s,label"
+        )
+    rows = _audacity(path, lines) if "\t" in lines[0][1] else _csv(path, lines)
+    return sorted((_word(path, *row) for row in rows), key=lambda word: (word.start_s, word.end_s))
+
+
+def _audacity(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tuple[int, Sequence[str]]]:
+    for number, line in lines:
+        if not line.startswith("\\"):
+            yield number, line.split("\t")
+
+
+def _csv(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tuple[int, Sequence[str]]]:
+    header, *rows = ((number, _columns(path, number, line)) for number, line in lines)
+    names = [name.strip() for name in header[1]]
+    label = next((name for name in _LABEL_COLUMNS if name in names), "label")
+    missing = [name for name in ("start_s", "end_s", label) if name not in names]
+    if missing:
+        raise DatasetError(
+            f"{path}, line {header[0]}: no column {missing[0]!r}; the header must name start_s,end_s,label"
+        )
+    columns = [names.index(name) for name in ("start_s", "end_s", label)]
+    for number, row in rows:
+        if len(row) <= max(columns):
+            raise DatasetError(f"{path}, line {number}: {len(row)} columns; the header names {len(names)}")
+        yield number, [row[i] for i in columns]
+
+
+def _columns(path: str | Path, number: int, line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {number}: is not CSV ({error})") from None
+
+
+def _word(path: str | Path, number: int, fields: Sequence[str]) -> Word:
+    where = f"{path}, line {number}"
+    if len(fields) != 3 or not fields[2].strip():
+        raise DatasetError(f"{where}: expected start, end and label, got {chr(9).join(fields)!r}")
+    try:
+        start, end = map(float, fields[:2])
+    except ValueError:
+        raise DatasetError(f"{where}: the times {fields[0]!r} and {fields[1]!r} are not numbers of seconds") from None
+    if not (0 <= start <= end < math.inf):
+        raise DatasetError(f"{where}: a word from {fields[0]} to {fields[1]} s; 0 <= start <= end is expected")
+    return Word(start, end, fields[2].strip())
+
+
+def write_labels(path: str | Path, words: Iterable[Word]) -> None:
+    """Write words as CSV, as :func:`read_labels` reads it; times to a tenth of a millisecond."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            rows = ((f"{word.start_s:.4f}", f"{word.end_s:.4f}", word.label) for word in words)
+            csv.writer(file, lineterminator="\n").writerows([("start_s", "end_s", "label"), *rows])
+
+    write_atomically(path, write)

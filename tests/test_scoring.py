@@ -1,0 +1,118 @@
+"""Detections against truth, planted so that every count is known."""
+
+import pytest
+
+from host_tools.intervals import poisson_interval, wilson
+from host_tools.scoring import (
+    CONFUSION,
+    DUPLICATE,
+    EARLY_S,
+    FALSE_ACCEPT,
+    HIT,
+    MISS,
+    TOLERANCE_S,
+    Heard,
+    Score,
+    match,
+    score,
+)
+from host_tools.truth import Word
+from kws_edge import Detection
+
+KEYWORDS = ("yes", "no", "up")
+
+
+def heard(keyword, at, score=0.9):
+    return Detection(keyword=keyword, score=score, start_s=max(0.0, at - 1), end_s=at)
+
+
+def kinds(detections, words):
+    return [(e.kind, e.said, e.keyword) for e in match(detections, words, KEYWORDS)]
+
+
+def test_a_word_is_credited_within_its_span_and_no_further():
+    word = [Word(10.0, 10.5, "yes")]
+    for at in (10.0 + EARLY_S, 10.4, 10.5 + TOLERANCE_S):
+        (event,) = match([heard("yes", at)], word, KEYWORDS, stream="a.wav")
+        assert (event.kind, event.stream, event.said, event.keyword) == (HIT, "a.wav", "yes", "yes")
+        assert event.delay_s == pytest.approx(at - 10.5)
+    for at in (10.0 + EARLY_S - 0.01, 10.5 + TOLERANCE_S + 0.01):
+        assert sorted(kinds([heard("yes", at)], word)) == [(FALSE_ACCEPT, None, "yes"), (MISS, "yes", None)]
+    (event, _) = match([heard("yes", 10.7)], word, KEYWORDS, tolerance_s=0.1)
+    assert event.kind == MISS
+
+
+def test_a_word_is_credited_once():
+    word = [Word(1.0, 1.5, "yes")]
+    assert kinds([heard("yes", 2.4), heard("yes", 1.6)], word) == [(HIT, "yes", "yes"), (DUPLICATE, "yes", "yes")]
+
+
+def test_two_words_in_reach_are_credited_in_turn():
+    words = [Word(1.0, 1.4, "yes"), Word(1.6, 2.0, "yes")]
+    events = match([heard("yes", 1.9), heard("yes", 2.3), heard("yes", 2.35)], words, KEYWORDS)
+    assert [e.kind for e in events] == [HIT, HIT, DUPLICATE]
+    assert [e.delay_s for e in events[:2]] == pytest.approx([0.5, 0.3])
+
+
+def test_a_confusion_leaves_the_word_missed_unless_it_is_heard_too():
+    word = [Word(1.0, 1.5, "yes")]
+    assert kinds([heard("no", 1.6)], word) == [(MISS, "yes", None), (CONFUSION, "yes", "no")]
+    assert kinds([heard("no", 1.3), heard("yes", 1.9)], word) == [(CONFUSION, "yes", "no"), (HIT, "yes", "yes")]
+
+
+def test_other_words_need_no_detection_and_excuse_none():
+    assert kinds([], [Word(1.0, 1.5, "hello")]) == []
+    assert kinds([heard("no", 1.6)], [Word(1.0, 1.5, "hello")]) == [(FALSE_ACCEPT, "hello", "no")]
+    assert kinds([heard("no", 5.0)], []) == [(FALSE_ACCEPT, None, "no")]
+
+
+def test_counts_rates_and_intervals():
+    words = [Word(10.0 * i, 10.0 * i + 0.5, "yes" if i < 8 else "no") for i in range(10)]
+    detections = [heard("yes", w.end_s + 0.1 * (i + 1)) for i, w in enumerate(words[:6])]
+    detections += [heard("yes", 0.9), heard("up", words[8].end_s), heard("up", 500.0), heard("up", 600.0)]
+    streams = [Heard("a", 1800.0, words, detections), Heard("b", 5400.0, (), [heard("no", 7.0)])]
+    result = score(streams, KEYWORDS)
+    values = result.to_dict()
+    assert values["hours"] == 2.0
+    assert values["false_rejects"] == {
+        "count": 4, "words": 10, "rate": 0.4, "interval_95": [round(x, 5) for x in wilson(4, 10)],
+    }  # fmt: skip
+    assert values["false_accepts"]["count"] == 3
+    assert values["false_accepts"]["per_hour"] == 1.5
+    assert values["false_accepts"]["interval_95"] == pytest.approx([0.6187 / 2, 8.7673 / 2], abs=1e-4)
+    assert values["keywords"]["yes"]["false_rejects"]["count"] == 2
+    assert values["keywords"]["no"]["false_rejects"]["count"] == 2
+    assert values["keywords"]["up"]["false_rejects"]["words"] == 0
+    assert {k: v["false_accepts"]["count"] for k, v in values["keywords"].items()} == {"yes": 0, "no": 1, "up": 2}
+    assert values["confusions"] == 1
+    assert values["duplicates"] == {"count": 1, "per_hit": round(1 / 6, 5)}
+    assert values["delay_ms"] == {"p50": 350.0, "p95": 575.0}  # of 100, 200, ... 600 ms
+    assert (result.false_reject_rate, result.false_accepts_per_hour) == (0.4, 1.5)
+
+
+def test_nothing_said_and_nothing_heard():
+    values = score([Heard("a", 3600.0, (), ())], KEYWORDS).to_dict()
+    assert values["false_rejects"] == {"count": 0, "words": 0, "rate": None, "interval_95": None}
+    assert values["false_accepts"]["interval_95"] == [0.0, 3.6889]
+    assert values["delay_ms"] is None
+    assert Score(KEYWORDS, 0.0, ()).false_accepts_per_hour is None
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    # Garwood's limits, as tabulated in Johnson, Kotz and Kemp, and in every table since.
+    [(0, 0.0, 3.6889), (1, 0.0253, 5.5716), (2, 0.2422, 7.2247), (5, 1.6235, 11.6683), (10, 4.7954, 18.3904),
+     (20, 12.2165, 30.8884), (50, 37.1107, 65.9188)],
+)  # fmt: skip
+def test_poisson_interval_against_tables(count, low, high):
+    assert poisson_interval(count) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_poisson_interval_covers():
+    """By its definition: at its ends, what was counted has a probability of 2.5 % in each tail."""
+    from scipy.stats import poisson
+
+    low, high = poisson_interval(7)
+    assert poisson.sf(6, low) == pytest.approx(0.025)
+    assert poisson.cdf(7, high) == pytest.approx(0.025)
+    assert poisson_interval(7, confidence=0.5)[0] > low

@@ -1,0 +1,293 @@
+"""The shipped file on streams: the real chain, replays, reports, and the command."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from host_tools.errors import DatasetError
+from host_tools.scoring import CONFUSION, FALSE_ACCEPT, HIT, MISS
+from host_tools.stream_eval import (
+    Condition,
+    Stream,
+    find_streams,
+    hear,
+    hear_all,
+    replay,
+    samples_of,
+    score_replayed,
+)
+from host_tools.stream_report import evaluate_streams
+from host_tools.truth import Word, write_labels
+from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter
+from tests.conftest import assert_one_line_error, peak_mb
+from tests.tones import RATE
+
+SETTINGS = {
+    "the model's own": {},
+    "quick": {"smoothing_ms": 0, "threshold": 0.4, "refractory_ms": 0, "hysteresis": 0.0},
+    "slow": {"smoothing_ms": 700, "threshold": 0.5, "refractory_ms": 1500},
+    "by keyword": {"threshold": 0.9, "thresholds": {"stop": 0.3, "yes": 0.4}},
+    "fewer keywords": {"keywords": ("stop", "yes"), "threshold": 0.3},
+}
+
+
+@pytest.fixture(scope="module")
+def demo_track(model, demo_stream):
+    with AudioFile(demo_stream, rate=RATE) as audio:
+        return hear(model, audio, model.detector).track
+
+
+@pytest.fixture
+def short(tmp_path, demo_stream):
+    """Twelve seconds of the demo that end in the middle of its seventh word, with labels of what is said before."""
+    path = tmp_path / "short.flac"
+    soundfile.write(path, soundfile.read(demo_stream, dtype="int16", frames=12 * RATE)[0], RATE)
+    said = [(0.5, 0.92, "yes"), (2.19, 2.59, "left"), (5.87, 6.35, "stop"), (7.63, 8.1, "right"), (9.3, 9.59, "up")]
+    write_labels(path.with_suffix(".csv"), [Word(*word) for word in said])
+    return path
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_replay_equals_the_live_run(model, demo_stream, demo_track, settings):
+    """The same detections to the last bit, of posteriors that were heard with other settings."""
+    config = dataclasses.replace(model.detector, **settings)
+    with AudioFile(demo_stream, rate=RATE) as audio:
+        live = [step.detection for step in Spotter(model, detector=config).run(audio) if step.detection]
+    assert len(live) >= 3
+    assert replay(demo_track, config) == live
+
+
+def test_replay_equals_the_live_run_at_the_end(model, short):
+    """A stream that ends in a word: what is heard in the silence after it is heard at its end."""
+    samples = soundfile.read(short, dtype="int16", frames=round(9.6 * RATE))[0]
+    config = dataclasses.replace(model.detector, threshold=0.5)
+    heard = hear(model, [samples], config)
+    assert heard.detections[-1].end_s == heard.track.duration_s == 9.6
+    assert tuple(replay(heard.track, config)) == heard.detections
+
+
+def test_posteriors_are_kept_exactly_and_small(model, demo_stream, demo_track):
+    with AudioFile(demo_stream, rate=RATE) as audio:
+        steps = list(Spotter(model).run(audio))
+    np.testing.assert_array_equal(demo_track.posteriors, [step.posteriors for step in steps])
+    assert demo_track.times_s.tolist() == [step.time_s for step in steps]
+    assert demo_track.outputs.dtype == np.int8
+    assert demo_track.duration_s == soundfile.info(demo_stream).duration
+
+
+def test_replay_refuses_another_step(demo_track, model):
+    with pytest.raises(ConfigError, match=r"step_ms=50.*every 100 ms"):
+        replay(demo_track, dataclasses.replace(model.detector, step_ms=50))
+
+
+def test_chunked_equals_whole(model, short):
+    samples = soundfile.read(short, dtype="int16")[0]
+    whole = hear(model, [samples], model.detector)
+    for size in (160, 7001):
+        cut = hear(model, (samples[i : i + size] for i in range(0, len(samples), size)), model.detector)
+        np.testing.assert_array_equal(cut.track.outputs, whole.track.outputs)
+        assert cut.detections == whole.detections
+
+
+def test_the_demo(demo_stream):
+    """Every command is heard, once, soon after it is said, and nothing else; the sweep has the live run's point."""
+    threshold = Model().detector.threshold
+    report = evaluate_streams(
+        "commands12", find_streams([demo_stream]), thresholds=(0.3, threshold, 1.0), kernels="builtin"
+    )
+    (result,) = report.results
+    values = result.score.to_dict()
+    assert values["false_rejects"]["count"] == 0
+    assert values["false_rejects"]["words"] == 13
+    assert values["false_accepts"]["count"] == values["confusions"] == values["duplicates"]["count"] == 0
+    assert 0 < values["delay_ms"]["p50"] < 500
+    by_threshold = dict(result.sweep)
+    assert by_threshold[threshold] == result.score
+    assert by_threshold[1.0].false_rejects == 13
+    assert by_threshold[0.3].false_accepts >= 1
+    assert 0 < report.rtf < 1
+
+
+def test_wrong_labels_give_every_kind_of_error(short, tmp_path):
+    """Of what the model hears rightly, the truth is made to say otherwise."""
+    said = [(0.5, 0.92, "yes"), (2.19, 2.59, "go"), (4.0, 4.6, "stop"), (7.63, 8.1, "right"), (9.3, 9.59, "up")]
+    streams = [Stream(short, tuple(Word(*word) for word in said))]
+    report = evaluate_streams("commands12", streams, thresholds=(0.5,))
+    kinds = {(e.kind, e.said, e.keyword) for e in report.results[0].score.events}
+    assert {(HIT, "yes", "yes"), (CONFUSION, "go", "left"), (MISS, "go", None), (MISS, "stop", None)} < kinds
+    assert (FALSE_ACCEPT, None, "stop") in kinds
+    report.write(tmp_path / "report")
+    (clip,) = (tmp_path / "report" / "false_accepts").glob("*.wav")
+    event = next(e for e in report.results[0].score.of_kind(FALSE_ACCEPT))
+    assert clip.name == f"0000_short_{event.time_s:.2f}s_stop_{event.score:.2f}.wav"
+    samples = soundfile.read(clip, dtype="int16")[0]
+    at = round((event.time_s - 1.4) * RATE)
+    np.testing.assert_array_equal(samples, soundfile.read(short, dtype="int16", start=at, frames=RATE * 3 // 2)[0])
+    report.write(tmp_path / "report")
+    assert len(list((tmp_path / "report" / "false_accepts").iterdir())) == 1
+
+
+def test_gains_and_rooms(short):
+    plain = np.concatenate(list(samples_of(short, RATE, Condition())))
+    quiet = np.concatenate(list(samples_of(short, RATE, Condition(-20))))
+    np.testing.assert_allclose(quiet, plain / 10, atol=0.51)
+    loud = np.concatenate(list(samples_of(short, RATE, Condition(40))))
+    assert loud.max() == 32767 and loud.min() == -32768
+    room = np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=1)))
+    assert len(room) == len(plain)
+    np.testing.assert_array_equal(room, np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=1))))
+    assert (room != np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=2)))).any()
+    heard = [
+        hear_all("commands12", [Stream(short)], Model().detector, conditions=[c])
+        for c in (Condition(), Condition(-100))
+    ]
+    assert len(heard[0][0].detections) >= 4
+    assert not heard[1][0].detections
+
+
+def test_a_room_is_one_convolution_however_the_blocks_are_cut(short):
+    """The convolution by blocks is that of the whole."""
+    from host_tools.augment import AugmentConfig, room_response
+
+    rng, ranges = np.random.default_rng(7), AugmentConfig()
+    response = room_response(rng, RATE, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
+    samples = soundfile.read(short, dtype="int16")[0]
+    expected = np.clip(np.convolve(samples, response)[: len(samples)], -32768, 32767)
+    room = np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=7)))
+    np.testing.assert_allclose(room, expected, atol=0.51)
+
+
+def test_processes_give_what_one_does(tmp_path, demo_stream):
+    """Five streams of half a minute go to several processes."""
+    streams = find_streams([demo_stream] * 5)
+    config = dataclasses.replace(Model().detector, threshold=0.5)
+    several = hear_all("commands12", streams, config, thresholds=(0.4,), workers=2)
+    one = hear_all("commands12", streams[:1], config, thresholds=(0.4,), workers=1)
+    for heard in several:
+        assert heard.detections == one[0].detections
+        assert heard.swept == one[0].swept
+        np.testing.assert_array_equal(heard.track.outputs, one[0].track.outputs)
+    tracks = [heard.track for heard in several]
+    assert score_replayed(streams, tracks, config).words == 5 * 13
+
+
+def test_find_streams(tmp_path, short):
+    folder = tmp_path / "negatives"
+    folder.mkdir()
+    for speaker in range(8):
+        soundfile.write(folder / f"{speaker}-1-0001.wav", np.zeros(RATE), RATE)
+    halves = [find_streams([folder], half=half) for half in ("training", "reporting")]
+    assert sorted(s.path for half in halves for s in half) == sorted(folder.iterdir())
+    assert all(halves) and not any(s.words for s in halves[0])
+    assert len(find_streams([short, folder])) == 9
+    assert len(find_streams([short])[0].words) == 5
+    other = tmp_path / "other.txt"
+    other.write_text("1\t2\tyes\n")
+    assert find_streams([short], labels=[other])[0] == Stream(short, (Word(1, 2, "yes"),), other)
+    for paths, options, complaint in (
+        ([short, short], {"labels": [other]}, "1 label files for 2 recordings"),
+        ([folder], {"labels": [other]}, "is a folder"),
+        ([tmp_path / "none.wav"], {}, "none.wav: no such file"),
+    ):
+        with pytest.raises(DatasetError, match=complaint):
+            find_streams(paths, **options)
+
+
+def test_labels_of_another_recording_are_refused(short):
+    with pytest.raises(DatasetError, match=r"labels.csv: 'go' at 13 s, but .*short.flac ends at 12.00 s"):
+        evaluate_streams("commands12", [Stream(short, (Word(13, 14, "go"),), "labels.csv")], thresholds=())
+
+
+def test_command(run_cli, tmp_path, short):
+    done = run_cli("stream-eval", "commands12", short, "--gains", -12, 0, "--rooms", "-o", "out", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    for part in ("5 keywords", "RTF", "-12 dB, in rooms", "  stop", "  0.95", "wrote out/report.json"):
+        assert part in text
+    values = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [c["name"] for c in values["conditions"]] == ["-12 dB", "+0 dB", "-12 dB, in rooms", "+0 dB, in rooms"]
+    assert values["conditions"][1]["false_rejects"]["count"] == 0
+    assert len(values["conditions"][1]["det"]) == 14
+    assert DetectorConfig.from_dict(values["detector"]) == Model().detector
+    for name in ("det.png", "timeline.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+    deaf = ("stream-eval", "commands12", short, "--threshold", "1", "--json")
+    as_json = json.loads(run_cli(*deaf, package="host_tools").stdout)
+    assert as_json["detector"]["threshold"] == 1
+    assert as_json["conditions"][0]["false_rejects"]["count"] == 5
+
+
+def test_command_errors(run_cli, tmp_path, short):
+    run = lambda *args: run_cli("stream-eval", *args, package="host_tools")  # noqa: E731
+    (tmp_path / "empty.wav").touch()
+    assert_one_line_error(run("commands12", "none.wav"), "none.wav: no such file or folder", program="kws-host")
+    assert_one_line_error(run("none.tflite", short), "none.tflite", program="kws-host")
+    assert_one_line_error(run("commands12", short, "-o", "empty.wav"), "empty.wav: no folder", program="kws-host")
+    assert_one_line_error(run("commands12", short, "--workers", 0), "at least 1, got 0", program="kws-host")
+    assert_one_line_error(run("commands12", short, "--gains", "nan"), "nan dB", program="kws-host")
+    empty = run("commands12", "empty.wav")
+    assert empty.returncode == 1 and b"kws-host: empty.wav: is empty" in empty.stderr
+    assert b"Traceback" not in empty.stderr
+    wrong = run("commands12", short, "--keywords", "maybe")
+    assert wrong.returncode == 1 and b"'maybe' is no" in wrong.stderr and b"Traceback" not in wrong.stderr
+    (tmp_path / "short.csv").write_text("start_s,end_s,label\n1,2\n")
+    assert_one_line_error(run("commands12", "short.flac"), "short.csv, line 2", program="kws-host")
+
+
+def test_an_error_in_a_process_is_one_line(run_cli, tmp_path):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(100 * RATE, np.int16), RATE)
+    (tmp_path / "c.wav").write_bytes(b"RIFF nonsense")
+    failed = run_cli("stream-eval", "commands12", "a.wav", "b.wav", "c.wav", package="host_tools")
+    assert failed.returncode == 1
+    assert b"Traceback" not in failed.stderr
+    assert failed.stderr.splitlines()[-1].startswith(b"kws-host: c.wav: cannot be decoded")
+
+
+@pytest.mark.parametrize("after_s", [0.3, 3])
+def test_ctrl_c(tmp_path, after_s):
+    """While processes start, and in the middle of their work: at once, no traceback, and nothing goes on."""
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.flac", np.zeros(3600 * RATE, np.int16), RATE)
+    command = [sys.executable, "-m", "host_tools", "stream-eval", "commands12", "a.flac", "b.flac"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes)
+    assert process.stderr.read(8) == b"\rhearing"
+    time.sleep(after_s)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # to all, as a terminal does
+    start = time.monotonic()
+    _, error = process.communicate(timeout=60)  # ends when every process has let go of the pipe
+    assert process.returncode == 130, error
+    assert b"Traceback" not in error
+    assert error.rstrip().endswith(b"kws-host: interrupted")
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
+def test_memory_does_not_grow_with_the_stream(tmp_path):
+    """Ten minutes take at most 4 MB more than one (its samples alone are 19 MB)."""
+    noise = (np.random.default_rng(0).standard_normal(60 * RATE) * 300).astype(np.int16)
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from host_tools.stream_eval import Condition, Stream, hear_all\n"
+        "from kws_edge import Model\n"
+        "stream, options = Stream(Path(sys.argv[1])), {'thresholds': (0.5,), 'conditions': [Condition(3, True)]}\n"
+        "hear_all('commands12', [stream], Model().detector, workers=1, **options)\n"
+    )
+    peaks = []
+    for minutes in (1, 10):
+        path = tmp_path / f"{minutes}.wav"
+        soundfile.write(path, np.tile(noise, minutes), RATE)
+        peaks.append(peak_mb(script, path))
+    assert peaks[1] - peaks[0] < 4, peaks

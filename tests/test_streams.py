@@ -1,0 +1,234 @@
+"""Streams with truth, and label files."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from host_tools.dataset import Clip, index_clips
+from host_tools.errors import DatasetError
+from host_tools.streams import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream, word_bounds
+from host_tools.truth import Word, labels_beside, read_labels, write_labels
+from tests.conftest import assert_one_line_error, peak_mb
+from tests.tones import RATE
+
+
+def burst(start, end, n=RATE, level=8000.0, noise=0.0, seed=0):
+    """A clip that sounds from sample `start` to `end`."""
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, noise, n) if noise else np.zeros(n)
+    samples[start:end] += level * np.sin(np.arange(end - start) * 0.3)
+    return samples.astype(np.int16)
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Clips whose words begin and end at known samples: 3 of each of two words, and one of a third."""
+    clips = []
+    for word, start, end in (("yes", 3200, 8000), ("no", 6400, 14400), ("cat", 4800, 9600)):
+        (tmp_path / "clips" / word).mkdir(parents=True)
+        for i in range(3):
+            path = tmp_path / "clips" / word / f"s{i}_nohash_0.wav"
+            soundfile.write(path, burst(start, end), RATE)
+            clips.append(Clip(path, word, f"s{i}", "validation"))
+    return clips
+
+
+@pytest.fixture
+def hum(tmp_path):
+    """A recording of background, at another rate."""
+    folder = tmp_path / "hum"
+    folder.mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.02, 3 * 22050)
+    soundfile.write(folder / "hum.wav", noise, 22050)
+    return [folder / "hum.wav"]
+
+
+def test_word_bounds():
+    for noise in (0, 20, 300):
+        start, end = word_bounds(burst(4000, 9000, noise=noise), RATE)
+        assert abs(start - 4000) <= 320 and abs(end - 9000) <= 320, noise
+    paused = burst(2000, 5000) + burst(8000, 9000)  # a closure of 190 ms
+    assert word_bounds(paused, RATE) == pytest.approx((2000, 9000), abs=320)
+    clicked = burst(8000, 12000) + burst(0, 200, level=3000)  # half a second before
+    assert word_bounds(clicked, RATE) == pytest.approx((8000, 12000), abs=320)
+    released = burst(2000, 6000) + burst(11000, 11800)  # a third of a second later
+    assert word_bounds(released, RATE) == pytest.approx((2000, 11800), abs=320)
+    assert word_bounds(np.zeros(RATE, np.int16), RATE) == (0, RATE)
+    assert word_bounds(np.ones(100, np.int16), RATE) == (0, 100)
+
+
+def test_truth_is_where_the_words_sound(tmp_path, words):
+    path = tmp_path / "out" / "s.flac"
+    summary = make_stream(path, StreamConfig(clips=12, seed=3), words[:6])
+    said = read_labels(labels_beside(path))
+    assert len(said) == sum(summary.words.values()) == 12
+    assert set(summary.words) == {"yes", "no"}
+    samples = soundfile.read(path, dtype="int16")[0]
+    assert len(samples) == round(summary.seconds * RATE)
+    loud = np.abs(samples.astype(int)) > 20 * FAINT_RMS
+    for word in said:
+        first, last = round(word.start_s * RATE), round(word.end_s * RATE)
+        assert last - first == pytest.approx(4800 if word.label == "yes" else 8000, abs=640)
+        sounding = first - 1600 + np.flatnonzero(loud[first - 1600 : last + 1600])
+        assert abs(sounding[0] - first) <= 320 and abs(sounding[-1] - last) <= 320
+        loud[first - 320 : last + 320] = False
+    assert not loud.any()
+
+
+def test_same_seed_same_bytes(tmp_path, words, hum):
+    config = StreamConfig(seconds=30, others=2, snr_db=(0, 20), rooms=0.5, seed=5)
+    contents = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        path = tmp_path / f"{name}.flac"
+        make_stream(path, StreamConfig(**{**vars(config), "seed": seed}), words[:6], others=words[6:], backgrounds=hum)
+        contents.append((path.read_bytes(), path.with_suffix(".csv").read_bytes()))
+    assert contents[0] == contents[1]
+    assert contents[0][0] != contents[2][0] and contents[0][1] != contents[2][1]
+    assert soundfile.info(tmp_path / "a.flac").frames == 30 * RATE
+    assert [w.label for w in read_labels(tmp_path / "a.csv")].count("cat") == 2
+
+
+@pytest.mark.parametrize("snr_db", [0, 20])
+def test_signal_to_noise_ratio_and_gain(tmp_path, words, hum, snr_db):
+    path = tmp_path / "s.wav"
+    make_stream(path, StreamConfig(clips=6, snr_db=(snr_db, snr_db), gain_db=-6), words[:3], backgrounds=hum)
+    samples = soundfile.read(path, dtype="int16")[0].astype(np.float64)
+    spoken = np.zeros(len(samples), bool)
+    for word in read_labels(path.with_suffix(".csv")):
+        spoken[round(word.start_s * RATE) : round(word.end_s * RATE)] = True
+    background, both = np.square(samples[~spoken]).mean(), np.square(samples[spoken]).mean()
+    assert 10 * np.log10((both - background) / background) == pytest.approx(snr_db, abs=1)
+    assert np.sqrt(both - background) == pytest.approx(SPEECH_RMS / 2, rel=0.08)
+
+
+def test_rooms_make_words_ring(tmp_path, words):
+    for share in (0, 1):
+        make_stream(tmp_path / f"{share}.wav", StreamConfig(clips=4, rooms=share), words[:3])
+    dry, wet = (soundfile.read(tmp_path / f"{share}.wav", dtype="int16")[0].astype(float) for share in (0, 1))
+    said = read_labels(tmp_path / "0.csv")
+    assert said == read_labels(tmp_path / "1.csv")
+    for word in said:
+        after = slice(round(word.end_s * RATE) + 400, round(word.end_s * RATE) + 1600)
+        assert np.square(wet[after]).mean() > 10 * np.square(dry[after]).mean()
+
+
+def test_lengths(tmp_path, words):
+    only = make_stream(tmp_path / "a.wav", StreamConfig(seconds=25, clips=0), words)
+    assert (only.words, only.seconds) == ({}, 25)
+    full = make_stream(tmp_path / "b.wav", StreamConfig(seconds=25, gap_s=(0, 0)), words)
+    assert sum(full.words.values()) == 25
+    once = make_stream(tmp_path / "c.wav", StreamConfig(), words)
+    assert once.words == {"cat": 3, "no": 3, "yes": 3}
+    with pytest.raises(DatasetError, match=r"only \d of 9 words fit into 10 s"):
+        make_stream(tmp_path / "d.wav", StreamConfig(seconds=10, clips=9), words)
+    with pytest.raises(DatasetError, match="mp3"):
+        make_stream(tmp_path / "d.mp3", StreamConfig(), words)
+    with pytest.raises(DatasetError, match="no clips of other words"):
+        make_stream(tmp_path / "d.wav", StreamConfig(others=1), words)
+    assert not list(tmp_path.glob("d.*"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"seconds": 0}, {"clips": -1}, {"others": -1}, {"gap_s": (2, 1)}, {"gap_s": (-1, 1)}, {"rooms": 2},
+     {"snr_db": (5, 0)}, {"clips": 0}, {"seconds": float("inf")}, {"gain_db": float("nan")}, {"seed": -1},
+     {"gap_s": (0, float("inf"))}],
+)  # fmt: skip
+def test_settings_out_of_range(settings):
+    with pytest.raises(DatasetError):
+        StreamConfig(**settings)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
+def test_memory_does_not_grow_with_the_stream(tmp_path, words, hum):
+    """Ten minutes take at most 4 MB more than one (its samples alone are 19 MB)."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from host_tools.dataset import index_clips\n"
+        "from host_tools.streams import StreamConfig, make_stream\n"
+        "config = StreamConfig(seconds=float(sys.argv[1]), snr_db=(0, 20), rooms=0.5)\n"
+        "make_stream('long.flac', config, index_clips('clips'), backgrounds=[Path(sys.argv[2])])\n"
+    )
+    script = f"import os\nos.chdir({str(tmp_path)!r})\n{script}"
+    peaks = [peak_mb(script, seconds, hum[0]) for seconds in (60, 600)]
+    assert peaks[1] - peaks[0] < 4, peaks
+
+
+def test_command(run_cli, tmp_path, words, hum):
+    common = ("make-stream", tmp_path / "clips", "--split", "all", "-o", "s.flac", "--background", hum[0].parent)
+    common += ("--half", "all", "--words", "yes,no", "--json")
+    done = run_cli(*common, "--clips", 5, "--others", 1, "--snr", -5, 10, package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["words"]["cat"] == 1
+    assert len(read_labels(tmp_path / "s.csv")) == 6
+    failed = run_cli(*common, "--clips", 5, "--words", "yes,maybe", package="host_tools")
+    assert failed.returncode == 1 and b"no all clips of maybe" in failed.stderr
+    wrong = run_cli(*common, "--gap", 3, 1, package="host_tools")
+    assert_one_line_error(wrong, "gap_s: the range 3.0 to 1.0", program="kws-host")
+
+
+def test_real_clips_last_as_long_as_words_do(data, tmp_path):
+    """Most spoken commands last 0.2 to 0.8 s; few clips are so noisy that the word cannot be told from the rest."""
+    clips = [c for c in index_clips(data / "speech_commands") if c.split == "validation"][::9]
+    lengths = []
+    for clip in clips:
+        start, end = word_bounds(soundfile.read(clip.path, dtype="int16")[0], RATE)
+        lengths.append((end - start) / RATE)
+    assert 0.3 < np.median(lengths) < 0.5
+    assert np.mean([0.12 <= n <= 0.9 for n in lengths]) > 0.93
+
+
+def test_labels_round_trip(tmp_path):
+    said = [Word(0.5, 0.9251, "yes"), Word(2.0, 2.0, 'a "quoted", word')]
+    write_labels(tmp_path / "a.csv", said)
+    assert read_labels(tmp_path / "a.csv") == said
+
+
+def test_label_forms(tmp_path, demo_stream):
+    audacity = tmp_path / "a.txt"
+    audacity.write_bytes(b"\xef\xbb\xbf3.5\t4.25\tno\r\n\\\t100.0\t4000.0\r\n0.500000\t0.920000\tyes\r\n\r\n")
+    assert read_labels(audacity) == [Word(0.5, 0.92, "yes"), Word(3.5, 4.25, "no")]
+    assert labels_beside(tmp_path / "a.flac") == audacity
+    assert labels_beside(tmp_path / "b.flac") is None
+    demo = read_labels(labels_beside(demo_stream))
+    assert len(demo) == 17
+    assert demo[2] == Word(3.99, 4.61, "hello")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "is empty"),
+        ("start_s,end_s\n1,2\n", "line 1: no column 'label'"),
+        ("1.0,2.0,yes\n", "line 1: no column 'start_s'"),
+        ("start_s,end_s,label\n1,2,yes\n3,4\n", "line 3: 2 columns"),
+        ("start_s,end_s,label\n1,2,\n", "line 2: expected start, end and label"),
+        ("start_s,end_s,label\n\n1,x,yes\n", "line 3: the times '1' and 'x'"),
+        ("start_s,end_s,label\n2,1,yes\n", "line 2: a word from 2 to 1 s"),
+        ("start_s,end_s,label\nnan,1,yes\n", "line 2: a word from nan"),
+        ("start_s,end_s,label\n0,inf,yes\n", "line 2: a word from 0 to inf"),
+        ("start_s,end_s,label\n1,2," + 200_000 * "a", "line 2: is not CSV"),
+        ("1\t2\tyes\n1\t2\n", "line 2: expected start, end and label"),
+        ("1,5\t2,5\tyes\n", "line 1: the times '1,5'"),
+        ("-1\t2\tyes\n", "line 1: a word from -1"),
+    ],
+)
+def test_bad_labels(tmp_path, text, complaint):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(DatasetError) as error:
+        read_labels(path)
+    assert str(error.value).startswith(str(path))
+    assert complaint in str(error.value)
+
+
+def test_labels_that_are_no_text(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe1\x00")
+    with pytest.raises(DatasetError, match="not text"):
+        read_labels(tmp_path / "a.csv")
+    with pytest.raises(DatasetError, match="No such file"):
+        read_labels(tmp_path / "none.csv")
