@@ -34,12 +34,15 @@ def as_json(name: str, found: Detection) -> str:
     values = dataclasses.asdict(found)
     for key in ("score", "start_s", "end_s"):
         values[key] = round(values[key], 4)
+    if not found.wake:
+        del values["wake"]
     return json.dumps({"file": name, **values})
 
 
 def as_text(found: Detection) -> str:
     """A detection as a line for people."""
-    return f"{found.start_s:8.2f} - {found.end_s:6.2f} s  {found.keyword:<12} {found.score:.2f}"
+    text = f"{found.start_s:8.2f} - {found.end_s:6.2f} s  {found.keyword:<12} {found.score:.2f}"
+    return f"{text}  wake" if found.wake else text
 
 
 def run(args: argparse.Namespace) -> int:

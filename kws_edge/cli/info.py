@@ -61,11 +61,13 @@ def describe(model: Model) -> dict:
 
 
 def run(args: argparse.Namespace) -> int:
-    values = describe(options.load_model(args))
+    model = options.load_model(args)
+    values = describe(model)
     if args.json:
         print(json.dumps(values))
         return 0
     c, d, q, s, r = (values[key] for key in ("front_end", "detector", "quantisation", "sizes", "runtime"))
+    wake = model.detector.wake_word
     band = f"{c['f_min_hz']:g}-{c['f_max_hz']:g} Hz"
     lines = [
         ("model", f"{values['name']}  ({values['file']})"),
@@ -90,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
             + f", smoothing {d['smoothing_ms']:g} ms, hysteresis {d['hysteresis']:g}, refractory "
             f"{d['refractory_ms']:g} ms, every {d['step_ms']:g} ms",
         ),
+        ("wake word", f"{wake}, armed for {model.detector.armed_s:g} s" if wake else ""),
         *((f"metric {name}", json.dumps(value)) for name, value in values["metrics"].items()),
         *(
             (f"made {name}", value if isinstance(value, str) else json.dumps(value))

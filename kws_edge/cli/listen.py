@@ -14,6 +14,7 @@ import numpy as np
 from kws_edge.audio import Microphone, PcmStream, Source
 from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
+from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
 from kws_edge.spotter import Spotter, Step
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Meter:
-    """Level and best posterior on one line of a terminal; nothing where there is none."""
+    """Level, whether the wake word was heard, and best posterior, on one line of a terminal; elsewhere nothing."""
 
     def __init__(self) -> None:
         self.shown = sys.stdout.isatty()
@@ -71,13 +72,17 @@ class Meter:
         if self.shown:
             sys.stdout.write("\r\x1b[K")
 
-    def draw(self, block: np.ndarray, label: str, score: float, lost: int) -> None:
+    def draw(self, block: np.ndarray, detector: Detector, lost: int) -> None:
         if not self.shown:
             return
         power = float(np.mean(np.square(block, dtype=np.float32))) / 32768**2
         level = max(_METER_FLOOR_DB, 10 * np.log10(power + 1e-12))
         bar = "#" * round(_METER_WIDTH * (1 - level / _METER_FLOOR_DB))
-        text = f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS  {label} {score:.2f}"
+        best = int(detector.smoothed.argmax())
+        text = f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS  "
+        if detector.armed:
+            text += "armed  "
+        text += f"{detector.labels[best]} {detector.smoothed[best]:.2f}"
         if lost:
             text += f"  {lost} samples lost"
         sys.stdout.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
@@ -107,13 +112,14 @@ def listen(
         blocks = _limited(source, seconds, c.sample_rate)
         for i, block in enumerate(tap(blocks) if tap else blocks):
             if i == 0:  # sound servers take a moment: only now is anything heard
-                words = ", ".join(spotter.detector.keywords)
-                print(f"kws-edge: listening to {source.name} for {words}; Ctrl-C ends", file=sys.stderr, flush=True)
+                print(
+                    f"kws-edge: listening to {source.name} for {_what(spotter)}; Ctrl-C ends",
+                    file=sys.stderr,
+                    flush=True,
+                )
             yield block
             if meter:
-                best = int(spotter.detector.smoothed.argmax())
-                lost = queue.dropped if queue else 0
-                meter.draw(block, spotter.model.labels[best], float(spotter.detector.smoothed[best]), lost)
+                meter.draw(block, spotter.detector, queue.dropped if queue else 0)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(source)
@@ -135,6 +141,12 @@ def listen(
     if queue:
         summary += f", {queue.dropped} samples dropped, {queue.overruns} overruns"
     print(summary, file=sys.stderr)
+
+
+def _what(spotter: Spotter) -> str:
+    wake, armed_s = spotter.config.wake_word, spotter.config.armed_s
+    commands = ", ".join(word for word in spotter.detector.keywords if word != wake)
+    return f"{wake}, and {armed_s:g} s after it for {commands}" if wake else commands
 
 
 def _limited(blocks: Iterable[np.ndarray], seconds: float | None, rate: int) -> Iterator[np.ndarray]:

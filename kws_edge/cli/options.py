@@ -50,6 +50,10 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
     """Options that override the model's detector settings."""
     parser.add_argument("--keywords", metavar="A,B,...", help="active keywords; the others count as unknown")
     parser.add_argument(
+        "--wake-word", metavar="WORD", help="keyword that must be heard before the others count; '' for none"
+    )
+    parser.add_argument("--armed-s", type=float, metavar="S", help="time after the wake word for one other keyword")
+    parser.add_argument(
         "--threshold",
         action="append",
         default=[],
@@ -108,11 +112,15 @@ def detector_config(args: argparse.Namespace, model: Model) -> DetectorConfig:
     """The model's detector settings with the options applied."""
     changes = {
         name: getattr(args, name)
-        for name in ("smoothing_ms", "refractory_ms", "step_ms")
+        for name in ("smoothing_ms", "refractory_ms", "step_ms", "armed_s")
         if getattr(args, name) is not None
     }
     if args.keywords is not None:
         changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
+    if args.wake_word is not None:
+        changes["wake_word"] = args.wake_word or None
+    if args.armed_s is not None and not changes.get("wake_word", model.detector.wake_word):
+        raise ConfigError(f"--armed-s {args.armed_s:g}: there is no wake word; name one with --wake-word")
     thresholds = dict(model.detector.thresholds)
     for text in args.threshold:
         keyword, _, number = text.rpartition("=")
