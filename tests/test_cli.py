@@ -26,7 +26,9 @@ def short(tmp_path, demo_stream):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"]])
+@pytest.mark.parametrize(
+    "command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"], ["calibrate"]]
+)
 def test_help(run_cli, command):
     shown = run_cli(*command, "--help")
     assert shown.returncode == 0

@@ -24,6 +24,7 @@ def add(commands) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
     options.add_detector(parser)
+    options.add_site(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
     parser.add_argument("--plot", metavar="PNG", help="draw waveform, log-mel, posteriors and detections (one FILE)")
     parser.set_defaults(run=run)
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot and len(args.files) > 1:
         raise ConfigError("--plot draws one recording; give one FILE")
     model = options.load_model(args)
-    spotter = Spotter(model, detector=options.detector_config(args, model))
+    spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     status = 0
     for name in args.files:
         recorder = Recorder() if args.plot else None

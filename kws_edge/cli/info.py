@@ -10,8 +10,10 @@ import numpy as np
 
 import kws_edge
 from kws_edge.cli import options
+from kws_edge.errors import ConfigError
 from kws_edge.model import Model
 from kws_edge.runtime import installed
+from kws_edge.site import Site, site_path
 
 
 def add(commands) -> None:
@@ -57,7 +59,28 @@ def describe(model: Model) -> dict:
         "metrics": model.metadata.metrics,
         "provenance": model.metadata.provenance,
         "licence": model.metadata.licence,
+        "site": _site(model),
     }
+
+
+def _site(model: Model) -> dict | None:
+    path = site_path(model)
+    if not path.exists():
+        return None
+    try:
+        site = Site.load(path, model)
+    except ConfigError as error:
+        return {"file": str(path), "error": str(error)}
+    return {"file": str(path), "summary": site.summary, "thresholds": site.thresholds}
+
+
+def _site_text(site: dict | None) -> str:
+    if site is None:
+        return "none; kws-edge calibrate makes one"
+    if "error" in site:
+        return f"not usable: {site['error']}"
+    thresholds = ", ".join(f"{word} {value:g}" for word, value in site["thresholds"].items())
+    return f"{site['file']}: {thresholds}; {site['summary']}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
             f"{d['refractory_ms']:g} ms, every {d['step_ms']:g} ms",
         ),
         ("wake word", f"{wake}, armed for {model.detector.armed_s:g} s" if wake else ""),
+        ("site", _site_text(values["site"])),
         *((f"metric {name}", json.dumps(value)) for name, value in values["metrics"].items()),
         *(
             (f"made {name}", value if isinstance(value, str) else json.dumps(value))
