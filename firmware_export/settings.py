@@ -39,7 +39,6 @@ class DetectorSettings:
                 f"the firmware's detector averages up to 1000 posteriors, got {detector.smoothing_steps}; "
                 "shorten smoothing_ms or lengthen step_ms"
             )
-
         if detector.wake is not None and detector.armed_steps >= _UINT32_MAX:
             raise ConfigError(
                 f"the firmware's detector counts up to {_UINT32_MAX - 1} inferences after the wake word, got "

@@ -20,11 +20,13 @@ MARGIN = 0.15
 """How far below the model file's threshold a calibrated one may lie."""
 _STEP = 0.01
 _HIGHEST = 0.99
+_CHUNK = 4096
 
 
 def _cdf(k: int, mean: float) -> float:
     """Probability of at most `k` events where `mean` are expected."""
-    return math.fsum(math.exp(i * math.log(mean) - mean - math.lgamma(i + 1)) for i in range(k + 1))
+    i = np.arange(1, k + 1)
+    return math.exp(-mean) + float(np.exp(i * math.log(mean) - mean - np.cumsum(np.log(i))).sum())
 
 
 def poisson_upper(k: int, confidence: float = CONFIDENCE) -> float:
@@ -71,7 +73,7 @@ class Evidence:
         self.floors = {word: max(_STEP, round(default - MARGIN, 6)) for word, default in self.defaults.items()}
         """The lowest threshold that each may get."""
         self._known: dict[tuple[float, ...], dict[str, int]] = {}
-        self._loud = np.empty((0, len(self.labels)), np.float32)
+        self._loud = np.empty((0, len(self.labels)), np.uint8)
         self._peaks: dict[str, float] = {}
 
     def _detector(self, thresholds: Mapping[str, float]) -> Detector:
@@ -106,10 +108,10 @@ class Evidence:
         before = detector.smoothing_steps
         after = before + detector.refractory_steps + (detector.armed_steps if detector.wake is not None else 0) + 2
         near = np.convolve(loud, np.ones(before + after + 1))[before : before + len(loud)] > 0 if len(loud) else loud
-        self._loud = rows[near].astype(np.float32) / np.float32(256)
-        sums = np.cumsum(np.vstack((np.zeros((1, len(self.labels))), self._loud)), axis=0)
-        averages = (sums[before:] - sums[:-before]) / before
-        self._peaks = {word: averages[:, self.labels.index(word)].max(initial=0.0) for word in self.defaults}
+        self._loud = rows[near]
+        for word in self.defaults:
+            sums = np.cumsum([0, *self._loud[:, self.labels.index(word)]])
+            self._peaks[word] = (sums[before:] - sums[:-before]).max(initial=0) / before / 256
         self._known.clear()
 
     def false_accepts(self, thresholds: Mapping[str, float]) -> dict[str, int]:
@@ -119,9 +121,10 @@ class Evidence:
         if key not in self._known:
             detector = self._detector(thresholds)
             counts = dict.fromkeys(self.defaults, 0)
-            for row in self._loud:
-                if found := detector.process(row, 0.0):
-                    counts[found.keyword] += 1
+            for start in range(0, len(self._loud), _CHUNK):
+                for row in self._loud[start : start + _CHUNK].astype(np.float32) / np.float32(256):
+                    if found := detector.process(row, 0.0):
+                        counts[found.keyword] += 1
             self._known[key] = counts
         return self._known[key]
 

@@ -244,7 +244,8 @@ def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model
             Site.load(path, model)
     path.write_text(json.dumps({k: v for k, v in good.items() if k != "detector"}))
     assert_one_line_error(run_cli("detect", short), "lacks 'detector'")
-    assert run_cli("detect", short, "--no-site").returncode == 0
+    for options in (["--no-site"], ["--threshold", "0.7"]):
+        assert run_cli("detect", short, *options).returncode == 0
 
 
 def test_calibrate_errors(run_cli, short, config_home, tmp_path):

@@ -392,3 +392,9 @@ def test_sizes_are_those_of_the_compiler(src, micro12, fixed, tmp_path):
 def test_front_ends_that_c_cannot_do_are_refused(changes, reason):
     with pytest.raises(ConfigError, match=reason):
         FrontendTables(dataclasses.replace(preset("logmel40"), **changes), 1.0, -128)
+
+
+def test_windows_that_c_cannot_count_are_refused(micro12):
+    detector = Spotter(micro12, detector=DetectorConfig(wake_word="yes", armed_s=1e9)).detector
+    with pytest.raises(ConfigError, match="armed_s"):
+        DetectorSettings(detector, step_frames=10)

@@ -8,6 +8,7 @@ import datetime
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -165,7 +166,7 @@ class _Progress:
                     left = max(0, math.ceil(60 * self._minutes - heard))
                     text = f"{left // 60}:{left % 60:02} left"
                 text += f"  {level_db(block):4.0f} dBFS  {self.found} false accepts at the model file's thresholds"
-                sys.stderr.write(f"\r\x1b[K{text}")
+                sys.stderr.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
                 sys.stderr.flush()
         if queue and queue.dropped:
             print(f"kws-edge: {queue.dropped} samples dropped, {queue.overruns} overruns", file=sys.stderr)

@@ -124,11 +124,12 @@ def load_model(args: argparse.Namespace) -> Model:
 def site(args: argparse.Namespace, model: Model) -> Site | None:
     """The site file that the options choose, or the model's own where there is one; standard error says which."""
     path = Path(args.site) if args.site else site_path(model)
-    if args.no_site or (not args.site and not path.exists()):
+    overridden = any("=" not in text for text in args.threshold)  # a threshold for every keyword leaves nothing of it
+    if args.no_site or (not args.site and (overridden or not path.exists())):
         return None
     found = Site.load(path, model)
-    if any("=" not in text for text in args.threshold):
-        return None  # a threshold for every keyword leaves nothing of it
+    if overridden:
+        return None
     print(f"kws-edge: thresholds of {path}: {found.summary} (--no-site for the model's own)", file=sys.stderr)
     changed = found.differences(detector_config(args, model))
     if changed:
