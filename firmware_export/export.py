@@ -102,6 +102,7 @@ def prepare(
         "sample_rate": model.front_end.sample_rate,
         "labels": list(model.labels),
         "keywords": list(spotter.detector.keywords),
+        "wake_word": spotter.config.wake_word,
         "golden": vectors.recording,
         "step_ms": 1000 * spotter.step_frames * model.front_end.hop_length / model.front_end.sample_rate,
         "operators": list(model.flat.operators),

@@ -10,6 +10,7 @@ from kws_edge.errors import ConfigError
 
 __all__ = ["DetectorSettings"]
 
+_UINT32_MAX = 2**32 - 1
 _UNIT = 256
 """Steps of a posterior in 1; TFLite's softmax has that scale in INT8."""
 
@@ -38,6 +39,11 @@ class DetectorSettings:
                 f"the firmware's detector averages up to 1000 posteriors, got {detector.smoothing_steps}; "
                 "shorten smoothing_ms or lengthen step_ms"
             )
+        if detector.wake is not None and detector.armed_steps >= _UINT32_MAX:
+            raise ConfigError(
+                f"the firmware's detector counts up to {_UINT32_MAX - 1} inferences after the wake word, got "
+                f"{detector.armed_steps}; shorten armed_s"
+            )
 
     def macros(self) -> dict[str, object]:
         """Constants for ``kws_config.h``, by name."""
@@ -57,7 +63,7 @@ class DetectorSettings:
     def state_bytes(self) -> int:
         """Size of ``kws_detector_state``."""
         n = len(self.detector.labels)
-        return -(-(8 + 2 * self.detector.smoothing_steps * n + n) // 4) * 4
+        return -(-(12 + 2 * self.detector.smoothing_steps * n + n) // 4) * 4
 
     def source(self) -> str:
         """The text of ``kws_detector_config.c``, without its heading."""
@@ -78,6 +84,8 @@ class DetectorSettings:
                 "const kws_detector_config kws_detector_defaults = {",
                 *(f"    {member}," for member in members),
                 f"    .refractory_steps = {d.refractory_steps},",
+                f"    .wake_label = {len(d.labels) if d.wake is None else d.wake},",
+                f"    .armed_steps = {0 if d.wake is None else d.armed_steps},",
                 "};\n",
             ]
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -264,6 +265,10 @@ class DetectorConfig(_Config):
     """After a detection nothing is detected for this long; averaging starts anew after it."""
     keywords: tuple[str, ...] | None = None
     """The active keywords; the other words count as unknown. None: every label that is neither silence nor unknown."""
+    wake_word: str | None = None
+    """A keyword that must be heard before the others count, whether `keywords` names it or not; None: all always do."""
+    armed_s: float = 4.0
+    """With a wake word: time from its detection within which another keyword is detected."""
 
     def __post_init__(self) -> None:
         _normalise(self)
@@ -282,10 +287,20 @@ class DetectorConfig(_Config):
                 raise ConfigError(f"DetectorConfig: keywords must be a list of labels, got {self.keywords!r}")
             object.__setattr__(self, "keywords", tuple(self.keywords))
             _check(len(self.keywords) > 0, "DetectorConfig: keywords must name at least one label")
+        _check(
+            self.wake_word is None or (isinstance(self.wake_word, str) and self.wake_word != ""),
+            f"DetectorConfig: wake_word must be a label, got {self.wake_word!r}",
+        )
+        _check(0 < self.armed_s < math.inf, f"DetectorConfig: armed_s must be positive, got {self.armed_s}")
 
     def to_dict(self) -> dict[str, Any]:
+        """The configuration as a JSON-ready dict; `wake_word` and `armed_s`, which older versions do not know, are in
+        it only where they are not the defaults."""
         values = super().to_dict()
         values["keywords"] = None if self.keywords is None else list(self.keywords)
+        for f in dataclasses.fields(self):
+            if f.name in ("wake_word", "armed_s") and values[f.name] == f.default:
+                del values[f.name]
         return values
 
     def threshold_of(self, keyword: str) -> float:

@@ -25,6 +25,8 @@ class Detection:
     """Seconds from the start of the stream to the start of the window that decided: the word lies in it."""
     end_s: float
     """End of that window, the time of the decision."""
+    wake: bool = False
+    """Whether it is the wake word."""
 
 
 class Detector:
@@ -33,6 +35,14 @@ class Detector:
     A keyword is detected when its posterior, averaged over the last `smoothing_ms`, is the largest of all labels and
     reaches its threshold. For `refractory_ms` after that nothing is detected, and averaging starts anew at its end, so
     that nothing heard before counts twice; the same keyword must also have fallen below its release level since.
+
+    With a wake word, the other keywords are commands: one is detected only within `armed_s` of the wake word's
+    detection, from decision to decision, and that ends this window: one command for each wake word. The wake word
+    itself is detected at any time by the rule above, and opens the window anew. A command that reaches its threshold
+    outside of the window leaves no trace: no refractory time, no hysteresis, and it counts as itself and not for
+    ``unknown``, so that it stands in the wake word's way only while it is the likelier of the two. What is said from
+    about 0.2 s after the end of the wake word is heard whole, in spite of the refractory time: windows of a second
+    that end after that still contain it.
 
     Parameters
     ----------
@@ -48,18 +58,23 @@ class Detector:
     Raises
     ------
     ConfigError
-        If the configuration names a keyword that is no label, or none is left to detect.
+        If the configuration names a keyword that is no label, none is left to detect, or `armed_s` is too short for
+        a command after the refractory time.
     """
 
     def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
         self.labels, self.config = tuple(labels), config
-        for name in (*(config.keywords or ()), *config.thresholds):
+        wake_word = () if config.wake_word is None else (config.wake_word,)
+        for name in (*(config.keywords or ()), *config.thresholds, *wake_word):
             if name not in self.labels or not is_keyword(name):
                 words = ", ".join(label for label in self.labels if is_keyword(label))
                 raise ConfigError(f"{name!r} is no keyword of this model; its keywords are {words}")
         self.keywords = config.keywords or tuple(label for label in self.labels if is_keyword(label))
         if not self.keywords:
             raise ConfigError(f"none of the labels {', '.join(self.labels)} is a keyword")
+        if set(self.keywords) == set(wake_word):
+            raise ConfigError(f"no keyword is left to follow the wake word {config.wake_word!r}; name others")
+        self.keywords = tuple(dict.fromkeys((*wake_word, *self.keywords)))
         active = np.array([label in self.keywords for label in self.labels])
         words = np.array([is_keyword(label) for label in self.labels])
         self.active = active
@@ -77,6 +92,15 @@ class Detector:
         """Posteriors that are averaged."""
         self.refractory_steps = round(config.refractory_ms / 1000 / step_s)
         """Posteriors that are passed over after a detection."""
+        self.wake = self.labels.index(config.wake_word) if wake_word else None
+        """Index of the wake word, if there is one."""
+        self.armed_steps = round(config.armed_s / step_s)
+        """Posteriors after the wake word's detection of which one may detect a command."""
+        if wake_word and self.armed_steps < self.refractory_steps + self.smoothing_steps:
+            raise ConfigError(
+                f"armed_s={config.armed_s:g} is over before a command can be heard; refractory_ms and smoothing_ms "
+                f"take {(self.refractory_steps + self.smoothing_steps) * step_s:g} s of it"
+            )
         self._clip_s = clip_s
         self.reset()
 
@@ -85,9 +109,15 @@ class Detector:
         self._history = np.zeros((self.smoothing_steps, len(self.labels)), np.float32)
         self._filled = 0
         self._wait = 0
-        self._armed = np.ones(len(self.labels), bool)
+        self._armed_left = 0
+        self._released = np.ones(len(self.labels), bool)
         self.smoothed = np.zeros(len(self.labels), np.float32)
         """The latest average, shape (len(labels),), float32; zeros while there is none."""
+
+    @property
+    def armed(self) -> bool:
+        """Whether the wake word's window is open."""
+        return self._armed_left > 0
 
     def process(self, posteriors: np.ndarray, time_s: float) -> Detection | None:
         """Take the posteriors of the window that ends at `time_s`; return what is detected there.
@@ -102,7 +132,8 @@ class Detector:
             if self.unknown is not None:
                 posteriors[self.unknown] += posteriors[self.inactive].sum()
             posteriors[self.inactive] = 0
-        self._armed |= posteriors < self.releases
+        self._released |= posteriors < self.releases
+        self._armed_left = max(0, self._armed_left - 1)
         if self._wait:
             self._wait -= 1
             return None
@@ -112,9 +143,13 @@ class Detector:
             return None
         np.divide(self._history.sum(axis=0), np.float32(self.smoothing_steps), out=self.smoothed)
         best = int(self.smoothed.argmax())
-        if not (self.active[best] and self._armed[best] and self.smoothed[best] >= self.thresholds[best]):
+        if not (self.active[best] and self._released[best] and self.smoothed[best] >= self.thresholds[best]):
             return None
-        self._armed[best] = False
+        wake = best == self.wake
+        if not (wake or self.wake is None or self.armed):
+            return None
+        self._armed_left = self.armed_steps + 1 if wake else 0
+        self._released[best] = False
         self._wait = self.refractory_steps
         self._filled = 0
         found = Detection(
@@ -122,6 +157,7 @@ class Detector:
             score=float(self.smoothed[best]),
             start_s=max(0.0, time_s - self._clip_s),
             end_s=time_s,
+            wake=wake,
         )
         self.smoothed = np.zeros_like(self.smoothed)
         return found

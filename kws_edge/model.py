@@ -141,7 +141,9 @@ class Model:
                 f"{name}: input of shape {list(self.input.shape)}, but its front end gives {expected[0]} frames of "
                 f"{expected[1]} mels"
             )
-        unknown = set(self.metadata.detector.keywords or ()) | set(self.metadata.detector.thresholds)
+        detector = self.metadata.detector
+        unknown = {*(detector.keywords or ()), *detector.thresholds}
+        unknown |= {detector.wake_word} - {None}
         unknown -= set(self.labels)
         if unknown:
             raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")

@@ -47,11 +47,11 @@ class Spotter:
         hop_s = c.hop_length / c.sample_rate
         self.step_frames = max(1, round(self.config.step_ms / 1000 / hop_s))
         """Frames from one inference to the next."""
+        self.step_s = self.step_frames * hop_s
+        """Seconds from one inference to the next."""
         self._frontend = StreamingFrontend(c)
         self._silence = self._frontend.silence()
-        self.detector = Detector(
-            model.labels, self.config, step_s=self.step_frames * hop_s, clip_s=c.clip_samples / c.sample_rate
-        )
+        self.detector = Detector(model.labels, self.config, step_s=self.step_s, clip_s=c.clip_samples / c.sample_rate)
         self.reset()
 
     def reset(self) -> None:

@@ -21,6 +21,12 @@ from tests.tones import write_dataset
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_site_file(tmp_path_factory):
+    """No command under test sees thresholds that were calibrated for this machine."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("xdg"))
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The unpacked recordings; tests that need them are skipped, and say so, where there are none."""

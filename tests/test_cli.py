@@ -26,7 +26,9 @@ def short(tmp_path, demo_stream):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"]])
+@pytest.mark.parametrize(
+    "command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"], ["calibrate"]]
+)
 def test_help(run_cli, command):
     shown = run_cli(*command, "--help")
     assert shown.returncode == 0
@@ -68,6 +70,32 @@ def test_detect_options(run_cli, short):
     assert_one_line_error(run_cli("detect", short, "--threshold", "high"), "high")
     assert_one_line_error(run_cli("detect", short, "--threshold", "7"), "7")
     assert_one_line_error(run_cli("detect", short, "--step-ms", "0"), "step_ms")
+
+
+def test_wake_word(run_cli, short):
+    """Twelve seconds of the demo: yes, left, hello, stop, right, up."""
+    options = ("--wake-word", "left", "--armed-s", "5", "--keywords", "stop,right", "--json")
+    rows = [json.loads(line) for line in run_cli("detect", short, *options).stdout.splitlines()]
+    assert [(row["keyword"], row.get("wake")) for row in rows] == [("left", True), ("stop", None)]
+    options = ("--wake-word", "left", "--armed-s", "3")
+    text = run_cli("detect", short, *options).stdout.decode().splitlines()
+    assert [line.split()[4:] for line in text] == [["left", text[0].split()[5], "wake"]]
+    live = run_cli("listen", "-", *options, input=short.read_bytes())
+    assert live.stdout.decode().splitlines() == text
+    assert b"for left, and 3 s after it for yes, no" in live.stderr
+    assert_one_line_error(run_cli("detect", short, "--wake-word", "marvin"), "'marvin'", "yes, no")
+    assert_one_line_error(run_cli("detect", short, "--armed-s", "3"), "--wake-word")
+    assert_one_line_error(run_cli("detect", short, "--wake-word", "up", "--armed-s", "1"), "armed_s=1", "1.1 s")
+    assert_one_line_error(run_cli("detect", short, "--wake-word", "up", "--keywords", "up"), "'up'")
+    assert run_cli("detect", short, "--wake-word", "").stdout == run_cli("detect", short).stdout
+
+
+def test_wake_word_in_the_demo(run_cli):
+    """Of the 13 commands, the two wake words and what follows them in time count."""
+    done = run_cli("demo", "--fast", "--wake-word", "stop", "--json")
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "commands": 4, "heard": 4, "other_words": 13, "ignored": 13, "false": 0, "dropped": 0
+    }  # fmt: skip
 
 
 def test_detect_goes_on_after_a_bad_file(run_cli, short, tmp_path):

@@ -99,6 +99,19 @@ def test_detector_round_trip():
     assert (config.threshold_of("yes"), config.threshold_of("no")) == (0.9, 0.6)
 
 
+def test_a_detector_without_wake_word_is_written_as_before():
+    """What older model files carry and older versions read."""
+    assert list(DetectorConfig().to_dict()) == [
+        "step_ms", "smoothing_ms", "threshold", "thresholds", "hysteresis", "refractory_ms", "keywords"
+    ]  # fmt: skip
+    for config in (
+        DetectorConfig(wake_word="yes"),
+        DetectorConfig(armed_s=3),
+        DetectorConfig(wake_word="no", armed_s=7),
+    ):
+        assert DetectorConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -110,6 +123,10 @@ def test_detector_round_trip():
         {"keywords": "yes"},
         {"keywords": ()},
         {"refractory_ms": -1},
+        {"armed_s": 0},
+        {"armed_s": float("inf")},
+        {"wake_word": ""},
+        {"wake_word": 3},
     ],
 )
 def test_bad_detector(bad):

@@ -117,8 +117,103 @@ def test_reset_reproduces_the_first_run():
     assert feed(d, rows) == first
 
 
+def heard(rows, **settings):
+    """Detections with `yes` as the wake word and a second for a command."""
+    return [(i, f.keyword, f.wake) for i, f in feed(detector(wake_word="yes", armed_s=1.5, **settings), rows)]
+
+
+YES, NO, UP, QUIET = [posteriors(yes=1.0)], [posteriors(no=1.0)], [posteriors(up=1.0)], [posteriors()]
+
+
+def test_without_a_wake_word_nothing_is_new():
+    rows = np.random.default_rng(2).dirichlet(np.full(5, 0.15), 2000).astype(np.float32)
+    found = feed(detector(smoothing_ms=200, threshold=0.6), rows)
+    assert len(found) > 20
+    assert not any(f.wake for _, f in found)
+    assert feed(detector(smoothing_ms=200, threshold=0.6, armed_s=0.1), rows) == found
+
+
+def test_a_command_counts_only_after_the_wake_word():
+    assert heard(NO * 10) == []
+    assert heard(YES * 3 + QUIET * 5 + NO * 4) == [(2, "yes", True), (10, "no", False)]
+
+
+def test_the_window_lasts_from_decision_to_decision():
+    for last, expected in ((17, [(2, "yes", True), (17, "no", False)]), (18, [(2, "yes", True)])):
+        rows = YES * 3 + QUIET * (last - 5) + NO * 3
+        assert len(rows) == last + 1
+        assert heard(rows) == expected
+
+
+def test_one_command_for_each_wake_word():
+    rows = YES * 3 + QUIET * 5 + NO * 3 + QUIET * 5 + UP * 3
+    assert heard(rows, refractory_ms=300) == [(2, "yes", True), (10, "no", False)]
+    again = rows + QUIET * 5 + YES * 3 + QUIET * 5 + UP * 3
+    assert heard(again)[2:] == [(26, "yes", True), (34, "up", False)]
+
+
+def test_the_wake_word_again_opens_the_window_anew():
+    rows = YES * 3 + QUIET * 7 + YES * 3 + QUIET * 9 + NO * 3
+    assert heard(rows) == [(2, "yes", True), (12, "yes", True), (24, "no", False)]
+
+
+def test_a_command_out_of_time_leaves_no_trace():
+    """No refractory time for the wake word that follows at once, and no hysteresis for the command itself."""
+    held = posteriors(no=0.7)  # below its threshold, above its release
+    rows = NO * 3 + YES * 3 + [held] * 5 + NO * 3
+    assert heard(rows) == [(5, "yes", True), (13, "no", False)]
+
+
+def test_commands_out_of_time_do_not_add_up_against_the_wake_word():
+    rows = [posteriors(yes=0.4, no=0.3, up=0.3)] * 3
+    assert heard(rows, threshold=0.35) == [(2, "yes", True)]
+    # Words that are no commands do, as ever.
+    assert heard(rows, threshold=0.35, keywords=("no",)) == [(2, "yes", True)]
+    assert heard([posteriors(yes=0.4, no=0.3, up=0.3, unknown=0.15)] * 3, threshold=0.35, keywords=("no",)) == []
+
+
+def test_the_tail_of_the_wake_word_is_no_command():
+    """What the model makes of the end of the wake word, within the refractory time, is averaged into nothing."""
+    assert heard(YES * 3 + NO * 5 + QUIET * 10) == [(2, "yes", True)]
+    assert heard(YES * 3 + NO * 5 + QUIET * 1 + UP * 3) == [(2, "yes", True), (11, "up", False)]
+
+
+def test_the_wake_word_has_a_threshold_of_its_own():
+    rows = [posteriors(yes=0.6)] * 3 + QUIET * 5 + [posteriors(no=0.6)] * 3
+    assert heard(rows) == []
+    assert heard(rows, thresholds={"yes": 0.5}) == [(2, "yes", True)]
+    assert heard(rows, thresholds={"yes": 0.5, "no": 0.6}) == [(2, "yes", True), (10, "no", False)]
+
+
+def test_keywords_and_wake_word():
+    assert detector(wake_word="yes").keywords == ("yes", "no", "up")
+    assert detector(wake_word="up", keywords=("no",)).keywords == ("up", "no")
+    assert detector(wake_word="up", keywords=("no", "up")).keywords == ("up", "no")
+    for keywords in (("up",), ("up", "up")):
+        with pytest.raises(ConfigError, match="no keyword is left to follow the wake word 'up'"):
+            detector(wake_word="up", keywords=keywords)
+    with pytest.raises(ConfigError, match=r"armed_s=0.7 is over .* 0.8 s of it"):
+        detector(wake_word="up", armed_s=0.7)
+    assert feed(detector(wake_word="yes", armed_s=0.8), YES * 3 + QUIET * 5 + NO * 3)[1][1].keyword == "no"
+
+
+def test_reset_closes_the_window():
+    d = detector(wake_word="yes")
+    assert not d.armed
+    assert len(feed(d, YES * 3)) == 1
+    assert d.armed
+    d.reset()
+    assert not d.armed
+    assert feed(d, NO * 5) == []
+
+
 def test_unknown_names_are_refused():
-    for settings in ({"keywords": ("maybe",)}, {"thresholds": {"maybe": 0.5}}, {"keywords": ("unknown",)}):
+    for settings in (
+        {"keywords": ("maybe",)},
+        {"thresholds": {"maybe": 0.5}},
+        {"keywords": ("unknown",)},
+        {"wake_word": "hey"},
+    ):
         with pytest.raises(ConfigError, match="its keywords are yes, no, up"):
             detector(**settings)
     with pytest.raises(ConfigError, match="none of the labels"):

@@ -200,6 +200,8 @@ DETECTORS = {
     "two keywords": DetectorConfig(keywords=("stop", "go"), threshold=0.6),
     "a threshold each": DetectorConfig(threshold=0.8, thresholds={"yes": 0.4, "no": 0.95, "up": 1.0}, hysteresis=0.0),
     "at once": DetectorConfig(smoothing_ms=0, refractory_ms=0, threshold=0.5, hysteresis=0.9),
+    "armed": DetectorConfig(wake_word="yes", keywords=("stop", "go", "no", "up", "left"), armed_s=30, threshold=0.4),
+    "armed briefly": DetectorConfig(wake_word="left", armed_s=2, threshold=0.4, smoothing_ms=200, refractory_ms=300),
     "long": DetectorConfig(smoothing_ms=700, refractory_ms=1500, step_ms=50, threshold=0.45),
 }
 
@@ -210,7 +212,7 @@ def detections_of(spotter, samples):
     q = np.array([quantize(step.posteriors, 1 / 256, -128) for step in steps])
     ends = np.array([round(step.time_s * 16000) for step in steps])
     found = [step.detection for step in steps if step.detection]
-    return q, ends, [(d.keyword, d.score, round(d.start_s * 16000), round(d.end_s * 16000)) for d in found]
+    return q, ends, [(d.keyword, d.score, round(d.start_s * 16000), round(d.end_s * 16000), d.wake) for d in found]
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -220,13 +222,17 @@ def test_detector_on_ten_minutes(name, micro12, ten_minutes, tmp_path):
     q, ends, expected = detections_of(Spotter(micro12, detector=detector), ten_minutes)
     assert ends[-1] > 599 * 16000
     assert len(expected) > 50
+    assert any(wake for *_, wake in expected) == (detector.wake_word is not None)
     assert CDetector(tmp_path / "src")(q, ends) == expected
 
 
-def test_detector_counts_inactive_words_as_unknown(tmp_path):
+@pytest.mark.parametrize("wake_word", [None, "marvin"])
+def test_detector_counts_inactive_words_as_unknown(tmp_path, wake_word):
     """25 posteriors of words36 are added up, in an order that C and NumPy need not share."""
     model = Model("words36", kernels="builtin")
-    detector = DetectorConfig(keywords=("yes", "marvin"), threshold=0.3, hysteresis=0.1, smoothing_ms=300)
+    detector = DetectorConfig(
+        keywords=("yes", "marvin"), threshold=0.3, hysteresis=0.1, smoothing_ms=300, wake_word=wake_word, armed_s=10
+    )
     spotter = Spotter(model, detector=detector)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
     write(prepare(model, detector=detector), tmp_path)
@@ -238,8 +244,10 @@ def test_detector_counts_inactive_words_as_unknown(tmp_path):
     for row, end in zip(q, ends, strict=True):
         found = spotter.detector.process((row.astype(np.float32) + 128) / 256, end / 16000)
         if found:
-            expected.append((found.keyword, found.score, round(found.start_s * 16000), round(found.end_s * 16000)))
+            times = round(found.start_s * 16000), round(found.end_s * 16000)
+            expected.append((found.keyword, found.score, *times, found.wake))
     assert len(expected) > 50
+    assert any(wake for *_, wake in expected) == (wake_word is not None)
     assert settings.thresholds().astype(bool).sum() == 2
     assert CDetector(tmp_path / "src")(q, ends) == expected
 
@@ -272,8 +280,8 @@ def test_application_hears_the_demo(src, micro12, fixed, demo_stream):
         block = np.ascontiguousarray(samples[start : start + 333])
         assert c.kws_app_process(app, ctypes.c_void_p(block.ctypes.data), ctypes.c_size_t(len(block))) == 0
     _, _, expected = detections_of(Spotter(micro12), samples)
-    assert [(keyword, start, end) for keyword, _, start, end in heard] == [
-        (keyword, start, end) for keyword, _, start, end in expected
+    assert [(keyword, start, end) for keyword, _, start, end, _ in heard] == [
+        (keyword, start, end) for keyword, _, start, end, _ in expected
     ]
     assert len(heard) >= 10
     np.testing.assert_allclose([x[1] for x in heard], [x[1] for x in expected], atol=4 / 256)
@@ -384,3 +392,9 @@ def test_sizes_are_those_of_the_compiler(src, micro12, fixed, tmp_path):
 def test_front_ends_that_c_cannot_do_are_refused(changes, reason):
     with pytest.raises(ConfigError, match=reason):
         FrontendTables(dataclasses.replace(preset("logmel40"), **changes), 1.0, -128)
+
+
+def test_windows_that_c_cannot_count_are_refused(micro12):
+    detector = Spotter(micro12, detector=DetectorConfig(wake_word="yes", armed_s=1e9)).detector
+    with pytest.raises(ConfigError, match="armed_s"):
+        DetectorSettings(detector, step_frames=10)

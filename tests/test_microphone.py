@@ -219,6 +219,28 @@ def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
     assert len(set(enumerate(expected)) - set(enumerate(keywords(heard)))) <= 1
 
 
+def test_calibrate(server, speech, tmp_path):
+    """Commands that nobody was to speak, through the microphone, into a site file."""
+    options = "--kernels builtin --device pulse --json --minutes 0.15 --budget 1000"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kws_edge", "calibrate", *options.split(), "-o", str(tmp_path / "site.json")],
+        env=server.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    greeting = process.stderr.readline().decode()
+    assert "listening to pulse for 0.15 min" in greeting
+    assert "speak none of yes, no" in greeting
+    server.play(speech)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    result = json.loads(out)
+    assert result["hours"] == pytest.approx(9 / 3600, rel=0.03)
+    assert result["table"][0]["false_accepts"] >= 4
+    assert result["false_accepts"] <= 2
+    assert json.loads((tmp_path / "site.json").read_text())["detector"]["thresholds"] == result["thresholds"]
+
+
 def test_seconds_ends_by_itself(server):
     listener = Listener(server, "--device", "pulse", "--seconds", "1.5")
     rows, summary = listener.finish()

@@ -116,6 +116,7 @@ def test_metadata_must_match_the_tensors(file, shipped):
         ({"labels": (*good.labels[:-1], "yes")}, "a label occurs twice"),
         ({"front_end": preset("reference")}, r"input of shape \[1, 98, 40, 1\].*128 frames of 64 mels"),
         ({"detector": DetectorConfig(thresholds={"maybe": 0.5})}, "maybe"),
+        ({"detector": DetectorConfig(wake_word="marvin")}, "marvin"),
     ):
         with pytest.raises(ModelError, match=message):
             Model(file(pack(flatbuffer, dataclasses.replace(good, **change))))

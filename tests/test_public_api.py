@@ -39,6 +39,8 @@ def test_modules_declare_what_they_export():
         "runtime",
         "model",
         "detector",
+        "calibration",
+        "site",
         "audio",
     ):
         loaded = importlib.import_module(f"kws_edge.{module}")

@@ -1,10 +1,12 @@
 """The shipped models on validation clips; its accuracy on the test clips is for `kws-host evaluate` to measure."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import Model, shipped_models
+from kws_edge import Model, Spotter, shipped_models
 from kws_edge.audio import AudioFile
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -47,6 +49,44 @@ def test_cards():
         assert card.startswith(f"# {name}\n")
         assert f"{model.size:,} bytes" in card
         assert model.front_end.hash in card
+
+
+def test_a_command_after_a_wake_word(data):
+    """As the detector is set by default, a command 0.3 s after the end of "marvin" or "sheila" is heard, and the end of
+    the wake word is not taken for one."""
+    model = Model("words36")
+    root, rng = data / "speech_commands", np.random.default_rng(0)
+
+    def known(path):
+        samples = soundfile.read(path, dtype="int16")[0]
+        posteriors = model.classify(samples)
+        power = np.convolve(samples.astype(float) ** 2, np.ones(320), "same")
+        loud = np.flatnonzero(power > power.max() * 10**-2.5)
+        sure = posteriors[model.labels.index(path.parent.name)] > 0.9
+        return samples[loud[0] : loud[-1] + 1] if sure else None
+
+    names = [n for n in (root / "validation_list.txt").read_text().split() if n.split("/")[0] in ("yes", "no", "stop")]
+    commands = [(n.split("/")[0], known(root / n)) for n in rng.permutation(names)[:60]]
+    commands = [(word, samples) for word, samples in commands if samples is not None][:20]
+    assert len(commands) == 20
+    woken = heard = 0
+    for wake_word in ("marvin", "sheila"):
+        wakes = [w for path in sorted((root / wake_word).glob("*.wav")) if (w := known(path)) is not None][:10]
+        assert len(wakes) == 10
+        spotter = Spotter(model, detector=dataclasses.replace(model.detector, wake_word=wake_word))
+        for i, (word, command) in enumerate(commands):
+            before = [rng.normal(0, 20, 16000), wakes[i % 10], rng.normal(0, 20, 4800)]
+            for follows in (command, np.zeros(0)):
+                spotter.reset()
+                stream = np.concatenate([*before, follows, rng.normal(0, 20, 24000)]).round().astype(np.int16)
+                found = [(s.detection.keyword, s.detection.wake) for s in spotter.run([stream]) if s.detection]
+                if len(follows):
+                    woken += found[:1] == [(wake_word, True)]
+                    heard += found == [(wake_word, True), (word, False)]
+                else:
+                    assert found in ([(wake_word, True)], [])
+    assert woken >= 37
+    assert heard >= 0.9 * woken
 
 
 def test_other_words_are_unknown(live, data):

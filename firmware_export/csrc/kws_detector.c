@@ -5,7 +5,7 @@
 void kws_detector_reset(kws_detector_state *state) {
     memset(state, 0, sizeof *state);
     for (int label = 0; label < KWS_N_LABELS; label++) {
-        state->armed[label] = true;
+        state->released[label] = true;
     }
 }
 
@@ -20,8 +20,11 @@ bool kws_detector_process(kws_detector_state *state, const kws_detector_config *
     }
     for (int label = 0; label < KWS_N_LABELS; label++) {
         if (counted[label] < config->releases[label]) {
-            state->armed[label] = true;
+            state->released[label] = true;
         }
+    }
+    if (state->armed) {
+        state->armed--;
     }
     if (state->wait) {
         state->wait--;
@@ -47,14 +50,20 @@ bool kws_detector_process(kws_detector_state *state, const kws_detector_config *
             largest = sum;
         }
     }
-    if (config->thresholds[best] == 0 || largest < config->thresholds[best] || !state->armed[best]) {
+    if (config->thresholds[best] == 0 || largest < config->thresholds[best] || !state->released[best]) {
         return false;
     }
-    state->armed[best] = false;
+    const bool wake = best == config->wake_label;
+    if (config->wake_label < KWS_N_LABELS && !wake && state->armed == 0) {
+        return false;
+    }
+    state->armed = wake ? config->armed_steps + 1 : 0;
+    state->released[best] = false;
     state->wait = config->refractory_steps;
     state->filled = 0;
     found->keyword = kws_labels[best];
     found->label = (uint8_t)best;
+    found->wake = wake;
     found->score = (float)largest / 256.0f / (float)KWS_SMOOTHING_STEPS;
     found->start = end > KWS_CLIP_SAMPLES ? end - KWS_CLIP_SAMPLES : 0;
     found->end = end;

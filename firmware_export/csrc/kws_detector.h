@@ -2,7 +2,10 @@
  *
  * A keyword is detected when its posterior, averaged over the last KWS_SMOOTHING_STEPS inferences, is the largest of
  * all labels and reaches its threshold. For `refractory_steps` after that nothing is detected, and averaging starts
- * anew at its end; the same keyword must also have fallen below its release level since. */
+ * anew at its end; the same keyword must also have fallen below its release level since.
+ *
+ * With a wake word, any other keyword is detected only within `armed_steps` of the wake word's detection, and ends that
+ * time: one for each wake word. Outside of it, it leaves no trace. */
 #ifndef KWS_DETECTOR_H_
 #define KWS_DETECTOR_H_
 
@@ -26,6 +29,10 @@ typedef struct kws_detector_config {
     uint8_t counts_for[KWS_N_LABELS];
     /* Inferences after a detection during which there is no other; 0 for none. */
     uint32_t refractory_steps;
+    /* The label of the wake word, or KWS_N_LABELS for none: every keyword always counts. */
+    uint8_t wake_label;
+    /* Inferences after the wake word's detection of which one may detect another keyword; less than UINT32_MAX. */
+    uint32_t armed_steps;
 } kws_detector_config;
 
 /* The settings of the model file. */
@@ -37,6 +44,7 @@ extern const char *const kws_labels[KWS_N_LABELS];
 typedef struct kws_detection {
     const char *keyword;
     uint8_t label;  /* its index */
+    bool wake;      /* whether it is the wake word */
     float score;    /* smoothed posterior, 0 to 1 */
     uint64_t start; /* samples from the start of the stream to that of the window that decided: the word lies in it */
     uint64_t end;   /* its end, the time of the decision */
@@ -45,10 +53,11 @@ typedef struct kws_detection {
 /* Owned by the caller; set up by kws_detector_reset. */
 typedef struct kws_detector_state {
     uint32_t wait;   /* inferences left of the refractory time */
+    uint32_t armed;  /* inferences left of the wake word's window, the present one included; 0 where there is none */
     uint16_t filled; /* posteriors since averaging began, at most KWS_SMOOTHING_STEPS */
     uint16_t next;   /* row of the history */
     uint16_t history[KWS_SMOOTHING_STEPS][KWS_N_LABELS]; /* 1/256 */
-    bool armed[KWS_N_LABELS];
+    bool released[KWS_N_LABELS];
 } kws_detector_state;
 
 /* Forgets everything: the next posteriors are the first of a new stream. */

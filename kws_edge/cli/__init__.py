@@ -9,7 +9,7 @@ import sys
 
 from kws_edge.errors import KwsError
 
-_COMMANDS = ("detect", "listen", "classify", "demo", "devices", "info")
+_COMMANDS = ("detect", "listen", "classify", "calibrate", "demo", "devices", "info")
 
 _DESCRIPTION = """\
 Hear keywords in recordings and live audio, without a cloud.

@@ -57,21 +57,30 @@ def run(args: argparse.Namespace) -> int:
         spoken = [(float(row["start_s"]), float(row["end_s"]), row["said"]) for row in csv.DictReader(file)]
     recorder = Recorder() if args.plot else None
     heard: list[Detection] = []
+    wake = spotter.config.wake_word
+    armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window
 
     def on_step(step) -> None:
         if recorder:
             recorder.step(step)
         if step.detection:
             heard.append(step.detection)
+            if armed and armed[-1][1] > step.time_s:
+                armed[-1] = armed[-1][0], step.time_s
+            if step.detection.wake:
+                armed.append((step.time_s, step.time_s + spotter.config.armed_s))
+
+    def is_command(start: float, end: float, word: str) -> bool:
+        in_time = wake in (None, word) or any(end > opened and start < closed for opened, closed in armed)
+        return word in spotter.detector.keywords and in_time
 
     source = Playback(STREAM, rate=model.front_end.sample_rate, real_time=not args.fast)
     listen(spotter, source, as_lines=args.json, name=STREAM.name, on_step=on_step, tap=recorder and recorder.tap)
 
     rows = match(spoken, heard)
-    keywords = spotter.detector.keywords
     right = sum(said is not None and found is not None and found.keyword == said[2] for said, found in rows)
-    silent = sum(said is not None and said[2] not in keywords and found is None for said, found in rows)
-    commands = sum(word in keywords for _, _, word in spoken)
+    silent = sum(said is not None and not is_command(*said) and found is None for said, found in rows)
+    commands = sum(is_command(*said) for said in spoken)
     false = sum(found is not None and (said is None or found.keyword != said[2]) for said, found in rows)
     if args.json:
         summary = {
@@ -87,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{'time':>8}  {'said':<16} {'heard':<10} score")
         for said, found in rows:
             word = said[2] if said else "-"
-            ok = (found.keyword == word) if found else (word not in keywords)
+            ok = found.keyword == word if found else not is_command(*said)
             time = said[0] if said else found.start_s
             name, score = (found.keyword, f"{found.score:.2f}") if found else ("-", "    ")
             print(f"{time:7.2f}s  {word:<16} {name:<10} {score}  {'' if ok else '<-- wrong'}".rstrip())

@@ -24,6 +24,7 @@ def add(commands) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
     options.add_detector(parser)
+    options.add_site(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
     parser.add_argument("--plot", metavar="PNG", help="draw waveform, log-mel, posteriors and detections (one FILE)")
     parser.set_defaults(run=run)
@@ -34,19 +35,22 @@ def as_json(name: str, found: Detection) -> str:
     values = dataclasses.asdict(found)
     for key in ("score", "start_s", "end_s"):
         values[key] = round(values[key], 4)
+    if not found.wake:
+        del values["wake"]
     return json.dumps({"file": name, **values})
 
 
 def as_text(found: Detection) -> str:
     """A detection as a line for people."""
-    return f"{found.start_s:8.2f} - {found.end_s:6.2f} s  {found.keyword:<12} {found.score:.2f}"
+    text = f"{found.start_s:8.2f} - {found.end_s:6.2f} s  {found.keyword:<12} {found.score:.2f}"
+    return f"{text}  wake" if found.wake else text
 
 
 def run(args: argparse.Namespace) -> int:
     if args.plot and len(args.files) > 1:
         raise ConfigError("--plot draws one recording; give one FILE")
     model = options.load_model(args)
-    spotter = Spotter(model, detector=options.detector_config(args, model))
+    spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     status = 0
     for name in args.files:
         recorder = Recorder() if args.plot else None

@@ -10,8 +10,10 @@ import numpy as np
 
 import kws_edge
 from kws_edge.cli import options
+from kws_edge.errors import ConfigError
 from kws_edge.model import Model
 from kws_edge.runtime import installed
+from kws_edge.site import Site, site_path
 
 
 def add(commands) -> None:
@@ -57,15 +59,38 @@ def describe(model: Model) -> dict:
         "metrics": model.metadata.metrics,
         "provenance": model.metadata.provenance,
         "licence": model.metadata.licence,
+        "site": _site(model),
     }
 
 
+def _site(model: Model) -> dict | None:
+    path = site_path(model)
+    if not path.exists():
+        return None
+    try:
+        site = Site.load(path, model)
+    except ConfigError as error:
+        return {"file": str(path), "error": str(error)}
+    return {"file": str(path), "summary": site.summary, "thresholds": site.thresholds}
+
+
+def _site_text(site: dict | None) -> str:
+    if site is None:
+        return "none; kws-edge calibrate makes one"
+    if "error" in site:
+        return f"not usable: {site['error']}"
+    thresholds = ", ".join(f"{word} {value:g}" for word, value in site["thresholds"].items())
+    return f"{site['file']}: {thresholds}; {site['summary']}"
+
+
 def run(args: argparse.Namespace) -> int:
-    values = describe(options.load_model(args))
+    model = options.load_model(args)
+    values = describe(model)
     if args.json:
         print(json.dumps(values))
         return 0
     c, d, q, s, r = (values[key] for key in ("front_end", "detector", "quantisation", "sizes", "runtime"))
+    wake = model.detector.wake_word
     band = f"{c['f_min_hz']:g}-{c['f_max_hz']:g} Hz"
     lines = [
         ("model", f"{values['name']}  ({values['file']})"),
@@ -90,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
             + f", smoothing {d['smoothing_ms']:g} ms, hysteresis {d['hysteresis']:g}, refractory "
             f"{d['refractory_ms']:g} ms, every {d['step_ms']:g} ms",
         ),
+        ("wake word", f"{wake}, armed for {model.detector.armed_s:g} s" if wake else ""),
+        ("site", _site_text(values["site"])),
         *((f"metric {name}", json.dumps(value)) for name, value in values["metrics"].items()),
         *(
             (f"made {name}", value if isinstance(value, str) else json.dumps(value))

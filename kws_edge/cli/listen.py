@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import shutil
 import signal
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 from kws_edge.audio import Microphone, PcmStream, Source
 from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
+from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
 from kws_edge.spotter import Spotter, Step
 
@@ -29,40 +31,60 @@ def add(commands) -> None:
         "`arecord -f S16_LE -r 16000 -c 1 | kws-edge listen -`. Ctrl-C ends.",
     )
     parser.add_argument("source", nargs="?", metavar="-", help="read standard input in place of a microphone")
-    parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
-    parser.add_argument("--rate", type=int, metavar="HZ", help="rate of standard input, or to open the microphone at")
-    parser.add_argument("--channels", type=int, default=1, metavar="N", help="channels on standard input; default 1")
+    add_source(parser)
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after this much audio")
     options.add_model(parser)
     options.add_detector(parser)
+    options.add_site(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
     parser.set_defaults(run=run)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Options that choose a microphone, or say what standard input carries."""
+    parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
+    parser.add_argument("--rate", type=int, metavar="HZ", help="rate of standard input, or to open the microphone at")
+    parser.add_argument("--channels", type=int, default=1, metavar="N", help="channels on standard input; default 1")
+
+
+def check_positive(args: argparse.Namespace, *names: str) -> None:
+    """Refuse a number that is not positive."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ConfigError(f"--{name} must be positive, got {value}")
+
+
+def open_source(args: argparse.Namespace, rate: int, *, piped: bool) -> Source:
+    """Standard input, or the microphone that the options choose."""
+    if piped:
+        return PcmStream(
+            sys.stdin.buffer, rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
+        )
+    return Microphone(args.device, rate=rate, device_rate=args.rate)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.source not in (None, "-"):
         raise ConfigError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
-    for name in ("rate", "channels", "seconds"):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f"--{name} must be positive, got {value}")
+    check_positive(args, "rate", "channels", "seconds")
     model = options.load_model(args)
-    spotter = Spotter(model, detector=options.detector_config(args, model))
-    rate = model.front_end.sample_rate
-    if args.source == "-":
-        source: Source = PcmStream(
-            sys.stdin.buffer, rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
-        )
-    else:
-        source = Microphone(args.device, rate=rate, device_rate=args.rate)
+    spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
+    source = open_source(args, model.front_end.sample_rate, piped=args.source == "-")
     # A supervisor's SIGTERM ends as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     listen(spotter, source, as_lines=args.json, name="-" if args.source else "microphone", seconds=args.seconds)
     return 0
 
 
+def level_db(block: np.ndarray) -> float:
+    """Level of a block of int16 samples, dB of full scale; at least -70."""
+    power = float(np.mean(np.square(block, dtype=np.float32))) / 32768**2
+    return max(_METER_FLOOR_DB, 10 * math.log10(power + 1e-12))
+
+
 class Meter:
-    """Level and best posterior on one line of a terminal; nothing where there is none."""
+    """Level, whether the wake word was heard, and best posterior, on one line of a terminal; elsewhere nothing."""
 
     def __init__(self) -> None:
         self.shown = sys.stdout.isatty()
@@ -71,13 +93,16 @@ class Meter:
         if self.shown:
             sys.stdout.write("\r\x1b[K")
 
-    def draw(self, block: np.ndarray, label: str, score: float, lost: int) -> None:
+    def draw(self, block: np.ndarray, detector: Detector, lost: int) -> None:
         if not self.shown:
             return
-        power = float(np.mean(np.square(block, dtype=np.float32))) / 32768**2
-        level = max(_METER_FLOOR_DB, 10 * np.log10(power + 1e-12))
+        level = level_db(block)
         bar = "#" * round(_METER_WIDTH * (1 - level / _METER_FLOOR_DB))
-        text = f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS  {label} {score:.2f}"
+        best = int(detector.smoothed.argmax())
+        text = f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS  "
+        if detector.armed:
+            text += "armed  "
+        text += f"{detector.labels[best]} {detector.smoothed[best]:.2f}"
         if lost:
             text += f"  {lost} samples lost"
         sys.stdout.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
@@ -104,16 +129,17 @@ def listen(
     found = 0
 
     def taken() -> Iterator[np.ndarray]:
-        blocks = _limited(source, seconds, c.sample_rate)
+        blocks = limited(source, seconds, c.sample_rate)
         for i, block in enumerate(tap(blocks) if tap else blocks):
             if i == 0:  # sound servers take a moment: only now is anything heard
-                words = ", ".join(spotter.detector.keywords)
-                print(f"kws-edge: listening to {source.name} for {words}; Ctrl-C ends", file=sys.stderr, flush=True)
+                print(
+                    f"kws-edge: listening to {source.name} for {_what(spotter)}; Ctrl-C ends",
+                    file=sys.stderr,
+                    flush=True,
+                )
             yield block
             if meter:
-                best = int(spotter.detector.smoothed.argmax())
-                lost = queue.dropped if queue else 0
-                meter.draw(block, spotter.model.labels[best], float(spotter.detector.smoothed[best]), lost)
+                meter.draw(block, spotter.detector, queue.dropped if queue else 0)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(source)
@@ -137,7 +163,14 @@ def listen(
     print(summary, file=sys.stderr)
 
 
-def _limited(blocks: Iterable[np.ndarray], seconds: float | None, rate: int) -> Iterator[np.ndarray]:
+def _what(spotter: Spotter) -> str:
+    wake, armed_s = spotter.config.wake_word, spotter.config.armed_s
+    commands = ", ".join(word for word in spotter.detector.keywords if word != wake)
+    return f"{wake}, and {armed_s:g} s after it for {commands}" if wake else commands
+
+
+def limited(blocks: Iterable[np.ndarray], seconds: float | None, rate: int) -> Iterator[np.ndarray]:
+    """The blocks of the first `seconds`; all of them for None."""
     left = None if seconds is None else round(seconds * rate)
     for block in blocks:
         if left is not None:

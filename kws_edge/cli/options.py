@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.errors import ConfigError
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
 from kws_edge.runtime import KERNELS, RUNTIMES
+from kws_edge.site import Site, site_path
 
 
 def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
@@ -46,19 +48,34 @@ def add_foreign(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_detector(parser: argparse.ArgumentParser) -> None:
-    """Options that override the model's detector settings."""
+def add_detector(parser: argparse.ArgumentParser, *, threshold: bool = True) -> None:
+    """Options that override the model's detector settings; `threshold` leaves those in or out."""
     parser.add_argument("--keywords", metavar="A,B,...", help="active keywords; the others count as unknown")
     parser.add_argument(
-        "--threshold",
-        action="append",
-        default=[],
-        metavar="[KEYWORD=]X",
-        help="posterior at which a keyword, or every one, is detected, in (0, 1]; repeatable",
+        "--wake-word", metavar="WORD", help="keyword that must be heard before the others count; '' for none"
     )
+    parser.add_argument("--armed-s", type=float, metavar="S", help="time after the wake word for one other keyword")
+    parser.set_defaults(threshold=[])
+    if threshold:
+        parser.add_argument(
+            "--threshold",
+            action="append",
+            default=[],
+            metavar="[KEYWORD=]X",
+            help="posterior at which a keyword, or every one, is detected, in (0, 1]; repeatable",
+        )
     parser.add_argument("--smoothing-ms", type=float, metavar="MS", help="time that posteriors are averaged over")
     parser.add_argument("--refractory-ms", type=float, metavar="MS", help="time after a detection without another")
     parser.add_argument("--step-ms", type=float, metavar="MS", help="time between inferences")
+
+
+def add_site(parser: argparse.ArgumentParser) -> None:
+    """Options that choose the site file."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--site", metavar="FILE", help="thresholds that kws-edge calibrate wrote; default: where it writes the model's"
+    )
+    group.add_argument("--no-site", action="store_true", help="the model file's thresholds, whatever was calibrated")
 
 
 def _positive(text: str) -> int:
@@ -104,16 +121,39 @@ def load_model(args: argparse.Namespace) -> Model:
     )
 
 
-def detector_config(args: argparse.Namespace, model: Model) -> DetectorConfig:
-    """The model's detector settings with the options applied."""
+def site(args: argparse.Namespace, model: Model) -> Site | None:
+    """The site file that the options choose, or the model's own where there is one; standard error says which."""
+    path = Path(args.site) if args.site else site_path(model)
+    overridden = any("=" not in text for text in args.threshold)  # a threshold for every keyword leaves nothing of it
+    if args.no_site or (not args.site and (overridden or not path.exists())):
+        return None
+    found = Site.load(path, model)
+    if overridden:
+        return None
+    print(f"kws-edge: thresholds of {path}: {found.summary} (--no-site for the model's own)", file=sys.stderr)
+    changed = found.differences(detector_config(args, model))
+    if changed:
+        print(
+            f"kws-edge: {path} was calibrated with another {', '.join(changed)}; its budget does not hold for these",
+            file=sys.stderr,
+        )
+    return found
+
+
+def detector_config(args: argparse.Namespace, model: Model, site: Site | None = None) -> DetectorConfig:
+    """The model's detector settings with the site file's thresholds and then the options applied."""
     changes = {
         name: getattr(args, name)
-        for name in ("smoothing_ms", "refractory_ms", "step_ms")
+        for name in ("smoothing_ms", "refractory_ms", "step_ms", "armed_s")
         if getattr(args, name) is not None
     }
     if args.keywords is not None:
         changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
-    thresholds = dict(model.detector.thresholds)
+    if args.wake_word is not None:
+        changes["wake_word"] = args.wake_word or None
+    if args.armed_s is not None and not changes.get("wake_word", model.detector.wake_word):
+        raise ConfigError(f"--armed-s {args.armed_s:g}: there is no wake word; name one with --wake-word")
+    thresholds = {**model.detector.thresholds, **(site.thresholds if site else {})}
     for text in args.threshold:
         keyword, _, number = text.rpartition("=")
         try:

@@ -71,13 +71,14 @@ class CDetection(ctypes.Structure):
     _fields_ = (
         ("keyword", ctypes.c_char_p),
         ("label", ctypes.c_uint8),
+        ("wake", ctypes.c_bool),
         ("score", ctypes.c_float),
         ("start", ctypes.c_uint64),
         ("end", ctypes.c_uint64),
     )
 
-    def values(self) -> tuple[str, float, int, int]:
-        return self.keyword.decode(), self.score, self.start, self.end
+    def values(self) -> tuple[str, float, int, int, bool]:
+        return self.keyword.decode(), self.score, self.start, self.end, self.wake
 
 
 class CDetector:
@@ -89,8 +90,9 @@ class CDetector:
         self._state = ctypes.create_string_buffer(1 << 18)
         self._config = ctypes.c_char.in_dll(self.c, "kws_detector_defaults")
 
-    def __call__(self, posteriors: np.ndarray, ends: np.ndarray) -> list[tuple[str, float, int, int]]:
-        """Keyword, score, start and end (in samples) of what it finds in int8 posteriors."""
+    def __call__(self, posteriors: np.ndarray, ends: np.ndarray) -> list[tuple[str, float, int, int, bool]]:
+        """Keyword, score, start and end (in samples) of what it finds in int8 posteriors, and whether it is the wake
+        word."""
         found, detection = [], CDetection()
         self.c.kws_detector_reset(self._state)
         for row, end in zip(np.ascontiguousarray(posteriors, np.int8), ends, strict=True):

@@ -1,0 +1,258 @@
+"""``kws-edge calibrate``: thresholds for a place, from some minutes of it without commands."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws_edge.audio import AudioFile, Source
+from kws_edge.calibration import (
+    CONFIDENCE,
+    MARGIN,
+    Choice,
+    Evidence,
+    choose,
+    poisson_interval,
+    poisson_upper,
+)
+from kws_edge.cli import options
+from kws_edge.cli.listen import add_source, check_positive, level_db, limited, open_source
+from kws_edge.errors import AudioError, ConfigError
+from kws_edge.model import Model
+from kws_edge.site import Site, site_path
+from kws_edge.spotter import Spotter
+
+_LIVE_MINUTES = 5.0
+_MOST_MINUTES = 24 * 60.0
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "calibrate",
+        help="choose thresholds for the place where the device stands",
+        description="Listen to the room, or to recordings of it, while life goes on but nobody gives a command; count "
+        "what each threshold would have detected for nothing; and write the lowest thresholds that keep to the budget "
+        "to a site file, which listen and detect use from then on. A threshold is lowered below the model file's, by "
+        f"up to {MARGIN:g}, only where the recording is long enough to show that the budget is kept.",
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="recordings, or - for standard input; default: listen")
+    add_source(parser)
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help=f"length to hear; default {_LIVE_MINUTES:g} live, or else all; at most {_MOST_MINUTES:g}",
+    )
+    parser.add_argument(
+        "--budget", type=float, default=1.0, metavar="N", help="false accepts per hour, of all keywords; default 1"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: where listen and detect look")
+    options.add_model(parser)
+    options.add_detector(parser, threshold=False)
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    check_positive(args, "rate", "channels", "minutes", "budget")
+    live = args.files in ([], ["-"])
+    if not live and "-" in args.files:
+        raise ConfigError("calibrate takes recordings or - for standard input, not both")
+    minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
+    if minutes > _MOST_MINUTES or not math.isfinite(args.budget):
+        raise ConfigError(f"--minutes is at most {_MOST_MINUTES:g} and --budget finite, got {minutes:g}, {args.budget}")
+    model = options.load_model(args)
+    output = args.output or site_path(model)
+    _check_output(output)  # before the minutes are spent
+    spotter = Spotter(model, detector=options.detector_config(args, model))
+    c = model.front_end
+    evidence = Evidence(model.labels, spotter.config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate)
+    # A supervisor's SIGTERM ends as Ctrl-C does: nothing is written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    progress = _Progress(spotter, minutes if live else None)
+    left_s = 60 * minutes
+    for name in args.files or [None]:
+        source: Source
+        if live:
+            source = open_source(args, c.sample_rate, piped=bool(args.files))
+        else:
+            source = AudioFile(name, rate=c.sample_rate)
+        spotter.reset()
+        with source, progress:
+            for block in progress.shown(source, limited(source, left_s, c.sample_rate), live):
+                for step in spotter.steps(block):
+                    evidence.add(step.posteriors)
+                    progress.found += step.detection is not None
+        left_s -= spotter.n_samples / c.sample_rate
+        if left_s <= 0:
+            break
+    if not evidence.hours:
+        raise AudioError("nothing was heard: too short for a single inference")
+    evidence.close()
+    misses = _misses(model)
+    if not args.json:
+        _print_table(evidence, misses)
+    choice = choose(evidence, args.budget)
+    site = Site.of(
+        model,
+        date=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        hours=round(evidence.hours, 6),
+        false_accepts=sum(choice.counts.values()),
+        budget=args.budget,
+        detector=dataclasses.replace(spotter.config, thresholds=choice.thresholds),
+    )
+    site.save(output)
+    if args.json:
+        print(json.dumps(_as_dict(evidence, choice, misses, args.budget, output)))
+    else:
+        _print_choice(evidence, choice, misses, args.budget)
+        use = "listen and detect use it" if output == site_path(model) else f"use it with --site {output}"
+        print(f"wrote {output}: {use}")
+    return 0
+
+
+def _check_output(path: Path) -> None:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise ConfigError(f"--output {path}: is a folder; name a file")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"--output {path}: {folder} is no folder that can be written to; name another")
+
+
+class _Progress:
+    """A line on the terminal while something is heard: time left, level, and detections so far."""
+
+    def __init__(self, spotter: Spotter, minutes: float | None) -> None:
+        self._spotter, self._minutes = spotter, minutes
+        self._tty = sys.stderr.isatty()
+        self.found = 0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._tty:
+            sys.stderr.write("\r\x1b[K")
+
+    def shown(self, source: Source, blocks: Iterator[np.ndarray], live: bool) -> Iterator[np.ndarray]:
+        """Pass the blocks of a source on, showing where it stands."""
+        queue = getattr(source, "queue", None)
+        for i, block in enumerate(blocks):
+            if i == 0 and live:
+                print(
+                    f"kws-edge: listening to {source.name} for {self._minutes:g} min; carry on as usual, but speak "
+                    f"none of {', '.join(self._spotter.detector.keywords)}; Ctrl-C ends without a result",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            yield block
+            if self._tty:
+                heard = self._spotter.n_samples / self._spotter.model.front_end.sample_rate
+                if self._minutes is None:
+                    text = f"{source.name}: {heard / 60:.1f} min"
+                else:
+                    left = max(0, math.ceil(60 * self._minutes - heard))
+                    text = f"{left // 60}:{left % 60:02} left"
+                text += f"  {level_db(block):4.0f} dBFS  {self.found} false accepts at the model file's thresholds"
+                sys.stderr.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
+                sys.stderr.flush()
+        if queue and queue.dropped:
+            print(f"kws-edge: {queue.dropped} samples dropped, {queue.overruns} overruns", file=sys.stderr)
+
+
+def _misses(model: Model) -> np.ndarray | None:
+    """The model file's miss curve: rows of threshold and share of commands missed, ascending; None if it has none.
+
+    It is ``metrics["miss_curve"]``, a list of such pairs.
+    """
+    try:
+        curve = np.array(model.metadata.metrics["miss_curve"], float)
+    except (KeyError, TypeError, ValueError):
+        return None
+    if curve.ndim != 2 or curve.shape[1] != 2 or len(curve) < 2 or not np.isfinite(curve).all():
+        return None
+    return curve[np.argsort(curve[:, 0])]
+
+
+def _missed(misses: np.ndarray | None, threshold: float) -> float | None:
+    if misses is None or not misses[0, 0] <= threshold <= misses[-1, 0]:
+        return None
+    return float(np.interp(threshold, misses[:, 0], misses[:, 1]))
+
+
+def _rate(n: int, hours: float) -> dict[str, Any]:
+    low, high = poisson_interval(n)
+    return {"false_accepts": n, "per_hour": n / hours, "interval": [low / hours, high / hours]}
+
+
+def _print_table(evidence: Evidence, misses: np.ndarray | None) -> None:
+    print(
+        f"{'threshold':>9} {'false accepts':>14} {'per hour':>9} {f'{100 * CONFIDENCE:g} % interval':>16} {'misses':>8}"
+    )
+    for threshold in evidence.grid:
+        default = threshold in evidence.defaults.values()
+        if not default and abs(threshold * 20 - round(threshold * 20)) > 1e-6:
+            continue
+        rate = _rate(sum(evidence.false_accepts(evidence.common(threshold)).values()), evidence.hours)
+        low, high = rate["interval"]
+        missed = _missed(misses, threshold)
+        print(
+            f"{threshold:9.2f} {rate['false_accepts']:14} {rate['per_hour']:9.1f} {f'{low:.1f} to {high:.1f}':>16} "
+            f"{'unknown' if missed is None else f'{100 * missed:.1f} %':>8}{'  the model file' if default else ''}"
+        )
+    if misses is None:
+        print("misses are unknown: the model file has no miss curve")
+
+
+def _print_choice(evidence: Evidence, choice: Choice, misses: np.ndarray | None, budget: float) -> None:
+    print(f"\nchosen for a budget of {budget:g} per hour, at first {choice.common:.2f} for all:")
+    for threshold in sorted(set(choice.thresholds.values())):
+        words = [word for word, value in choice.thresholds.items() if value == threshold]
+        n = sum(choice.counts[word] for word in words)
+        print(f"{threshold:9.2f} {n:14}  {', '.join(words)}")
+    missed = [_missed(misses, threshold) for threshold in choice.thresholds.values()]
+    if None not in missed:
+        print(f"expected misses {100 * np.mean(missed):.1f} % of the commands, by the model file's miss curve")
+    n, hours = sum(choice.counts.values()), evidence.hours
+    upper = poisson_upper(n) / hours
+    print(f"{n} false accepts in {hours:.2f} h, so at most {upper:.2g} per hour ({100 * CONFIDENCE:g} % confidence)")
+    print("the thresholds were chosen on this very recording, which flatters them somewhat")
+    if not choice.supported:
+        print(
+            f"that is too short to show that {budget:g} per hour is kept: it takes {poisson_upper(0) / budget:.2g} h "
+            "without a false accept (--minutes), or more with some"
+        )
+
+
+def _as_dict(
+    evidence: Evidence, choice: Choice, misses: np.ndarray | None, budget: float, output: Path
+) -> dict[str, Any]:
+    n = sum(choice.counts.values())
+    table = []
+    for threshold in evidence.grid:
+        counts = evidence.false_accepts(evidence.common(threshold))
+        rate = _rate(sum(counts.values()), evidence.hours)
+        table.append({"threshold": threshold, **rate, "misses": _missed(misses, threshold), "keywords": counts})
+    return {
+        "site": str(output),
+        "hours": evidence.hours,
+        "budget": budget,
+        "common": choice.common,
+        "thresholds": choice.thresholds,
+        **_rate(n, evidence.hours),
+        "upper": poisson_upper(n) / evidence.hours,
+        "supported": choice.supported,
+        "table": table,
+    }

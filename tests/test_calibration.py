@@ -1,0 +1,305 @@
+"""Thresholds for a place: the arithmetic on planted posteriors, the command on recordings."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws_edge import ConfigError, Detector, DetectorConfig, Model, shipped_models, unpack
+from kws_edge.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
+from kws_edge.modelfile import pack
+from kws_edge.site import Site, site_path
+from tests.conftest import assert_one_line_error
+
+LABELS = ("silence", "unknown", "yes", "no", "up")
+RATE = 16000
+QUIET = np.array([0.97, 0.03, 0, 0, 0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("k", "low", "high"),
+    [(0, 0, 3.6889), (1, 0.0253, 5.5716), (2, 0.2422, 7.2247), (10, 4.7954, 18.3904), (100, 81.3640, 121.6268)],
+)
+def test_poisson_interval(k, low, high):
+    """Garwood's table."""
+    assert poisson_interval(k) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_poisson_upper():
+    assert poisson_upper(0) == pytest.approx(-math.log(0.05))
+    assert poisson_upper(1) == pytest.approx(4.7439, abs=1e-4)
+    assert poisson_upper(0, 0.5) == pytest.approx(math.log(2))
+
+
+def event(label, peak, steps=4):
+    """A few posteriors of a word that nobody spoke, and quiet after it."""
+    row = np.zeros(len(LABELS), np.float32)
+    row[LABELS.index(label)] = peak
+    row[0] = 1 - peak
+    return [row] * steps + [QUIET] * 30
+
+
+def evidence_of(rows, **settings):
+    settings = {"smoothing_ms": 300, "threshold": 0.7, "refractory_ms": 500, **settings}
+    evidence = Evidence(LABELS, DetectorConfig(**settings), step_s=0.1, clip_s=1.0)
+    for row in rows:
+        evidence.add(row)
+    evidence.close()
+    return evidence
+
+
+HOUR = [QUIET] * 36_000
+
+
+@pytest.mark.parametrize("settings", [{}, {"wake_word": "no", "armed_s": 2}, {"keywords": ("up", "no")}])
+def test_counts_are_those_of_the_whole_stream(settings):
+    """Leaving out what is quiet changes nothing, at any thresholds."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for _ in range(200):
+        burst = rng.dirichlet(np.full(5, 0.2), rng.integers(1, 6)).repeat(rng.integers(1, 4), axis=0)
+        rows += [*np.rint(burst * 256) / 256, *[QUIET] * int(rng.integers(0, 60))]
+    rows = np.minimum(np.array(rows, np.float32), np.float32(255 / 256))
+    evidence = evidence_of(rows, **settings)
+    assert len(evidence._loud) < 0.8 * len(rows)
+    config = evidence.config
+    total = 0
+    for thresholds in (evidence.floors, evidence.defaults, {w: rng.uniform(0.6, 0.95) for w in evidence.defaults}):
+        changed = DetectorConfig.from_dict({**config.to_dict(), "thresholds": thresholds})
+        detector = Detector(LABELS, changed, step_s=0.1, clip_s=1.0)
+        found = [f.keyword for i, row in enumerate(rows) if (f := detector.process(row, i * 0.1))]
+        assert evidence.false_accepts(thresholds) == {word: found.count(word) for word in evidence.defaults}
+        total += len(found)
+    assert total > 15
+
+
+def test_a_short_quiet_time_changes_nothing():
+    """Without a single false accept the model file's thresholds stay: minutes do not show that lower ones would do."""
+    choice = choose(evidence_of([QUIET] * 3000, thresholds={"up": 0.845}), 1.0)
+    assert choice.thresholds == {"yes": 0.7, "no": 0.7, "up": 0.845}
+    assert not choice.supported
+
+
+def test_a_long_quiet_time_lowers_to_the_floor():
+    evidence = evidence_of(HOUR)
+    assert evidence.hours == pytest.approx(1)
+    assert choose(evidence, 2.9).thresholds == {"yes": 0.7, "no": 0.7, "up": 0.7}  # 2.996 is the bound
+    choice = choose(evidence, 3.0)
+    assert choice.thresholds == dict.fromkeys(("yes", "no", "up"), pytest.approx(0.7 - MARGIN))
+    assert choice.supported
+
+
+def test_only_the_keyword_that_fires_is_raised():
+    choice = choose(evidence_of([*event("no", 0.84), *HOUR, *event("no", 0.9)]), 1.5)
+    assert choice.thresholds == {"yes": 0.7, "no": 0.84, "up": 0.7}  # 0.84 is kept as 215 / 256, just below
+    assert choice.counts == {"yes": 0, "no": 1, "up": 0}
+    assert choice.common == 0.84
+    assert not choice.supported
+    assert choose(evidence_of([*event("no", 0.84), *HOUR]), 0.5).thresholds["no"] == 0.84
+
+
+def test_the_choice_is_the_lowest_that_keeps_to_the_budget():
+    rng = np.random.default_rng(1)
+    rows = list(HOUR)
+    for _ in range(60):
+        rows += event(LABELS[rng.integers(2, 5)], float(rng.uniform(0.5, 0.97)))
+    evidence = evidence_of(rows)
+    for budget in (2, 8, 20, 40):
+        choice = choose(evidence, budget)
+        assert sum(evidence.false_accepts(choice.thresholds).values()) <= budget * evidence.hours
+        for word, threshold in choice.thresholds.items():
+            lower = {**choice.thresholds, word: round(threshold - 0.01, 6)}
+            n = sum(evidence.false_accepts(lower).values())
+            if lower[word] < evidence.floors[word]:
+                continue
+            assert n > budget * evidence.hours or (lower[word] < 0.7 and poisson_upper(n) > budget * evidence.hours)
+    assert choose(evidence, 40).common < choose(evidence, 2).common
+
+
+def test_hopeless():
+    with pytest.raises(ConfigError, match=r"5 false accepts in 1\.02 h even at a threshold of 0\.99; .*--budget"):
+        choose(evidence_of([*event("no", 1.0) * 5, *HOUR, *[QUIET] * 500]), 1.0)
+
+
+@pytest.fixture
+def config_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    return tmp_path / "xdg" / "kws-edge"
+
+
+@pytest.fixture
+def short(tmp_path, demo_stream):
+    """Twelve seconds of the demo: yes, left, hello, stop, right, up."""
+    path = tmp_path / "short.wav"
+    soundfile.write(path, soundfile.read(demo_stream, dtype="int16", frames=12 * RATE)[0], RATE)
+    return path
+
+
+def test_where_the_site_file_is(model, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert site_path(model) == tmp_path / "kws-edge" / "site-commands12.json"
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for value in ("", "relative"):  # which the specification says to ignore
+        monkeypatch.setenv("XDG_CONFIG_HOME", value)
+        assert str(site_path(model)) == "/home/somebody/.config/kws-edge/site-commands12.json"
+
+
+def test_calibrated_thresholds_are_used(run_cli, short, config_home):
+    before = [json.loads(line) for line in run_cli("detect", short, "--json").stdout.splitlines()]
+    assert len(before) >= 4
+    done = run_cli("calibrate", short, "--json", "--budget", "400")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["hours"] == pytest.approx(12 / 3600, rel=0.02)
+    assert result["false_accepts"] <= 1  # 400 an hour are 1.3 in 12 s
+    path = config_home / "site-commands12.json"
+    assert result["site"] == str(path)
+    assert os.listdir(config_home) == [path.name]
+
+    after = run_cli("detect", short, "--json")
+    assert len(after.stdout.splitlines()) == result["false_accepts"]
+    assert after.stderr.decode().count("\n") == 1
+    assert f"thresholds of {path}: calibrated 20".encode() in after.stderr
+    live = run_cli("listen", "-", "--json", input=short.read_bytes())
+    assert len(live.stdout.splitlines()) == result["false_accepts"]
+    assert b"thresholds of" in live.stderr
+    assert [json.loads(line) for line in run_cli("detect", short, "--json", "--no-site").stdout.splitlines()] == before
+    explicit = run_cli("detect", short, "--json", "--threshold", "0.7")
+    assert [json.loads(line) for line in explicit.stdout.splitlines()] == before
+    assert not explicit.stderr
+    word = before[1]["keyword"]
+    one = run_cli("detect", short, "--json", "--threshold", f"{word}=0.6")
+    assert word in [json.loads(line)["keyword"] for line in one.stdout.splitlines()]
+    other = run_cli("detect", short, "--smoothing-ms", "300")
+    assert b"calibrated with another smoothing_ms" in other.stderr
+    heard = json.loads(run_cli("demo", "--fast", "--json").stdout.splitlines()[-1])["heard"]
+    assert heard >= 10
+    shown = json.loads(run_cli("info", "--json").stdout)["site"]
+    assert shown["thresholds"] == result["thresholds"]
+    assert str(path) in run_cli("info").stdout.decode()
+    assert json.loads(run_cli("info", "micro12", "--json").stdout)["site"] is None
+
+
+def test_calibrate_says_what_it_found(run_cli, short, config_home, tmp_path):
+    done = run_cli("calibrate", short, short, "--budget", "200", "--output", "here.json")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert "0.70" in text
+    assert "misses are unknown" in text
+    assert "too short to show that 200 per hour is kept: it takes 0.015 h" in text
+    assert "use it with --site here.json" in text
+    assert not config_home.exists()
+    assert run_cli("detect", short, "--json", "--site", "here.json").stdout.count(b"\n") <= 1
+    assert b"thresholds of here.json" in run_cli("detect", short, "--site", "here.json").stderr
+
+
+def test_minutes_and_pipe(run_cli, short, config_home):
+    by_pipe = json.loads(run_cli("calibrate", "-", "--minutes", "0.1", "--json", input=short.read_bytes()).stdout)
+    by_file = json.loads(run_cli("calibrate", short, short, "--minutes", "0.1", "--json").stdout)
+    assert by_pipe == by_file
+    assert by_pipe["hours"] == pytest.approx(0.1 / 60, rel=0.05)
+
+
+def test_miss_curve(run_cli, short, config_home, tmp_path):
+    flatbuffer, metadata = unpack(shipped_models()["commands12"].read_bytes(), "shipped")
+    for curve, expected in (([[0.5, 0.02], [1.0, 0.12]], 0.06), ([[0.5]], None), ("none", None)):
+        metadata.metrics["miss_curve"] = curve
+        (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))
+        options = ("--model", "curved.tflite", "--budget", "900")
+        rows = json.loads(run_cli("calibrate", short, "--json", *options).stdout)["table"]
+        (row,) = (row for row in rows if row["threshold"] == 0.7)
+        assert row["misses"] == (expected and pytest.approx(expected))
+        text = run_cli("calibrate", short, *options).stdout.decode()
+        assert ("misses are unknown" in text) == (expected is None)
+        assert ("expected misses" in text) == (expected is not None)
+
+
+def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model):
+    assert run_cli("calibrate", short, "--budget", "900").returncode == 0
+    path = config_home / "site-commands12.json"
+    good = json.loads(path.read_text())
+    assert_one_line_error(run_cli("detect", short, "--model", "micro12", "--site", path), str(path), "another model")
+    assert_one_line_error(run_cli("detect", short, "--site", "missing.json"), "missing.json", "No such file")
+    for change, words in (
+        ({"format": 2}, "format 2"),
+        ({"tflite_sha256": "0" * 64}, "another model or front end"),
+        ({"front_end": "0" * 16}, "another model or front end"),
+        ({"hours": "many"}, "hours must be a number"),
+        ({"detector": {"thresholds": {"yes": 2}}}, "must be in (0, 1]"),
+        ({"detector": {"thresholds": {"marvin": 0.7}}}, "'marvin'"),
+        ({"detector": 3}, "expected a dict"),
+    ):
+        path.write_text(json.dumps({**good, **change}))
+        assert_one_line_error(run_cli("detect", short), str(path), words, "kws-edge calibrate", "--no-site")
+        assert words in json.loads(run_cli("info", "--json").stdout)["site"]["error"]
+    for text in ("", "[]", "{", "\x00"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="site file"):
+            Site.load(path, model)
+    path.write_text(json.dumps({k: v for k, v in good.items() if k != "detector"}))
+    assert_one_line_error(run_cli("detect", short), "lacks 'detector'")
+    for options in (["--no-site"], ["--threshold", "0.7"]):
+        assert run_cli("detect", short, *options).returncode == 0
+
+
+def test_calibrate_errors(run_cli, short, config_home, tmp_path):
+    assert_one_line_error(run_cli("calibrate", short, "--budget", "0"), "--budget")
+    assert_one_line_error(run_cli("calibrate", short, "--budget", "nan"), "--budget")
+    assert_one_line_error(run_cli("calibrate", short, "--minutes", "-1"), "--minutes")
+    assert_one_line_error(run_cli("calibrate", short, "--minutes", "2000"), "1440")
+    assert_one_line_error(run_cli("calibrate", short, "-"), "not both")
+    assert_one_line_error(run_cli("calibrate", "missing.wav"), "missing.wav")
+    assert_one_line_error(run_cli("calibrate", short, "--minutes", "0.001"), "too short")
+    assert_one_line_error(run_cli("calibrate", short, "--budget", "900", "-o", f"{short}/site.json"), "--output")
+    assert_one_line_error(run_cli("calibrate", short, "--budget", "900", "-o", tmp_path), "--output", "is a folder")
+    assert run_cli("calibrate", short, "--threshold", "0.5").returncode == 2
+    assert not config_home.exists()
+
+
+def test_interrupted_calibration_writes_nothing(config_home, tmp_path):
+    """Ctrl-C: status 130, and what was there before is still there."""
+    config_home.mkdir(parents=True)
+    (config_home / "site-commands12.json").write_text("before")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kws_edge", "calibrate", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    process.stdin.write(bytes(6 * RATE))
+    process.stdin.flush()
+    assert b"listening to standard input for 5 min" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    assert process.stdout.read() == b""
+    assert process.stderr.read() == b"kws-edge: interrupted\n"
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+    assert (config_home / "site-commands12.json").read_text() == "before"
+    assert os.listdir(config_home) == ["site-commands12.json"]
+
+
+def test_a_wake_word_is_calibrated_with_its_commands(run_cli, short, config_home):
+    done = run_cli("calibrate", short, "--wake-word", "left", "--keywords", "stop", "--budget", "900", "--json")
+    assert list(json.loads(done.stdout)["thresholds"]) == ["left", "stop"]
+    same = run_cli("detect", short, "--wake-word", "left", "--keywords", "stop")
+    assert b"calibrated with another" not in same.stderr
+    assert b"calibrated with another keywords, wake_word" in run_cli("detect", short).stderr
+
+
+def test_site_round_trip(model, tmp_path):
+    detector = DetectorConfig(thresholds={"yes": 0.8}, keywords=("yes", "no"), wake_word="no", armed_s=3)
+    values = {"date": "2026-01-02", "hours": 0.5, "false_accepts": 1, "budget": 2.0, "detector": detector}
+    Site.of(model, **values).save(tmp_path / "site.json")
+    again = Site.load(tmp_path / "site.json", model)
+    assert again == Site.of(model, **values)
+    assert again.differences(detector) == []
+    with pytest.raises(ConfigError, match="another model"):
+        Site.load(tmp_path / "site.json", Model("micro12"))
