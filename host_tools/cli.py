@@ -98,6 +98,7 @@ def _qat(args: argparse.Namespace) -> None:
         load_run(args.run).config,
         **{name: getattr(args, name) for name in ("epochs", "steps", "learning_rate", "seed")},
         qat=str(args.run),
+        keep="best",
         start="",
         teacher=str(args.run),
         weight_decay=0.0,
@@ -265,8 +266,47 @@ def _make_stream(args: argparse.Namespace) -> None:
         print(f"warning: {summary.clipped} samples were cut at full scale; lower --gain-db")
 
 
+def _streams(args: argparse.Namespace) -> list:
+    from host_tools.stream_eval import find_streams
+
+    return find_streams(args.streams, labels=args.labels, half=None if args.half == "all" else args.half)
+
+
+def _conditions(args: argparse.Namespace) -> list:
+    from host_tools.stream_eval import Condition
+
+    gains = dict.fromkeys(args.gains)  # each once
+    return [Condition(gain, room) for room in ((False, True) if args.rooms else (False,)) for gain in gains]
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from host_tools.calibrate import calibrate, write_calibrated
+
+    if not args.budget > 0:
+        raise DatasetError(f"--budget must be positive, got {args.budget:g}")
+    say = (lambda line: None) if args.json else print
+    result = calibrate(
+        args.model, _streams(args), budget=args.budget, conditions=_conditions(args), workers=args.workers, say=say
+    )
+    if args.json:
+        print(json.dumps(result.to_dict()))
+    else:
+        for name, trial in (("before", result.before), ("chosen", result.after)):
+            v = trial.to_dict()
+            low, high = v["interval_95"]
+            print(
+                f"{name}: smoothing {v['smoothing_ms']:g} ms, threshold {v['threshold']:.2f}, hysteresis"
+                f" {v['hysteresis']:g}, refractory {v['refractory_ms']:g} ms: {v['false_accepts_per_hour']:.2f} false"
+                f" accepts per hour ({low:.2f} to {high:.2f}, on {v['hours']:.2f} hours),"
+                f" {100 * v['false_reject_rate']:.2f} % of {v['words']} words missed"
+            )
+    if args.output:
+        write_calibrated(args.model, result, args.output, data=[path.name for path in args.streams])
+        if not args.json:
+            print(f"wrote {args.output}")
+
+
 def _stream_eval(args: argparse.Namespace) -> None:
-    from host_tools.stream_eval import Condition, find_streams
     from host_tools.stream_report import evaluate_streams
     from kws_edge.model import Model
 
@@ -275,13 +315,11 @@ def _stream_eval(args: argparse.Namespace) -> None:
             args.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetError(f"{args.output}: no folder can be made there ({error.strerror})") from None
-    streams = find_streams(args.streams, labels=args.labels, half=None if args.half == "all" else args.half)
-    gains = dict.fromkeys(args.gains)  # each once
     report = evaluate_streams(
         args.model,
-        streams,
+        _streams(args),
         config=options.detector_config(args, Model(args.model)),
-        conditions=[Condition(gain, room) for room in ((False, True) if args.rooms else (False,)) for gain in gains],
+        conditions=_conditions(args),
         kernels=args.kernels,
         workers=args.workers,
     )
@@ -348,6 +386,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--hard-negatives", type=float, default=0.0, help="share of unknown that are pairs of words and cut keywords"
     )
+    train.add_argument("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
     train.add_argument("--start", default="", metavar="RUN|FILE", help="start from these weights (any Keras format)")
     train.add_argument("--teacher", default="", metavar="RUN", help="distil from this run")
     train.add_argument("--teacher-weight", type=float, default=0.5, help="its share of the targets")
@@ -428,7 +467,38 @@ def _parser() -> argparse.ArgumentParser:
     card.set_defaults(work=_card)
     _add_make_stream(commands)
     _add_stream_eval(commands)
+    _add_calibrate(commands)
     return parser
+
+
+def _add_calibrate(commands) -> None:
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="choose the detector's settings for a budget of false accepts",
+        description="Choose smoothing, threshold, hysteresis and refractory time on development streams, and write them"
+        " into a model file. Streams without labels count false accepts, streams with labels count misses (make-stream"
+        " writes such).",
+    )
+    calibrate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    _add_streams(calibrate)
+    calibrate.add_argument("--budget", type=float, default=1.0, metavar="N", help="false accepts per hour; default 1")
+    calibrate.add_argument("--json", action="store_true", help="one JSON object")
+    calibrate.add_argument("-o", "--output", type=Path, metavar="FILE", help=".tflite to write; without it only shown")
+    calibrate.set_defaults(work=_calibrate)
+
+
+def _add_streams(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
+    parser.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="one for each recording")
+    parser.add_argument(
+        "--half",
+        default="all",
+        choices=("training", "reporting", "all"),
+        help="of folders: half, by speaker; default all",
+    )
+    parser.add_argument("--gains", type=float, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
+    parser.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
 
 
 def _add_make_stream(commands) -> None:
@@ -477,19 +547,9 @@ def _add_stream_eval(commands) -> None:
         " X.txt (Audacity) beside it; without them, every detection in it is a false accept.",
     )
     evaluate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
-    evaluate.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
-    evaluate.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="one for each recording")
-    evaluate.add_argument(
-        "--half",
-        default="all",
-        choices=("training", "reporting", "all"),
-        help="of folders: half, by speaker; default all",
-    )
+    _add_streams(evaluate)
     options.add_detector(evaluate)
-    evaluate.add_argument("--gains", type=float, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
-    evaluate.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
     evaluate.add_argument("--kernels", choices=KERNELS, default="fast", help="kernels of the runtime; default fast")
-    evaluate.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     evaluate.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write report.json, det.png, timeline.png, false_accepts/*.wav"

@@ -75,6 +75,9 @@ class TrainConfig:
     """Share of the unknown examples that are windows of continuous speech."""
     hard_negatives: float = 0.0
     """Share of the unknown examples that are pairs of words and halves of keywords."""
+    keep: str = "best"
+    """Epoch whose weights are kept: the ``best`` on the validation examples, or the ``last``, where validation clips do
+    not show what is trained for, such as few false accepts in streams."""
     seed: int = 1
     start: str = ""
     """Run, or file of weights in any Keras format, to start from; empty: from scratch."""
@@ -408,7 +411,7 @@ def _better(row: dict[str, float], run: Run) -> bool:
     """Whether an epoch is the best so far: by validation loss; in quantisation-aware runs, whose few steps change the
     posteriors' confidence more than their order, by accuracy."""
     best = run.record.get("best")
-    if not best:
+    if not best or run.config.keep == "last":
         return True
     if run.config.qat:
         return row["val_accuracy"] > best["val_accuracy"]

@@ -1,0 +1,216 @@
+"""The detector's settings, chosen for a budget of false accepts on development streams."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from host_tools.errors import DatasetError
+from host_tools.intervals import poisson_interval
+from host_tools.scoring import DUPLICATE, Score
+from host_tools.stream_eval import Condition, Stream, Track, hear_all, score_replayed
+from kws_edge.config import DetectorConfig
+from kws_edge.files import write_atomically
+from kws_edge.model import Model
+from kws_edge.modelfile import pack, unpack
+
+__all__ = ["Calibration", "Trial", "calibrate", "write_calibrated"]
+
+SMOOTHINGS_MS = (300.0, 400.0, 500.0, 600.0, 700.0)
+HYSTERESES = (0.2, 0.4, 0.6)
+REFRACTORIES_MS = (500.0, 700.0, 1000.0)
+_CURVE = tuple(round(0.3 + 0.05 * i, 2) for i in range(14))  # thresholds of the miss curve
+_STEP = 0.01
+_LOWEST, _HIGHEST = 30, 97  # steps
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A detector on the streams."""
+
+    config: DetectorConfig
+    negatives: Score
+    """On streams in which nothing is said."""
+    positives: Score
+    """On streams with words."""
+
+    @property
+    def false_accepts_per_hour(self) -> float:
+        return self.negatives.false_accepts_per_hour or 0.0
+
+    @cached_property
+    def errors(self) -> int:
+        """Words that were missed or heard twice."""
+        return self.positives.false_rejects + len(self.positives.of_kind(DUPLICATE))
+
+    def to_dict(self) -> dict:
+        """The numbers as a JSON-ready dict."""
+        low, high = poisson_interval(self.negatives.false_accepts)
+        hours = self.negatives.hours
+        delays = self.positives.delays_ms(50, 95)
+        return {
+            **{
+                name: getattr(self.config, name)
+                for name in ("smoothing_ms", "threshold", "hysteresis", "refractory_ms")
+            },
+            "false_accepts_per_hour": round(self.false_accepts_per_hour, 3),
+            "interval_95": [round(low / hours, 3), round(high / hours, 3)],
+            "hours": round(hours, 3),
+            "false_reject_rate": round(self.positives.false_reject_rate or 0.0, 5),
+            "words": self.positives.words,
+            "duplicates": len(self.positives.of_kind(DUPLICATE)),
+            "delay_ms": [round(x, 1) for x in delays] if delays else None,
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Results of :func:`calibrate`."""
+
+    budget: float
+    before: Trial
+    """With the model file's settings."""
+    after: Trial
+    """The choice."""
+    by_smoothing: tuple[Trial, ...]
+    """The lowest threshold that keeps to the budget, at each smoothing time where there is one."""
+    miss_curve: tuple[tuple[float, float], ...]
+    """Threshold and share of missed words, with the settings chosen otherwise."""
+
+    def to_dict(self) -> dict:
+        """The results as a JSON-ready dict."""
+        return {
+            "budget_per_hour": self.budget,
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "by_smoothing": [trial.to_dict() for trial in self.by_smoothing],
+            "miss_curve": [list(point) for point in self.miss_curve],
+        }
+
+
+def calibrate(
+    model: str | Path,
+    streams: Sequence[Stream],
+    *,
+    budget: float,
+    conditions: Sequence[Condition] = (Condition(),),
+    workers: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Calibration:
+    """Choose smoothing, threshold, hysteresis and refractory time.
+
+    At each smoothing time the lowest common threshold is taken at which the streams without words give at most `budget`
+    false accepts per hour. Of these the one with the fewest errors (misses and duplicates) on the streams with words
+    wins, the shorter smoothing where they tie; then hysteresis and refractory time are chosen in the same way.
+    Per-keyword thresholds of the file are dropped: hours as few as these would fit them to chance.
+
+    Parameters
+    ----------
+    model : str or path
+    streams : sequence of Stream
+        Those without words count false accepts; those with words count misses.
+    budget : float
+        False accepts per hour, of all keywords together.
+    conditions : sequence of Condition
+        All streams are heard under each.
+    workers : int, optional
+
+    Raises
+    ------
+    DatasetError
+        If there are no streams of one kind, or no setting keeps to the budget.
+    """
+    base = dataclasses.replace(Model(model).detector, thresholds={})
+    heard = hear_all(model, streams, base, conditions=conditions, workers=workers)
+    pairs = list(zip([*streams] * len(conditions), [h.track for h in heard], strict=True))
+    quiet = [pair for pair in pairs if not pair[0].words]
+    spoken = [pair for pair in pairs if pair[0].words]
+    for kind, found in (("without words", quiet), ("with words", spoken)):
+        if not found:
+            raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
+
+    def trial(config: DetectorConfig) -> Trial:
+        return Trial(config, _score(quiet, config), _score(spoken, config))
+
+    def within(config: DetectorConfig) -> bool:
+        return (_score(quiet, config).false_accepts_per_hour or 0.0) <= budget
+
+    before = trial(Model(model).detector)
+    found = []
+    for smoothing_ms in SMOOTHINGS_MS:
+        config = dataclasses.replace(base, smoothing_ms=smoothing_ms)
+        threshold = _lowest(lambda t, config=config: within(dataclasses.replace(config, threshold=t)))
+        if threshold is not None:
+            found.append(trial(dataclasses.replace(config, threshold=threshold)))
+            say(_line(found[-1]))
+    if not found:
+        hours = sum(track.duration_s for _, track in quiet) / 3600
+        raise DatasetError(
+            f"no setting keeps to {budget:g} false accepts per hour on these {hours:.2f} hours; raise --budget, or "
+            "train with what fires (kws-host stream-eval -o DIR saves it)"
+        )
+    best = min(found, key=lambda t: (t.errors, t.config.smoothing_ms))
+    for name, values in (("hysteresis", HYSTERESES), ("refractory_ms", REFRACTORIES_MS)):
+        for value in values:
+            other = trial(dataclasses.replace(best.config, **{name: value}))
+            if other.false_accepts_per_hour <= budget and other.errors < best.errors:
+                best = other
+    curve = [(t, _score(spoken, dataclasses.replace(best.config, threshold=t)).false_reject_rate) for t in _CURVE]
+    return Calibration(budget, before, best, tuple(found), tuple((t, round(rate or 0.0, 5)) for t, rate in curve))
+
+
+def write_calibrated(model: str | Path, calibration: Calibration, path: str | Path, *, data: Sequence[str]) -> None:
+    """Write the model file with the chosen settings, and how they were chosen among its metrics.
+
+    Parameters
+    ----------
+    model : str or path
+    calibration : Calibration
+    path : path
+        May be the file itself.
+    data : sequence of str
+        Names of the streams.
+    """
+    source = Model(model).path
+    flatbuffer, metadata = unpack(source.read_bytes(), str(source))
+    values = calibration.to_dict()
+    metrics = {
+        **(metadata.metrics if metadata else {}),
+        "miss_curve": values.pop("miss_curve"),
+        "calibration": {**values["after"], "budget_per_hour": calibration.budget, "data": list(data)},
+    }
+    metadata = dataclasses.replace(metadata, detector=calibration.after.config, metrics=metrics)
+    content = pack(flatbuffer, metadata)
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+
+
+def _score(pairs: Sequence[tuple[Stream, Track]], config: DetectorConfig) -> Score:
+    return score_replayed([stream for stream, _ in pairs], [track for _, track in pairs], config)
+
+
+def _lowest(within: Callable[[float], bool]) -> float | None:
+    """The lowest threshold on the grid that keeps to the budget, by bisection: false accepts fall with the threshold,
+    but for rare ones that another one's refractory time had hidden."""
+    low, high = _LOWEST, _HIGHEST
+    if not within(high * _STEP):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if within(round(middle * _STEP, 2)):
+            high = middle
+        else:
+            low = middle + 1
+    return round(high * _STEP, 2)
+
+
+def _line(trial: Trial) -> str:
+    v = trial.to_dict()
+    delay = f"{v['delay_ms'][0]:.0f} and {v['delay_ms'][1]:.0f} ms" if v["delay_ms"] else "none"
+    return (
+        f"smoothing {v['smoothing_ms']:g} ms, threshold {v['threshold']:.2f}: {v['false_accepts_per_hour']:.2f} false "
+        f"accepts per hour, {100 * v['false_reject_rate']:.2f} % of {v['words']} words missed, {v['duplicates']} heard "
+        f"twice, delay p50 and p95 {delay}"
+    )
