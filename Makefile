@@ -8,8 +8,8 @@ PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 # Tests of what runs on a workstation only: not repeated under the device's older runtime.
-HOST_TESTS = calibrate dataset download features firmware_boards firmware_c firmware_export packaging quantization scoring stream_eval \
-	streams training weights
+HOST_TESTS = dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
+	scoring stream_eval streams synthesize training weights
 
 .PHONY: demo test lint models reference clean
 
