@@ -382,6 +382,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--mixup", type=float, default=0.0, help="parameter of mixup's Beta distribution; 0: none")
     train.add_argument("--audio-copies", type=int, default=0, help="copies of each clip, varied as audio")
     train.add_argument("--shift-ms", type=float, default=100.0, help="largest shift, before scaling by --augmentation")
+    train.add_argument("--silence-share", type=float, default=0.08, help="share of a batch that is noise")
     train.add_argument("--speech-share", type=float, default=0.3, help="share of unknown that is continuous speech")
     train.add_argument(
         "--hard-negatives", type=float, default=0.0, help="share of unknown that are pairs of words and cut keywords"

@@ -71,6 +71,8 @@ class TrainConfig:
     """Copies of each clip, varied as audio, to be drawn besides the clips."""
     shift_ms: float = 100.0
     """Largest shift to either side, before it is scaled by `augmentation`."""
+    silence_share: float = 0.08
+    """Share of a batch that is noise, at all levels."""
     speech_share: float = 0.3
     """Share of the unknown examples that are windows of continuous speech."""
     hard_negatives: float = 0.0
@@ -270,6 +272,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         augment_config=config.augment_config,
         seed=config.seed,
         smoothing=config.smoothing,
+        silence_share=config.silence_share,
         speech_share=config.speech_share,
         hard_negatives=config.hard_negatives,
     )
