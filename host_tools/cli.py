@@ -389,6 +389,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
     train.add_argument("--start", default="", metavar="RUN|FILE", help="start from these weights (any Keras format)")
+    train.add_argument("--blend", default="", metavar="RUN", help="average the weights to start from with this run's")
+    train.add_argument("--blend-share", type=float, default=0.5, help="its share")
     train.add_argument("--teacher", default="", metavar="RUN", help="distil from this run")
     train.add_argument("--teacher-weight", type=float, default=0.5, help="its share of the targets")
     train.add_argument("--seed", type=int, default=1)

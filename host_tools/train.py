@@ -83,6 +83,10 @@ class TrainConfig:
     seed: int = 1
     start: str = ""
     """Run, or file of weights in any Keras format, to start from; empty: from scratch."""
+    blend: str = ""
+    """Run whose weights are averaged with those to start from; empty: none."""
+    blend_share: float = 0.5
+    """Its share."""
     teacher: str = ""
     """Run to distil from; empty: none."""
     teacher_weight: float = 0.5
@@ -380,6 +384,9 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
         else:
             left = load_weights(model, config.start)
         say(f"weights from {config.start}" + (f"; new: {', '.join(left)}" if left else ""))
+    if config.blend:
+        _blend(model, load_run(config.blend), config.blend_share)
+        say(f"and {config.blend_share:.0%} of {config.blend}")
     steps = max(1, config.epochs * config.steps)
     schedule = WarmUpCosine(config.learning_rate, min(config.steps, steps // 5), steps)
     model.compile(
@@ -388,6 +395,19 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
         metrics=["accuracy"],
     )
     return model, 0
+
+
+def _blend(model: keras.Model, run: Run, share: float) -> None:
+    """Average the weights with those of a run that was fine-tuned from the same ones.
+
+    What both have learnt often holds. Source: Wortsman et al., "Model soups", 2022.
+    """
+    own, other = model.get_weights(), run.model().get_weights()
+    if [w.shape for w in own] != [w.shape for w in other]:
+        raise TrainingError(f"{run.folder}: another network; only weights of the same shapes can be averaged")
+    if not 0 <= share <= 1:
+        raise TrainingError(f"blend_share must be in [0, 1], got {share}")
+    model.set_weights([(1 - share) * a + share * b for a, b in zip(own, other, strict=True)])
 
 
 def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:

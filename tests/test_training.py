@@ -138,6 +138,18 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
         *train_command(folder, "other", *short, "--labels", "yes,no", "--start", run_folder), package="host_tools"
     )
     assert b"; new: posteriors" in done.stdout, done.stderr
+    done = run_cli(
+        *train_command(folder, "more", *short, "--start", run_folder, "--keep", "last"), package="host_tools"
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_run(tmp_path / "more").record["best"]["epoch"] == 1
+    blended = ("--epochs", "0", "--start", run_folder, "--blend", tmp_path / "more", "--blend-share", "0.25")
+    assert run_cli(*train_command(folder, "blended", *blended), package="host_tools").returncode == 0
+    one, two, mean = (load_run(r).model().get_weights() for r in (run_folder, tmp_path / "more", tmp_path / "blended"))
+    for a, b, c in zip(one, two, mean, strict=True):
+        np.testing.assert_allclose(c, 0.75 * a + 0.25 * b, rtol=1e-5, atol=1e-7)
+    failed = run_cli(*train_command(folder, "z", *blended[:5], tmp_path / "distilled"), package="host_tools")
+    assert_one_line_error_at_end(failed, "distilled: another network")
     failed = run_cli(*train_command(folder, "x", "--teacher", tmp_path / "other"), package="host_tools")
     assert_one_line_error(failed, "a teacher needs the front end and the labels", program="kws-host")
     failed = run_cli(*train_command(folder, "y", "--epochs", "0"), package="host_tools")
