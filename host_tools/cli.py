@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 from host_tools.errors import DatasetError
@@ -301,7 +302,9 @@ def _calibrate(args: argparse.Namespace) -> None:
                 f" {100 * v['false_reject_rate']:.2f} % of {v['words']} words missed"
             )
     if args.output:
-        write_calibrated(args.model, result, args.output, data=[path.name for path in args.streams])
+        folders = Counter(path.parent.name for path in args.streams)
+        names = [p.name if folders[p.parent.name] < 10 else f"{p.parent.name}/" for p in args.streams]
+        write_calibrated(args.model, result, args.output, data=list(dict.fromkeys(names)))
         if not args.json:
             print(f"wrote {args.output}")
 
