@@ -38,8 +38,9 @@ VALIDATION36 = --clips $(SPEECH_COMMANDS) --split validation --at-least 50 --fea
 
 SYNTHETIC = --synthetic runs/synthetic
 STREAMS = --keep last --speech-share 0.4 --hard-negatives 0.12 --augmentation 0.7 --shift-ms 130
-# What thresholds are chosen on: words in quiet and in noise, speech and noise at three levels.
-DEVELOPMENT = runs/quiet.flac runs/noisy.flac $(DATA)/negatives/speech $(DATA)/negatives/noise --half training --gains -12 0 8
+# What thresholds are chosen on: words in quiet and in noise; speech, noise and synthetic speech, at three levels.
+DEVELOPMENT = runs/quiet.flac runs/noisy.flac $(DATA)/negatives/speech $(DATA)/negatives/noise runs/unheard/speech \
+	--half training --gains -12 0 8
 
 # Each step goes on where it was interrupted. The commands are learnt first, then all words from there, then the commands
 # again from all words, and then, with synthetic speech and hard negatives, what streams are full of; the small network
@@ -47,6 +48,7 @@ DEVELOPMENT = runs/quiet.flac runs/noisy.flac $(DATA)/negatives/speech $(DATA)/n
 models: export TF_ENABLE_ONEDNN_OPTS = 0
 models: .venv/test reference
 	$(HOST) synthesize -o runs/synthetic --minutes 120 --per-word 200
+	$(HOST) synthesize -o runs/unheard --minutes 120 --per-word 0 --seed 2
 	$(HOST) make-stream $(SPEECH_COMMANDS) -o runs/quiet.flac --clips 700 --seed 1
 	$(HOST) make-stream $(SPEECH_COMMANDS) -o runs/noisy.flac --clips 500 --snr 10 10 --background $(DATA)/negatives/noise \
 		--half training --seed 2
@@ -59,14 +61,18 @@ models: .venv/test reference
 		--reverberation 0.4 --hard-negatives 0.2 --speech-share 0.45 --learning-rate 1e-3 --seed 7 --keep last
 	$(HOST) train $(SOURCES) $(SYNTHETIC) $(STREAMS) -o runs/streams2 --start runs/streams1 --epochs 9 \
 		--reverberation 0.35 --learning-rate 7e-4 --seed 8
-	$(HOST) train $(SOURCES) $(SYNTHETIC) $(STREAMS) -o runs/commands12 --start runs/streams2 --epochs 6 \
+	$(HOST) train $(SOURCES) $(SYNTHETIC) $(STREAMS) -o runs/streams3 --start runs/streams2 --epochs 6 \
 		--reverberation 0.3 --silence-share 0.16 --learning-rate 6e-4 --seed 9
-	$(HOST) train $(SOURCES) -o runs/clips_micro12 --model micro --teacher runs/clips12 --epochs 22 --augmentation 0.6 \
+	$(HOST) train $(SOURCES) $(SYNTHETIC) $(STREAMS) -o runs/commands12 --epochs 0 --start runs/clips12 \
+		--blend runs/streams3 --blend-share 0.67 --reverberation 0.3 --silence-share 0.16 --seed 9
+	$(HOST) train $(SOURCES) -o runs/micro12 --model micro --teacher runs/clips12 --epochs 22 --augmentation 0.6 \
 		--learning-rate 4e-3 --seed 4
 	for name in words36 commands12 micro12; do \
 		$(HOST) qat runs/$$name $(SOURCES) -o runs/$$name-qat || exit 1; \
-		threshold=0.75; [ $$name = commands12 ] && threshold=0.7; \
-		$(HOST) quantize runs/$$name -o $(SHIPPED)/$$name.tflite --threshold $$threshold || exit 1; \
+		$(HOST) quantize runs/$$name -o $(SHIPPED)/$$name.tflite || exit 1; \
+	done
+	$(HOST) calibrate commands12 $(DEVELOPMENT) --budget 8 -o $(SHIPPED)/commands12.tflite
+	for name in words36 commands12 micro12; do \
 		.venv/bin/kws-firmware arena $$name --json > runs/$$name/arena.json || exit 1; \
 	done
 	$(HOST) evaluate words36 $(VALIDATION36) -o runs/words36/evaluation.json

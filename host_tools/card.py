@@ -45,7 +45,7 @@ def model_card(
         "",
         "Not for: safety, identification of speakers, other languages. Words were recorded singly, mostly by adults, "
         "with laptop and phone microphones; children, far speech and loud rooms are less well covered. In continuous "
-        "speech a window may resemble a word: how often has not been calibrated yet.",
+        f"speech a window may resemble a word: {_calibrated(m.metrics.get('calibration'))}.",
         "",
         "## Input",
         "",
@@ -61,6 +61,7 @@ def model_card(
     lines += [
         f"- Data: {sum(counts.values()):,} training examples of Speech Commands (recordings, and precomputed features "
         f"where no recording was at hand), {data.get('speech_minutes', 0):g} minutes of speech without the keywords, "
+        f"{data.get('synthetic_minutes', 0):g} of synthetic speech, "
         f"{data.get('noise_minutes', 0):g} minutes of noise; {data.get('split', 'official')} split.",
         "- Settings: " + ", ".join(f"{k} {v}" for k, v in training.items() if v not in ("", 0, 0.0)) + ".",
         *([f"- Best epoch: {provenance['best']}."] if "best" in provenance else []),
@@ -96,3 +97,13 @@ def model_card(
         ]
     lines += ["", "## Licence", "", m.licence, ""]
     return "\n".join(lines)
+
+
+def _calibrated(found: dict | None) -> str:
+    if not found:
+        return "how often has not been calibrated yet"
+    return (
+        f"{found['false_accepts_per_hour']:.1f} times an hour on the {found['hours']:.1f} hours of development streams "
+        f"that its threshold of {found['threshold']:g} and smoothing of {found['smoothing_ms']:g} ms were chosen on, "
+        f"at {found['false_reject_rate']:.1%} misses"
+    )

@@ -100,6 +100,7 @@ def _qat(args: argparse.Namespace) -> None:
         **{name: getattr(args, name) for name in ("epochs", "steps", "learning_rate", "seed")},
         qat=str(args.run),
         keep="best",
+        blend="",
         start="",
         teacher=str(args.run),
         weight_decay=0.0,
