@@ -85,7 +85,7 @@ def test_wake_word(run_cli, short):
     assert b"for left, and 3 s after it for yes, no" in live.stderr
     assert_one_line_error(run_cli("detect", short, "--wake-word", "marvin"), "'marvin'", "yes, no")
     assert_one_line_error(run_cli("detect", short, "--armed-s", "3"), "--wake-word")
-    assert_one_line_error(run_cli("detect", short, "--wake-word", "up", "--armed-s", "1"), "armed_s=1", "1.1 s")
+    assert_one_line_error(run_cli("detect", short, "--wake-word", "up", "--armed-s", "1"), "armed_s=1", "1.4 s")
     assert_one_line_error(run_cli("detect", short, "--wake-word", "up", "--keywords", "up"), "'up'")
     assert run_cli("detect", short, "--wake-word", "").stdout == run_cli("detect", short).stdout
 

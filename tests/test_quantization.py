@@ -81,7 +81,7 @@ def test_evaluation_on_parts_and_features(folder, run_folder, run_cli):
 def randomised(name, front_end, classes, **options):
     """A network of random weights whose batch norms do something, and inputs for it."""
     config, rng = preset(front_end), np.random.default_rng(0)
-    keras.utils.set_random_seed(0)  # whatever other tests drew before
+    keras.utils.set_random_seed(1)  # whatever other tests drew before
     model = build(name, config, classes, **options)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
