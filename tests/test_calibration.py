@@ -171,7 +171,7 @@ def test_calibrated_thresholds_are_used(run_cli, short, config_home):
     assert len(live.stdout.splitlines()) == result["false_accepts"]
     assert b"thresholds of" in live.stderr
     assert [json.loads(line) for line in run_cli("detect", short, "--json", "--no-site").stdout.splitlines()] == before
-    explicit = run_cli("detect", short, "--json", "--threshold", "0.7")
+    explicit = run_cli("detect", short, "--json", "--threshold", Model("commands12").detector.threshold)
     assert [json.loads(line) for line in explicit.stdout.splitlines()] == before
     assert not explicit.stderr
     word = before[1]["keyword"]
