@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -72,14 +73,14 @@ class FrontendTables:
         """Power of the amplitude that the bands sum."""
         return 2 if self.config.spectrum == "power" else 1
 
-    @property
+    @cached_property
     def _loudest(self) -> float:
         """Bound of a band."""
         c = self.config
         amplitude = 32768 * float(window(c).sum()) * c.sample_scale
         return float(mel_matrix(c).sum(axis=0).max()) * amplitude**self._power
 
-    @property
+    @cached_property
     def _bands(self) -> tuple[list[int], list[int], np.ndarray]:
         """First bin and number of bins of each mel band, and the weights of all bands in turn."""
         matrix = mel_matrix(self.config)
@@ -91,7 +92,7 @@ class FrontendTables:
             weights.append(column[first[-1] : first[-1] + count[-1]])
         return first, count, np.concatenate(weights)
 
-    @property
+    @cached_property
     def _range(self) -> tuple[float, float]:
         """Lowest and highest level, quantised but neither rounded nor saturated."""
         c = self.config
@@ -103,7 +104,7 @@ class FrontendTables:
         )
         return low / self.scale + self.zero_point, high / self.scale + self.zero_point
 
-    @property
+    @cached_property
     def _fixed(self) -> dict[str, object]:
         """Constants of the fixed-point form; see ``kws_levels_fixed.c``.
 
@@ -132,7 +133,7 @@ class FrontendTables:
             "KWS_FIXED_HIGHEST": round(high * 2**fraction_bits),
         }
 
-    @property
+    @cached_property
     def _swaps(self) -> np.ndarray:
         n = self.config.n_fft // 2
         bits = n.bit_length() - 1

@@ -123,7 +123,8 @@ def calibrate(
     DatasetError
         If there are no streams of one kind, or no setting keeps to the budget.
     """
-    base = dataclasses.replace(Model(model).detector, thresholds={})
+    own = Model(model).detector
+    base = dataclasses.replace(own, thresholds={})
     heard = hear_all(model, streams, base, conditions=conditions, workers=workers)
     pairs = list(zip([*streams] * len(conditions), [h.track for h in heard], strict=True))
     quiet = [pair for pair in pairs if not pair[0].words]
@@ -138,7 +139,7 @@ def calibrate(
     def within(config: DetectorConfig) -> bool:
         return (_score(quiet, config).false_accepts_per_hour or 0.0) <= budget
 
-    before = trial(Model(model).detector)
+    before = trial(own)
     found = []
     for smoothing_ms in SMOOTHINGS_MS:
         config = dataclasses.replace(base, smoothing_ms=smoothing_ms)

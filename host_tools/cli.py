@@ -497,15 +497,14 @@ def _add_calibrate(commands) -> None:
 def _add_streams(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
     parser.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="one for each recording")
-    parser.add_argument(
-        "--half",
-        default="all",
-        choices=("training", "reporting", "all"),
-        help="of folders: half, by speaker; default all",
-    )
+    _add_half(parser, "all", "of folders: half, by speaker; default all")
     parser.add_argument("--gains", type=float, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
     parser.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
+
+
+def _add_half(parser: argparse.ArgumentParser, default: str, about: str) -> None:
+    parser.add_argument("--half", default=default, choices=("training", "reporting", "all"), help=about)
 
 
 def _add_make_stream(commands) -> None:
@@ -531,12 +530,7 @@ def _add_make_stream(commands) -> None:
     make.add_argument(
         "--background", type=Path, nargs="+", default=[], metavar="DIR", help="recordings; without them faint noise"
     )
-    make.add_argument(
-        "--half",
-        default="training",
-        choices=("training", "reporting", "all"),
-        help="half of these recordings, by speaker",
-    )
+    _add_half(make, "training", "half of these recordings, by speaker")
     make.add_argument("--snr", type=float, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background")
     make.add_argument("--gain-db", type=float, default=0.0, metavar="DB", help="gain on the whole")
     make.add_argument("--rooms", type=float, default=0.0, metavar="SHARE", help="share of words with a room's response")
