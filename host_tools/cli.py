@@ -114,7 +114,16 @@ def _sources(args: argparse.Namespace):
     from host_tools.features import default_cache
 
     cache = args.cache or default_cache()
-    return Sources(args.data, args.features, args.speech, args.noise, args.synthetic, cache=cache)
+    return Sources(
+        args.data,
+        args.features,
+        args.speech,
+        args.noise,
+        args.synthetic,
+        more_speech=tuple(args.more_speech),
+        more_noise=tuple(args.more_noise),
+        cache=cache,
+    )
 
 
 def _synthesize(args: argparse.Namespace) -> None:
@@ -271,7 +280,8 @@ def _make_stream(args: argparse.Namespace) -> None:
 def _streams(args: argparse.Namespace) -> list:
     from host_tools.stream_eval import find_streams
 
-    return find_streams(args.streams, labels=args.labels, half=None if args.half == "all" else args.half)
+    half = None if args.half == "all" else args.half
+    return find_streams(args.streams, labels=args.labels, half=half, also_said=args.also_said)
 
 
 def _conditions(args: argparse.Namespace) -> list:
@@ -387,6 +397,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--audio-copies", type=int, default=0, help="copies of each clip, varied as audio")
     train.add_argument("--shift-ms", type=float, default=100.0, help="largest shift, before scaling by --augmentation")
     train.add_argument("--silence-share", type=float, default=0.08, help="share of a batch that is noise")
+    train.add_argument("--unknown-share", type=float, default=0.25, help="share of a batch that is unknown")
     train.add_argument("--speech-share", type=float, default=0.3, help="share of unknown that is continuous speech")
     train.add_argument(
         "--hard-negatives", type=float, default=0.0, help="share of unknown that are pairs of words and cut keywords"
@@ -497,6 +508,12 @@ def _add_calibrate(commands) -> None:
 def _add_streams(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
     parser.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="one for each recording")
+    parser.add_argument(
+        "--also-said",
+        type=Path,
+        metavar="CSV",
+        help="keywords in unlabelled recordings, neither errors nor missed: recording,start_s,end_s,label",
+    )
     _add_half(parser, "all", "of folders: half, by speaker; default all")
     parser.add_argument("--gains", type=float, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
     parser.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
@@ -572,6 +589,10 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
     parser.add_argument("--synthetic", type=Path, metavar="DIR", help="words and speech made by kws-host synthesize")
+    for kind in ("speech", "noise"):
+        parser.add_argument(
+            f"--more-{kind}", type=Path, nargs="+", default=[], metavar="DIR", help=f"{kind}; all of it trains"
+        )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
 
 

@@ -38,7 +38,8 @@ from kws_edge.labels import SILENCE, UNKNOWN
 __all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "windows"]
 
 _NOISE_SPAN_DB = 40.0
-"""Silence examples reach from the noise at full level down to this far below it, besides digital silence."""
+_NOISE_GAIN_DB = 10.0
+"""Silence examples reach from this far below the noise's level to this far above it, besides digital silence."""
 
 
 @dataclass(frozen=True)
@@ -51,36 +52,46 @@ class Sources:
     noise: Path | None = None
     synthetic: Path | None = None
     """Folder with ``words`` and ``speech`` in it, as ``kws-host synthesize`` writes them."""
+    more_speech: tuple[Path, ...] = ()
+    """Folders of speech without the keywords, all of which trains."""
+    more_noise: tuple[Path, ...] = ()
+    """Folders of noise, all of which trains."""
     cache: Path | None = None
     """Where features of clips are kept between runs."""
 
 
 @dataclass
 class Bank:
-    """Recordings without keywords, as raw levels, from which windows of a clip's length are drawn."""
+    """Recordings without keywords, as raw levels, from which windows of a clip's length are drawn.
 
-    recordings: list[np.ndarray] = field(default_factory=list)
+    Its groups (recorded and synthetic speech, say) are drawn from evenly, however much each holds.
+    """
 
-    def add(self, recordings: Sequence[np.ndarray], frames: int) -> None:
-        """Take recordings of at least `frames` frames; shorter ones are left out."""
-        self.recordings.extend(r for r in recordings if len(r) >= frames)
+    frames: int
+    groups: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    """Of each group, its recordings end to end, and where windows may start."""
+
+    def add(self, recordings: Sequence[np.ndarray]) -> int:
+        """Take a group of recordings; those shorter than a window are left out. Returns the frames taken."""
+        long = [r for r in recordings if len(r) >= self.frames]
+        if not long:
+            return 0
+        ends = np.cumsum([len(r) for r in long])
+        starts = [np.arange(end - len(r), end - self.frames + 1) for r, end in zip(long, ends, strict=True)]
+        self.groups.append((np.concatenate(long), np.concatenate(starts)))
+        return int(ends[-1])
 
     def __bool__(self) -> bool:
-        return bool(self.recordings)
-
-    def finish(self, frames: int) -> None:
-        """Lay the recordings end to end and list where windows of `frames` frames may start."""
-        self.levels = np.concatenate(self.recordings)
-        ends = np.cumsum([len(r) for r in self.recordings])
-        self.starts = np.concatenate(
-            [np.arange(end - len(r), end - frames + 1) for r, end in zip(self.recordings, ends, strict=True)]
-        )
-        self.frames = frames
+        return bool(self.groups)
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """`n` random windows, shape (n, frames, mels), float32."""
-        starts = rng.choice(self.starts, n)
-        return self.levels[starts[:, np.newaxis] + np.arange(self.frames)].astype(np.float32)
+        group = rng.integers(len(self.groups), size=n)
+        out = np.empty((n, self.frames, self.groups[0][0].shape[1]), np.float32)
+        for i, (levels, starts) in enumerate(self.groups):
+            own = group == i
+            out[own] = levels[rng.choice(starts, int(own.sum()))[:, np.newaxis] + np.arange(self.frames)]
+        return out
 
 
 @dataclass
@@ -97,8 +108,6 @@ class Examples:
     """Numbers of the training examples of each word"""
     noise: Bank
     speech: Bank
-    synthetic: Bank
-    """Synthetic speech"""
     validation: tuple[np.ndarray, np.ndarray]
     """Output levels, float32 (k, frames, mels), and label indices"""
     summary: dict
@@ -130,9 +139,10 @@ def load_examples(
     """Index the sources and compute what training needs of them.
 
     `sources.clips` is a Speech Commands folder, `features` a folder of precomputed features, `speech` and `noise` are
-    recordings without keywords, of which only the training half is used, as of the voices of `synthetic`. Background
-    noise inside the clips' folder is noise, too. Recordings that cannot be used (unreadable, cut short, empty, of
-    another rate, not mono) are left out and listed in :attr:`Examples.problems`, as are empty word folders.
+    recordings without keywords, of which only the training half is used, as of the voices of `synthetic`; of
+    `more_speech` and `more_noise` everything is. Background noise inside the clips' folder is noise, too. Recordings
+    that cannot be used (unreadable, cut short, empty, of another rate, not mono) are left out and listed in
+    :attr:`Examples.problems`, as are empty word folders.
 
     Parameters
     ----------
@@ -201,30 +211,33 @@ def load_examples(
         held_out = parts == "validation"
         validation_features = (stored.levels[held_out], list(stored.words[held_out]))
 
-    noise, speech, synthetic = Bank(), Bank(), Bank()
+    noise, speech = Bank(config.n_frames), Bank(config.n_frames)
+    minutes = dict.fromkeys(("noise", "speech", "synthetic speech"), 0.0)
 
-    def take(bank: Bank, paths: Sequence[Path], kind: str, folder: Path | None = None) -> None:
+    def take(bank: Bank, paths: Sequence[Path], kind: str) -> None:
         recordings, skipped = recording_features(paths, config, what=kind)
         problems.extend(skipped.values())
-        before = len(bank.recordings)
-        bank.add(recordings, config.n_frames)
-        if folder and len(bank.recordings) == before:
+        taken = bank.add(recordings)
+        minutes[kind] += taken * config.hop_ms / 60000
+        if not taken and paths:
             length = f"{config.clip_ms / 1000:g} s"
-            raise DatasetError(f"{folder}: no recording of {length} or more in the half for training")
+            raise DatasetError(f"{paths[0].parent}: no recording of {length} or more among those for training")
 
-    take(noise, sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav")), "background noise")
+    take(noise, sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav")), "noise")
     spoken = sources.synthetic / "speech" if sources.synthetic else None
     for bank, folder, kind in (
         (noise, sources.noise, "noise"),
         (speech, sources.speech, "speech"),
-        (synthetic, spoken, "synthetic speech"),
+        (speech, spoken, "synthetic speech"),
     ):
         if folder is not None:
             used = [r.path for r in index_recordings(folder, kind) if r.half == "training"]
-            take(bank, used, kind, folder)
-    for bank in (noise, speech, synthetic):
-        if bank:
-            bank.finish(config.n_frames)
+            if not used:
+                raise DatasetError(f"{folder}: no recording in the half for training")
+            take(bank, used, kind)
+    for bank, folders, kind in ((noise, sources.more_noise, "noise"), (speech, sources.more_speech, "speech")):
+        for folder in folders:
+            take(bank, [r.path for r in index_recordings(folder, kind)], kind)
     if SILENCE in labels and not noise:
         raise DatasetError(f"{sources.clips}: no {BACKGROUND_FOLDER}/*.wav to make {SILENCE!r} of")
 
@@ -244,14 +257,12 @@ def load_examples(
         "split": split,
         "training": count(label_name(labels, w) for w in words),
         "validation": count(labels[i] for i in held_out[1]),
-        "noise_minutes": round(sum(map(len, noise.recordings)) * config.hop_ms / 60000, 1),
-        "speech_minutes": round(sum(map(len, speech.recordings)) * config.hop_ms / 60000, 1),
-        "synthetic_minutes": round(sum(map(len, synthetic.recordings)) * config.hop_ms / 60000, 1),
+        "noise_minutes": round(minutes["noise"], 1),
+        "speech_minutes": round(minutes["speech"], 1),
+        "synthetic_minutes": round(minutes["synthetic speech"], 1),
         "left_out": len(problems),
     }
-    return Examples(
-        config, tuple(labels), stores, kinds, by_word, noise, speech, synthetic, held_out, summary, problems
-    )
+    return Examples(config, tuple(labels), stores, kinds, by_word, noise, speech, held_out, summary, problems)
 
 
 def _first(problems: list[str]) -> str:
@@ -298,7 +309,8 @@ def _validation_set(clips, features, noise, speech, config, labels, rng, folder)
 
 
 def windows(noise: Bank, n: int, rng: np.random.Generator, config: FrontendConfig) -> np.ndarray:
-    """Silence as the official test set makes it: noise times a volume from U(0, 1), and the quieter rest of the range.
+    """Silence as the official test set makes it: noise times a volume from U(0, 1); and the quieter rest of the range,
+    and louder than recorded.
 
     Returns
     -------
@@ -306,7 +318,7 @@ def windows(noise: Bank, n: int, rng: np.random.Generator, config: FrontendConfi
         Raw levels.
     """
     power = raw_to_power(noise.draw(n, rng), config)
-    volume = np.where(rng.random(n) < 0.6, rng.random(n), 10 ** (-rng.uniform(0, _NOISE_SPAN_DB, n) / 20))
+    volume = np.where(rng.random(n) < 0.6, rng.random(n), 10 ** (rng.uniform(-_NOISE_SPAN_DB, _NOISE_GAIN_DB, n) / 20))
     power *= (volume**2).astype(np.float32)[:, np.newaxis, np.newaxis]
     raw = power_to_raw(power, config)
     raw[rng.random(n) < 0.05] = silent_raw(config)
@@ -339,7 +351,7 @@ class Batches:
     silence_share, unknown_share : float
         Shares of a batch; the keywords share the rest by the square root of the number of their examples.
     speech_share : float
-        Share of the unknown examples that are windows of continuous speech, recorded and synthetic ones evenly.
+        Share of the unknown examples that are windows of continuous speech.
     hard_negatives : float
         Share of the unknown examples that are two words, parts of which the window holds, or a keyword of which it
         holds about half.
@@ -360,8 +372,7 @@ class Batches:
     ) -> None:
         self.examples, self.batch_size = examples, batch_size
         self.augment_config, self.seed, self.smoothing = augment_config, seed, smoothing
-        self._banks = [bank for bank in (examples.speech, examples.synthetic) if bank]
-        self.speech_share = speech_share if self._banks else 0.0
+        self.speech_share = speech_share if examples.speech else 0.0
         self.hard_negatives = hard_negatives
         labels = examples.labels
         keywords = [w for w in labels if w not in (SILENCE, UNKNOWN)]
@@ -435,10 +446,8 @@ class Batches:
         raw = np.empty((n, config.n_frames, config.n_mels), np.float32)
         if silent.any():
             raw[silent] = windows(e.noise, int(silent.sum()), rng, config)
-        for i, bank in enumerate(self._banks):
-            own = np.flatnonzero(speech)[i :: len(self._banks)]
-            if len(own):
-                raw[own] = bank.draw(len(own), rng)
+        if speech.any():
+            raw[speech] = e.speech.draw(int(speech.sum()), rng)
         if hard.any():
             raw[hard] = self._draw_hard(int(hard.sum()), rng)
         raw[words] = self._draw_words(names[words], rng)

@@ -27,7 +27,8 @@ def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) 
         yield from map(work, jobs)
         return
     others = set(multiprocessing.active_children())
-    # Not forked: the parent may have threads of TensorFlow's. And Ctrl-C is the parent's to hear.
+    # Not forked: the parent may have threads of TensorFlow's. And Ctrl-C is the parent's to hear, also while a process
+    # starts, which inherits what is blocked.
     with ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -35,7 +36,12 @@ def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) 
         initargs=(signal.SIGINT, signal.SIG_IGN),
     ) as pool:
         try:
-            yield from pool.map(work, jobs)
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                results = pool.map(work, jobs)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            yield from results
         except BaseException:
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()

@@ -20,6 +20,7 @@ __all__ = [
     "DUPLICATE",
     "EARLY_S",
     "FALSE_ACCEPT",
+    "GENUINE",
     "HIT",
     "MISS",
     "TOLERANCE_S",
@@ -36,6 +37,7 @@ EARLY_S = 0.1
 """And at least this long after its start: a decision cannot come of what was not yet said."""
 
 HIT, MISS, CONFUSION, DUPLICATE, FALSE_ACCEPT = "hit", "miss", "confusion", "duplicate", "false_accept"
+GENUINE = "genuine"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Event:
     """What became of a word or of a detection."""
 
     kind: str
-    """``hit`` (a word and its detection), ``miss`` (a word), ``confusion``, ``duplicate`` or ``false_accept``."""
+    """``hit`` (a word and its detection), ``miss`` (a word), ``confusion``, ``duplicate``, ``false_accept``, or
+    ``genuine`` (the detection of an optional word)."""
     stream: str
     time_s: float
     """Of the decision; of a missed word its end."""
@@ -82,6 +85,7 @@ def match(
 
     - a hit, if it lies in the span of a word of its own keyword that is not yet credited: the first such word is;
     - a duplicate, if it lies in the span of such words, but all are credited;
+    - genuine, if it lies in the span of an optional word of its keyword: neither a hit nor an error;
     - a confusion, if it lies in the span of another keyword (which is missed, unless another detection hits it);
     - a false accept otherwise, also where a word is said that is no keyword.
 
@@ -99,7 +103,8 @@ def match(
     -------
     list of Event, by time
     """
-    words = sorted(words, key=lambda word: word.end_s)
+    optional = [word for word in words if word.optional]
+    words = sorted((word for word in words if not word.optional), key=lambda word: word.end_s)
     spans = np.array([(w.start_s + EARLY_S, w.end_s + tolerance_s) for w in words]).reshape(-1, 2)
     credited: set[int] = set()
     events = []
@@ -111,6 +116,10 @@ def match(
         free = [i for i in own if i not in credited]
         confused = [i for i in near if words[i].label in keywords]
         kind = HIT if free else DUPLICATE if own else CONFUSION if confused else FALSE_ACCEPT
+        if kind in (CONFUSION, FALSE_ACCEPT) and any(
+            w.label == found.keyword and w.start_s + EARLY_S <= at <= w.end_s + tolerance_s for w in optional
+        ):
+            kind = GENUINE
         word = next((words[i] for i in (*free[:1], *own[-1:], *confused[-1:], *near[-1:])), None)
         credited.update(free[:1])
         delay = at - word.end_s if kind == HIT else None
@@ -188,6 +197,7 @@ class Score:
             "false_rejects": _proportion(self.false_rejects, self.words),
             "false_accepts": _rate(self.false_accepts, self.hours),
             "confusions": len(self.of_kind(CONFUSION)),
+            "genuine": len(self.of_kind(GENUINE)),
             "duplicates": {"count": duplicates, "per_hit": round(duplicates / hits, 5) if hits else None},
             "delay_ms": {"p50": round(delays[0], 1), "p95": round(delays[1], 1)} if delays else None,
             "keywords": {

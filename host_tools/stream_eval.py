@@ -27,7 +27,7 @@ from host_tools.dataset import index_recordings
 from host_tools.errors import DatasetError
 from host_tools.parallel import run_parallel
 from host_tools.scoring import Heard, Score, score
-from host_tools.truth import Word, labels_beside, read_labels
+from host_tools.truth import Word, labels_beside, read_also_said, read_labels
 from kws_edge.audio import AudioFile
 from kws_edge.config import DetectorConfig
 from kws_edge.detector import Detection, Detector
@@ -123,7 +123,11 @@ class HeardTrack:
 
 
 def find_streams(
-    paths: Sequence[str | Path], *, labels: Sequence[str | Path] = (), half: str | None = None
+    paths: Sequence[str | Path],
+    *,
+    labels: Sequence[str | Path] = (),
+    half: str | None = None,
+    also_said: str | Path | None = None,
 ) -> list[Stream]:
     """Recordings, with the label files that belong to them.
 
@@ -136,6 +140,8 @@ def find_streams(
         :func:`host_tools.truth.labels_beside`, and where there are none, nothing is said in it.
     half : str, optional
         ``training`` or ``reporting``: only these recordings of the folders.
+    also_said : path, optional
+        List of optional words of the recordings; see :func:`host_tools.truth.read_also_said`.
 
     Raises
     ------
@@ -157,6 +163,12 @@ def find_streams(
             raise DatasetError(f"{path}: no such file or folder")
     if not streams:
         raise DatasetError(f"{', '.join(map(str, paths))}: no recordings" + (f" of the {half} half" if half else ""))
+    if also_said is not None:
+        said = read_also_said(also_said)
+        streams = [
+            dataclasses.replace(s, words=s.words + said.get(s.path.stem, ()), labels=s.labels or Path(also_said))
+            for s in streams
+        ]
     return streams
 
 

@@ -13,7 +13,7 @@ import soundfile
 from tqdm import tqdm
 
 from host_tools.errors import DatasetError
-from host_tools.scoring import CONFUSION, DUPLICATE, FALSE_ACCEPT, HIT, MISS, Event, Score
+from host_tools.scoring import CONFUSION, DUPLICATE, FALSE_ACCEPT, GENUINE, HIT, MISS, Event, Score
 from host_tools.stream_eval import THRESHOLDS, Condition, Stream, hear_all, samples_of, score_heard
 from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
@@ -23,9 +23,23 @@ __all__ = ["Result", "StreamReport", "evaluate_streams"]
 
 _BEFORE_S, _AFTER_S = 1.4, 0.1  # of a false accept's decision; the window that decided and what was averaged with it
 _SHOWN_PERCENT = 50  # false rejects above this are off the DET curve, so that the rest can be read
-_COLOURS = {HIT: "0.75", MISS: "tab:red", CONFUSION: "tab:purple", DUPLICATE: "tab:blue", FALSE_ACCEPT: "tab:orange"}
-_NAMES = {MISS: "missed", CONFUSION: "confused", DUPLICATE: "duplicate", FALSE_ACCEPT: "false accept", HIT: "heard"}
-_MARKERS = {HIT: "|", MISS: "x", CONFUSION: "D", DUPLICATE: "+", FALSE_ACCEPT: "o"}
+_COLOURS = {
+    HIT: "0.75",
+    MISS: "tab:red",
+    CONFUSION: "tab:purple",
+    DUPLICATE: "tab:blue",
+    FALSE_ACCEPT: "tab:orange",
+    GENUINE: "tab:green",
+}
+_NAMES = {
+    MISS: "missed",
+    CONFUSION: "confused",
+    DUPLICATE: "duplicate",
+    FALSE_ACCEPT: "false accept",
+    GENUINE: "genuine",
+    HIT: "heard",
+}
+_MARKERS = {HIT: "|", MISS: "x", CONFUSION: "D", DUPLICATE: "+", FALSE_ACCEPT: "o", GENUINE: "^"}
 
 
 @dataclass(frozen=True)
@@ -228,6 +242,7 @@ def _tables(result: Result) -> list[str]:
         *(_row(f"  {word}", v) for word, v in values["keywords"].items()),
         f"{values['confusions']} confused with another keyword, {duplicates['count']} heard twice"
         + (f", {on_words} of the false accepts on other words" if on_words else "")
+        + (f", {values['genuine']} genuine, by the list of what is also said" if values["genuine"] else "")
         + (f"; decided {delay['p50']:.0f} ms after the word's end (p50), {delay['p95']:.0f} ms (p95)" if delay else ""),
     ]
     if result.sweep:
@@ -333,11 +348,11 @@ def plot_timeline(report: StreamReport, path: str | Path) -> None:
     for axes, result in zip(figure.subplots(rows, 1, squeeze=False, sharex=True)[:, 0], report.results, strict=True):
         for start in starts[1:-1] if len(starts) < 40 else ():
             axes.axvline(start / unit, color="0.85", linewidth=0.8)
-        for kind in (HIT, DUPLICATE, FALSE_ACCEPT, CONFUSION, MISS):
+        for kind in (HIT, GENUINE, DUPLICATE, FALSE_ACCEPT, CONFUSION, MISS):
             events = result.score.of_kind(kind)
             axes.scatter(
                 [(offset[e.stream] + e.time_s) / unit for e in events],
-                [keywords.index(e.keyword if kind == FALSE_ACCEPT else e.said) for e in events],
+                [keywords.index(e.keyword if kind in (FALSE_ACCEPT, GENUINE) else e.said) for e in events],
                 marker=_MARKERS[kind],
                 color=_COLOURS[kind],
                 s=30,

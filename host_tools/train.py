@@ -73,6 +73,8 @@ class TrainConfig:
     """Largest shift to either side, before it is scaled by `augmentation`."""
     silence_share: float = 0.08
     """Share of a batch that is noise, at all levels."""
+    unknown_share: float = 0.25
+    """Share of a batch that is unknown words and speech."""
     speech_share: float = 0.3
     """Share of the unknown examples that are windows of continuous speech."""
     hard_negatives: float = 0.0
@@ -277,6 +279,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         seed=config.seed,
         smoothing=config.smoothing,
         silence_share=config.silence_share,
+        unknown_share=config.unknown_share,
         speech_share=config.speech_share,
         hard_negatives=config.hard_negatives,
     )

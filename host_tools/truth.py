@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from host_tools.errors import DatasetError
 from kws_edge.files import write_atomically
 
-__all__ = ["Word", "labels_beside", "read_labels", "write_labels"]
-
-_LABEL_COLUMNS = ("label", "said")
+__all__ = ["Word", "labels_beside", "read_also_said", "read_labels", "write_labels"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,8 @@ class Word:
     """Seconds from the start of the recording."""
     end_s: float
     label: str
+    optional: bool = False
+    """It may be detected or not: a keyword that occurs in speech that was not recorded to test it."""
 
 
 def labels_beside(path: str | Path) -> Path | None:
@@ -46,6 +46,33 @@ def read_labels(path: str | Path) -> list[Word]:
     DatasetError
         If the file cannot be read, is of neither form, or has a line that is not a word with its times.
     """
+    lines = _lines(path)
+    rows = _audacity(path, lines) if "\t" in lines[0][1] else _csv(path, lines, ("start_s", "end_s", "label"))
+    return sorted((_word(path, *row) for row in rows), key=lambda word: (word.start_s, word.end_s))
+
+
+def read_also_said(path: str | Path) -> dict[str, tuple[Word, ...]]:
+    """Keywords that the speakers of recordings without labels happen to say; optional words, by recording.
+
+    Parameters
+    ----------
+    path : path
+        CSV with a header that names the columns ``recording`` (a file's name, without folder and ending), ``start_s``,
+        ``end_s`` and ``label``.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or a line is not a word with its recording and times.
+    """
+    words: dict[str, list[Word]] = {}
+    for number, (recording, *fields) in _csv(path, _lines(path), ("recording", "start_s", "end_s", "label")):
+        words.setdefault(recording, []).append(replace(_word(path, number, fields), optional=True))
+    return {recording: tuple(found) for recording, found in words.items()}
+
+
+def _lines(path: str | Path) -> list[tuple[int, str]]:
+    """Number and text of the lines that are not empty."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -58,8 +85,7 @@ def read_labels(path: str | Path) -> list[Word]:
             f"{path}: is empty; expected start, end and label separated by tabs, or CSV with the header "
             "start_s,end_s,label"
         )
-    rows = _audacity(path, lines) if "\t" in lines[0][1] else _csv(path, lines)
-    return sorted((_word(path, *row) for row in rows), key=lambda word: (word.start_s, word.end_s))
+    return lines
 
 
 def _audacity(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tuple[int, Sequence[str]]]:
@@ -68,16 +94,19 @@ def _audacity(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tu
             yield number, line.split("\t")
 
 
-def _csv(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tuple[int, Sequence[str]]]:
+def _csv(
+    path: str | Path, lines: Sequence[tuple[int, str]], wanted: Sequence[str]
+) -> Iterable[tuple[int, Sequence[str]]]:
     header, *rows = ((number, _columns(path, number, line)) for number, line in lines)
     names = [name.strip() for name in header[1]]
-    label = next((name for name in _LABEL_COLUMNS if name in names), "label")
-    missing = [name for name in ("start_s", "end_s", label) if name not in names]
+    if "label" not in names and "said" in names:
+        names[names.index("said")] = "label"
+    missing = [name for name in wanted if name not in names]
     if missing:
         raise DatasetError(
-            f"{path}, line {header[0]}: no column {missing[0]!r}; the header must name start_s,end_s,label"
+            f"{path}, line {header[0]}: no column {missing[0]!r}; the header must name {','.join(wanted)}"
         )
-    columns = [names.index(name) for name in ("start_s", "end_s", label)]
+    columns = [names.index(name) for name in wanted]
     for number, row in rows:
         if len(row) <= max(columns):
             raise DatasetError(f"{path}, line {number}: {len(row)} columns; the header names {len(names)}")

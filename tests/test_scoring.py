@@ -8,6 +8,7 @@ from host_tools.scoring import (
     DUPLICATE,
     EARLY_S,
     FALSE_ACCEPT,
+    GENUINE,
     HIT,
     MISS,
     TOLERANCE_S,
@@ -64,6 +65,17 @@ def test_other_words_need_no_detection_and_excuse_none():
     assert kinds([], [Word(1.0, 1.5, "hello")]) == []
     assert kinds([heard("no", 1.6)], [Word(1.0, 1.5, "hello")]) == [(FALSE_ACCEPT, "hello", "no")]
     assert kinds([heard("no", 5.0)], []) == [(FALSE_ACCEPT, None, "no")]
+
+
+def test_optional_words_are_neither_hits_nor_errors():
+    words = [Word(10.0, 10.5, "yes", optional=True)]
+    assert kinds([], words) == []
+    assert kinds([heard("yes", 10.8), heard("yes", 11.3)], words) == [(GENUINE, None, "yes")] * 2
+    assert kinds([heard("no", 10.8)], words) == [(FALSE_ACCEPT, None, "no")]
+    assert kinds([heard("yes", 13.0)], words) == [(FALSE_ACCEPT, None, "yes")]
+    result = score([Heard("a", 3600, words, [heard("yes", 10.8), heard("yes", 20.0)])], KEYWORDS)
+    assert (result.words, result.false_rejects, result.false_accepts) == (0, 0, 1)
+    assert result.to_dict()["genuine"] == 1
 
 
 def test_counts_rates_and_intervals():

@@ -1,6 +1,7 @@
 """The shipped file on streams: the real chain, replays, reports, and the command."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from host_tools.stream_eval import (
     score_replayed,
 )
 from host_tools.stream_report import evaluate_streams
-from host_tools.truth import Word, write_labels
+from host_tools.truth import Word, labels_beside, read_labels, write_labels
 from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE
@@ -199,6 +200,21 @@ def test_find_streams(tmp_path, short):
     ):
         with pytest.raises(DatasetError, match=complaint):
             find_streams(paths, **options)
+
+
+def test_keywords_that_are_also_said_do_not_count(run_cli, short, tmp_path):
+    """Without labels every keyword of the stream is a false accept; with the list of what is also said, none is."""
+    words = read_labels(labels_beside(short))
+    soundfile.write(tmp_path / "speech.flac", *soundfile.read(short, dtype="int16"))
+    rows = [f"speech,{w.start_s},{w.end_s},{w.label}" for w in words]
+    (tmp_path / "said.csv").write_text("\n".join(["recording,start_s,end_s,label", *rows]))
+    run = functools.partial(run_cli, "stream-eval", "commands12", "speech.flac", "--json", package="host_tools")
+    counted = json.loads(run().stdout)["conditions"][0]
+    excused = json.loads(run("--also-said", "said.csv").stdout)["conditions"][0]
+    assert counted["genuine"] == 0 < counted["false_accepts"]["count"] == excused["genuine"]
+    assert excused["false_accepts"]["count"] == excused["false_rejects"]["words"] == 0
+    (tmp_path / "said.csv").write_text("start_s,end_s,label\n1,2,yes\n")
+    assert_one_line_error(run("--also-said", "said.csv"), "no column 'recording'", program="kws-host")
 
 
 def test_labels_of_another_recording_are_refused(short):
