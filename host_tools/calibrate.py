@@ -127,8 +127,8 @@ def calibrate(
     base = dataclasses.replace(own, thresholds={})
     heard = hear_all(model, streams, base, conditions=conditions, workers=workers)
     pairs = list(zip([*streams] * len(conditions), [h.track for h in heard], strict=True))
-    quiet = [pair for pair in pairs if not pair[0].words]
-    spoken = [pair for pair in pairs if pair[0].words]
+    spoken = [pair for pair in pairs if any(not word.optional for word in pair[0].words)]
+    quiet = [pair for pair in pairs if all(word.optional for word in pair[0].words)]
     for kind, found in (("without words", quiet), ("with words", spoken)):
         if not found:
             raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")

@@ -68,12 +68,22 @@ class Bank:
     """
 
     frames: int
+    silence: float
+    """Raw level of digital silence."""
     groups: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Of each group, its recordings end to end, and where windows may start."""
 
     def add(self, recordings: Sequence[np.ndarray]) -> int:
-        """Take a group of recordings; those shorter than a window are left out. Returns the frames taken."""
-        long = [r for r in recordings if len(r) >= self.frames]
+        """Take a group of recordings; one shorter than a window is heard whole in each of its windows, at any place.
+
+        Returns the frames taken.
+        """
+        recordings = [r for r in recordings if len(r)]
+        missing = [max(0, self.frames - len(r)) for r in recordings]
+        long = [
+            np.pad(r, ((n, n), (0, 0)), constant_values=self.silence) if n else r
+            for r, n in zip(recordings, missing, strict=True)
+        ]
         if not long:
             return 0
         ends = np.cumsum([len(r) for r in long])
@@ -211,7 +221,7 @@ def load_examples(
         held_out = parts == "validation"
         validation_features = (stored.levels[held_out], list(stored.words[held_out]))
 
-    noise, speech = Bank(config.n_frames), Bank(config.n_frames)
+    noise, speech = (Bank(config.n_frames, float(silent_raw(config))) for _ in range(2))
     minutes = dict.fromkeys(("noise", "speech", "synthetic speech"), 0.0)
 
     def take(bank: Bank, paths: Sequence[Path], kind: str) -> None:
@@ -220,8 +230,7 @@ def load_examples(
         taken = bank.add(recordings)
         minutes[kind] += taken * config.hop_ms / 60000
         if not taken and paths:
-            length = f"{config.clip_ms / 1000:g} s"
-            raise DatasetError(f"{paths[0].parent}: no recording of {length} or more among those for training")
+            raise DatasetError(f"{paths[0].parent}: no usable recording" + _first(problems))
 
     take(noise, sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav")), "noise")
     spoken = sources.synthetic / "speech" if sources.synthetic else None
@@ -349,7 +358,8 @@ class Batches:
     smoothing : float
         Label smoothing.
     silence_share, unknown_share : float
-        Shares of a batch; the keywords share the rest by the square root of the number of their examples.
+        Shares of a batch; the keywords share the rest by the square root of the number of their examples. Without a
+        label for unknown words, speech without the keywords is silence, as anything is that should not be heard.
     speech_share : float
         Share of the unknown examples that are windows of continuous speech.
     hard_negatives : float
@@ -377,10 +387,14 @@ class Batches:
         labels = examples.labels
         keywords = [w for w in labels if w not in (SILENCE, UNKNOWN)]
         shares = {SILENCE: silence_share, UNKNOWN: unknown_share}
+        # The part of silence that is speech.
+        self._speech_part = 0.0
+        if UNKNOWN not in labels and SILENCE in labels and examples.speech:
+            shares[SILENCE] = silence_share + unknown_share
+            self._speech_part = unknown_share / shares[SILENCE]
         rest = 1 - sum(shares[w] for w in labels if w in shares)
         weights = {w: len(examples.by_word[w]) ** 0.5 for w in keywords}
         self._shares = np.array([shares.get(w) or rest * weights[w] / sum(weights.values()) for w in labels])
-        self._silence = labels.index(SILENCE) if SILENCE in labels else -1
         self._keywords = keywords
         self._unknown_words = [word for word in examples.by_word if word not in labels]
         self._kinds = {word: self._by_kind(numbers) for word, numbers in examples.by_word.items()}
@@ -407,10 +421,9 @@ class Batches:
         """
         rng = np.random.default_rng((self.seed, epoch, index))
         config, n_labels = self.examples.config, len(self.examples.labels)
-        raw, truth = self.draw(self.batch_size, rng)
+        raw, truth, silent = self.draw(self.batch_size, rng)
         noise = self.examples.noise
         added = noise.draw(len(raw), rng) if noise else np.full_like(raw, silent_raw(config))
-        silent = truth == self._silence
         levels = augment(raw, added, rng, config, self.augment_config, gain_only=silent)
         targets = np.full((len(raw), n_labels), self.smoothing / n_labels, np.float32)
         targets[np.arange(len(raw)), truth] += 1 - self.smoothing
@@ -418,7 +431,9 @@ class Batches:
             levels, targets = mixup(levels, targets, rng, self.augment_config.mixup)
         return model_input(levels, config), targets
 
-    def draw(self, n: int, rng: np.random.Generator, *, even: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, n: int, rng: np.random.Generator, *, even: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Training examples before augmentation.
 
         Parameters
@@ -434,10 +449,14 @@ class Batches:
             Raw levels.
         truth : numpy.ndarray, shape (n,), int
             Label indices.
+        silent : numpy.ndarray, shape (n,), bool
+            Those that are noise.
         """
         e, config = self.examples, self.examples.config
         truth = np.arange(n) % len(e.labels) if even else rng.choice(len(e.labels), n, p=self._shares)
-        names = np.array(e.labels)[truth]
+        names = np.array(e.labels, dtype=object)[truth]
+        if self._speech_part:
+            names[(names == SILENCE) & (rng.random(n) < self._speech_part)] = UNKNOWN
         silent = names == SILENCE
         kind = np.where(names == UNKNOWN, rng.random(n), np.inf)
         speech = kind < self.speech_share
@@ -451,7 +470,7 @@ class Batches:
         if hard.any():
             raw[hard] = self._draw_hard(int(hard.sum()), rng)
         raw[words] = self._draw_words(names[words], rng)
-        return raw, truth
+        return raw, truth, silent
 
     def _draw_words(self, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
         """Raw levels of an example of each name; unknown words are drawn evenly, so that rare ones are heard as often

@@ -356,7 +356,7 @@ def _keep_examples(run: Run, batches: Batches) -> None:
     """Set aside what validation and quantisation need, so that they do not depend on the data being there."""
     front_end = run.front_end
     levels, truth = batches.examples.validation
-    raw, calibration_truth = batches.draw(_CALIBRATION, np.random.default_rng(run.config.seed), even=True)
+    raw, calibration_truth, _ = batches.draw(_CALIBRATION, np.random.default_rng(run.config.seed), even=True)
     parts = {
         "validation": model_input(levels, front_end),
         "validation_truth": truth,

@@ -1,6 +1,7 @@
 """Training: networks, runs that are interrupted and repeated, and the commands around them."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import soundfile
 
 from kws_edge import preset
 from tests.conftest import assert_one_line_error, train_command
-from tests.tones import RATE, WORDS
+from tests.tones import WORDS
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
@@ -23,7 +24,7 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.examples import Batches, Sources, load_examples  # noqa: E402
+from host_tools.examples import Bank, Batches, Sources, load_examples  # noqa: E402
 from host_tools.features import raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.train import load_run  # noqa: E402
@@ -197,6 +198,47 @@ def test_hard_negatives_and_synthetic_speech(folder, tmp_path):
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
 
 
+def test_groups_of_a_bank_are_drawn_evenly():
+    bank = Bank(frames=10, silence=0.0)
+    assert bank.add([]) == 0 and not bank
+    assert bank.add([np.full((10, 4), 1.0)]) == 10
+    assert bank.add([np.full((1000, 4), 2.0)]) == 1000
+    drawn = bank.draw(2000, np.random.default_rng(0))
+    assert drawn.shape == (2000, 10, 4) and drawn.dtype == np.float32
+    assert set(np.unique(drawn)) == {1, 2}
+    assert 900 < (drawn[:, 0, 0] == 1).sum() < 1100
+
+
+def test_a_short_recording_is_drawn_whole_at_any_place():
+    bank = Bank(frames=10, silence=-7.0)
+    bank.add([np.arange(1.0, 5.0)[:, np.newaxis]])
+    drawn = bank.draw(500, np.random.default_rng(0))[:, :, 0]
+    first = (drawn == 1).argmax(axis=1)
+    assert set(first) == set(range(7))
+    for row, at in zip(drawn, first, strict=True):
+        expected = np.full(10, -7.0)
+        expected[at : at + 4] = [1, 2, 3, 4]
+        assert np.array_equal(row, expected)
+
+
+def test_all_of_more_speech_and_noise_trains(folder, tmp_path):
+    """Of --speech only the half for training does; what no file says a keyword in is silence without `unknown`."""
+    config, labels = preset("logmel40"), ("silence", "yes", "no")
+    sources = Sources(folder / "clips", None, folder / "speech")
+    less = load_examples(sources, config, labels)
+    sources = dataclasses.replace(sources, more_speech=(folder / "speech",), more_noise=(folder / "speech",))
+    more = load_examples(sources, config, labels)
+    whole = sum(soundfile.info(path).duration / 60 for path in (folder / "speech").rglob("*.wav"))
+    assert 0 < less.summary["speech_minutes"] < whole
+    assert more.summary["speech_minutes"] - less.summary["speech_minutes"] == pytest.approx(whole, abs=0.15)
+    assert more.summary["noise_minutes"] - less.summary["noise_minutes"] == pytest.approx(whole, abs=0.15)
+    assert [len(less.speech.groups), len(more.speech.groups)] == [1, 2]
+    batches = Batches(more, batch_size=64, augment_config=AugmentConfig(), seed=5, silence_share=0.1, unknown_share=0.3)
+    _, truth, silent = batches.draw(2000, np.random.default_rng(0))
+    assert 0.36 < (truth == 0).mean() < 0.44
+    assert 0.07 < silent.mean() < 0.13 and (truth[silent] == 0).all()
+
+
 def test_missing_data_is_explained(folder, run_cli, tmp_path):
     for command, words in (
         (["train", "nowhere", "-o", "run"], "nowhere: no such folder"),
@@ -222,11 +264,11 @@ def test_without_tensorflow_the_remedy_is_named(run_folder, run_cli, tmp_path):
 
 
 def test_unusable_folders_are_explained(folder, run_cli, tmp_path):
-    (tmp_path / "short").mkdir()
+    (tmp_path / "broken").mkdir()
     for i in range(6):
-        soundfile.write(tmp_path / "short" / f"{i}.wav", np.zeros(800, np.int16), RATE)
-    command = ["train", folder / "clips", "-o", "run", "--noise", "short", "--epochs", "1", "--steps", "1"]
-    assert_one_line_error_at_end(run_cli(*command, package="host_tools"), "short: no recording of 1 s or more")
+        (tmp_path / "broken" / f"{i}.wav").write_text("not audio")
+    command = ["train", folder / "clips", "-o", "run", "--noise", "broken", "--epochs", "1", "--steps", "1"]
+    assert_one_line_error_at_end(run_cli(*command, package="host_tools"), "broken: no usable recording (")
     for name in WORDS[:10]:
         shutil.copytree(folder / "clips" / name, tmp_path / "few" / name)
     shutil.copytree(folder / "clips" / "_background_noise_", tmp_path / "few" / "_background_noise_")
