@@ -37,14 +37,18 @@ TEST12 = --clips $(DATA)/test12
 VALIDATION36 = --clips $(SPEECH_COMMANDS) --split validation --at-least 50 --features $(DATA)/logmel
 
 SYNTHETIC = --synthetic runs/synthetic
+# Real voices and sounds that hold none of the commands: two sets of recordings under Apache-2.0, and what Debian's packages
+# hold (kws-host collect).
+VOICES = speech-to-intent-benchmark wake-word-benchmark
+MORE = --more-speech $(VOICES:%=runs/voices/%) runs/sounds/speech --more-noise runs/sounds/noise
 STREAMS = --keep last --speech-share 0.4 --hard-negatives 0.12 --augmentation 0.7 --shift-ms 130
 # What thresholds are chosen on: words in quiet and in noise; speech, noise and synthetic speech, at three levels.
 DEVELOPMENT = runs/quiet.flac runs/noisy.flac $(DATA)/negatives/speech $(DATA)/negatives/noise runs/unheard/speech \
 	--half training --gains -12 0 8
 
 # Each step goes on where it was interrupted. The commands are learnt first, then all words from there, then the commands
-# again from all words, and then, with synthetic speech and hard negatives, what streams are full of; the small network
-# learns from the large one.
+# again from all words, and then, with synthetic speech, hard negatives and all voices and sounds, what streams are full of;
+# the small network learns from the large one.
 models: export TF_ENABLE_ONEDNN_OPTS = 0
 models: .venv/test reference
 	$(HOST) synthesize -o runs/synthetic --minutes 120 --per-word 200

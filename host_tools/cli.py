@@ -126,6 +126,13 @@ def _sources(args: argparse.Namespace):
     )
 
 
+def _collect(args: argparse.Namespace) -> None:
+    from host_tools.collect import collect
+
+    minutes = collect(args.output, cache=args.cache, only=args.only)
+    print(", ".join(f"{n:.1f} minutes of {kind}" for kind, n in minutes.items()), "in", args.output)
+
+
 def _synthesize(args: argparse.Namespace) -> None:
     from host_tools.dataset import label_set
     from host_tools.synthesize import synthesize_speech, synthesize_words
@@ -442,6 +449,19 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--per-word", type=int, default=200, help="clips of each keyword; 0: none")
     synthesize.add_argument("--seed", type=int, default=1)
     synthesize.set_defaults(work=_synthesize)
+
+    collect = commands.add_parser(
+        "collect",
+        help="fetch real voices and sounds from Debian's packages: negatives",
+        description="Download free packages of Debian (games, teaching programs, telephone prompts; none is installed)"
+        " and write what they hold of human speech without the ten commands to DIR/speech, of sounds and music to"
+        " DIR/noise, as FLAC, and their licences to DIR/licences. Takes some minutes and 5 GB; the same command goes on"
+        " where an interrupted one stopped. For train --more-speech DIR/speech --more-noise DIR/noise.",
+    )
+    collect.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
+    collect.add_argument("--cache", type=Path, metavar="DIR", help="where packages are kept; default: DIR/packages")
+    collect.add_argument("--only", nargs="+", default=[], metavar="PACKAGE", help="only these packages")
+    collect.set_defaults(work=_collect)
 
     quantize = commands.add_parser(
         "quantize", help="quantise a run to an INT8 model file", formatter_class=argparse.ArgumentDefaultsHelpFormatter
