@@ -8,7 +8,7 @@ PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 # Tests of what runs on a workstation only: not repeated under the device's older runtime.
-HOST_TESTS = dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
+HOST_TESTS = collect dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
 	scoring stream_eval streams synthesize training weights
 
 .PHONY: demo test lint models reference clean
@@ -40,8 +40,11 @@ SYNTHETIC = --synthetic runs/synthetic
 # Real voices and sounds that hold none of the commands: two sets of recordings under Apache-2.0, and what Debian's packages
 # hold (kws-host collect).
 VOICES = speech-to-intent-benchmark wake-word-benchmark
-MORE = --more-speech $(VOICES:%=runs/voices/%) runs/sounds/speech --more-noise runs/sounds/noise
+MORE = --more-speech runs/voices/speech-to-intent-benchmark/data/speech runs/voices/wake-word-benchmark/audio \
+	runs/sounds/speech --more-noise runs/sounds/noise
 STREAMS = --keep last --speech-share 0.4 --hard-negatives 0.12 --augmentation 0.7 --shift-ms 130
+WIDE = $(SYNTHETIC) $(MORE) --keep last --speech-share 0.5 --unknown-share 0.38 --silence-share 0.14 --hard-negatives 0.12 \
+	--augmentation 0.85 --shift-ms 130 --reverberation 0.3
 # What thresholds are chosen on: words in quiet and in noise; speech, noise and synthetic speech, at three levels.
 DEVELOPMENT = runs/quiet.flac runs/noisy.flac $(DATA)/negatives/speech $(DATA)/negatives/noise runs/unheard/speech \
 	--half training --gains -12 0 8
@@ -53,12 +56,16 @@ models: export TF_ENABLE_ONEDNN_OPTS = 0
 models: .venv/test reference
 	$(HOST) synthesize -o runs/synthetic --minutes 120 --per-word 200
 	$(HOST) synthesize -o runs/unheard --minutes 120 --per-word 0 --seed 2
+	$(HOST) collect -o runs/sounds
+	for name in $(VOICES); do \
+		[ -d runs/voices/$$name ] || git clone --depth 1 https://github.com/Picovoice/$$name runs/voices/$$name || exit 1; \
+	done
 	$(HOST) make-stream $(SPEECH_COMMANDS) -o runs/quiet.flac --clips 700 --seed 1
 	$(HOST) make-stream $(SPEECH_COMMANDS) -o runs/noisy.flac --clips 500 --snr 10 10 --background $(DATA)/negatives/noise \
 		--half training --seed 2
 	$(HOST) train $(SOURCES) -o runs/base --epochs 45
-	$(HOST) train $(SOURCES) -o runs/words36 --labels words36 --start runs/base --epochs 24 --seed 2
-	$(HOST) train $(SOURCES) -o runs/commands --start runs/words36 --epochs 28 --augmentation 0.75 --seed 3
+	$(HOST) train $(SOURCES) -o runs/all_words --labels words36 --start runs/base --epochs 24 --seed 2
+	$(HOST) train $(SOURCES) -o runs/commands --start runs/all_words --epochs 28 --augmentation 0.75 --seed 3
 	$(HOST) train $(SOURCES) -o runs/clips12 --start runs/commands --epochs 9 --augmentation 0.75 \
 		--learning-rate 1e-3 --seed 6
 	$(HOST) train $(SOURCES) $(SYNTHETIC) -o runs/streams1 --start runs/clips12 --epochs 14 --augmentation 0.75 --shift-ms 200 \
@@ -67,10 +74,19 @@ models: .venv/test reference
 		--reverberation 0.35 --learning-rate 7e-4 --seed 8
 	$(HOST) train $(SOURCES) $(SYNTHETIC) $(STREAMS) -o runs/streams3 --start runs/streams2 --epochs 6 \
 		--reverberation 0.3 --silence-share 0.16 --learning-rate 6e-4 --seed 9
-	$(HOST) train $(SOURCES) $(SYNTHETIC) $(STREAMS) -o runs/commands12 --epochs 0 --start runs/clips12 \
+	$(HOST) train $(SOURCES) $(SYNTHETIC) $(STREAMS) -o runs/mean --epochs 0 --start runs/clips12 \
 		--blend runs/streams3 --blend-share 0.67 --reverberation 0.3 --silence-share 0.16 --seed 9
-	$(HOST) train $(SOURCES) -o runs/micro12 --model micro --teacher runs/clips12 --epochs 22 --augmentation 0.6 \
+	$(HOST) train $(SOURCES) $(WIDE) -o runs/wide1 --start runs/mean --epochs 14 --learning-rate 1e-3 --seed 11
+	$(HOST) train $(SOURCES) $(WIDE) -o runs/wide2 --start runs/wide1 --epochs 26 --learning-rate 1.2e-3 --seed 12
+	$(HOST) train $(SOURCES) $(WIDE) -o runs/commands12 --start runs/wide2 --epochs 14 --learning-rate 9e-4 --seed 15
+	$(HOST) train $(SOURCES) $(SYNTHETIC) $(MORE) -o runs/words36 --labels words36 --start runs/all_words --keep last --epochs 8 \
+		--augmentation 0.75 --shift-ms 130 --reverberation 0.2 --unknown-share 0.2 --silence-share 0.06 \
+		--learning-rate 1e-3 --seed 13
+	$(HOST) train $(SOURCES) -o runs/micro_clips --model micro --teacher runs/clips12 --epochs 22 --augmentation 0.6 \
 		--learning-rate 4e-3 --seed 4
+	$(HOST) train $(SOURCES) $(SYNTHETIC) $(MORE) -o runs/micro12 --model micro --start runs/micro_clips \
+		--teacher runs/commands12 --keep last --epochs 14 --augmentation 0.6 --shift-ms 130 --reverberation 0.2 \
+		--hard-negatives 0.12 --speech-share 0.5 --unknown-share 0.33 --silence-share 0.12 --learning-rate 3e-3 --seed 14
 	for name in words36 commands12 micro12; do \
 		$(HOST) qat runs/$$name $(SOURCES) -o runs/$$name-qat || exit 1; \
 		$(HOST) quantize runs/$$name -o $(SHIPPED)/$$name.tflite || exit 1; \
