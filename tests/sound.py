@@ -1,0 +1,119 @@
+"""A microphone without hardware: a PulseAudio daemon of the test's own, and ``kws-edge listen`` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import need_program
+
+RATE = 16000
+
+
+class SoundServer:
+    """A PulseAudio daemon of the test's own.
+
+    Its null sink ``vmic`` is the microphone: what is played into it is heard by who records from its monitor.
+    """
+
+    def __init__(self, folder, rate=RATE, channels=1):
+        for program in ("pulseaudio", "pactl", "paplay"):
+            need_program(program)
+        pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
+        self.environment = {
+            **os.environ,
+            "XDG_RUNTIME_DIR": str(folder),
+            "HOME": str(folder),
+            "PULSE_RUNTIME_PATH": str(folder / "pulse"),
+            "PULSE_CLIENTCONFIG": str(folder / "client.conf"),
+        }
+        # Where the daemon is gone, PulseAudio's clients start one, as the machine is configured.
+        (folder / "client.conf").write_text("autospawn = no\n")
+        for name in ("PULSE_SERVER", "PULSE_SOURCE", "DISPLAY"):
+            self.environment.pop(name, None)
+        self.channels = channels
+        self.sink = f"module-null-sink sink_name=vmic rate={rate} channels={channels} format=s16le"
+        self.start()
+
+    def start(self):
+        """Start the daemon, and a silent room."""
+        self.process = subprocess.Popen(
+            ["pulseaudio", "-n", "-F", "/dev/stdin", "--exit-idle-time=-1", "--disallow-exit", "--daemonize=no"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
+        )
+        script = f"load-module module-native-protocol-unix\nload-module {self.sink}\nset-default-source vmic.monitor\n"
+        self.process.stdin.write(script.encode())
+        self.process.stdin.close()
+        deadline = time.monotonic() + 20
+        while subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False).returncode:
+            assert time.monotonic() < deadline, "PulseAudio did not start"
+            time.sleep(0.1)
+        # A sink that nothing plays into stands still, and with it the microphone: a room is never that quiet.
+        self.room = self.start_playing("/dev/zero")
+
+    def start_playing(self, path):
+        """Play a file of raw samples, 16 kHz and as many channels as the microphone has; returns the player."""
+        command = ["pacat", "--device=vmic", "--rate=16000", f"--channels={self.channels}", "--format=s16le", "--raw"]
+        return subprocess.Popen([*command, str(path)], env=self.environment, stderr=subprocess.DEVNULL)
+
+    def play(self, path):
+        """Play a file into the microphone, to its end."""
+        subprocess.run(["paplay", "--device=vmic", str(path)], env=self.environment, check=True, timeout=120)
+
+    def pactl(self, *args):
+        """Tell the daemon something."""
+        subprocess.run(["pactl", *args], env=self.environment, check=True, timeout=30, stdout=subprocess.DEVNULL)
+
+    def stop(self):
+        for process in (self.room, self.process):
+            process.kill()
+            process.wait()
+
+
+class Listener:
+    """``kws-edge listen`` in a process of its own."""
+
+    def __init__(self, server, *args, program=("-m", "kws_edge")):
+        self.process = subprocess.Popen(
+            [sys.executable, *program, "listen", "--kernels", "builtin", "--json", *args],
+            env=server.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.greeting = self.process.stderr.readline().decode()
+
+    def finish(self, send=None):
+        """Wait for its end; returns detections and the summary line."""
+        if send:
+            self.process.send_signal(send)
+        out, err = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, err.decode()
+        return [json.loads(line) for line in out.decode().splitlines()], err.decode().splitlines()[-1]
+
+
+ONLY_48_KHZ = """
+import sys, sounddevice
+check = sounddevice.check_input_settings
+def only_48_khz(*args, samplerate, **kwargs):
+    # What a USB microphone answers that knows one rate; the sound server behind "pulse" would convert.
+    if samplerate != 48000:
+        raise sounddevice.PortAudioError("Invalid sample rate", -9997)
+    check(*args, samplerate=samplerate, **kwargs)
+sounddevice.check_input_settings = only_48_khz
+query = sounddevice.query_devices
+def at_48_khz(*args):
+    found = query(*args)
+    return {**found, "default_samplerate": 48000.0} if isinstance(found, dict) else found
+sounddevice.query_devices = at_48_khz
+from kws_edge.cli import main
+sys.exit(main())
+"""
+"""For ``python -c``: kws-edge on a microphone that knows one rate."""
