@@ -649,11 +649,11 @@ class Microphone(_Queued):
     def _next(self) -> tuple[bytes, int, int]:
         gone: float | None = None  # since when
         while True:
-            reason = "its stream ended"
-            try:
-                got = self.queue.get(self._timeout_s)
-            except TimeoutError:
-                got, reason = None, f"no audio for {self._timeout_s:.0f} s"
+            got, reason = None, f"no audio for {self._timeout_s:.0f} s"
+            for _ in range(round(self._timeout_s / _RETRY_S)):  # where the process stood still, one of these is over
+                with suppress(TimeoutError):
+                    got, reason = self.queue.get(_RETRY_S), "its stream ended"
+                    break
             if got:
                 seconds = got[2] / self.source_rate
                 if gone is not None:

@@ -1,11 +1,13 @@
-"""A microphone without hardware: a PulseAudio daemon of the test's own, and ``kws-edge listen`` in a process of its own."""
+"""A microphone without hardware, a PulseAudio daemon of the test's own, and ``kws-edge listen`` on it."""
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -36,6 +38,7 @@ class SoundServer:
         (folder / "client.conf").write_text("autospawn = no\n")
         for name in ("PULSE_SERVER", "PULSE_SOURCE", "DISPLAY"):
             self.environment.pop(name, None)
+        self.clients = []  # processes that do not outlive the test
         self.channels = channels
         self.sink = f"module-null-sink sink_name=vmic rate={rate} channels={channels} format=s16le"
         self.start()
@@ -73,7 +76,7 @@ class SoundServer:
         subprocess.run(["pactl", *args], env=self.environment, check=True, timeout=30, stdout=subprocess.DEVNULL)
 
     def stop(self):
-        for process in (self.room, self.process):
+        for process in (*self.clients, self.room, self.process):
             process.kill()
             process.wait()
 
@@ -87,16 +90,50 @@ class Listener:
             env=server.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            text=True,
         )
-        self.greeting = self.process.stderr.readline().decode()
+        server.clients.append(self.process)
+        self._out, self._err = queue.Queue(), queue.Queue()
+        self._readers = [
+            threading.Thread(target=self._read, args=ends, daemon=True)
+            for ends in ((self.process.stdout, self._out), (self.process.stderr, self._err))
+        ]
+        for reader in self._readers:
+            reader.start()
+        self.greeting = self.wait_for("")
+
+    @staticmethod
+    def _read(stream, lines):
+        with stream:
+            for line in stream:
+                lines.put(line)
+
+    def wait_for(self, text):
+        """The next line on standard error that contains `text`."""
+        while text not in (line := self._next(self._err)):
+            pass
+        return line
+
+    def detection(self):
+        """The next one."""
+        return json.loads(self._next(self._out))
+
+    def _next(self, lines):
+        try:
+            return lines.get(timeout=30)
+        except queue.Empty:
+            raise AssertionError(f"nothing in 30 s; on standard error: {list(self._err.queue)}") from None
 
     def finish(self, send=None):
-        """Wait for its end; returns detections and the summary line."""
+        """Wait for its end; returns the other detections and the summary line."""
         if send:
             self.process.send_signal(send)
-        out, err = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, err.decode()
-        return [json.loads(line) for line in out.decode().splitlines()], err.decode().splitlines()[-1]
+        code = self.process.wait(timeout=60)
+        for reader in self._readers:
+            reader.join(timeout=60)
+        lines = list(self._err.queue)
+        assert code == 0, lines
+        return [json.loads(line) for line in self._out.queue], lines[-1].strip()
 
 
 ONLY_48_KHZ = """

@@ -171,7 +171,7 @@ def listen(
     if source.lost:
         summary += f"; {source.lost / c.sample_rate:.1f} s lost in all"
     if getattr(source, "outages", 0):
-        summary += f", microphone gone {source.outages} times"
+        summary += f", {source.outages} outages"
     print(summary, file=sys.stderr)
 
 
