@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import queue
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import need_program
 
 RATE = 16000
+ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
 
 
 class SoundServer:
@@ -154,3 +157,33 @@ from kws_edge.cli import main
 sys.exit(main())
 """
 """For ``python -c``: kws-edge on a microphone that knows one rate."""
+
+
+_BUSY = """
+import fcntl, sys, termios
+import sounddevice  # lists the devices while this one can still be opened
+fcntl.ioctl(int(sys.argv[1]), termios.TIOCEXCL)  # from here on, opening it is EBUSY
+from kws_edge.cli import main
+sys.exit(main([*sys.argv[2:], "--device", "usbmic"]))
+"""
+
+
+def run_on_busy_device(folder, *args):
+    """Run kws-edge on a device that is taken: ALSA's file plug-in on a terminal that is locked when it is opened."""
+    pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
+    if not ALSA_CONFIG.exists():
+        pytest.skip(f"{ALSA_CONFIG} is missing")
+    leader, follower = pty.openpty()
+    config = f"""<{ALSA_CONFIG}>
+    pcm.usbmic {{ type file  slave.pcm {{ type null }}  file "/dev/null"  infile "{os.ttyname(follower)}"  format raw }}
+    """
+    (folder / "asound.conf").write_text(config)
+    command = [sys.executable, "-c", _BUSY, str(follower), *args]
+    if os.geteuid() == 0:  # whom a lock does not stop otherwise
+        need_program("setpriv")
+        command = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", *command]
+    environment = {**os.environ, "ALSA_CONFIG_PATH": str(folder / "asound.conf")}
+    failed = subprocess.run(command, env=environment, pass_fds=[follower], capture_output=True, timeout=60, check=False)
+    os.close(leader)
+    os.close(follower)
+    return failed

@@ -13,17 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from kws_edge import AudioFile
-from tests.conftest import assert_one_line_error, need_program
-from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer
-
-ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
+from tests.conftest import assert_one_line_error
+from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer, run_on_busy_device
 
 
 @pytest.fixture
@@ -213,31 +210,7 @@ def test_no_device_at_all(tmp_path, run_cli):
     assert_one_line_error(run_cli("devices", env=environment), "no device that can record")
 
 
-_BUSY = """
-import fcntl, sys, termios
-import sounddevice  # lists the devices while this one can still be opened
-fcntl.ioctl(int(sys.argv[1]), termios.TIOCEXCL)  # from here on, opening it is EBUSY
-from kws_edge.cli import main
-sys.exit(main(["listen", "--device", "usbmic"]))
-"""
-
-
 def test_busy_device(tmp_path):
-    """A device that somebody else holds: ALSA's file plug-in on a terminal that is locked when it is to be opened."""
-    pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
-    if not ALSA_CONFIG.exists():
-        pytest.skip(f"{ALSA_CONFIG} is missing")
-    leader, follower = pty.openpty()
-    config = f"""<{ALSA_CONFIG}>
-    pcm.usbmic {{ type file  slave.pcm {{ type null }}  file "/dev/null"  infile "{os.ttyname(follower)}"  format raw }}
-    """
-    (tmp_path / "asound.conf").write_text(config)
-    command = [sys.executable, "-c", _BUSY, str(follower)]
-    if os.geteuid() == 0:  # whom a lock does not stop otherwise
-        need_program("setpriv")
-        command = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", *command]
-    environment = {**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "asound.conf")}
-    failed = subprocess.run(command, env=environment, pass_fds=[follower], capture_output=True, timeout=60, check=False)
-    os.close(leader)
-    os.close(follower)
+    """A device that somebody else holds."""
+    failed = run_on_busy_device(tmp_path, "listen")
     assert_one_line_error(failed, "microphone 'usbmic': busy", "kws-edge devices")
