@@ -231,7 +231,7 @@ def _hear(
             n += len(frames)
             arrived.append((time.perf_counter(), n))
             health.add(frames)
-            if n >= seconds * microphone.source_rate:
+            if arrived[-1][0] - arrived[0][0] >= seconds:
                 break
     queue = microphone.queue
     behind = f", from {source['name']}" if source else ""
