@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 import struct
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +25,12 @@ __all__ = ["AudioFile", "BlockQueue", "Microphone", "PcmStream", "Playback", "Re
 
 BLOCK_MS = 20
 _QUEUE_S = 5.0
+_MAX_AGE_S = 2.0
+_JUMP_S = 0.25
+_SHORTEST_GAP_S = 0.03
+_RETRY_S = 0.5
+_CLOSE_S = 3.0
+_NOTICE_S = 5.0
 _FILE_BLOCK = 1 << 14
 
 
@@ -29,6 +38,8 @@ class Source(Protocol):
     """An iterable of mono int16 blocks, closed by leaving its ``with`` block."""
 
     name: str
+    lost: int
+    """Samples, at the blocks' rate, that are missing from the stream before the end of the block that came last."""
 
     def __enter__(self) -> Source: ...
     def __exit__(self, *error: object) -> None: ...
@@ -98,6 +109,8 @@ class AudioFile:
         If the file is missing, a folder, empty, or cannot be decoded.
     """
 
+    lost = 0
+
     def __init__(self, path: str | Path, *, rate: int) -> None:
         self.name = str(path)
         path = Path(path)
@@ -128,7 +141,15 @@ class AudioFile:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def frames(self) -> Iterator[np.ndarray]:
+        """All channels as they are: blocks of shape (n, channels), float32 in [-1, 1), at `source_rate`; the last one
+        is shorter than the others, and may be empty.
+
+        Raises
+        ------
+        AudioError
+            If decoding stops, or there is no sample.
+        """
         heard = 0
         while True:
             try:
@@ -136,16 +157,20 @@ class AudioFile:
             except _soundfile().SoundFileError as error:
                 raise AudioError(f"{self.name}: decoding stopped after {heard} samples ({_reason(error)})") from None
             heard += len(frames)
+            yield frames
+            if len(frames) < _FILE_BLOCK:
+                break
+        if not heard:
+            raise AudioError(f"{self.name}: holds no samples")
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frames in self.frames():
             try:
                 samples = self._resampler.process(_mono(frames), last=len(frames) < _FILE_BLOCK)
             except AudioError as error:
                 raise AudioError(f"{self.name}: {error}") from None
             if len(samples):
                 yield samples
-            if len(frames) < _FILE_BLOCK:
-                break
-        if not heard:
-            raise AudioError(f"{self.name}: holds no samples")
 
     def read(self) -> np.ndarray:
         """All samples, shape (n,), int16."""
@@ -183,6 +208,8 @@ class PcmStream:
     AudioError
         If a WAV header announces another sample format.
     """
+
+    lost = 0
 
     def __init__(
         self, stream: BinaryIO, *, rate: int, source_rate: int | None = None, channels: int = 1, name: str = "-"
@@ -261,38 +288,64 @@ class PcmStream:
             raise AudioError(f"{self.name}: no audio arrived on the pipe")
 
 
+class _Block(NamedTuple):
+    data: bytes
+    samples: int
+    missing: int  # samples that are missing before it
+    captured: float  # of time.perf_counter
+
+
 class BlockQueue:
-    """Bounded queue between an audio callback and the reader: what does not fit is counted, and nobody waits.
+    """Bounded queue between an audio callback and the reader: nobody waits, and what is too old is dropped and counted.
+
+    What does not fit pushes the oldest out. Once a block is older than `max_age_s` when its turn comes, all that is
+    older than a quarter of this goes with it: a stall costs one gap, and what comes after it is heard at once.
 
     Parameters
     ----------
     capacity : int
         Samples that may wait.
+    max_age_s : float
+        Seconds from capture to reading.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._blocks: deque[bytes] = deque()
+    def __init__(self, capacity: int, *, max_age_s: float = math.inf) -> None:
+        self._capacity, self._max_age_s = capacity, max_age_s
+        self._blocks: deque[_Block] = deque()
         self._ready = threading.Condition()
         self._waiting = 0
+        self._lost = 0
+        self._late = False
         self._closed = False
         self.samples = 0
         """Samples that arrived, dropped ones included."""
         self.dropped = 0
-        """Samples that found the queue full."""
+        """Samples that found the queue full or were too old."""
         self.overruns = 0
         """Times that the audio system reported lost input."""
 
-    def put(self, data: bytes, samples: int, *, overrun: bool = False) -> None:
-        """Called by the audio callback."""
+    def put(self, data: bytes, samples: int, *, overrun: bool = False, missing: int = 0, age_s: float = 0.0) -> None:
+        """Called by the audio callback.
+
+        Parameters
+        ----------
+        data : bytes
+        samples : int
+            How many that is.
+        overrun : bool
+            Whether the audio system reported lost input.
+        missing : int
+            Samples that never arrived and belong before these.
+        age_s : float
+            Seconds since these were captured.
+        """
         with self._ready:
             self.samples += samples
             self.overruns += overrun
-            if self._waiting + samples > self._capacity:
-                self.dropped += samples
-                return
-            self._blocks.append(data)
+            self._blocks.append(_Block(data, samples, missing, time.perf_counter() - age_s))
             self._waiting += samples
+            while self._waiting > self._capacity:
+                self._drop()
             self._ready.notify()
 
     def close(self) -> None:
@@ -301,8 +354,14 @@ class BlockQueue:
             self._closed = True
             self._ready.notify()
 
-    def get(self, timeout: float) -> tuple[bytes, int] | None:
-        """Everything that waits, with its number of samples; None once closed and empty.
+    def reopen(self) -> None:
+        """More blocks will come after all."""
+        with self._ready:
+            self._closed = False
+
+    def get(self, timeout: float) -> tuple[bytes, int, int] | None:
+        """All that waits up to the next gap, its number of samples, and how many are missing before it; None once
+        closed and empty.
 
         Raises
         ------
@@ -310,38 +369,63 @@ class BlockQueue:
             If nothing came in `timeout` seconds.
         """
         with self._ready:
-            if not self._ready.wait_for(lambda: self._blocks or self._closed, timeout):
+            if not self._ready.wait_for(lambda: self._fresh() or self._closed, timeout):
                 raise TimeoutError
             if not self._blocks:
                 return None
-            data, samples = b"".join(self._blocks), self._waiting
-            self._blocks.clear()
-            self._waiting = 0
-            return data, samples
+            missing, self._lost = self._lost + self._blocks[0].missing, 0
+            taken = [self._blocks.popleft()]
+            while self._blocks and not self._blocks[0].missing:
+                taken.append(self._blocks.popleft())
+            samples = sum(block.samples for block in taken)
+            self._waiting -= samples
+            return b"".join([block.data for block in taken]), samples, missing
+
+    def _drop(self) -> None:
+        block = self._blocks.popleft()
+        self._waiting -= block.samples
+        self.dropped += block.samples
+        self._lost += block.samples + block.missing
+
+    def _fresh(self) -> bool:
+        """Drop what is too old; whether anything is left."""
+        now = time.perf_counter()
+        while self._blocks and now - self._blocks[0].captured > self._max_age_s / (4 if self._late else 1):
+            self._late = True
+            self._drop()
+        self._late = self._late and not self._blocks
+        return bool(self._blocks)
 
 
 class _Queued:
     """A source whose blocks arrive by a :class:`BlockQueue` as interleaved int16."""
 
     queue: BlockQueue
-    channels: int
     name: str
+    source_rate: int
+    channels: int
+    lost = 0
+    _rate: int
     _resampler: Resampler
     _timeout_s = 3.0
 
+    def frames(self) -> Iterator[np.ndarray]:
+        """All channels as they come: blocks of shape (n, channels), int16, at `source_rate`."""
+        while (got := self._next()) is not None:
+            data, _, missing = got
+            if missing:
+                self._resampler = Resampler(self.source_rate, self._rate)
+                self.lost += round(missing * self._rate / self.source_rate)
+            yield np.frombuffer(data, "<i2").reshape(-1, self.channels)
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        while True:
-            try:
-                got = self.queue.get(self._timeout_s)
-            except TimeoutError:
-                raise AudioError(
-                    f"{self.name}: no audio for {self._timeout_s:.0f} s; was the microphone unplugged?"
-                ) from None
-            if got is None:
-                return
-            samples = self._resampler.process(_mono_pcm(got[0], self.channels))
+        for frames in self.frames():
+            samples = self._resampler.process(_mono(frames.astype(np.float32) / 32768))
             if len(samples):
                 yield samples
+
+    def _next(self) -> tuple[bytes, int, int] | None:
+        return self.queue.get(self._timeout_s)
 
 
 def _sounddevice():
@@ -432,10 +516,18 @@ def find_device(wanted: str | int | None) -> InputDevice:
     return matches[0]
 
 
-class Microphone(_Queued):
-    """Live input through PortAudio.
+_live: weakref.WeakSet[Microphone] = weakref.WeakSet()
+"""Those whose stream is open: PortAudio lists devices anew only when it is shut down, which would end them."""
 
-    Opened at `rate` if the device takes it, or else at the device's own rate, and converted.
+
+class Microphone(_Queued):
+    """Live input through PortAudio that outlives its device.
+
+    Opened at `rate` if the device takes it, or else at a rate that it takes, and converted. When the stream ends or
+    nothing comes for three seconds, because the microphone was unplugged or the sound server restarted, the device is
+    looked for by its name until it is there again, for `patience_s`; PortAudio is then initialised anew, which ends
+    streams that this process has by other means than this class. What is lost meanwhile, by overruns, or because it is
+    too old when its turn comes, counts in `lost`, and :meth:`kws_edge.Spotter.run` makes its clock skip it.
 
     Parameters
     ----------
@@ -444,62 +536,174 @@ class Microphone(_Queued):
     rate : int
         Hz of the blocks.
     device_rate : int, optional
-        Rate to open the device at.
+        Rate to open the device at, if it takes it.
+    channels : int, optional
+        Channels to open, if the device has them; as few as it takes if None. Their mean is what is heard.
+    patience_s : float
+        Seconds to wait for a microphone that is gone; 0 raises an error at once.
+    max_age_s : float
+        Age at which a sample is no longer worth hearing, seconds.
+    notice : callable, optional
+        Told in words of every outage, gap and refused rate, when it happens.
 
     Attributes
     ----------
     queue : BlockQueue
         With the counts of dropped samples and overruns.
+    lost : int
+        Samples, at `rate`, that are missing so far.
+    outages : int
+        Times that the microphone was gone.
+    source_rate, channels : int
+        What the device was opened with.
 
     Raises
     ------
     AudioError
-        If there is no such device, it is busy, or it takes none of these rates.
+        If there is no such device, it is busy, or it takes no rate; while it is read, if it is gone for too long.
     """
 
     def __init__(
-        self, device: str | int | None = None, *, rate: int, device_rate: int | None = None, queue_s: float = _QUEUE_S
+        self,
+        device: str | int | None = None,
+        *,
+        rate: int,
+        device_rate: int | None = None,
+        channels: int | None = None,
+        patience_s: float = math.inf,
+        max_age_s: float = _MAX_AGE_S,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
-        sd = _sounddevice()
-        found = find_device(device)
-        self.name = found.name
-        self._sd = sd
-        self.source_rate, self.channels = self._choose(found, rate, device_rate)
-        self._resampler = Resampler(self.source_rate, rate)
-        self.queue = BlockQueue(round(queue_s * self.source_rate))
-        with _portaudio_errors(sd, f"microphone {found.name!r}"):
-            self._stream = sd.RawInputStream(
-                samplerate=self.source_rate,
-                blocksize=self.source_rate * BLOCK_MS // 1000,
+        self._sd = _sounddevice()
+        self._rate, self._wanted_rate, self._wanted_channels = rate, device_rate, channels
+        self._patience_s, self._notice = patience_s, notice
+        self.outages = 0
+        self._end: float | None = None  # when the last sample that arrived was captured
+        self._opened = False  # a stream that has not delivered yet
+        self._latency = math.inf
+        self._told, self._untold_s = -math.inf, 0.0
+        self._leaving = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._stream = self._open(find_device(device))
+        if device_rate not in (None, self.source_rate):
+            self._say(f"does not take {device_rate} Hz; opened at {self.source_rate} Hz and converted")
+        self.queue = BlockQueue(round(_QUEUE_S * self.source_rate), max_age_s=max_age_s)
+
+    def _say(self, text: str) -> None:
+        if self._notice:
+            self._notice(f"microphone {self.name!r} {text}")
+
+    def _open(self, found: InputDevice) -> Any:
+        rate, channels = self._choose(found)
+        self._resampler = Resampler(rate, self._rate)
+        self.name, self.source_rate, self.channels = found.name, rate, channels
+        with _portaudio_errors(self._sd, f"microphone {found.name!r}"):
+            stream = self._sd.RawInputStream(
+                samplerate=rate,
+                blocksize=rate * BLOCK_MS // 1000,
                 device=found.index,
-                channels=self.channels,
+                channels=channels,
                 dtype="int16",
                 callback=self._callback,
-                finished_callback=self.queue.close,
+                finished_callback=lambda: self.queue.close(),
             )
+        self._opened, self._latency = True, math.inf
+        _live.add(self)
+        return stream
 
-    def _choose(self, found: InputDevice, rate: int, device_rate: int | None) -> tuple[int, int]:
-        rates = [device_rate] if device_rate else [rate, found.rate]
-        for candidate in rates:
-            for channels in dict.fromkeys((1, min(2, found.channels), found.channels)):
+    def _choose(self, found: InputDevice) -> tuple[int, int]:
+        channels = (1, min(2, found.channels), found.channels)
+        if self._wanted_channels:
+            channels = (min(self._wanted_channels, found.channels), *channels)
+        for rate in filter(None, (self._wanted_rate, self._rate, found.rate, 48000, 44100)):
+            for n in dict.fromkeys(channels):
                 try:
                     with quiet_native():
-                        self._sd.check_input_settings(found.index, channels, "int16", samplerate=candidate)
+                        self._sd.check_input_settings(found.index, n, "int16", samplerate=rate)
                 except self._sd.PortAudioError as error:
                     if "unavailable" in str(error).lower():
                         break  # busy: opening it will say so
                 else:
-                    return candidate, channels
-        if device_rate:
-            raise AudioError(f"microphone {found.name!r} does not take {device_rate} Hz; its own rate is {found.rate}")
+                    return rate, n
         return found.rate, 1  # let opening it say what is wrong
 
     def _callback(self, data: Any, samples: int, when: Any, status: Any) -> None:
-        self.queue.put(bytes(data), samples, overrun=bool(status.input_overflow))
+        now, rate = time.perf_counter(), self.source_rate
+        age = when.currentTime - when.inputBufferAdcTime
+        if not 0 <= age < 60:  # some systems do not know
+            age = 0.0
+        jump = 0.0 if self._end is None else now - age - self._end
+        lost = jump > _SHORTEST_GAP_S and (jump > _JUMP_S or self._opened or bool(status.input_overflow))
+        self._end = now - age + samples / rate
+        # Every system has a latency, which is no delay; it may change, but not as fast as a stall lets samples age.
+        self._latency = min(age, self._latency + samples / rate / 50)
+        self.queue.put(
+            bytes(data),
+            samples,
+            overrun=bool(status.input_overflow),
+            missing=round(jump * rate) if lost else 0,
+            age_s=age - self._latency,
+        )
+        self._opened = False
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        yield from super().__iter__()
-        raise AudioError(f"microphone {self.name!r}: the stream ended by itself; was the microphone unplugged?")
+    def _next(self) -> tuple[bytes, int, int]:
+        gone: float | None = None  # since when
+        while True:
+            got, reason = None, f"no audio for {self._timeout_s:.0f} s"
+            for _ in range(round(self._timeout_s / _RETRY_S)):  # where the process stood still, one of these is over
+                with suppress(TimeoutError):
+                    got, reason = self.queue.get(_RETRY_S), "its stream ended"
+                    break
+            if got:
+                seconds = got[2] / self.source_rate
+                if gone is not None:
+                    self._say(f"is back: {seconds:.1f} s lost; detection starts anew")
+                elif seconds:
+                    self._gap(seconds)
+                return got
+            if gone is None:
+                if not self._patience_s:
+                    raise AudioError(f"microphone {self.name!r}: {reason}; was it unplugged?")
+                gone = time.monotonic()
+                self.outages += 1
+                self._say(f"is gone ({reason}); waiting until it is back")
+            self._worker = threading.Thread(target=self._reopen, name="microphone", daemon=True)
+            self._worker.start()
+            while self._worker.is_alive():  # PortAudio may wait for a sound server, which must not keep Ctrl-C waiting
+                if time.monotonic() - gone > self._patience_s:
+                    raise AudioError(f"microphone {self.name!r}: {reason}, and not back in {self._patience_s:g} s")
+                self._worker.join(_RETRY_S)
+
+    def _gap(self, seconds: float) -> None:
+        """Say that something is missing, but not all the time."""
+        self._untold_s += seconds
+        if time.monotonic() - self._told > _NOTICE_S:
+            self._say(f"lost {self._untold_s:.1f} s: the machine was too slow, or stood still; detection starts anew")
+            self._told, self._untold_s = time.monotonic(), 0.0
+
+    def _reopen(self) -> None:
+        """Close the stream, and open the device again as soon as it is there."""
+        self._close()
+        while not self._leaving.wait(_RETRY_S):
+            with suppress(AudioError):
+                if not _live:
+                    with _portaudio_errors(self._sd, "audio devices"):
+                        if self._sd._initialized:
+                            self._sd._terminate()
+                        self._sd._initialize()
+                self._stream = self._open(_same_device(self.name))
+                self.queue.reopen()
+                with _portaudio_errors(self._sd, f"microphone {self.name!r}"):
+                    self._stream.start()
+                return
+            self._close()
+
+    def _close(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream:
+            with quiet_native():
+                stream.close(ignore_errors=True)
+        _live.discard(self)
 
     def __enter__(self) -> Microphone:
         with _portaudio_errors(self._sd, f"microphone {self.name!r}"):
@@ -507,8 +711,24 @@ class Microphone(_Queued):
         return self
 
     def __exit__(self, *error: object) -> None:
-        with _portaudio_errors(self._sd, f"microphone {self.name!r}"):
-            self._stream.close()
+        self._leaving.set()
+        if not (self._worker and self._worker.is_alive()):
+            self._worker = threading.Thread(target=self._close, name="microphone", daemon=True)
+            self._worker.start()
+        self._worker.join(_CLOSE_S)
+
+
+def _same_device(name: str) -> InputDevice:
+    """The device of that name; ALSA's card number in it may have changed."""
+
+    def bare(text: str) -> str:
+        return re.sub(r" \(hw:\d+,\d+\)$", "", text)
+
+    devices = sorted(input_devices(), key=lambda device: device.name != name)
+    for device in devices:
+        if bare(device.name) == bare(name):
+            return device
+    raise AudioError(f"no input device {name!r}")
 
 
 class Playback(_Queued):
@@ -526,7 +746,7 @@ class Playback(_Queued):
     def __init__(self, path: str | Path, *, rate: int, real_time: bool = True) -> None:
         with AudioFile(path, rate=rate) as file:
             self._samples = file.read()
-        self.name, self.source_rate, self.channels = str(path), rate, 1
+        self.name, self.source_rate, self.channels, self._rate = str(path), rate, 1, rate
         self._real_time = real_time
         self._resampler = Resampler(rate, rate)
         self.queue = BlockQueue(round(_QUEUE_S * rate) if real_time else len(self._samples))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import IO
 
-__all__ = ["quiet_native"]
+__all__ = ["own_stderr", "quiet_native"]
+
+_lock = threading.Lock()
+_depth = 0
+_saved = -1
 
 
 @contextlib.contextmanager
@@ -16,14 +21,50 @@ def quiet_native(log: IO[bytes] | None = None) -> Iterator[None]:
     """Drop what native code writes to the process's standard error, or write it to `log`.
 
     ALSA, PortAudio and TFLite's delegates announce and complain there, line after line, of things that are normal or
-    that they report by an error code, too; that code becomes this package's one-line error.
+    that they report by an error code, too; that code becomes this package's one-line error. Several threads may do so
+    at once.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a process may have no standard error
+            _redirect(log)
+            stack.callback(_restore)
+        yield
+
+
+def _redirect(log: IO[bytes] | None) -> None:
+    global _depth, _saved
+    with _lock, open(os.devnull, "wb") as null:
+        if not _depth:
             sys.stderr.flush()
-            saved = os.dup(2)
-            stack.callback(os.close, saved)
+            _saved = os.dup(2)
+        _depth += 1
+        os.dup2((log or null).fileno(), 2)
+
+
+def _restore() -> None:
+    global _depth
+    with _lock:
+        _depth -= 1
+        if not _depth:
+            os.dup2(_saved, 2)
+            os.close(_saved)
+
+
+@contextlib.contextmanager
+def own_stderr() -> Iterator[None]:
+    """Python keeps the process's standard error for itself: what native code writes there is dropped all the while.
+
+    For commands that listen: PortAudio complains from threads of its own, at any time, of what becomes a notice.
+    """
+    old = sys.stderr
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            old.flush()
+            own = stack.enter_context(os.fdopen(os.dup(2), "w", encoding=old.encoding, errors=old.errors, buffering=1))
+            # Not by quiet_native's count: a call that never returns would keep it up.
+            stack.callback(os.dup2, own.fileno(), 2)
             with open(os.devnull, "wb") as null:
-                os.dup2((log or null).fileno(), 2)
-            stack.callback(os.dup2, saved, 2)
+                os.dup2(null.fileno(), 2)
+            stack.callback(setattr, sys, "stderr", old)
+            sys.stderr = own
         yield

@@ -61,8 +61,25 @@ class Spotter:
         self.levels = np.tile(self._silence, (self.model.front_end.n_frames, 1))
         """The last clip's frames, shape (n_frames, n_mels), float32, before resizing."""
         self._until_step = self.step_frames
+        self._start = 0  # the sample of the stream that the front end's first one is
         self.n_samples = 0
-        """Samples of the stream taken so far."""
+        """Samples of the stream so far, those that were skipped included."""
+
+    def skip(self, samples: int) -> None:
+        """That many samples of the stream were lost: the clock skips them, and detection starts anew, as after silence,
+        so that nothing is detected across the gap."""
+        n = self.n_samples + samples
+        self.reset()
+        self._start = self.n_samples = n
+
+    def follow(self, source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The blocks of `source`, for :meth:`steps`; what the source has lost is skipped on the way."""
+        lost = getattr(source, "lost", 0)
+        for block in source:
+            if (now := getattr(source, "lost", 0)) > lost:
+                self.skip(now - lost)
+                lost = now
+            yield block
 
     def steps(self, samples: np.ndarray) -> Iterator[Step]:
         """Take a block; yield each inference that it completes."""
@@ -79,7 +96,7 @@ class Spotter:
                 used += self._until_step
                 self._until_step = self.step_frames
                 end = (first + used - 1) * c.hop_length + c.frame_length
-                yield self._infer(end / c.sample_rate)
+                yield self._infer((self._start + end) / c.sample_rate)
             self._push(frames[used:])
             self._until_step -= len(frames) - used
 
@@ -105,8 +122,8 @@ class Spotter:
         self.n_samples = heard
 
     def run(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
-        """Every inference on a source of blocks, to its end."""
-        for block in source:
+        """Every inference on a source of blocks, to its end; what the source has lost is skipped."""
+        for block in self.follow(source):
             yield from self.steps(block)
         yield from self.finish()
 
@@ -124,4 +141,8 @@ class Spotter:
 
     def _infer(self, time_s: float) -> Step:
         posteriors = self.model.posteriors(self.features())
-        return Step(time_s, posteriors, self.detector.process(posteriors, time_s))
+        found = self.detector.process(posteriors, time_s)
+        if found:  # its window may begin before the stream does, or in a gap
+            start_s = self._start / self.model.front_end.sample_rate
+            found = dataclasses.replace(found, start_s=max(found.start_s, start_s))
+        return Step(time_s, posteriors, found)

@@ -204,11 +204,11 @@ def test_queue_counts_what_does_not_fit():
     for _ in range(5):
         queue.put(bytes(80), 40)
     assert (queue.samples, queue.dropped) == (200, 120)
-    assert queue.get(0.1) == (bytes(160), 80)
+    assert queue.get(0.1) == (bytes(160), 80, 120)
     queue.put(bytes(2), 1, overrun=True)
     assert queue.overruns == 1
     queue.close()
-    assert queue.get(0.1) == (bytes(2), 1)
+    assert queue.get(0.1) == (bytes(2), 1, 0)
     assert queue.get(0.1) is None
     with pytest.raises(TimeoutError):
         BlockQueue(1).get(0.01)

@@ -13,92 +13,21 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from kws_edge import AudioFile
-from tests.conftest import assert_one_line_error, need_program
-
-RATE = 16000
-ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
-
-
-class SoundServer:
-    """A PulseAudio daemon of the test's own."""
-
-    def __init__(self, folder, rate=RATE):
-        self.environment = {
-            **os.environ,
-            "XDG_RUNTIME_DIR": str(folder),
-            "HOME": str(folder),
-            "PULSE_RUNTIME_PATH": str(folder / "pulse"),
-        }
-        self.environment.pop("PULSE_SERVER", None)
-        self.environment.pop("DISPLAY", None)
-        sink = f"module-null-sink sink_name=vmic rate={rate} channels=1 format=s16le"
-        self.process = subprocess.Popen(
-            ["pulseaudio", "-n", "-F", "/dev/stdin", "--exit-idle-time=-1", "--disallow-exit", "--daemonize=no"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=self.environment,
-        )
-        script = f"load-module module-native-protocol-unix\nload-module {sink}\nset-default-source vmic.monitor\n"
-        self.process.stdin.write(script.encode())
-        self.process.stdin.close()
-        deadline = time.monotonic() + 20
-        while subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False).returncode:
-            assert time.monotonic() < deadline, "PulseAudio did not start"
-            time.sleep(0.1)
-        # A sink that nothing plays into stands still, and with it the microphone: a room is never that quiet.
-        self.room = subprocess.Popen(
-            ["pacat", "--device=vmic", "--rate=16000", "--channels=1", "--format=s16le", "--raw", "/dev/zero"],
-            env=self.environment,
-        )
-
-    def play(self, path):
-        """Play a file into the microphone, to its end."""
-        subprocess.run(["paplay", "--device=vmic", str(path)], env=self.environment, check=True, timeout=120)
-
-    def stop(self):
-        for process in (self.room, self.process):
-            process.kill()
-            process.wait()
+from tests.conftest import assert_one_line_error
+from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer, run_on_busy_device
 
 
 @pytest.fixture
 def server(tmp_path):
-    for program in ("pulseaudio", "pactl", "paplay"):
-        need_program(program)
-    sounddevice = pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
-    assert sounddevice
     server = SoundServer(tmp_path)
     yield server
     server.stop()
-
-
-class Listener:
-    """``kws-edge listen`` in a process of its own."""
-
-    def __init__(self, server, *args, program=("-m", "kws_edge")):
-        self.process = subprocess.Popen(
-            [sys.executable, *program, "listen", "--kernels", "builtin", "--json", *args],
-            env=server.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self.greeting = self.process.stderr.readline().decode()
-
-    def finish(self, send=None):
-        """Wait for its end; returns detections and the summary line."""
-        if send:
-            self.process.send_signal(send)
-        out, err = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, err.decode()
-        return [json.loads(line) for line in out.decode().splitlines()], err.decode().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -177,37 +106,15 @@ def test_every_sample_arrives_unchanged(server, speech, tmp_path):
     assert np.array_equal(got[start : start + len(expected)], expected)
 
 
-_ONLY_48_KHZ = """
-import sys, sounddevice
-check = sounddevice.check_input_settings
-def only_48_khz(*args, samplerate, **kwargs):
-    # What a USB microphone answers that knows one rate; the sound server behind "pulse" would convert.
-    if samplerate != 48000:
-        raise sounddevice.PortAudioError("Invalid sample rate", -9997)
-    check(*args, samplerate=samplerate, **kwargs)
-sounddevice.check_input_settings = only_48_khz
-query = sounddevice.query_devices
-def at_48_khz(*args):
-    found = query(*args)
-    return {**found, "default_samplerate": 48000.0} if isinstance(found, dict) else found
-sounddevice.query_devices = at_48_khz
-from kws_edge.cli import main
-sys.exit(main())
-"""
-
-
 @pytest.mark.parametrize("asked", [True, False])
 def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
     """A microphone opened at 48 kHz, because asked to or because it takes nothing else, is converted as it streams."""
-    for program in ("pulseaudio", "pactl", "paplay"):
-        need_program(program)
-    pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
     server = SoundServer(tmp_path, rate=48000)
     try:
         if asked:
             listener = Listener(server, "--device", "pulse", "--rate", "48000")
         else:
-            listener = Listener(server, "--device", "pulse", program=("-c", _ONLY_48_KHZ))
+            listener = Listener(server, "--device", "pulse", program=("-c", ONLY_48_KHZ))
         server.play(speech)
         time.sleep(1.5)
         heard, summary = listener.finish(signal.SIGTERM)
@@ -303,31 +210,7 @@ def test_no_device_at_all(tmp_path, run_cli):
     assert_one_line_error(run_cli("devices", env=environment), "no device that can record")
 
 
-_BUSY = """
-import fcntl, sys, termios
-import sounddevice  # lists the devices while this one can still be opened
-fcntl.ioctl(int(sys.argv[1]), termios.TIOCEXCL)  # from here on, opening it is EBUSY
-from kws_edge.cli import main
-sys.exit(main(["listen", "--device", "usbmic"]))
-"""
-
-
 def test_busy_device(tmp_path):
-    """A device that somebody else holds: ALSA's file plug-in on a terminal that is locked when it is to be opened."""
-    pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
-    if not ALSA_CONFIG.exists():
-        pytest.skip(f"{ALSA_CONFIG} is missing")
-    leader, follower = pty.openpty()
-    config = f"""<{ALSA_CONFIG}>
-    pcm.usbmic {{ type file  slave.pcm {{ type null }}  file "/dev/null"  infile "{os.ttyname(follower)}"  format raw }}
-    """
-    (tmp_path / "asound.conf").write_text(config)
-    command = [sys.executable, "-c", _BUSY, str(follower)]
-    if os.geteuid() == 0:  # whom a lock does not stop otherwise
-        need_program("setpriv")
-        command = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", *command]
-    environment = {**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "asound.conf")}
-    failed = subprocess.run(command, env=environment, pass_fds=[follower], capture_output=True, timeout=60, check=False)
-    os.close(leader)
-    os.close(follower)
+    """A device that somebody else holds."""
+    failed = run_on_busy_device(tmp_path, "listen")
     assert_one_line_error(failed, "microphone 'usbmic': busy", "kws-edge devices")

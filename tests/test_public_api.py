@@ -42,6 +42,7 @@ def test_modules_declare_what_they_export():
         "calibration",
         "site",
         "audio",
+        "health",
     ):
         loaded = importlib.import_module(f"kws_edge.{module}")
         assert all(hasattr(loaded, name) for name in loaded.__all__), module

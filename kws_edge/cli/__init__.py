@@ -9,12 +9,12 @@ import sys
 
 from kws_edge.errors import KwsError
 
-_COMMANDS = ("detect", "listen", "classify", "calibrate", "demo", "devices", "info")
+_COMMANDS = ("detect", "listen", "classify", "calibrate", "demo", "devices", "info", "doctor")
 
 _DESCRIPTION = """\
 Hear keywords in recordings and live audio, without a cloud.
 
-Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 130 interrupted.
+Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 130 interrupted; doctor has its own.
 """
 
 

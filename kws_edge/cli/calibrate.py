@@ -31,6 +31,7 @@ from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, check_positive, level_db, limited, open_source
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.model import Model
+from kws_edge.native import own_stderr
 from kws_edge.site import Site, site_path
 from kws_edge.spotter import Spotter
 
@@ -90,12 +91,12 @@ def run(args: argparse.Namespace) -> int:
         else:
             source = AudioFile(name, rate=c.sample_rate)
         spotter.reset()
-        with source, progress:
-            for block in progress.shown(source, limited(source, left_s, c.sample_rate), live):
+        with own_stderr(), source, progress:
+            for block in progress.shown(source, limited(spotter.follow(source), left_s, c.sample_rate), live):
                 for step in spotter.steps(block):
                     evidence.add(step.posteriors)
                     progress.found += step.detection is not None
-        left_s -= spotter.n_samples / c.sample_rate
+        left_s -= (spotter.n_samples - source.lost) / c.sample_rate
         if left_s <= 0:
             break
     if not evidence.hours:
@@ -159,7 +160,7 @@ class _Progress:
                 )
             yield block
             if self._tty:
-                heard = self._spotter.n_samples / self._spotter.model.front_end.sample_rate
+                heard = (self._spotter.n_samples - source.lost) / self._spotter.model.front_end.sample_rate
                 if self._minutes is None:
                     text = f"{source.name}: {heard / 60:.1f} min"
                 else:

@@ -17,6 +17,7 @@ from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
 from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
+from kws_edge.native import own_stderr
 from kws_edge.spotter import Spotter, Step
 
 _METER_FLOOR_DB = -70.0
@@ -61,7 +62,13 @@ def open_source(args: argparse.Namespace, rate: int, *, piped: bool) -> Source:
         return PcmStream(
             sys.stdin.buffer, rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
         )
-    return Microphone(args.device, rate=rate, device_rate=args.rate)
+    return Microphone(args.device, rate=rate, device_rate=args.rate, notice=say)
+
+
+def say(text: str) -> None:
+    """Tell people, who may be looking at a meter, what happens."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}kws-edge: {text}", file=sys.stderr, flush=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,7 +100,7 @@ class Meter:
         if self.shown:
             sys.stdout.write("\r\x1b[K")
 
-    def draw(self, block: np.ndarray, detector: Detector, lost: int) -> None:
+    def draw(self, block: np.ndarray, detector: Detector, lost_s: float) -> None:
         if not self.shown:
             return
         level = level_db(block)
@@ -103,8 +110,8 @@ class Meter:
         if detector.armed:
             text += "armed  "
         text += f"{detector.labels[best]} {detector.smoothed[best]:.2f}"
-        if lost:
-            text += f"  {lost} samples lost"
+        if lost_s:
+            text += f"  {lost_s:.1f} s lost"
         sys.stdout.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
         sys.stdout.flush()
 
@@ -129,7 +136,7 @@ def listen(
     found = 0
 
     def taken() -> Iterator[np.ndarray]:
-        blocks = limited(source, seconds, c.sample_rate)
+        blocks = limited(spotter.follow(source), seconds, c.sample_rate)
         for i, block in enumerate(tap(blocks) if tap else blocks):
             if i == 0:  # sound servers take a moment: only now is anything heard
                 print(
@@ -139,9 +146,10 @@ def listen(
                 )
             yield block
             if meter:
-                meter.draw(block, spotter.detector, queue.dropped if queue else 0)
+                meter.draw(block, spotter.detector, source.lost / c.sample_rate)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(own_stderr())
         stack.enter_context(source)
         try:
             for step in spotter.run(taken()):
@@ -157,9 +165,13 @@ def listen(
         finally:
             if meter:
                 meter.clear()
-    summary = f"kws-edge: heard {spotter.n_samples / c.sample_rate:.1f} s, {found} detections"
+    summary = f"kws-edge: heard {(spotter.n_samples - source.lost) / c.sample_rate:.1f} s, {found} detections"
     if queue:
         summary += f", {queue.dropped} samples dropped, {queue.overruns} overruns"
+    if source.lost:
+        summary += f"; {source.lost / c.sample_rate:.1f} s lost in all"
+    if getattr(source, "outages", 0):
+        summary += f", {source.outages} outages"
     print(summary, file=sys.stderr)
 
 

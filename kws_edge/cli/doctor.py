@@ -1,0 +1,396 @@
+"""``kws-edge doctor``: what is wrong with software, microphone and signal, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws_edge.audio import AudioFile, InputDevice, Microphone, find_device, input_devices
+from kws_edge.cli import options
+from kws_edge.cli.listen import check_positive, say
+from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
+from kws_edge.health import FAULT, REMARK, Channel, Finding, Health, as_dict, findings
+from kws_edge.model import Model
+from kws_edge.native import own_stderr
+from kws_edge.runtime import installed
+from kws_edge.site import Site, site_path
+
+SOFTWARE, DEVICE, SIGNAL = 3, 4, 5
+"""Exit statuses."""
+_RATE = 16000
+_SECONDS = 5.0
+_OTHER_SECONDS = 1.0
+_MOST_OTHERS = 8
+_MOST_CHANNELS = 8
+_RATE_OFF = 0.06
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="find out why it does not hear",
+        description="Check Python, runtime and model, the microphone and who may use it, then listen for some seconds: "
+        "say something meanwhile. With FILE, examine a recording in place of the microphone.",
+        epilog="Exit status: 0 nothing is wrong; 3 the software, 4 the microphone, 5 the signal is at fault, the first "
+        "of these that is; 1 FILE cannot be read; 2 wrong usage.",
+    )
+    parser.add_argument("file", nargs="?", metavar="FILE", help="recording of any format")
+    parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
+    parser.add_argument("--rate", type=int, metavar="HZ", help="rate to open the microphone at")
+    parser.add_argument(
+        "--seconds", type=float, default=_SECONDS, metavar="S", help=f"time to listen; default {_SECONDS:g}"
+    )
+    options.add_model(parser)
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object")
+    parser.set_defaults(run=run)
+
+
+class Report:
+    """What was found, and what was measured on the way; printed as it comes unless it ends as JSON."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self.status = 0
+        self.values: dict[str, Any] = {}
+        self.findings: list[Finding] = []
+
+    def measured(self, name: str, text: str, /, **values: Any) -> None:
+        """Something that is as it is."""
+        self.values[name] = values
+        if self._shown:
+            print(f"{name:<10} {text}", flush=True)
+
+    def found(self, status: int, *found: Finding) -> None:
+        """Findings, the faults among which give `status` unless there is a lower one."""
+        self.findings += found
+        if any(finding.level == FAULT for finding in found):
+            self.status = min(status, self.status or status)
+
+    def print(self) -> None:
+        """The findings, or that there are none."""
+        for f in self.findings:
+            print(f"\n{f.level.upper()} {f.code}: {f.what}" + (f"\n  do: {f.remedy}" if f.remedy else ""))
+        if not self.status:
+            print("\nnothing is wrong")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        found = [dataclasses.asdict(finding) for finding in self.findings]
+        return {"status": self.status, "findings": found, **self.values}
+
+
+def run(args: argparse.Namespace) -> int:
+    check_positive(args, "rate", "seconds")
+    report = Report(shown=not args.json)
+    model = _software(args, report)
+    rate = model.front_end.sample_rate if model else _RATE
+    if args.file:
+        _recording(args.file, rate, report)
+    else:
+        with own_stderr():
+            _microphone(args, rate, report)
+    if args.json:
+        print(json.dumps(report.as_dict()))
+    else:
+        report.print()
+    return report.status
+
+
+def _software(args: argparse.Namespace, report: Report) -> Model | None:
+    """Python, NumPy, the runtime, the model and its site file."""
+    found = installed()
+    runtimes = ", ".join(f"{name} {version}" for name, version in found.items()) or "no TFLite runtime"
+    report.measured(
+        "software",
+        f"Python {platform.python_version()}, NumPy {np.__version__}, {runtimes}, {platform.machine()}",
+        python=platform.python_version(),
+        numpy=np.__version__,
+        runtimes=found,
+        machine=platform.machine(),
+    )
+    try:
+        model = options.load_model(args)
+    except RuntimeUnavailableError as error:
+        report.found(SOFTWARE, Finding("runtime", str(error)))
+        return None
+    except KwsError as error:
+        remedy = "get a whole copy, or try a shipped model: kws-edge doctor --model commands12"
+        report.found(SOFTWARE, Finding("model", str(error), remedy))
+        return None
+    features = np.zeros(model.front_end.feature_shape, np.float32)
+    times = [time.perf_counter()]
+    for _ in range(6):  # the first one also prepares
+        model.posteriors(features)
+        times.append(time.perf_counter())
+    took_ms = 1000 * float(np.median(np.diff(times[1:])))
+    report.measured(
+        "model",
+        f"{model.path}, {model.size:,} bytes, {took_ms:.1f} ms an inference by {model.interpreter.runtime}",
+        file=str(model.path),
+        inference_ms=round(took_ms, 3),
+        runtime=model.interpreter.runtime,
+    )
+    if took_ms > model.detector.step_ms:
+        what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector.step_ms:g} ms"
+        report.found(SOFTWARE, Finding("slow", what, "--threads 4, a longer --step-ms, or a smaller model"))
+    path = site_path(model)
+    if path.exists():
+        try:
+            Site.load(path, model)
+        except KwsError as error:
+            report.found(SOFTWARE, Finding("site", str(error)))
+    return model
+
+
+def _recording(name: str, rate: int, report: Report) -> None:
+    with AudioFile(name, rate=rate) as audio:
+        health = Health(audio.source_rate, audio.channels)
+        for frames in audio.frames():
+            health.add(frames)
+    _signal(health, report, audio.source_rate)
+
+
+def _signal(health: Health, report: Report, rate: float) -> list[Channel]:
+    channels = health.channels()
+    if not channels:
+        raise AudioError(f"{health.n_samples} samples are too few to examine")
+    text = f"{health.n_samples / health.rate:.1f} s at {rate:.0f} Hz"
+    for i, c in enumerate(channels, 1):
+        text += f"\n{f'channel {i}':<10} peak {c.peak_db:.1f} dBFS, loud {c.level_db:.1f}, floor {c.floor_db:.1f}, "
+        text += f"offset {c.offset:+.2%}, clipped {c.clipped:.3%}, silent {c.silent:.0%}"
+    report.measured(
+        "signal",
+        text,
+        seconds=round(health.n_samples / health.rate, 3),
+        rate=round(rate, 1),
+        channels=[as_dict(c) for c in channels],
+    )
+    report.found(SIGNAL, *findings(channels))
+    return channels
+
+
+def _microphone(args: argparse.Namespace, rate: int, report: Report) -> None:
+    """Is there one, may it be used, does it deliver, and is it the right one?"""
+    with contextlib.suppress(AudioError):  # which is reported where it is needed
+        devices = [f"{device.index} {device.name}" for device in input_devices()]
+        report.measured("devices", "; ".join(devices) or "none", names=devices)
+    permission = _permission(Path("/dev/snd"))
+    if permission:
+        report.found(DEVICE, permission)
+    try:
+        found = find_device(args.device)
+    except AudioError as error:
+        code, remedy = "no-device", _why_none(Path("/proc/asound"))
+        if "needs" in str(error):
+            code, remedy = "portaudio", ""
+        report.found(DEVICE, Finding(code, str(error), remedy))
+        return
+    server = SoundServer()
+    try:
+        # A server gives as many channels as are asked for; only those of the source behind it are worth hearing.
+        wanted = server.channels() if found.channels > _MOST_CHANNELS else found.channels
+        microphone = Microphone(found.index, rate=rate, device_rate=args.rate, channels=wanted, patience_s=0)
+        if not args.json:
+            say(f"listening to {found.name} for {args.seconds:g} s; say something")
+        health, source = _hear(microphone, args.seconds, report, server)
+    except AudioError as error:
+        held = " (" + "; ".join(_holders(Path("/proc/asound"))) + ")"
+        code = "busy" if "busy" in str(error) else "no-audio"
+        remedy = "see whether another program records" + (held if len(held) > 3 else "") + ", or plug it in again"
+        report.found(DEVICE, Finding(code, str(error), remedy))
+        return
+    if microphone.source_rate != rate:
+        what = f"the microphone does not take {args.rate or rate} Hz; opened at {microphone.source_rate} and converted"
+        remedy = "nothing: it works, at some cost; a microphone that takes it is cheaper to listen to"
+        report.found(DEVICE, Finding("converted", what, remedy, REMARK))
+    _input(found, health, source, server, rate, report)
+
+
+def _hear(
+    microphone: Microphone, seconds: float, report: Report, server: SoundServer
+) -> tuple[Health, dict[str, Any] | None]:
+    """Listen; say how fast samples come and how many do not."""
+    health = Health(microphone.source_rate, microphone.channels)
+    arrived: list[tuple[float, int]] = []
+    source, n = None, 0
+    with microphone:
+        for frames in microphone.frames():
+            if not arrived:
+                source = server.source_of(os.getpid())
+            n += len(frames)
+            arrived.append((time.perf_counter(), n))
+            health.add(frames)
+            if arrived[-1][0] - arrived[0][0] >= seconds:
+                break
+    queue = microphone.queue
+    behind = f", from {source['name']}" if source else ""
+    report.measured(
+        "device",
+        f"{microphone.name}{behind}: {microphone.channels} channels at {microphone.source_rate} Hz",
+        name=microphone.name,
+        source=source and source["name"],
+        channels=microphone.channels,
+        rate=microphone.source_rate,
+        dropped=queue.dropped,
+        overruns=queue.overruns,
+    )
+    if queue.overruns or microphone.lost:
+        what = f"{queue.overruns} overruns, {queue.dropped} samples dropped in {seconds:g} s"
+        report.found(SIGNAL, Finding("overruns", what, "close what else is running, or take another USB port"))
+    # The first second may bring what a sound server had kept, all at once.
+    steady = np.array([(t, k) for t, k in arrived if t > arrived[0][0] + 1.0])
+    actual = float(np.polyfit(steady[:, 0] - steady[0, 0], steady[:, 1], 1)[0]) if len(steady) > 9 else None
+    if actual and abs(actual / microphone.source_rate - 1) > _RATE_OFF:
+        what = f"{actual:.0f} samples a second arrive where the device promised {microphone.source_rate}"
+        remedy = "speech is heard at the wrong speed: set the device's true rate where it is configured, or replace it"
+        report.found(SIGNAL, Finding("rate", what, remedy))
+    _signal(health, report, actual or microphone.source_rate)
+    return health, source
+
+
+def _input(
+    found: InputDevice,
+    health: Health,
+    source: dict[str, Any] | None,
+    server: SoundServer,
+    rate: int,
+    report: Report,
+) -> None:
+    """Whether it is the wrong input: a monitor, or one that is silent where another has sound."""
+    if source and source["mute"]:
+        remedy = f"pactl set-source-mute {source['name']} 0"
+        report.found(DEVICE, Finding("muted", f"{source['name']} is muted in the sound server", remedy))
+    if source and _is_monitor(source):
+        others = [s["name"] for s in server.sources() if not _is_monitor(s)]
+        remedy = f"pactl set-default-source {others[0]}" if others else "plug in a microphone: the server has none"
+        what = f"{source['name']} is a monitor: it hears what the machine plays, and nobody who speaks"
+        report.found(DEVICE, Finding("monitor", what, remedy))
+    if any(c.silent < 1 for c in health.channels()):
+        return
+    for name, remedy, opened in _others(found, source, server, rate):
+        try:
+            with opened as microphone:
+                other = Health(microphone.source_rate, microphone.channels)
+                for frames in microphone.frames():
+                    other.add(frames)
+                    if other.n_samples >= _OTHER_SECONDS * microphone.source_rate:
+                        break
+        except AudioError:
+            continue
+        level = max((c.level_db for c in other.channels() if c.silent < 1), default=None)
+        if level is not None:
+            what = f"the chosen input is silent, and {name} has sound, up to {level:.0f} dBFS"
+            report.found(DEVICE, Finding("wrong-input", what, remedy))
+            return
+
+
+def _others(
+    found: InputDevice, source: dict[str, Any] | None, server: SoundServer, rate: int
+) -> Iterator[tuple[str, str, contextlib.AbstractContextManager[Microphone]]]:
+    """The other inputs, how to choose each, and each to be opened: the server's where it is behind, or else devices."""
+    if source:
+        for other in [s for s in server.sources() if s["name"] != source["name"] and not _is_monitor(s)][:_MOST_OTHERS]:
+            name = other["name"]
+            yield name, f"pactl set-default-source {name}", _opened(found.index, rate, PULSE_SOURCE=name)
+    else:
+        for device in [d for d in input_devices() if d.index != found.index][:_MOST_OTHERS]:
+            yield device.name, f"--device {device.name!r}", _opened(device.index, rate)
+
+
+@contextlib.contextmanager
+def _opened(index: int, rate: int, **environment: str) -> Iterator[Microphone]:
+    os.environ.update(environment)
+    try:
+        with Microphone(index, rate=rate, patience_s=0) as microphone:
+            yield microphone
+    finally:
+        for name in environment:
+            del os.environ[name]
+
+
+class SoundServer:
+    """PulseAudio, or PipeWire in its place, as ``pactl`` shows it; nothing where there is none."""
+
+    def _ask(self, *question: str) -> str:
+        import subprocess
+
+        if not shutil.which("pactl"):
+            return ""
+        try:
+            return subprocess.run(
+                ["pactl", *question], capture_output=True, text=True, timeout=5, env={**os.environ, "LC_ALL": "C"}
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+
+    def _list(self, what: str) -> list[dict[str, Any]]:
+        try:
+            return json.loads(self._ask("--format=json", "list", what))
+        except ValueError:
+            return []
+
+    def sources(self) -> list[dict[str, Any]]:
+        """What can be recorded from."""
+        return self._list("sources")
+
+    def source_of(self, pid: int) -> dict[str, Any] | None:
+        """What a process records from."""
+        for output in self._list("source-outputs"):
+            if output["properties"].get("application.process.id") == str(pid):
+                return next((s for s in self.sources() if s["index"] == output["source"]), None)
+        return None
+
+    def channels(self) -> int:
+        """Those of the source that is recorded from by default; 1 where that is unknown."""
+        name = os.environ.get("PULSE_SOURCE") or self._ask("get-default-source").strip()
+        for source in self.sources():
+            if source["name"] == name:
+                return min(_MOST_CHANNELS, len(source["volume"]))
+        return 1
+
+
+def _is_monitor(source: dict[str, Any]) -> bool:
+    return bool(source.get("monitor_source")) or source["properties"].get("device.class") == "monitor"
+
+
+def _permission(folder: Path) -> Finding | None:
+    """Whether the kernel's sound devices are closed to this user."""
+    closed = [str(path) for path in sorted(folder.glob("pcm*c")) if not os.access(path, os.R_OK | os.W_OK)]
+    if not closed:
+        return None
+    remedy = "sudo usermod -aG audio $USER, then log in anew (a service: SupplementaryGroups=audio)"
+    return Finding("permission", f"this user may not open {', '.join(closed)}", remedy)
+
+
+def _holders(folder: Path) -> list[str]:
+    """Programs that record from ALSA's devices, by /proc/asound."""
+    found = []
+    for status in sorted(folder.glob("card*/pcm*c/sub*/status")):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int(status.read_text().split("owner_pid")[1].split()[1])
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            found.append(f"{name}, process {pid}, holds {status.parent.parent.parent.name}")
+    return found
+
+
+def _why_none(folder: Path) -> str:
+    """What to do where there is no microphone."""
+    if held := _holders(folder):
+        return "; ".join(held) + ": end it, or let both use the sound server"
+    if not list(folder.glob("card*/pcm*c")):
+        return (
+            "the kernel knows no card that records: plug in a USB microphone, or enable the overlay of the sound HAT "
+            "(/boot/firmware/config.txt); in a container, pass the sound server's socket or /dev/snd on"
+        )
+    return "see that the sound server runs (systemctl --user status pipewire-pulse), and `arecord -l`"

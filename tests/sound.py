@@ -1,0 +1,189 @@
+"""A microphone without hardware, a PulseAudio daemon of the test's own, and ``kws-edge listen`` on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_program
+
+RATE = 16000
+ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
+
+
+class SoundServer:
+    """A PulseAudio daemon of the test's own.
+
+    Its null sink ``vmic`` is the microphone: what is played into it is heard by who records from its monitor.
+    """
+
+    def __init__(self, folder, rate=RATE, channels=1):
+        for program in ("pulseaudio", "pactl", "paplay"):
+            need_program(program)
+        pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
+        self.environment = {
+            **os.environ,
+            "XDG_RUNTIME_DIR": str(folder),
+            "HOME": str(folder),
+            "PULSE_RUNTIME_PATH": str(folder / "pulse"),
+            "PULSE_CLIENTCONFIG": str(folder / "client.conf"),
+        }
+        # Where the daemon is gone, PulseAudio's clients start one, as the machine is configured.
+        (folder / "client.conf").write_text("autospawn = no\n")
+        for name in ("PULSE_SERVER", "PULSE_SOURCE", "DISPLAY"):
+            self.environment.pop(name, None)
+        self.clients = []  # processes that do not outlive the test
+        self.channels = channels
+        self.sink = f"module-null-sink sink_name=vmic rate={rate} channels={channels} format=s16le"
+        self.start()
+
+    def start(self):
+        """Start the daemon, and a silent room."""
+        self.process = subprocess.Popen(
+            ["pulseaudio", "-n", "-F", "/dev/stdin", "--exit-idle-time=-1", "--disallow-exit", "--daemonize=no"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
+        )
+        script = f"load-module module-native-protocol-unix\nload-module {self.sink}\nset-default-source vmic.monitor\n"
+        self.process.stdin.write(script.encode())
+        self.process.stdin.close()
+        deadline = time.monotonic() + 20
+        while subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False).returncode:
+            assert time.monotonic() < deadline, "PulseAudio did not start"
+            time.sleep(0.1)
+        # A sink that nothing plays into stands still, and with it the microphone: a room is never that quiet.
+        self.room = self.start_playing("/dev/zero")
+
+    def start_playing(self, path):
+        """Play a file of raw samples, 16 kHz and as many channels as the microphone has; returns the player."""
+        command = ["pacat", "--device=vmic", "--rate=16000", f"--channels={self.channels}", "--format=s16le", "--raw"]
+        return subprocess.Popen([*command, str(path)], env=self.environment, stderr=subprocess.DEVNULL)
+
+    def play(self, path):
+        """Play a file into the microphone, to its end."""
+        subprocess.run(["paplay", "--device=vmic", str(path)], env=self.environment, check=True, timeout=120)
+
+    def pactl(self, *args):
+        """Tell the daemon something."""
+        subprocess.run(["pactl", *args], env=self.environment, check=True, timeout=30, stdout=subprocess.DEVNULL)
+
+    def stop(self):
+        for process in (*self.clients, self.room, self.process):
+            process.kill()
+            process.wait()
+
+
+class Listener:
+    """``kws-edge listen`` in a process of its own."""
+
+    def __init__(self, server, *args, program=("-m", "kws_edge")):
+        self.process = subprocess.Popen(
+            [sys.executable, *program, "listen", "--kernels", "builtin", "--json", *args],
+            env=server.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        server.clients.append(self.process)
+        self._out, self._err = queue.Queue(), queue.Queue()
+        self._readers = [
+            threading.Thread(target=self._read, args=ends, daemon=True)
+            for ends in ((self.process.stdout, self._out), (self.process.stderr, self._err))
+        ]
+        for reader in self._readers:
+            reader.start()
+        self.greeting = self.wait_for("")
+
+    @staticmethod
+    def _read(stream, lines):
+        with stream:
+            for line in stream:
+                lines.put(line)
+
+    def wait_for(self, text):
+        """The next line on standard error that contains `text`."""
+        while text not in (line := self._next(self._err)):
+            pass
+        return line
+
+    def detection(self):
+        """The next one."""
+        return json.loads(self._next(self._out))
+
+    def _next(self, lines):
+        try:
+            return lines.get(timeout=30)
+        except queue.Empty:
+            raise AssertionError(f"nothing in 30 s; on standard error: {list(self._err.queue)}") from None
+
+    def finish(self, send=None):
+        """Wait for its end; returns the other detections and the summary line."""
+        if send:
+            self.process.send_signal(send)
+        code = self.process.wait(timeout=60)
+        for reader in self._readers:
+            reader.join(timeout=60)
+        lines = list(self._err.queue)
+        assert code == 0, lines
+        return [json.loads(line) for line in self._out.queue], lines[-1].strip()
+
+
+ONLY_48_KHZ = """
+import sys, sounddevice
+check = sounddevice.check_input_settings
+def only_48_khz(*args, samplerate, **kwargs):
+    # What a USB microphone answers that knows one rate; the sound server behind "pulse" would convert.
+    if samplerate != 48000:
+        raise sounddevice.PortAudioError("Invalid sample rate", -9997)
+    check(*args, samplerate=samplerate, **kwargs)
+sounddevice.check_input_settings = only_48_khz
+query = sounddevice.query_devices
+def at_48_khz(*args):
+    found = query(*args)
+    return {**found, "default_samplerate": 48000.0} if isinstance(found, dict) else found
+sounddevice.query_devices = at_48_khz
+from kws_edge.cli import main
+sys.exit(main())
+"""
+"""For ``python -c``: kws-edge on a microphone that knows one rate."""
+
+
+_BUSY = """
+import fcntl, sys, termios
+import sounddevice  # lists the devices while this one can still be opened
+fcntl.ioctl(int(sys.argv[1]), termios.TIOCEXCL)  # from here on, opening it is EBUSY
+from kws_edge.cli import main
+sys.exit(main([*sys.argv[2:], "--device", "usbmic"]))
+"""
+
+
+def run_on_busy_device(folder, *args):
+    """Run kws-edge on a device that is taken: ALSA's file plug-in on a terminal that is locked when it is opened."""
+    pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
+    if not ALSA_CONFIG.exists():
+        pytest.skip(f"{ALSA_CONFIG} is missing")
+    leader, follower = pty.openpty()
+    config = f"""<{ALSA_CONFIG}>
+    pcm.usbmic {{ type file  slave.pcm {{ type null }}  file "/dev/null"  infile "{os.ttyname(follower)}"  format raw }}
+    """
+    (folder / "asound.conf").write_text(config)
+    command = [sys.executable, "-c", _BUSY, str(follower), *args]
+    if os.geteuid() == 0:  # whom a lock does not stop otherwise
+        need_program("setpriv")
+        command = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", *command]
+    environment = {**os.environ, "ALSA_CONFIG_PATH": str(folder / "asound.conf")}
+    failed = subprocess.run(command, env=environment, pass_fds=[follower], capture_output=True, timeout=60, check=False)
+    os.close(leader)
+    os.close(follower)
+    return failed

@@ -1,0 +1,251 @@
+"""Listening goes on: servers die, microphones come and go, the machine stands still; all of it real.
+
+The words are those of the bundled stream, so that nothing but a sound server is needed.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws_edge import Spotter
+from kws_edge.audio import BlockQueue
+from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer
+
+STOPPED_S = 3.0
+# The words were chosen to be heard wherever the steps of inference fall; a new model should not need new words.
+HEAR = ("--device", "pulse", "--threshold", "0.5")
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = SoundServer(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def words(demo_stream):
+    """The demo's down, left and stop, 1.1 seconds each with their noise, by name; int16."""
+    samples = soundfile.read(demo_stream, dtype="int16")[0]
+    starts = {"down": 14.35, "left": 1.9, "stop": 5.6}
+    return {name: samples[round(at * RATE) :][: round(1.1 * RATE)] for name, at in starts.items()}
+
+
+def write(path, words, *spoken):
+    """A file of words, each after a pause in seconds, and half a second more."""
+    parts = []
+    for pause, word in spoken:
+        parts += [np.zeros(round(pause * RATE), np.int16), words[word]]
+    soundfile.write(path, np.concatenate([*parts, np.zeros(RATE // 2, np.int16)]), RATE)
+    return path
+
+
+def kill(server):
+    server.process.kill()
+    server.process.wait()
+
+
+def unplug(server):
+    server.pactl("unload-module", "module-null-sink")
+
+
+def plug_in(server):
+    server.pactl("load-module", *server.sink.split())
+    server.pactl("set-default-source", "vmic.monitor")
+    server.room = server.start_playing("/dev/zero")
+
+
+@pytest.mark.parametrize(("lose", "restore"), [(kill, SoundServer.start), (unplug, plug_in)], ids=["server", "source"])
+def test_what_is_gone_comes_back(server, words, tmp_path, lose, restore):
+    """Sound server killed and started again, source unloaded and loaded again: heard before and after, nothing between,
+    and the clock has gone on."""
+    down, stop = (write(tmp_path / f"{word}.wav", words, (0.5, word)) for word in ("down", "stop"))
+    listener = Listener(server, *HEAR)
+    server.play(down)
+    before = listener.detection()
+    lost_at = time.monotonic()
+    lose(server)
+    assert "'pulse' is gone (its stream ended); waiting" in listener.wait_for("gone")
+    time.sleep(2)
+    server.room.wait(timeout=60)
+    restore(server)
+    away = time.monotonic() - lost_at
+    assert "s lost; detection starts anew" in listener.wait_for("'pulse' is back")
+    server.play(stop)
+    after = listener.detection()
+    rows, summary = listener.finish(signal.SIGINT)
+    assert [row["keyword"] for row in (before, after, *rows)] == ["down", "stop"]
+    assert after["start_s"] - before["end_s"] > away - 1
+    assert summary.endswith("s lost in all, 1 outages")
+
+
+def test_process_stopped(server, words, tmp_path):
+    """Stopped for three seconds and continued: the word that was said meanwhile is too old and is not acted upon; the
+    next one is heard, at its time."""
+    spoken = write(tmp_path / "spoken.wav", words, (0.5, "down"), (1.7, "left"), (4.0, "stop"))
+    listener = Listener(server, *HEAR)
+    player = subprocess.Popen(["paplay", "--device=vmic", str(spoken)], env=server.environment)
+    first = listener.detection()
+    listener.process.send_signal(signal.SIGSTOP)
+    time.sleep(STOPPED_S)
+    listener.process.send_signal(signal.SIGCONT)
+    assert "'pulse' lost " in listener.wait_for("the machine was too slow, or stood still; detection starts anew")
+    second = listener.detection()
+    player.wait(timeout=60)
+    rows, summary = listener.finish(signal.SIGINT)
+    assert [row["keyword"] for row in (first, second, *rows)] == ["down", "stop"]
+    assert second["start_s"] - first["start_s"] == pytest.approx(1.1 + 1.7 + 1.1 + 4.0, abs=0.5)
+    dropped = int(summary.split(" samples dropped")[0].split()[-1])
+    assert dropped > 1.5 * RATE
+    assert f"; {dropped / RATE:.1f} s lost in all" in summary
+    assert "outages" not in summary
+
+
+def test_sound_server_hangs(server):
+    """A server that is there but stands still: waited for, and Ctrl-C ends all the same."""
+    listener = Listener(server, "--device", "pulse")
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        listener.wait_for("is gone (no audio for 3 s)")
+        server.process.send_signal(signal.SIGCONT)
+        listener.wait_for("is back")
+        server.process.send_signal(signal.SIGSTOP)
+        listener.wait_for("is gone (no audio for 3 s)")
+        rows, summary = listener.finish(signal.SIGINT)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert rows == []
+    assert summary.endswith("2 outages")
+
+
+def test_slow_reader(server):
+    """A slow moment: what waited too long is dropped, and no sample is unaccounted for."""
+    code = (
+        "import time; from kws_edge import Microphone\n"
+        "notices = []\n"
+        "with Microphone('pulse', rate=16000, notice=notices.append) as m:\n"
+        "    heard, slow = 0, False\n"
+        "    for block in m:\n"
+        "        heard += len(block)\n"
+        "        if heard > 16000 and not slow:\n"
+        "            time.sleep(4)\n"
+        "            slow = True\n"
+        "        if heard > 32000: break\n"
+        "    waiting = sum(b.samples for b in m.queue._blocks)\n"
+        "    print(m.queue.samples - heard - waiting - m.lost, m.lost == m.queue.dropped, m.lost > 32000, *notices)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=server.environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    # A block may come between the two looks at the queue.
+    unaccounted, *rest = done.stdout.split(maxsplit=3)
+    assert 0 <= int(unaccounted) < RATE
+    assert rest[:2] == ["True", "True"]
+    assert "the machine was too slow" in rest[2]
+
+
+def test_refused_rate(server):
+    """A rate that the device will not give is no reason to stop: it is opened at its own, which is said."""
+    options = ("--device", "pulse", "--rate", "11025", "--seconds", "1")
+    listener = Listener(server, *options, program=("-c", ONLY_48_KHZ))
+    assert "'pulse' does not take 11025 Hz; opened at 48000 Hz and converted" in listener.greeting
+    assert "heard 1.0 s" in listener.finish()[1]
+
+
+def test_patience(server):
+    """For those who would rather know: an error at once, or after some time."""
+    code = (
+        "import sys; from kws_edge import AudioError, Microphone\n"
+        "try:\n"
+        "    with Microphone('pulse', rate=16000, patience_s=float(sys.argv[1])) as m:\n"
+        "        for i, _ in enumerate(m):\n"
+        "            if i == 0: print('ready', flush=True)\n"
+        "except AudioError as error: print(error)\n"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, patience],
+            env=server.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for patience in ("0", "2")
+    ]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    kill(server)
+    out = [process.communicate(timeout=60)[0].strip() for process in started]
+    assert out == [
+        "microphone 'pulse': its stream ended; was it unplugged?",
+        "microphone 'pulse': its stream ended, and not back in 2 s",
+    ]
+
+
+def test_queue_drops_what_is_too_old():
+    """Once something is too old, all that is older than a quarter of it goes, too, and the gap is one."""
+    queue = BlockQueue(capacity=1000, max_age_s=200)
+    ages = (170, 120, 60, 40, 10)
+    for age in ages:
+        queue.put(bytes(2), 1, age_s=age)
+    assert queue.get(0.1) == (bytes(10), 5, 0)
+    for age in (210, *ages):
+        queue.put(bytes(2), 1, age_s=age)
+    assert queue.get(0.1) == (bytes(4), 2, 4)
+    queue.put(bytes(2), 1, age_s=170)
+    assert queue.get(0.1) == (bytes(2), 1, 0)
+    assert queue.dropped == 4
+
+
+def test_queue_keeps_gaps_apart():
+    queue = BlockQueue(capacity=100)
+    for missing in (0, 0, 7, 0, 0):
+        queue.put(bytes(2), 1, missing=missing, overrun=missing > 0)
+    assert queue.get(0.1) == (bytes(4), 2, 0)
+    assert queue.get(0.1) == (bytes(6), 3, 7)
+    assert (queue.overruns, queue.dropped) == (1, 0)
+
+
+class Gapped:
+    """A source that loses samples."""
+
+    name = "gapped"
+
+    def __init__(self, samples, start, end):
+        self.lost = 0
+        self._samples, self._gap = samples, (start, end)
+
+    def __iter__(self):
+        start, end = self._gap
+        for at in range(0, len(self._samples), 320):
+            if start <= at < end:
+                self.lost += 320
+            else:
+                yield self._samples[at : at + 320]
+
+
+def test_no_detection_spans_a_gap(model, demo_stream):
+    """The clock skips what was lost, and nothing that was heard before counts after it."""
+    samples = soundfile.read(demo_stream, dtype="int16", frames=16 * RATE)[0]
+    whole = [s.detection for s in Spotter(model).run([samples]) if s.detection]
+    start, end = 5 * RATE, 8 * RATE  # the demo's "stop" is said in this time
+    spotter = Spotter(model)
+    steps = list(spotter.run(Gapped(samples, start, end)))
+    found = [s.detection for s in steps if s.detection]
+    assert all(d.end_s <= start / RATE or d.start_s >= end / RATE for d in found)
+    assert [d.keyword for d in found] == [d.keyword for d in whole if not start / RATE < d.start_s + 0.5 < end / RATE]
+    times = np.array([s.time_s for s in steps])
+    assert not ((times > start / RATE) & (times < end / RATE)).any()
+    assert spotter.n_samples == len(samples)
+    # After the gap it is as at the start of a stream.
+    fresh = Spotter(model)
+    expected = np.array([s.posteriors for s in fresh.run([samples[end:]])])
+    after = np.array([s.posteriors for s in steps if s.time_s > end / RATE])
+    assert np.array_equal(after, expected)
