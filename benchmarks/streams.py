@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from host_tools.calibrate import calibrate
-from host_tools.dataset import LABEL_SETS, index_clips, index_recordings
+from host_tools.dataset import LABEL_SETS, index_clips, recordings
 from host_tools.intervals import poisson_interval, wilson
 from host_tools.stream_eval import Condition, Stream, Track, find_streams, hear_all, score_replayed
 from host_tools.streams import StreamConfig, make_stream
@@ -107,7 +107,7 @@ def word_streams(data: Path, folder: Path) -> dict[str, list[Stream]]:
     folder.mkdir(parents=True, exist_ok=True)
     every = [clip for clip in index_clips(data / "speech_commands") if clip.split == "validation"]
     wanted = [clip for clip in every if clip.word in LABEL_SETS["commands12"] and is_keyword(clip.word)]
-    noise = [r.path for r in index_recordings(data / "negatives" / "noise", "noise") if r.half == "reporting"]
+    noise = recordings(data / "negatives" / "noise", "reporting")
     streams = {}
     for name, seed, snr_db in WORDS:
         path = folder / f"words{seed}.flac"

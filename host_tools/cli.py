@@ -244,7 +244,7 @@ def _card(args: argparse.Namespace) -> None:
 
 
 def _make_stream(args: argparse.Namespace) -> None:
-    from host_tools.dataset import LABEL_SETS, index_clips, index_recordings
+    from host_tools.dataset import LABEL_SETS, index_clips, recordings
     from host_tools.streams import StreamConfig, make_stream
     from kws_edge.labels import is_keyword
 
@@ -255,14 +255,7 @@ def _make_stream(args: argparse.Namespace) -> None:
         raise DatasetError(f"{args.data}: no {args.split} clips of {', '.join(missing)}")
     if not clips:
         raise DatasetError(f"{args.data}: no {args.split} clips of the ten commands; name others with --words")
-    backgrounds = [
-        recording.path
-        for folder in args.background
-        for recording in index_recordings(folder, "")
-        if args.half in (recording.half, "all")
-    ]
-    if args.background and not backgrounds:
-        raise DatasetError(f"{', '.join(map(str, args.background))}: no recordings of the {args.half} half")
+    backgrounds = [path for folder in args.background for path in recordings(folder, _half(args))]
     config = StreamConfig(
         seconds=args.seconds,
         clips=args.clips,
@@ -287,8 +280,11 @@ def _make_stream(args: argparse.Namespace) -> None:
 def _streams(args: argparse.Namespace) -> list:
     from host_tools.stream_eval import find_streams
 
-    half = None if args.half == "all" else args.half
-    return find_streams(args.streams, labels=args.labels, half=half, also_said=args.also_said)
+    return find_streams(args.streams, labels=args.labels, half=_half(args), also_said=args.also_said)
+
+
+def _half(args: argparse.Namespace) -> str | None:
+    return None if args.half == "all" else args.half
 
 
 def _conditions(args: argparse.Namespace) -> list:

@@ -2,7 +2,7 @@
 
 Packages are fetched with ``apt-get download`` and unpacked with ``dpkg-deb``; nothing is installed. A file's name is
 ``<group>-<package>-<file>``, where the group is the speaker as far as known, or the sound without the number of the
-take, so that :func:`host_tools.dataset.index_recordings` keeps it in one half.
+take, so that :func:`host_tools.dataset.recordings` keeps it in one half.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _write(sounds: list[tuple[Path, np.ndarray]], package: Package, root: Path, 
 
 
 def _name(path: Path, root: Path, package: Package) -> str:
-    """``<speaker or sound>-<package>-<path>``: index_recordings keeps what begins alike in one half."""
+    """``<speaker or sound>-<package>-<path>``: recordings() keeps what begins alike in one half."""
     relative = path.relative_to(root).as_posix()
     parts = [p for p in relative.split("/")[:-1] if p not in ("usr", "share", "games", "sounds", "sound", "data")]
     rest = "_".join([*parts[-3:], path.stem])

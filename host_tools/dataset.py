@@ -24,16 +24,15 @@ __all__ = [
     "SPLITS",
     "Clip",
     "FeatureSet",
-    "Recording",
     "empty_folders",
     "index_clips",
     "index_labelled",
-    "index_recordings",
     "label_of",
     "label_set",
     "load_features",
     "official_split",
     "random_split",
+    "recordings",
     "shared_speakers",
 ]
 
@@ -65,17 +64,6 @@ class Clip:
     word: str
     speaker: str
     split: str
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A recording without keywords, assigned to the half that trains or the half that reports."""
-
-    path: Path
-    kind: str
-    """``speech`` or ``noise``."""
-    half: str
-    """``training`` or ``reporting``."""
 
 
 @dataclass(frozen=True)
@@ -236,17 +224,24 @@ def _half(group: str) -> str:
     return "training" if hashlib.sha1(group.encode()).digest()[0] % 2 == 0 else "reporting"
 
 
-def index_recordings(folder: str | Path, kind: str) -> list[Recording]:
-    """Recordings without keywords anywhere under `folder`, in two halves by speaker (or by file).
+def recordings(folder: str | Path, half: str | None = None) -> list[Path]:
+    """Recordings without keywords anywhere under `folder`, or one half of them: ``training`` or ``reporting``.
 
     The group that goes into one half as a whole is the LibriSpeech speaker (``<speaker>-<chapter>-<utterance>``), or
     else the recording that a clip was cut from (ESC-50's ``<fold>-<recording>-<take>...``), or else the file.
+
+    Raises
+    ------
+    DatasetError
+        If there are none.
     """
     folder = _folder(folder)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".wav", ".flac", ".ogg"))
+    if half:
+        paths = [path for path in paths if _half(_group_of(path)) == half]
     if not paths:
-        raise DatasetError(f"{folder}: no recordings in it")
-    return [Recording(path, kind, _half(_group_of(path))) for path in paths]
+        raise DatasetError(f"{folder}: no recordings in it" + (f" of the {half} half" if half else ""))
+    return paths
 
 
 def _group_of(path: Path) -> str:

@@ -16,10 +16,10 @@ from host_tools.dataset import (
     count,
     empty_folders,
     index_clips,
-    index_recordings,
     label_of,
     load_features,
     random_split,
+    recordings,
     shared_speakers,
 )
 from host_tools.errors import DatasetError
@@ -225,9 +225,9 @@ def load_examples(
     minutes = dict.fromkeys(("noise", "speech", "synthetic speech"), 0.0)
 
     def take(bank: Bank, paths: Sequence[Path], kind: str) -> None:
-        recordings, skipped = recording_features(paths, config, what=kind)
+        levels, skipped = recording_features(paths, config, what=kind)
         problems.extend(skipped.values())
-        taken = bank.add(recordings)
+        taken = bank.add(levels)
         minutes[kind] += taken * config.hop_ms / 60000
         if not taken and paths:
             raise DatasetError(f"{paths[0].parent}: no usable recording" + _first(problems))
@@ -240,13 +240,10 @@ def load_examples(
         (speech, spoken, "synthetic speech"),
     ):
         if folder is not None:
-            used = [r.path for r in index_recordings(folder, kind) if r.half == "training"]
-            if not used:
-                raise DatasetError(f"{folder}: no recording in the half for training")
-            take(bank, used, kind)
+            take(bank, recordings(folder, "training"), kind)
     for bank, folders, kind in ((noise, sources.more_noise, "noise"), (speech, sources.more_speech, "speech")):
         for folder in folders:
-            take(bank, [r.path for r in index_recordings(folder, kind)], kind)
+            take(bank, recordings(folder), kind)
     if SILENCE in labels and not noise:
         raise DatasetError(f"{sources.clips}: no {BACKGROUND_FOLDER}/*.wav to make {SILENCE!r} of")
 

@@ -23,7 +23,7 @@ import soundfile
 from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig, room_response
-from host_tools.dataset import index_recordings
+from host_tools.dataset import recordings
 from host_tools.errors import DatasetError
 from host_tools.parallel import run_parallel
 from host_tools.scoring import Heard, Score, score
@@ -134,7 +134,7 @@ def find_streams(
     Parameters
     ----------
     paths : sequence of path
-        Files, and folders, of which every recording is taken, by :func:`host_tools.dataset.index_recordings`.
+        Files, and folders, of which every recording is taken, by :func:`host_tools.dataset.recordings`.
     labels : sequence of path
         One for each of `paths`, which then are files. Without it, a recording's labels are those of
         :func:`host_tools.truth.labels_beside`, and where there are none, nothing is said in it.
@@ -155,8 +155,7 @@ def find_streams(
         if path.is_dir():
             if labels:
                 raise DatasetError(f"{path}: is a folder; --labels goes with files")
-            found = [r.path for r in index_recordings(path, "") if half in (None, r.half)]
-            streams += [_stream(p, labels_beside(p)) for p in found]
+            streams += [_stream(p, labels_beside(p)) for p in recordings(path, half)]
         elif path.exists():
             streams.append(_stream(path, Path(labels[number]) if labels else labels_beside(path)))
         else:

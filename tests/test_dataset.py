@@ -11,12 +11,12 @@ import soundfile
 from host_tools.dataset import (
     index_clips,
     index_labelled,
-    index_recordings,
     label_of,
     label_set,
     load_features,
     official_split,
     random_split,
+    recordings,
     shared_speakers,
 )
 from host_tools.errors import DatasetError
@@ -55,14 +55,13 @@ def test_index(folder, tmp_path):
 
 
 def test_recordings_are_halved_by_speaker(data):
-    recordings = index_recordings(data / "negatives" / "speech", "speech")
-    speakers = {
-        half: {r.path.stem.split("-")[0] for r in recordings if r.half == half} for half in ("training", "reporting")
-    }
+    halves = ("training", "reporting")
+    parts = {half: recordings(data / "negatives" / "speech", half) for half in halves}
+    assert sorted(parts["training"] + parts["reporting"]) == recordings(data / "negatives" / "speech")
+    speakers = {half: {path.stem.split("-")[0] for path in paths} for half, paths in parts.items()}
     assert not speakers["training"] & speakers["reporting"]
     assert 0.35 < len(speakers["training"]) / 261 < 0.65
-    noise = index_recordings(data / "negatives" / "noise", "noise")
-    origin = {half: {r.path.stem[:-2] for r in noise if r.half == half} for half in ("training", "reporting")}
+    origin = {half: {p.stem[:-2] for p in recordings(data / "negatives" / "noise", half)} for half in halves}
     assert not origin["training"] & origin["reporting"]
 
 
