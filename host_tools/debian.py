@@ -157,13 +157,6 @@ PACKAGES = (
     Package(
         "megaglest-data", "noise", "CC-BY-SA 3.0", leave=("*_ack*", "*_select*", "*/music/*", "*start*"), minutes=30
     ),
-    Package(
-        "freedroidrpg-data",
-        "noise",
-        "GPL-2+",
-        take=("*/sound/effects/*",),
-        leave=("*/voice_samples/*", "*comments/*", "*first_contact*", "*start_attack*"),
-    ),
     Package("ardentryst", "noise", "GPL-3+", take=("*/sounds/*",), leave=("*/nyx/*", "*/pyr/*")),
     Package("endless-sky-data", "noise", "GPL-3+ and CC-BY-SA", take=("*/sounds/*",)),
     Package("teeworlds-data", "noise", "CC-BY-SA 3.0", leave=("*/vo_*", "*music*")),
