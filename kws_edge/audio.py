@@ -65,13 +65,17 @@ class Resampler:
 
         Parameters
         ----------
-        samples : numpy.ndarray, shape (n,), float32 in [-1, 1)
+        samples : numpy.ndarray, shape (n,), int16, or float32 in [-1, 1)
 
         Returns
         -------
         numpy.ndarray, shape (k,), int16
         """
-        return to_int16(samples if self._stream is None else self._stream.resample_chunk(samples, last=last))
+        if self._stream is None:
+            return to_int16(samples)
+        if samples.dtype == np.int16:
+            samples = samples.astype(np.float32) / 32768
+        return to_int16(self._stream.resample_chunk(samples, last=last))
 
 
 def _mono(frames: np.ndarray) -> np.ndarray:
@@ -79,8 +83,9 @@ def _mono(frames: np.ndarray) -> np.ndarray:
 
 
 def _mono_pcm(data: bytes, channels: int) -> np.ndarray:
-    """Interleaved 16-bit PCM as mono float32 in [-1, 1)."""
-    return _mono(np.frombuffer(data, "<i2").reshape(-1, channels).astype(np.float32) / 32768)
+    """Interleaved 16-bit PCM as mono samples: int16 as they are, or, of several channels, float32 in [-1, 1)."""
+    samples = np.frombuffer(data, "<i2")
+    return samples if channels == 1 else _mono(samples.reshape(-1, channels).astype(np.float32) / 32768)
 
 
 class AudioFile:

@@ -51,6 +51,8 @@ class Spotter:
         """Seconds from one inference to the next."""
         self._frontend = StreamingFrontend(c)
         self._silence = self._frontend.silence()
+        # Samples that wait until they complete an inference.
+        self._held = np.empty(c.frame_length + self.step_frames * c.hop_length, np.int16)
         self.detector = Detector(model.labels, self.config, step_s=self.step_s, clip_s=c.clip_samples / c.sample_rate)
         self.reset()
 
@@ -61,6 +63,8 @@ class Spotter:
         self.levels = np.tile(self._silence, (self.model.front_end.n_frames, 1))
         """The last clip's frames, shape (n_frames, n_mels), float32, before resizing."""
         self._until_step = self.step_frames
+        self._taken = 0  # samples that the front end has been given
+        self._n_held = 0
         self.n_samples = 0
         """Samples of the stream taken so far."""
 
@@ -70,9 +74,17 @@ class Spotter:
         c = self.model.front_end
         for start in range(0, len(samples), c.sample_rate):  # at most a second at a time, to bound memory
             block = samples[start : start + c.sample_rate]
-            first = self._frontend.n_frames
-            frames = self._frontend.process(block)
             self.n_samples += len(block)
+            first = self._frontend.n_frames
+            step_end = (first + self._until_step - 1) * c.hop_length + c.frame_length
+            held = self._n_held + len(block)
+            if self._taken + held < step_end:  # one call of the front end for a step costs a fifth of many
+                self._held[self._n_held : held] = block
+                self._n_held = held
+                continue
+            frames = self._frontend.process(np.concatenate([self._held[: self._n_held], block]))
+            self._taken += held
+            self._n_held = 0
             used = 0
             while len(frames) - used >= self._until_step:
                 self._push(frames[used : used + self._until_step])
