@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import math
 import struct
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -17,16 +20,21 @@ import numpy as np
 from kws_edge.errors import AudioError
 from kws_edge.frontend import to_int16
 from kws_edge.native import quiet_native
+from kws_edge.timing import AUDIO, OFF, RESAMPLE, Stopwatch
 
 __all__ = ["AudioFile", "BlockQueue", "Microphone", "PcmStream", "Playback", "Resampler", "Source", "input_devices"]
 
 BLOCK_MS = 20
 _QUEUE_S = 5.0
+_WANTED_S = 0.2
 _FILE_BLOCK = 1 << 14
 
 
 class Source(Protocol):
-    """An iterable of mono int16 blocks, closed by leaving its ``with`` block."""
+    """An iterable of mono int16 blocks, closed by leaving its ``with`` block.
+
+    Live ones call `stopwatch` when a block arrives and after each of their stages.
+    """
 
     name: str
 
@@ -189,6 +197,8 @@ class PcmStream:
         If a WAV header announces another sample format.
     """
 
+    stopwatch: Stopwatch = OFF
+
     def __init__(
         self, stream: BinaryIO, *, rate: int, source_rate: int | None = None, channels: int = 1, name: str = "-"
     ) -> None:
@@ -248,6 +258,7 @@ class PcmStream:
         heard = 0
         while True:
             data = self._some(size)
+            self.stopwatch.start()
             ended = not data
             if self._left is not None:
                 data = data[: self._left]
@@ -257,7 +268,10 @@ class PcmStream:
             whole = len(data) - len(data) % frame
             self._rest = data[whole:]
             heard += whole
-            samples = self._resampler.process(_mono_pcm(data[:whole], self.channels), last=ended)
+            pcm = _mono_pcm(data[:whole], self.channels)
+            self.stopwatch.lap(AUDIO)
+            samples = self._resampler.process(pcm, last=ended)
+            self.stopwatch.lap(RESAMPLE)
             if len(samples):
                 yield samples
             if ended:
@@ -277,9 +291,10 @@ class BlockQueue:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._blocks: deque[bytes] = deque()
+        self._blocks: deque[tuple[bytes, int, float]] = deque()
         self._ready = threading.Condition()
         self._waiting = 0
+        self._wanted = 1
         self._closed = False
         self.samples = 0
         """Samples that arrived, dropped ones included."""
@@ -287,6 +302,8 @@ class BlockQueue:
         """Samples that found the queue full."""
         self.overruns = 0
         """Times that the audio system reported lost input."""
+        self.arrived = 0.0
+        """When the samples that the last :meth:`get` waited for were there, of :func:`time.perf_counter`."""
 
     def put(self, data: bytes, samples: int, *, overrun: bool = False) -> None:
         """Called by the audio callback."""
@@ -296,9 +313,10 @@ class BlockQueue:
             if self._waiting + samples > self._capacity:
                 self.dropped += samples
                 return
-            self._blocks.append(data)
+            self._blocks.append((data, samples, time.perf_counter()))
             self._waiting += samples
-            self._ready.notify()
+            if self._waiting >= self._wanted:
+                self._ready.notify()
 
     def close(self) -> None:
         """No more blocks will come."""
@@ -306,20 +324,26 @@ class BlockQueue:
             self._closed = True
             self._ready.notify()
 
-    def get(self, timeout: float) -> tuple[bytes, int] | None:
+    def get(self, timeout: float, *, at_least: int = 1) -> tuple[bytes, int] | None:
         """Everything that waits, with its number of samples; None once closed and empty.
 
         Raises
         ------
         TimeoutError
-            If nothing came in `timeout` seconds.
+            If `at_least` samples did not come in `timeout` seconds.
         """
         with self._ready:
-            if not self._ready.wait_for(lambda: self._blocks or self._closed, timeout):
+            self._wanted = at_least
+            if not self._ready.wait_for(lambda: self._waiting >= at_least or self._closed, timeout):
                 raise TimeoutError
             if not self._blocks:
                 return None
-            data, samples = b"".join(self._blocks), self._waiting
+            for _, samples, arrived in self._blocks:
+                self.arrived = arrived
+                at_least -= samples
+                if at_least <= 0:
+                    break
+            data, samples = b"".join([block for block, _, _ in self._blocks]), self._waiting
             self._blocks.clear()
             self._waiting = 0
             return data, samples
@@ -331,27 +355,54 @@ class _Queued:
     queue: BlockQueue
     channels: int
     name: str
+    source_rate: int
+    stopwatch: Stopwatch = OFF
     _resampler: Resampler
     _timeout_s = 3.0
+    _wanted = 1
+
+    def want(self, seconds: float) -> None:
+        """The reader has no use for its next block before it is this long: waking it for less is a waste."""
+        self._wanted = max(1, math.ceil(min(seconds, _WANTED_S) * self.source_rate))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
             try:
-                got = self.queue.get(self._timeout_s)
+                got = self.queue.get(self._timeout_s, at_least=self._wanted)
             except TimeoutError:
                 raise AudioError(
                     f"{self.name}: no audio for {self._timeout_s:.0f} s; was the microphone unplugged?"
                 ) from None
             if got is None:
                 return
-            samples = self._resampler.process(_mono_pcm(got[0], self.channels))
+            self.stopwatch.start(self.queue.arrived)
+            pcm = _mono_pcm(got[0], self.channels)
+            self.stopwatch.lap(AUDIO)
+            samples = self._resampler.process(pcm)
+            self.stopwatch.lap(RESAMPLE)
             if len(samples):
                 yield samples
+
+
+def _forget_encoders() -> None:
+    """Take ALSA's AC-3 encoder out of the process's configuration.
+
+    PortAudio opens every device of the configuration to see whether it can record. This one cannot, but where
+    libasound2-plugins is installed opening it loads FFmpeg: 14 MB, and a tenth of a second.
+    """
+    with contextlib.suppress(OSError, AttributeError, ValueError):  # no ALSA: nothing to forget
+        alsa = ctypes.CDLL("libasound.so.2")
+        if alsa.snd_config_update() >= 0:
+            root, found = ctypes.c_void_p.in_dll(alsa, "snd_config"), ctypes.c_void_p()
+            if alsa.snd_config_search(root, b"pcm.a52", ctypes.byref(found)) == 0:
+                alsa.snd_config_delete(found)
 
 
 def _sounddevice():
     try:
         with quiet_native():
+            if "sounddevice" not in sys.modules:
+                _forget_encoders()
             import sounddevice
     except ImportError:
         raise AudioError("the microphone needs sounddevice: pip install sounddevice") from None
@@ -399,7 +450,7 @@ def input_devices() -> list[InputDevice]:
         ]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _portaudio_errors(sd: Any, what: str) -> Iterator[None]:
     """The one place where PortAudio's errors become ours."""
     try:

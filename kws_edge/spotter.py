@@ -12,6 +12,7 @@ from kws_edge.config import DetectorConfig
 from kws_edge.detector import Detection, Detector
 from kws_edge.frontend import StreamingFrontend, to_int16
 from kws_edge.model import Model
+from kws_edge.timing import DETECTOR, FRONT_END, INVOKE, OFF, QUANTISE, Stopwatch
 
 __all__ = ["Spotter", "Step"]
 
@@ -42,6 +43,8 @@ class Spotter:
 
     def __init__(self, model: Model, *, detector: DetectorConfig | None = None) -> None:
         self.model = model
+        self.stopwatch: Stopwatch = OFF
+        """Times the stages of each inference, where it is also the source's."""
         self.config = detector or model.detector
         c = model.front_end
         hop_s = c.hop_length / c.sample_rate
@@ -76,9 +79,8 @@ class Spotter:
             block = samples[start : start + c.sample_rate]
             self.n_samples += len(block)
             first = self._frontend.n_frames
-            step_end = (first + self._until_step - 1) * c.hop_length + c.frame_length
             held = self._n_held + len(block)
-            if self._taken + held < step_end:  # one call of the front end for a step costs a fifth of many
+            if len(block) < self.samples_to_step:  # one call of the front end for a step costs a fifth of many
                 self._held[self._n_held : held] = block
                 self._n_held = held
                 continue
@@ -95,6 +97,13 @@ class Spotter:
             self._push(frames[used:])
             self._until_step -= len(frames) - used
 
+    @property
+    def samples_to_step(self) -> int:
+        """Samples that complete the next inference."""
+        c = self.model.front_end
+        end = (self._frontend.n_frames + self._until_step - 1) * c.hop_length + c.frame_length
+        return end - self._taken - self._n_held
+
     def process(self, samples: np.ndarray) -> list[Detection]:
         """Take a block; return what is detected in it.
 
@@ -109,17 +118,21 @@ class Spotter:
         """End the stream: follow it by silence, so that a word at its very end is heard; yield those inferences."""
         heard = self.n_samples
         duration = heard / self.model.front_end.sample_rate
+        watch, self.stopwatch = self.stopwatch, OFF  # this silence does not arrive
         for step in self.steps(np.zeros(self.model.front_end.clip_samples, np.int16)):
             found = step.detection
             if found:
                 found = dataclasses.replace(found, end_s=min(found.end_s, duration))
             yield dataclasses.replace(step, detection=found)
-        self.n_samples = heard
+        self.n_samples, self.stopwatch = heard, watch
 
     def run(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
         """Every inference on a source of blocks, to its end."""
+        want = getattr(source, "want", None)
         for block in source:
             yield from self.steps(block)
+            if want:
+                want(self.samples_to_step / self.model.front_end.sample_rate)
         yield from self.finish()
 
     def features(self) -> np.ndarray:
@@ -135,5 +148,16 @@ class Spotter:
             self.levels[-n:] = frames
 
     def _infer(self, time_s: float) -> Step:
-        posteriors = self.model.posteriors(self.features())
-        return Step(time_s, posteriors, self.detector.process(posteriors, time_s))
+        watch, model = self.stopwatch, self.model
+        features = self.features()
+        watch.lap(FRONT_END)
+        q = model.quantize(features)
+        watch.lap(QUANTISE)
+        q = model.interpreter.invoke(q)
+        watch.lap(INVOKE)
+        posteriors = model.dequantize(q)
+        watch.lap(QUANTISE)
+        step = Step(time_s, posteriors, self.detector.process(posteriors, time_s))
+        watch.lap(DETECTOR)
+        watch.stop()
+        return step
