@@ -312,6 +312,8 @@ class BlockQueue:
             self.overruns += overrun
             if self._waiting + samples > self._capacity:
                 self.dropped += samples
+                self._wanted = 0  # more will not come before the reader does
+                self._ready.notify()
                 return
             self._blocks.append((data, samples, time.perf_counter()))
             self._waiting += samples
@@ -324,17 +326,20 @@ class BlockQueue:
             self._closed = True
             self._ready.notify()
 
+    def _is_enough(self) -> bool:
+        return self._closed or (bool(self._blocks) and self._waiting >= self._wanted)
+
     def get(self, timeout: float, *, at_least: int = 1) -> tuple[bytes, int] | None:
         """Everything that waits, with its number of samples; None once closed and empty.
 
         Raises
         ------
         TimeoutError
-            If `at_least` samples did not come in `timeout` seconds.
+            If `at_least` samples did not come in `timeout` seconds. A queue that is full is enough.
         """
         with self._ready:
             self._wanted = at_least
-            if not self._ready.wait_for(lambda: self._waiting >= at_least or self._closed, timeout):
+            if not self._ready.wait_for(self._is_enough, timeout):
                 raise TimeoutError
             if not self._blocks:
                 return None

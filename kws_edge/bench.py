@@ -38,6 +38,7 @@ _WARM_UP = 20
 _CHUNK = 50  # inferences of the chain, then as many bare ones: what disturbs the one disturbs the other
 _STARTS = 3
 _PATIENCE_S = 60.0
+_HEAD_BLOCKS = 5
 
 Samples = dict[str, np.ndarray]
 
@@ -114,7 +115,7 @@ def measure(
         "step_s": spotter.step_s,
         "stages": stages,
         "bare_invoke": percentiles(samples["bare_invoke"]),
-        "stages_share": sum(stages[name]["mean_s"] for name in STAGES) / stages["end_to_end"]["mean_s"],
+        "stages_share": float(np.median(sum(samples[name] for name in STAGES) / samples["end_to_end"])),
         "real_time_factor": busy / (len(whole) * spotter.step_s),
     }
     return result, samples
@@ -208,6 +209,8 @@ def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_p
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        watchdog = threading.Timer(_PATIENCE_S, process.kill)
+        watchdog.start()
         try:
             feeder = _Feeder(process.stdin, pcm, bytes_per_s, heard) if pcm is not None else None
             said = ""
@@ -218,16 +221,19 @@ def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_p
                     break
             else:
                 raise KwsError(f"listen did not start: {said.removeprefix('kws-edge: ') or 'it said nothing'}")
+            watchdog.cancel()
             if feeder:
                 feeder.go()
                 process.stdin = None  # the feeder closes it
             out, err = process.communicate(timeout=heard + _PATIENCE_S)
             if process.returncode:
-                raise KwsError(f"listen ended early: {err.decode(errors='replace').strip().splitlines()[-1:]}")
+                reason = err.decode(errors="replace").strip().splitlines() or ["it did not say why"]
+                raise KwsError(f"listen ended early: {reason[-1].removeprefix('kws-edge: ')}")
             stats = json.loads(out.splitlines()[-1])["stats"]
         except subprocess.TimeoutExpired:
             raise AudioError(f"listen did not end within {heard + _PATIENCE_S:.0f} s: audio stands still") from None
         finally:
+            watchdog.cancel()
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
@@ -237,14 +243,16 @@ def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_p
 
 
 class _Feeder:
-    """Writes audio into a pipe: a block at once, the others at a microphone's pace once told to."""
+    """Writes audio into a pipe: some at once, for what a resampler holds back, the rest at a microphone's pace."""
 
     def __init__(self, pipe: io.BufferedWriter, pcm: bytes, bytes_per_s: int, seconds: float) -> None:
         self._pipe, self._pcm, self._bytes_per_s = pipe, pcm, bytes_per_s
         self._block = bytes_per_s * BLOCK_MS // 1000
         self._end = min(len(pcm), math.ceil((seconds + 1) * bytes_per_s))
+        self._head = _HEAD_BLOCKS * self._block
         with contextlib.suppress(BrokenPipeError):  # it ended at once, and says why
-            self._write(0)
+            for at in range(0, self._head, self._block):
+                self._write(at)
 
     def _write(self, at: int) -> None:
         self._pipe.write(self._pcm[at : min(at + self._block, self._end)])
@@ -256,8 +264,8 @@ class _Feeder:
     def _feed(self) -> None:
         started = perf_counter()
         with contextlib.suppress(BrokenPipeError), self._pipe:  # broken: it has heard enough
-            for at in range(self._block, self._end, self._block):
-                due = started + at / self._bytes_per_s
+            for at in range(self._head, self._end, self._block):
+                due = started + (at - self._head) / self._bytes_per_s
                 time.sleep(max(0.0, due - perf_counter()))
                 self._write(at)
 

@@ -27,7 +27,7 @@ def short(tmp_path, demo_stream):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"], ["calibrate"]]
+    "command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"], ["calibrate"], ["bench"]]
 )
 def test_help(run_cli, command):
     shown = run_cli(*command, "--help")

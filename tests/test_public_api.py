@@ -42,6 +42,10 @@ def test_modules_declare_what_they_export():
         "calibration",
         "site",
         "audio",
+        "timing",
+        "board",
+        "bench",
+        "files",
     ):
         loaded = importlib.import_module(f"kws_edge.{module}")
         assert all(hasattr(loaded, name) for name in loaded.__all__), module

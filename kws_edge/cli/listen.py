@@ -202,10 +202,10 @@ def live_text(counted: dict) -> str:
     """What a :class:`Stopwatch` counted, in a line."""
     latency = counted["stages"]["end_to_end"]
     text = f"{counted['inferences']} inferences, " + ", ".join(
-        f"{key[:-2]} {1000 * latency[key]:.2g} ms" for key in ("p50_s", "p95_s", "max_s")
+        f"{key[:-2]} {1000 * latency[key]:.2f} ms" for key in ("p50_s", "p95_s", "max_s")
     )
     text += f"; {counted['deadline_misses']} later than {1000 * counted['deadline_s']:g} ms"
-    text += f"; {100 * counted['cpu_share']:.2g} % of a core"
+    text += f"; {100 * counted['cpu_share']:.1f} % of a core"
     return text + (f", at most {counted['peak_bytes'] / 1e6:.1f} MB" if counted["peak_bytes"] else "")
 
 
