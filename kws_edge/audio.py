@@ -27,6 +27,8 @@ __all__ = ["AudioFile", "BlockQueue", "Microphone", "PcmStream", "Playback", "Re
 BLOCK_MS = 20
 _QUEUE_S = 5.0
 _WANTED_S = 0.2
+# What the audio system may keep back: with its least, 10 to 40 ms, it wakes up so often that it costs twice the CPU.
+_LATENCY_S = 0.08
 _FILE_BLOCK = 1 << 14
 
 
@@ -368,7 +370,7 @@ class _Queued:
 
     def want(self, seconds: float) -> None:
         """The reader has no use for its next block before it is this long: waking it for less is a waste."""
-        self._wanted = max(1, math.ceil(min(seconds, _WANTED_S) * self.source_rate))
+        self._wanted = max(1, math.ceil(min(seconds, _WANTED_S) * self.source_rate - 1e-6))  # not one more by rounding
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
@@ -532,6 +534,7 @@ class Microphone(_Queued):
             self._stream = sd.RawInputStream(
                 samplerate=self.source_rate,
                 blocksize=self.source_rate * BLOCK_MS // 1000,
+                latency=_LATENCY_S,
                 device=found.index,
                 channels=self.channels,
                 dtype="int16",

@@ -175,7 +175,7 @@ def warnings(board: dict[str, Any], before: dict[str, Any], after: dict[str, Any
         found.append(f"other programs used {100 * load['others_share']:.0f} % of the cores meanwhile; end them")
     if load["stolen_share"] is not None and load["stolen_share"] > _STOLEN:
         found.append(f"the hypervisor gave {100 * load['stolen_share']:.0f} % of the time to other machines")
-    if after["nice"]:
+    if (after["nice"] or 0) > 0:
         found.append(f"runs at nice {after['nice']}: others come first")
     if board["cores_usable"] < board["cores"]:
         found.append(f"may use {board['cores_usable']} of {board['cores']} cores only")

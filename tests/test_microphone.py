@@ -55,16 +55,7 @@ class SoundServer:
             time.sleep(0.1)
         # A sink that nothing plays into stands still, and with it the microphone: a room is never that quiet.
         self.room = subprocess.Popen(
-            [
-                "pacat",
-                "--device=vmic",
-                "--rate=16000",
-                "--channels=1",
-                "--format=s16le",
-                "--latency-msec=20",
-                "--raw",
-                "/dev/zero",
-            ],
+            ["pacat", "--device=vmic", "--rate=16000", "--channels=1", "--format=s16le", "--raw", "/dev/zero"],
             env=self.environment,
         )
 
