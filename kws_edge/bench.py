@@ -37,7 +37,7 @@ STREAM = Path(__file__).parent / "demo" / "stream.flac"
 _WARM_UP = 20
 _CHUNK = 50  # inferences of the chain, then as many bare ones: what disturbs the one disturbs the other
 _STARTS = 3
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
 _HEAD_BLOCKS = 5
 
 Samples = dict[str, np.ndarray]
@@ -220,6 +220,8 @@ def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_p
                     starts.append(perf_counter() - started)
                     break
             else:
+                if watchdog.finished.is_set():
+                    raise AudioError(f"listen heard nothing for {_PATIENCE_S:.0f} s after its start")
                 raise KwsError(f"listen did not start: {said.removeprefix('kws-edge: ') or 'it said nothing'}")
             watchdog.cancel()
             if feeder:
