@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import re
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -20,6 +22,7 @@ import numpy as np
 from kws_edge.errors import AudioError
 from kws_edge.frontend import to_int16
 from kws_edge.native import quiet_native
+from kws_edge.timing import AUDIO, OFF, RESAMPLE, Stopwatch
 
 __all__ = ["AudioFile", "BlockQueue", "Microphone", "PcmStream", "Playback", "Resampler", "Source", "input_devices"]
 
@@ -31,11 +34,17 @@ _SHORTEST_GAP_S = 0.03
 _RETRY_S = 0.5
 _CLOSE_S = 3.0
 _NOTICE_S = 5.0
+_WANTED_S = 0.2
+# What the audio system may keep back: with its least, 10 to 40 ms, it wakes up so often that it costs twice the CPU.
+_LATENCY_S = 0.08
 _FILE_BLOCK = 1 << 14
 
 
 class Source(Protocol):
-    """An iterable of mono int16 blocks, closed by leaving its ``with`` block."""
+    """An iterable of mono int16 blocks, closed by leaving its ``with`` block.
+
+    Live ones call `stopwatch` when a block arrives and after each of their stages.
+    """
 
     name: str
     lost: int
@@ -76,22 +85,31 @@ class Resampler:
 
         Parameters
         ----------
-        samples : numpy.ndarray, shape (n,), float32 in [-1, 1)
+        samples : numpy.ndarray, shape (n,), int16, or float32 in [-1, 1)
 
         Returns
         -------
         numpy.ndarray, shape (k,), int16
         """
-        return to_int16(samples if self._stream is None else self._stream.resample_chunk(samples, last=last))
+        if self._stream is None:
+            return to_int16(samples)
+        if samples.dtype == np.int16:
+            samples = samples.astype(np.float32) / 32768
+        return to_int16(self._stream.resample_chunk(samples, last=last))
 
 
 def _mono(frames: np.ndarray) -> np.ndarray:
     return frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
 
 
-def _mono_pcm(data: bytes, channels: int) -> np.ndarray:
-    """Interleaved 16-bit PCM as mono float32 in [-1, 1)."""
-    return _mono(np.frombuffer(data, "<i2").reshape(-1, channels).astype(np.float32) / 32768)
+def _pcm(data: bytes, channels: int) -> np.ndarray:
+    """Interleaved 16-bit PCM, shape (n, channels), int16."""
+    return np.frombuffer(data, "<i2").reshape(-1, channels)
+
+
+def _mono_pcm(frames: np.ndarray) -> np.ndarray:
+    """Frames of int16 as mono samples: int16 as they are, or, of several channels, float32 in [-1, 1)."""
+    return _mono(frames if frames.shape[1] == 1 else frames.astype(np.float32) / 32768)
 
 
 class AudioFile:
@@ -210,6 +228,7 @@ class PcmStream:
     """
 
     lost = 0
+    stopwatch: Stopwatch = OFF
 
     def __init__(
         self, stream: BinaryIO, *, rate: int, source_rate: int | None = None, channels: int = 1, name: str = "-"
@@ -270,6 +289,7 @@ class PcmStream:
         heard = 0
         while True:
             data = self._some(size)
+            self.stopwatch.start()
             ended = not data
             if self._left is not None:
                 data = data[: self._left]
@@ -279,7 +299,10 @@ class PcmStream:
             whole = len(data) - len(data) % frame
             self._rest = data[whole:]
             heard += whole
-            samples = self._resampler.process(_mono_pcm(data[:whole], self.channels), last=ended)
+            pcm = _mono_pcm(_pcm(data[:whole], self.channels))
+            self.stopwatch.lap(AUDIO)
+            samples = self._resampler.process(pcm, last=ended)
+            self.stopwatch.lap(RESAMPLE)
             if len(samples):
                 yield samples
             if ended:
@@ -293,6 +316,7 @@ class _Block(NamedTuple):
     samples: int
     missing: int  # samples that are missing before it
     captured: float  # of time.perf_counter
+    arrived: float
 
 
 class BlockQueue:
@@ -314,6 +338,7 @@ class BlockQueue:
         self._blocks: deque[_Block] = deque()
         self._ready = threading.Condition()
         self._waiting = 0
+        self._wanted = 1
         self._lost = 0
         self._late = False
         self._closed = False
@@ -323,6 +348,8 @@ class BlockQueue:
         """Samples that found the queue full or were too old."""
         self.overruns = 0
         """Times that the audio system reported lost input."""
+        self.arrived = 0.0
+        """When the samples that the last :meth:`get` waited for were there, of :func:`time.perf_counter`."""
 
     def put(self, data: bytes, samples: int, *, overrun: bool = False, missing: int = 0, age_s: float = 0.0) -> None:
         """Called by the audio callback.
@@ -342,11 +369,14 @@ class BlockQueue:
         with self._ready:
             self.samples += samples
             self.overruns += overrun
-            self._blocks.append(_Block(data, samples, missing, time.perf_counter() - age_s))
+            now = time.perf_counter()
+            self._blocks.append(_Block(data, samples, missing, now - age_s, now))
             self._waiting += samples
             while self._waiting > self._capacity:
+                self._wanted = 0  # more will not come before the reader does
                 self._drop()
-            self._ready.notify()
+            if self._waiting >= self._wanted:
+                self._ready.notify()
 
     def close(self) -> None:
         """No more blocks will come."""
@@ -359,17 +389,18 @@ class BlockQueue:
         with self._ready:
             self._closed = False
 
-    def get(self, timeout: float) -> tuple[bytes, int, int] | None:
+    def get(self, timeout: float, *, at_least: int = 1) -> tuple[bytes, int, int] | None:
         """All that waits up to the next gap, its number of samples, and how many are missing before it; None once
         closed and empty.
 
         Raises
         ------
         TimeoutError
-            If nothing came in `timeout` seconds.
+            If `at_least` samples did not come in `timeout` seconds. A queue that is full is enough.
         """
         with self._ready:
-            if not self._ready.wait_for(lambda: self._fresh() or self._closed, timeout):
+            self._wanted = at_least
+            if not self._ready.wait_for(self._is_enough, timeout):
                 raise TimeoutError
             if not self._blocks:
                 return None
@@ -377,9 +408,17 @@ class BlockQueue:
             taken = [self._blocks.popleft()]
             while self._blocks and not self._blocks[0].missing:
                 taken.append(self._blocks.popleft())
+            for block in taken:
+                self.arrived = block.arrived
+                at_least -= block.samples
+                if at_least <= 0:
+                    break
             samples = sum(block.samples for block in taken)
             self._waiting -= samples
             return b"".join([block.data for block in taken]), samples, missing
+
+    def _is_enough(self) -> bool:
+        return self._closed or (self._fresh() and self._waiting >= self._wanted)
 
     def _drop(self) -> None:
         block = self._blocks.popleft()
@@ -405,32 +444,58 @@ class _Queued:
     source_rate: int
     channels: int
     lost = 0
+    stopwatch: Stopwatch = OFF
     _rate: int
     _resampler: Resampler
     _timeout_s = 3.0
+    _wanted = 1
+
+    def want(self, seconds: float) -> None:
+        """The reader has no use for its next block before it is this long: waking it for less is a waste."""
+        self._wanted = max(1, math.ceil(min(seconds, _WANTED_S) * self.source_rate - 1e-6))  # not one more by rounding
 
     def frames(self) -> Iterator[np.ndarray]:
         """All channels as they come: blocks of shape (n, channels), int16, at `source_rate`."""
         while (got := self._next()) is not None:
             data, _, missing = got
+            self.stopwatch.start(self.queue.arrived)
             if missing:
                 self._resampler = Resampler(self.source_rate, self._rate)
                 self.lost += round(missing * self._rate / self.source_rate)
-            yield np.frombuffer(data, "<i2").reshape(-1, self.channels)
+            yield _pcm(data, self.channels)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for frames in self.frames():
-            samples = self._resampler.process(_mono(frames.astype(np.float32) / 32768))
+            pcm = _mono_pcm(frames)
+            self.stopwatch.lap(AUDIO)
+            samples = self._resampler.process(pcm)
+            self.stopwatch.lap(RESAMPLE)
             if len(samples):
                 yield samples
 
     def _next(self) -> tuple[bytes, int, int] | None:
-        return self.queue.get(self._timeout_s)
+        return self.queue.get(self._timeout_s, at_least=self._wanted)
+
+
+def _forget_encoders() -> None:
+    """Take ALSA's AC-3 encoder out of the process's configuration.
+
+    PortAudio opens every device of the configuration to see whether it can record. This one cannot, but where
+    libasound2-plugins is installed opening it loads FFmpeg: 14 MB, and a tenth of a second.
+    """
+    with suppress(OSError, AttributeError, ValueError):  # no ALSA: nothing to forget
+        alsa = ctypes.CDLL("libasound.so.2")
+        if alsa.snd_config_update() >= 0:
+            root, found = ctypes.c_void_p.in_dll(alsa, "snd_config"), ctypes.c_void_p()
+            if alsa.snd_config_search(root, b"pcm.a52", ctypes.byref(found)) == 0:
+                alsa.snd_config_delete(found)
 
 
 def _sounddevice():
     try:
         with quiet_native():
+            if "sounddevice" not in sys.modules:
+                _forget_encoders()
             import sounddevice
     except ImportError:
         raise AudioError("the microphone needs sounddevice: pip install sounddevice") from None
@@ -601,6 +666,7 @@ class Microphone(_Queued):
             stream = self._sd.RawInputStream(
                 samplerate=rate,
                 blocksize=rate * BLOCK_MS // 1000,
+                latency=_LATENCY_S,
                 device=found.index,
                 channels=channels,
                 dtype="int16",
@@ -652,7 +718,7 @@ class Microphone(_Queued):
             got, reason = None, f"no audio for {self._timeout_s:.0f} s"
             for _ in range(round(self._timeout_s / _RETRY_S)):  # where the process stood still, one of these is over
                 with suppress(TimeoutError):
-                    got, reason = self.queue.get(_RETRY_S), "its stream ended"
+                    got, reason = self.queue.get(_RETRY_S, at_least=self._wanted), "its stream ended"
                     break
             if got:
                 seconds = got[2] / self.source_rate

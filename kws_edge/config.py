@@ -7,13 +7,13 @@ needs from the same object: durations are given in milliseconds or seconds here 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kws_edge.errors import ConfigError
+from kws_edge.files import sha256_hex
 
 __all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "preset"]
 
@@ -197,7 +197,7 @@ class FrontendConfig(_Config):
     def hash(self) -> str:
         """Sixteen hex digits that change with any setting: the key of feature caches and of provenance lines."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return sha256_hex(canonical.encode())[:16]
 
 
 PRESETS: dict[str, FrontendConfig] = {

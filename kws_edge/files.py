@@ -1,13 +1,25 @@
-"""Writing files so that an interruption leaves the old one or the new one, never half of one."""
+"""Files: writing them so that an interruption leaves the old one or the new one, and their checksums."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+try:  # hashlib would load OpenSSL, 3.5 MB that the device has no other use for
+    from _sha2 import sha256
+except ImportError:
+    try:
+        from _sha256 import sha256  # Python 3.11 and earlier
+    except ImportError:
+        from hashlib import sha256
+
+__all__ = ["sha256_hex", "write_atomically"]
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of `data` in hexadecimal."""
+    return sha256(data).hexdigest()
 
 
 def write_atomically(path: str | Path, write: Callable[[str], object]) -> None:
@@ -15,6 +27,8 @@ def write_atomically(path: str | Path, write: Callable[[str], object]) -> None:
 
     The temporary file lies beside `path` and ends as it does, so that writers that look at the ending work.
     """
+    import tempfile
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kws-") as folder:

@@ -141,7 +141,9 @@ class Frontend:
         n = c.frames_in(len(samples))
         if not n:
             return np.empty((0, c.n_mels), np.float32)
-        views = np.lib.stride_tricks.sliding_window_view(samples, c.frame_length)[:: c.hop_length]
+        samples = np.ascontiguousarray(samples)
+        strides = (c.hop_length * samples.itemsize, samples.itemsize)
+        views = np.ndarray((n, c.frame_length), np.int16, samples, 0, strides)  # sliding_window_view takes 60 us
         padded = np.zeros((n, c.n_fft))
         np.multiply(views, self._window, out=padded[:, : c.frame_length])
         bins = np.fft.rfft(padded)[:, self._bins]
@@ -152,14 +154,14 @@ class Frontend:
         groups = -(-(lane + n) // LANES)
         spectrum = np.zeros((groups * LANES, power.shape[1]), np.float32)
         spectrum[lane : lane + n] = power
-        levels = np.matmul(spectrum.reshape(groups, LANES, -1), self._matrix).reshape(-1, c.n_mels)
+        levels = np.matmul(spectrum.reshape(groups, LANES, -1), self._matrix).reshape(-1, c.n_mels)[lane : lane + n]
         levels += np.float32(c.log_offset)
         np.log(levels, out=levels)
         levels *= np.float32(c.log_gain)
         levels += np.float32(c.level_offset)
         if c.level_min is not None or c.level_max is not None:
             np.clip(levels, c.level_min, c.level_max, out=levels)
-        return levels[lane : lane + n]
+        return levels
 
 
 class StreamingFrontend:

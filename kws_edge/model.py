@@ -17,7 +17,7 @@ from kws_edge.quant import dequantize, quantize
 from kws_edge.runtime import Interpreter
 from kws_edge.tflite import FlatModel, Tensor
 
-__all__ = ["DEFAULT_MODEL", "Model", "shipped_models"]
+__all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
 
 DEFAULT_MODEL = "commands12"
 _SHIPPED = Path(__file__).parent / "models"
@@ -39,6 +39,25 @@ def _resolve(model: str | Path) -> Path:
     if not path.exists():
         raise ModelError(f"{path}: no such file, and no shipped model of that name; shipped are {', '.join(shipped)}")
     return path
+
+
+def read_model(model: str | Path) -> tuple[Path, FlatModel, Metadata | None]:
+    """A model file's path, flatbuffer and metadata; None for a file that this project did not make.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or no TFLite model.
+    """
+    path = _resolve(model)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelError(f"{path}: {path.stat().st_size:,} bytes are too many for a keyword model")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    flatbuffer, metadata = unpack(data, str(path))
+    return path, FlatModel(flatbuffer, str(path)), metadata
 
 
 class Model:
@@ -84,17 +103,9 @@ class Model:
         kernels: str = "fast",
         allow_float: bool = False,
     ) -> None:
-        self.path = _resolve(model)
+        self.path, self.flat, metadata = read_model(model)
         name = str(self.path)
-        try:
-            if self.path.stat().st_size > _MAX_BYTES:
-                raise ModelError(f"{name}: {self.path.stat().st_size:,} bytes are too many for a keyword model")
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{name}: cannot be read ({error.strerror})") from None
-        flatbuffer, metadata = unpack(data, name)
-        self.flat = FlatModel(flatbuffer, name)
-        self.size = len(data)
+        self.size = self.path.stat().st_size
         if metadata is None:
             missing = [option for option, value in (("labels", labels), ("front end", front_end)) if value is None]
             if missing:
@@ -112,7 +123,7 @@ class Model:
             )
         self.metadata = metadata
         self._check(name, allow_float)
-        self.interpreter = Interpreter(flatbuffer, runtime=runtime, threads=threads, kernels=kernels, name=name)
+        self.interpreter = Interpreter(self.flat.data, runtime=runtime, threads=threads, kernels=kernels, name=name)
 
     def _check(self, name: str, allow_float: bool) -> None:
         for what, tensors in (("input", self.flat.inputs), ("output", self.flat.outputs)):
@@ -194,6 +205,20 @@ class Model:
             return features.astype(np.float32)
         return quantize(features, self.input.scale, self.input.zero_point, np.dtype(self.input.dtype))
 
+    def dequantize(self, q: np.ndarray) -> np.ndarray:
+        """The output tensor's values as posteriors.
+
+        Parameters
+        ----------
+        q : numpy.ndarray, shape output.shape, of the output's dtype
+
+        Returns
+        -------
+        numpy.ndarray, shape (len(labels),), float32
+        """
+        q = q.reshape(-1)
+        return q if self.output.dtype == "float32" else dequantize(q, self.output.scale, self.output.zero_point)
+
     def posteriors(self, features: np.ndarray) -> np.ndarray:
         """Posterior of each label.
 
@@ -205,8 +230,7 @@ class Model:
         -------
         numpy.ndarray, shape (len(labels),), float32
         """
-        q = self.interpreter.invoke(self.quantize(features)).reshape(-1)
-        return q if self.output.dtype == "float32" else dequantize(q, self.output.scale, self.output.zero_point)
+        return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
     def classify(self, samples: np.ndarray) -> np.ndarray:
         """Posteriors of one clip of audio, centred in the clip's length.

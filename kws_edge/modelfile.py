@@ -7,7 +7,6 @@ at its end. The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``la
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import zipfile
@@ -17,6 +16,7 @@ from typing import Any
 
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.errors import ConfigError, ModelError
+from kws_edge.files import sha256_hex
 
 __all__ = ["METADATA_NAME", "Metadata", "pack", "unpack"]
 
@@ -51,7 +51,7 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     values["labels"] = list(metadata.labels)
     values["front_end"] = metadata.front_end.to_dict()
     values["detector"] = metadata.detector.to_dict()
-    values = {"format": _FORMAT, "tflite_sha256": hashlib.sha256(flatbuffer).hexdigest(), **values}
+    values = {"format": _FORMAT, "tflite_sha256": sha256_hex(flatbuffer), **values}
     out = io.BytesIO()
     out.write(flatbuffer)
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -102,7 +102,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
         found = values.get("format") if isinstance(values, dict) else values
         raise ModelError(f"{name}: metadata of format {found!r}; this version reads {_FORMAT}. Update kws-edge")
-    if values.get("tflite_sha256") != hashlib.sha256(flatbuffer).hexdigest():
+    if values.get("tflite_sha256") != sha256_hex(flatbuffer):
         raise ModelError(f"{name}: the model does not match the checksum in its metadata; it was damaged or changed")
     try:
         labels = values["labels"]

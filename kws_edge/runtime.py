@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import importlib.metadata
+import os
+import sys
 
 import numpy as np
 
@@ -25,13 +25,21 @@ KERNELS = {"fast": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "refe
 
 
 def installed() -> dict[str, str]:
-    """Versions of the runtimes that are installed, by name, the preferred one first."""
-    found = {}
-    for name, (_, distributions) in RUNTIMES.items():
-        for distribution in distributions:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found.setdefault(name, importlib.metadata.version(distribution))
-    return found
+    """Versions of the runtimes that are installed, by name, the preferred one first.
+
+    They are read off the names of the packages' folders: importlib.metadata would bring the parser of e-mails with it.
+    """
+    versions: dict[str, str] = {}
+    for folder in filter(os.path.isdir, sys.path):
+        for entry in os.listdir(folder):
+            package, _, version = entry.removesuffix(".dist-info").partition("-")
+            if entry.endswith(".dist-info"):
+                versions.setdefault(package.lower().replace("_", "-"), version)
+    found = {
+        name: [versions[distribution] for distribution in distributions if distribution in versions]
+        for name, (_, distributions) in RUNTIMES.items()
+    }
+    return {name: versions[0] for name, versions in found.items() if versions}
 
 
 def _unusable(name: str) -> str | None:
@@ -105,8 +113,13 @@ class Interpreter:
                 self._interpreter.allocate_tensors()
                 self._input = self._interpreter.get_input_details()[0]["index"]
                 self._output = self._interpreter.get_output_details()[0]["index"]
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             raise ModelError(f"{name}: {self.runtime} {self.version} cannot run this model: {error}") from None
+
+    @property
+    def native(self):
+        """The runtime's own interpreter."""
+        return self._interpreter
 
     def invoke(self, values: np.ndarray) -> np.ndarray:
         """Run the model once.

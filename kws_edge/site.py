@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
-from kws_edge.files import write_atomically
+from kws_edge.files import sha256_hex, write_atomically
 from kws_edge.labels import is_keyword
 from kws_edge.model import Model
 
@@ -135,4 +134,4 @@ class Site:
 
 
 def _sha256(model: Model) -> str:
-    return hashlib.sha256(model.flat.data).hexdigest()
+    return sha256_hex(model.flat.data)

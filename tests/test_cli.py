@@ -27,7 +27,8 @@ def short(tmp_path, demo_stream):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"], ["calibrate"], ["doctor"]]
+    "command",
+    [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"], ["calibrate"], ["doctor"], ["bench"]],
 )
 def test_help(run_cli, command):
     shown = run_cli(*command, "--help")

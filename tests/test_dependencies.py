@@ -65,6 +65,18 @@ def test_help_is_light():
     assert not loaded_by(code) & (HEAVY | {"sounddevice", "soundfile", "ai_edge_litert", "tflite_runtime"})
 
 
+def test_listening_is_light():
+    """What the microphone and the model need, and no parser of e-mails, no OpenSSL, no other command."""
+    code = (
+        "from kws_edge import *; from kws_edge.cli import _parser\n"
+        "_parser(['listen']).parse_args(['listen']); Spotter(Model())\n"
+        "print(*[name.replace('.', '_') for name in sys.modules if name.startswith('kws_edge.cli.')])\n"
+    )
+    loaded = loaded_by(code)
+    assert "kws_edge_cli_listen" in loaded
+    assert not loaded & (HEAVY | {"_hashlib", "email", "socket", "kws_edge_cli_bench", "kws_edge_cli_calibrate"})
+
+
 def test_host_and_firmware_commands_start_without_tensorflow():
     for package in ("host_tools", "firmware_export"):
         assert not loaded_by(f"import {package}.cli") & {"tensorflow", "keras"}

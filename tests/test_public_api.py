@@ -43,6 +43,10 @@ def test_modules_declare_what_they_export():
         "site",
         "audio",
         "health",
+        "timing",
+        "board",
+        "bench",
+        "files",
     ):
         loaded = importlib.import_module(f"kws_edge.{module}")
         assert all(hasattr(loaded, name) for name in loaded.__all__), module

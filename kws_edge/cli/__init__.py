@@ -6,10 +6,11 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 from kws_edge.errors import KwsError
 
-_COMMANDS = ("detect", "listen", "classify", "calibrate", "demo", "devices", "info", "doctor")
+_COMMANDS = ("detect", "listen", "classify", "calibrate", "doctor", "bench", "demo", "devices", "info")
 
 _DESCRIPTION = """\
 Hear keywords in recordings and live audio, without a cloud.
@@ -18,7 +19,8 @@ Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage,
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of `argv`; of the commands, only the one that is named there is loaded, if one is."""
     import kws_edge
 
     parser = argparse.ArgumentParser(
@@ -26,14 +28,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kws-edge {kws_edge.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in _COMMANDS:
+    for name in argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS:
         importlib.import_module(f"kws_edge.cli.{name}").add(commands)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(argv).parse_args(argv)
     return guarded("kws-edge", lambda: args.run(args))
 
 

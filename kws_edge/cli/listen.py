@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import shutil
 import signal
@@ -19,6 +20,7 @@ from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
 from kws_edge.native import own_stderr
 from kws_edge.spotter import Spotter, Step
+from kws_edge.timing import Stopwatch
 
 _METER_FLOOR_DB = -70.0
 _METER_WIDTH = 24
@@ -38,6 +40,9 @@ def add(commands) -> None:
     options.add_detector(parser)
     options.add_site(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
+    parser.add_argument(
+        "--stats", action="store_true", help='at the end, latency by stage; with --json as a last line {"stats": ...}'
+    )
     parser.set_defaults(run=run)
 
 
@@ -80,7 +85,14 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args, model.front_end.sample_rate, piped=args.source == "-")
     # A supervisor's SIGTERM ends as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    listen(spotter, source, as_lines=args.json, name="-" if args.source else "microphone", seconds=args.seconds)
+    listen(
+        spotter,
+        source,
+        as_lines=args.json,
+        name="-" if args.source else "microphone",
+        seconds=args.seconds,
+        stats=args.stats,
+    )
     return 0
 
 
@@ -123,16 +135,18 @@ def listen(
     as_lines: bool,
     name: str,
     seconds: float | None = None,
+    stats: bool = False,
     tap: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> None:
     """Print the detections of a live source until it ends, `seconds` have passed, or Ctrl-C.
 
-    `tap` sees the blocks, `on_step` every inference.
+    `tap` sees the blocks, `on_step` every inference; `stats` shows the latency of each stage at the end.
     """
     meter = Meter() if not as_lines else None
     c = spotter.model.front_end
     queue = getattr(source, "queue", None)
+    source.stopwatch = spotter.stopwatch = watch = Stopwatch(spotter.step_s)
     found = 0
 
     def taken() -> Iterator[np.ndarray]:
@@ -147,6 +161,9 @@ def listen(
             yield block
             if meter:
                 meter.draw(block, spotter.detector, source.lost / c.sample_rate)
+            if queue:
+                source.want(spotter.samples_to_step / c.sample_rate)
+        watch.close()
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(own_stderr())
@@ -163,8 +180,17 @@ def listen(
         except KeyboardInterrupt:
             pass
         finally:
+            watch.close()
             if meter:
                 meter.clear()
+    counted = watch.summary()
+    if stats and as_lines:
+        lost = {"dropped_samples": queue.dropped, "overruns": queue.overruns} if queue else {}
+        print(json.dumps({"stats": {**counted, **lost}}), flush=True)
+    elif stats and counted["stages"]:
+        print(stage_table(counted["stages"]), file=sys.stderr)
+    if counted["stages"]:
+        print(f"kws-edge: {live_text(counted)}", file=sys.stderr)
     summary = f"kws-edge: heard {(spotter.n_samples - source.lost) / c.sample_rate:.1f} s, {found} detections"
     if queue:
         summary += f", {queue.dropped} samples dropped, {queue.overruns} overruns"
@@ -173,6 +199,26 @@ def listen(
     if getattr(source, "outages", 0):
         summary += f", {source.outages} outages"
     print(summary, file=sys.stderr)
+
+
+def stage_table(stages: dict[str, dict[str, float]]) -> str:
+    """Latency of each stage in milliseconds, a line for each."""
+    keys = ("p50_s", "p95_s", "p99_s", "max_s")
+    lines = [f"{'ms':<16}" + "".join(f"{key[:-2]:>9}" for key in keys)]
+    for name, values in stages.items():
+        lines.append(f"{name.replace('_', ' '):<16}" + "".join(f"{1000 * values[key]:9.3f}" for key in keys))
+    return "\n".join(lines)
+
+
+def live_text(counted: dict) -> str:
+    """What a :class:`Stopwatch` counted, in a line."""
+    latency = counted["stages"]["end_to_end"]
+    text = f"{counted['inferences']} inferences, " + ", ".join(
+        f"{key[:-2]} {1000 * latency[key]:.2f} ms" for key in ("p50_s", "p95_s", "max_s")
+    )
+    text += f"; {counted['deadline_misses']} later than {1000 * counted['deadline_s']:g} ms"
+    text += f"; {100 * counted['cpu_share']:.1f} % of a core"
+    return text + (f", at most {counted['peak_bytes'] / 1e6:.1f} MB" if counted["peak_bytes"] else "")
 
 
 def _what(spotter: Spotter) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.errors import ConfigError
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
-from kws_edge.runtime import KERNELS, RUNTIMES
+from kws_edge.runtime import KERNELS, RUNTIMES, installed
 from kws_edge.site import Site, site_path
 
 
-def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
-    """Options that choose the model and how it runs."""
+def add_model(parser: argparse.ArgumentParser, *, positional: bool = False, compare: bool = False) -> None:
+    """Options that choose the model and how it runs; `compare` takes lists of runtimes and of threads."""
     shipped = ", ".join(shipped_models())
     about = f"a shipped model ({shipped}) or a .tflite file; default {DEFAULT_MODEL}"
     if positional:
@@ -24,10 +24,25 @@ def add_model(parser: argparse.ArgumentParser, *, positional: bool = False) -> N
     else:
         parser.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL", help=about)
     add_foreign(parser)
-    parser.add_argument(
-        "--runtime", choices=("auto", *RUNTIMES), default="auto", help="TFLite runtime; default: the first installed"
-    )
-    parser.add_argument("--threads", type=_positive, default=1, help="threads of the runtime; default 1")
+    if compare:
+        parser.add_argument(
+            "--runtime",
+            type=_runtimes,
+            default=["auto"],
+            metavar="A,B,...|all",
+            help=f"TFLite runtimes to compare, of {', '.join(RUNTIMES)}; default: the first installed",
+        )
+        parser.add_argument(
+            "--threads", type=_numbers, default=[1], metavar="N,M,...", help="threads to compare; default 1"
+        )
+    else:
+        parser.add_argument(
+            "--runtime",
+            choices=("auto", *RUNTIMES),
+            default="auto",
+            help="TFLite runtime; default: the first installed",
+        )
+        parser.add_argument("--threads", type=_positive, default=1, help="threads of the runtime; default 1")
     parser.add_argument(
         "--kernels",
         choices=KERNELS,
@@ -83,6 +98,18 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
+
+
+def _numbers(text: str) -> list[int]:
+    return [_positive(part) for part in dict.fromkeys(text.split(","))]
+
+
+def _runtimes(text: str) -> list[str]:
+    found = list(installed()) if text == "all" else list(dict.fromkeys(text.split(",")))
+    for name in found:
+        if name not in ("auto", *RUNTIMES):
+            raise argparse.ArgumentTypeError(f"unknown runtime {name!r}; known are all, auto, {', '.join(RUNTIMES)}")
+    return found
 
 
 def labels(text: str | None) -> list[str] | None:

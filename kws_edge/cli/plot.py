@@ -20,7 +20,7 @@ class Recorder:
     """Keeps what a plot needs while a recording is heard."""
 
     def __init__(self) -> None:
-        _pyplot()  # a missing matplotlib is said before the work, not after it
+        pyplot()  # a missing matplotlib is said before the work, not after it
         self._blocks: list[np.ndarray] = []
         self.steps: list[Step] = []
 
@@ -38,7 +38,14 @@ class Recorder:
         return np.concatenate(self._blocks)
 
 
-def _pyplot():
+def pyplot():
+    """matplotlib.pyplot, drawing into files.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is missing.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -65,7 +72,7 @@ def write_plot(
     ConfigError
         If matplotlib is missing, the recording is too long to draw, or the file cannot be written.
     """
-    plt = _pyplot()
+    plt = pyplot()
     c = spotter.model.front_end
     samples = recorder.samples
     duration = len(samples) / c.sample_rate

@@ -1,0 +1,297 @@
+"""``kws-edge bench``: what keyword spotting costs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kws_edge import bench, board
+from kws_edge.cli import options
+from kws_edge.cli.listen import add_source, check_positive, live_text, stage_table
+from kws_edge.errors import ConfigError
+from kws_edge.files import sha256_hex, write_atomically
+from kws_edge.model import read_model
+from kws_edge.runtime import Interpreter
+from kws_edge.tflite import FlatModel
+
+_NOTABLE = 0.05
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure latency, load and memory on this machine",
+        description="Measure what keyword spotting costs on this machine: the latency of each stage, back to back on a "
+        "bundled recording, and the load, memory, start-up and missed deadlines of `kws-edge listen` at live pace. A "
+        ".tflite from elsewhere, without --labels and --front-end, is only invoked, on random values.",
+    )
+    options.add_model(parser, compare=True)
+    options.add_detector(parser)
+    parser.add_argument("--inferences", type=int, default=1000, metavar="N", help="back to back; default 1000")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="at live pace; default 10; 0 leaves this out"
+    )
+    parser.add_argument("--live", action="store_true", help="at live pace, hear the microphone in place of a recording")
+    add_source(parser)
+    parser.add_argument("--json", action="store_true", help="the results as one JSON object in place of the tables")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write that JSON object to a file, too")
+    parser.add_argument("--against", metavar="FILE", help="compare with the results in this file")
+    parser.add_argument(
+        "--from", dest="results", metavar="FILE", help="with --against: results to compare, in place of measuring"
+    )
+    parser.add_argument("--plot", metavar="PNG", help="draw histograms of the latencies")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    check_positive(args, "inferences", "rate", "channels")
+    if not 0 <= args.seconds < float("inf"):
+        raise ConfigError(f"--seconds must not be negative, got {args.seconds:g}")
+    args.live = args.live or args.device is not None
+    if args.live and not args.seconds:
+        raise ConfigError("--live measures at live pace: give --seconds, more than 0")
+    if args.results and (args.plot or not args.against):
+        raise ConfigError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
+    old = bench.load(args.against, "--against") if args.against else None  # before the time is spent
+    if args.plot:
+        from kws_edge.cli.plot import pyplot
+
+        pyplot()
+    if args.results:
+        values, samples = bench.load(args.results, "--from"), {}
+    else:
+        values, samples = _measure(args)
+    against = bench.compare(old, values) if old else None
+    if args.output:
+        _write(args.output, values)
+    if args.json:
+        print(json.dumps(_compared(values, *against) if against else values))
+    else:
+        if not args.results:
+            _print(values)
+        if against:
+            _print_comparison(args.against, *against)
+        if args.output:
+            print(f"wrote {args.output}")
+    for text in values["warnings"]:
+        print(f"kws-edge: {'' if args.results else 'this measurement: '}{text}", file=sys.stderr)
+    if args.plot:
+        _plot(args.plot, samples, values["model"]["name"])
+        print(f"kws-edge: wrote {args.plot}", file=sys.stderr)
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.Samples]]:
+    path, flat, metadata = read_model(args.model)
+    foreign = metadata is None and not (args.labels and args.front_end)
+    if foreign and (args.live or args.labels or args.front_end):
+        raise ConfigError(
+            f"{path}: says nothing of its labels and front end, so that it can only be invoked; give both --labels and "
+            "--front-end for the rest, or neither, and no --live"
+        )
+    machine, before, others = board.describe(), board.state(), board.Load()
+    results, samples, audio = [], {}, None
+    for runtime in args.runtime:
+        for threads in args.threads:
+            one = argparse.Namespace(**{**vars(args), "runtime": runtime, "threads": threads})
+            if foreign:
+                result, seconds = _measure_foreign(one, flat, str(path))
+            else:
+                result, seconds, audio = _measure_chain(one)
+            results.append(result)
+            samples[bench.configuration(result)] = seconds
+    after, load = board.state(), others.shares()
+    tensor = flat.inputs[0] if flat.inputs else None
+    values = {
+        "kind": bench.KIND,
+        "format": bench.FORMAT,
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "board": machine,
+        "before": before,
+        "after": after,
+        "load": load,
+        "warnings": board.warnings(machine, before, after, load),
+        "model": {
+            "name": metadata.name if metadata else path.stem,
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            "tflite_sha256": sha256_hex(flat.data),
+            "macs": flat.macs,
+            "input": f"{tensor.dtype} {list(tensor.shape)}" if tensor else None,
+        },
+        "audio": audio,
+        "results": results,
+    }
+    return values, samples
+
+
+def _measure_foreign(args: argparse.Namespace, flat: FlatModel, name: str) -> tuple[dict[str, Any], bench.Samples]:
+    interpreter = Interpreter(flat.data, runtime=args.runtime, threads=args.threads, kernels=args.kernels, name=name)
+    result, samples = bench.measure_foreign(flat, interpreter, inferences=args.inferences, name=name)
+    return {**_how(interpreter, args), **result, "live": None}, samples
+
+
+def _measure_chain(args: argparse.Namespace) -> tuple[dict[str, Any], bench.Samples, dict[str, Any]]:
+    model = options.load_model(args)
+    detector = options.detector_config(args, model)
+    rate = args.rate or model.front_end.sample_rate
+    result, samples = bench.measure(
+        model, detector=detector, inferences=args.inferences, rate=rate, channels=args.channels
+    )
+    live = None
+    if args.seconds:
+        arguments = _listen_arguments(args)
+        pcm = None
+        if not args.live:
+            arguments += ["-", "--rate", str(rate), "--channels", str(args.channels)]
+            pcm = bench.recording(args.seconds + 2, rate=rate, channels=args.channels)
+        live = bench.live(arguments, seconds=args.seconds, pcm=pcm, bytes_per_s=2 * rate * args.channels)
+    return {**_how(model.interpreter, args), **result, "live": live}, samples, {"rate": rate, "channels": args.channels}
+
+
+def _how(interpreter: Interpreter, args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "runtime": interpreter.runtime,
+        "version": interpreter.version,
+        "threads": args.threads,
+        "kernels": args.kernels,
+    }
+
+
+def _listen_arguments(args: argparse.Namespace) -> list[str]:
+    """The options that `listen` takes, too, as they were given here."""
+    given = {
+        "model": args.model,
+        "labels": args.labels,
+        "front-end": args.front_end,
+        "runtime": args.runtime,
+        "threads": args.threads,
+        "kernels": args.kernels,
+        "keywords": args.keywords,
+        "wake-word": args.wake_word,
+        "armed-s": args.armed_s,
+        "smoothing-ms": args.smoothing_ms,
+        "refractory-ms": args.refractory_ms,
+        "step-ms": args.step_ms,
+    }
+    if args.live:
+        given |= {"device": args.device, "rate": args.rate}
+    found = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return found + [f"--threshold={text}" for text in args.threshold]
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    def write(temporary: str) -> None:
+        Path(temporary).write_text(json.dumps(values, indent=1) + "\n")
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise ConfigError(f"--output {path}: cannot be written ({error.strerror or error})") from None
+
+
+def _print(values: dict[str, Any]) -> None:
+    b, m = values["board"], values["model"]
+    state = values["after"]
+    facts = [b["model"], b["cpu"], f"{b['cores']} cores", b["machine"]]
+    facts += ["virtual machine"] * b["virtual_machine"] + ["emulated"] * b["emulated"]
+    facts += [f"governor {state['governor']}"] * bool(state["governor"])
+    if state["temperature_c"] is not None:
+        facts.append(f"{state['temperature_c']:.0f} degrees")
+    if state["throttled"] is not None:
+        facts.append(f"throttled 0x{state['throttled']:x}")
+    print("board   " + ", ".join(filter(None, facts)))
+    print(f"system  {b['system']}, Python {b['python']}, NumPy {b['numpy']}, kws-edge {b['kws_edge']}")
+    print(f"model   {m['name']}, {m['bytes']:,} bytes, {m['macs'] / 1e6:.1f} M multiply-accumulates")
+    for result in values["results"]:
+        _print_result(result, values["audio"])
+    if len(values["results"]) > 1:
+        _print_configurations(values["results"])
+
+
+def _print_result(result: dict[str, Any], audio: dict[str, Any] | None) -> None:
+    print(
+        f"\n{bench.configuration(result)} (version {result['version']}), {result['inferences']} inferences back to back"
+    )
+    print(stage_table({**result["stages"], "bare invoke": result["bare_invoke"]}))
+    ratio = result["stages"]["invoke"]["p50_s"] / result["bare_invoke"]["p50_s"]
+    if audio is None:
+        print(f"invoke takes {ratio:.2f} times a bare loop; random input, for the file says nothing of its front end")
+        return
+    print(
+        f"the stages add up to {100 * result['stages_share']:.1f} % of end to end; invoke takes {ratio:.2f} times a "
+        f"bare loop; real-time factor {result['real_time_factor']:.4f}"
+    )
+    live = result["live"]
+    if not live:
+        return
+    print(f"\nlistening to {live['source']} at live pace for {live['seconds']:.1f} s, {audio['rate']} Hz")
+    if live["stages"]:
+        print(stage_table(live["stages"]))
+        print(live_text(live))
+    if live.get("dropped_samples"):
+        print(f"{live['dropped_samples']} samples dropped")
+    print("started listening after " + ", ".join(f"{seconds:.2f}" for seconds in live["startup_s"]) + " s")
+
+
+def _print_configurations(results: list[dict[str, Any]]) -> None:
+    width = max(len(bench.configuration(result)) for result in results)
+    print(f"\n{'':<{width}} {'invoke p50':>11} {'end to end p50':>15} {'p95':>8} {'CPU':>7} {'memory':>8} {'start':>7}")
+    for result in results:
+        whole, live = result["stages"].get("end_to_end"), result["live"] or {}
+        cells = [f"{1000 * result['stages']['invoke']['p50_s']:8.3f} ms"]
+        cells += [f"{1000 * whole['p50_s']:12.3f} ms", f"{1000 * whole['p95_s']:5.2f} ms"] if whole else []
+        if live:
+            cells.append(f"{100 * live['cpu_share']:5.1f} %")
+            cells.append(f"{live['peak_bytes'] / 1e6:5.1f} MB" if live["peak_bytes"] else "       -")
+            cells.append(f"{sorted(live['startup_s'])[len(live['startup_s']) // 2]:5.2f} s")
+        print(f"{bench.configuration(result):<{width}} {' '.join(cells)}")
+
+
+def _compared(values: dict[str, Any], differences: list[str], rows: list[tuple]) -> dict[str, Any]:
+    keys = ("configuration", "figure", "old", "new")
+    return {**values, "against": {"differences": differences, "rows": [dict(zip(keys, r, strict=True)) for r in rows]}}
+
+
+def _print_comparison(name: str, differences: list[str], rows: list[tuple[str, str, float, float]]) -> None:
+    print(f"\nagainst {name}" + "".join(f"\n  differs: {text}" for text in differences))
+    width = max(len(figure) for _, figure, _, _ in rows)
+    shown = None
+    for configuration, figure, old, new in rows:
+        if configuration != shown:
+            print(f"{configuration}\n  {'':<{width}} {'before':>10} {'now':>10} {'ratio':>7}")
+            shown = configuration
+        ratio = new / old if old else float("nan")
+        mark = "more" if ratio > 1 + _NOTABLE else "less" if ratio < 1 - _NOTABLE else ""
+        print(f"  {figure:<{width}} {old:10.4g} {new:10.4g} {ratio:7.2f}  {mark}".rstrip())
+
+
+def _plot(path: str, samples: dict[str, bench.Samples], title: str) -> None:
+    import numpy as np
+
+    from kws_edge.cli.plot import pyplot
+
+    plt = pyplot()
+    figure, axes = plt.subplots(
+        len(samples), 1, figsize=(9, 1 + 3 * len(samples)), sharex=True, squeeze=False, layout="constrained"
+    )
+    for axis, (configuration, stages) in zip(axes[:, 0], samples.items(), strict=True):
+        drawn = {name: 1000 * seconds for name, seconds in stages.items() if seconds.min() > 0}
+        low, high = (limit(limit(ms) for ms in drawn.values()) for limit in (min, max))
+        bins = np.geomspace(low, max(high, 1.01 * low), 160)
+        for name, ms in drawn.items():
+            p50 = np.median(ms)
+            axis.hist(ms, bins, histtype="stepfilled", alpha=0.5, label=f"{name.replace('_', ' ')}: {p50:.3g} ms")
+        axis.set(xscale="log", ylabel="inferences", title=f"{title}, {configuration}")
+        axis.legend(fontsize=8, title="p50")
+    axes[-1, 0].set_xlabel("ms")
+    try:
+        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--plot {path}: cannot be written ({error})") from None
+    finally:
+        plt.close(figure)

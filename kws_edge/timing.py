@@ -1,0 +1,152 @@
+"""How long each stage of an inference takes, as it happens: cheap enough to run always."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter, process_time
+
+import numpy as np
+
+__all__ = [
+    "AUDIO",
+    "DETECTOR",
+    "FRONT_END",
+    "INVOKE",
+    "OFF",
+    "QUANTISE",
+    "RESAMPLE",
+    "STAGES",
+    "Stopwatch",
+    "percentiles",
+]
+
+STAGES = ("audio", "resample", "front_end", "quantise", "invoke", "detector")
+"""What happens between the arrival of an inference's last sample and its decision, in order."""
+AUDIO, RESAMPLE, FRONT_END, QUANTISE, INVOKE, DETECTOR = range(len(STAGES))
+_KEPT = 36_000
+
+
+def percentiles(seconds: np.ndarray) -> dict[str, float]:
+    """Mean, p50, p95, p99 and max of durations; a percentile is one of them (nearest rank).
+
+    Parameters
+    ----------
+    seconds : numpy.ndarray, shape (n,), n > 0
+    """
+    ordered = np.sort(seconds)
+    ranks = {f"p{p}_s": float(ordered[max(0, -(-p * len(ordered) // 100) - 1)]) for p in (50, 95, 99)}
+    return {"mean_s": float(ordered.mean(dtype=np.float64)), **ranks, "max_s": float(ordered[-1])}
+
+
+class Stopwatch:
+    """Counts the time of each stage, for each inference.
+
+    The source of the audio calls :meth:`start` when a block is there, source and spotter call :meth:`lap` at the end of
+    each stage, and the spotter calls :meth:`stop` at the decision. What a block costs that completes no inference is
+    dropped by the next start: these are latencies, not the load, which `cpu_share` tells.
+
+    Parameters
+    ----------
+    deadline_s : float
+        Time from the arrival of an inference's last sample to the decision beyond which it counts as late: that from
+        one inference to the next.
+    kept : int
+        Inferences that are kept; by default those of an hour at ten a second.
+    """
+
+    def __init__(self, deadline_s: float, *, kept: int = _KEPT) -> None:
+        self.deadline_s = deadline_s
+        self.inferences = 0
+        self.deadline_misses = 0
+        self._rows = np.empty((kept, len(STAGES) + 1), np.float32)  # memory is taken as it is written to
+        self._spent = [0.0] * (len(STAGES) + 1)
+        self._began = self._last = self._due = 0.0
+        self._first: tuple[float, float] | None = None
+        self._end: tuple[float, float] = (0.0, 0.0)
+
+    def start(self, arrived: float | None = None) -> None:
+        """A block is there, and has been since `arrived` (of :func:`time.perf_counter`; None: since now)."""
+        self._last = self._began = now = perf_counter() if arrived is None else arrived
+        self._due = now + self.deadline_s
+        self._spent = [0.0] * (len(STAGES) + 1)
+        if self._first is None:
+            self._first = perf_counter(), process_time()
+
+    def lap(self, stage: int) -> None:
+        """A stage ends here; it began where the one before ended."""
+        now = perf_counter()
+        self._spent[stage] += now - self._last
+        self._last = now
+
+    def stop(self) -> None:
+        """The decision. If the block completes another inference, that begins here; its audio came a step later."""
+        now = perf_counter()
+        spent = self._spent
+        spent[-1] = now - self._began
+        self._rows[self.inferences % len(self._rows)] = spent
+        self.inferences += 1
+        self.deadline_misses += now > self._due
+        self._due += self.deadline_s
+        self._last = self._began = now
+        self._spent = [0.0] * (len(STAGES) + 1)
+
+    def close(self) -> None:
+        """No more audio comes; may be called again."""
+        self._end = self._end if any(self._end) else (perf_counter(), process_time())
+
+    def samples(self) -> dict[str, np.ndarray]:
+        """Seconds of each stage, and from arrival to decision as ``end_to_end``, of the inferences that are kept."""
+        rows = self._rows[: self.inferences]
+        return dict(zip((*STAGES, "end_to_end"), rows.T, strict=True))
+
+    def summary(self) -> dict:
+        """What was counted since the first block, JSON-ready: the ``live`` part of what ``kws-edge bench`` writes."""
+        self.close()
+        wall, cpu = (b - a for a, b in zip(self._first or self._end, self._end, strict=True))
+        stages = {name: percentiles(seconds) for name, seconds in self.samples().items()} if self.inferences else None
+        return {
+            "seconds": wall,
+            "inferences": self.inferences,
+            "deadline_s": self.deadline_s,
+            "deadline_misses": self.deadline_misses,
+            "cpu_share": cpu / wall if wall > 0 else 0.0,
+            "peak_bytes": peak_bytes(),
+            "stages": stages,
+        }
+
+
+class _Off(Stopwatch):
+    """Counts nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, kept=0)
+
+    def start(self, arrived: float | None = None) -> None:
+        pass
+
+    def lap(self, stage: int) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+OFF = _Off()
+"""The stopwatch of whoever asked for none."""
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process has had resident; None where the system does not tell."""
+    try:
+        with open("/proc/self/status") as status:  # getrusage would count the parent's, too, until exec
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
