@@ -222,13 +222,14 @@ def main() -> None:
     matched = {name: h.matched() for name, h in heard.items()}
     text = "With the settings in use:\n\n" + table(results)
     text += "\nAt the highest threshold that misses at most 6 % in quiet and 12 % at 10 dB:\n\n" + table(matched)
-    document = {"in_use": results, "matched": matched}
+    curves = {name: h.curve() for name, h in heard.items()}
+    document = {"in_use": results, "matched": matched, "by_threshold": curves}
     if args.calibrate:
         last = list(models.values())[-1]
         document["calibrated"] = calibrated_on_others(last, words["quiet"], negatives["speech"], args.calibrate)
     (args.output / "table.md").write_text(text)
     (args.output / "streams.json").write_text(json.dumps(document, indent=1, default=_plain) + "\n")
-    plot({name: h.curve() for name, h in heard.items()}, results, args.output / "det.png")
+    plot(curves, results, args.output / "det.png")
     print(text)
     for row in document.get("calibrated", []):
         print(json.dumps(row, default=_plain))

@@ -129,7 +129,7 @@ def _sources(args: argparse.Namespace):
 def _collect(args: argparse.Namespace) -> None:
     from host_tools.collect import collect
 
-    minutes = collect(args.output, cache=args.cache, only=args.only)
+    minutes = collect(args.output, cache=args.cache, only=args.only, without=args.without)
     print(", ".join(f"{n:.1f} minutes of {kind}" for kind, n in minutes.items()), "in", args.output)
 
 
@@ -157,7 +157,8 @@ def _quantize(args: argparse.Namespace) -> None:
     from host_tools.train import load_run
     from kws_edge.config import DetectorConfig
 
-    changes = {k: v for k in ("threshold", "smoothing_ms", "refractory_ms") if (v := getattr(args, k)) is not None}
+    changes = {k: v for k in ("smoothing_ms", "refractory_ms") if (v := getattr(args, k)) is not None}
+    changes |= options.thresholds(args.threshold)
     run = load_run(args.run)
     name = args.name or Path(args.output).stem
     metadata = quantize_run(
@@ -457,6 +458,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
     collect.add_argument("--cache", type=Path, metavar="DIR", help="where packages are kept; default: DIR/packages")
     collect.add_argument("--only", nargs="+", default=[], metavar="PACKAGE", help="only these packages")
+    collect.add_argument("--without", nargs="+", default=[], metavar="PACKAGE", help="not these packages")
     collect.set_defaults(work=_collect)
 
     quantize = commands.add_parser(
@@ -467,7 +469,9 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--name", help="name that the file carries; default: the file's")
     quantize.add_argument("--samples", type=int, default=200, help="calibration examples")
     quantize.add_argument("--seed", type=int, default=0, help="choice of calibration examples")
-    quantize.add_argument("--threshold", type=float, help="detection threshold that the file carries")
+    quantize.add_argument(
+        "--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="detection threshold that it carries"
+    )
     quantize.add_argument("--smoothing-ms", type=float, help="smoothing that the file carries")
     quantize.add_argument("--refractory-ms", type=float, help="refractory time that the file carries")
     quantize.set_defaults(work=_quantize)

@@ -46,7 +46,7 @@ def collect(
     *,
     cache: str | Path | None = None,
     only: Sequence[str] = (),
-    kinds: Sequence[str] = KINDS,
+    without: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Write ``noise/<package>/*.flac`` and ``speech/<package>/*.flac`` (16 kHz, mono, int16) and ``licences/*.txt``.
@@ -60,7 +60,8 @@ def collect(
         Where packages are kept, as they are and unpacked; by default ``packages`` in `output`.
     only : sequence of str
         Names of packages; by default all of :data:`host_tools.debian.PACKAGES`.
-    kinds : sequence of str
+    without : sequence of str
+        Names of packages to leave out.
     say : callable
         Takes a line for each package that cannot be had.
 
@@ -79,9 +80,9 @@ def collect(
     for program in ("apt-get", "dpkg-deb", "ffmpeg"):
         if not shutil.which(program):
             raise DatasetError(f"{program} is missing: this runs on Debian or Ubuntu, with ffmpeg installed")
-    if unknown := set(only) - {p.name for p in PACKAGES}:
+    if unknown := {*only, *without} - {p.name for p in PACKAGES}:
         raise DatasetError(f"not among the packages: {', '.join(sorted(unknown))}; host_tools/debian.py lists them")
-    chosen = [p for p in PACKAGES if p.kind in kinds and (not only or p.name in only)]
+    chosen = [p for p in PACKAGES if p.name not in without and (not only or p.name in only)]
     failed = []
     with tqdm(chosen, desc="packages", unit="package", mininterval=0.5) as bar:
         for package in bar:

@@ -6,7 +6,10 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.errors import ConfigError
@@ -180,15 +183,21 @@ def detector_config(args: argparse.Namespace, model: Model, site: Site | None = 
         changes["wake_word"] = args.wake_word or None
     if args.armed_s is not None and not changes.get("wake_word", model.detector.wake_word):
         raise ConfigError(f"--armed-s {args.armed_s:g}: there is no wake word; name one with --wake-word")
-    thresholds = {**model.detector.thresholds, **(site.thresholds if site else {})}
-    for text in args.threshold:
+    own = {**model.detector.thresholds, **(site.thresholds if site else {})}
+    return dataclasses.replace(model.detector, **changes, **thresholds(args.threshold, own))
+
+
+def thresholds(texts: Sequence[str], own: Mapping[str, float] = MappingProxyType({})) -> dict[str, Any]:
+    """What ``--threshold`` changes, given repeatedly, as settings of the detector; `own` are the keywords' so far."""
+    changes: dict[str, Any] = {"thresholds": dict(own)}
+    for text in texts:
         keyword, _, number = text.rpartition("=")
         try:
             value = float(number)
         except ValueError:
             raise ConfigError(f"--threshold {text}: expected a number or KEYWORD=number") from None
         if keyword:
-            thresholds[keyword] = value
+            changes["thresholds"][keyword] = value
         else:
-            changes["threshold"], thresholds = value, {}
-    return dataclasses.replace(model.detector, thresholds=thresholds, **changes)
+            changes.update(threshold=value, thresholds={})
+    return changes
