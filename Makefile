@@ -91,7 +91,7 @@ models: .venv/test reference
 		$(HOST) qat runs/$$name $(SOURCES) -o runs/$$name-qat || exit 1; \
 		$(HOST) quantize runs/$$name -o $(SHIPPED)/$$name.tflite || exit 1; \
 	done
-	$(HOST) quantize runs/words36 -o $(SHIPPED)/words36.tflite --smoothing-ms 700 --threshold 0.6 --threshold marvin=0.7
+	$(HOST) quantize runs/words36 -o $(SHIPPED)/words36.tflite --smoothing-ms 500 --threshold 0.6 --threshold marvin=0.7
 	$(HOST) calibrate commands12 $(DEVELOPMENT) --budget 2.2 -o $(SHIPPED)/commands12.tflite
 	for name in words36 commands12 micro12; do \
 		.venv/bin/kws-firmware arena $$name --json > runs/$$name/arena.json || exit 1; \

@@ -8,6 +8,7 @@ import soundfile
 
 from kws_edge import Model, Spotter, shipped_models
 from kws_edge.audio import AudioFile
+from kws_edge.labels import is_keyword
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
@@ -100,7 +101,7 @@ def test_other_words_are_unknown(live, data):
 def test_silence_of_every_kind(live, data):
     rng = np.random.default_rng(0)
     for samples in (np.zeros(16000), rng.normal(0, 3, 16000), rng.normal(0, 3000, 16000)):
-        assert live.labels[live.classify(samples.astype(np.int16)).argmax()] == "silence"
+        assert not is_keyword(live.labels[live.classify(samples.astype(np.int16)).argmax()])
     right, total = 0, 0
     for path in sorted((data / "speech_commands" / "_background_noise_").glob("*.wav")):
         with AudioFile(path, rate=16000) as file:

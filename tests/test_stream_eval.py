@@ -113,7 +113,7 @@ def test_the_demo(demo_stream):
     by_threshold = dict(result.sweep)
     assert by_threshold[threshold] == result.score
     assert by_threshold[1.0].false_rejects == 13
-    assert by_threshold[0.3].false_accepts >= 1
+    assert by_threshold[0.3].false_rejects == 0
     assert 0 < report.rtf < 1
 
 
