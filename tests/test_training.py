@@ -223,7 +223,7 @@ def test_a_short_recording_is_drawn_whole_at_any_place():
 
 def test_all_of_more_speech_and_noise_trains(folder, tmp_path):
     """Of --speech only the half for training does; what no file says a keyword in is silence without `unknown`."""
-    config, labels = preset("logmel40"), ("silence", "yes", "no")
+    config, labels = preset("logmel40"), ("silence", *WORDS)
     sources = Sources(folder / "clips", None, folder / "speech")
     less = load_examples(sources, config, labels)
     sources = dataclasses.replace(sources, more_speech=(folder / "speech",), more_noise=(folder / "speech",))
