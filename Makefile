@@ -1,5 +1,6 @@
 # make demo    set everything up and play the bundled stream through the detector
 # make test    set everything up and run every test
+# make arm     run the package on emulated Raspberry Pis, on ten minutes of speech (KWS_TEST_DATA names the recordings)
 # make models  train, quantise and measure the shipped models and the reference system's network
 #              (KWS_TEST_DATA names the unpacked recordings)
 
@@ -8,10 +9,10 @@ PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 # Tests of what runs on a workstation only: not repeated under the device's older runtime.
-HOST_TESTS = collect dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
+HOST_TESTS = arm collect dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
 	scoring stream_eval streams synthesize training weights
 
-.PHONY: demo test lint models reference clean
+.PHONY: demo test arm lint models reference clean
 
 demo: .venv/demo
 	.venv/bin/kws-edge demo --plot demo.png
@@ -23,6 +24,9 @@ test: .venv/test .venv-tflite/test lint
 		echo "tflite-runtime with NumPy 1:"; \
 		.venv-tflite/bin/python -m pytest $(HOST_TESTS:%=--ignore tests/test_%.py); \
 	fi
+
+arm: .venv/test
+	KWS_TEST_DATA=$(DATA) KWS_ARM_SECONDS=600 .venv/bin/python -m pytest -s tests/test_arm.py
 
 lint: .venv/test
 	.venv/bin/ruff check .
@@ -118,7 +122,7 @@ reference: .venv/test
 	$(HOST) report runs/cnn_reference --qat runs/cnn_reference-qat $(TEST12) --own-labels -o runs/cnn_reference/report
 
 clean:
-	rm -rf .venv .venv-tflite build *.egg-info demo.png
+	rm -rf .venv .venv-tflite .cache build *.egg-info demo.png
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -70,7 +70,9 @@ def _load(wanted: str):
         problems.append(problem)
     if problems:
         raise RuntimeUnavailableError("; ".join(problems))
-    raise RuntimeUnavailableError("no TFLite runtime is installed: pip install ai-edge-litert (or tflite-runtime)")
+    raise RuntimeUnavailableError(
+        "no TFLite runtime is installed: pip install ai-edge-litert (32-bit Arm: tflite-runtime, up to Python 3.11)"
+    )
 
 
 class Interpreter:
@@ -86,7 +88,8 @@ class Interpreter:
     kernels : {"fast", "builtin", "reference"}
         ``fast`` is what the runtime prefers (XNNPACK); its results may differ by a few steps of the output from one
         machine to another. ``builtin`` is without delegates: the same bits in LiteRT and tflite-runtime, and in TFLite
-        Micro for models that round no negative value. ``reference`` is TFLite Micro's arithmetic, and very slow.
+        Micro for models that round no negative value; but LiteRT's (2.1.6) on 64-bit Arm round otherwise, up to ten
+        steps of the output. ``reference`` is TFLite Micro's arithmetic, everywhere, and very slow.
     name : str
         What errors call the model.
 

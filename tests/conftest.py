@@ -17,6 +17,8 @@ import soundfile
 from kws_edge import Model
 from tests.tones import write_dataset
 
+ROOT = Path(__file__).parent.parent
+
 # A shell starts background jobs with SIGINT ignored, and they pass it on: the commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -64,6 +66,23 @@ def demo_stream() -> Path:
     import kws_edge
 
     return Path(kws_edge.__file__).parent / "demo" / "stream.flac"
+
+
+@pytest.fixture(scope="session")
+def built_wheel(tmp_path_factory) -> Path:
+    """The package's wheel, built from the tracked files."""
+    pytest.importorskip("setuptools", exc_type=ImportError)
+    out = tmp_path_factory.mktemp("wheel")
+    copy = out / "source"
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split()
+    for name in files:
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, copy]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    (path,) = out.glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="session")

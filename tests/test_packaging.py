@@ -1,30 +1,16 @@
 """What `pip install` brings."""
 
 import configparser
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    pytest.importorskip("setuptools", exc_type=ImportError)
-    out = tmp_path_factory.mktemp("wheel")
-    copy = out / "source"
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split()
-    for name in files:
-        target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, copy]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    (path,) = out.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
+def wheel(built_wheel):
+    with zipfile.ZipFile(built_wheel) as archive:
         yield archive
 
 
@@ -77,6 +63,12 @@ def test_tflite_runtime_on_32_bit_arm(wheel, machine):
     assert found["tflite-runtime"] == "==2.14.*"
     assert "<2" in found["numpy"]
     assert "ai-edge-litert" not in found
+
+
+def test_no_runtime_for_newer_python_on_32_bit_arm(wheel):
+    """There is none: pip installs the rest, and the program says which systems have one."""
+    found = requirements(wheel, platform_machine="armv7l", sys_platform="linux", python_version="3.13")
+    assert not {"ai-edge-litert", "tflite-runtime", "tensorflow"} & set(found)
 
 
 def test_tensorflow_as_a_last_resort(wheel):

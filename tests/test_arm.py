@@ -1,0 +1,130 @@
+"""The package on a Raspberry Pi: emulated boards, set up as the README says, hear what this machine hears."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import kws_edge.cli
+from kws_edge import Model, shipped_models
+from tests.conftest import ROOT
+from tests.emulated import BOARDS, Emulated, UnavailableError
+
+# LiteRT's kernels without delegates round otherwise on 64-bit Arm: there, only the reference kernels are exact.
+_EXACT = {"litert": "reference", "tflite-runtime": "builtin"}
+
+_STEP_S = Model().detector.step_ms / 1000
+
+_OUTPUTS = """
+import sys, numpy as np
+from kws_edge import AudioFile, Frontend, Model
+stream, name, kernels, out = sys.argv[1:]
+model = Model(name, kernels=kernels)
+rate = model.front_end.sample_rate
+with AudioFile(stream, rate=rate) as audio:
+    samples = audio.read()
+frontend = Frontend(model.front_end)
+inputs = [model.quantize(frontend(samples[second * rate :][:rate])) for second in range(0, 30, 3)]
+np.savez(out, inputs=inputs, outputs=[model.interpreter.invoke(x) for x in inputs])
+"""
+
+
+@pytest.fixture(scope="module", params=BOARDS, ids=[board.name for board in BOARDS])
+def emulated(request, built_wheel):
+    try:
+        return Emulated(request.param, built_wheel)
+    except UnavailableError as error:
+        pytest.skip(f"cannot emulate {request.param.name}: {error}")
+
+
+@pytest.fixture(scope="module")
+def stream(request, demo_stream, tmp_path_factory):
+    """The bundled stream, or as many seconds of commands among other speech as KWS_ARM_SECONDS says."""
+    seconds = os.environ.get("KWS_ARM_SECONDS")
+    if not seconds:
+        return demo_stream
+    data, path = request.getfixturevalue("data"), tmp_path_factory.mktemp("stream") / "speech.flac"
+    command = [
+        sys.executable, "-m", "host_tools", "make-stream", data / "speech_commands", "-o", path, "--seconds", seconds,
+        "--others", int(float(seconds) / 15), "--background", data / "negatives" / "speech", "--snr", 10, 30,
+        "--seed", 6,
+    ]  # fmt: skip
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    return path
+
+
+def test_what_pip_installs(emulated):
+    board = emulated.board
+    runtime = json.loads(emulated.kws_edge("info", "--json"))["runtime"]
+    assert (runtime["name"], runtime["machine"]) == (board.runtime, board.machine)
+    assert runtime["python"].startswith(f"{board.python}.")
+    assert set(runtime["installed"]) == {board.runtime}
+    assert runtime["numpy"].startswith("2." if board.runtime == "litert" else "1.")
+
+
+def test_readme_says_how(emulated):
+    readme = (ROOT / "README.md").read_text()
+    assert f"sudo apt install {emulated.board.packages} " in readme
+    assert f"python3 -m venv {'--system-site-packages ' * emulated.board.system_site}~/kws" in readme
+
+
+def test_system_python_is_externally_managed(emulated):
+    pip = [*emulated.system_python, "-m", "pip"]
+    done = emulated.run(pip, "install", "--no-index", "kws-edge", PYTHONPATH=emulated.site)
+    assert done.returncode == 1
+    assert "externally-managed-environment" in done.stderr
+
+
+def test_devices(emulated):
+    """PortAudio loads, with all that it needs, from what apt installs; there may be no microphone here."""
+    done = emulated.run(emulated.command, "devices")
+    assert done.returncode == 0 or done.stderr.startswith("kws-edge: no device that can record"), done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(shipped_models()))
+def test_same_bits(emulated, name, demo_stream, tmp_path):
+    """Front end and network compute the same integers, on real speech."""
+    kernels = _EXACT[emulated.board.runtime]
+    script = ["-c", _OUTPUTS, demo_stream, name, kernels]
+    for done in (
+        emulated.run([sys.executable], *script, tmp_path / "here.npz", PYTHONPATH=ROOT),
+        emulated.run(emulated.python, *script, tmp_path / "there.npz"),
+    ):
+        assert done.returncode == 0, done.stderr
+    here, there = np.load(tmp_path / "here.npz"), np.load(tmp_path / "there.npz")
+    assert len(set(here["outputs"].reshape(10, -1).argmax(axis=1))) >= 5
+    assert np.array_equal(here["inputs"], there["inputs"])
+    assert np.array_equal(here["outputs"], there["outputs"])
+
+
+def test_same_detections(emulated, stream):
+    """By the kernels that live listening uses, which may be a step of the output apart and so move a decision by one
+    inference; tflite-runtime, which may not be installed here, by those that give the same bits."""
+    exact = emulated.board.runtime == "tflite-runtime"
+    detect = ["detect", "--json", "--kernels", "builtin" if exact else "fast", stream]
+    done = emulated.run([sys.executable, "-m", "kws_edge"], *detect, PYTHONPATH=ROOT)
+    assert done.returncode == 0, done.stderr
+    here, there = (
+        [json.loads(line) for line in text.splitlines()] for text in (done.stdout, emulated.kws_edge(*detect))
+    )
+    same = sum(a == b for a, b in zip(here, there, strict=False))
+    print(f"{emulated.board.name}: {len(here)} detections here, {len(there)} there, {same} equal to every digit")
+    assert len(here) > 10
+    assert [found["keyword"] for found in there] == [found["keyword"] for found in here]
+    for a, b in zip(here, there, strict=True):
+        if exact:
+            assert a == b
+        elif a["start_s"] == b["start_s"]:
+            assert b["score"] == pytest.approx(a["score"], abs=0.02)
+        else:
+            assert b["start_s"] == pytest.approx(a["start_s"], abs=_STEP_S * 1.01)
+
+
+def test_bench(emulated):
+    if "bench" not in kws_edge.cli._COMMANDS:
+        pytest.skip("there is no kws-edge bench yet")
+    # No live pace, which is a process of its own that QEMU alone cannot start.
+    assert json.loads(emulated.kws_edge("bench", "--inferences", 10, "--seconds", 0, "--json"))
