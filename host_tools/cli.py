@@ -122,6 +122,7 @@ def _sources(args: argparse.Namespace):
         args.synthetic,
         more_speech=tuple(args.more_speech),
         more_noise=tuple(args.more_noise),
+        also_said=args.also_said,
         cache=cache,
     )
 
@@ -406,8 +407,26 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--hard-negatives", type=float, default=0.0, help="share of unknown that are pairs of words and cut keywords"
     )
+    train.add_argument(
+        "--mined",
+        type=float,
+        default=0.0,
+        help="share of noise and speech that is what the network mistakes for keywords",
+    )
+    train.add_argument("--noise-share", type=float, default=0.6, help="share of examples that get noise")
+    train.add_argument(
+        "--snr",
+        dest="snr_db",
+        type=float,
+        nargs=2,
+        default=(0.0, 40.0),
+        metavar=("LOW", "HIGH"),
+        help="its range in dB",
+    )
     train.add_argument("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
-    train.add_argument("--start", default="", metavar="RUN|FILE", help="start from these weights (any Keras format)")
+    train.add_argument(
+        "--start", default="", metavar="RUN|FILE", help="weights to start from: Keras's or an INT8 model's"
+    )
     train.add_argument("--blend", default="", metavar="RUN", help="average the weights to start from with this run's")
     train.add_argument("--blend-share", type=float, default=0.5, help="its share")
     train.add_argument("--teacher", default="", metavar="RUN", help="distil from this run")
@@ -609,6 +628,12 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
     parser.add_argument("--synthetic", type=Path, metavar="DIR", help="words and speech made by kws-host synthesize")
+    parser.add_argument(
+        "--also-said",
+        type=Path,
+        metavar="CSV",
+        help="keywords in it (recording,start_s,end_s,label), not to be trained on",
+    )
     for kind in ("speech", "noise"):
         parser.add_argument(
             f"--more-{kind}", type=Path, nargs="+", default=[], metavar="DIR", help=f"{kind}; all of it trains"

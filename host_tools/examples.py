@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,15 +31,20 @@ from host_tools.features import (
     raw_to_power,
     recording_features,
 )
+from host_tools.truth import read_also_said
 from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
-from kws_edge.labels import SILENCE, UNKNOWN
+from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 
 __all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "windows"]
 
 _NOISE_SPAN_DB = 40.0
 _NOISE_GAIN_DB = 10.0
 """Silence examples reach from this far below the noise's level to this far above it, besides digital silence."""
+_MINING_CHUNK, _MINING_CHUNKS = 1000, 10
+"""Windows of noise, and as many of speech, that are looked at before an epoch."""
+_MINED = 0.1
+"""Posterior of a keyword from which on a window without one is hard."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Sources:
     """Folders of speech without the keywords, all of which trains."""
     more_noise: tuple[Path, ...] = ()
     """Folders of noise, all of which trains."""
+    also_said: Path | None = None
+    """List of keywords that the speakers of `speech` happen to say; see :func:`host_tools.truth.read_also_said`."""
     cache: Path | None = None
     """Where features of clips are kept between runs."""
 
@@ -73,23 +80,31 @@ class Bank:
     groups: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Of each group, its recordings end to end, and where windows may start."""
 
-    def add(self, recordings: Sequence[np.ndarray]) -> int:
+    def add(
+        self, recordings: Sequence[np.ndarray], without: Sequence[Sequence[tuple[float, float]]] | None = None
+    ) -> int:
         """Take a group of recordings; one shorter than a window is heard whole in each of its windows, at any place.
 
-        Returns the frames taken.
+        Of each recording, windows whose middle lies in one of its spans `without` (frames) are left out. Returns the
+        frames taken.
         """
-        recordings = [r for r in recordings if len(r)]
-        missing = [max(0, self.frames - len(r)) for r in recordings]
-        long = [
-            np.pad(r, ((n, n), (0, 0)), constant_values=self.silence) if n else r
-            for r, n in zip(recordings, missing, strict=True)
-        ]
-        if not long:
+        long, starts, end = [], [], 0
+        for recording, spans in zip(recordings, without or [()] * len(recordings), strict=True):
+            if not len(recording):
+                continue
+            n = max(0, self.frames - len(recording))
+            padded = np.pad(recording, ((n, n), (0, 0)), constant_values=self.silence) if n else recording
+            own = np.arange(len(padded) - self.frames + 1)
+            middle = np.clip(own - n + self.frames / 2, 0, len(recording))
+            for first, last in spans:
+                own, middle = (x[(middle < first) | (middle > last)] for x in (own, middle))
+            long.append(padded)
+            starts.append(end + own)
+            end += len(padded)
+        if not sum(map(len, starts)):
             return 0
-        ends = np.cumsum([len(r) for r in long])
-        starts = [np.arange(end - len(r), end - self.frames + 1) for r, end in zip(long, ends, strict=True)]
         self.groups.append((np.concatenate(long), np.concatenate(starts)))
-        return int(ends[-1])
+        return end
 
     def __bool__(self) -> bool:
         return bool(self.groups)
@@ -223,11 +238,14 @@ def load_examples(
 
     noise, speech = (Bank(config.n_frames, float(silent_raw(config))) for _ in range(2))
     minutes = dict.fromkeys(("noise", "speech", "synthetic speech"), 0.0)
+    said = read_also_said(sources.also_said) if sources.also_said else {}
 
     def take(bank: Bank, paths: Sequence[Path], kind: str) -> None:
         levels, skipped = recording_features(paths, config, what=kind)
         problems.extend(skipped.values())
-        taken = bank.add(levels)
+        words = [said.get(path.stem, ()) for path in paths if path not in skipped]
+        frames = [[(1000 * w.start_s / config.hop_ms, 1000 * w.end_s / config.hop_ms) for w in each] for each in words]
+        taken = bank.add(levels, frames)
         minutes[kind] += taken * config.hop_ms / 60000
         if not taken and paths:
             raise DatasetError(f"{paths[0].parent}: no usable recording" + _first(problems))
@@ -362,6 +380,8 @@ class Batches:
     hard_negatives : float
         Share of the unknown examples that are two words, parts of which the window holds, or a keyword of which it
         holds about half.
+    mined : float
+        Share of the noise and of the continuous speech that is drawn from what :meth:`mine` found.
     """
 
     def __init__(
@@ -376,8 +396,11 @@ class Batches:
         unknown_share: float = 0.25,
         speech_share: float = 0.3,
         hard_negatives: float = 0.0,
+        mined: float = 0.0,
     ) -> None:
         self.examples, self.batch_size = examples, batch_size
+        self.mined = mined
+        self._found: dict[str, np.ndarray] = {}
         self.augment_config, self.seed, self.smoothing = augment_config, seed, smoothing
         self.speech_share = speech_share if examples.speech else 0.0
         self.hard_negatives = hard_negatives
@@ -428,6 +451,44 @@ class Batches:
             levels, targets = mixup(levels, targets, rng, self.augment_config.mixup)
         return model_input(levels, config), targets
 
+    def mine(self, posteriors: Callable[[np.ndarray], np.ndarray], epoch: int) -> dict[str, int]:
+        """Look for noise and speech in which a network hears keywords, for the batches of an epoch.
+
+        Parameters
+        ----------
+        posteriors : callable
+            Inputs, shape (n, *config.feature_shape, 1), to posteriors, shape (n, n_labels).
+        epoch : int
+
+        Returns
+        -------
+        dict
+            How many windows were found, of ``silence`` and of ``unknown``: those with a keyword's posterior of
+            a tenth or more, but at least two in a hundred of those looked at.
+        """
+        rng = np.random.default_rng((self.seed, epoch))
+        config, keywords = self.examples.config, [is_keyword(label) for label in self.examples.labels]
+        self._found = {}
+        for name, bank in ((SILENCE, self.examples.noise), (UNKNOWN, self.examples.speech)):
+            kept = []
+            for _ in range(_MINING_CHUNKS if bank else 0):
+                raw = self._draw_negatives(name, _MINING_CHUNK, rng)
+                score = posteriors(model_input(raw_to_levels(raw, config), config))[:, keywords].max(axis=1)
+                hardest = np.argsort(-score)[: max(_MINING_CHUNK // 50, int((score >= _MINED).sum()))]
+                kept.append(raw[hardest])
+            if kept:
+                self._found[name] = np.concatenate(kept)
+        return {name: len(raw) for name, raw in self._found.items()}
+
+    def _draw_negatives(self, name: str, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Noise for ``silence``, speech for ``unknown``: some of it what :meth:`mine` found."""
+        e = self.examples
+        raw = windows(e.noise, n, rng, e.config) if name == SILENCE else e.speech.draw(n, rng)
+        if name in self._found:
+            mined = rng.random(n) < self.mined
+            raw[mined] = self._found[name][rng.integers(len(self._found[name]), size=int(mined.sum()))]
+        return raw
+
     def draw(
         self, n: int, rng: np.random.Generator, *, even: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -460,10 +521,9 @@ class Batches:
         hard = ~speech & (kind < self.speech_share + self.hard_negatives)
         words = ~silent & ~speech & ~hard
         raw = np.empty((n, config.n_frames, config.n_mels), np.float32)
-        if silent.any():
-            raw[silent] = windows(e.noise, int(silent.sum()), rng, config)
-        if speech.any():
-            raw[speech] = e.speech.draw(int(speech.sum()), rng)
+        for name, chosen in ((SILENCE, silent), (UNKNOWN, speech)):
+            if chosen.any():
+                raw[chosen] = self._draw_negatives(name, int(chosen.sum()), rng)
         if hard.any():
             raw[hard] = self._draw_hard(int(hard.sum()), rng)
         raw[words] = self._draw_words(names[words], rng)

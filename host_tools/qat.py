@@ -182,7 +182,7 @@ def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Mod
     TrainingError
         If a layer has no quantised form.
     """
-    norms = _norm_after(model)
+    norms = norm_after(model)
     source, inputs = model.inputs[0], keras.Input(model.input_shape[1:], name="levels")
     low, high = float(calibration.min()), float(calibration.max())
     tensors = {id(source): FakeQuant(low=low, high=high, relu=False, learn=False, name="levels_range")(inputs)}
@@ -223,7 +223,7 @@ def _inputs_of(layer) -> list:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
-def _norm_after(model: keras.Model) -> dict[str, layers.BatchNormalization]:
+def norm_after(model: keras.Model) -> dict[str, layers.BatchNormalization]:
     """Batch norm by the name of the convolution whose output it takes."""
     producer = {id(layer.output): layer for layer in model.layers}
     return {

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig
 from host_tools.dataset import label_set
+from host_tools.dequantize import load_int8
 from host_tools.errors import TrainingError
 from host_tools.examples import Batches, Sources, load_examples, model_input
 from host_tools.features import raw_to_levels
@@ -26,6 +27,7 @@ from host_tools.qat import quantisation_aware
 from host_tools.weights import load_weights, transfer
 from kws_edge.config import FrontendConfig, preset
 from kws_edge.files import write_atomically
+from kws_edge.model import shipped_models
 
 __all__ = ["BEST", "Run", "TrainConfig", "load_run", "plot_curves", "read_log", "train"]
 
@@ -79,12 +81,20 @@ class TrainConfig:
     """Share of the unknown examples that are windows of continuous speech."""
     hard_negatives: float = 0.0
     """Share of the unknown examples that are pairs of words and halves of keywords."""
+    mined: float = 0.0
+    """Share of the noise and of the continuous speech that is what the network hears keywords in, looked for before
+    each epoch."""
+    noise_share: float = 0.6
+    """Share of examples that get noise, before it is scaled by `augmentation`."""
+    snr_db: tuple[float, float] = (0.0, 40.0)
+    """Range of its signal-to-noise ratio."""
     keep: str = "best"
     """Epoch whose weights are kept: the ``best`` on the validation examples, or the ``last``, where validation clips do
     not show what is trained for, such as few false accepts in streams."""
     seed: int = 1
     start: str = ""
-    """Run, or file of weights in any Keras format, to start from; empty: from scratch."""
+    """Run, file of weights in any Keras format, or INT8 model file (a shipped one's name, too) to start from; empty:
+    from scratch."""
     blend: str = ""
     """Run whose weights are averaged with those to start from; empty: none."""
     blend_share: float = 0.5
@@ -96,9 +106,18 @@ class TrainConfig:
     qat: str = ""
     """Run whose network is fine-tuned with fake quantisation; empty: training in floating point."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "snr_db", tuple(self.snr_db))  # JSON has lists
+
     @property
     def augment_config(self) -> AugmentConfig:
-        base = AugmentConfig(shift_ms=self.shift_ms, reverberation_probability=self.reverberation, mixup=self.mixup)
+        base = AugmentConfig(
+            shift_ms=self.shift_ms,
+            noise_probability=self.noise_share,
+            snr_db=self.snr_db,
+            reverberation_probability=self.reverberation,
+            mixup=self.mixup,
+        )
         return base.scaled(self.augmentation)
 
 
@@ -244,7 +263,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
             f"{folder} holds a run with another {', '.join(changed)}; choose another folder, or repeat its options"
         )
     teacher = _teacher(config, front_end, labels) if config.teacher else None
-    if config.start and not Path(config.start).exists():
+    if config.start and not Path(config.start).exists() and config.start not in shipped_models():
         raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
     keras.utils.set_random_seed(config.seed)
     examples = load_examples(
@@ -282,6 +301,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         unknown_share=config.unknown_share,
         speech_share=config.speech_share,
         hard_negatives=config.hard_negatives,
+        mined=config.mined,
     )
     _keep_examples(run, batches)
     model, first = _start(run, say)
@@ -302,6 +322,9 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         say(f"before training: validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.2%}")
     for epoch in range(first, config.epochs):
         started = time.monotonic()
+        if config.mined:
+            found = batches.mine(model.predict_on_batch, epoch)
+            say("hard: " + ", ".join(f"{n} windows of {name}" for name, n in found.items()))
         bar = tqdm(
             batches.epoch(epoch, config.steps),
             total=config.steps,
@@ -382,7 +405,9 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
     else:
         model = build(config.model, run.front_end, len(run.labels), width=config.width)
     if config.start:
-        if Path(config.start).is_dir():
+        if config.start in shipped_models() or config.start.lower().endswith(".tflite"):
+            left = load_int8(model, config.start, run.front_end, run.examples("calibration")[0])
+        elif Path(config.start).is_dir():
             left = transfer(load_run(config.start).model(), model)
         else:
             left = load_weights(model, config.start)

@@ -209,11 +209,18 @@ class FlatModel:
     def macs(self) -> int:
         """Multiply-accumulates of one inference: those of convolutions and fully connected layers."""
         macs = 0
+        for name, inputs, outputs in self.weighted:
+            # Filters: output channels first, but (1, height, width, channels) for the depthwise form.
+            filters, output = self.tensors[inputs[1]].shape, self.tensors[outputs[0]].shape
+            taps = filters[1:3] if name == "DEPTHWISE_CONV_2D" else filters[1:]
+            macs += math.prod(output) * math.prod(taps)
+        return macs
+
+    @property
+    def weighted(self) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+        """Convolutions and fully connected layers in the order in which they run: name, numbers of the tensors that go
+        in (values, filters, bias) and of those that come out."""
         for index, inputs, outputs in self._operators:
             name = _OPERATORS.get(self._codes[index][0])
             if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-                # Filters: output channels first, but (1, height, width, channels) for the depthwise form.
-                filters, output = self.tensors[inputs[1]].shape, self.tensors[outputs[0]].shape
-                taps = filters[1:3] if name == "DEPTHWISE_CONV_2D" else filters[1:]
-                macs += math.prod(output) * math.prod(taps)
-        return macs
+                yield name, inputs, outputs

@@ -25,7 +25,7 @@ from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
 from host_tools.examples import Bank, Batches, Sources, load_examples  # noqa: E402
-from host_tools.features import raw_to_power  # noqa: E402
+from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.train import load_run  # noqa: E402
 
@@ -157,6 +157,67 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
     assert_one_line_error_at_end(failed, "no epochs to train")
 
 
+def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
+    """The weights of a quantised file, batch norm unfolded, compute what the file does; training goes on from there."""
+    assert run_cli("quantize", run_folder, "-o", "tones.tflite", package="host_tools").returncode == 0
+    start = ("--start", "tones.tflite")
+    done = run_cli(*train_command(folder, "back", "--epochs", "0", *start), package="host_tools")
+    assert b"weights from tones.tflite\n" in done.stdout, done.stderr
+    inputs, _ = load_run(run_folder).examples("validation")
+    before, back = load_run(run_folder).model(), load_run(tmp_path / "back").model()
+    expected, after = (model.predict(inputs, verbose=0) for model in (before, back))
+    assert len(set(expected.argmax(axis=1))) > 5
+    assert (after.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
+    assert np.abs(after - expected).mean() < 0.01
+    # In training, too, where batch norm takes mean and variance from the batch.
+    calibration, _ = load_run(tmp_path / "back").examples("calibration")
+    features = keras.Model(back.input, back.get_layer("block6_sum").output)
+    live, still = (np.asarray(features(calibration, training=training)).ravel() for training in (True, False))
+    assert np.corrcoef(live, still)[0, 1] > 0.99
+    options = ("--epochs", "1", "--steps", "2", *start)
+    done = run_cli(*train_command(folder, "two", *options, "--labels", "yes,no"), package="host_tools")
+    assert b"; new: posteriors" in done.stdout, done.stderr
+    (tmp_path / "cut.tflite").write_bytes((tmp_path / "tones.tflite").read_bytes()[:5000])
+    for name, change, words in (
+        ("a", ("--model", "micro"), "no convolution like block1"),
+        ("b", ("--front-end", "reference", "--model", "cnn_reference"), "another front end"),
+        ("c", ("--start", "cut.tflite"), "cut.tflite"),
+    ):
+        failed = run_cli(*train_command(folder, name, *options, *change), package="host_tools")
+        assert_one_line_error_at_end(failed, words)
+
+
+def test_mining_finds_where_keywords_are_heard(folder):
+    """What a network hears keywords in is found, and drawn as often as `mined` says."""
+    config, labels = preset("logmel40"), LABEL_SETS["commands12"]
+    examples = load_examples(Sources(folder / "clips", folder / "features", folder / "speech"), config, labels)
+    batches = Batches(examples, batch_size=64, augment_config=AugmentConfig(), seed=5, mined=0.5, speech_share=1.0)
+
+    def loudness(raw):
+        return raw_to_power(raw, config).sum(axis=(1, 2))
+
+    bound = np.quantile(loudness(examples.speech.draw(4000, np.random.default_rng(1))), 0.9)
+
+    def posteriors(inputs):
+        """Hears "yes" in whatever is loud."""
+        heard = loudness(levels_to_raw(inputs[..., 0], config)) > bound
+        return np.eye(12)[np.where(heard, labels.index("yes"), labels.index("silence"))]
+
+    def loud_share():
+        raw, truth, _ = batches.draw(4000, np.random.default_rng(2))
+        return (loudness(raw[truth == labels.index("unknown")]) > bound).mean()
+
+    assert 0.05 < loud_share() < 0.15
+    found = batches.mine(posteriors, 3)
+    assert 0.08 < found["unknown"] / 10000 < 0.12
+    assert 0.5 < loud_share() < 0.6
+    drawn = batches.batch(3, 0)
+    assert batches.mine(posteriors, 4) != found
+    assert batches.mine(posteriors, 3) == found
+    for a, b in zip(batches.batch(3, 0), drawn, strict=True):
+        assert np.array_equal(a, b)
+
+
 def test_batches_are_reproducible(folder):
     sources = Sources(folder / "clips", folder / "features", folder / "speech")
     examples = load_examples(sources, preset("logmel40"), LABEL_SETS["commands12"])
@@ -219,6 +280,17 @@ def test_a_short_recording_is_drawn_whole_at_any_place():
         expected = np.full(10, -7.0)
         expected[at : at + 4] = [1, 2, 3, 4]
         assert np.array_equal(row, expected)
+
+
+def test_windows_in_which_a_word_is_said_are_left_out():
+    bank = Bank(frames=10, silence=-7.0)
+    bank.add(
+        [np.arange(100.0)[:, np.newaxis], np.arange(100.0, 104.0)[:, np.newaxis]], [[(30, 40.5), (90, 99)], [(0, 4)]]
+    )
+    first = set(bank.draw(3000, np.random.default_rng(0))[:, 0, 0])
+    assert first == {*range(25), *range(36, 85)}
+    assert bank.add([np.zeros((12, 1))], [[(0, 12)]]) == 0
+    assert len(bank.groups) == 1
 
 
 def test_all_of_more_speech_and_noise_trains(folder, tmp_path):
