@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -40,6 +41,13 @@ def find_library(name):
     return os.path.basename(found[0]) if found else None
 
 ctypes.util.find_library = find_library
+"""
+
+
+# The kernel would not start the board's Python for a process of the board's: have it start QEMU, which starts it.
+_STARTER = """\
+#!/bin/sh
+exec {python} "$@"
 """
 
 
@@ -167,12 +175,12 @@ class Emulated:
         with zipfile.ZipFile(wheel) as archive:
             (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
             needs = re.findall(r"^Requires-.*", archive.read(metadata).decode(), re.MULTILINE)
-            self._venv = CACHE / f"{board.name}-{_hash(self.root, board.wheels, *needs)}"
+            self._venv = CACHE / f"{board.name}-{_hash(self.root, board.wheels, _STARTER, *needs)}"
             site = self.site = self._venv / f"lib/python{board.python}/site-packages"
             self.python = [*self.system_python[:-1], str(self._venv / "bin/python")]
             complete = self._venv / "complete"
             if not complete.exists():
-                # As `python3 -m venv` would; with pip it starts a program of the board's, which QEMU alone cannot.
+                # As `python3 -m venv` would, but pip, which it has the kernel start.
                 options = ["--without-pip", "--clear", *(["--system-site-packages"] if board.system_site else [])]
                 _fetch([*self.system_python, "-m", "venv", *options, self._venv])
                 (pip,) = (self.root / "usr/share/python-wheels").glob("pip-*.whl")
@@ -184,6 +192,11 @@ class Emulated:
                 if board.wheels:
                     _fetch([*install, *board.wheels.split()], PIP_CACHE_DIR=CACHE / "pip")
                 _fetch([*install, *(["--no-deps"] if board.wheels else []), wheel], PIP_CACHE_DIR=CACHE / "pip")
+                starter = self._venv / "bin/emulated-python"
+                starter.write_text(_STARTER.format(python=shlex.join(self.python)))
+                starter.chmod(0o755)
+                # Only now, because pip reads from this file what the machine is.
+                (site / "starter.pth").write_text(f"import sys; sys.executable = {str(starter)!r}\n")
                 complete.touch()
             # The code as it is today; requirements and commands are those that the environment was made for.
             for name in {name.split("/")[0] for name in archive.namelist() if ".dist-info/" not in name}:

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-import kws_edge.cli
 from kws_edge import Model, shipped_models
+from kws_edge.timing import STAGES
 from tests.conftest import ROOT
 from tests.emulated import BOARDS, Emulated, UnavailableError
 
@@ -127,7 +127,17 @@ def test_same_detections(emulated, stream):
 
 
 def test_bench(emulated):
-    if "bench" not in kws_edge.cli._COMMANDS:
-        pytest.skip("there is no kws-edge bench yet")
-    # No live pace, which is a process of its own that QEMU alone cannot start.
-    assert json.loads(emulated.kws_edge("bench", "--inferences", 10, "--seconds", 0, "--json"))
+    """All of it, the program at live pace included; how long what takes is the emulator's affair."""
+    values = json.loads(emulated.kws_edge("bench", "--inferences", 10, "--seconds", 1, "--json"))
+    assert values["board"]["emulated"]
+    assert values["board"]["machine"] == emulated.board.machine
+    assert any(text.startswith("emulated") for text in values["warnings"])
+    (result,) = values["results"]
+    assert result["runtime"] == emulated.board.runtime
+    assert all(result["stages"][stage]["p50_s"] > 0 for stage in (*STAGES, "end_to_end"))
+    assert result["bare_invoke"]["p50_s"] > 0
+    live = result["live"]
+    assert len(live["startup_s"]) == 3
+    assert live["inferences"] >= 7
+    assert live["cpu_share"] > 0
+    assert live["peak_bytes"] > 20e6
