@@ -381,6 +381,8 @@ def test_microphone(server, run_cli):  # noqa: F811
     assert live["source"] == "microphone"
     assert live["inferences"] >= 7
     assert live["dropped_samples"] + live["overruns"] >= 0  # counted, at least
+    assert live["peak_bytes"] < 55e6
+    assert live["cpu_share"] < 0.05  # 2 % on a machine that does nothing else
     assert_one_line_error(run_cli("bench", "--device", "no such", *QUICK, env=server.environment), "'no such'")
 
 
@@ -392,6 +394,21 @@ def test_opening_the_microphone_loads_no_encoder(server):  # noqa: F811
     )
     assert "libasound.so" in maps.stdout
     assert "libavcodec" not in maps.stdout
+
+
+def test_starting_takes_little(run_cli):
+    """Under half a second; of processor time, for others may keep it waiting."""
+    resource = pytest.importorskip("resource")
+    pcm, spent = bench.recording(0.3, rate=16000), [time_of_children(resource)]
+    for _ in range(3):
+        assert run_cli("listen", "-", input=pcm).returncode == 0
+        spent.append(time_of_children(resource))
+    assert np.diff(spent).min() < 0.5
+
+
+def time_of_children(resource):
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.fixture
