@@ -226,8 +226,8 @@ def _hash(*parts: object) -> str:
 
 def _mirror() -> str:
     """A Debian mirror: the one that this machine's apt uses."""
-    if "KWS_DEBIAN_MIRROR" in os.environ:
-        return os.environ["KWS_DEBIAN_MIRROR"]
+    if mirror := os.environ.get("KWS_DEBIAN_MIRROR"):
+        return mirror
     targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     found = _run([*targets, "Label: Debian", "Component: main"]).stdout.split()
     if not found:
