@@ -35,7 +35,6 @@ STREAM = Path(__file__).parent / "demo" / "stream.flac"
 """What is heard: a bundled recording, again and again."""
 
 _WARM_UP = 20
-_CHUNK = 50  # inferences of the chain, then as many bare ones: what disturbs the one disturbs the other
 _STARTS = 3
 _PATIENCE_S = 180.0
 _HEAD_BLOCKS = 5
@@ -105,8 +104,7 @@ def measure(
             continue
         busy += spent
         whole += steps * [spent / max(1, steps)]
-        if steps and (len(whole) % _CHUNK == 0 or len(whole) >= inferences):
-            bare += loop(len(whole) - len(bare))
+        bare += loop(steps)  # in turns: what disturbs the one disturbs the other, cold caches, too
     samples = {name: seconds.astype(float) for name, seconds in watch.samples().items()}
     samples["end_to_end"], samples["bare_invoke"] = np.array(whole[:inferences]), np.array(bare)
     stages = {name: percentiles(samples[name]) for name in (*STAGES, "end_to_end")}
@@ -143,12 +141,11 @@ def measure_foreign(flat: FlatModel, interpreter: Interpreter, *, inferences: in
         loop(_WARM_UP)
         spent: list[float] = []
         bare: list[float] = []
-        while len(spent) < inferences:
-            for _ in range(min(_CHUNK, inferences - len(spent))):
-                started = perf_counter()
-                interpreter.invoke(first)
-                spent.append(perf_counter() - started)
-            bare += loop(len(spent) - len(bare))
+        for _ in range(inferences):
+            started = perf_counter()
+            interpreter.invoke(first)
+            spent.append(perf_counter() - started)
+            bare += loop(1)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"{name}: cannot be run on random values: {error}") from None
     samples = {"invoke": np.array(spent), "bare_invoke": np.array(bare)}

@@ -1,7 +1,8 @@
 """Raspberry Pis without a board: Debian's Python and PyPI's wheels for Arm, installed as the README says, run by QEMU.
 
 What apt and pip resolve for a board is downloaded once and kept in ``.cache/arm`` (KWS_ARM_CACHE names another folder);
-an interrupted download goes on where it was. Nothing here needs root, binfmt or a chroot.
+an interrupted download goes on where it was. Debian comes from where this machine's apt has its own (KWS_DEBIAN_MIRROR
+names another mirror). Nothing here needs root, binfmt or a chroot.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +22,6 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 CACHE = Path(os.environ.get("KWS_ARM_CACHE") or ROOT / ".cache" / "arm").absolute()
-MIRROR = os.environ.get("KWS_DEBIAN_MIRROR") or "http://deb.debian.org/debian"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 _OFFLINE = re.compile(
@@ -27,6 +29,8 @@ _OFFLINE = re.compile(
     r"|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|ConnectionResetError|network is unreachable",
     re.IGNORECASE,
 )
+
+_ALTERNATIVE = re.compile(r"update-alternatives --install\s+(/\S+)\s+\S+\s+(/\S+)\s+\d+")
 
 # For ctypes QEMU runs the host's ldconfig, which knows none of the board's libraries: look where the board's would.
 _FIND_LIBRARY = """\
@@ -37,6 +41,13 @@ def find_library(name):
     return os.path.basename(found[0]) if found else None
 
 ctypes.util.find_library = find_library
+"""
+
+
+# The kernel would not start the board's Python for a process of the board's: have it start QEMU, which starts it.
+_STARTER = """\
+#!/bin/sh
+exec {python} "$@"
 """
 
 
@@ -115,7 +126,7 @@ class Emulated:
     def root(self) -> Path:
         """Debian's packages, unpacked."""
         board = self.board
-        root = CACHE / f"{board.suite}-{board.arch}-{_hash(board.packages)}"
+        root = CACHE / f"{board.suite}-{board.arch}-{_hash(board.packages, _ALTERNATIVE.pattern)}"
         complete = root / "complete"
         if complete.exists():
             return root
@@ -128,7 +139,7 @@ class Emulated:
         (archives / "partial").mkdir(parents=True, exist_ok=True)
         (root / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
         (root / "var/lib/dpkg/status").touch()
-        (root / "etc/apt/sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {board.suite} main\n")
+        (root / "etc/apt/sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {board.suite} main\n")
         config = root / "etc/apt/apt.conf"
         config.write_text(
             f'Dir "{root}"; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n'
@@ -147,6 +158,7 @@ class Emulated:
                 unpack = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", root]
                 subprocess.run(unpack, stdin=source.stdout, check=True)
             assert source.returncode == 0, package
+            _link_alternatives(root, package)
         shutil.rmtree(archives)
         shutil.rmtree(root / "var/lib/apt")
         complete.touch()
@@ -163,12 +175,12 @@ class Emulated:
         with zipfile.ZipFile(wheel) as archive:
             (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
             needs = re.findall(r"^Requires-.*", archive.read(metadata).decode(), re.MULTILINE)
-            self._venv = CACHE / f"{board.name}-{_hash(self.root, board.wheels, *needs)}"
+            self._venv = CACHE / f"{board.name}-{_hash(self.root, board.wheels, _STARTER, *needs)}"
             site = self.site = self._venv / f"lib/python{board.python}/site-packages"
             self.python = [*self.system_python[:-1], str(self._venv / "bin/python")]
             complete = self._venv / "complete"
             if not complete.exists():
-                # As `python3 -m venv` would; with pip it starts a program of the board's, which QEMU alone cannot.
+                # As `python3 -m venv` would, but pip, which it has the kernel start.
                 options = ["--without-pip", "--clear", *(["--system-site-packages"] if board.system_site else [])]
                 _fetch([*self.system_python, "-m", "venv", *options, self._venv])
                 (pip,) = (self.root / "usr/share/python-wheels").glob("pip-*.whl")
@@ -180,6 +192,11 @@ class Emulated:
                 if board.wheels:
                     _fetch([*install, *board.wheels.split()], PIP_CACHE_DIR=CACHE / "pip")
                 _fetch([*install, *(["--no-deps"] if board.wheels else []), wheel], PIP_CACHE_DIR=CACHE / "pip")
+                starter = self._venv / "bin/emulated-python"
+                starter.write_text(_STARTER.format(python=shlex.join(self.python)))
+                starter.chmod(0o755)
+                # Only now, because pip reads from this file what the machine is.
+                (site / "starter.pth").write_text(f"import sys; sys.executable = {str(starter)!r}\n")
                 complete.touch()
             # The code as it is today; requirements and commands are those that the environment was made for.
             for name in {name.split("/")[0] for name in archive.namelist() if ".dist-info/" not in name}:
@@ -205,6 +222,30 @@ class Emulated:
 
 def _hash(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:10]
+
+
+def _mirror() -> str:
+    """A Debian mirror: the one that this machine's apt uses."""
+    if mirror := os.environ.get("KWS_DEBIAN_MIRROR"):
+        return mirror
+    targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    found = _run([*targets, "Label: Debian", "Component: main"]).stdout.split()
+    if not found:
+        raise UnavailableError("apt has no mirror of Debian here: run apt-get update, or name one in KWS_DEBIAN_MIRROR")
+    return found[0]
+
+
+def _link_alternatives(root: Path, package: Path) -> None:
+    """The links that the package makes when it is configured, such as libblas.so.3."""
+    with tempfile.TemporaryDirectory() as control:
+        subprocess.run(["dpkg-deb", "--control", package, control], check=True)
+        script = Path(control) / "postinst"
+        text = script.read_text().replace("\\\n", " ") if script.exists() else ""
+    for link, path in _ALTERNATIVE.findall(text):
+        target = root / path[1:]
+        if target.exists():
+            (root / link[1:]).unlink(missing_ok=True)
+            (root / link[1:]).symlink_to(os.path.relpath(target, (root / link[1:]).parent))
 
 
 def _run(command: list, **env: object) -> subprocess.CompletedProcess:

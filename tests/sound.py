@@ -62,13 +62,17 @@ class SoundServer:
         while subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline, "PulseAudio did not start"
             time.sleep(0.1)
-        # A sink that nothing plays into stands still, and with it the microphone: a room is never that quiet.
-        self.room = self.start_playing("/dev/zero")
+        self.make_room()
 
-    def start_playing(self, path):
+    def make_room(self):
+        """A sink that nothing plays into stands still, and with it the microphone: a room is never that quiet. Nor does
+        it make a microphone wait for the two seconds that players otherwise send ahead."""
+        self.room = self.start_playing("/dev/zero", "--latency-msec=20")
+
+    def start_playing(self, path, *options):
         """Play a file of raw samples, 16 kHz and as many channels as the microphone has; returns the player."""
         command = ["pacat", "--device=vmic", "--rate=16000", f"--channels={self.channels}", "--format=s16le", "--raw"]
-        return subprocess.Popen([*command, str(path)], env=self.environment, stderr=subprocess.DEVNULL)
+        return subprocess.Popen([*command, *options, str(path)], env=self.environment, stderr=subprocess.DEVNULL)
 
     def play(self, path):
         """Play a file into the microphone, to its end."""

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-import kws_edge.cli
 from kws_edge import Model, shipped_models
+from kws_edge.timing import STAGES
 from tests.conftest import ROOT
 from tests.emulated import BOARDS, Emulated, UnavailableError
 
@@ -21,14 +21,17 @@ _STEP_S = Model().detector.step_ms / 1000
 _OUTPUTS = """
 import sys, numpy as np
 from kws_edge import AudioFile, Frontend, Model
-stream, name, kernels, out = sys.argv[1:]
-model = Model(name, kernels=kernels)
-rate = model.front_end.sample_rate
-with AudioFile(stream, rate=rate) as audio:
-    samples = audio.read()
-frontend = Frontend(model.front_end)
-inputs = [model.quantize(frontend(samples[second * rate :][:rate])) for second in range(0, 30, 3)]
-np.savez(out, inputs=inputs, outputs=[model.interpreter.invoke(x) for x in inputs])
+stream, kernels, out, *names = sys.argv[1:]
+found = {}
+for name in names:
+    model = Model(name, kernels=kernels)
+    rate = model.front_end.sample_rate
+    with AudioFile(stream, rate=rate) as audio:
+        samples = audio.read()
+    frontend = Frontend(model.front_end)
+    inputs = [model.quantize(frontend(samples[second * rate :][:rate])) for second in range(0, 30, 3)]
+    found |= {f"{name} inputs": inputs, f"{name} outputs": [model.interpreter.invoke(x) for x in inputs]}
+np.savez(out, **found)
 """
 
 
@@ -84,20 +87,20 @@ def test_devices(emulated):
     assert done.returncode == 0 or done.stderr.startswith("kws-edge: no device that can record"), done.stderr
 
 
-@pytest.mark.parametrize("name", sorted(shipped_models()))
-def test_same_bits(emulated, name, demo_stream, tmp_path):
+def test_same_bits(emulated, demo_stream, tmp_path):
     """Front end and network compute the same integers, on real speech."""
-    kernels = _EXACT[emulated.board.runtime]
-    script = ["-c", _OUTPUTS, demo_stream, name, kernels]
+    names = sorted(shipped_models())
+    script = ["-c", _OUTPUTS, demo_stream, _EXACT[emulated.board.runtime]]
     for done in (
-        emulated.run([sys.executable], *script, tmp_path / "here.npz", PYTHONPATH=ROOT),
-        emulated.run(emulated.python, *script, tmp_path / "there.npz"),
+        emulated.run([sys.executable], *script, tmp_path / "here.npz", *names, PYTHONPATH=ROOT),
+        emulated.run(emulated.python, *script, tmp_path / "there.npz", *names),
     ):
         assert done.returncode == 0, done.stderr
     here, there = np.load(tmp_path / "here.npz"), np.load(tmp_path / "there.npz")
-    assert len(set(here["outputs"].reshape(10, -1).argmax(axis=1))) >= 5
-    assert np.array_equal(here["inputs"], there["inputs"])
-    assert np.array_equal(here["outputs"], there["outputs"])
+    for name in names:
+        assert len(set(here[f"{name} outputs"].reshape(10, -1).argmax(axis=1))) >= 5
+        for part in ("inputs", "outputs"):
+            assert np.array_equal(here[f"{name} {part}"], there[f"{name} {part}"]), f"{name}: {part}"
 
 
 def test_same_detections(emulated, stream):
@@ -124,7 +127,17 @@ def test_same_detections(emulated, stream):
 
 
 def test_bench(emulated):
-    if "bench" not in kws_edge.cli._COMMANDS:
-        pytest.skip("there is no kws-edge bench yet")
-    # No live pace, which is a process of its own that QEMU alone cannot start.
-    assert json.loads(emulated.kws_edge("bench", "--inferences", 10, "--seconds", 0, "--json"))
+    """All of it, the program at live pace included; how long what takes is the emulator's affair."""
+    values = json.loads(emulated.kws_edge("bench", "--inferences", 10, "--seconds", 1, "--json"))
+    assert values["board"]["emulated"]
+    assert values["board"]["machine"] == emulated.board.machine
+    assert any(text.startswith("emulated") for text in values["warnings"])
+    (result,) = values["results"]
+    assert result["runtime"] == emulated.board.runtime
+    assert all(result["stages"][stage]["p50_s"] > 0 for stage in (*STAGES, "end_to_end"))
+    assert result["bare_invoke"]["p50_s"] > 0
+    live = result["live"]
+    assert len(live["startup_s"]) == 3
+    assert live["inferences"] >= 7
+    assert live["cpu_share"] > 0
+    assert live["peak_bytes"] > 20e6

@@ -59,7 +59,7 @@ def unplug(server):
 def plug_in(server):
     server.pactl("load-module", *server.sink.split())
     server.pactl("set-default-source", "vmic.monitor")
-    server.room = server.start_playing("/dev/zero")
+    server.make_room()
 
 
 @pytest.mark.parametrize(("lose", "restore"), [(kill, SoundServer.start), (unplug, plug_in)], ids=["server", "source"])
