@@ -90,6 +90,7 @@ class Detector:
         """Posterior below which it may be detected again."""
         self.smoothing_steps = max(1, round(config.smoothing_ms / 1000 / step_s))
         """Posteriors that are averaged."""
+        self._divisor = np.array(self.smoothing_steps, np.float32)
         self.refractory_steps = round(config.refractory_ms / 1000 / step_s)
         """Posteriors that are passed over after a detection."""
         self.wake = self.labels.index(config.wake_word) if wake_word else None
@@ -141,7 +142,8 @@ class Detector:
         self._filled += 1
         if self._filled < self.smoothing_steps:
             return None
-        np.divide(self._history.sum(axis=0), np.float32(self.smoothing_steps), out=self.smoothed)
+        np.add.reduce(self._history, axis=0, out=self.smoothed)
+        self.smoothed /= self._divisor
         best = int(self.smoothed.argmax())
         if not (self.active[best] and self._released[best] and self.smoothed[best] >= self.thresholds[best]):
             return None

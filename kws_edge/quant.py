@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 __all__ = ["dequantize", "quantize"]
@@ -21,12 +23,19 @@ def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype 
     -------
     numpy.ndarray of `dtype`, same shape
     """
-    limits = np.iinfo(dtype)
+    lowest, highest = _limits(dtype)
     q = np.divide(values, np.float32(scale), dtype=np.float32)
     np.rint(q, out=q)
     q += np.float32(zero_point)
-    np.clip(q, limits.min, limits.max, out=q)
+    np.maximum(q, lowest, out=q)
+    np.minimum(q, highest, out=q)
     return q.astype(dtype)
+
+
+@cache
+def _limits(dtype: np.dtype | type) -> tuple[np.ndarray, np.ndarray]:
+    limits = np.iinfo(dtype)
+    return np.array(limits.min, np.float32), np.array(limits.max, np.float32)
 
 
 def dequantize(q: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
