@@ -112,6 +112,7 @@ class Detector:
         self._wait = 0
         self._armed_left = 0
         self._released = np.ones(len(self.labels), bool)
+        self._all_released = True
         self.smoothed = np.zeros(len(self.labels), np.float32)
         """The latest average, shape (len(labels),), float32; zeros while there is none."""
 
@@ -133,7 +134,9 @@ class Detector:
             if self.unknown is not None:
                 posteriors[self.unknown] += posteriors[self.inactive].sum()
             posteriors[self.inactive] = 0
-        self._released |= posteriors < self.releases
+        if not self._all_released:
+            self._released |= posteriors < self.releases
+            self._all_released = bool(self._released.all())
         self._armed_left = max(0, self._armed_left - 1)
         if self._wait:
             self._wait -= 1
@@ -151,7 +154,7 @@ class Detector:
         if not (wake or self.wake is None or self.armed):
             return None
         self._armed_left = self.armed_steps + 1 if wake else 0
-        self._released[best] = False
+        self._released[best] = self._all_released = False
         self._wait = self.refractory_steps
         self._filled = 0
         found = Detection(

@@ -28,6 +28,8 @@ __all__ = [
     "to_int16",
 ]
 
+_INT16 = np.dtype(np.int16)
+
 LANES = 8
 """Rows of one matrix product."""
 
@@ -52,7 +54,7 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples)
     if samples.ndim != 1:
         raise AudioError(f"expected mono samples of shape (n,), got shape {samples.shape}; mix the channels down first")
-    if samples.dtype == np.int16:
+    if samples.dtype == _INT16:
         return samples
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(f"expected int16 or floating-point samples, got {samples.dtype}")

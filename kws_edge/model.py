@@ -200,22 +200,33 @@ class Model:
         -------
         numpy.ndarray, shape input.shape, of the input's dtype
         """
-        return self.quantize_frames(features).reshape(self.input.shape)
+        tensor, features = self.input, features.reshape(self.input.shape)
+        if tensor.dtype == "float32":
+            return features.astype(np.float32)
+        return quantize(features, tensor.scale, tensor.zero_point, tensor.dtype)
 
-    def quantize_frames(self, features: np.ndarray) -> np.ndarray:
-        """Some rows of features as the input tensor takes them.
+    def quantize_levels(self, levels: np.ndarray, out: np.ndarray) -> None:
+        """Write some frames of the model's own front end as its input tensor takes them.
 
         Parameters
         ----------
-        features : numpy.ndarray, float32
-
-        Returns
-        -------
-        numpy.ndarray, same shape, of the input's dtype
+        levels : numpy.ndarray, shape (n, n_mels), float32
+        out : numpy.ndarray, same shape, of the input's dtype
         """
-        if self.input.dtype == "float32":
-            return features.astype(np.float32)
-        return quantize(features, self.input.scale, self.input.zero_point, self.input.dtype)
+        tensor = self.input
+        if tensor.dtype == "float32":
+            out[:] = levels
+        else:
+            quantize(levels, tensor.scale, tensor.zero_point, tensor.dtype, saturate=self._may_saturate, out=out)
+
+    @cached_property
+    def _may_saturate(self) -> bool:
+        """Whether levels of the front end may be beyond the input's range."""
+        low, high = self.front_end.level_min, self.front_end.level_max
+        if low is None or high is None:
+            return True
+        scale, zero_point, limits = self.input.scale, self.input.zero_point, np.iinfo(self.input.dtype)
+        return not limits.min <= round(low / scale) + zero_point <= round(high / scale) + zero_point <= limits.max
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
         """The output tensor's values as posteriors.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 __all__ = ["dequantize", "quantize"]
 
 
-def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype | type = np.int8) -> np.ndarray:
+def quantize(
+    values: np.ndarray,
+    scale: float,
+    zero_point: int,
+    dtype: np.dtype | type = np.int8,
+    *,
+    saturate: bool = True,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Quantise in float32: divide, round half to even, add the zero point, saturate.
 
     Parameters
@@ -18,24 +24,24 @@ def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype 
     scale : float
     zero_point : int
     dtype : integer dtype
+    saturate : bool
+        False where no value is beyond the range.
+    out : numpy.ndarray of `dtype`, same shape, optional
+        Where to write to.
 
     Returns
     -------
     numpy.ndarray of `dtype`, same shape
     """
-    lowest, highest = _limits(dtype)
-    q = np.divide(values, np.float32(scale), dtype=np.float32)
-    np.rint(q, out=q)
-    q += np.float32(zero_point)
-    np.maximum(q, lowest, out=q)
-    np.minimum(q, highest, out=q)
-    return q.astype(dtype)
-
-
-@cache
-def _limits(dtype: np.dtype | type) -> tuple[np.ndarray, np.ndarray]:
-    limits = np.iinfo(dtype)
-    return np.array(limits.min, np.float32), np.array(limits.max, np.float32)
+    if scale != 1:
+        values = np.divide(values, np.float32(scale), dtype=np.float32)
+    q = np.rint(values, dtype=np.float32)
+    if saturate:
+        limits = np.iinfo(dtype)
+        np.maximum(q, np.float32(limits.min - zero_point), out=q)
+        np.minimum(q, np.float32(limits.max - zero_point), out=q)
+    out = np.empty(q.shape, dtype) if out is None else out
+    return np.add(q, np.float32(zero_point), out=out, casting="unsafe")
 
 
 def dequantize(q: np.ndarray, scale: float, zero_point: int) -> np.ndarray:

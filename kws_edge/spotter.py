@@ -41,13 +41,14 @@ class _Window:
         """shape (n, columns)"""
         return self._buffer[self._end - self._n : self._end]
 
-    def push(self, rows: np.ndarray) -> None:
-        rows = rows[-self._n :]
-        if self._end + len(rows) > len(self._buffer):
+    def extend(self, n: int) -> np.ndarray:
+        """The next `n` rows, at most as many as the window has, for the caller to fill."""
+        start = self._end
+        if start + n > len(self._buffer):
             self._buffer[: self._n] = self.rows
-            self._end = self._n
-        self._buffer[self._end : self._end + len(rows)] = rows
-        self._end += len(rows)
+            start = self._n
+        self._end = start + n
+        return self._buffer[start : self._end]
 
 
 class Spotter:
@@ -78,6 +79,7 @@ class Spotter:
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = StreamingFrontend(c, frontend=model.frontend)
         self._silence = self._frontend.silence()
+        self._n_frames = c.n_frames
         self._levels = _Window(c.n_frames, c.n_mels, np.float32)
         # The model's input, where it is the frames: each is quantised once.
         self._inputs = None if c.resize_frames else _Window(c.n_frames, c.n_mels, model.input.dtype)
@@ -89,7 +91,7 @@ class Spotter:
         self._frontend.reset()
         self.detector.reset()
         self._fresh = 0  # frames that came since the last inference
-        self._push(np.tile(self._silence, (self.model.front_end.n_frames, 1)))
+        self._push(np.tile(self._silence, (self._n_frames, 1)))
         self._until_step = self.step_frames
         self._start = 0  # the sample of the stream that the front end's first one is
         self.n_samples = 0
@@ -176,8 +178,9 @@ class Spotter:
         return self._frontend.resize(self.levels)
 
     def _push(self, frames: np.ndarray) -> None:
-        self._levels.push(frames)
-        self._fresh += len(frames)
+        n = min(len(frames), self._n_frames)
+        self._levels.extend(n)[:] = frames[-n:]
+        self._fresh = min(self._fresh + n, self._n_frames)
 
     def _infer(self, time_s: float) -> Step:
         watch, model = self.stopwatch, self.model
@@ -187,7 +190,7 @@ class Spotter:
             q = model.quantize(features)
         else:
             watch.lap(FRONT_END)
-            self._inputs.push(model.quantize_frames(self.levels[-self._fresh :]))
+            model.quantize_levels(self.levels[-self._fresh :], out=self._inputs.extend(self._fresh))
             q = self._inputs.rows.reshape(model.input.shape)
         self._fresh = 0
         watch.lap(QUANTISE)
