@@ -1,7 +1,7 @@
 # make demo    set everything up and play the bundled stream through the detector
 # make test    set everything up and run every test
 # make arm     run the package on emulated Raspberry Pis, on ten minutes of speech (KWS_TEST_DATA names the recordings)
-# make bench   measure kws-edge beside its peers (KWS_TEST_DATA names the recordings; about half an hour)
+# make bench   measure kws-edge beside its peers (KWS_TEST_DATA names the recordings; about a quarter of an hour)
 # make models  train, quantise and measure the shipped models and the reference system's network
 #              (KWS_TEST_DATA names the unpacked recordings)
 
