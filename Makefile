@@ -1,6 +1,7 @@
 # make demo    set everything up and play the bundled stream through the detector
 # make test    set everything up and run every test
 # make arm     run the package on emulated Raspberry Pis, on ten minutes of speech (KWS_TEST_DATA names the recordings)
+# make bench   measure kws-edge beside its peers (KWS_TEST_DATA names the recordings; about a quarter of an hour)
 # make models  train, quantise and measure the shipped models and the reference system's network
 #              (KWS_TEST_DATA names the unpacked recordings)
 
@@ -9,10 +10,10 @@ PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 # Tests of what runs on a workstation only: not repeated under the device's older runtime.
-HOST_TESTS = arm collect dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
+HOST_TESTS = arm benchmarks collect dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
 	scoring stream_eval streams synthesize training weights
 
-.PHONY: demo test arm lint models reference clean
+.PHONY: demo test arm bench lint models reference clean
 
 demo: .venv/demo
 	.venv/bin/kws-edge demo --plot demo.png
@@ -27,6 +28,9 @@ test: .venv/test .venv-tflite/test lint
 
 arm: .venv/test
 	KWS_TEST_DATA=$(DATA) KWS_ARM_SECONDS=600 .venv/bin/python -m pytest -s tests/test_arm.py
+
+bench: .venv/test
+	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m benchmarks.peers $(DATA)
 
 lint: .venv/test
 	.venv/bin/ruff check .
@@ -122,7 +126,7 @@ reference: .venv/test
 	$(HOST) report runs/cnn_reference --qat runs/cnn_reference-qat $(TEST12) --own-labels -o runs/cnn_reference/report
 
 clean:
-	rm -rf .venv .venv-tflite .cache build *.egg-info demo.png
+	rm -rf .venv .venv-tflite .venv-bench .cache build *.egg-info demo.png
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -105,15 +105,23 @@ def shift_and_stretch(
     t = np.clip(t, 0, frames - 1)
     low = np.minimum(t.astype(np.intp), frames - 2)
     fraction = (t - low).astype(np.float32)[:, :, np.newaxis]
-    moved = raw[rows, low] * (1 - fraction) + raw[rows, low + 1] * fraction
+    moved = _between(raw[rows, low], raw[rows, low + 1], fraction)
     moved[outside] = silent_raw(config)
 
     m = np.clip(np.arange(mels) * pitch[:, np.newaxis], 0, mels - 1)
     low = np.minimum(m.astype(np.intp), mels - 2)
     fraction = (m - low).astype(np.float32)[:, np.newaxis, :]
-    lower = np.take_along_axis(moved, low[:, np.newaxis, :], axis=2)
-    upper = np.take_along_axis(moved, low[:, np.newaxis, :] + 1, axis=2)
-    return lower * (1 - fraction) + upper * fraction
+    places = np.arange(0, moved.size, mels).reshape(n, frames, 1) + low[:, np.newaxis, :]  # in all of it, end to end
+    flat = moved.reshape(-1)
+    return _between(flat.take(places), flat[1:].take(places), fraction)
+
+
+def _between(lower: np.ndarray, upper: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """``lower * (1 - fraction) + upper * fraction`` in place of both: fresh arrays of this size cost page faults."""
+    lower *= 1 - fraction
+    upper *= fraction
+    lower += upper
+    return lower
 
 
 def mix(power: np.ndarray, noise: np.ndarray, snr_db: np.ndarray) -> np.ndarray:
@@ -133,7 +141,9 @@ def mix(power: np.ndarray, noise: np.ndarray, snr_db: np.ndarray) -> np.ndarray:
     signal = np.partition(per_frame, kth, axis=1)[:, kth:].mean(axis=1)
     level = noise.sum(axis=2).mean(axis=1) + np.float32(1e-9)
     factor = signal / level * (10 ** (-snr_db / 10)).astype(np.float32)
-    return power + noise * factor[:, np.newaxis, np.newaxis]
+    mixed = noise * factor[:, np.newaxis, np.newaxis]
+    mixed += power
+    return mixed
 
 
 def spec_augment(levels: np.ndarray, rng: np.random.Generator, settings: AugmentConfig, hop_ms: float) -> np.ndarray:

@@ -60,15 +60,19 @@ def raw_config(config: FrontendConfig) -> FrontendConfig:
 
 def raw_to_power(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
     """Power in each mel band, from raw levels (magnitude front ends: the square of the band's magnitude)."""
-    bands = np.exp(raw * np.float32(1 / config.log_gain)) - np.float32(config.log_offset)
+    bands = raw * np.float32(1 / config.log_gain)
+    np.exp(bands, out=bands)
+    bands -= np.float32(config.log_offset)
     np.maximum(bands, 0, out=bands)
     return np.square(bands) if config.spectrum == "magnitude" else bands
 
 
 def power_to_raw(power: np.ndarray, config: FrontendConfig) -> np.ndarray:
     """Inverse of :func:`raw_to_power`."""
-    bands = np.sqrt(power) if config.spectrum == "magnitude" else power
-    return np.log(bands + np.float32(config.log_offset)) * np.float32(config.log_gain)
+    raw = (np.sqrt(power) if config.spectrum == "magnitude" else power) + np.float32(config.log_offset)
+    np.log(raw, out=raw)
+    raw *= np.float32(config.log_gain)
+    return raw
 
 
 def raw_to_levels(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:

@@ -90,6 +90,7 @@ class Detector:
         """Posterior below which it may be detected again."""
         self.smoothing_steps = max(1, round(config.smoothing_ms / 1000 / step_s))
         """Posteriors that are averaged."""
+        self._divisor = np.array(self.smoothing_steps, np.float32)
         self.refractory_steps = round(config.refractory_ms / 1000 / step_s)
         """Posteriors that are passed over after a detection."""
         self.wake = self.labels.index(config.wake_word) if wake_word else None
@@ -111,6 +112,7 @@ class Detector:
         self._wait = 0
         self._armed_left = 0
         self._released = np.ones(len(self.labels), bool)
+        self._all_released = True
         self.smoothed = np.zeros(len(self.labels), np.float32)
         """The latest average, shape (len(labels),), float32; zeros while there is none."""
 
@@ -132,7 +134,9 @@ class Detector:
             if self.unknown is not None:
                 posteriors[self.unknown] += posteriors[self.inactive].sum()
             posteriors[self.inactive] = 0
-        self._released |= posteriors < self.releases
+        if not self._all_released:
+            self._released |= posteriors < self.releases
+            self._all_released = bool(self._released.all())
         self._armed_left = max(0, self._armed_left - 1)
         if self._wait:
             self._wait -= 1
@@ -141,7 +145,8 @@ class Detector:
         self._filled += 1
         if self._filled < self.smoothing_steps:
             return None
-        np.divide(self._history.sum(axis=0), np.float32(self.smoothing_steps), out=self.smoothed)
+        np.add.reduce(self._history, axis=0, out=self.smoothed)
+        self.smoothed /= self._divisor
         best = int(self.smoothed.argmax())
         if not (self.active[best] and self._released[best] and self.smoothed[best] >= self.thresholds[best]):
             return None
@@ -149,7 +154,7 @@ class Detector:
         if not (wake or self.wake is None or self.armed):
             return None
         self._armed_left = self.armed_steps + 1 if wake else 0
-        self._released[best] = False
+        self._released[best] = self._all_released = False
         self._wait = self.refractory_steps
         self._filled = 0
         found = Detection(

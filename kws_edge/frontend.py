@@ -4,6 +4,9 @@ Both forms run the same arithmetic on the same shapes. NumPy transforms each fra
 rounding may depend on its shape and on the row, is computed in groups of :data:`LANES` rows, in which a frame keeps the
 row that its index gives it, whether its neighbours are there yet or not. So a stream's features equal the whole clip's
 bit for bit, for blocks of any size.
+
+Frames pass through buffers of :data:`BATCH` rows that are made once and stay in the processor's cache; fresh arrays for
+a whole clip would cost more in page faults than the transforms do.
 """
 
 from __future__ import annotations
@@ -14,10 +17,26 @@ from kws_edge.config import FrontendConfig
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.mel import mel_matrix, window
 
-__all__ = ["LANES", "Frontend", "StreamingFrontend", "fit_clip", "resize_frames", "resize_positions", "to_int16"]
+__all__ = [
+    "BATCH",
+    "LANES",
+    "Frontend",
+    "StreamingFrontend",
+    "fit_clip",
+    "resize_frames",
+    "resize_positions",
+    "to_int16",
+]
+
+_INT16 = np.dtype(np.int16)
 
 LANES = 8
-"""Rows that are computed together."""
+"""Rows of one matrix product."""
+
+BATCH = 13 * LANES
+"""Rows that pass through the buffers at a time: those of a second, at a hop of 10 ms."""
+
+_INTO = int(np.__version__.split(".")[0]) >= 2  # whether NumPy's transforms take the array to write to
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
@@ -35,7 +54,7 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples)
     if samples.ndim != 1:
         raise AudioError(f"expected mono samples of shape (n,), got shape {samples.shape}; mix the channels down first")
-    if samples.dtype == np.int16:
+    if samples.dtype == _INT16:
         return samples
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(f"expected int16 or floating-point samples, got {samples.dtype}")
@@ -89,7 +108,7 @@ class Frontend:
     """Features of whole clips.
 
     Windowing and transform are in float64: NumPy's FFT is no slower in it, and bands near silence are not lost in the
-    rounding of loud ones. All that follows is float32.
+    rounding of loud ones. All that follows is float32. An instance has buffers and is not for two threads at a time.
 
     Parameters
     ----------
@@ -97,14 +116,39 @@ class Frontend:
     """
 
     def __init__(self, config: FrontendConfig) -> None:
-        self.config = config
-        self._window = window(config) * np.float64(config.sample_scale)
-        matrix = mel_matrix(config)
+        self.config = c = config
+        self._frame, self._hop = c.frame_length, c.hop_length  # which a configuration computes anew each time
+        matrix = mel_matrix(c)
         used = np.flatnonzero(matrix.any(axis=1))
         if not len(used):
             raise ConfigError(f"no FFT bin falls into any mel band of {config}; raise n_fft or widen the band")
-        self._bins = slice(int(used[0]), int(used[-1]) + 1)
-        self._matrix = np.ascontiguousarray(matrix[self._bins])
+        first, last = int(used[0]), int(used[-1]) + 1
+        self._matrix = np.ascontiguousarray(matrix[first:last])
+        # What follows the bands, as arrays of no dimension: NumPy takes longer to convert a number.
+        self._offset = np.array(c.log_offset, np.float32)
+        self._after = [
+            (operation, np.array(value, np.float32))
+            for operation, value, neutral in (
+                (np.multiply, c.log_gain, 1),
+                (np.add, c.level_offset, 0),
+                (np.maximum, c.level_min, None),
+                (np.minimum, c.level_max, None),
+            )
+            if value != neutral
+        ]
+        self._magnitude = c.spectrum == "magnitude"
+        self._padded = np.zeros((BATCH, c.n_fft))
+        # NumPy takes 0.1 us for each row of what is not contiguous, so that it is quicker to multiply by a window for
+        # each frame and to square bins that no band needs.
+        self._windows = np.zeros((BATCH, c.n_fft))
+        self._windows[:, : c.frame_length] = window(c) * np.float64(c.sample_scale)
+        self._n_bins = c.n_fft // 2 + 1
+        self._bins = np.empty((BATCH, self._n_bins), complex)
+        self._parts = self._bins.reshape(-1).view(float)  # real and imaginary in turn
+        self._power = np.zeros(BATCH * self._n_bins, np.float32)
+        self._groups = self._power.reshape(-1, LANES, self._n_bins)[:, :, first:last]
+        self._bands = np.empty((BATCH // LANES, LANES, c.n_mels), np.float32)
+        self._rows = self._bands.reshape(BATCH, -1)
 
     def frames(self, samples: np.ndarray) -> np.ndarray:
         """Levels of every full frame in `samples`.
@@ -118,8 +162,7 @@ class Frontend:
         numpy.ndarray, shape (1 + (n - frame_length) // hop_length, n_mels), float32
             No rows if `samples` is shorter than a frame.
         """
-        samples = to_int16(samples)
-        return self._levels(samples, lane=0)
+        return self._levels(np.ascontiguousarray(to_int16(samples)), lane=0)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Model input for one clip: `samples` centred in the clip's length, its levels, resized if configured.
@@ -136,32 +179,42 @@ class Frontend:
         return levels if n is None else resize_frames(levels, n)
 
     def _levels(self, samples: np.ndarray, *, lane: int) -> np.ndarray:
-        """Levels of the full frames in int16 `samples`, the first of which belongs into row `lane` of its group."""
-        c = self.config
-        n = c.frames_in(len(samples))
-        if not n:
-            return np.empty((0, c.n_mels), np.float32)
-        samples = np.ascontiguousarray(samples)
-        strides = (c.hop_length * samples.itemsize, samples.itemsize)
-        views = np.ndarray((n, c.frame_length), np.int16, samples, 0, strides)  # sliding_window_view takes 60 us
-        padded = np.zeros((n, c.n_fft))
-        np.multiply(views, self._window, out=padded[:, : c.frame_length])
-        bins = np.fft.rfft(padded)[:, self._bins]
-        power = np.square(bins.real)
-        power += np.square(bins.imag)
-        if c.spectrum == "magnitude":
-            np.sqrt(power, out=power)
-        groups = -(-(lane + n) // LANES)
-        spectrum = np.zeros((groups * LANES, power.shape[1]), np.float32)
-        spectrum[lane : lane + n] = power
-        levels = np.matmul(spectrum.reshape(groups, LANES, -1), self._matrix).reshape(-1, c.n_mels)[lane : lane + n]
-        levels += np.float32(c.log_offset)
+        """Levels of the full frames in contiguous int16 `samples`; the first belongs into row `lane` of its group."""
+        n = max(0, 1 + (len(samples) - self._frame) // self._hop)
+        levels = np.empty((n, self.config.n_mels), np.float32)
+        done = 0
+        while done < n:
+            rows = min(BATCH - lane, n - done)
+            bands = self._bands_of(samples[done * self._hop :], lane, rows)
+            np.add(bands, self._offset, out=levels[done : done + rows])
+            done, lane = done + rows, 0
         np.log(levels, out=levels)
-        levels *= np.float32(c.log_gain)
-        levels += np.float32(c.level_offset)
-        if c.level_min is not None or c.level_max is not None:
-            np.clip(levels, c.level_min, c.level_max, out=levels)
+        for operation, value in self._after:
+            operation(levels, value, out=levels)
         return levels
+
+    def _bands_of(self, samples: np.ndarray, lane: int, n: int) -> np.ndarray:
+        """Mel bands of the first `n` frames in contiguous int16 `samples`, which go into rows `lane` to `lane + n` of
+        the buffers: a view, shape (n, n_mels), float32."""
+        padded, end, bins = self._padded[:n], lane + n, self._n_bins
+        # sliding_window_view takes 60 us.
+        padded[:, : self._frame] = np.ndarray((n, self._frame), np.int16, samples, 0, (2 * self._hop, 2))
+        padded *= self._windows[:n]
+        if _INTO:
+            np.fft.rfft(padded, out=self._bins[:n])
+        else:
+            self._bins[:n] = np.fft.rfft(padded)
+        squares = self._parts[: 2 * n * bins]
+        np.square(squares, out=squares)
+        power = self._power[lane * bins : end * bins]
+        if self._magnitude:
+            magnitude = np.add(squares[::2], squares[1::2], out=squares[::2])
+            np.sqrt(magnitude, out=power, casting="same_kind")
+        else:
+            np.add(squares[::2], squares[1::2], out=power, casting="same_kind")
+        groups = -(-end // LANES)
+        np.matmul(self._groups[:groups], self._matrix, out=self._bands[:groups])
+        return self._rows[lane:end]
 
 
 class StreamingFrontend:
@@ -170,16 +223,20 @@ class StreamingFrontend:
     Parameters
     ----------
     config : FrontendConfig
+    frontend : Frontend, optional
+        Of this configuration: streams that take turns may share one, with its tables and buffers.
     """
 
-    def __init__(self, config: FrontendConfig) -> None:
+    def __init__(self, config: FrontendConfig, *, frontend: Frontend | None = None) -> None:
         self.config = config
-        self._frontend = Frontend(config)
+        self._frontend = frontend or Frontend(config)
+        self._frame, self._hop = config.frame_length, config.hop_length
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the next sample is the first of a new stream."""
-        self._pending = np.empty(0, np.int16)  # samples from the start of the next frame on
+        self._pending = np.empty(0, np.int16)
+        self._n_pending = 0  # samples in it, from the start of the next frame on
         self._skip = 0  # samples still to drop before the next frame starts, when the hop exceeds the frame
         self.n_frames = 0  # frames given out so far
 
@@ -191,27 +248,42 @@ class StreamingFrontend:
         """As :meth:`Frontend.resize`."""
         return self._frontend.resize(levels)
 
-    def process(self, samples: np.ndarray) -> np.ndarray:
+    def samples_to(self, n_frames: int) -> int:
+        """Samples that are missing to that many more frames."""
+        return self._skip + (n_frames - 1) * self._hop + self._frame - self._n_pending
+
+    def process(self, samples: np.ndarray, *, at_least: int = 1) -> np.ndarray:
         """Take a block of any size; return the frames that it completes.
 
         Parameters
         ----------
         samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
+        at_least : int
+            Hold frames back until there are so many: together they cost much less.
 
         Returns
         -------
         numpy.ndarray, shape (k, n_mels), float32
             The `k` new frames, possibly none.
         """
-        c = self.config
-        data = np.concatenate([self._pending, to_int16(samples)])
-        dropped = min(self._skip, len(data))
-        self._skip -= dropped
-        data = data[dropped:]
-        levels = self._frontend._levels(data, lane=self.n_frames % LANES)
-        n = len(levels)
+        samples = to_int16(samples)
+        if self._skip:
+            dropped = min(self._skip, len(samples))
+            self._skip -= dropped
+            samples = samples[dropped:]
+        end = self._n_pending + len(samples)
+        if end > len(self._pending):
+            self._pending = np.concatenate([self._pending[: self._n_pending], samples])
+        else:
+            self._pending[self._n_pending : end] = samples
+        self._n_pending = end
+        n = max(0, 1 + (end - self._frame) // self._hop)
+        if n < at_least:
+            return np.empty((0, self.config.n_mels), np.float32)
+        levels = self._frontend._levels(self._pending[:end], lane=self.n_frames % LANES)
         self.n_frames += n
-        used = min(n * c.hop_length, len(data))
-        self._skip += n * c.hop_length - used
-        self._pending = data[used:].copy()
+        used = min(n * self._hop, end)
+        self._skip = n * self._hop - used
+        self._n_pending = end - used
+        self._pending[: self._n_pending] = self._pending[used:end].copy()
         return levels

@@ -185,8 +185,8 @@ class Model:
         return self.flat.outputs[0]
 
     @cached_property
-    def _frontend(self) -> Frontend:
-        """For whole clips; streams have one of their own."""
+    def frontend(self) -> Frontend:
+        """For clips and for all streams that this model hears; like the interpreter, for one thread at a time."""
         return Frontend(self.front_end)
 
     def quantize(self, features: np.ndarray) -> np.ndarray:
@@ -200,10 +200,33 @@ class Model:
         -------
         numpy.ndarray, shape input.shape, of the input's dtype
         """
-        features = features.reshape(self.input.shape)
-        if self.input.dtype == "float32":
+        tensor, features = self.input, features.reshape(self.input.shape)
+        if tensor.dtype == "float32":
             return features.astype(np.float32)
-        return quantize(features, self.input.scale, self.input.zero_point, np.dtype(self.input.dtype))
+        return quantize(features, tensor.scale, tensor.zero_point, tensor.dtype)
+
+    def quantize_levels(self, levels: np.ndarray, out: np.ndarray) -> None:
+        """Write some frames of the model's own front end as its input tensor takes them.
+
+        Parameters
+        ----------
+        levels : numpy.ndarray, shape (n, n_mels), float32
+        out : numpy.ndarray, same shape, of the input's dtype
+        """
+        tensor = self.input
+        if tensor.dtype == "float32":
+            out[:] = levels
+        else:
+            quantize(levels, tensor.scale, tensor.zero_point, tensor.dtype, saturate=self._may_saturate, out=out)
+
+    @cached_property
+    def _may_saturate(self) -> bool:
+        """Whether levels of the front end may be beyond the input's range."""
+        low, high = self.front_end.level_min, self.front_end.level_max
+        if low is None or high is None:
+            return True
+        scale, zero_point, limits = self.input.scale, self.input.zero_point, np.iinfo(self.input.dtype)
+        return not limits.min <= round(low / scale) + zero_point <= round(high / scale) + zero_point <= limits.max
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
         """The output tensor's values as posteriors.
@@ -217,7 +240,13 @@ class Model:
         numpy.ndarray, shape (len(labels),), float32
         """
         q = q.reshape(-1)
-        return q if self.output.dtype == "float32" else dequantize(q, self.output.scale, self.output.zero_point)
+        return q if self.output.dtype == "float32" else self._values.take(q.view(np.uint8))
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        """What each of the 256 outputs, seen as unsigned, stands for."""
+        codes = np.arange(256, dtype=np.uint8).view(self.output.dtype)
+        return dequantize(codes, self.output.scale, self.output.zero_point)
 
     def posteriors(self, features: np.ndarray) -> np.ndarray:
         """Posterior of each label.
@@ -244,4 +273,4 @@ class Model:
         -------
         numpy.ndarray, shape (len(labels),), float32
         """
-        return self.posteriors(self._frontend(samples))
+        return self.posteriors(self.frontend(samples))

@@ -28,6 +28,29 @@ class Step:
     detection: Detection | None
 
 
+class _Window:
+    """The last `n` rows of all that were pushed, side by side in memory: they move on through a buffer, and back to its
+    start when they reach its end."""
+
+    def __init__(self, n: int, columns: int, dtype: np.dtype | type | str) -> None:
+        self._buffer = np.zeros((3 * n, columns), dtype)
+        self._n = self._end = n
+
+    @property
+    def rows(self) -> np.ndarray:
+        """shape (n, columns)"""
+        return self._buffer[self._end - self._n : self._end]
+
+    def extend(self, n: int) -> np.ndarray:
+        """The next `n` rows, at most as many as the window has, for the caller to fill."""
+        start = self._end
+        if start + n > len(self._buffer):
+            self._buffer[: self._n] = self.rows
+            start = self._n
+        self._end = start + n
+        return self._buffer[start : self._end]
+
+
 class Spotter:
     """Keyword detection on a stream of blocks of any size.
 
@@ -37,6 +60,7 @@ class Spotter:
     Parameters
     ----------
     model : Model
+        May serve several streams that take turns.
     detector : DetectorConfig, optional
         In place of the model's own.
     """
@@ -52,10 +76,13 @@ class Spotter:
         """Frames from one inference to the next."""
         self.step_s = self.step_frames * hop_s
         """Seconds from one inference to the next."""
-        self._frontend = StreamingFrontend(c)
+        self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
+        self._frontend = StreamingFrontend(c, frontend=model.frontend)
         self._silence = self._frontend.silence()
-        # Samples that wait until they complete an inference.
-        self._held = np.empty(c.frame_length + self.step_frames * c.hop_length, np.int16)
+        self._n_frames = c.n_frames
+        self._levels = _Window(c.n_frames, c.n_mels, np.float32)
+        # The model's input, where it is the frames: each is quantised once.
+        self._inputs = None if c.resize_frames else _Window(c.n_frames, c.n_mels, model.input.dtype)
         self.detector = Detector(model.labels, self.config, step_s=self.step_s, clip_s=c.clip_samples / c.sample_rate)
         self.reset()
 
@@ -63,12 +90,10 @@ class Spotter:
         """Start a new stream."""
         self._frontend.reset()
         self.detector.reset()
-        self.levels = np.tile(self._silence, (self.model.front_end.n_frames, 1))
-        """The last clip's frames, shape (n_frames, n_mels), float32, before resizing."""
+        self._fresh = 0  # frames that came since the last inference
+        self._push(np.tile(self._silence, (self._n_frames, 1)))
         self._until_step = self.step_frames
         self._start = 0  # the sample of the stream that the front end's first one is
-        self._taken = 0  # samples that the front end has been given
-        self._n_held = 0
         self.n_samples = 0
         """Samples of the stream so far, those that were skipped included."""
 
@@ -91,35 +116,26 @@ class Spotter:
     def steps(self, samples: np.ndarray) -> Iterator[Step]:
         """Take a block; yield each inference that it completes."""
         samples = to_int16(samples)
-        c = self.model.front_end
-        for start in range(0, len(samples), c.sample_rate):  # at most a second at a time, to bound memory
-            block = samples[start : start + c.sample_rate]
+        for start in range(0, len(samples), self._rate):  # at most a second at a time, to bound memory
+            block = samples[start : start + self._rate]
             self.n_samples += len(block)
             first = self._frontend.n_frames
-            held = self._n_held + len(block)
-            if len(block) < self.samples_to_step:  # one call of the front end for a step costs a fifth of many
-                self._held[self._n_held : held] = block
-                self._n_held = held
-                continue
-            frames = self._frontend.process(np.concatenate([self._held[: self._n_held], block]))
-            self._taken += held
-            self._n_held = 0
+            frames = self._frontend.process(block, at_least=self._until_step)
             used = 0
             while len(frames) - used >= self._until_step:
                 self._push(frames[used : used + self._until_step])
                 used += self._until_step
                 self._until_step = self.step_frames
-                end = (first + used - 1) * c.hop_length + c.frame_length
-                yield self._infer((self._start + end) / c.sample_rate)
-            self._push(frames[used:])
-            self._until_step -= len(frames) - used
+                end = (first + used - 1) * self._hop + self._frame
+                yield self._infer((self._start + end) / self._rate)
+            if used < len(frames):
+                self._push(frames[used:])
+                self._until_step -= len(frames) - used
 
     @property
     def samples_to_step(self) -> int:
         """Samples that complete the next inference."""
-        c = self.model.front_end
-        end = (self._frontend.n_frames + self._until_step - 1) * c.hop_length + c.frame_length
-        return end - self._taken - self._n_held
+        return self._frontend.samples_to(self._until_step)
 
     def process(self, samples: np.ndarray) -> list[Detection]:
         """Take a block; return what is detected in it.
@@ -152,23 +168,31 @@ class Spotter:
                 want(self.samples_to_step / self.model.front_end.sample_rate)
         yield from self.finish()
 
+    @property
+    def levels(self) -> np.ndarray:
+        """The last clip's frames, shape (n_frames, n_mels), float32, before resizing; valid until the next block."""
+        return self._levels.rows
+
     def features(self) -> np.ndarray:
         """What the next inference would see, shape front_end.feature_shape, float32."""
         return self._frontend.resize(self.levels)
 
     def _push(self, frames: np.ndarray) -> None:
-        n = len(frames)
-        if n >= len(self.levels):
-            self.levels[:] = frames[n - len(self.levels) :]
-        elif n:
-            self.levels[:-n] = self.levels[n:]
-            self.levels[-n:] = frames
+        n = min(len(frames), self._n_frames)
+        self._levels.extend(n)[:] = frames[-n:]
+        self._fresh = min(self._fresh + n, self._n_frames)
 
     def _infer(self, time_s: float) -> Step:
         watch, model = self.stopwatch, self.model
-        features = self.features()
-        watch.lap(FRONT_END)
-        q = model.quantize(features)
+        if self._inputs is None:
+            features = self.features()
+            watch.lap(FRONT_END)
+            q = model.quantize(features)
+        else:
+            watch.lap(FRONT_END)
+            model.quantize_levels(self.levels[-self._fresh :], out=self._inputs.extend(self._fresh))
+            q = self._inputs.rows.reshape(model.input.shape)
+        self._fresh = 0
         watch.lap(QUANTISE)
         q = model.interpreter.invoke(q)
         watch.lap(INVOKE)

@@ -1,0 +1,411 @@
+"""What kws-edge costs beside its peers, on this machine, in one run: ``make bench``.
+
+    python -m benchmarks.peers DATA [--rounds 15] [--only clips detector] [--record]
+
+DATA is the folder of recordings. Writes ``table.md``, ``results.json``, ``ratios.png`` and ``curves.png`` to
+``benchmarks/peers/results``, and says which ratios have grown by more than a tenth since ``recorded.json``, which
+``--record`` writes anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import tempfile
+import time
+import wave
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from benchmarks.peers import host
+from benchmarks.peers.environments import REPOSITORY, Environment, prepare
+from benchmarks.peers.pairs import ENVIRONMENT, Worker, instructions, ratio, regressions, spread, take_turns
+from benchmarks.peers.report import Curve, Results
+from kws_edge import board
+from kws_edge.bench import STREAM
+
+HERE = Path(__file__).parent
+RATE = 16000
+CLIP = {"block": RATE}
+STEP = {"block": 1280}
+# The front end of each peer: 40 mel and 10 ms in all of them.
+CLIP_PEERS = {
+    "librosa": ("librosa", "features", {}, 1 / 4),
+    "kaldi-native-fbank": ("kaldi_native_fbank", "features", {}, 1 / 4),
+    "pymicro-features": ("pymicro_features", "features", {"frame_ms": 30, "f_min_hz": 125, "f_max_hz": 7500}, 1 / 3),
+    "python_speech_features": ("python_speech_features", "features", {}, None),
+    "tf.signal": ("tf_signal", "host", {}, None),
+}
+
+
+class Bench:
+    """The measurements, each of which adds its rows to `results`."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path, environments: dict[str, Environment], results: Results):
+        self.args, self.folder, self.environments, self.results = args, folder, environments, results
+        self.recording, self.short = folder / "stream.pcm", folder / "short.pcm"
+        samples = soundfile.read(STREAM, dtype="int16")[0]
+        samples.tofile(self.recording)
+        samples[: 5 * RATE].tofile(self.short)
+        self.reference = host.reference_model(args.cache / "cnn_reference-random.tflite")
+
+    def worker(self, environment: str, name: str, *, recording: Path | None = None, **arguments) -> Worker:
+        python = self.environments[environment].python
+        return Worker(python, name, recording or self.recording, **arguments)
+
+    def clips(self) -> None:
+        """Front end, whole clips of a second, against each peer in its own configuration, and the floor."""
+        with ExitStack() as stack:
+            sides = {}
+            for peer, (workload, environment, config, _) in CLIP_PEERS.items():
+                sides[peer] = stack.enter_context(self.worker(environment, workload, **CLIP)).timer()
+                key = json.dumps(config)
+                if key not in sides:
+                    ours = stack.enter_context(self.worker("device", "clips", **CLIP, **config))
+                    sides[key] = ours.timer("ours")
+                    sides[f"floor {key}"] = ours.timer("floor")
+            found = take_turns(sides, self.args.rounds)
+        for peer, (_, _, config, bar) in CLIP_PEERS.items():
+            ours = found[json.dumps(config)]
+            self.results.compare(
+                f"clips/{peer}", "features of a clip of 1 s", peer, ours, found[peer], factor=1e3, bar=bar
+            )
+        self.results.compare(
+            "clips/floor",
+            "features of a clip of 1 s",
+            "floor: transform and matrix product",
+            found["{}"],
+            found["floor {}"],
+            factor=1e3,
+            bar=1.5,
+        )
+
+    def stream(self) -> None:
+        """Front end, streaming in blocks of 80 ms."""
+        with (
+            self.worker("device", "stream", **STEP) as ours,
+            self.worker("features", "pymicro_features", **STEP) as peer,
+        ):
+            found = take_turns({"ours": ours.timer(), "peer": peer.timer()}, self.args.rounds)
+        self.results.compare(
+            "stream/pymicro-features",
+            "front end in blocks of 80 ms, CPU a second of audio",
+            "pymicro-features",
+            found["ours"],
+            found["peer"],
+            factor=1e3 * RATE / 1280,
+            bar=1.0,
+        )
+
+    def detector(self) -> None:
+        """The whole detector, at live pace and back to back; memory; start."""
+        against, live_s = "pymicro-wakeword, one phrase", self.args.live_s
+
+        def live(worker: Worker) -> float:
+            return worker.ask(live_s=live_s)["cpu_s"] / live_s
+
+        with ExitStack() as stack:
+            workers = {}
+            for block in (1280, 1600):
+                workers["ours", block] = stack.enter_context(self.worker("device", "spotter", block=block))
+            for block in (1280, 1024):
+                peer = self.worker("wakeword", "pymicro_wakeword", block=block)
+                workers["peer", block] = stack.enter_context(peer)
+            timers = {key: worker.timer() for key, worker in workers.items()}
+            fast = take_turns({key: timers[key, 1280] for key in ("ours", "peer")}, self.args.rounds)
+            paced = {key: partial(live, worker) for key, worker in workers.items()}
+            found = take_turns(paced, self.args.live_rounds)
+        for name, blocks, ours, theirs in (
+            ("own blocks", "each in the blocks that its own program reads (100 and 64 ms)", 1600, 1024),
+            ("80 ms", "both in blocks of 80 ms", 1280, 1280),
+        ):
+            self.results.compare(
+                f"detector/live, {name}",
+                f"whole detector at live pace, CPU a second of audio, {blocks}",
+                against,
+                found["ours", ours],
+                found["peer", theirs],
+                factor=1e3,
+                bar=0.6,
+            )
+        self.results.compare(
+            "detector/back to back",
+            "whole detector back to back, CPU a second of audio, in blocks of 80 ms",
+            against,
+            fast["ours"],
+            fast["peer"],
+            factor=1e3 * RATE / 1280,
+            bar=0.6,
+        )
+        sides = {"ours": ("device", "spotter"), "peer": ("wakeword", "pymicro_wakeword")}
+        starts: dict[str, list[float]] = {name: [] for name in sides}
+        memory: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(self.args.rounds):
+            for name, (environment, workload) in sides.items():
+                started = time.perf_counter()
+                with self.worker(environment, workload, recording=self.short, **STEP) as worker:
+                    worker.ask(blocks=2)  # 160 ms: both have made an inference
+                    starts[name].append(time.perf_counter() - started)
+                    worker.ask(blocks=60)
+                    memory[name].append(worker.ask(memory=True)["peak_bytes"])
+        self.results.compare(
+            "detector/memory",
+            "whole detector, most memory",
+            against,
+            memory["ours"],
+            memory["peer"],
+            unit="MB",
+            factor=1e-6,
+            bar=1.1,
+        )
+        self.results.compare(
+            "detector/start",
+            "whole detector, from the start to the first inference",
+            against,
+            starts["ours"],
+            starts["peer"],
+            unit="s",
+            bar=2.0,
+        )
+
+    def invoke(self) -> None:
+        """The interpreter, against a bare call of it, and against plain tflite-runtime."""
+        model = str(self.reference)
+        with (
+            self.worker("device", "invoke", model=model) as ours,
+            self.worker("tflite-runtime", "invoke", model=model) as old,
+        ):
+            sides = {"ours": ours.timer("ours"), "bare": ours.timer("bare"), "old": old.timer("bare")}
+            found = take_turns(sides, 2 * self.args.rounds)
+        what, ours = "inference of cnn_reference INT8", found["ours"]
+        self.results.compare("invoke/bare", what, "bare call of it", ours, found["bare"], factor=1e3, bar=1.05)
+        self.results.compare("invoke/tflite-runtime", what, "plain tflite-runtime", ours, found["old"], factor=1e3)
+
+    def scale(self) -> None:
+        """Streams, keywords, model size and stream length."""
+        counts = (1, 2, 4, 8, 16, 32)
+        second = 1e3 * RATE / 1280
+        with ExitStack() as stack:
+            sides = {}
+            for n in counts:
+                sides[n] = stack.enter_context(self.worker("device", "spotter", streams=n, **STEP)).timer()
+            found = take_turns(sides, self.args.rounds)
+        self.results.compare(
+            "streams/32",
+            "32 streams in one process, CPU a second of audio",
+            "one stream",
+            found[32],
+            found[1],
+            factor=second,
+            bar=32.5,
+        )
+        self._curve("streams in one process", "streams", "ms of CPU a second of audio", found, second)
+
+        sides = {}
+        with ExitStack() as stack:
+            for n in (2, 5, 10, 20, 35):
+                worker = self.worker("device", "spotter", model="words36", keywords=n, **STEP)
+                sides[n] = stack.enter_context(worker).timer()
+            found = take_turns(sides, self.args.rounds)
+        self._curve("active keywords (words36)", "keywords", "ms of CPU a second of audio", found, second)
+
+        sides = {}
+        with ExitStack() as stack:
+            for model in ("micro12", "commands12", str(self.reference)):
+                path = Path(model) if model.endswith("tflite") else REPOSITORY / f"kws_edge/models/{model}.tflite"
+                size = path.stat().st_size / 1e6
+                sides[size] = stack.enter_context(self.worker("device", "invoke", model=model)).timer()
+            found = take_turns(sides, self.args.rounds)
+        self._curve("model size: micro12, commands12, cnn_reference", "MB", "ms an inference", found, 1e3)
+
+        with self.worker("device", "spotter", **STEP) as worker:
+            worker.ask(blocks=100)
+            points = []
+            for seconds in (10, 60, 300, 1200):
+                blocks = round(seconds * RATE / 1280)
+                points.append((seconds, 1e3 * worker.ask(blocks=blocks)["cpu_s"] / seconds))
+        self.results.curves.append(
+            Curve("stream length", "seconds", "ms of CPU a second of audio", {"commands12": points})
+        )
+
+    def _curve(self, title: str, x: str, y: str, found: dict[float, list[float]], factor: float) -> None:
+        points = [(key, factor * spread(values)["median"]) for key, values in found.items()]
+        self.results.curves.append(Curve(title, x, y, {"": points}))
+
+    def day(self) -> None:
+        """A file of a day through ``kws-edge detect``: memory of its own, in the first quarter and in all, without the
+        mapped pages of libraries, which come and go with the page cache."""
+        path = self.folder / "day.wav"
+        _long_recording(path, 24)
+        command = [str(self.environments["device"].python), "-m", "kws_edge", "detect", str(path)]
+        started, points = time.perf_counter(), []
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT, cwd=self.folder)
+        while process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            own = [int(line.split()[1]) * 1.024e-3 for line in status.splitlines() if line.startswith("RssAnon:")]
+            points += [(time.perf_counter() - started, value) for value in own]
+            time.sleep(0.1)
+        path.unlink()
+        if process.returncode:
+            raise RuntimeError(f"kws-edge detect ended with {process.returncode}")
+        seconds = time.perf_counter() - started
+        hours = [(24 * at / seconds, value) for at, value in points]
+        first, most = (max(value for hour, value in hours if hour <= end) for end in (6, 24))
+        self.results.compare(
+            "day/memory",
+            "file of a day, most memory of its own",
+            "its first quarter",
+            [most],
+            [first],
+            unit="MB",
+            bar=1.02,
+        )
+        self.results.figures["`kws-edge detect` on a file of 24 h"] = f"{seconds:.0f} s"
+        self.results.curves.append(Curve("memory of a file", "hours heard", "MB of its own", {"": hours[1::25]}))
+
+    def size(self) -> None:
+        """What is installed, with all dependencies."""
+        sizes = {name: self.environments[name].installed_bytes() for name in ("device", "wakeword", "openwakeword")}
+        for name, other in (("wakeword", "pymicro-wakeword"), ("openwakeword", "openWakeWord, without its models")):
+            self.results.compare(
+                f"size/{other.split(',')[0]}",
+                "installed, with all dependencies",
+                other,
+                [sizes["device"]],
+                [sizes[name]],
+                unit="MB",
+                factor=1e-6,
+            )
+
+    def tools(self) -> None:
+        """What runs on the workstation, on all cores."""
+        seconds = host.export_seconds(self.reference, 5)
+        megabytes = self.reference.stat().st_size / 1e6
+        array, firmware = (spread(seconds[key])["median"] for key in ("c_array", "firmware"))
+        self.results.figures[f"C arrays of a model of {megabytes:.2f} MB"] = f"{array:.2f} s (bar: 1 s)"
+        self.results.figures["firmware of `micro12`, with golden vectors"] = f"{firmware:.2f} s"
+        rows = host.feature_seconds(self.args.data, (2000, 4000, 8000), (1, 2))
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            lines.setdefault(f"{row['cores']} processes", []).append((row["clips"], row["seconds"]))
+        self.results.curves.append(Curve("feature extraction", "clips", "seconds", lines))
+        best = rows[-1]
+        self.results.figures["features of a dataset, 2 processes"] = (
+            f"{best['clips'] / best['seconds']:.0f} clips a second"
+        )
+        found = host.training(self.args.data, self.args.cache / "features", self.args.train_rounds)
+        self.results.compare(
+            "training/bare",
+            "training, a sample",
+            "bare Keras loop on tensors in memory",
+            found["ours"],
+            found["bare"],
+            factor=1e3,
+            bar=1 / 0.9,
+        )
+        self.results.figures["training of `commands12`"] = (
+            f"{1 / spread(found['ours'])['median']:.0f} samples a second, "
+            f"{1 / ratio(found['ours'], found['bare'])['median']:.2f} of the bare loop's"
+        )
+
+    def count(self) -> None:
+        """Instructions a second of audio. Not of librosa, whose compiler takes minutes under callgrind."""
+        for what, environment, name, call, arguments in (
+            ("features of clips: ours", "device", "clips", "ours", CLIP),
+            ("features of clips: floor", "device", "clips", "floor", CLIP),
+            ("features of clips: kaldi-native-fbank", "features", "kaldi_native_fbank", "peer", CLIP),
+            ("features of clips: pymicro-features", "features", "pymicro_features", "peer", CLIP),
+            ("front end in blocks of 80 ms: ours", "device", "stream", "ours", STEP),
+            ("front end in blocks of 80 ms: pymicro-features", "features", "pymicro_features", "peer", STEP),
+            ("whole detector: ours", "device", "spotter", "ours", STEP),
+            ("whole detector: pymicro-wakeword", "wakeword", "pymicro_wakeword", "peer", STEP),
+        ):
+            python = self.environments[environment].python
+            blocks = 100 * 1280 // arguments["block"]
+            found = instructions(python, name, self.recording, call=call, blocks=blocks, **arguments)
+            if found is not None:
+                self.results.instructions[what] = found * RATE / arguments["block"] / 1e6
+
+
+SECTIONS: dict[str, Callable[[Bench], None]] = {
+    name: getattr(Bench, name)
+    for name in ("clips", "stream", "detector", "invoke", "scale", "day", "size", "tools", "count")
+}
+
+
+def _long_recording(path: Path, hours: int) -> None:
+    """A WAV file with half a minute of speech at the start of each hour, and holes, which take no space, between."""
+    speech = soundfile.read(STREAM, dtype="int16")[0].tobytes()
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(speech)
+    samples = hours * 3600 * RATE
+    with open(path, "r+b") as file:
+        header = bytearray(file.read(44))
+        header[4:8] = np.uint32(36 + 2 * samples).tobytes()
+        header[40:44] = np.uint32(2 * samples).tobytes()
+        file.seek(0)
+        file.write(header)
+        for hour in range(1, hours):
+            file.seek(44 + hour * 3600 * RATE * 2)
+            file.write(speech)
+        file.truncate(44 + 2 * samples)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--live-s", type=float, default=4, help="length of a measurement at live pace")
+    parser.add_argument("--live-rounds", type=int, default=7)
+    parser.add_argument("--train-rounds", type=int, default=5)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="the rest stays as it was"
+    )
+    parser.add_argument("--record", action="store_true", help="write recorded.json anew")
+    parser.add_argument("-o", "--output", type=Path, default=HERE / "results")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache" / "bench")
+    args = parser.parse_args()
+    environments = prepare()
+    machine = board.describe()
+    names = ("numpy", "ai-edge-litert", "pymicro-wakeword", "pymicro-features", "librosa", "kaldi-native-fbank")
+    names += ("python-speech-features", "tflite-runtime", "openwakeword", "tensorflow-cpu", "keras")
+    versions = {"python": machine["python"]}
+    for environment in environments.values():
+        versions |= {name: version for name, version in environment.versions().items() if name in names}
+    results = Results(
+        machine=f"{machine['cpu']}, {machine['cores']} cores" + ", virtual" * machine["virtual_machine"],
+        date=datetime.date.today().isoformat(),
+        versions=versions,
+        command="make bench",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args, Path(folder), environments, results)
+        for name in args.only:
+            print(f"{name} ...", flush=True)
+            SECTIONS[name](bench)
+    recorded_path = HERE / "recorded.json"
+    recorded = json.loads(recorded_path.read_text()) if recorded_path.exists() else {}
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.only != list(SECTIONS) and (args.output / "results.json").exists():
+        results.keep(json.loads((args.output / "results.json").read_text()))
+    text = results.table(recorded)
+    (args.output / "table.md").write_text(text)
+    (args.output / "results.json").write_text(json.dumps(results.to_dict(), indent=1) + "\n")
+    results.plot(args.output)
+    print(text)
+    for name, times in regressions(results.ratios, recorded).items():
+        print(f"REGRESSION: {name} is {times:.2f} times what was recorded")
+    if args.record:
+        recorded_path.write_text(json.dumps({**recorded, **results.ratios}, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
