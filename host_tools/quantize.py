@@ -146,7 +146,10 @@ def quantize_run(
     inputs, truth = run.examples("validation")
     floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
     t = run.config
-    training = {k: Path(v).name if k in ("start", "teacher", "qat") else v for k, v in run.record["training"].items()}
+    training = {
+        k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "teacher", "qat") else v
+        for k, v in run.record["training"].items()
+    }
     metadata = Metadata(
         labels=run.labels,
         front_end=run.front_end,

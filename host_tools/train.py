@@ -100,7 +100,7 @@ class TrainConfig:
     blend_share: float = 0.5
     """Its share."""
     teacher: str = ""
-    """Run to distil from; empty: none."""
+    """Runs to distil from, separated by commas: the mean of their posteriors teaches; empty: none."""
     teacher_weight: float = 0.5
     """Share of the teacher's posteriors in the targets."""
     qat: str = ""
@@ -369,10 +369,16 @@ def _changed(a: TrainConfig, b: TrainConfig) -> list[str]:
 
 
 def _teacher(config: TrainConfig, front_end: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
-    teacher = load_run(config.teacher)
-    if teacher.front_end != front_end or teacher.labels != labels:
-        raise TrainingError(f"{config.teacher}: a teacher needs the front end and the labels of the network it teaches")
-    return teacher.model()
+    teachers = [load_run(folder) for folder in config.teacher.split(",")]
+    for teacher in teachers:
+        if teacher.front_end != front_end or teacher.labels != labels:
+            raise TrainingError(
+                f"{teacher.folder}: a teacher needs the front end and the labels of the network it teaches"
+            )
+    if len(teachers) == 1:
+        return teachers[0].model()
+    inputs = keras.Input((*front_end.feature_shape, 1))
+    return keras.Model(inputs, keras.layers.Average()([teacher.model()(inputs) for teacher in teachers]))
 
 
 def _keep_examples(run: Run, batches: Batches) -> None:
