@@ -377,8 +377,11 @@ def _teacher(config: TrainConfig, front_end: FrontendConfig, labels: tuple[str, 
             )
     if len(teachers) == 1:
         return teachers[0].model()
+    models = [teacher.model() for teacher in teachers]
+    for i, model in enumerate(models):
+        model.name = f"teacher{i}"  # names in a network are its layers', each one's own
     inputs = keras.Input((*front_end.feature_shape, 1))
-    return keras.Model(inputs, keras.layers.Average()([teacher.model()(inputs) for teacher in teachers]))
+    return keras.Model(inputs, keras.layers.Average()([model(inputs) for model in models]))
 
 
 def _keep_examples(run: Run, batches: Batches) -> None:

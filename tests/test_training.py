@@ -123,8 +123,8 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
     short = ("--epochs", "1", "--steps", "4")
     done = run_cli(
         *train_command(
-            folder, "distilled", *short, "--model", "micro", "--teacher", f"{run_folder},{run_folder}", "--mixup", "0.2",
-            "--reverberation", "0.3", "--audio-copies", "1",
+            folder, "distilled", *short, "--model", "micro", "--teacher", f"{run_folder},{run_folder}",
+            "--mixup", "0.2", "--reverberation", "0.3", "--audio-copies", "1",
         ),
         package="host_tools",
     )  # fmt: skip
