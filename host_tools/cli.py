@@ -645,7 +645,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow's own choice follows the processor, and with it the weights that a seed gives; and it would be announced.
+    # TensorFlow's own choice follows the processor, and with it the weights that a seed gives; and it is announced.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing is not for this command's user
 
