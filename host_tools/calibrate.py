@@ -19,7 +19,7 @@ from kws_edge.modelfile import pack, unpack
 
 __all__ = ["Calibration", "Trial", "calibrate", "write_calibrated"]
 
-SMOOTHINGS_MS = (300.0, 400.0, 500.0, 600.0, 700.0)
+SMOOTHINGS_MS = (300.0, 400.0, 500.0, 600.0, 700.0, 800.0)
 HYSTERESES = (0.2, 0.4, 0.6)
 REFRACTORIES_MS = (500.0, 700.0, 1000.0)
 _CURVE = tuple(round(0.3 + 0.05 * i, 2) for i in range(14))  # thresholds of the miss curve

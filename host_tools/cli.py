@@ -429,6 +429,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--blend", default="", metavar="RUN", help="average the weights to start from with this run's")
     train.add_argument("--blend-share", type=float, default=0.5, help="its share")
+    train.add_argument(
+        "--log-prior", default="", metavar="LABEL=X[,...]", help="add X to the logit of LABEL to start with"
+    )
     train.add_argument("--teacher", default="", metavar="RUN[,RUN]", help="distil from this run, or these")
     train.add_argument("--teacher-weight", type=float, default=0.5, help="its share of the targets")
     train.add_argument("--seed", type=int, default=1)

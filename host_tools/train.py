@@ -99,6 +99,9 @@ class TrainConfig:
     """Run whose weights are averaged with those to start from; empty: none."""
     blend_share: float = 0.5
     """Its share."""
+    log_prior: str = ""
+    """``LABEL=X``, separated by commas: to start with, X is added to the label's logit, as if the label were e^X times
+    likelier. With no epochs after it, it undoes what a label's share of the batches has done to its posterior."""
     teacher: str = ""
     """Runs to distil from, separated by commas: the mean of their posteriors teaches; empty: none."""
     teacher_weight: float = 0.5
@@ -424,6 +427,8 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
     if config.blend:
         _blend(model, load_run(config.blend), config.blend_share)
         say(f"and {config.blend_share:.0%} of {config.blend}")
+    if config.log_prior:
+        _shift_logits(model, run.labels, config.log_prior)
     steps = max(1, config.epochs * config.steps)
     schedule = WarmUpCosine(config.learning_rate, min(config.steps, steps // 5), steps)
     model.compile(
@@ -445,6 +450,19 @@ def _blend(model: keras.Model, run: Run, share: float) -> None:
     if not 0 <= share <= 1:
         raise TrainingError(f"blend_share must be in [0, 1], got {share}")
     model.set_weights([(1 - share) * a + share * b for a, b in zip(own, other, strict=True)])
+
+
+def _shift_logits(model: keras.Model, labels: tuple[str, ...], shifts: str) -> None:
+    kernel, bias = model.layers[-1].get_weights()
+    for shift in shifts.split(","):
+        label, _, value = shift.partition("=")
+        try:
+            bias[labels.index(label)] += float(value)
+        except ValueError:
+            raise TrainingError(
+                f"log_prior takes LABEL=NUMBER with a label of {', '.join(labels)}, got {shift!r}"
+            ) from None
+    model.layers[-1].set_weights([kernel, bias])
 
 
 def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:

@@ -149,6 +149,12 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
     one, two, mean = (load_run(r).model().get_weights() for r in (run_folder, tmp_path / "more", tmp_path / "blended"))
     for a, b, c in zip(one, two, mean, strict=True):
         np.testing.assert_allclose(c, 0.75 * a + 0.25 * b, rtol=1e-5, atol=1e-7)
+    shifted = ("--epochs", "0", "--start", run_folder, "--log-prior", "unknown=-0.5,yes=0.25")
+    assert run_cli(*train_command(folder, "shifted", *shifted), package="host_tools").returncode == 0
+    bias = [load_run(r).model().layers[-1].get_weights()[1] for r in (tmp_path / "shifted", run_folder)]
+    np.testing.assert_allclose(bias[0] - bias[1], [0, -0.5, 0.25] + 9 * [0], atol=1e-6)
+    failed = run_cli(*train_command(folder, "w", *shifted[:5], "never=1"), package="host_tools")
+    assert_one_line_error_at_end(failed, "'never=1'", "unknown, yes")
     failed = run_cli(*train_command(folder, "z", *blended[:5], tmp_path / "distilled"), package="host_tools")
     assert_one_line_error_at_end(failed, "distilled: another network")
     failed = run_cli(*train_command(folder, "x", "--teacher", tmp_path / "other"), package="host_tools")
