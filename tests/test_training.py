@@ -186,11 +186,13 @@ def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
     (tmp_path / "cut.tflite").write_bytes((tmp_path / "tones.tflite").read_bytes()[:5000])
     for name, change, words in (
         ("a", ("--model", "micro"), "no convolution like block1"),
-        ("b", ("--front-end", "reference", "--model", "cnn_reference"), "another front end"),
-        ("c", ("--start", "cut.tflite"), "cut.tflite"),
+        ("b", ("--start", "cut.tflite"), "cut.tflite"),
     ):
         failed = run_cli(*train_command(folder, name, *options, *change), package="host_tools")
         assert_one_line_error_at_end(failed, words)
+    other = ("--front-end", "reference", "--model", "cnn_reference", "--width", "0.1")
+    failed = run_cli("train", folder / "clips", "-o", "c", *other, *options, package="host_tools")
+    assert_one_line_error_at_end(failed, "another front end")
 
 
 def test_mining_finds_where_keywords_are_heard(folder):
