@@ -101,6 +101,7 @@ def _qat(args: argparse.Namespace) -> None:
         qat=str(args.run),
         keep="best",
         blend="",
+        log_prior="",
         start="",
         teacher=str(args.run),
         weight_decay=0.0,
