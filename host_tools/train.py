@@ -287,7 +287,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         "versions": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
         "backend": keras.backend.backend(),
     }
-    if not config.epochs and Path(config.start).is_dir():
+    if not config.epochs and config.start and Path(config.start).is_dir():
         record["data"] = load_run(config.start).record["data"]  # nothing else has trained these weights
     if previous:
         record["best"] = previous.record.get("best", {})
