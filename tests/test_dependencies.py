@@ -66,7 +66,7 @@ def test_help_is_light():
 
 
 def test_listening_is_light():
-    """What the microphone and the model need, and no parser of e-mails, no OpenSSL (beside what NumPy 1 itself loads), no
+    """What the microphone and the model need, and no parser of e-mails, no OpenSSL (but what NumPy 1 itself loads), no
     other command."""
     code = (
         "from kws_edge import *; from kws_edge.cli import _parser\n"
