@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 
 from benchmarks.peers.pairs import ratio, regressions, spread
 
@@ -110,7 +111,7 @@ class Results:
         """``ratios.png``: every ratio with its quartiles and bar; ``curves.png``: how costs grow."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8, 0.36 * len(self.rows) + 1), layout="constrained")
+        figure = Figure(figsize=(13, 0.5 * len(self.rows) + 1), layout="constrained")
         axes = figure.subplots()
         for y, row in enumerate(reversed(self.rows)):
             r = row.ratio
@@ -119,7 +120,9 @@ class Results:
             axes.plot(r["median"], y, "o", color=colour)
             if row.bar is not None:
                 axes.plot(row.bar, y, "k|", markersize=12)
-        axes.set_yticks(range(len(self.rows)), [f"{row.what}, against {row.other}" for row in reversed(self.rows)])
+        axes.set_yticks(
+            range(len(self.rows)), [fill(f"{row.what}, against {row.other}", 70) for row in reversed(self.rows)]
+        )
         axes.set(xscale="log", xlabel="ours to the other; line: at most this")
         axes.grid(alpha=0.3, axis="x", which="both")
         figure.savefig(folder / "ratios.png", dpi=110)
