@@ -10,8 +10,8 @@ PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 # Tests of what runs on a workstation only: not repeated under the device's older runtime.
-HOST_TESTS = arm benchmarks collect dataset download features firmware_boards firmware_c firmware_export host_calibrate packaging quantization \
-	scoring stream_eval streams synthesize training weights
+HOST_TESTS = arm benchmarks collect dataset download features firmware_boards firmware_c firmware_export host_calibrate \
+	packaging quantization scoring stream_eval streams synthesize training weights
 
 .PHONY: demo test arm bench lint models reference clean
 

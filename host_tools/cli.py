@@ -412,7 +412,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mined",
         type=float,
         default=0.0,
-        help="share of noise and speech that is what the network mistakes for keywords",
+        help="share of noise and speech that is what the network hears keywords in",
     )
     train.add_argument("--noise-share", type=float, default=0.6, help="share of examples that get noise")
     train.add_argument(
@@ -422,7 +422,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         default=(0.0, 40.0),
         metavar=("LOW", "HIGH"),
-        help="its range in dB",
+        help="range of its signal-to-noise ratio in dB",
     )
     train.add_argument("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
     train.add_argument(
@@ -636,7 +636,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         "--also-said",
         type=Path,
         metavar="CSV",
-        help="keywords in it (recording,start_s,end_s,label), not to be trained on",
+        help="where keywords are said in the speech (recording,start_s,end_s,label): not trained on",
     )
     for kind in ("speech", "noise"):
         parser.add_argument(
