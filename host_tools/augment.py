@@ -19,6 +19,8 @@ __all__ = [
     "AudioVariation",
     "AugmentConfig",
     "augment",
+    "bursts",
+    "equalisation",
     "mix",
     "mixup",
     "reverberate",
@@ -56,6 +58,8 @@ class AugmentConfig:
     """Range of the room's reverberation time, uniform."""
     direct_db: tuple[float, float] = (-3.0, 12.0)
     """Range of the direct sound's power over the reverberation's, uniform."""
+    equalisation_db: float = 0.0
+    """Largest gain of a part of the bands, as of another microphone; of examples and of their noise."""
     mixup: float = 0.0
     """Parameter of the Beta distribution that mixup's shares are drawn from; 0: no mixup."""
 
@@ -70,6 +74,7 @@ class AugmentConfig:
             noise_probability=min(1.0, self.noise_probability * factor),
             time_mask_ms=self.time_mask_ms * factor,
             frequency_mask_share=min(1.0, self.frequency_mask_share * factor),
+            equalisation_db=self.equalisation_db * factor,
             reverberation_probability=min(1.0, self.reverberation_probability * factor),
         )
 
@@ -122,6 +127,38 @@ def _between(lower: np.ndarray, upper: np.ndarray, fraction: np.ndarray) -> np.n
     upper *= fraction
     lower += upper
     return lower
+
+
+def equalisation(n: int, mels: int, largest_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Random gains of power: five uniform ones, evenly over the bands, and straight lines (in dB) between.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, 1, mels), float32
+    """
+    knots = rng.uniform(-largest_db, largest_db, (n, 5))
+    at = np.linspace(0, 4, mels)
+    low = np.minimum(at.astype(np.intp), 3)
+    db = knots[:, low] + (knots[:, low + 1] - knots[:, low]) * (at - low)
+    return (10 ** (db / 10)).astype(np.float32)[:, np.newaxis, :]
+
+
+def bursts(n: int, frames: int, hop_ms: float, rng: np.random.Generator) -> np.ndarray:
+    """Random gains of power over time, of a sound that comes up to three times in a window: each rises within 10 to 80
+    ms and fades within 30 to 400 (to 1/e), from and to a floor 10 to 60 dB below.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, frames, 1), float32
+    """
+    t = np.arange(frames) * hop_ms
+    onset = rng.uniform(-0.1, 1.0, (n, 3, 1)) * frames * hop_ms
+    since = t - onset
+    level = 10 ** (-rng.uniform(0, 1.5, (n, 3, 1)))
+    level[:, 1:] *= rng.random((n, 2, 1)) < 0.5
+    slope = np.where(since < 0, since / rng.uniform(10, 80, (n, 3, 1)), -since / rng.uniform(30, 400, (n, 3, 1)))
+    floor = 10 ** (-rng.uniform(1, 6, (n, 1)))
+    return ((level * np.exp(slope)).max(axis=1) + floor).astype(np.float32)[:, :, np.newaxis]
 
 
 def mix(power: np.ndarray, noise: np.ndarray, snr_db: np.ndarray) -> np.ndarray:
@@ -247,7 +284,11 @@ def augment(
     gain[keep] = 0
     snr = rng.uniform(*settings.snr_db, n)
     snr[keep | (rng.random(n) >= settings.noise_probability)] = np.inf
-    power = mix(power, raw_to_power(noise, config), snr)
+    noise = raw_to_power(noise, config)
+    if settings.equalisation_db:
+        power[~keep] *= equalisation(int((~keep).sum()), config.n_mels, settings.equalisation_db, rng)
+        noise *= equalisation(n, config.n_mels, settings.equalisation_db, rng)
+    power = mix(power, noise, snr)
     power *= (10 ** (gain / 10)).astype(np.float32)[:, np.newaxis, np.newaxis]
     levels = raw_to_levels(power_to_raw(power, config), config)
     return spec_augment(levels, rng, settings, config.hop_ms)

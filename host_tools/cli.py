@@ -414,6 +414,15 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help="share of noise and speech that is what the network hears keywords in",
     )
+    train.add_argument(
+        "--variety",
+        type=float,
+        default=0.0,
+        help="share of noise and speech that gets another speed, pitch and level over time than recorded",
+    )
+    train.add_argument(
+        "--equalisation-db", type=float, default=0.0, help="largest gain of a part of the bands, before scaling"
+    )
     train.add_argument("--noise-share", type=float, default=0.6, help="share of examples that get noise")
     train.add_argument(
         "--snr",

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from host_tools.augment import AudioVariation, AugmentConfig, augment, mixup, shift_and_stretch, silent_raw
+from host_tools.augment import (
+    AudioVariation,
+    AugmentConfig,
+    augment,
+    bursts,
+    equalisation,
+    mix,
+    mixup,
+    shift_and_stretch,
+    silent_raw,
+)
 from host_tools.dataset import (
     BACKGROUND_FOLDER,
     count,
@@ -45,6 +55,8 @@ _MINING_CHUNK, _MINING_CHUNKS = 1000, 10
 """Windows of noise, and as many of speech, that are looked at before an epoch."""
 _MINED = 0.1
 """Posterior of a keyword from which on a window without one is hard."""
+_NOISE_STRETCH, _SPEECH_STRETCH, _NOISE_EQUALISATION_DB = 0.4, 0.2, 12.0
+"""How far varied noise and speech are from the recordings: relative change of speed and frequency, gain of bands."""
 
 
 @dataclass(frozen=True)
@@ -332,21 +344,42 @@ def _validation_set(clips, features, noise, speech, config, labels, rng, folder)
     return np.stack(levels), np.array(truth)
 
 
-def windows(noise: Bank, n: int, rng: np.random.Generator, config: FrontendConfig) -> np.ndarray:
+def windows(
+    noise: Bank, n: int, rng: np.random.Generator, config: FrontendConfig, *, variety: float = 0.0
+) -> np.ndarray:
     """Silence as the official test set makes it: noise times a volume from U(0, 1); and the quieter rest of the range,
-    and louder than recorded.
+    and louder than recorded. The share `variety` of it is other noise than recorded: of another speed and pitch, with
+    other bands, in bursts half of the time, over another noise half of the time.
 
     Returns
     -------
     numpy.ndarray, shape (n, frames, mels), float32
         Raw levels.
     """
-    power = raw_to_power(noise.draw(n, rng), config)
+    raw = noise.draw(n, rng)
+    varied = np.flatnonzero(rng.random(n) < variety)
+    if len(varied):
+        raw[varied] = _stretched(raw[varied], _NOISE_STRETCH, rng, config)
+    power = raw_to_power(raw, config)
+    if len(varied):
+        power[varied] *= equalisation(len(varied), config.n_mels, _NOISE_EQUALISATION_DB, rng)
+        some = varied[rng.random(len(varied)) < 0.5]
+        power[some] *= bursts(len(some), config.n_frames, config.hop_ms, rng)
+        some = varied[rng.random(len(varied)) < 0.5]
+        power[some] = mix(
+            power[some], raw_to_power(noise.draw(len(some), rng), config), rng.uniform(-10, 20, len(some))
+        )
     volume = np.where(rng.random(n) < 0.6, rng.random(n), 10 ** (rng.uniform(-_NOISE_SPAN_DB, _NOISE_GAIN_DB, n) / 20))
     power *= (volume**2).astype(np.float32)[:, np.newaxis, np.newaxis]
     raw = power_to_raw(power, config)
     raw[rng.random(n) < 0.05] = silent_raw(config)
     return raw
+
+
+def _stretched(raw: np.ndarray, most: float, rng: np.random.Generator, config: FrontendConfig) -> np.ndarray:
+    """Faster or slower, higher or lower by a relative change up to `most` each."""
+    speed, pitch = 1 + rng.uniform(-most, most, (2, len(raw)))
+    return shift_and_stretch(raw, np.zeros(len(raw)), speed, pitch, config)
 
 
 def model_input(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
@@ -382,6 +415,8 @@ class Batches:
         holds about half.
     mined : float
         Share of the noise and of the continuous speech that is drawn from what :meth:`mine` found.
+    variety : float
+        Share of the noise and of the continuous speech that is made unlike the recordings; see :func:`windows`.
     """
 
     def __init__(
@@ -397,9 +432,10 @@ class Batches:
         speech_share: float = 0.3,
         hard_negatives: float = 0.0,
         mined: float = 0.0,
+        variety: float = 0.0,
     ) -> None:
         self.examples, self.batch_size = examples, batch_size
-        self.mined = mined
+        self.mined, self.variety = mined, variety
         self._found: dict[str, np.ndarray] = {}
         self.augment_config, self.seed, self.smoothing = augment_config, seed, smoothing
         self.speech_share = speech_share if examples.speech else 0.0
@@ -483,7 +519,12 @@ class Batches:
     def _draw_negatives(self, name: str, n: int, rng: np.random.Generator) -> np.ndarray:
         """Noise for ``silence``, speech for ``unknown``: some of it what :meth:`mine` found."""
         e = self.examples
-        raw = windows(e.noise, n, rng, e.config) if name == SILENCE else e.speech.draw(n, rng)
+        if name == SILENCE:
+            raw = windows(e.noise, n, rng, e.config, variety=self.variety)
+        else:
+            raw = e.speech.draw(n, rng)
+            varied = rng.random(n) < self.variety
+            raw[varied] = _stretched(raw[varied], _SPEECH_STRETCH, rng, e.config)
         if name in self._found:
             mined = rng.random(n) < self.mined
             raw[mined] = self._found[name][rng.integers(len(self._found[name]), size=int(mined.sum()))]

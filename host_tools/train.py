@@ -84,6 +84,10 @@ class TrainConfig:
     mined: float = 0.0
     """Share of the noise and of the continuous speech that is what the network hears keywords in, looked for before
     each epoch."""
+    variety: float = 0.0
+    """Share of the noise and of the continuous speech that is made unlike the recordings: other speed, pitch, bands."""
+    equalisation_db: float = 0.0
+    """Largest gain of a part of the bands, before it is scaled by `augmentation`."""
     noise_share: float = 0.6
     """Share of examples that get noise, before it is scaled by `augmentation`."""
     snr_db: tuple[float, float] = (0.0, 40.0)
@@ -120,6 +124,7 @@ class TrainConfig:
             snr_db=self.snr_db,
             reverberation_probability=self.reverberation,
             mixup=self.mixup,
+            equalisation_db=self.equalisation_db,
         )
         return base.scaled(self.augmentation)
 
@@ -307,6 +312,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         speech_share=config.speech_share,
         hard_negatives=config.hard_negatives,
         mined=config.mined,
+        variety=config.variety,
     )
     _keep_examples(run, batches)
     model, first = _start(run, say)

@@ -1,11 +1,23 @@
 """Features for training: the cache, and augmentation of features and of audio."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
 
-from host_tools.augment import AudioVariation, AugmentConfig, mixup, reverberate, room_response, vary_audio
-from host_tools.features import clip_features, raw_config
+from host_tools.augment import (
+    AudioVariation,
+    AugmentConfig,
+    augment,
+    bursts,
+    equalisation,
+    mixup,
+    reverberate,
+    room_response,
+    vary_audio,
+)
+from host_tools.features import clip_features, raw_config, raw_to_levels
 from kws_edge import Frontend, preset
 from tests.tones import RATE, word
 
@@ -196,3 +208,37 @@ def test_augmentation_of_strength_zero_changes_nothing():
     raw = np.random.default_rng(0).uniform(60, 300, (8, 98, 40)).astype(np.float32)
     same = augment(raw, raw[::-1], np.random.default_rng(0), CONFIG, AugmentConfig().scaled(0))
     np.testing.assert_allclose(same, np.clip(raw - 59, 0, 255), atol=2e-3)
+
+
+def test_equalisation_is_smooth_and_bounded():
+    db = 10 * np.log10(equalisation(400, 40, 6.0, np.random.default_rng(0)))
+    assert db.shape == (400, 1, 40)
+    assert 5 < np.abs(db).max() <= 6.001
+    assert np.abs(np.diff(db, axis=2)).max() < 2 * 6.0 * 4 / 39 + 1e-4  # from one end to the other between two knots
+    assert np.abs(db.mean()) < 0.5
+
+
+def test_equalisation_changes_words_as_a_filter_does():
+    """Every frame of an example gets the same gains; noise, whose level is set, gets none."""
+    settings = AugmentConfig(equalisation_db=6.0).scaled(1.0)
+    still = {"shift_ms": 0, "stretch": 0, "gain_db": (0, 0), "noise_probability": 0, "time_masks": 0}
+    settings = dataclasses.replace(settings, frequency_masks=0, **still)
+    raw = np.random.default_rng(1).uniform(120, 220, (2, 98, 40)).astype(np.float32)
+    changed = augment(raw, raw, np.random.default_rng(2), CONFIG, settings, gain_only=np.array([False, True]))
+    difference = changed - raw_to_levels(raw, CONFIG)
+    assert np.abs(difference[1]).max() < 0.01
+    inside = (changed[0] > 20) & (changed[0] < 235)
+    for band in range(40):
+        assert np.ptp(difference[0, inside[:, band], band]) < 0.2
+    assert np.ptp(difference[0].mean(axis=0)) > 5
+
+
+def test_bursts_rise_and_fade():
+    gain = bursts(500, 98, 10.0, np.random.default_rng(0))[:, :, 0]
+    assert gain.shape == (500, 98)
+    assert gain.min() > 0
+    assert gain.max() < 1.2
+    db = 10 * np.log10(gain)
+    assert np.median(np.ptp(db, axis=1)) > 15
+    assert np.diff(db, axis=1).max() < 5  # at 10 ms to 1/e a frame rises by 4.3 dB
+    assert np.diff(db, axis=1).min() > -2.5

@@ -24,7 +24,7 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.examples import Bank, Batches, Sources, load_examples  # noqa: E402
+from host_tools.examples import Bank, Batches, Sources, load_examples, windows  # noqa: E402
 from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.train import load_run  # noqa: E402
@@ -224,6 +224,29 @@ def test_mining_finds_where_keywords_are_heard(folder):
     assert batches.mine(posteriors, 3) == found
     for a, b in zip(batches.batch(3, 0), drawn, strict=True):
         assert np.array_equal(a, b)
+
+
+def test_variety_makes_other_noise_than_recorded(folder):
+    """Of a steady band of noise: other bands, another course, and with 0 nothing but the recording."""
+    config = preset("logmel40")
+    levels = np.zeros((400, 40), np.float32)
+    levels[:, 18:22] = 150
+    bank = Bank(config.n_frames, 0.0)
+    bank.add([levels])
+
+    def drawn(variety):
+        raw = windows(bank, 400, np.random.default_rng(3), config, variety=variety)
+        power = raw_to_power(raw, config)
+        power = power[power.sum(axis=(1, 2)) > 1e4]
+        return power.sum(axis=1).argmax(axis=1), np.ptp(10 * np.log10(power.sum(axis=2) + 1), axis=1)
+
+    bands, course = drawn(0.0)
+    assert set(bands) <= {18, 19, 20, 21}
+    assert np.all(course < 0.1)
+    bands, course = drawn(1.0)
+    assert bands.min() < 16
+    assert bands.max() > 26
+    assert 0.2 < (course > 6).mean() < 0.8
 
 
 def test_batches_are_reproducible(folder):
