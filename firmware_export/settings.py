@@ -53,17 +53,18 @@ class DetectorSettings:
             "KWS_SMOOTHING_STEPS": self.detector.smoothing_steps,
         }
 
-    def thresholds(self) -> np.ndarray:
+    def sums(self, thresholds: np.ndarray) -> np.ndarray:
         """Smallest sums of posteriors, in 1/256, whose average reaches each threshold as ``kws_edge`` compares them;
         0 for labels that are no active keyword."""
         n = self.detector.smoothing_steps
         averages = np.arange(_UNIT * n + 1, dtype=np.float32) / np.float32(_UNIT) / np.float32(n)
-        return np.where(self.detector.active, np.searchsorted(averages, self.detector.thresholds), 0)
+        return np.where(self.detector.active, np.searchsorted(averages, thresholds), 0)
 
     def state_bytes(self) -> int:
         """Size of ``kws_detector_state``."""
         n = len(self.detector.labels)
-        return -(-(12 + 2 * self.detector.smoothing_steps * n + n) // 4) * 4
+        steps = self.detector.smoothing_steps
+        return -(-(14 + 2 * steps * (n + 2) + n) // 4) * 4
 
     def source(self) -> str:
         """The text of ``kws_detector_config.c``, without its heading."""
@@ -72,7 +73,8 @@ class DetectorSettings:
         counts_for[d.inactive] = len(d.labels) if d.unknown is None else d.unknown
         releases = np.ceil(d.releases.astype(np.float64) * _UNIT).astype(int)
         values = (
-            ("thresholds", self.thresholds()),
+            ("thresholds", self.sums(d.thresholds)),
+            ("thresholds_in_speech", self.sums(d.thresholds_in_speech)),
             ("releases", releases),
             ("counts_for", counts_for),
         )
@@ -83,6 +85,7 @@ class DetectorSettings:
                 array("const char *const kws_labels[KWS_N_LABELS]", map(string, d.labels)),
                 "const kws_detector_config kws_detector_defaults = {",
                 *(f"    {member}," for member in members),
+                f"    .unknown_label = {len(d.labels) if d.unknown is None else d.unknown},",
                 f"    .refractory_steps = {d.refractory_steps},",
                 f"    .wake_label = {len(d.labels) if d.wake is None else d.wake},",
                 f"    .armed_steps = {0 if d.wake is None else d.armed_steps},",

@@ -159,7 +159,7 @@ def _quantize(args: argparse.Namespace) -> None:
     from host_tools.train import load_run
     from kws_edge.config import DetectorConfig
 
-    changes = {k: v for k in ("smoothing_ms", "refractory_ms") if (v := getattr(args, k)) is not None}
+    changes = {k: v for k in ("smoothing_ms", "refractory_ms", "speech_margin") if (v := getattr(args, k)) is not None}
     changes |= options.thresholds(args.threshold)
     run = load_run(args.run)
     name = args.name or Path(args.output).stem
@@ -421,6 +421,9 @@ def _parser() -> argparse.ArgumentParser:
         help="share of noise and speech that gets another speed, pitch and level over time than recorded",
     )
     train.add_argument(
+        "--hiss", type=float, default=0.0, help="share of noise that is the quietest part of recorded words, repeated"
+    )
+    train.add_argument(
         "--equalisation-db", type=float, default=0.0, help="largest gain of a part of the bands, before scaling"
     )
     train.add_argument("--noise-share", type=float, default=0.6, help="share of examples that get noise")
@@ -506,6 +509,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     quantize.add_argument("--smoothing-ms", type=float, help="smoothing that the file carries")
     quantize.add_argument("--refractory-ms", type=float, help="refractory time that the file carries")
+    quantize.add_argument(
+        "--speech-margin", type=float, help="what keywords need above the threshold after speech"
+    )
     quantize.set_defaults(work=_quantize)
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")

@@ -46,7 +46,7 @@ from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 
-__all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "windows"]
+__all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "quietest", "windows"]
 
 _NOISE_SPAN_DB = 40.0
 _NOISE_GAIN_DB = 10.0
@@ -376,6 +376,28 @@ def windows(
     return raw
 
 
+def quietest(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """The quietest three tenths of a second of each example, to and fro for as long as it is: what its microphone picks
+    up where nobody speaks.
+
+    Parameters
+    ----------
+    raw : numpy.ndarray, shape (n, frames, mels), float32
+        Raw levels.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, frames, mels), float32
+    """
+    n, frames, _ = raw.shape
+    span = min(frames, round(300 / config.hop_ms))
+    summed = np.cumsum(np.pad(raw.mean(axis=2), ((0, 0), (1, 0))), axis=1)
+    start = (summed[:, span:] - summed[:, :-span]).argmin(axis=1)
+    at = np.arange(frames) % (2 * span)
+    at = np.where(at < span, at, 2 * span - 1 - at)
+    return raw[np.arange(n)[:, np.newaxis], start[:, np.newaxis] + at]
+
+
 def _stretched(raw: np.ndarray, most: float, rng: np.random.Generator, config: FrontendConfig) -> np.ndarray:
     """Faster or slower, higher or lower by a relative change up to `most` each."""
     speed, pitch = 1 + rng.uniform(-most, most, (2, len(raw)))
@@ -417,6 +439,8 @@ class Batches:
         Share of the noise and of the continuous speech that is drawn from what :meth:`mine` found.
     variety : float
         Share of the noise and of the continuous speech that is made unlike the recordings; see :func:`windows`.
+    hiss : float
+        Share of the noise that is what words' recordings hold besides the word; see :func:`quietest`.
     """
 
     def __init__(
@@ -433,9 +457,10 @@ class Batches:
         hard_negatives: float = 0.0,
         mined: float = 0.0,
         variety: float = 0.0,
+        hiss: float = 0.0,
     ) -> None:
         self.examples, self.batch_size = examples, batch_size
-        self.mined, self.variety = mined, variety
+        self.mined, self.variety, self.hiss = mined, variety, hiss
         self._found: dict[str, np.ndarray] = {}
         self.augment_config, self.seed, self.smoothing = augment_config, seed, smoothing
         self.speech_share = speech_share if examples.speech else 0.0
@@ -521,6 +546,11 @@ class Batches:
         e = self.examples
         if name == SILENCE:
             raw = windows(e.noise, n, rng, e.config, variety=self.variety)
+            hiss = np.flatnonzero(rng.random(n) < self.hiss)
+            words = list(e.by_word)
+            raw[hiss] = quietest(
+                self._draw_words([words[i] for i in rng.integers(len(words), size=len(hiss))], rng), e.config
+            )
         else:
             raw = e.speech.draw(n, rng)
             varied = rng.random(n) < self.variety

@@ -105,13 +105,14 @@ class Evidence:
         detector = self._detector(self.floors)
         lowest = np.where(detector.active, np.floor(detector.releases * 256), 256)
         loud = (rows >= lowest).any(axis=1)
-        before = detector.smoothing_steps
-        after = before + detector.refractory_steps + (detector.armed_steps if detector.wake is not None else 0) + 2
+        averaged = detector.smoothing_steps
+        before = averaged * (2 if self.config.speech_margin else 1)
+        after = averaged + detector.refractory_steps + (detector.armed_steps if detector.wake is not None else 0) + 2
         near = np.convolve(loud, np.ones(before + after + 1))[before : before + len(loud)] > 0 if len(loud) else loud
         self._loud = rows[near]
         for word in self.defaults:
             sums = np.cumsum([0, *self._loud[:, self.labels.index(word)]])
-            self._peaks[word] = (sums[before:] - sums[:-before]).max(initial=0) / before / 256
+            self._peaks[word] = (sums[averaged:] - sums[:-averaged]).max(initial=0) / averaged / 256
         self._known.clear()
 
     def false_accepts(self, thresholds: Mapping[str, float]) -> dict[str, int]:

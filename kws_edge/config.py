@@ -265,6 +265,8 @@ class DetectorConfig(_Config):
     """After a detection nothing is detected for this long; averaging starts anew after it."""
     keywords: tuple[str, ...] | None = None
     """The active keywords; the other words count as unknown. None: every label that is neither silence nor unknown."""
+    speech_margin: float = 0.0
+    """Added to a keyword's threshold right after other speech; 0: it counts like any other."""
     wake_word: str | None = None
     """A keyword that must be heard before the others count, whether `keywords` names it or not; None: all always do."""
     armed_s: float = 4.0
@@ -276,6 +278,9 @@ class DetectorConfig(_Config):
         _check(self.smoothing_ms >= 0, f"DetectorConfig: smoothing_ms must not be negative, got {self.smoothing_ms}")
         _check(self.refractory_ms >= 0, f"DetectorConfig: refractory_ms must not be negative, got {self.refractory_ms}")
         _check(0 <= self.hysteresis < 1, f"DetectorConfig: hysteresis must be in [0, 1), got {self.hysteresis}")
+        _check(
+            0 <= self.speech_margin <= 1, f"DetectorConfig: speech_margin must be in [0, 1], got {self.speech_margin}"
+        )
         if not isinstance(self.thresholds, dict):
             raise ConfigError(f"DetectorConfig: thresholds must map keywords to numbers, got {self.thresholds!r}")
         checked = {str(k): _number("DetectorConfig", f"the threshold of {k!r}", v) for k, v in self.thresholds.items()}
@@ -294,12 +299,12 @@ class DetectorConfig(_Config):
         _check(0 < self.armed_s < math.inf, f"DetectorConfig: armed_s must be positive, got {self.armed_s}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as a JSON-ready dict; `wake_word` and `armed_s`, which older versions do not know, are in
-        it only where they are not the defaults."""
+        """The configuration as a JSON-ready dict; `speech_margin`, `wake_word` and `armed_s`, which older versions do
+        not know, are in it only where they are not the defaults."""
         values = super().to_dict()
         values["keywords"] = None if self.keywords is None else list(self.keywords)
         for f in dataclasses.fields(self):
-            if f.name in ("wake_word", "armed_s") and values[f.name] == f.default:
+            if f.name in ("speech_margin", "wake_word", "armed_s") and values[f.name] == f.default:
                 del values[f.name]
         return values
 

@@ -36,6 +36,11 @@ class Detector:
     reaches its threshold. For `refractory_ms` after that nothing is detected, and averaging starts anew at its end, so
     that nothing heard before counts twice; the same keyword must also have fallen below its release level since.
 
+    A keyword that follows other speech must reach its threshold and `speech_margin` more: in running speech a piece of
+    it sounds like a keyword now and then, and a command is rarely said in one breath with other words. It is taken to
+    follow speech where ``unknown`` has half of the posteriors or more, on average over the `smoothing_ms` before those
+    that are averaged. Other keywords before it do not count as such speech.
+
     With a wake word, the other keywords are commands: one is detected only within `armed_s` of the wake word's
     detection, from decision to decision, and that ends this window: one command for each wake word. The wake word
     itself is detected at any time by the rule above, and opens the window anew. A command that reaches its threshold
@@ -58,8 +63,8 @@ class Detector:
     Raises
     ------
     ConfigError
-        If the configuration names a keyword that is no label, none is left to detect, or `armed_s` is too short for
-        a command after the refractory time.
+        If the configuration names a keyword that is no label, none is left to detect, `armed_s` is too short for a
+        command after the refractory time, or there is a `speech_margin` but no label for unknown speech.
     """
 
     def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
@@ -86,6 +91,10 @@ class Detector:
         """Index of ``unknown``, if there is such a label."""
         self.thresholds = np.array([config.threshold_of(label) for label in self.labels], np.float32)
         """Smoothed posterior at which each label is detected."""
+        self.thresholds_in_speech = self.thresholds + np.float32(config.speech_margin)
+        """The same where other speech precedes it."""
+        if config.speech_margin and self.unknown is None:
+            raise ConfigError(f"speech_margin={config.speech_margin:g}: this model has no label {UNKNOWN!r} to tell by")
         self.releases = self.thresholds * np.float32(1 - config.hysteresis)
         """Posterior below which it may be detected again."""
         self.smoothing_steps = max(1, round(config.smoothing_ms / 1000 / step_s))
@@ -109,6 +118,8 @@ class Detector:
         """Forget everything: the next posteriors are the first of a new stream."""
         self._history = np.zeros((self.smoothing_steps, len(self.labels)), np.float32)
         self._filled = 0
+        self._spoken = np.zeros(2 * self.smoothing_steps, np.float32)  # unknown's latest posteriors, the oldest next
+        self._next = 0
         self._wait = 0
         self._armed_left = 0
         self._released = np.ones(len(self.labels), bool)
@@ -134,6 +145,9 @@ class Detector:
             if self.unknown is not None:
                 posteriors[self.unknown] += posteriors[self.inactive].sum()
             posteriors[self.inactive] = 0
+        if self.unknown is not None:
+            self._spoken[self._next] = posteriors[self.unknown]
+            self._next = (self._next + 1) % len(self._spoken)
         if not self._all_released:
             self._released |= posteriors < self.releases
             self._all_released = bool(self._released.all())
@@ -149,6 +163,8 @@ class Detector:
         self.smoothed /= self._divisor
         best = int(self.smoothed.argmax())
         if not (self.active[best] and self._released[best] and self.smoothed[best] >= self.thresholds[best]):
+            return None
+        if self.smoothed[best] < self.thresholds_in_speech[best] and self._in_speech():
             return None
         wake = best == self.wake
         if not (wake or self.wake is None or self.armed):
@@ -166,3 +182,8 @@ class Detector:
         )
         self.smoothed = np.zeros_like(self.smoothed)
         return found
+
+    def _in_speech(self) -> bool:
+        """Whether other speech precedes the posteriors that are averaged."""
+        before = np.roll(self._spoken, -self._next)[: self.smoothing_steps]
+        return bool(2 * before.sum() >= self.smoothing_steps)

@@ -202,6 +202,7 @@ DETECTORS = {
     "at once": DetectorConfig(smoothing_ms=0, refractory_ms=0, threshold=0.5, hysteresis=0.9),
     "armed": DetectorConfig(wake_word="yes", keywords=("stop", "go", "no", "up", "left"), armed_s=30, threshold=0.4),
     "armed briefly": DetectorConfig(wake_word="left", armed_s=2, threshold=0.4, smoothing_ms=200, refractory_ms=300),
+    "after speech": DetectorConfig(smoothing_ms=300, threshold=0.5, speech_margin=0.25),
     "long": DetectorConfig(smoothing_ms=700, refractory_ms=1500, step_ms=50, threshold=0.45),
 }
 
@@ -224,6 +225,9 @@ def test_detector_on_ten_minutes(name, micro12, ten_minutes, tmp_path):
     assert len(expected) > 50
     assert any(wake for *_, wake in expected) == (detector.wake_word is not None)
     assert CDetector(tmp_path / "src")(q, ends) == expected
+    if detector.speech_margin:
+        plain = dataclasses.replace(detector, speech_margin=0)
+        assert len(detections_of(Spotter(micro12, detector=plain), ten_minutes)[2]) > len(expected)
 
 
 @pytest.mark.parametrize("wake_word", [None, "marvin"])
@@ -248,7 +252,7 @@ def test_detector_counts_inactive_words_as_unknown(tmp_path, wake_word):
             expected.append((found.keyword, found.score, *times, found.wake))
     assert len(expected) > 50
     assert any(wake for *_, wake in expected) == (wake_word is not None)
-    assert settings.thresholds().astype(bool).sum() == 2
+    assert settings.sums(settings.detector.thresholds).astype(bool).sum() == 2
     assert CDetector(tmp_path / "src")(q, ends) == expected
 
 

@@ -24,7 +24,7 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.examples import Bank, Batches, Sources, load_examples, windows  # noqa: E402
+from host_tools.examples import Bank, Batches, Sources, load_examples, quietest, windows  # noqa: E402
 from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.train import load_run  # noqa: E402
@@ -247,6 +247,19 @@ def test_variety_makes_other_noise_than_recorded(folder):
     assert bands.min() < 16
     assert bands.max() > 26
     assert 0.2 < (course > 6).mean() < 0.8
+
+
+def test_quietest_part_goes_on_without_a_jump():
+    raw = np.zeros((2, 98, 40), np.float32)
+    raw[0] = 30 + 0.2 * np.arange(98)[:, np.newaxis]  # from quiet to loud
+    raw[1] = 100 - np.arange(98)[:, np.newaxis]
+    found = quietest(raw, preset("logmel40"))[:, :, 0]
+    assert found.shape == (2, 98)
+    assert found[0].max() <= 30 + 0.2 * 29 + 1e-4
+    assert found[1].max() <= 100 - 68
+    assert np.allclose(found[0, :30], raw[0, :30, 0])
+    assert np.abs(np.diff(found[0])).max() < 0.21
+    assert np.abs(np.diff(found[1])).max() < 1.01
 
 
 def test_batches_are_reproducible(folder):

@@ -9,6 +9,15 @@ void kws_detector_reset(kws_detector_state *state) {
     }
 }
 
+/* Whether other speech precedes the posteriors that are averaged. */
+static bool in_speech(const kws_detector_state *state) {
+    uint32_t sum = 0;
+    for (int step = 0; step < KWS_SMOOTHING_STEPS; step++) {
+        sum += state->spoken[(state->oldest + step) % (2 * KWS_SMOOTHING_STEPS)];
+    }
+    return sum >= 128u * KWS_SMOOTHING_STEPS;
+}
+
 bool kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
                           const int8_t posteriors[KWS_N_LABELS], uint64_t end, kws_detection *found) {
     uint16_t counted[KWS_N_LABELS] = {0};
@@ -22,6 +31,10 @@ bool kws_detector_process(kws_detector_state *state, const kws_detector_config *
         if (counted[label] < config->releases[label]) {
             state->released[label] = true;
         }
+    }
+    if (config->unknown_label < KWS_N_LABELS) {
+        state->spoken[state->oldest] = counted[config->unknown_label];
+        state->oldest = (uint16_t)((state->oldest + 1) % (2 * KWS_SMOOTHING_STEPS));
     }
     if (state->armed) {
         state->armed--;
@@ -51,6 +64,9 @@ bool kws_detector_process(kws_detector_state *state, const kws_detector_config *
         }
     }
     if (config->thresholds[best] == 0 || largest < config->thresholds[best] || !state->released[best]) {
+        return false;
+    }
+    if (largest < config->thresholds_in_speech[best] && in_speech(state)) {
         return false;
     }
     const bool wake = best == config->wake_label;

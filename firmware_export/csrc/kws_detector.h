@@ -4,6 +4,9 @@
  * all labels and reaches its threshold. For `refractory_steps` after that nothing is detected, and averaging starts
  * anew at its end; the same keyword must also have fallen below its release level since.
  *
+ * One that follows other speech needs more: where unknown words have half of the posteriors or more, on average over the
+ * KWS_SMOOTHING_STEPS inferences before those that are averaged, another threshold holds.
+ *
  * With a wake word, any other keyword is detected only within `armed_steps` of the wake word's detection, and ends that
  * time: one for each wake word. Outside of it, it leaves no trace. */
 #ifndef KWS_DETECTOR_H_
@@ -22,11 +25,15 @@ typedef struct kws_detector_config {
     /* Smallest sum of KWS_SMOOTHING_STEPS posteriors, each in units of 1/256, that detects a label. 0 for a label that
      * is no active keyword. */
     uint32_t thresholds[KWS_N_LABELS];
+    /* The same where a keyword follows other speech; no less. */
+    uint32_t thresholds_in_speech[KWS_N_LABELS];
     /* A keyword may be detected again after its posterior, in 1/256, has been below this. */
     uint16_t releases[KWS_N_LABELS];
     /* The label that a posterior counts for: its own, that of unknown words for an inactive word, or KWS_N_LABELS for
      * none. */
     uint8_t counts_for[KWS_N_LABELS];
+    /* The label of unknown words, or KWS_N_LABELS for none. */
+    uint8_t unknown_label;
     /* Inferences after a detection during which there is no other; 0 for none. */
     uint32_t refractory_steps;
     /* The label of the wake word, or KWS_N_LABELS for none: every keyword always counts. */
@@ -56,6 +63,8 @@ typedef struct kws_detector_state {
     uint32_t armed;  /* inferences left of the wake word's window, the present one included; 0 where there is none */
     uint16_t filled; /* posteriors since averaging began, at most KWS_SMOOTHING_STEPS */
     uint16_t next;   /* row of the history */
+    uint16_t oldest; /* of spoken */
+    uint16_t spoken[2 * KWS_SMOOTHING_STEPS]; /* unknown words' latest posteriors, 1/256 */
     uint16_t history[KWS_SMOOTHING_STEPS][KWS_N_LABELS]; /* 1/256 */
     bool released[KWS_N_LABELS];
 } kws_detector_state;

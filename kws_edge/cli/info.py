@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
             "detector",
             f"threshold {d['threshold']:g}"
             + "".join(f", {word} {value:g}" for word, value in d["thresholds"].items())
+            + (f", {d['speech_margin']:g} more after speech" if d.get("speech_margin") else "")
             + f", smoothing {d['smoothing_ms']:g} ms, hysteresis {d['hysteresis']:g}, refractory "
             f"{d['refractory_ms']:g} ms, every {d['step_ms']:g} ms",
         ),

@@ -84,6 +84,9 @@ def add_detector(parser: argparse.ArgumentParser, *, threshold: bool = True) -> 
             help="posterior at which a keyword, or every one, is detected, in (0, 1]; repeatable",
         )
     parser.add_argument("--smoothing-ms", type=float, metavar="MS", help="time that posteriors are averaged over")
+    parser.add_argument(
+        "--speech-margin", type=float, metavar="X", help="how much more than its threshold a keyword needs after speech"
+    )
     parser.add_argument("--refractory-ms", type=float, metavar="MS", help="time after a detection without another")
     parser.add_argument("--step-ms", type=float, metavar="MS", help="time between inferences")
 
@@ -175,7 +178,7 @@ def detector_config(args: argparse.Namespace, model: Model, site: Site | None = 
     """The model's detector settings with the site file's thresholds and then the options applied."""
     changes = {
         name: getattr(args, name)
-        for name in ("smoothing_ms", "refractory_ms", "step_ms", "armed_s")
+        for name in ("smoothing_ms", "refractory_ms", "step_ms", "armed_s", "speech_margin")
         if getattr(args, name) is not None
     }
     if args.keywords is not None:
