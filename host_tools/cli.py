@@ -304,7 +304,13 @@ def _calibrate(args: argparse.Namespace) -> None:
         raise DatasetError(f"--budget must be positive, got {args.budget:g}")
     say = (lambda line: None) if args.json else print
     result = calibrate(
-        args.model, _streams(args), budget=args.budget, conditions=_conditions(args), workers=args.workers, say=say
+        args.model,
+        _streams(args),
+        budget=args.budget,
+        conditions=_conditions(args),
+        speech_margin=args.speech_margin,
+        workers=args.workers,
+        say=say,
     )
     if args.json:
         print(json.dumps(result.to_dict()))
@@ -509,9 +515,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     quantize.add_argument("--smoothing-ms", type=float, help="smoothing that the file carries")
     quantize.add_argument("--refractory-ms", type=float, help="refractory time that the file carries")
-    quantize.add_argument(
-        "--speech-margin", type=float, help="what keywords need above the threshold after speech"
-    )
+    quantize.add_argument("--speech-margin", type=float, help="what keywords need above the threshold after speech")
     quantize.set_defaults(work=_quantize)
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")
@@ -558,6 +562,12 @@ def _add_calibrate(commands) -> None:
     calibrate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
     _add_streams(calibrate)
     calibrate.add_argument("--budget", type=float, default=1.0, metavar="N", help="false accepts per hour; default 1")
+    calibrate.add_argument(
+        "--speech-margin",
+        type=float,
+        metavar="X",
+        help="what keywords need above the threshold after speech, instead of the model's own",
+    )
     calibrate.add_argument("--json", action="store_true", help="one JSON object")
     calibrate.add_argument("-o", "--output", type=Path, metavar="FILE", help=".tflite to write; without it only shown")
     calibrate.set_defaults(work=_calibrate)

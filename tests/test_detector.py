@@ -109,7 +109,7 @@ def test_after_speech_a_keyword_needs_more():
 
 
 def test_speech_margin_needs_a_label_for_speech():
-    with pytest.raises(ConfigError, match="speech_margin=0.1.*unknown"):
+    with pytest.raises(ConfigError, match=r"speech_margin=0.1.*unknown"):
         Detector(("silence", "yes"), DetectorConfig(speech_margin=0.1), step_s=0.1, clip_s=1.0)
     with pytest.raises(ConfigError, match="speech_margin must be in"):
         DetectorConfig(speech_margin=1.5)

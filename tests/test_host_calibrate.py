@@ -27,7 +27,10 @@ def calibrated(run_cli, streams, budget, *options):
 
 
 def test_budget_is_kept_by_the_written_file(run_cli, streams, tmp_path):
-    loose, tight = calibrated(run_cli, streams, 5000), calibrated(run_cli, streams, 400, "-o", "tight.tflite")
+    loose, tight = (
+        calibrated(run_cli, streams, 5000),
+        calibrated(run_cli, streams, 400, "-o", "tight.tflite", "--speech-margin", "0.1"),
+    )
     assert loose["after"]["false_reject_rate"] <= tight["after"]["false_reject_rate"]
     assert tight["after"]["false_accepts_per_hour"] <= 400 < tight["before"]["false_accepts_per_hour"]
     low, high = tight["after"]["interval_95"]
@@ -40,6 +43,7 @@ def test_budget_is_kept_by_the_written_file(run_cli, streams, tmp_path):
     model = Model(tmp_path / "tight.tflite")
     assert model.flat.data == Model("micro12").flat.data
     assert model.detector.threshold == tight["after"]["threshold"]
+    assert model.detector.speech_margin == tight["after"]["speech_margin"] == 0.1
     assert model.metadata.metrics["miss_curve"] == tight["miss_curve"]
     assert model.metadata.metrics["calibration"]["data"] == streams
     done = run_cli("stream-eval", "tight.tflite", "nothing.flac", "--json", package="host_tools")
@@ -61,6 +65,7 @@ def test_errors(run_cli, streams, tmp_path):
         ((streams[0],), "without words"),
         ((streams[1],), "with words"),
         (("gone.flac",), "gone.flac"),
+        ((*streams, "--speech-margin", "2"), "speech_margin"),
     ):
         failed = run_cli("calibrate", "micro12", *arguments, "-o", "x.tflite", package="host_tools")
         assert failed.returncode == 1
