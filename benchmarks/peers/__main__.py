@@ -268,7 +268,8 @@ class Bench:
             bar=1.02,
         )
         self.results.figures["`kws-edge detect` on a file of 24 h"] = f"{seconds:.0f} s"
-        self.results.curves.append(Curve("memory of a file", "hours heard", "MB of its own", {"": hours[1::25]}))
+        some = hours[1 :: max(1, len(hours) // 96)]
+        self.results.curves.append(Curve("memory of a file", "hours heard", "MB of its own", {"": some}))
 
     def size(self) -> None:
         """What is installed, with all dependencies."""
@@ -294,7 +295,7 @@ class Bench:
         rows = host.feature_seconds(self.args.data, (2000, 4000, 8000), (1, 2))
         lines: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
-            lines.setdefault(f"{row['cores']} processes", []).append((row["clips"], row["seconds"]))
+            lines.setdefault(f"on {row['cores']} core" + "s" * (row["cores"] > 1), []).append((row["clips"], row["seconds"]))
         self.results.curves.append(Curve("feature extraction", "clips", "seconds", lines))
         best = rows[-1]
         self.results.figures["features of a dataset, 2 processes"] = (
