@@ -295,7 +295,8 @@ class Bench:
         rows = host.feature_seconds(self.args.data, (2000, 4000, 8000), (1, 2))
         lines: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
-            lines.setdefault(f"on {row['cores']} core" + "s" * (row["cores"] > 1), []).append((row["clips"], row["seconds"]))
+            name = f"on {row['cores']} core" + "s" * (row["cores"] > 1)
+            lines.setdefault(name, []).append((row["clips"], row["seconds"]))
         self.results.curves.append(Curve("feature extraction", "clips", "seconds", lines))
         best = rows[-1]
         self.results.figures["features of a dataset, 2 processes"] = (
