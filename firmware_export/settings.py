@@ -51,6 +51,7 @@ class DetectorSettings:
             "KWS_N_LABELS": len(self.detector.labels),
             "KWS_STEP_FRAMES": self.step_frames,
             "KWS_SMOOTHING_STEPS": self.detector.smoothing_steps,
+            "KWS_SPOKEN_STEPS": self.detector.spoken_steps,
         }
 
     def sums(self, thresholds: np.ndarray) -> np.ndarray:
@@ -63,8 +64,8 @@ class DetectorSettings:
     def state_bytes(self) -> int:
         """Size of ``kws_detector_state``."""
         n = len(self.detector.labels)
-        steps = self.detector.smoothing_steps
-        return -(-(14 + 2 * steps * (n + 2) + n) // 4) * 4
+        d = self.detector
+        return -(-(14 + 2 * d.smoothing_steps * n + 2 * d.spoken_steps + n) // 4) * 4
 
     def source(self) -> str:
         """The text of ``kws_detector_config.c``, without its heading."""

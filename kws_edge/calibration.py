@@ -106,7 +106,7 @@ class Evidence:
         lowest = np.where(detector.active, np.floor(detector.releases * 256), 256)
         loud = (rows >= lowest).any(axis=1)
         averaged = detector.smoothing_steps
-        before = averaged * (2 if self.config.speech_margin else 1)
+        before = detector.spoken_steps if self.config.speech_margin else averaged
         after = averaged + detector.refractory_steps + (detector.armed_steps if detector.wake is not None else 0) + 2
         near = np.convolve(loud, np.ones(before + after + 1))[before : before + len(loud)] > 0 if len(loud) else loud
         self._loud = rows[near]

@@ -14,6 +14,9 @@ from kws_edge.labels import UNKNOWN, is_keyword
 __all__ = ["Detection", "Detector"]
 
 
+_PAUSE_S = 0.2  # between what is averaged and what is taken for speech before it: a word enters its windows by parts
+
+
 @dataclass(frozen=True)
 class Detection:
     """A keyword that was heard."""
@@ -38,8 +41,8 @@ class Detector:
 
     A keyword that follows other speech must reach its threshold and `speech_margin` more: in running speech a piece of
     it sounds like a keyword now and then, and a command is rarely said in one breath with other words. It is taken to
-    follow speech where ``unknown`` has half of the posteriors or more, on average over the `smoothing_ms` before those
-    that are averaged. Other keywords before it do not count as such speech.
+    follow speech where ``unknown`` has two thirds of the posteriors or more, on average over `smoothing_ms` that end
+    200 ms before those that are averaged for the keyword. Other keywords before it do not count as such speech.
 
     With a wake word, the other keywords are commands: one is detected only within `armed_s` of the wake word's
     detection, from decision to decision, and that ends this window: one command for each wake word. The wake word
@@ -99,6 +102,8 @@ class Detector:
         """Posterior below which it may be detected again."""
         self.smoothing_steps = max(1, round(config.smoothing_ms / 1000 / step_s))
         """Posteriors that are averaged."""
+        self.spoken_steps = 2 * self.smoothing_steps + round(_PAUSE_S / step_s)
+        """The first `smoothing_steps` of so many latest posteriors tell whether a keyword follows speech."""
         self._divisor = np.array(self.smoothing_steps, np.float32)
         self.refractory_steps = round(config.refractory_ms / 1000 / step_s)
         """Posteriors that are passed over after a detection."""
@@ -118,7 +123,7 @@ class Detector:
         """Forget everything: the next posteriors are the first of a new stream."""
         self._history = np.zeros((self.smoothing_steps, len(self.labels)), np.float32)
         self._filled = 0
-        self._spoken = np.zeros(2 * self.smoothing_steps, np.float32)  # unknown's latest posteriors, the oldest next
+        self._spoken = np.zeros(self.spoken_steps, np.float32)  # unknown's latest posteriors, the oldest next
         self._next = 0
         self._wait = 0
         self._armed_left = 0
@@ -186,4 +191,4 @@ class Detector:
     def _in_speech(self) -> bool:
         """Whether other speech precedes the posteriors that are averaged."""
         before = np.roll(self._spoken, -self._next)[: self.smoothing_steps]
-        return bool(2 * before.sum() >= self.smoothing_steps)
+        return bool(3 * before.sum() >= 2 * self.smoothing_steps)

@@ -83,26 +83,27 @@ def test_per_keyword_thresholds():
 
 
 def test_after_speech_a_keyword_needs_more():
-    """Three windows are averaged; the three before them say whether there was speech."""
+    """Three windows are averaged; the three that end two before them say whether there was speech."""
     word = [posteriors(yes=0.85, unknown=0.15)] * 3
+    enters = [posteriors(unknown=1.0)] * 2
     d = detector(speech_margin=0.1)
     for before, heard in (
         ([posteriors()] * 3, True),
         ([posteriors(unknown=0.9)] * 3, False),
-        ([posteriors(unknown=0.5)] * 3, False),
-        ([posteriors(unknown=0.48)] * 3, True),
-        ([posteriors(unknown=1.0), posteriors(unknown=0.6), posteriors()], False),
-        ([posteriors(unknown=1.0)] * 2 + [posteriors()] * 3, True),  # a pause of three windows
+        ([posteriors(unknown=0.67)] * 3, False),
+        ([posteriors(unknown=0.66)] * 3, True),
+        ([posteriors(unknown=1.0)] * 2 + [posteriors()], False),
+        ([posteriors(unknown=1.0)] * 2 + [posteriors()] * 2, True),
         ([posteriors(no=0.7, unknown=0.3)] * 3, True),  # keywords are no such speech
         ([], True),  # nor is the beginning
     ):
         d.reset()
-        assert bool(feed(d, before + word + [posteriors()] * 3)) == heard
-        assert feed(detector(), before + word)
-    speech = [posteriors(unknown=0.9)] * 3
+        assert bool(feed(d, before + enters + word + [posteriors()] * 3)) == heard
+        assert feed(detector(), before + enters + word)
+    speech = [posteriors(unknown=0.9)] * 5
     assert feed(d, speech + [posteriors(yes=0.95, unknown=0.05)] * 3)
     # Other words count as unknown, and the refractory time passes over nothing of it.
-    assert not feed(detector(speech_margin=0.1, keywords=("yes",)), [posteriors(no=1.0)] * 3 + word)
+    assert not feed(detector(speech_margin=0.1, keywords=("yes",)), [posteriors(no=1.0)] * 5 + word)
     after = [posteriors(no=1.0)] * 3 + [posteriors(unknown=1.0)] * 5 + word
     assert [f.keyword for _, f in feed(detector(speech_margin=0.1), after)] == ["no"]
     assert [f.keyword for _, f in feed(detector(), after)] == ["no", "yes"]

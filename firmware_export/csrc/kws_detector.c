@@ -13,9 +13,9 @@ void kws_detector_reset(kws_detector_state *state) {
 static bool in_speech(const kws_detector_state *state) {
     uint32_t sum = 0;
     for (int step = 0; step < KWS_SMOOTHING_STEPS; step++) {
-        sum += state->spoken[(state->oldest + step) % (2 * KWS_SMOOTHING_STEPS)];
+        sum += state->spoken[(state->oldest + step) % KWS_SPOKEN_STEPS];
     }
-    return sum >= 128u * KWS_SMOOTHING_STEPS;
+    return 3 * sum >= 512u * KWS_SMOOTHING_STEPS;
 }
 
 bool kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
@@ -34,7 +34,7 @@ bool kws_detector_process(kws_detector_state *state, const kws_detector_config *
     }
     if (config->unknown_label < KWS_N_LABELS) {
         state->spoken[state->oldest] = counted[config->unknown_label];
-        state->oldest = (uint16_t)((state->oldest + 1) % (2 * KWS_SMOOTHING_STEPS));
+        state->oldest = (uint16_t)((state->oldest + 1) % KWS_SPOKEN_STEPS);
     }
     if (state->armed) {
         state->armed--;

@@ -4,8 +4,8 @@
  * all labels and reaches its threshold. For `refractory_steps` after that nothing is detected, and averaging starts
  * anew at its end; the same keyword must also have fallen below its release level since.
  *
- * One that follows other speech needs more: where unknown words have half of the posteriors or more, on average over the
- * KWS_SMOOTHING_STEPS inferences before those that are averaged, another threshold holds.
+ * One that follows other speech needs more: where unknown words have two thirds of the posteriors or more, on average
+ * over the first KWS_SMOOTHING_STEPS of the last KWS_SPOKEN_STEPS inferences, another threshold holds.
  *
  * With a wake word, any other keyword is detected only within `armed_steps` of the wake word's detection, and ends that
  * time: one for each wake word. Outside of it, it leaves no trace. */
@@ -64,7 +64,7 @@ typedef struct kws_detector_state {
     uint16_t filled; /* posteriors since averaging began, at most KWS_SMOOTHING_STEPS */
     uint16_t next;   /* row of the history */
     uint16_t oldest; /* of spoken */
-    uint16_t spoken[2 * KWS_SMOOTHING_STEPS]; /* unknown words' latest posteriors, 1/256 */
+    uint16_t spoken[KWS_SPOKEN_STEPS]; /* unknown words' latest posteriors, 1/256 */
     uint16_t history[KWS_SMOOTHING_STEPS][KWS_N_LABELS]; /* 1/256 */
     bool released[KWS_N_LABELS];
 } kws_detector_state;
