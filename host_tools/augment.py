@@ -255,6 +255,7 @@ def augment(
     settings: AugmentConfig,
     *,
     gain_only: np.ndarray | None = None,
+    least_snr_db: np.ndarray | float = -np.inf,
 ) -> np.ndarray:
     """Augmented output levels of a batch.
 
@@ -264,6 +265,8 @@ def augment(
         Raw levels of the examples, and of one noise window for each.
     gain_only : numpy.ndarray, shape (n,), bool, optional
         Examples that are noise themselves and come with their level set: they keep it, and get no further noise.
+    least_snr_db : numpy.ndarray, shape (n,), or float
+        Lower bound of each signal-to-noise ratio.
 
     Returns
     -------
@@ -282,7 +285,7 @@ def augment(
         power[in_room] = reverberate(power[in_room], rt60[in_room], direct[in_room], config.hop_ms)
     gain = rng.uniform(*settings.gain_db, n)
     gain[keep] = 0
-    snr = rng.uniform(*settings.snr_db, n)
+    snr = np.maximum(rng.uniform(*settings.snr_db, n), least_snr_db)
     snr[keep | (rng.random(n) >= settings.noise_probability)] = np.inf
     noise = raw_to_power(noise, config)
     if settings.equalisation_db:

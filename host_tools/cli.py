@@ -429,6 +429,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--hiss", type=float, default=0.0, help="share of noise that is the quietest part of recorded words, repeated"
     )
+    train.add_argument("--babble", type=float, default=0.0, help="share of the noise behind examples that is speech")
     train.add_argument(
         "--equalisation-db", type=float, default=0.0, help="largest gain of a part of the bands, before scaling"
     )

@@ -46,7 +46,7 @@ from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 
-__all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "quietest", "windows"]
+__all__ = ["Bank", "Batches", "Examples", "Sources", "gate", "load_examples", "model_input", "quietest", "windows"]
 
 _NOISE_SPAN_DB = 40.0
 _NOISE_GAIN_DB = 10.0
@@ -55,6 +55,7 @@ _MINING_CHUNK, _MINING_CHUNKS = 1000, 10
 """Windows of noise, and as many of speech, that are looked at before an epoch."""
 _MINED = 0.1
 """Posterior of a keyword from which on a window without one is hard."""
+_BABBLE_SNR_DB = 8.0
 _NOISE_STRETCH, _SPEECH_STRETCH, _NOISE_EQUALISATION_DB = 0.4, 0.2, 12.0
 """How far varied noise and speech are from the recordings: relative change of speed and frequency, gain of bands."""
 
@@ -95,16 +96,18 @@ class Bank:
     def add(
         self, recordings: Sequence[np.ndarray], without: Sequence[Sequence[tuple[float, float]]] | None = None
     ) -> int:
-        """Take a group of recordings; one shorter than a window is heard whole in each of its windows, at any place.
+        """Take a group of recordings; one shorter than a window is heard whole in each of its windows, at any place. A
+        longer one has silence before and after it, too, but never in more than three fifths of a window: streams begin
+        and speakers pause.
 
         Of each recording, windows whose middle lies in one of its spans `without` (frames) are left out. Returns the
         frames taken.
         """
-        long, starts, end = [], [], 0
+        long, starts, end, taken = [], [], 0, 0
         for recording, spans in zip(recordings, without or [()] * len(recordings), strict=True):
             if not len(recording):
                 continue
-            n = max(0, self.frames - len(recording))
+            n = max(3 * self.frames // 5 if len(recording) > self.frames else 0, self.frames - len(recording))
             padded = np.pad(recording, ((n, n), (0, 0)), constant_values=self.silence) if n else recording
             own = np.arange(len(padded) - self.frames + 1)
             middle = np.clip(own - n + self.frames / 2, 0, len(recording))
@@ -113,10 +116,11 @@ class Bank:
             long.append(padded)
             starts.append(end + own)
             end += len(padded)
+            taken += len(recording)
         if not sum(map(len, starts)):
             return 0
         self.groups.append((np.concatenate(long), np.concatenate(starts)))
-        return end
+        return taken
 
     def __bool__(self) -> bool:
         return bool(self.groups)
@@ -398,6 +402,14 @@ def quietest(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
     return raw[np.arange(n)[:, np.newaxis], start[:, np.newaxis] + at]
 
 
+def gate(raw: np.ndarray, numbers: np.ndarray, rng: np.random.Generator, config: FrontendConfig) -> None:
+    """Digital silence up to, or from, a random time in these examples, in place: as a microphone's noise gate does, and
+    as recordings begin and end in streams."""
+    time, at = np.arange(raw.shape[1]), rng.integers(raw.shape[1], size=(len(numbers), 1))
+    silent = np.where(rng.random((len(numbers), 1)) < 0.5, time < at, time > at)
+    raw[numbers] = np.where(silent[:, :, np.newaxis], silent_raw(config), raw[numbers])
+
+
 def _stretched(raw: np.ndarray, most: float, rng: np.random.Generator, config: FrontendConfig) -> np.ndarray:
     """Faster or slower, higher or lower by a relative change up to `most` each."""
     speed, pitch = 1 + rng.uniform(-most, most, (2, len(raw)))
@@ -441,6 +453,8 @@ class Batches:
         Share of the noise and of the continuous speech that is made unlike the recordings; see :func:`windows`.
     hiss : float
         Share of the noise that is what words' recordings hold besides the word; see :func:`quietest`.
+    babble : float
+        Share of the noise behind examples that is speech, at 8 dB signal-to-noise ratio or more.
     """
 
     def __init__(
@@ -458,12 +472,14 @@ class Batches:
         mined: float = 0.0,
         variety: float = 0.0,
         hiss: float = 0.0,
+        babble: float = 0.0,
     ) -> None:
         self.examples, self.batch_size = examples, batch_size
         self.mined, self.variety, self.hiss = mined, variety, hiss
         self._found: dict[str, np.ndarray] = {}
         self.augment_config, self.seed, self.smoothing = augment_config, seed, smoothing
         self.speech_share = speech_share if examples.speech else 0.0
+        self.babble = babble if examples.speech else 0.0
         self.hard_negatives = hard_negatives
         labels = examples.labels
         keywords = [w for w in labels if w not in (SILENCE, UNKNOWN)]
@@ -505,7 +521,12 @@ class Batches:
         raw, truth, silent = self.draw(self.batch_size, rng)
         noise = self.examples.noise
         added = noise.draw(len(raw), rng) if noise else np.full_like(raw, silent_raw(config))
-        levels = augment(raw, added, rng, config, self.augment_config, gain_only=silent)
+        least = np.full(len(raw), -np.inf)
+        if self.babble:
+            behind = np.flatnonzero(rng.random(len(raw)) < self.babble)
+            added[behind] = self.examples.speech.draw(len(behind), rng)
+            least[behind] = _BABBLE_SNR_DB
+        levels = augment(raw, added, rng, config, self.augment_config, gain_only=silent, least_snr_db=least)
         targets = np.full((len(raw), n_labels), self.smoothing / n_labels, np.float32)
         targets[np.arange(len(raw)), truth] += 1 - self.smoothing
         if self.augment_config.mixup:
@@ -551,6 +572,7 @@ class Batches:
             raw[hiss] = quietest(
                 self._draw_words([words[i] for i in rng.integers(len(words), size=len(hiss))], rng), e.config
             )
+            gate(raw, hiss[rng.random(len(hiss)) < 0.5], rng, e.config)
         else:
             raw = e.speech.draw(n, rng)
             varied = rng.random(n) < self.variety

@@ -88,6 +88,8 @@ class TrainConfig:
     """Share of the noise and of the continuous speech that is made unlike the recordings: other speed, pitch, bands."""
     hiss: float = 0.0
     """Share of the noise that is what words' recordings hold besides the word."""
+    babble: float = 0.0
+    """Share of the noise behind examples that is speech."""
     equalisation_db: float = 0.0
     """Largest gain of a part of the bands, before it is scaled by `augmentation`."""
     noise_share: float = 0.6
@@ -316,6 +318,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         mined=config.mined,
         variety=config.variety,
         hiss=config.hiss,
+        babble=config.babble,
     )
     _keep_examples(run, batches)
     model, first = _start(run, say)
