@@ -73,7 +73,8 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         "--arena",
         type=int,
         metavar="BYTES",
-        help=f"size of the arena; default: what TFLite Micro takes for the model and {ARENA_MARGIN:.0%}, in whole KiB",
+        help="size of the arena; default: what TFLite Micro takes for the model and "
+        f"{100 * ARENA_MARGIN:.0f} %%, in whole KiB",
     )
     add_detector(parser)
 

@@ -1,6 +1,7 @@
 """What `pip install` brings."""
 
 import configparser
+import re
 import zipfile
 
 import pytest
@@ -81,3 +82,17 @@ def test_commands(wheel):
     parser = configparser.ConfigParser()
     parser.read_string(wheel.read(name).decode())
     assert set(parser["console_scripts"]) == {"kws-edge", "kws-host", "kws-firmware"}
+
+
+@pytest.mark.parametrize(("package", "least"), [("firmware_export", 4), ("host_tools", 12)])
+def test_help_of_the_workstation(run_cli, package, least):
+    """Of the programs and of every command that they name."""
+    shown = run_cli("--help", package=package)
+    assert shown.returncode == 0, shown.stderr.decode()
+    commands = re.findall(r"^    ([a-z][a-z-]*) ", shown.stdout.decode(), re.MULTILINE)
+    assert len(commands) >= least
+    for command in commands:
+        shown = run_cli(command, "--help", package=package)
+        assert shown.returncode == 0, shown.stderr.decode()
+        assert b"usage: " in shown.stdout
+        assert not shown.stderr
