@@ -65,7 +65,7 @@ _long, _voices, _wake, _real, _words = (
 _home, _other = (partial(Repository, kind="noise", group=group) for group in ("home", "other"))
 
 REPOSITORIES = (
-    # Long sentences, of known texts: those named after a keyword, or a homophone of one, are left out.
+    # Sentences, and a tale: what is named after a keyword, or a homophone of one, is left out.
     _long(
         "neonbjb/tortoise-tts",
         "8a2563ecabe93c4fb626f876dd0c52c966edef2f",
@@ -74,7 +74,7 @@ REPOSITORIES = (
         leave=("*/tacotron_comparison/*", "*stop_for_death*", "*beat_on*", "*_know_*"),
         speaker=r"/([^/.]+)\.mp3$",
         minutes=110,
-        file_s=60,
+        file_s=300,
     ),
     # One text in many voices.
     _voices(
@@ -193,12 +193,13 @@ REPOSITORIES = (
     _home("AntumDeluge/mobs_animal", "52d4d450275dfb1a60af697ad2d20a7d117cce6e", "MIT"),
     _home("ElCeejo/animalia", "5895f403fd43a9464e06b3675af3495f50565a3f", "MIT", leave=("*/morbiu.*",)),
     _home("Muges/ambientsounds", "7ef9aefeeed93c37bca3cdb246a982dd1afce2f0", "CC0 and CC-BY"),
+    # The ticking clock is a recording of ESC-10.
     _home(
         "RedundantC/wis_part1",
         "9c9adecf2f77b899e7929a3f4a82700d416cb4e4",
         "CC0, CC-BY and CC-BY-SA",
         take=("/mods/sounds/*",),
-        leave=("*song*",),
+        leave=("*song*", "*/sounds_clock_tick.*"),
     ),
     _home(
         "Tonejs/audio",
@@ -353,7 +354,7 @@ REPOSITORIES = (
         "CC0 and CC-BY",
         leave=("*.hq.*", "*/[0-9]*-[0-9]*-0*", "*karissa*", "*vibe_ace*", "*drum-bass*"),
     ),
-    # Fire.ogg there is a recording of ESC-10; what the figures say may be words.
+    # Fire.ogg is a recording of ESC-10; what the figures say may be words.
     _other(
         "openclonk/openclonk",
         "db975b4a887883f4413d1ce3181f303d83ee0ab5",
