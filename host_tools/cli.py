@@ -131,7 +131,7 @@ def _sources(args: argparse.Namespace):
 def _collect(args: argparse.Namespace) -> None:
     from host_tools.collect import collect
 
-    minutes = collect(args.output, cache=args.cache, only=args.only, without=args.without)
+    minutes = collect(args.output, origin=args.origin, cache=args.cache, only=args.only, without=args.without)
     print(", ".join(f"{n:.1f} minutes of {kind}" for kind, n in minutes.items()), "in", args.output)
 
 
@@ -491,16 +491,30 @@ def _parser() -> argparse.ArgumentParser:
 
     collect = commands.add_parser(
         "collect",
-        help="fetch real voices and sounds from Debian's packages: negatives",
+        help="fetch real voices and sounds from Debian's packages or git repositories: negatives",
         description="Download free packages of Debian (games, teaching programs, telephone prompts; none is installed)"
-        " and write what they hold of human speech without the ten commands to DIR/speech, of sounds and music to"
-        " DIR/noise, as FLAC, and their licences to DIR/licences. Takes some minutes and 5 GB; the same command goes on"
-        " where an interrupted one stopped. For train --more-speech DIR/speech --more-noise DIR/noise.",
+        " or, with --from repositories, recordings out of public git repositories at fixed commits, and write what they"
+        " hold of human speech without the ten commands to DIR/speech, of sounds and music to DIR/noise, as FLAC, and"
+        " their licences to DIR/licences. Takes some minutes and 5 GB, or 2 GB; the same command goes on where an"
+        " interrupted one stopped. For train --more-speech DIR/speech --more-noise DIR/noise; repositories are grouped"
+        " below these, as in DIR/speech/words.",
+    )
+    collect.add_argument(
+        "--from",
+        dest="origin",
+        choices=("debian", "repositories"),
+        default="debian",
+        help="Debian's packages (default) or git repositories",
     )
     collect.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
-    collect.add_argument("--cache", type=Path, metavar="DIR", help="where packages are kept; default: DIR/packages")
-    collect.add_argument("--only", nargs="+", default=[], metavar="PACKAGE", help="only these packages")
-    collect.add_argument("--without", nargs="+", default=[], metavar="PACKAGE", help="not these packages")
+    collect.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where packages or clones are kept; default: DIR/packages or DIR/repositories",
+    )
+    collect.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these packages or repositories")
+    collect.add_argument("--without", nargs="+", default=[], metavar="NAME", help="not these packages or repositories")
     collect.set_defaults(work=_collect)
 
     quantize = commands.add_parser(

@@ -1,6 +1,7 @@
-"""Real sounds and real voices of Debian's packages: noise, and speech without the keywords.
+"""Real sounds and real voices of Debian's packages and of git repositories: noise, and speech without the keywords.
 
-Packages are fetched with ``apt-get download`` and unpacked with ``dpkg-deb``; nothing is installed. A file's name is
+Packages are fetched with ``apt-get download`` and unpacked with ``dpkg-deb``; nothing is installed. Of a repository
+only what is wanted is fetched, as it was at the commit that the table names. A file's name is
 ``<group>-<package>-<file>``, where the group is the speaker as far as known, or the sound without the number of the
 take, so that :func:`host_tools.dataset.recordings` keeps it in one half.
 """
@@ -15,8 +16,9 @@ import struct
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -24,46 +26,99 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from host_tools.debian import COMMANDS, PACKAGES, SOUND_ALIKE, Package
+from host_tools.debian import PACKAGES, SOUND_ALIKE, Package
 from host_tools.errors import DatasetError
+from host_tools.repositories import REPOSITORIES, Repository
 
-__all__ = ["KINDS", "collect"]
+__all__ = ["KINDS", "ORIGINS", "collect"]
 
 KINDS = ("noise", "speech")
 _RATE = 16000
 _SILENCE = 8  # of 32768: what counts as digital silence at the ends
 _PEAK = 0.01
 _SHORTEST_S = 0.3
+_SHORTEST_JOINED_S = 0.05
+_JOINED_S = 20.0
+_PAUSE_S = (0.1, 0.7)  # between sounds that are joined
+_MEASURED_S = 5.0  # the length of every recording of ESC-50, on which false accepts are measured
 _BATCH = 24  # files that one ffmpeg decodes: starting it takes longer than a short file
 _WORKERS = 2
 _AUDIO = (".wav", ".ogg", ".oga", ".opus", ".mp3", ".flac", ".wv", ".g722", ".aif", ".aiff")
 _CONTAINERS = (".cat", ".rcc")
 _ZIPS = (".pk3", ".wz")
+_ENVIRONMENT = {  # git neither asks for a password, nor fetches what LFS keeps, nor waits for a server that is silent
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_HTTP_LOW_SPEED_LIMIT": "1000",
+    "GIT_HTTP_LOW_SPEED_TIME": "60",
+}
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where sounds come from: what the table holds, and what to say where it cannot be had."""
+
+    sources: tuple[Package, ...] | tuple[Repository, ...]
+    one: str
+    many: str
+    table: str
+    programs: tuple[str, ...]
+    needs: str
+    network: str
+
+
+ORIGINS = {
+    "debian": _Origin(
+        PACKAGES,
+        "package",
+        "packages",
+        "host_tools/debian.py",
+        ("apt-get", "dpkg-deb", "ffmpeg"),
+        "this runs on Debian or Ubuntu, with ffmpeg installed",
+        "is there a network, and do Debian's sources answer apt update?",
+    ),
+    "repositories": _Origin(
+        REPOSITORIES,
+        "repository",
+        "repositories",
+        "host_tools/repositories.py",
+        ("git", "ffmpeg"),
+        "repositories are fetched with git and decoded with ffmpeg",
+        "is there a network, and does github.com answer?",
+    ),
+}
+"""Where sounds come from, by the name that :func:`collect` takes."""
 
 
 def collect(
     output: str | Path,
     *,
+    origin: str = "debian",
     cache: str | Path | None = None,
     only: Sequence[str] = (),
     without: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:
-    """Write ``noise/<package>/*.flac`` and ``speech/<package>/*.flac`` (16 kHz, mono, int16) and ``licences/*.txt``.
+    """Write sounds as FLAC (16 kHz, mono, int16) and ``licences/*.txt``.
 
-    What is finished is not made again.
+    Of Debian's packages to ``<kind>/<package>/``, of repositories to ``<kind>/<group>/<owner>+<name>/``, where the kind
+    is ``noise`` or ``speech``. What is finished is not made again.
 
     Parameters
     ----------
     output : path
+    origin : str
+        One of :data:`ORIGINS`: ``debian`` for the packages of :data:`host_tools.debian.PACKAGES`, ``repositories`` for
+        those of :data:`host_tools.repositories.REPOSITORIES`.
     cache : path, optional
-        Where packages are kept, as they are and unpacked; by default ``packages`` in `output`.
+        Where packages are kept, as they are and unpacked, or clones; by default ``packages`` or ``repositories`` in
+        `output`.
     only : sequence of str
-        Names of packages; by default all of :data:`host_tools.debian.PACKAGES`.
+        Names of packages or repositories; by default all.
     without : sequence of str
-        Names of packages to leave out.
+        Names of packages or repositories to leave out.
     say : callable
-        Takes a line for each package that cannot be had.
+        Takes a line for each that cannot be had.
 
     Returns
     -------
@@ -73,89 +128,114 @@ def collect(
     Raises
     ------
     DatasetError
-        If a program is missing, a name is unknown, or no package could be fetched.
+        If a program is missing, a name or the origin is unknown, or nothing could be fetched.
     """
     output = Path(output)
-    cache = Path(cache or output / "packages")
-    for program in ("apt-get", "dpkg-deb", "ffmpeg"):
+    if origin not in ORIGINS:
+        raise DatasetError(f"unknown origin {origin!r}: one of {', '.join(ORIGINS)}")
+    place = ORIGINS[origin]
+    cache = Path(cache or output / place.many)
+    for program in place.programs:
         if not shutil.which(program):
-            raise DatasetError(f"{program} is missing: this runs on Debian or Ubuntu, with ffmpeg installed")
-    if unknown := {*only, *without} - {p.name for p in PACKAGES}:
-        raise DatasetError(f"not among the packages: {', '.join(sorted(unknown))}; host_tools/debian.py lists them")
-    chosen = [p for p in PACKAGES if p.name not in without and (not only or p.name in only)]
+            raise DatasetError(f"{program} is missing: {place.needs}")
+    if unknown := {*only, *without} - {s.name for s in place.sources}:
+        raise DatasetError(f"not among the {place.many}: {', '.join(sorted(unknown))}; {place.table} lists them")
+    chosen = [s for s in place.sources if s.name not in without and (not only or s.name in only)]
     failed = []
-    with tqdm(chosen, desc="packages", unit="package", mininterval=0.5) as bar:
-        for package in bar:
-            bar.set_postfix_str(package.name)
-            target = output / package.kind / package.name
+    with tqdm(chosen, desc=place.many, unit=place.one, mininterval=0.5) as bar:
+        for source in bar:
+            bar.set_postfix_str(source.name)
+            target = output / source.kind / source.folder
             if target.is_dir():
                 continue
             try:
-                _convert(package, cache, output, target)
+                _convert(source, cache, output, target)
             except DatasetError as error:
-                failed.append(f"{package.name}: {error}")
+                failed.append(f"{source.name}: {error}")
     for line in failed:
         say(f"left out: {line}")
     if failed and len(failed) == len(chosen):
-        raise DatasetError(
-            "no package could be fetched; is there a network, and do Debian's sources answer apt update?"
-        )
+        raise DatasetError(f"no {place.one} could be fetched; {place.network}")
     return {kind: _minutes(output / kind) for kind in KINDS}
 
 
-def _convert(package: Package, cache: Path, output: Path, target: Path) -> tuple[int, float]:
-    """Write what `package` gives into `target`; number of files, and seconds."""
+def _convert(source: Package | Repository, cache: Path, output: Path, target: Path) -> None:
+    """Write what `source` gives into `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    root = _unpack(package.name, cache)
+    root = _unpack(source.name, cache) if isinstance(source, Package) else _clone(source, cache)
+    spoken = _spoken_keywords(source, cache)
+    files = [p for p in sorted(root.rglob("*")) if p.is_file() and not p.is_symlink()]
+    paths = [p for p in files if _is_wanted(p.relative_to(root).as_posix(), source, spoken)]
+    joins = source.joins and source.kind == "noise"
     with tempfile.TemporaryDirectory(prefix=".collect-", dir=output) as scratch:
         made = Path(scratch, "made")
         made.mkdir()
-        spoken = _spoken_keywords(package, cache)
-        paths = [p for p in sorted(root.rglob("*")) if _is_wanted(p, root, package, spoken)]
         batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
         with ThreadPoolExecutor(_WORKERS) as pool:
-            results = pool.map(lambda b: _decode_batch(b, package.file_s, scratch), batches)
-            trimmed = [(path, _trim(sound)) for batch in results for path, sound in batch]
-        sounds = [(path, sound) for path, sound in trimmed if sound is not None]
-        count, seconds = _write(sounds, package, root, made)
-        if not count:
+            results = pool.map(lambda b: _decode_batch(b, source.file_s, scratch), batches)
+            trimmed = [(path, _trim(sound, joins)) for batch in results for path, sound in batch]
+        sounds = _chosen([(path, sound) for path, sound in trimmed if sound is not None], source, root)
+        for name, sound in _joined(sounds, source.name) if joins else sounds:
+            while (made / f"{name}.flac").exists():
+                name += "_"
+            soundfile.write(made / f"{name}.flac", sound, _RATE, subtype="PCM_16")
+        if not any(made.iterdir()):
             raise DatasetError("it holds no sounds that are wanted")
-        _keep_licence(package, root, output)
+        _keep_licence(source, root, files, output)
         made.rename(target)
-    return count, seconds
 
 
-def _write(sounds: list[tuple[Path, np.ndarray]], package: Package, root: Path, made: Path) -> tuple[int, float]:
-    budget, seen, taken, seconds = package.minutes * 60, set(), 0, 0.0
+def _chosen(
+    sounds: list[tuple[Path, np.ndarray]], source: Package | Repository, root: Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and sounds, each sound once, as many as there is time for."""
+    seen = set()
     total = sum(len(s) for _, s in sounds) / _RATE
-    keep = min(1.0, budget / total) if total else 0.0
+    keep = min(1.0, source.minutes * 60 / total) if total else 0.0
     for index, (path, sound) in enumerate(sounds):
         if int((index + 1) * keep) == int(index * keep):
-            continue  # evenly over the package, so that a limit leaves some of everything
+            continue  # evenly over the source, so that a limit leaves some of everything
         digest = hashlib.sha1(sound.tobytes()).digest()
-        if digest in seen:
+        if digest not in seen:
+            seen.add(digest)
+            yield _name(path, root, source), sound
+
+
+def _joined(sounds: Iterable[tuple[str, np.ndarray]], source: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Sounds of a second or more as they are; shorter ones one after the other, with pauses."""
+    rng = np.random.default_rng(list(source.encode()))
+    parts, number = [], 0
+
+    def together() -> tuple[str, np.ndarray]:
+        return f"{_plain(source)}_joined_{number}-{_plain(source)}-short", np.concatenate(parts)
+
+    for name, sound in sounds:
+        if len(sound) >= _RATE:
+            yield name, sound
             continue
-        seen.add(digest)
-        name = _name(path, root, package)
-        while (made / f"{name}.flac").exists():
-            name += "_"
-        soundfile.write(made / f"{name}.flac", sound, _RATE, subtype="PCM_16")
-        taken, seconds = taken + 1, seconds + len(sound) / _RATE
-    return taken, seconds
+        parts += [sound, np.zeros(round(rng.uniform(*_PAUSE_S) * _RATE), np.int16)]
+        if sum(map(len, parts)) >= _JOINED_S * _RATE:
+            yield together()
+            parts, number = [], number + 1
+    if parts:
+        yield together()
 
 
-def _name(path: Path, root: Path, package: Package) -> str:
+def _name(path: Path, root: Path, source: Package | Repository) -> str:
     """``<speaker or sound>-<package>-<path>``: recordings() keeps what begins alike in one half."""
     relative = path.relative_to(root).as_posix()
     parts = [p for p in relative.split("/")[:-1] if p not in ("usr", "share", "games", "sounds", "sound", "data")]
     rest = "_".join([*parts[-3:], path.stem])
-    if package.kind == "speech":
-        match = re.search(package.speaker, relative) if package.speaker else None
-        group = f"{package.name}_{match.group(1) if match else 'speaker'}"
+    if source.kind == "speech":
+        match = re.search(source.speaker, relative) if source.speaker else None
+        group = f"{source.name}_{match.group(1) if match else 'speaker'}"
     else:
-        group = f"{package.name}_{re.sub(r'[^A-Za-z]*([0-9]+[a-z]?)?$', '', path.stem) or path.stem}"
-    plain = [re.sub(r"[^A-Za-z0-9]+", "_", part).strip("_") or "x" for part in (group, package.name, rest)]
-    return f"{plain[0]}-{plain[1]}-{plain[2]}"[:180]
+        group = f"{source.name}_{re.sub(r'[^A-Za-z]*([0-9]+[a-z]?)?$', '', path.stem) or path.stem}"
+    return "-".join(_plain(part) for part in (group, source.name, rest))[:180]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "x"
 
 
 def _fetch(name: str, cache: Path) -> Path:
@@ -184,32 +264,65 @@ def _unpack(name: str, cache: Path) -> Path:
     return root
 
 
-def _run(command: Sequence[str], cwd: str | None = None) -> None:
+def _clone(repository: Repository, cache: Path) -> Path:
+    """The folder of what is wanted of the commit, in the cache: names are fetched first, then only those contents."""
+    taken = hashlib.sha1(repr((repository.commit, repository.take, repository.leave)).encode()).hexdigest()[:12]
+    root = cache / f"{Path(repository.folder).name}-{taken}"
+    if not root.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".clone-", dir=cache) as scratch:
+            fresh = Path(scratch, "root")
+            _run(["git", "init", "-q", str(fresh)])
+            _run(["git", "config", "core.sparseCheckout", "true"], cwd=fresh)
+            _run(["git", "remote", "add", "origin", f"https://github.com/{repository.name}"], cwd=fresh)
+            _run(["git", "fetch", "-q", "--depth=1", "--filter=blob:none", "origin", repository.commit], cwd=fresh)
+            names = _run(["git", "ls-tree", "-r", "-z", "--name-only", repository.commit], cwd=fresh).split("\0")
+            wanted = [n for n in names if _is_wanted(n, repository) or re.search(repository.licence_files, n)]
+            escaped = [re.sub(r"([\\*?\[ ])", r"\\\1", name) for name in wanted]
+            patterns = "".join(f"/{name}\n" for name in escaped)
+            (fresh / ".git" / "info" / "sparse-checkout").write_bytes(os.fsencode(patterns))
+            _run(["git", "checkout", "-q", repository.commit], cwd=fresh)
+            shutil.rmtree(fresh / ".git")
+            fresh.rename(root)
+    return root
+
+
+def _run(command: Sequence[str], cwd: str | Path | None = None) -> str:
+    """Run a program; its output, where file names keep bytes that are not UTF-8."""
     try:
-        subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            env={**os.environ, **_ENVIRONMENT},
+        ).stdout
     except subprocess.CalledProcessError as error:
         lines = [line for line in (error.stderr or "").splitlines() if line and not line.startswith("W:")]
         reason = lines[-1] if lines else f"exit status {error.returncode}"
         raise DatasetError(f"{' '.join(command[:2])}: {reason}") from None
 
 
-def _is_wanted(path: Path, root: Path, package: Package, spoken: frozenset[str]) -> bool:
-    if path.suffix.lower() not in _AUDIO or not path.is_file() or path.is_symlink():
+def _is_wanted(path: str, source: Package | Repository, spoken: frozenset[str] = frozenset()) -> bool:
+    """Whether to take the file at `path`, relative to the root."""
+    stem, suffix = os.path.splitext(os.path.basename(path))
+    below = f"/{path}".lower()
+    if suffix.lower() not in _AUDIO or not any(fnmatchcase(below, pattern) for pattern in source.take):
         return False
-    relative = path.relative_to(root).as_posix().lower()
-    if not any(fnmatchcase(relative, pattern) for pattern in package.take):
+    if any(fnmatchcase(below, pattern) for pattern in source.leave):
         return False
-    if any(fnmatchcase(relative, pattern) for pattern in package.leave):
-        return False
-    if package.kind == "speech":
-        words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", path.stem).lower())
-        return path.stem not in spoken and COMMANDS.isdisjoint(words)
+    if source.kind == "speech":
+        words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).lower())
+        return stem not in spoken and source.keywords.isdisjoint(words)
     return True
 
 
-def _spoken_keywords(package: Package, cache: Path) -> frozenset[str]:
+def _spoken_keywords(source: Package | Repository, cache: Path) -> frozenset[str]:
     """Names of the files of fillets-ng that say a keyword or what sounds like one, according to the subtitles."""
-    language = package.subtitles
+    language = source.subtitles
     if not language:
         return frozenset()
     names = set()
@@ -268,21 +381,30 @@ def _decode_batch(paths: list[Path], limit_s: float, scratch: str) -> list[tuple
         return [(path, np.fromfile(file, "<i2")) for path, file in files if file.exists() and not failed]
 
 
-def _trim(sound: np.ndarray) -> np.ndarray | None:
-    """Without digital silence at the ends; None if too quiet or too short."""
+def _trim(sound: np.ndarray, joins: bool = False) -> np.ndarray | None:
+    """Without digital silence at the ends; None if too quiet or too short, or perhaps of ESC-50."""
+    if joins and abs(len(sound) - _MEASURED_S * _RATE) < 0.01 * _RATE:
+        return None
     loud = np.flatnonzero(np.abs(sound.astype(np.int32)) > _SILENCE)
     if not len(loud) or np.abs(sound.astype(np.int32)).max() < _PEAK * 32768:
         return None
     sound = sound[loud[0] : loud[-1] + 1]
-    return sound if len(sound) >= _SHORTEST_S * _RATE else None
+    return sound if len(sound) >= (_SHORTEST_JOINED_S if joins else _SHORTEST_S) * _RATE else None
 
 
-def _keep_licence(package: Package, root: Path, output: Path) -> None:
+def _keep_licence(source: Package | Repository, root: Path, files: list[Path], output: Path) -> None:
     folder = output / "licences"
     folder.mkdir(exist_ok=True)
-    for path in root.glob("usr/share/doc/*/copyright"):
-        if path.is_file():
-            (folder / f"{package.name}.txt").write_bytes(path.read_bytes())
+    texts = []
+    if isinstance(source, Repository):
+        texts.append(f"https://github.com/{source.name}, commit {source.commit}: {source.licence}\n".encode())
+    for path in files:
+        relative = path.relative_to(root).as_posix()
+        if re.search(source.licence_files, relative):
+            texts += [os.fsencode(f"\n==== {relative} ====\n")] if texts else []
+            texts.append(path.read_bytes())
+    if texts:
+        (folder / f"{Path(source.folder).name}.txt").write_bytes(b"".join(texts))
 
 
 def _minutes(folder: Path) -> float:

@@ -48,6 +48,15 @@ class Package:
     minutes: float = 60.0
     file_s: float = 60.0
 
+    joins = False
+    keywords = COMMANDS
+    licence_files = r"^usr/share/doc/[^/]+/copyright$"
+
+    @property
+    def folder(self) -> str:
+        """Where its sounds are written, below the folder of the kind."""
+        return self.name
+
 
 def _stems(text: str, *before: str) -> tuple[str, ...]:
     return tuple(f"*/{b}{stem}.*" for stem in text.split() for b in before or ("",))
