@@ -58,7 +58,10 @@ def evidence_of(rows, **settings):
 HOUR = [QUIET] * 36_000
 
 
-@pytest.mark.parametrize("settings", [{}, {"wake_word": "no", "armed_s": 2}, {"keywords": ("up", "no")}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"wake_word": "no", "armed_s": 2}, {"keywords": ("up", "no")}, {"speech_margin": 0.2, "keywords": ("up",)}],
+)
 def test_counts_are_those_of_the_whole_stream(settings):
     """Leaving out what is quiet changes nothing, at any thresholds."""
     rng = np.random.default_rng(5)
