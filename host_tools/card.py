@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from kws_edge.config import DetectorConfig
 from kws_edge.labels import is_keyword
 from kws_edge.model import Model
 
@@ -45,7 +46,8 @@ def model_card(
         "",
         "Not for: safety, identification of speakers, other languages. Words were recorded singly, mostly by adults, "
         "with laptop and phone microphones; children, far speech and loud rooms are less well covered. In continuous "
-        f"speech a window may resemble a word: {_calibrated(m.metrics.get('calibration'))}.",
+        f"speech a window may resemble a word: {_calibrated(m.metrics.get('calibration'))}."
+        + _after_speech(model.detector),
         "",
         "## Input",
         "",
@@ -97,6 +99,15 @@ def model_card(
         ]
     lines += ["", "## Licence", "", m.licence, ""]
     return "\n".join(lines)
+
+
+def _after_speech(detector: DetectorConfig) -> str:
+    if not detector.speech_margin:
+        return ""
+    return (
+        f" A keyword right after other speech must reach {detector.speech_margin:g} more; over other people's speech "
+        "most are missed."
+    )
 
 
 def _calibrated(found: dict | None) -> str:
