@@ -70,8 +70,10 @@ class DetectorSettings:
     def source(self) -> str:
         """The text of ``kws_detector_config.c``, without its heading."""
         d = self.detector
-        counts_for = np.arange(len(d.labels))
-        counts_for[d.inactive] = len(d.labels) if d.unknown is None else d.unknown
+        none = len(d.labels)
+        unknown = none if d.unknown is None else d.unknown
+        counts_for = np.arange(none)
+        counts_for[d.inactive] = unknown
         releases = np.ceil(d.releases.astype(np.float64) * _UNIT).astype(int)
         values = (
             ("thresholds", self.sums(d.thresholds)),
@@ -86,9 +88,9 @@ class DetectorSettings:
                 array("const char *const kws_labels[KWS_N_LABELS]", map(string, d.labels)),
                 "const kws_detector_config kws_detector_defaults = {",
                 *(f"    {member}," for member in members),
-                f"    .unknown_label = {len(d.labels) if d.unknown is None else d.unknown},",
+                f"    .unknown_label = {unknown},",
                 f"    .refractory_steps = {d.refractory_steps},",
-                f"    .wake_label = {len(d.labels) if d.wake is None else d.wake},",
+                f"    .wake_label = {none if d.wake is None else d.wake},",
                 f"    .armed_steps = {0 if d.wake is None else d.armed_steps},",
                 "};\n",
             ]

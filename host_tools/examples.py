@@ -361,7 +361,7 @@ def windows(
         Raw levels.
     """
     raw = noise.draw(n, rng)
-    varied = np.flatnonzero(rng.random(n) < variety)
+    varied = np.flatnonzero(rng.random(n) < variety) if variety else np.empty(0, np.intp)
     if len(varied):
         raw[varied] = _stretched(raw[varied], _NOISE_STRETCH, rng, config)
     power = raw_to_power(raw, config)
@@ -567,16 +567,16 @@ class Batches:
         e = self.examples
         if name == SILENCE:
             raw = windows(e.noise, n, rng, e.config, variety=self.variety)
-            hiss = np.flatnonzero(rng.random(n) < self.hiss)
-            words = list(e.by_word)
-            raw[hiss] = quietest(
-                self._draw_words([words[i] for i in rng.integers(len(words), size=len(hiss))], rng), e.config
-            )
-            gate(raw, hiss[rng.random(len(hiss)) < 0.5], rng, e.config)
+            if self.hiss:
+                hiss = np.flatnonzero(rng.random(n) < self.hiss)
+                words = rng.choice(list(e.by_word), len(hiss))
+                raw[hiss] = quietest(self._draw_words(words, rng), e.config)
+                gate(raw, hiss[rng.random(len(hiss)) < 0.5], rng, e.config)
         else:
             raw = e.speech.draw(n, rng)
-            varied = rng.random(n) < self.variety
-            raw[varied] = _stretched(raw[varied], _SPEECH_STRETCH, rng, e.config)
+            if self.variety:
+                varied = rng.random(n) < self.variety
+                raw[varied] = _stretched(raw[varied], _SPEECH_STRETCH, rng, e.config)
         if name in self._found:
             mined = rng.random(n) < self.mined
             raw[mined] = self._found[name][rng.integers(len(self._found[name]), size=int(mined.sum()))]

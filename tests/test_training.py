@@ -294,10 +294,11 @@ def test_babble_is_speech_behind_words(folder):
     assert np.median(10 * np.log10(words / behind)) > 6
 
 
-def test_batches_are_reproducible(folder):
+@pytest.mark.parametrize("shares", [{}, {"variety": 0.5, "hiss": 0.5, "babble": 0.5}])
+def test_batches_are_reproducible(folder, shares):
     sources = Sources(folder / "clips", folder / "features", folder / "speech")
     examples = load_examples(sources, preset("logmel40"), LABEL_SETS["commands12"])
-    batches = Batches(examples, batch_size=64, augment_config=AugmentConfig(), seed=5)
+    batches = Batches(examples, batch_size=64, augment_config=AugmentConfig(), seed=5, **shares)
     for (xa, ya), (xb, yb) in zip(batches.epoch(3, 3), [batches.batch(3, i) for i in range(3)], strict=True):
         assert np.array_equal(xa, xb)
         assert np.array_equal(ya, yb)
