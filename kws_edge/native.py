@@ -54,7 +54,8 @@ def _restore() -> None:
 def own_stderr() -> Iterator[None]:
     """Python keeps the process's standard error for itself: what native code writes there is dropped all the while.
 
-    For commands that listen: PortAudio complains from threads of its own, at any time, of what becomes a notice.
+    For commands that listen, around all that they say: PortAudio complains from threads of its own, at any time, of
+    what becomes a notice, and a call of it that hangs may outlast the listening, its :func:`quiet_native` with it.
     """
     old = sys.stderr
     with contextlib.ExitStack() as stack:
@@ -65,6 +66,7 @@ def own_stderr() -> Iterator[None]:
             stack.callback(os.dup2, own.fileno(), 2)
             with open(os.devnull, "wb") as null:
                 os.dup2(null.fileno(), 2)
-            stack.callback(setattr, sys, "stderr", old)
-            sys.stderr = own
+            if old.fileno() == 2:  # otherwise somebody has given it a place of its own
+                stack.callback(setattr, sys, "stderr", old)
+                sys.stderr = own
         yield

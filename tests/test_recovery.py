@@ -125,6 +125,34 @@ def test_sound_server_hangs(server):
     assert summary.endswith("2 outages")
 
 
+BUSY_THREAD = """
+import sys, threading, time
+from kws_edge.cli import listen, main
+from kws_edge.native import quiet_native
+
+def busy():
+    while True:
+        with quiet_native():
+            time.sleep(0.001)
+
+def opened(*args, open_source=listen.open_source, **options):
+    threading.Thread(target=busy, daemon=True).start()
+    return open_source(*args, **options)
+
+listen.open_source = opened
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("seconds", "code", "last"), [(2, 0, "heard 2.0 s"), (0, 1, "no audio arrived")])
+def test_thread_in_native_code(seconds, code, last):
+    """Whatever a thread is at in PortAudio, which then holds standard error: the last line is shown."""
+    command = [sys.executable, "-c", BUSY_THREAD, "listen", "-"]
+    done = subprocess.run(command, input=bytes(2 * RATE * seconds), capture_output=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert last in done.stderr.decode().splitlines()[-1]
+
+
 def test_slow_reader(server):
     """A slow moment: what waited too long is dropped, and no sample is unaccounted for."""
     code = (

@@ -27,7 +27,7 @@ from kws_edge.calibration import (
     poisson_interval,
     poisson_upper,
 )
-from kws_edge.cli import options
+from kws_edge.cli import guarded, options
 from kws_edge.cli.listen import add_source, check_positive, level_db, limited, open_source
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.model import Model
@@ -67,6 +67,11 @@ def add(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    with own_stderr():  # to the last word: a sound server that hangs may keep a thread of PortAudio busy
+        return guarded("kws-edge", lambda: _calibrate(args))
+
+
+def _calibrate(args: argparse.Namespace) -> int:
     check_positive(args, "rate", "channels", "minutes", "budget")
     live = args.files in ([], ["-"])
     if not live and "-" in args.files:
@@ -91,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             source = AudioFile(name, rate=c.sample_rate)
         spotter.reset()
-        with own_stderr(), source, progress:
+        with source, progress:
             for block in progress.shown(source, limited(spotter.follow(source), left_s, c.sample_rate), live):
                 for step in spotter.steps(block):
                     evidence.add(step.posteriors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from kws_edge.audio import Microphone, PcmStream, Source
-from kws_edge.cli import options
+from kws_edge.cli import guarded, options
 from kws_edge.cli.detect import as_json, as_text
 from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
@@ -82,18 +81,21 @@ def run(args: argparse.Namespace) -> int:
     check_positive(args, "rate", "channels", "seconds")
     model = options.load_model(args)
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
-    source = open_source(args, model.front_end.sample_rate, piped=args.source == "-")
     # A supervisor's SIGTERM ends as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    listen(
-        spotter,
-        source,
-        as_lines=args.json,
-        name="-" if args.source else "microphone",
-        seconds=args.seconds,
-        stats=args.stats,
-    )
-    return 0
+
+    def work() -> None:
+        listen(
+            spotter,
+            open_source(args, model.front_end.sample_rate, piped=args.source == "-"),
+            as_lines=args.json,
+            name="-" if args.source else "microphone",
+            seconds=args.seconds,
+            stats=args.stats,
+        )
+
+    with own_stderr():  # to the last word: a sound server that hangs may keep a thread of PortAudio busy
+        return guarded("kws-edge", work)
 
 
 def level_db(block: np.ndarray) -> float:
@@ -165,9 +167,7 @@ def listen(
                 source.want(spotter.samples_to_step / c.sample_rate)
         watch.close()
 
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(own_stderr())
-        stack.enter_context(source)
+    with source:
         try:
             for step in spotter.run(taken()):
                 if on_step:
