@@ -48,14 +48,20 @@ SYNTHETIC = --synthetic runs/synthetic
 # Real voices and sounds that hold none of the commands: two sets of recordings under Apache-2.0, and what Debian's packages
 # hold (kws-host collect).
 VOICES = speech-to-intent-benchmark wake-word-benchmark
-MORE = --more-speech runs/voices/speech-to-intent-benchmark/data/speech runs/voices/wake-word-benchmark/audio \
-	runs/sounds/speech --more-noise runs/sounds/noise
+VOICE_FOLDERS = runs/voices/speech-to-intent-benchmark/data/speech runs/voices/wake-word-benchmark/audio runs/sounds/speech
+MORE = --more-speech $(VOICE_FOLDERS) --more-noise runs/sounds/noise
 STREAMS = --keep last --speech-share 0.4 --hard-negatives 0.12 --augmentation 0.7 --shift-ms 130
 WIDE = $(SYNTHETIC) $(MORE) --keep last --speech-share 0.5 --unknown-share 0.38 --silence-share 0.14 --hard-negatives 0.12 \
 	--augmentation 0.85 --shift-ms 130 --reverberation 0.3
 # Where readers say keywords does not train; what the network hears keywords in trains more.
 MINED = $(SYNTHETIC) $(MORE) --also-said benchmarks/librispeech_words.csv --keep last --mined 0.35
 MINED12 = $(MINED) --speech-share 0.5 --silence-share 0.13 --hard-negatives 0.12 --augmentation 0.85 --reverberation 0.3
+# Public repositories' recordings besides, and noise and speech unlike what was recorded.
+OPEN12 = $(SYNTHETIC) --more-speech $(VOICE_FOLDERS) $(foreach group,long voices wake real words,runs/open/speech/$(group)) \
+	--more-noise runs/sounds/noise runs/open/noise/home runs/open/noise/other --also-said benchmarks/librispeech_words.csv \
+	--keep last --mined 0.35 --hard-negatives 0.1 --reverberation 0.3 --variety 0.25 --equalisation-db 3 --hiss 0.12 --babble 0.04
+OPEN12_NOISY = $(OPEN12) --augmentation 0.85 --speech-share 0.55 --silence-share 0.14 --unknown-share 0.34 --noise-share 0.82 \
+	--snr -3 36
 # What thresholds are chosen on: words in quiet and in noise; voices, sounds and synthetic speech that trained nothing, at
 # three levels.
 HELD_OUT = asterisk-core-sounds-ru-g722 colobot-common-sounds tuxmath-data unknown-horizons
@@ -70,6 +76,7 @@ models: .venv/test reference
 	$(HOST) synthesize -o runs/unheard --minutes 120 --per-word 0 --seed 2
 	$(HOST) collect -o runs/held_out --cache runs/packages --only $(HELD_OUT)
 	$(HOST) collect -o runs/sounds --cache runs/packages --without $(HELD_OUT)
+	$(HOST) collect --from repositories -o runs/open --cache runs/repositories
 	for name in $(VOICES); do \
 		[ -d runs/voices/$$name ] || git clone --depth 1 https://github.com/Picovoice/$$name runs/voices/$$name || exit 1; \
 	done
@@ -97,7 +104,19 @@ models: .venv/test reference
 		--teacher-weight 0.6 --epochs 16 --learning-rate 7e-4 --shift-ms 170 --unknown-share 0.35 --noise-share 0.75 \
 		--snr -2 38 --seed 25
 	$(HOST) train $(SOURCES) $(SYNTHETIC) -o runs/averaged12 --epochs 0 --start runs/distilled12 --blend runs/wide12
-	$(HOST) train $(SOURCES) $(SYNTHETIC) -o runs/commands12 --epochs 0 --start runs/averaged12 --log-prior unknown=-0.5
+	$(HOST) train $(SOURCES) $(OPEN12_NOISY) -o runs/open12 --start runs/averaged12 --epochs 26 --learning-rate 1.2e-3 \
+		--shift-ms 185 --seed 51
+	$(HOST) train $(SOURCES) $(OPEN12_NOISY) -o runs/longer12 --start runs/open12 --epochs 66 --learning-rate 1.2e-3 \
+		--shift-ms 185 --seed 61
+	$(HOST) train $(SOURCES) $(OPEN12_NOISY) -o runs/taught12 --start runs/longer12 --teacher runs/longer12,runs/averaged12 \
+		--teacher-weight 0.5 --epochs 18 --learning-rate 8e-4 --shift-ms 170 --seed 62
+	$(HOST) train $(SOURCES) $(SYNTHETIC) -o runs/blended12 --epochs 0 --start runs/taught12 --blend runs/averaged12 \
+		--blend-share 0.25
+	$(HOST) train $(SOURCES) $(OPEN12) -o runs/tuned12 --start runs/blended12 --teacher runs/blended12,runs/averaged12 \
+		--teacher-weight 0.5 --epochs 9 --learning-rate 6e-4 --shift-ms 140 --augmentation 0.65 --speech-share 0.5 \
+		--silence-share 0.12 --unknown-share 0.28 --noise-share 0.75 --snr 0 38 --seed 63
+	$(HOST) train $(SOURCES) $(SYNTHETIC) -o runs/commands12 --epochs 0 --start runs/tuned12 \
+		--log-prior unknown=-0.4,silence=0.5
 	$(HOST) train $(SOURCES) $(SYNTHETIC) $(MORE) -o runs/wide_words --labels words36 --start runs/all_words --keep last --epochs 8 \
 		--augmentation 0.75 --shift-ms 130 --reverberation 0.2 --unknown-share 0.2 --silence-share 0.06 \
 		--learning-rate 1e-3 --seed 13
@@ -114,7 +133,7 @@ models: .venv/test reference
 		$(HOST) quantize runs/$$name -o $(SHIPPED)/$$name.tflite || exit 1; \
 	done
 	$(HOST) quantize runs/words36 -o $(SHIPPED)/words36.tflite --smoothing-ms 600 --threshold 0.55 --threshold marvin=0.8
-	$(HOST) calibrate commands12 $(DEVELOPMENT) --speech-margin 0.14 --budget 1.75 -o $(SHIPPED)/commands12.tflite
+	$(HOST) calibrate commands12 $(DEVELOPMENT) --speech-margin 0.2 --budget 0.6 -o $(SHIPPED)/commands12.tflite
 	for name in words36 commands12 micro12; do \
 		.venv/bin/kws-firmware arena $$name --json > runs/$$name/arena.json || exit 1; \
 	done
