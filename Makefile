@@ -54,12 +54,13 @@ STREAMS = --keep last --speech-share 0.4 --hard-negatives 0.12 --augmentation 0.
 WIDE = $(SYNTHETIC) $(MORE) --keep last --speech-share 0.5 --unknown-share 0.38 --silence-share 0.14 --hard-negatives 0.12 \
 	--augmentation 0.85 --shift-ms 130 --reverberation 0.3
 # Where readers say keywords does not train; what the network hears keywords in trains more.
-MINED = $(SYNTHETIC) $(MORE) --also-said benchmarks/librispeech_words.csv --keep last --mined 0.35
+HEARD = $(SYNTHETIC) --also-said benchmarks/librispeech_words.csv --keep last --mined 0.35
+MINED = $(HEARD) $(MORE)
 MINED12 = $(MINED) --speech-share 0.5 --silence-share 0.13 --hard-negatives 0.12 --augmentation 0.85 --reverberation 0.3
 # Public repositories' recordings besides, and noise and speech unlike what was recorded.
-OPEN12 = $(SYNTHETIC) --more-speech $(VOICE_FOLDERS) $(foreach group,long voices wake real words,runs/open/speech/$(group)) \
-	--more-noise runs/sounds/noise runs/open/noise/home runs/open/noise/other --also-said benchmarks/librispeech_words.csv \
-	--keep last --mined 0.35 --hard-negatives 0.1 --reverberation 0.3 --variety 0.25 --equalisation-db 3 --hiss 0.12 --babble 0.04
+OPEN12 = $(HEARD) --more-speech $(VOICE_FOLDERS) $(foreach group,long voices wake real words,runs/open/speech/$(group)) \
+	--more-noise runs/sounds/noise runs/open/noise/home runs/open/noise/other --hard-negatives 0.1 --reverberation 0.3 \
+	--variety 0.25 --equalisation-db 3 --hiss 0.12 --babble 0.04
 OPEN12_NOISY = $(OPEN12) --augmentation 0.85 --speech-share 0.55 --silence-share 0.14 --unknown-share 0.34 --noise-share 0.82 \
 	--snr -3 36
 # What thresholds are chosen on: words in quiet and in noise; voices, sounds and synthetic speech that trained nothing, at
