@@ -114,7 +114,8 @@ def _calibrated(found: dict | None) -> str:
     if not found:
         return "how often has not been calibrated yet"
     return (
-        f"{found['false_accepts_per_hour']:.1f} times an hour on the {found['hours']:.1f} hours of development streams "
-        f"that its threshold of {found['threshold']:g} and smoothing of {found['smoothing_ms']:g} ms were chosen on, "
-        f"at {found['false_reject_rate']:.1%} misses"
+        f"{found['false_accepts']} places in {found['hours']:.1f} hours of development streams did at its threshold"
+        f" of {found['threshold']:g} and smoothing of {found['smoothing_ms']:g} ms, so that"
+        f" {found['expected_per_hour']:.1f} an hour are to be expected elsewhere, at {found['false_reject_rate']:.1%}"
+        " misses"
     )

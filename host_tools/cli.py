@@ -300,14 +300,17 @@ def _conditions(args: argparse.Namespace) -> list:
 def _calibrate(args: argparse.Namespace) -> None:
     from host_tools.calibrate import calibrate, write_calibrated
 
-    if not args.budget > 0:
-        raise DatasetError(f"--budget must be positive, got {args.budget:g}")
+    budget = 1.0 if args.budget is None and args.threshold is None else args.budget
+    if budget is not None and not budget > 0:
+        raise DatasetError(f"--budget must be positive, got {budget:g}")
     say = (lambda line: None) if args.json else print
     result = calibrate(
         args.model,
         _streams(args),
-        budget=args.budget,
+        budget=budget,
         conditions=_conditions(args),
+        smoothing_ms=args.smoothing_ms,
+        threshold=args.threshold,
         speech_margin=args.speech_margin,
         workers=args.workers,
         say=say,
@@ -320,9 +323,9 @@ def _calibrate(args: argparse.Namespace) -> None:
             low, high = v["interval_95"]
             print(
                 f"{name}: smoothing {v['smoothing_ms']:g} ms, threshold {v['threshold']:.2f}, hysteresis"
-                f" {v['hysteresis']:g}, refractory {v['refractory_ms']:g} ms: {v['false_accepts_per_hour']:.2f} false"
-                f" accepts per hour ({low:.2f} to {high:.2f}, on {v['hours']:.2f} hours),"
-                f" {100 * v['false_reject_rate']:.2f} % of {v['words']} words missed"
+                f" {v['hysteresis']:g}, refractory {v['refractory_ms']:g} ms: {v['false_accepts']} false accepts in"
+                f" {v['hours']:.2f} hours ({low:.2f} to {high:.2f} per hour; to expect:"
+                f" {v['expected_per_hour']:.2f}), {100 * v['false_reject_rate']:.2f} % of {v['words']} words missed"
             )
     if args.output:
         folders = Counter(path.parent.name for path in args.streams)
@@ -576,7 +579,16 @@ def _add_calibrate(commands) -> None:
     )
     calibrate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
     _add_streams(calibrate)
-    calibrate.add_argument("--budget", type=float, default=1.0, metavar="N", help="false accepts per hour; default 1")
+    choice = calibrate.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--budget",
+        type=float,
+        metavar="N",
+        help="false accepts per hour to expect on other streams: a place counts once under all conditions, and one more"
+        " than counted is expected; default 1",
+    )
+    choice.add_argument("--threshold", type=float, metavar="X", help="measure and write this one, choose nothing")
+    calibrate.add_argument("--smoothing-ms", type=float, metavar="MS", help="this smoothing time only")
     calibrate.add_argument(
         "--speech-margin",
         type=float,
