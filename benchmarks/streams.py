@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import zlib
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -191,10 +191,11 @@ def calibrated_on_others(
     """Calibrated on development streams and tested on all of the speech; on half of its speakers and tested on the
     others, both ways, for each of several ways to halve them. At three gains."""
     settings = [("development", development, speech)] if development else []
-    for salt in range(halvings):
-        part = [zlib.crc32((stream.path.stem.split("-")[0] + str(salt or "")).encode()) % 2 for stream in speech]
-        halves = [[s for s, p in zip(speech, part, strict=True) if p == side] for side in (0, 1)]
-        settings += [(f"halving {salt + 1}, speakers {side + 1}", halves[side], halves[1 - side]) for side in (0, 1)]
+    for halving in range(halvings):
+        speakers = sorted({_speaker(stream) for stream in speech})
+        first = set(random.Random(halving).sample(speakers, len(speakers) // 2))
+        halves = [[s for s in speech if (_speaker(s) in first) == side] for side in (True, False)]
+        settings += [(f"half {2 * halving + side + 1}", halves[side], halves[1 - side]) for side in (0, 1)]
     rows = []
     for budget in budgets:
         for name, tuned, tested in settings:
@@ -218,6 +219,10 @@ def calibrated_on_others(
                 "within_interval_of_budget": bool(score.false_accepts <= allowed[1]),
             }
     return rows
+
+
+def _speaker(stream: Stream) -> str:
+    return stream.path.stem.split("-")[0]
 
 
 def main() -> None:

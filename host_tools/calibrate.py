@@ -24,7 +24,7 @@ HYSTERESES = (0.2, 0.4, 0.6)
 REFRACTORIES_MS = (500.0, 700.0, 1000.0)
 _CURVE = tuple(round(0.3 + 0.05 * i, 2) for i in range(14))  # thresholds of the miss curve
 _STEP = 0.01
-_LOWEST, _HIGHEST = 30, 97  # steps
+_LOWEST, _HIGHEST = 50, 97  # steps; below a half, all that is no such keyword is the likelier
 _PLACE_S = 1.0
 
 
@@ -119,10 +119,10 @@ def calibrate(
 ) -> Calibration:
     """Choose smoothing, threshold, hysteresis and refractory time.
 
-    At each smoothing time the lowest common threshold is taken that keeps to the budget on the streams without words.
-    Of these the one with the fewest errors (misses and duplicates) on the streams with words wins, the shorter
-    smoothing where they tie; then hysteresis and refractory time are chosen in the same way. Per-keyword thresholds of
-    the file are dropped: hours as few as these would fit them to chance.
+    At each smoothing time the lowest common threshold from 0.5 on is taken that keeps to the budget on the streams
+    without words. Of these the one with the fewest errors (misses and duplicates) on the streams with words wins, the
+    shorter smoothing where they tie; then hysteresis and refractory time are chosen in the same way. Per-keyword
+    thresholds of the file are dropped: hours as few as these would fit them to chance.
 
     The budget is to be kept to elsewhere. So a place of a stream counts once, even if it is taken for a keyword under
     several conditions, against the hours of the streams, and one is added: a threshold just above the (n + 1)th highest
