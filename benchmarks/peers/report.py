@@ -135,7 +135,8 @@ class Results:
         for axes, curve in zip(figure.subplots(down, across, squeeze=False).flat, self.curves, strict=False):
             for label, points in curve.lines.items():
                 axes.plot(*zip(*points, strict=True), "o-", label=label)
-            axes.set(title=curve.title, xlabel=curve.x_label, ylabel=curve.y_label, ylim=(0, None))
+            highest = max(y for points in curve.lines.values() for _, y in points)
+            axes.set(title=curve.title, xlabel=curve.x_label, ylabel=curve.y_label, ylim=(0, 1.1 * highest))
             axes.grid(alpha=0.3)
             if len(curve.lines) > 1:
                 axes.legend()
