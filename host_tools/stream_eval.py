@@ -55,6 +55,7 @@ __all__ = [
 THRESHOLDS = tuple(round(0.30 + 0.05 * i, 2) for i in range(14))
 """Of the DET curve: 0.30 to 0.95."""
 _PARALLEL_FROM_S = 120  # seconds of audio; for less, starting workers takes longer than the work
+_CHUNK = 4096  # windows that are replayed at a time
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ class Track:
     duration_s: float
     """Length of the stream."""
 
-    @property
-    def posteriors(self) -> np.ndarray:
-        """shape (n, len(labels)), float32; the very numbers that the spotter saw."""
-        return self.outputs if self.scale is None else dequantize(self.outputs, self.scale, self.zero_point)
+    def posteriors(self, part: slice = slice(None)) -> np.ndarray:
+        """shape (n, len(labels)), float32; the very numbers that the spotter saw, of all windows or some."""
+        rows = self.outputs[part]
+        return rows if self.scale is None else dequantize(rows, self.scale, self.zero_point)
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def hear(
     cpu_s = time.process_time() - start
     track = Track(
         labels=model.labels,
-        times_s=np.array(times),
+        times_s=np.frombuffer(times),
         outputs=np.frombuffer(outputs, dtype).reshape(-1, len(model.labels)),
         scale=output.scale or None,
         zero_point=output.zero_point,
@@ -286,10 +287,12 @@ def replay(track: Track, config: DetectorConfig) -> list[Detection]:
         )
     detector = Detector(track.labels, config, step_s=track.step_s, clip_s=track.clip_s)
     found = []
-    for posteriors, time_s in zip(track.posteriors, track.times_s.tolist(), strict=True):
-        if detection := detector.process(posteriors, time_s):
-            # As Spotter.finish has it: what is heard in the silence after the end was heard at the end.
-            found.append(dataclasses.replace(detection, end_s=min(detection.end_s, track.duration_s)))
+    for start in range(0, len(track.outputs), _CHUNK):
+        rows = track.posteriors(slice(start, start + _CHUNK))
+        for posteriors, time_s in zip(rows, track.times_s[start : start + _CHUNK].tolist(), strict=True):
+            if detection := detector.process(posteriors, time_s):
+                # As Spotter.finish has it: what is heard in the silence after the end was heard at the end.
+                found.append(dataclasses.replace(detection, end_s=min(detection.end_s, track.duration_s)))
     return found
 
 

@@ -78,7 +78,7 @@ def test_replay_equals_the_live_run_at_the_end(model, short):
 def test_posteriors_are_kept_exactly_and_small(model, demo_stream, demo_track):
     with AudioFile(demo_stream, rate=RATE) as audio:
         steps = list(Spotter(model).run(audio))
-    np.testing.assert_array_equal(demo_track.posteriors, [step.posteriors for step in steps])
+    np.testing.assert_array_equal(demo_track.posteriors(), [step.posteriors for step in steps])
     assert demo_track.times_s.tolist() == [step.time_s for step in steps]
     assert demo_track.outputs.dtype == np.int8
     assert demo_track.duration_s == soundfile.info(demo_stream).duration
@@ -291,7 +291,7 @@ def test_ctrl_c(tmp_path, after_s):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
 def test_memory_does_not_grow_with_the_stream(tmp_path):
-    """Ten minutes take at most 4 MB more than one (its samples alone are 19 MB)."""
+    """An hour takes at most 2 MB more than ten minutes (its samples alone are 96 MB more)."""
     noise = (np.random.default_rng(0).standard_normal(60 * RATE) * 300).astype(np.int16)
     script = (
         "import sys\n"
@@ -302,8 +302,8 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
         "hear_all('commands12', [stream], Model().detector, workers=1, **options)\n"
     )
     peaks = []
-    for minutes in (1, 10):
+    for minutes in (10, 60):
         path = tmp_path / f"{minutes}.wav"
         soundfile.write(path, np.tile(noise, minutes), RATE)
         peaks.append(peak_mb(script, path))
-    assert peaks[1] - peaks[0] < 4, peaks
+    assert peaks[1] - peaks[0] < 2, peaks
