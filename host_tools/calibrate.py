@@ -169,8 +169,8 @@ def calibrate(
     hours = sum(track.duration_s for _, track in quiet[0]) / 3600
     if budget is not None and budget * hours < 1:
         raise DatasetError(
-            f"{hours:.2f} hours without words are too few for {budget:g} false accepts per hour: even with none in them"
-            f" {1 / hours:.3g} are to be expected; give {1 / budget:.3g} hours or more, or a larger --budget"
+            f"{hours:.2f} h without words are too few for {budget:g} false accepts per hour: even with none in them"
+            f" {1 / hours:.3g} are to be expected; give {1 / budget:.3g} h or more, or a larger --budget"
         )
 
     def trial(config: DetectorConfig) -> Trial:
