@@ -61,6 +61,7 @@ def own_stderr() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             old.flush()
+            stack.enter_context(contextlib.suppress(BrokenPipeError))  # whoever read what was said last may have gone
             own = stack.enter_context(os.fdopen(os.dup(2), "w", encoding=old.encoding, errors=old.errors, buffering=1))
             # Not by quiet_native's count: a call that never returns would keep it up.
             stack.callback(os.dup2, own.fileno(), 2)

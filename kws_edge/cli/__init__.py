@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from kws_edge.errors import KwsError
+from kws_edge.native import own_stderr
 
 _COMMANDS = ("detect", "listen", "classify", "calibrate", "doctor", "bench", "demo", "devices", "info")
 
@@ -27,6 +29,7 @@ def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
         prog="kws-edge", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"kws-edge {kws_edge.__version__}")
+    parser.set_defaults(listens=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS:
         importlib.import_module(f"kws_edge.cli.{name}").add(commands)
@@ -37,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     argv = sys.argv[1:] if argv is None else argv
     args = _parser(argv).parse_args(argv)
-    return guarded("kws-edge", lambda: args.run(args))
+    # To the last word where a command listens: a sound server that hangs may keep a thread of PortAudio busy.
+    with own_stderr() if args.listens else contextlib.nullcontext():
+        return guarded("kws-edge", lambda: args.run(args))
 
 
 def guarded(program: str, work) -> int:

@@ -27,11 +27,10 @@ from kws_edge.calibration import (
     poisson_interval,
     poisson_upper,
 )
-from kws_edge.cli import guarded, options
+from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, check_positive, level_db, limited, open_source
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.model import Model
-from kws_edge.native import own_stderr
 from kws_edge.site import Site, site_path
 from kws_edge.spotter import Spotter
 
@@ -63,15 +62,10 @@ def add(commands) -> None:
     options.add_model(parser)
     options.add_detector(parser, threshold=False)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, listens=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    with own_stderr():  # to the last word: a sound server that hangs may keep a thread of PortAudio busy
-        return guarded("kws-edge", lambda: _calibrate(args))
-
-
-def _calibrate(args: argparse.Namespace) -> int:
     check_positive(args, "rate", "channels", "minutes", "budget")
     live = args.files in ([], ["-"])
     if not live and "-" in args.files:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from kws_edge.audio import Microphone, PcmStream, Source
-from kws_edge.cli import guarded, options
+from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
 from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
-from kws_edge.native import own_stderr
 from kws_edge.spotter import Spotter, Step
 from kws_edge.timing import Stopwatch
 
@@ -42,7 +41,7 @@ def add(commands) -> None:
     parser.add_argument(
         "--stats", action="store_true", help='at the end, latency by stage; with --json as a last line {"stats": ...}'
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, listens=True)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +74,7 @@ def say(text: str) -> None:
     print(f"{clear}kws-edge: {text}", file=sys.stderr, flush=True)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     if args.source not in (None, "-"):
         raise ConfigError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
     check_positive(args, "rate", "channels", "seconds")
@@ -83,19 +82,14 @@ def run(args: argparse.Namespace) -> int:
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     # A supervisor's SIGTERM ends as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def work() -> None:
-        listen(
-            spotter,
-            open_source(args, model.front_end.sample_rate, piped=args.source == "-"),
-            as_lines=args.json,
-            name="-" if args.source else "microphone",
-            seconds=args.seconds,
-            stats=args.stats,
-        )
-
-    with own_stderr():  # to the last word: a sound server that hangs may keep a thread of PortAudio busy
-        return guarded("kws-edge", work)
+    listen(
+        spotter,
+        open_source(args, model.front_end.sample_rate, piped=args.source == "-"),
+        as_lines=args.json,
+        name="-" if args.source else "microphone",
+        seconds=args.seconds,
+        stats=args.stats,
+    )
 
 
 def level_db(block: np.ndarray) -> float:
