@@ -152,6 +152,8 @@ def calibrate(
     DatasetError
         If there are no streams of one kind, or no setting keeps to the budget.
     """
+    if (budget is None) == (threshold is None):
+        raise ValueError("calibrate takes either a budget or a threshold")
     own = Model(model).detector
     given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
     given = {name: value for name, value in given.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import logging
 import os
 from collections import Counter
@@ -301,8 +302,8 @@ def _calibrate(args: argparse.Namespace) -> None:
     from host_tools.calibrate import calibrate, write_calibrated
 
     budget = 1.0 if args.budget is None and args.threshold is None else args.budget
-    if budget is not None and not budget > 0:
-        raise DatasetError(f"--budget must be positive, got {budget:g}")
+    if budget is not None and not 0 < budget < math.inf:
+        raise DatasetError(f"--budget must be positive and finite, got {budget:g}")
     say = (lambda line: None) if args.json else print
     result = calibrate(
         args.model,
