@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import logging
+import math
 import os
 from collections import Counter
 from pathlib import Path
