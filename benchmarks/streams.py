@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from host_tools.calibrate import calibrate
-from host_tools.dataset import LABEL_SETS, index_clips, recordings
+from host_tools.dataset import LABEL_SETS, group_of, index_clips, recordings
 from host_tools.errors import DatasetError
 from host_tools.intervals import poisson_interval, wilson
 from host_tools.stream_eval import Condition, Stream, Track, find_streams, hear_all, score_replayed
@@ -38,7 +38,6 @@ WORDS = (
 )
 """Name, seed, signal-to-noise ratio and background of each stream of words."""
 MOST_MISSES = {"quiet": 0.06, "at 10 dB": 0.12}
-_SHOWN = ("smoothing_ms", "threshold", "false_accepts", "expected_per_hour", "hours")
 
 
 class Heard:
@@ -192,37 +191,32 @@ def calibrated_on_others(
     others, both ways, for each of several ways to halve them. At three gains."""
     settings = [("development", development, speech)] if development else []
     for halving in range(halvings):
-        speakers = sorted({_speaker(stream) for stream in speech})
+        speakers = sorted({group_of(stream.path) for stream in speech})
         first = set(random.Random(halving).sample(speakers, len(speakers) // 2))
-        halves = [[s for s in speech if (_speaker(s) in first) == side] for side in (True, False)]
+        halves = [[s for s in speech if (group_of(s.path) in first) == side] for side in (True, False)]
         settings += [(f"half {2 * halving + side + 1}", halves[side], halves[1 - side]) for side in (0, 1)]
+    dry = [condition for condition in CONDITIONS if not condition.room]
     rows = []
     for budget in budgets:
         for name, tuned, tested in settings:
             row = {"budget_per_hour": budget, "calibrated_on": name}
             rows.append(row)
             try:
-                found = calibrate(
-                    model, [*tuned, *words], budget=budget, conditions=CONDITIONS[:3], say=lambda line: None
-                )
+                found = calibrate(model, [*tuned, *words], budget=budget, conditions=dry, say=lambda line: None)
             except DatasetError as error:
                 row["refused"] = str(error)
                 continue
             config = found.after.config
-            heard = hear_all(model, tested, config, conditions=CONDITIONS[:3])
-            score = score_replayed(list(tested) * 3, [h.track for h in heard], config)
+            heard = hear_all(model, tested, config, conditions=dry)
+            score = score_replayed([*tested] * len(dry), [h.track for h in heard], config)
             allowed = poisson_interval(round(budget * score.hours))
             row |= {
-                **{name: value for name, value in found.after.to_dict().items() if name in _SHOWN},
+                **found.after.to_dict(),
                 "tested": _rate(score.false_accepts, score.hours),
                 "allowed": allowed[1],
                 "within_interval_of_budget": bool(score.false_accepts <= allowed[1]),
             }
     return rows
-
-
-def _speaker(stream: Stream) -> str:
-    return stream.path.stem.split("-")[0]
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ class Trial:
     @property
     def expected_per_hour(self) -> float:
         """False accepts per hour to be expected on other streams: one more than counted. See :func:`calibrate`."""
-        return (self.false_accepts + 1) / self.hours
+        return _expected_per_hour(self.negatives)
 
     @cached_property
     def errors(self) -> int:
@@ -158,30 +158,34 @@ def calibrate(
     given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
     given = {name: value for name, value in given.items() if value is not None}
     base = dataclasses.replace(own, thresholds={}, **given)
+    silent = [all(word.optional for word in stream.words) for stream in streams]
+    for kind, there in (("without words", any(silent)), ("with words", not all(silent))):
+        if not there:
+            raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
     heard = hear_all(model, streams, base, conditions=conditions, workers=workers)
     pairs = list(zip([*streams] * len(conditions), [h.track for h in heard], strict=True))
-    spoken = [pair for pair in pairs if any(not word.optional for word in pair[0].words)]
+    spoken = [pair for pair, still in zip(pairs, silent * len(conditions), strict=True) if not still]
     quiet = [
-        [pair for pair in pairs[start : start + len(streams)] if all(word.optional for word in pair[0].words)]
+        [pair for pair, still in zip(pairs[start:], silent, strict=False) if still]
         for start in range(0, len(pairs), len(streams))
     ]
-    for kind, found in (("without words", quiet[0]), ("with words", spoken)):
-        if not found:
-            raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
-    hours = sum(track.duration_s for _, track in quiet[0]) / 3600
+
+    def negatives(config: DetectorConfig) -> tuple[Score, ...]:
+        return tuple(_score(part, config) for part in quiet)
+
+    def trial(config: DetectorConfig) -> Trial:
+        return Trial(config, negatives(config), _score(spoken, config))
+
+    def within(config: DetectorConfig) -> bool:
+        return _expected_per_hour(negatives(config)) <= budget
+
+    before, found = trial(own), []
+    hours = before.hours
     if budget is not None and budget * hours < 1:
         raise DatasetError(
             f"{hours:.2f} h without words are too few for {budget:g} false accepts per hour: even with none in them"
             f" {1 / hours:.3g} are to be expected; give {1 / budget:.3g} h or more, or a larger --budget"
         )
-
-    def trial(config: DetectorConfig) -> Trial:
-        return Trial(config, tuple(_score(part, config) for part in quiet), _score(spoken, config))
-
-    def within(config: DetectorConfig) -> bool:
-        return _places([_score(part, config) for part in quiet]) + 1 <= budget * hours
-
-    before, found = trial(own), []
     if threshold is not None:
         best = trial(base)
     else:
@@ -249,6 +253,11 @@ def _places(scores: Sequence[Score]) -> int:
             count, place, since, heard_under = count + 1, stream, time_s, set()
         heard_under.add(condition)
     return count
+
+
+def _expected_per_hour(scores: Sequence[Score]) -> float:
+    """What the false accepts under each condition let expect of other streams; see :func:`calibrate`."""
+    return (_places(scores) + 1) / scores[0].hours
 
 
 def _lowest(within: Callable[[float], bool]) -> float | None:

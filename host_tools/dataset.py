@@ -238,13 +238,13 @@ def recordings(folder: str | Path, half: str | None = None) -> list[Path]:
     folder = _folder(folder)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".wav", ".flac", ".ogg"))
     if half:
-        paths = [path for path in paths if _half(_group_of(path)) == half]
+        paths = [path for path in paths if _half(group_of(path)) == half]
     if not paths:
         raise DatasetError(f"{folder}: no recordings in it" + (f" of the {half} half" if half else ""))
     return paths
 
 
-def _group_of(path: Path) -> str:
+def group_of(path: Path) -> str:
     parts = path.stem.split("-")
     if len(parts) == 3 and all(p.isdigit() for p in parts):
         return parts[0]

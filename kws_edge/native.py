@@ -61,8 +61,8 @@ def own_stderr() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             old.flush()
-            stack.enter_context(contextlib.suppress(BrokenPipeError))  # whoever read what was said last may have gone
-            own = stack.enter_context(os.fdopen(os.dup(2), "w", encoding=old.encoding, errors=old.errors, buffering=1))
+            own = os.fdopen(os.dup(2), "w", encoding=old.encoding, errors=old.errors, buffering=1)
+            stack.callback(_close, own)
             # Not by quiet_native's count: a call that never returns would keep it up.
             stack.callback(os.dup2, own.fileno(), 2)
             with open(os.devnull, "wb") as null:
@@ -71,3 +71,8 @@ def own_stderr() -> Iterator[None]:
                 stack.callback(setattr, sys, "stderr", old)
                 sys.stderr = own
         yield
+
+
+def _close(file: IO[str]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # whoever read what was said last may have gone
+        file.close()

@@ -22,7 +22,6 @@ from kws_edge.cli.listen import check_positive, say
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
 from kws_edge.health import FAULT, REMARK, Channel, Finding, Health, as_dict, findings
 from kws_edge.model import Model
-from kws_edge.native import own_stderr
 from kws_edge.runtime import installed
 from kws_edge.site import Site, site_path
 
@@ -53,7 +52,7 @@ def add(commands) -> None:
     )
     options.add_model(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, listens=True)
 
 
 class Report:
@@ -98,8 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if args.file:
         _recording(args.file, rate, report)
     else:
-        with own_stderr():
-            _microphone(args, rate, report)
+        _microphone(args, rate, report)
     if args.json:
         print(json.dumps(report.as_dict()))
     else:
