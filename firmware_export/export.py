@@ -79,7 +79,7 @@ def prepare(
         If the firmware could not do what this model needs; the message says why.
     """
     _check_tensors(model)
-    name = str(model.path)
+    name = model.path
     tables = FrontendTables(model.front_end, model.input.scale, model.input.zero_point)
     spotter = Spotter(model, detector=detector)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
@@ -96,7 +96,7 @@ def prepare(
     _check_equal(MicroInterpreter(model.flat, name, arena_size=size), vectors)
     summary = {
         "tool": f"kws-edge {kws_edge.__version__}",
-        "model": model.metadata.name or model.path.stem,
+        "model": model.metadata.name or model.stem,
         "model_sha256": hashlib.sha256(model.flat.data).hexdigest(),
         "front_end": model.front_end.hash,
         "sample_rate": model.front_end.sample_rate,
@@ -120,7 +120,7 @@ def prepare(
             "golden": vectors.bytes,
         },
     }
-    made = provenance(model.flat.data, model.path.name, model.metadata)
+    made = provenance(model.flat.data, Path(model.path).name, model.metadata)
     macros = tables.macros() | settings.macros() | {"KWS_ARENA_SIZE": size} | vectors.macros()
     generated = {
         "kws_config.h": config_header(made, macros),

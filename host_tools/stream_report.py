@@ -68,7 +68,7 @@ class StreamReport:
     def to_dict(self) -> dict:
         """The results as a JSON-ready dict; of the events all but the hits."""
         return {
-            "model": self.model.metadata.name or str(self.model.path),
+            "model": self.model.metadata.name or self.model.path,
             "detector": self.config.to_dict(),
             "streams": [
                 {"file": str(s.path), "labels": s.labels and str(s.labels), "seconds": round(length, 3)}

@@ -9,7 +9,8 @@
 ...             print(step.detection)
 """
 
-from kws_edge.audio import AudioFile, Microphone, PcmStream, Resampler, input_devices
+from typing import TYPE_CHECKING, Any
+
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.detector import Detection, Detector
 from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError, RuntimeUnavailableError
@@ -17,6 +18,9 @@ from kws_edge.frontend import Frontend, StreamingFrontend
 from kws_edge.model import Model, shipped_models
 from kws_edge.modelfile import Metadata, pack, unpack
 from kws_edge.spotter import Spotter, Step
+
+if TYPE_CHECKING:
+    from kws_edge.audio import AudioFile, Microphone, PcmStream, Resampler, input_devices
 
 __version__ = "0.1.0"
 
@@ -47,3 +51,12 @@ __all__ = [
     "shipped_models",
     "unpack",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What hears files and microphones is loaded by those who use it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kws_edge import audio
+
+    return getattr(audio, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import re
 import struct
 import sys
@@ -14,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -129,16 +129,15 @@ class AudioFile:
 
     lost = 0
 
-    def __init__(self, path: str | Path, *, rate: int) -> None:
-        self.name = str(path)
-        path = Path(path)
-        if path.is_dir():
+    def __init__(self, path: str | os.PathLike[str], *, rate: int) -> None:
+        self.name = path = os.fspath(path)
+        if os.path.isdir(path):
             raise AudioError(f"{path}: is a folder, not an audio file")
-        if not path.exists():
+        if not os.path.exists(path):
             raise AudioError(f"{path}: no such file")
         soundfile = _soundfile()
         try:
-            if not path.stat().st_size:
+            if not os.path.getsize(path):
                 raise AudioError(f"{path}: is empty")
             self._file = soundfile.SoundFile(path)
         except OSError as error:
@@ -809,10 +808,10 @@ class Playback(_Queued):
         False delivers the blocks as fast as they are taken.
     """
 
-    def __init__(self, path: str | Path, *, rate: int, real_time: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, rate: int, real_time: bool = True) -> None:
         with AudioFile(path, rate=rate) as file:
             self._samples = file.read()
-        self.name, self.source_rate, self.channels, self._rate = str(path), rate, 1, rate
+        self.name, self.source_rate, self.channels, self._rate = file.name, rate, 1, rate
         self._real_time = real_time
         self._resampler = Resampler(rate, rate)
         self.queue = BlockQueue(round(_QUEUE_S * rate) if real_time else len(self._samples))

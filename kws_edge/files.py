@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 try:  # hashlib would load OpenSSL, 3.5 MB that the device has no other use for
     from _sha2 import sha256
@@ -22,16 +21,16 @@ def sha256_hex(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def write_atomically(path: str | Path, write: Callable[[str], object]) -> None:
+def write_atomically(path: str | os.PathLike[str], write: Callable[[str], object]) -> None:
     """Call ``write(temporary_path)``, then move what it wrote to `path`.
 
     The temporary file lies beside `path` and ends as it does, so that writers that look at the ending work.
     """
     import tempfile
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kws-") as folder:
-        temporary = os.path.join(folder, path.name)
+    parent, name = os.path.split(os.path.abspath(path))
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".kws-") as folder:
+        temporary = os.path.join(folder, name)
         write(temporary)
         os.replace(temporary, path)

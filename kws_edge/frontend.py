@@ -5,8 +5,8 @@ rounding may depend on its shape and on the row, is computed in groups of :data:
 row that its index gives it, whether its neighbours are there yet or not. So a stream's features equal the whole clip's
 bit for bit, for blocks of any size.
 
-Frames pass through buffers of :data:`BATCH` rows that are made once and stay in the processor's cache; fresh arrays for
-a whole clip would cost more in page faults than the transforms do.
+Frames pass through buffers that are made once, of as many rows as come at a time, :data:`BATCH` at most, and stay in
+the processor's cache; fresh arrays for a whole clip would cost more in page faults than the transforms do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LANES = 8
 """Rows of one matrix product."""
 
 BATCH = 13 * LANES
-"""Rows that pass through the buffers at a time: those of a second, at a hop of 10 ms."""
+"""Rows that pass through the buffers at a time, at most: those of a second, at a hop of 10 ms."""
 
 _INTO = int(np.__version__.split(".")[0]) >= 2  # whether NumPy's transforms take the array to write to
 
@@ -137,18 +137,23 @@ class Frontend:
             if value != neutral
         ]
         self._magnitude = c.spectrum == "magnitude"
-        self._padded = np.zeros((BATCH, c.n_fft))
+        self._n_bins, self._band = c.n_fft // 2 + 1, slice(first, last)
+        self._make_buffers(3 * LANES)
+
+    def _make_buffers(self, n: int) -> None:
+        """Buffers of `n` rows."""
+        c = self.config
+        self._padded = np.zeros((n, c.n_fft))
         # NumPy takes 0.1 us for each row of what is not contiguous, so that it is quicker to multiply by a window for
         # each frame and to square bins that no band needs.
-        self._windows = np.zeros((BATCH, c.n_fft))
+        self._windows = np.zeros((n, c.n_fft))
         self._windows[:, : c.frame_length] = window(c) * np.float64(c.sample_scale)
-        self._n_bins = c.n_fft // 2 + 1
-        self._bins = np.empty((BATCH, self._n_bins), complex)
+        self._bins = np.empty((n, self._n_bins), complex)
         self._parts = self._bins.reshape(-1).view(float)  # real and imaginary in turn
-        self._power = np.zeros(BATCH * self._n_bins, np.float32)
-        self._groups = self._power.reshape(-1, LANES, self._n_bins)[:, :, first:last]
-        self._bands = np.empty((BATCH // LANES, LANES, c.n_mels), np.float32)
-        self._rows = self._bands.reshape(BATCH, -1)
+        self._power = np.zeros(n * self._n_bins, np.float32)
+        self._groups = self._power.reshape(-1, LANES, self._n_bins)[:, :, self._band]
+        self._bands = np.empty((n // LANES, LANES, c.n_mels), np.float32)
+        self._rows = self._bands.reshape(n, -1)
 
     def frames(self, samples: np.ndarray) -> np.ndarray:
         """Levels of every full frame in `samples`.
@@ -196,7 +201,11 @@ class Frontend:
     def _bands_of(self, samples: np.ndarray, lane: int, n: int) -> np.ndarray:
         """Mel bands of the first `n` frames in contiguous int16 `samples`, which go into rows `lane` to `lane + n` of
         the buffers: a view, shape (n, n_mels), float32."""
-        padded, end, bins = self._padded[:n], lane + n, self._n_bins
+        end, bins = lane + n, self._n_bins
+        groups = -(-end // LANES)
+        if groups > len(self._groups):
+            self._make_buffers(groups * LANES)
+        padded = self._padded[:n]
         # sliding_window_view takes 60 us.
         padded[:, : self._frame] = np.ndarray((n, self._frame), np.int16, samples, 0, (2 * self._hop, 2))
         padded *= self._windows[:n]
@@ -212,7 +221,6 @@ class Frontend:
             np.sqrt(magnitude, out=power, casting="same_kind")
         else:
             np.add(squares[::2], squares[1::2], out=power, casting="same_kind")
-        groups = -(-end // LANES)
         np.matmul(self._groups[:groups], self._matrix, out=self._bands[:groups])
         return self._rows[lane:end]
 

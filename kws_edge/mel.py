@@ -33,14 +33,16 @@ def mel_matrix(config: FrontendConfig) -> np.ndarray:
     numpy.ndarray, shape (n_fft // 2 + 1, n_mels), float32
     """
     n_bins = config.n_fft // 2 + 1
-    bins = _hz_to_mel(np.linspace(0.0, config.sample_rate / 2, n_bins)[1:, np.newaxis], config.mel_scale)
-    band = np.array([config.f_min_hz, config.f_max_hz])
-    edges = np.linspace(*_hz_to_mel(band, config.mel_scale), config.n_mels + 2)
+    bins = _hz_to_mel(np.linspace(0.0, config.sample_rate / 2, n_bins)[1:], config.mel_scale)
+    limits = np.array([config.f_min_hz, config.f_max_hz])
+    edges = np.linspace(*_hz_to_mel(limits, config.mel_scale), config.n_mels + 2)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    rising = (bins - lower) / (centre - lower)
-    falling = (upper - bins) / (upper - centre)
-    weights = np.maximum(0.0, np.minimum(rising, falling))
-    return np.vstack([np.zeros((1, config.n_mels)), weights]).astype(np.float32)
+    matrix = np.zeros((n_bins, config.n_mels), np.float32)
+    for band in range(config.n_mels):
+        rising = (bins - lower[band]) / (centre[band] - lower[band])
+        falling = (upper[band] - bins) / (upper[band] - centre[band])
+        matrix[1:, band] = np.maximum(0.0, np.minimum(rising, falling))
+    return matrix
 
 
 def window(config: FrontendConfig) -> np.ndarray:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -20,28 +20,29 @@ from kws_edge.tflite import FlatModel, Tensor
 __all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
 
 DEFAULT_MODEL = "commands12"
-_SHIPPED = Path(__file__).parent / "models"
+_SHIPPED = os.path.join(os.path.dirname(__file__), "models")
 _MAX_BYTES = 512 * 2**20
 
 
-def shipped_models() -> dict[str, Path]:
+def shipped_models() -> dict[str, str]:
     """Files of the models that come with the package, by name."""
-    return {path.stem: path for path in sorted(_SHIPPED.glob("*.tflite"))}
+    files = sorted(name for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
+    return {name.removesuffix(".tflite"): os.path.join(_SHIPPED, name) for name in files}
 
 
-def _resolve(model: str | Path) -> Path:
-    path = Path(model)
+def _resolve(model: str | os.PathLike[str]) -> str:
+    path = os.fspath(model)
     shipped = shipped_models()
-    if str(model) in shipped:
-        return shipped[str(model)]
-    if path.is_dir():
+    if path in shipped:
+        return shipped[path]
+    if os.path.isdir(path):
         raise ModelError(f"{path}: is a folder; name a .tflite file, or a shipped model: {', '.join(shipped)}")
-    if not path.exists():
+    if not os.path.exists(path):
         raise ModelError(f"{path}: no such file, and no shipped model of that name; shipped are {', '.join(shipped)}")
     return path
 
 
-def read_model(model: str | Path) -> tuple[Path, FlatModel, Metadata | None]:
+def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata | None]:
     """A model file's path, flatbuffer and metadata; None for a file that this project did not make.
 
     Raises
@@ -51,13 +52,14 @@ def read_model(model: str | Path) -> tuple[Path, FlatModel, Metadata | None]:
     """
     path = _resolve(model)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(f"{path}: {path.stat().st_size:,} bytes are too many for a keyword model")
-        data = path.read_bytes()
+        if os.path.getsize(path) > _MAX_BYTES:
+            raise ModelError(f"{path}: {os.path.getsize(path):,} bytes are too many for a keyword model")
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    flatbuffer, metadata = unpack(data, str(path))
-    return path, FlatModel(flatbuffer, str(path)), metadata
+    flatbuffer, metadata = unpack(data, path)
+    return path, FlatModel(flatbuffer, path), metadata
 
 
 class Model:
@@ -78,7 +80,7 @@ class Model:
 
     Attributes
     ----------
-    path : pathlib.Path
+    path : str
     metadata : Metadata
     flat : kws_edge.tflite.FlatModel
         The file's structure; `input` and `output` are its tensors.
@@ -94,7 +96,7 @@ class Model:
 
     def __init__(
         self,
-        model: str | Path = DEFAULT_MODEL,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         labels: Sequence[str] | None = None,
         front_end: FrontendConfig | None = None,
@@ -104,8 +106,8 @@ class Model:
         allow_float: bool = False,
     ) -> None:
         self.path, self.flat, metadata = read_model(model)
-        name = str(self.path)
-        self.size = self.path.stat().st_size
+        name = self.path
+        self.size = os.path.getsize(name)
         if metadata is None:
             missing = [option for option, value in (("labels", labels), ("front end", front_end)) if value is None]
             if missing:
@@ -113,7 +115,7 @@ class Model:
                     f"{name}: says nothing of its {' and '.join(missing)}; it was not made by kws-edge, or was cut "
                     "short. Give --labels and --front-end to run a foreign model"
                 )
-            metadata = Metadata(labels=tuple(labels), front_end=front_end, name=self.path.stem)
+            metadata = Metadata(labels=tuple(labels), front_end=front_end, name=self.stem)
         elif labels is not None or front_end is not None:
             metadata = Metadata(
                 labels=tuple(labels) if labels is not None else metadata.labels,
@@ -158,6 +160,11 @@ class Model:
         unknown -= set(self.labels)
         if unknown:
             raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending."""
+        return os.path.splitext(os.path.basename(self.path))[0]
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
+import struct
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,11 @@ __all__ = ["METADATA_NAME", "Metadata", "pack", "unpack"]
 METADATA_NAME = "kws_edge.json"
 _FORMAT = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first date: the same content gives the same bytes
+
+# What is read of the records of a ZIP archive (PKWARE's APPNOTE, 4.3.7, 12 and 16).
+_LOCAL = struct.Struct("<4s22xHH")  # PK34, lengths of what follows: name, extra field
+_ENTRY = struct.Struct("<4s6xH4xLL4xHHH8xL")  # PK12, method, CRC, packed size, three lengths, start of the local record
+_END = struct.Struct("<4s6xHLL2x")  # PK56, entries, size and start of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     values["front_end"] = metadata.front_end.to_dict()
     values["detector"] = metadata.detector.to_dict()
     values = {"format": _FORMAT, "tflite_sha256": sha256_hex(flatbuffer), **values}
+    import zipfile
+
     out = io.BytesIO()
     out.write(flatbuffer)
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -63,6 +70,39 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, text)
     return out.getvalue()
+
+
+def _entries(data: bytes) -> dict[bytes, tuple[int, int, int, int]]:
+    """The files in the ZIP archive at the end of `data`: where each starts, its packed size, method and CRC; empty if
+    there is no archive. The module zipfile would bring 0.8 MB of compressors that a device has no use for."""
+    end = data.rfind(b"PK\5\6")
+    entries = {}
+    try:
+        _, n, size, offset = _END.unpack_from(data, end)
+        at = end - size
+        for _ in range(n):
+            magic, method, crc, packed, name, extra, comment, start = _ENTRY.unpack_from(data, at)
+            if magic != b"PK\1\2":
+                return {}
+            at += _ENTRY.size
+            # Its start counts from that of the file, or of the archive.
+            entries[data[at : at + name]] = start + end - size - offset, packed, method, crc
+            at += name + extra + comment
+    except struct.error:
+        return {}
+    return entries
+
+
+def _content(data: bytes, start: int, packed: int, method: int, crc: int) -> bytes:
+    """What a file of the archive holds."""
+    _, name, extra = _LOCAL.unpack_from(data, start)
+    start += _LOCAL.size + name + extra
+    content = data[start : start + packed]
+    if method == zlib.DEFLATED:
+        content = zlib.decompress(content, wbits=-zlib.MAX_WBITS)
+    if zlib.crc32(content) != crc:
+        raise ValueError("its checksum does not match")
+    return content
 
 
 def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
@@ -86,18 +126,17 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     ModelError
         If the metadata is damaged, of a newer format, or not of this flatbuffer.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if METADATA_NAME not in archive.namelist():
-                return data, None
-            start = min(entry.header_offset for entry in archive.infolist())
-            values = json.loads(archive.read(METADATA_NAME))
-    except zipfile.BadZipFile:
-        if METADATA_NAME.encode() in data:
-            raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy") from None
+    entries = _entries(data)
+    entry = entries.get(METADATA_NAME.encode())
+    if entry is None:
+        if not entries and METADATA_NAME.encode() in data:
+            raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy")
         return data, None
-    except (ValueError, OSError, EOFError, NotImplementedError, zlib.error) as error:
+    try:
+        values = json.loads(_content(data, *entry))
+    except (ValueError, struct.error, zlib.error) as error:
         raise ModelError(f"{name}: its metadata is damaged ({error}); get a whole copy") from None
+    start = min(start for start, *_ in entries.values())
     flatbuffer = data[:start]
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
         found = values.get("format") if isinstance(values, dict) else values

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
+from _thread import allocate_lock  # threading's own Lock, without the rest of it
 from collections.abc import Iterator
 from typing import IO
 
 __all__ = ["own_stderr", "quiet_native"]
 
-_lock = threading.Lock()
+_lock = allocate_lock()
 _depth = 0
 _saved = -1
 

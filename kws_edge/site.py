@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kws_edge.config import DetectorConfig
@@ -20,13 +19,13 @@ __all__ = ["Site", "site_path"]
 _FORMAT = 1
 
 
-def site_path(model: Model) -> Path:
+def site_path(model: Model) -> str:
     """Where `model`'s site file is looked for: ``kws-edge/site-<file's stem>.json`` under the XDG configuration folder,
     ``~/.config`` by default."""
     folder = os.environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(folder):  # the specification's rule
         folder = os.path.expanduser("~/.config")
-    return Path(folder, "kws-edge", f"site-{model.path.stem}.json")
+    return os.path.join(folder, "kws-edge", f"site-{model.stem}.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class Site:
     def of(cls, model: Model, **values: Any) -> Site:
         """A site file for `model`; `values` are the fields that do not name the model."""
         return cls(
-            model=model.path.name, tflite_sha256=_sha256(model), front_end=model.front_end.hash, **values
+            model=os.path.basename(model.path), tflite_sha256=_sha256(model), front_end=model.front_end.hash, **values
         )  # fmt: skip
 
     @property
@@ -71,7 +70,7 @@ class Site:
         )
 
     @classmethod
-    def load(cls, path: str | Path, model: Model) -> Site:
+    def load(cls, path: str | os.PathLike[str], model: Model) -> Site:
         """Read the site file `path` for use with `model`.
 
         Raises
@@ -81,7 +80,8 @@ class Site:
         """
         again = f"calibrate anew (kws-edge calibrate --model {model.path} --output {path}), or give --no-site"
         try:
-            values = json.loads(Path(path).read_text())
+            with open(path) as file:
+                values = json.load(file)
         except OSError as error:
             raise ConfigError(f"{path}: site file cannot be read ({error.strerror})") from None
         except ValueError as error:
@@ -106,7 +106,7 @@ class Site:
                 raise ConfigError(f"{path}: has a threshold for {word!r}, no keyword of {model.path}; {again}")
         return site
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, all of it or nothing.
 
         Raises
@@ -116,8 +116,13 @@ class Site:
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         text = json.dumps({"format": _FORMAT, **values, "detector": self.detector.to_dict()}, indent=1) + "\n"
+
+        def write(temporary: str) -> None:
+            with open(temporary, "w") as file:
+                file.write(text)
+
         try:
-            write_atomically(path, lambda temporary: Path(temporary).write_text(text))
+            write_atomically(path, write)
         except OSError as error:
             raise ConfigError(
                 f"{path}: site file cannot be written ({error.strerror}); name another --output"

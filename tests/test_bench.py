@@ -240,7 +240,7 @@ def test_another_rate_and_channels(run_cli):
 @pytest.fixture
 def foreign(tmp_path):
     path = tmp_path / "foreign.tflite"
-    path.write_bytes(unpack(shipped_models()["micro12"].read_bytes(), "shipped")[0])
+    path.write_bytes(unpack(Path(shipped_models()["micro12"]).read_bytes(), "shipped")[0])
     return path
 
 

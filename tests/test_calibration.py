@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,11 +148,11 @@ def short(tmp_path, demo_stream):
 
 def test_where_the_site_file_is(model, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert site_path(model) == tmp_path / "kws-edge" / "site-commands12.json"
+    assert site_path(model) == str(tmp_path / "kws-edge" / "site-commands12.json")
     monkeypatch.setenv("HOME", "/home/somebody")
     for value in ("", "relative"):  # which the specification says to ignore
         monkeypatch.setenv("XDG_CONFIG_HOME", value)
-        assert str(site_path(model)) == "/home/somebody/.config/kws-edge/site-commands12.json"
+        assert site_path(model) == "/home/somebody/.config/kws-edge/site-commands12.json"
 
 
 def test_calibrated_thresholds_are_used(run_cli, short, config_home):
@@ -215,7 +216,7 @@ def test_minutes_and_pipe(run_cli, short, config_home):
 
 
 def test_miss_curve(run_cli, short, config_home, tmp_path):
-    flatbuffer, metadata = unpack(shipped_models()["commands12"].read_bytes(), "shipped")
+    flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     for curve, expected in (([[0.5, 0.02], [1.0, 0.12]], 0.06), ([[0.5]], None), ("none", None)):
         metadata.metrics["miss_curve"] = curve
         (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))

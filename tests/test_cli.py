@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_info(run_cli, model):
         "zero_point": -128,
     }
     assert values["runtime"]["name"] == model.interpreter.runtime
-    assert values["sizes"]["file_bytes"] == shipped_models()["commands12"].stat().st_size
+    assert values["sizes"]["file_bytes"] == Path(shipped_models()["commands12"]).stat().st_size
     assert values["provenance"]["training"]["seed"] is not None
     text = run_cli("info", "commands12").stdout.decode()
     for expected in ("yes, no, up", "40 htk mels", model.interpreter.version, "CC BY 4.0"):
@@ -206,7 +207,7 @@ def test_listen_errors(run_cli):
 
 
 def test_bad_models(run_cli, tmp_path, short):
-    flatbuffer, _ = unpack(shipped_models()["commands12"].read_bytes(), "shipped")
+    flatbuffer, _ = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     (tmp_path / "page.tflite").write_text("<html>404</html>")
     (tmp_path / "cut.tflite").write_bytes(flatbuffer[:100_000])
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
@@ -222,7 +223,7 @@ def test_bad_models(run_cli, tmp_path, short):
 
 
 def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
-    flatbuffer, metadata = unpack(shipped_models()["commands12"].read_bytes(), "shipped")
+    flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     (tmp_path / "labels.txt").write_text("\n".join(metadata.labels) + "\n")
     (tmp_path / "front.json").write_text(json.dumps(metadata.front_end.to_dict()))

@@ -66,8 +66,8 @@ def test_help_is_light():
 
 
 def test_listening_is_light():
-    """What the microphone and the model need, and no parser of e-mails, no OpenSSL (but what NumPy 1 itself loads), no
-    other command."""
+    """What the microphone and the model need, and no parser of e-mails or addresses, nothing for archives, no OpenSSL
+    (but what NumPy 1 itself loads), no other command."""
     code = (
         "from kws_edge import *; from kws_edge.cli import _parser\n"
         "_parser(['listen']).parse_args(['listen']); Spotter(Model())\n"
@@ -75,7 +75,19 @@ def test_listening_is_light():
     )
     loaded = loaded_by(code) - loaded_by("import numpy")
     assert "kws_edge_cli_listen" in loaded
-    assert not loaded & (HEAVY | {"_hashlib", "email", "socket", "kws_edge_cli_bench", "kws_edge_cli_calibrate"})
+    late = {"_hashlib", "email", "ipaddress", "socket", "zipfile", "kws_edge_cli_bench", "kws_edge_cli_calibrate"}
+    assert not loaded & (HEAVY | late)
+
+
+def test_spotting_is_light():
+    """On blocks from elsewhere: no microphone, no files, no threads."""
+    code = (
+        "from kws_edge import Model, Spotter; Spotter(Model())\n"
+        "print(*[name.replace('.', '_') for name in sys.modules if name.startswith('kws_edge.')])\n"
+    )
+    loaded = loaded_by(code) - loaded_by("import numpy")
+    assert "kws_edge_spotter" in loaded
+    assert not loaded & (HEAVY | {"kws_edge_audio", "pathlib", "soundfile", "threading", "zipfile"})
 
 
 def test_host_and_firmware_commands_start_without_tensorflow():

@@ -215,7 +215,7 @@ def test_numpy_2_with_tflite_runtime(tmp_path, run_cli, demo_stream):
 
 
 def test_truncated_model(tmp_path, run_cli, demo_stream):
-    whole = shipped_models()["commands12"].read_bytes()
+    whole = Path(shipped_models()["commands12"]).read_bytes()
     (tmp_path / "cut.tflite").write_bytes(whole[: len(whole) // 2])
     done = run_cli("doctor", demo_stream, "--model", "cut.tflite", "--json")
     report = json.loads(done.stdout)

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.conftest import assert_one_line_error
 
 
 def test_c_array_holds_the_flatbuffer(tmp_path):
-    path = shipped_models()["commands12"]
+    path = Path(shipped_models()["commands12"])
     flatbuffer, metadata = unpack(path.read_bytes(), "shipped")
     header, source = write_c_array(path, tmp_path / "a")
     text = source.read_text()
@@ -58,7 +59,7 @@ def test_arena(run_cli):
     # TFLite Micro runs the model in an arena of that size (it aligns its ends), and not in one of half the size.
     from tflite_micro import runtime
 
-    flatbuffer, _ = unpack(shipped_models()["micro12"].read_bytes(), "micro12")
+    flatbuffer, _ = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     assert runtime.Interpreter.from_bytes(flatbuffer, arena_size=values["total"] + 64)
     with pytest.raises(RuntimeError):
         runtime.Interpreter.from_bytes(flatbuffer, arena_size=values["total"] // 2)

@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,7 +296,7 @@ def test_model_array_is_the_model(src, micro12, clips):
     """The bytes that a compiler makes of the array are the model's, and TFLite Micro runs them as LiteRT does."""
     text = (src / "kws_model_data.cc").read_text()
     array = bytes(int(value, 16) for value in re.findall(r"0x([0-9a-f]{2})\b", text))
-    assert array == unpack(shipped_models()["micro12"].read_bytes(), "micro12")[0]
+    assert array == unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")[0]
     micro = MicroInterpreter(FlatModel(array, "array"), "array")
     frontend = Frontend(micro12.front_end)
     for clip in clips[:50]:

@@ -5,6 +5,7 @@ import re
 import struct
 import subprocess
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_what_the_user_made_is_not_lost(run, tmp_path):
 def test_names_cannot_end_a_comment(run, tmp_path):
     need_program("gcc")
     odd = tmp_path / "a*\\\n#error b.tflite"
-    odd.write_bytes(shipped_models()["micro12"].read_bytes())
+    odd.write_bytes(Path(shipped_models()["micro12"]).read_bytes())
     assert run("export", odd.name, "-o", "out").returncode == 0
     src = tmp_path / "out" / "src"
     compile_c("gcc", f"-I{src}", "-c", src / "kws_detector_config.c", "-o", tmp_path / "x.o")
@@ -111,7 +112,7 @@ def test_golden_vectors_of_a_recording(run, tmp_path, clips):
 
 def patched(change):
     """micro12 with some bytes of its flatbuffer changed, as a model file."""
-    flatbuffer, metadata = unpack(shipped_models()["micro12"].read_bytes(), "micro12")
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     data = bytearray(flatbuffer)
     change(data, _Table(flatbuffer, struct.unpack_from("<I", flatbuffer)[0]))
     return pack(bytes(data), metadata)

@@ -3,6 +3,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from kws_edge.tflite import FlatModel
 
 @pytest.fixture(scope="module")
 def shipped() -> bytes:
-    return shipped_models()["commands12"].read_bytes()
+    return Path(shipped_models()["commands12"]).read_bytes()
 
 
 @pytest.fixture
@@ -140,6 +141,44 @@ def test_metadata_must_hold_together(file, shipped):
             archive.writestr("kws_edge.json", json_text.replace(old, new))
         with pytest.raises(ModelError, match=message):
             Model(file(out.getvalue()))
+
+
+def archive(**files: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, text in files.items():
+            made.writestr(name, text)
+    return out.getvalue()
+
+
+def test_archive_of_its_own(shipped):
+    """`cat model archive`: offsets count from the start of the archive."""
+    flatbuffer, metadata = unpack(shipped, "shipped")
+    with zipfile.ZipFile(io.BytesIO(shipped)) as packed:
+        text = packed.read("kws_edge.json").decode()
+    assert unpack(flatbuffer + archive(**{"a": "b", "kws_edge.json": text}), "joined") == (flatbuffer, metadata)
+
+
+def test_foreign_archive(shipped):
+    """What TFLite Metadata appends says nothing to us."""
+    data = unpack(shipped, "shipped")[0] + archive(**{"labels.txt": "yes"})
+    assert unpack(data, "foreign") == (data, None)
+
+
+def test_damaged_archive(shipped):
+    """Flipped bytes in the archive never give other metadata, nor another exception."""
+    flatbuffer, metadata = unpack(shipped, "shipped")
+    rng, refused = np.random.default_rng(2), 0
+    for at in rng.integers(len(flatbuffer), len(shipped), 300):
+        damaged = bytearray(shipped)
+        damaged[at] ^= 1 << rng.integers(8)
+        try:
+            found = unpack(bytes(damaged), "damaged")
+        except ModelError:
+            refused += 1
+        else:
+            assert found in ((flatbuffer, metadata), (bytes(damaged), None))
+    assert refused > 200
 
 
 def test_foreign_model(file, shipped, model):

@@ -1,6 +1,7 @@
 """The shipped models on validation clips; its accuracy on the test clips is for `kws-host evaluate` to measure."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_sizes():
 
 def test_cards():
     for name, path in shipped_models().items():
-        card = path.with_suffix(".md").read_text()
+        card = Path(path).with_suffix(".md").read_text()
         model = Model(name)
         assert card.startswith(f"# {name}\n")
         assert f"{model.size:,} bytes" in card

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if minutes > _MOST_MINUTES or not math.isfinite(args.budget):
         raise ConfigError(f"--minutes is at most {_MOST_MINUTES:g} and --budget finite, got {minutes:g}, {args.budget}")
     model = options.load_model(args)
-    output = args.output or site_path(model)
+    output = args.output or Path(site_path(model))
     _check_output(output)  # before the minutes are spent
     spotter = Spotter(model, detector=options.detector_config(args, model))
     c = model.front_end
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_as_dict(evidence, choice, misses, args.budget, output)))
     else:
         _print_choice(evidence, choice, misses, args.budget)
-        use = "listen and detect use it" if output == site_path(model) else f"use it with --site {output}"
+        use = "listen and detect use it" if str(output) == site_path(model) else f"use it with --site {output}"
         print(f"wrote {output}: {use}")
     return 0
 

@@ -135,7 +135,7 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
     report.measured(
         "model",
         f"{model.path}, {model.size:,} bytes, {took_ms:.1f} ms an inference by {model.interpreter.runtime}",
-        file=str(model.path),
+        file=model.path,
         inference_ms=round(took_ms, 3),
         runtime=model.interpreter.runtime,
     )
@@ -143,7 +143,7 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector.step_ms:g} ms"
         report.found(SOFTWARE, Finding("slow", what, "--threads 4, a longer --step-ms, or a smaller model"))
     path = site_path(model)
-    if path.exists():
+    if os.path.exists(path):
         try:
             Site.load(path, model)
         except KwsError as error:

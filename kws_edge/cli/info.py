@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 
 import numpy as np
@@ -33,7 +34,7 @@ def describe(model: Model) -> dict:
     }
     c = model.front_end
     return {
-        "file": str(model.path),
+        "file": model.path,
         "name": model.metadata.name,
         "description": model.metadata.description,
         "labels": list(model.labels),
@@ -65,13 +66,13 @@ def describe(model: Model) -> dict:
 
 def _site(model: Model) -> dict | None:
     path = site_path(model)
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     try:
         site = Site.load(path, model)
     except ConfigError as error:
-        return {"file": str(path), "error": str(error)}
-    return {"file": str(path), "summary": site.summary, "thresholds": site.thresholds}
+        return {"file": path, "error": str(error)}
+    return {"file": path, "summary": site.summary, "thresholds": site.thresholds}
 
 
 def _site_text(site: dict | None) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -126,7 +126,8 @@ def labels(text: str | None) -> list[str] | None:
     if "," in text:
         return [label.strip() for label in text.split(",")]
     try:
-        return [line.strip() for line in Path(text).read_text().splitlines() if line.strip()]
+        with open(text) as file:
+            return [line.strip() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--labels {text}: neither a list with commas nor a readable file ({error})") from None
 
@@ -136,7 +137,8 @@ def front_end(text: str | None) -> FrontendConfig | None:
     if text is None or text in PRESETS:
         return None if text is None else preset(text)
     try:
-        return FrontendConfig.from_dict(json.loads(Path(text).read_text()))
+        with open(text) as file:
+            return FrontendConfig.from_dict(json.load(file))
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"--front-end {text}: neither a preset ({', '.join(PRESETS)}) nor a readable file") from None
     except json.JSONDecodeError as error:
@@ -157,9 +159,9 @@ def load_model(args: argparse.Namespace) -> Model:
 
 def site(args: argparse.Namespace, model: Model) -> Site | None:
     """The site file that the options choose, or the model's own where there is one; standard error says which."""
-    path = Path(args.site) if args.site else site_path(model)
+    path = args.site or site_path(model)
     overridden = any("=" not in text for text in args.threshold)  # a threshold for every keyword leaves nothing of it
-    if args.no_site or (not args.site and (overridden or not path.exists())):
+    if args.no_site or (not args.site and (overridden or not os.path.exists(path))):
         return None
     found = Site.load(path, model)
     if overridden:
