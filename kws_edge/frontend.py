@@ -137,12 +137,12 @@ class Frontend:
             if value != neutral
         ]
         self._magnitude = c.spectrum == "magnitude"
-        self._n_bins, self._band = c.n_fft // 2 + 1, slice(first, last)
-        self._make_buffers(3 * LANES)
+        self._n_bins, self._used = c.n_fft // 2 + 1, slice(first, last)
+        self._make_buffers(1)
 
     def _make_buffers(self, n: int) -> None:
-        """Buffers of `n` rows."""
-        c = self.config
+        """Buffers for `n` frames at a time."""
+        c, groups = self.config, -(-(n + LANES - 1) // LANES)
         self._padded = np.zeros((n, c.n_fft))
         # NumPy takes 0.1 us for each row of what is not contiguous, so that it is quicker to multiply by a window for
         # each frame and to square bins that no band needs.
@@ -150,10 +150,10 @@ class Frontend:
         self._windows[:, : c.frame_length] = window(c) * np.float64(c.sample_scale)
         self._bins = np.empty((n, self._n_bins), complex)
         self._parts = self._bins.reshape(-1).view(float)  # real and imaginary in turn
-        self._power = np.zeros(n * self._n_bins, np.float32)
-        self._groups = self._power.reshape(-1, LANES, self._n_bins)[:, :, self._band]
-        self._bands = np.empty((n // LANES, LANES, c.n_mels), np.float32)
-        self._rows = self._bands.reshape(n, -1)
+        self._power = np.zeros(groups * LANES * self._n_bins, np.float32)
+        self._groups = self._power.reshape(groups, LANES, self._n_bins)[:, :, self._used]
+        self._bands = np.empty((groups, LANES, c.n_mels), np.float32)
+        self._rows = self._bands.reshape(groups * LANES, c.n_mels)
 
     def frames(self, samples: np.ndarray) -> np.ndarray:
         """Levels of every full frame in `samples`.
@@ -186,13 +186,12 @@ class Frontend:
     def _levels(self, samples: np.ndarray, *, lane: int) -> np.ndarray:
         """Levels of the full frames in contiguous int16 `samples`; the first belongs into row `lane` of its group."""
         n = max(0, 1 + (len(samples) - self._frame) // self._hop)
-        levels = np.empty((n, self.config.n_mels), np.float32)
-        done = 0
-        while done < n:
+        parts, done = [], 0
+        while done < n or not parts:
             rows = min(BATCH - lane, n - done)
-            bands = self._bands_of(samples[done * self._hop :], lane, rows)
-            np.add(bands, self._offset, out=levels[done : done + rows])
+            parts.append(self._bands_of(samples[done * self._hop :], lane, rows) + self._offset)
             done, lane = done + rows, 0
+        levels = parts[0] if len(parts) == 1 else np.concatenate(parts)
         np.log(levels, out=levels)
         for operation, value in self._after:
             operation(levels, value, out=levels)
@@ -201,11 +200,9 @@ class Frontend:
     def _bands_of(self, samples: np.ndarray, lane: int, n: int) -> np.ndarray:
         """Mel bands of the first `n` frames in contiguous int16 `samples`, which go into rows `lane` to `lane + n` of
         the buffers: a view, shape (n, n_mels), float32."""
-        end, bins = lane + n, self._n_bins
-        groups = -(-end // LANES)
-        if groups > len(self._groups):
-            self._make_buffers(groups * LANES)
-        padded = self._padded[:n]
+        if n > len(self._padded):
+            self._make_buffers(n)
+        padded, end, bins = self._padded[:n], lane + n, self._n_bins
         # sliding_window_view takes 60 us.
         padded[:, : self._frame] = np.ndarray((n, self._frame), np.int16, samples, 0, (2 * self._hop, 2))
         padded *= self._windows[:n]
@@ -221,6 +218,7 @@ class Frontend:
             np.sqrt(magnitude, out=power, casting="same_kind")
         else:
             np.add(squares[::2], squares[1::2], out=power, casting="same_kind")
+        groups = -(-end // LANES)
         np.matmul(self._groups[:groups], self._matrix, out=self._bands[:groups])
         return self._rows[lane:end]
 
@@ -293,5 +291,5 @@ class StreamingFrontend:
         used = min(n * self._hop, end)
         self._skip = n * self._hop - used
         self._n_pending = end - used
-        self._pending[: self._n_pending] = self._pending[used:end].copy()
+        self._pending[: self._n_pending] = self._pending[used:end]
         return levels

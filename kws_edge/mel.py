@@ -1,6 +1,9 @@
-"""Analysis windows and mel filter banks, computed in float64 and cast once, so that every side has the same tables."""
+"""Analysis windows and mel filter banks, computed in double precision and cast once, so that every side has the same
+tables: in Python's floats, because NumPy's cosine and logarithm may depend on the processor."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -10,16 +13,17 @@ __all__ = ["mel_matrix", "window"]
 
 _SLANEY_BREAK_HZ = 1000.0
 _SLANEY_HZ_PER_MEL = 200.0 / 3
-_SLANEY_LOG_STEP = np.log(6.4) / 27
+_SLANEY_LOG_STEP = math.log(6.4) / 27
 
 
-def _hz_to_mel(hz: np.ndarray, scale: str) -> np.ndarray:
+def _hz_to_mel(hz: float, scale: str) -> float:
     if scale == "htk":
         # HTK book, section 5.4: 2595 log10(1 + f/700), written as tf.signal writes it.
-        return 1127.0 * np.log1p(hz / 700.0)
+        return 1127.0 * math.log1p(hz / 700.0)
     # Slaney, Auditory Toolbox (1998): linear below 1 kHz, then 27 steps for each factor of 6.4.
-    above = _SLANEY_BREAK_HZ / _SLANEY_HZ_PER_MEL + np.log(np.maximum(hz, 1e-9) / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP
-    return np.where(hz < _SLANEY_BREAK_HZ, hz / _SLANEY_HZ_PER_MEL, above)
+    if hz < _SLANEY_BREAK_HZ:
+        return hz / _SLANEY_HZ_PER_MEL
+    return _SLANEY_BREAK_HZ / _SLANEY_HZ_PER_MEL + math.log(hz / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP
 
 
 def mel_matrix(config: FrontendConfig) -> np.ndarray:
@@ -32,16 +36,19 @@ def mel_matrix(config: FrontendConfig) -> np.ndarray:
     -------
     numpy.ndarray, shape (n_fft // 2 + 1, n_mels), float32
     """
-    n_bins = config.n_fft // 2 + 1
-    bins = _hz_to_mel(np.linspace(0.0, config.sample_rate / 2, n_bins)[1:], config.mel_scale)
-    limits = np.array([config.f_min_hz, config.f_max_hz])
-    edges = np.linspace(*_hz_to_mel(limits, config.mel_scale), config.n_mels + 2)
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    matrix = np.zeros((n_bins, config.n_mels), np.float32)
-    for band in range(config.n_mels):
-        rising = (bins - lower[band]) / (centre[band] - lower[band])
-        falling = (upper[band] - bins) / (upper[band] - centre[band])
-        matrix[1:, band] = np.maximum(0.0, np.minimum(rising, falling))
+    n_bins, n_mels = config.n_fft // 2 + 1, config.n_mels
+    lowest, highest = (_hz_to_mel(hz, config.mel_scale) for hz in (config.f_min_hz, config.f_max_hz))
+    step = (highest - lowest) / (n_mels + 1)
+    edges = [lowest + i * step for i in range(n_mels + 1)] + [highest]
+    matrix = np.zeros((n_bins, n_mels), np.float32)
+    below = 0  # edges at or below the bin
+    for k in range(1, n_bins):
+        mel = _hz_to_mel(k * config.sample_rate / 2 / (n_bins - 1), config.mel_scale)
+        while below < len(edges) and edges[below] <= mel:
+            below += 1
+        for band in range(max(0, below - 2), min(below, n_mels)):  # between its edges `band` and `band + 2`
+            lower, centre, upper = edges[band : band + 3]
+            matrix[k, band] = max(0.0, min((mel - lower) / (centre - lower), (upper - mel) / (upper - centre)))
     return matrix
 
 
@@ -52,6 +59,5 @@ def window(config: FrontendConfig) -> np.ndarray:
     -------
     numpy.ndarray, shape (frame_length,), float32
     """
-    a = {"hann": 0.5, "hamming": 0.54}[config.window]
-    phase = 2 * np.pi * np.arange(config.frame_length) / config.frame_length
-    return (a - (1 - a) * np.cos(phase)).astype(np.float32)
+    a, n = {"hann": 0.5, "hamming": 0.54}[config.window], config.frame_length
+    return np.array([a - (1 - a) * math.cos(2 * math.pi * i / n) for i in range(n)], np.float32)

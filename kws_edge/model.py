@@ -181,12 +181,12 @@ class Model:
         """The file's defaults for detection."""
         return self.metadata.detector
 
-    @property
+    @cached_property
     def input(self) -> Tensor:
         """The input tensor."""
         return self.flat.inputs[0]
 
-    @property
+    @cached_property
     def output(self) -> Tensor:
         """The output tensor."""
         return self.flat.outputs[0]
@@ -220,20 +220,23 @@ class Model:
         levels : numpy.ndarray, shape (n, n_mels), float32
         out : numpy.ndarray, same shape, of the input's dtype
         """
-        tensor = self.input
-        if tensor.dtype == "float32":
+        if self._zero_point is not None:
+            np.add(np.rint(levels), self._zero_point, out=out, casting="unsafe")
+        elif self.input.dtype == "float32":
             out[:] = levels
         else:
-            quantize(levels, tensor.scale, tensor.zero_point, tensor.dtype, saturate=self._may_saturate, out=out)
+            out[:] = quantize(levels, self.input.scale, self.input.zero_point, self.input.dtype)
 
     @cached_property
-    def _may_saturate(self) -> bool:
-        """Whether levels of the front end may be beyond the input's range."""
+    def _zero_point(self) -> np.ndarray | None:
+        """The input's zero point, if a level of the front end is its value but for that and for rounding."""
         low, high = self.front_end.level_min, self.front_end.level_max
-        if low is None or high is None:
-            return True
-        scale, zero_point, limits = self.input.scale, self.input.zero_point, np.iinfo(self.input.dtype)
-        return not limits.min <= round(low / scale) + zero_point <= round(high / scale) + zero_point <= limits.max
+        scale, zero_point = self.input.scale, self.input.zero_point
+        if scale != 1 or low is None or high is None:
+            return None
+        limits = np.iinfo(self.input.dtype)
+        within = limits.min <= round(low) + zero_point <= round(high) + zero_point <= limits.max
+        return np.array(zero_point, np.float32) if within else None
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
         """The output tensor's values as posteriors.

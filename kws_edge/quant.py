@@ -7,15 +7,7 @@ import numpy as np
 __all__ = ["dequantize", "quantize"]
 
 
-def quantize(
-    values: np.ndarray,
-    scale: float,
-    zero_point: int,
-    dtype: np.dtype | type = np.int8,
-    *,
-    saturate: bool = True,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype | type = np.int8) -> np.ndarray:
     """Quantise in float32: divide, round half to even, add the zero point, saturate.
 
     Parameters
@@ -24,10 +16,6 @@ def quantize(
     scale : float
     zero_point : int
     dtype : integer dtype
-    saturate : bool
-        False where no value is beyond the range.
-    out : numpy.ndarray of `dtype`, same shape, optional
-        Where to write to.
 
     Returns
     -------
@@ -36,12 +24,10 @@ def quantize(
     if scale != 1:
         values = np.divide(values, np.float32(scale), dtype=np.float32)
     q = np.rint(values, dtype=np.float32)
-    if saturate:
-        limits = np.iinfo(dtype)
-        np.maximum(q, np.float32(limits.min - zero_point), out=q)
-        np.minimum(q, np.float32(limits.max - zero_point), out=q)
-    out = np.empty(q.shape, dtype) if out is None else out
-    return np.add(q, np.float32(zero_point), out=out, casting="unsafe")
+    limits = np.iinfo(dtype)
+    np.maximum(q, np.float32(limits.min - zero_point), out=q)
+    np.minimum(q, np.float32(limits.max - zero_point), out=q)
+    return np.add(q, np.float32(zero_point), out=np.empty(q.shape, dtype), casting="unsafe")
 
 
 def dequantize(q: np.ndarray, scale: float, zero_point: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from kws_edge.timing import DETECTOR, FRONT_END, INVOKE, OFF, QUANTISE, Stopwatc
 __all__ = ["Spotter", "Step"]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One inference on a stream."""
 
     time_s: float
@@ -156,7 +155,7 @@ class Spotter:
             found = step.detection
             if found:
                 found = dataclasses.replace(found, end_s=min(found.end_s, duration))
-            yield dataclasses.replace(step, detection=found)
+            yield step._replace(detection=found)
         self.n_samples, self.stopwatch = heard, watch
 
     def run(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
