@@ -14,8 +14,8 @@ from host_tools.scoring import DUPLICATE, FALSE_ACCEPT, Score
 from host_tools.stream_eval import Condition, Stream, Track, hear_all, score_replayed
 from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
-from kws_edge.model import Model
-from kws_edge.modelfile import pack, unpack
+from kws_edge.model import Model, read_model
+from kws_edge.modelfile import pack
 
 __all__ = ["Calibration", "Trial", "calibrate", "write_calibrated"]
 
@@ -222,8 +222,7 @@ def write_calibrated(model: str | Path, calibration: Calibration, path: str | Pa
     data : sequence of str
         Names of the streams.
     """
-    source = Model(model).path
-    flatbuffer, metadata = unpack(source.read_bytes(), str(source))
+    _, flat, metadata = read_model(model)
     values = calibration.to_dict()
     budget = {} if calibration.budget is None else {"budget_per_hour": calibration.budget}
     metrics = {
@@ -232,7 +231,7 @@ def write_calibrated(model: str | Path, calibration: Calibration, path: str | Pa
         "calibration": {**values["after"], **budget, "data": list(data)},
     }
     metadata = dataclasses.replace(metadata, detector=calibration.after.config, metrics=metrics)
-    content = pack(flatbuffer, metadata)
+    content = pack(flat.data, metadata)
     write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 

@@ -9,7 +9,7 @@
 ...             print(step.detection)
 """
 
-from typing import TYPE_CHECKING, Any
+import typing
 
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.detector import Detection, Detector
@@ -19,7 +19,7 @@ from kws_edge.model import Model, shipped_models
 from kws_edge.modelfile import Metadata, pack, unpack
 from kws_edge.spotter import Spotter, Step
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from kws_edge.audio import AudioFile, Microphone, PcmStream, Resampler, input_devices
 
 __version__ = "0.1.0"
@@ -53,10 +53,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     """What hears files and microphones is loaded by those who use it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from kws_edge import audio
 
-    return getattr(audio, name)
+    return globals().setdefault(name, getattr(audio, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,10 +10,14 @@ PUBLIC = sorted(set(kws_edge.__all__))
 
 def test_all_is_sorted_and_complete():
     assert len(PUBLIC) == len(kws_edge.__all__)
+    assert all(hasattr(kws_edge, name) for name in PUBLIC)  # some are loaded then
     defined = {
         name for name, value in vars(kws_edge).items() if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert defined == set(PUBLIC)
+    assert set(PUBLIC) <= set(dir(kws_edge))
+    with pytest.raises(AttributeError, match="no attribute 'Microfone'"):
+        _ = kws_edge.Microfone
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.Samples]]:
-    path, flat, metadata = read_model(args.model)
+    name, flat, metadata = read_model(args.model)
+    path = Path(name)
     foreign = metadata is None and not (args.labels and args.front_end)
     if foreign and (args.live or args.labels or args.front_end):
         raise ConfigError(
@@ -100,7 +100,7 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.
         for threads in args.threads:
             one = argparse.Namespace(**{**vars(args), "runtime": runtime, "threads": threads})
             if foreign:
-                result, seconds = _measure_foreign(one, flat, path)
+                result, seconds = _measure_foreign(one, flat, name)
             else:
                 result, seconds, audio = _measure_chain(one)
             results.append(result)
@@ -117,9 +117,9 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.
         "load": load,
         "warnings": board.warnings(machine, before, after, load),
         "model": {
-            "name": metadata.name if metadata else Path(path).stem,
-            "file": os.path.basename(path),
-            "bytes": os.path.getsize(path),
+            "name": metadata.name if metadata else path.stem,
+            "file": path.name,
+            "bytes": path.stat().st_size,
             "tflite_sha256": sha256_hex(flat.data),
             "macs": flat.macs,
             "input": f"{tensor.dtype} {list(tensor.shape)}" if tensor else None,
