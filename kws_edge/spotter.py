@@ -32,7 +32,7 @@ class _Window:
     start when they reach its end."""
 
     def __init__(self, n: int, columns: int, dtype: np.dtype | type | str) -> None:
-        self._buffer = np.zeros((3 * n, columns), dtype)
+        self._buffer = np.zeros((2 * n, columns), dtype)
         self._n = self._end = n
 
     @property

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -305,6 +306,22 @@ def test_batches_are_reproducible(folder, shares):
     assert not np.array_equal(batches.batch(0, 0)[0], batches.batch(1, 0)[0])
     np.testing.assert_allclose(ya.sum(axis=1), 1, rtol=1e-6)
     assert set(ya.argmax(axis=1)) >= {0, 1, 2}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own here")
+def test_batches_step_back(folder):
+    """They are made in a thread of less priority; the thread that trains keeps its own."""
+    examples = load_examples(Sources(folder / "clips"), preset("logmel40"), LABEL_SETS["commands12"])
+    batches = Batches(examples, batch_size=8, augment_config=AugmentConfig(), seed=5)
+    before, found = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), []
+
+    def batch(epoch, index):
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    batches.batch = batch
+    list(batches.epoch(0, 3))
+    assert found == [min(19, before + 10)] * 3
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 def test_hard_negatives_and_synthetic_speech(folder, tmp_path):
