@@ -366,8 +366,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--live-s", type=float, default=4, help="length of a measurement at live pace")
-    parser.add_argument("--live-rounds", type=int, default=7)
-    parser.add_argument("--train-rounds", type=int, default=5)
+    parser.add_argument("--live-rounds", type=int, default=9)
+    parser.add_argument("--train-rounds", type=int, default=15)
     parser.add_argument(
         "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="the rest stays as it was"
     )
