@@ -112,12 +112,11 @@ class Bench:
             return worker.ask(live_s=live_s)["cpu_s"] / live_s
 
         with ExitStack() as stack:
-            workers = {}
-            for block in (1280, 1600):
-                workers["ours", block] = stack.enter_context(self.worker("device", "spotter", block=block))
-            for block in (1280, 1024):
-                peer = self.worker("wakeword", "pymicro_wakeword", block=block)
-                workers["peer", block] = stack.enter_context(peer)
+            programs = {"ours": ("device", "spotter"), "peer": ("wakeword", "pymicro_wakeword")}
+            workers = {  # so that those that are compared have their turns side by side
+                (side, block): stack.enter_context(self.worker(*programs[side], block=block))
+                for side, block in (("ours", 1600), ("peer", 1024), ("peer", 1280), ("ours", 1280))
+            }
             timers = {key: worker.timer() for key, worker in workers.items()}
             fast = take_turns({key: timers[key, 1280] for key in ("ours", "peer")}, self.args.rounds)
             paced = {key: partial(live, worker) for key, worker in workers.items()}
@@ -144,11 +143,10 @@ class Bench:
             factor=1e3 * RATE / 1280,
             bar=0.6,
         )
-        sides = {"ours": ("device", "spotter"), "peer": ("wakeword", "pymicro_wakeword")}
-        starts: dict[str, list[float]] = {name: [] for name in sides}
-        memory: dict[str, list[float]] = {name: [] for name in sides}
+        starts: dict[str, list[float]] = {name: [] for name in programs}
+        memory: dict[str, list[float]] = {name: [] for name in programs}
         for _ in range(self.args.rounds):
-            for name, (environment, workload) in sides.items():
+            for name, (environment, workload) in programs.items():
                 started = time.perf_counter()
                 with self.worker(environment, workload, recording=self.short, **STEP) as worker:
                     worker.ask(blocks=2)  # 160 ms: both have made an inference
@@ -365,8 +363,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--live-s", type=float, default=4, help="length of a measurement at live pace")
-    parser.add_argument("--live-rounds", type=int, default=9)
+    parser.add_argument("--live-s", type=float, default=2, help="length of a measurement at live pace")
+    parser.add_argument("--live-rounds", type=int, default=30)
     parser.add_argument("--train-rounds", type=int, default=15)
     parser.add_argument(
         "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="the rest stays as it was"
