@@ -137,6 +137,7 @@ class Frontend:
             )
             if value != neutral
         ]
+        self._window = window(c) * np.float64(c.sample_scale)
         self._magnitude = c.spectrum == "magnitude"
         self._n_bins, self._used = c.n_fft // 2 + 1, slice(first, last)
         self._make_buffers(1)
@@ -148,7 +149,7 @@ class Frontend:
         # NumPy takes 0.1 us for each row of what is not contiguous, so that it is quicker to multiply by a window for
         # each frame and to square bins that no band needs.
         self._windows = np.zeros((n, c.n_fft))
-        self._windows[:, : c.frame_length] = window(c) * np.float64(c.sample_scale)
+        self._windows[:, : c.frame_length] = self._window
         self._bins = np.empty((n, self._n_bins), complex)
         self._parts = self._bins.reshape(-1).view(float)  # real and imaginary in turn
         self._power = np.zeros(groups * LANES * self._n_bins, np.float32)
