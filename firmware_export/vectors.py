@@ -73,7 +73,7 @@ class GoldenVectors:
             )
         inputs, stream, detections, ends = [], [], [], []
         for index, step in enumerate(_fresh(spotter).steps(samples)):
-            inputs.append(model.quantize(spotter.features()).ravel())
+            inputs.append(spotter.input.flatten())
             stream.append(_quantized(model, step.posteriors))
             ends.append(round(step.time_s * c.sample_rate))
             if step.detection:
@@ -86,7 +86,7 @@ class GoldenVectors:
         stop = max(length, ends[surest])
         audio = samples[stop - length : stop]
         heard = [
-            (round(step.time_s * c.sample_rate), model.quantize(spotter.features()).ravel(), step.posteriors)
+            (round(step.time_s * c.sample_rate), spotter.input.flatten(), step.posteriors)
             for step in _fresh(spotter).steps(audio)
         ][-1::-_SPACING][:_CLIPS][::-1]
         return cls(

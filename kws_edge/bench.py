@@ -98,7 +98,7 @@ def measure(
         if warm < _WARM_UP:
             warm += steps
             if warm >= _WARM_UP:
-                loop = _bare(model.interpreter, model.quantize(spotter.features()))
+                loop = _bare(model.interpreter, spotter.input.copy())
                 loop(_WARM_UP)
                 source.stopwatch = spotter.stopwatch = watch
             continue

@@ -83,11 +83,9 @@ class Detector:
         if set(self.keywords) == set(wake_word):
             raise ConfigError(f"no keyword is left to follow the wake word {config.wake_word!r}; name others")
         self.keywords = tuple(dict.fromkeys((*wake_word, *self.keywords)))
-        active = np.array([label in self.keywords for label in self.labels])
-        words = np.array([is_keyword(label) for label in self.labels])
-        self.active = active
+        self.active = tuple(label in self.keywords for label in self.labels)
         """Which labels are active keywords."""
-        self.inactive = np.flatnonzero(words & ~active)
+        self.inactive = np.flatnonzero([is_keyword(label) and label not in self.keywords for label in self.labels])
         """Indices of the other words."""
         unknown = [i for i, label in enumerate(self.labels) if label.strip("_") == UNKNOWN]
         self.unknown = unknown[0] if unknown else None

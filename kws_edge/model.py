@@ -250,11 +250,11 @@ class Model:
         numpy.ndarray, shape (len(labels),), float32
         """
         q = q.reshape(-1)
-        return q if self.output.dtype == "float32" else self._values.take(q.view(np.uint8))
+        return q if self.output.dtype == "float32" else self._values.take(q)
 
     @cached_property
     def _values(self) -> np.ndarray:
-        """What each of the 256 outputs, seen as unsigned, stands for."""
+        """What each of the 256 outputs stands for; a negative one counts from the end, as everywhere in Python."""
         codes = np.arange(256, dtype=np.uint8).view(self.output.dtype)
         return dequantize(codes, self.output.scale, self.output.zero_point)
 

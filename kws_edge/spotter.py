@@ -79,9 +79,9 @@ class Spotter:
         self._frontend = StreamingFrontend(c, frontend=model.frontend)
         self._silence = self._frontend.silence()
         self._n_frames = c.n_frames
-        self._levels = _Window(c.n_frames, c.n_mels, np.float32)
-        # The model's input, where it is the frames: each is quantised once.
-        self._inputs = None if c.resize_frames else _Window(c.n_frames, c.n_mels, model.input.dtype)
+        # The last frames as the model takes them, so that each is quantised once, but for a model that resizes them.
+        self._resized = c.resize_frames is not None
+        self._last = _Window(c.n_frames, c.n_mels, np.float32 if self._resized else model.input.dtype)
         self.detector = Detector(model.labels, self.config, step_s=self.step_s, clip_s=c.clip_samples / c.sample_rate)
         self.reset()
 
@@ -89,12 +89,12 @@ class Spotter:
         """Start a new stream."""
         self._frontend.reset()
         self.detector.reset()
-        self._fresh = 0  # frames that came since the last inference
         self._push(np.tile(self._silence, (self._n_frames, 1)))
-        self._until_step = self.step_frames
         self._start = 0  # the sample of the stream that the front end's first one is
         self.n_samples = 0
         """Samples of the stream so far, those that were skipped included."""
+        self.input: np.ndarray | None = None
+        """What the model was given at the latest inference, of its input's shape and dtype; valid until the next."""
 
     def skip(self, samples: int) -> None:
         """That many samples of the stream were lost: the clock skips them, and detection starts anew, as after silence,
@@ -119,22 +119,15 @@ class Spotter:
             block = samples[start : start + self._rate]
             self.n_samples += len(block)
             first = self._frontend.n_frames
-            frames = self._frontend.process(block, at_least=self._until_step)
-            used = 0
-            while len(frames) - used >= self._until_step:
-                self._push(frames[used : used + self._until_step])
-                used += self._until_step
-                self._until_step = self.step_frames
+            frames = self._frontend.process(block, multiple=self.step_frames)
+            for used in range(self.step_frames, len(frames) + 1, self.step_frames):
                 end = (first + used - 1) * self._hop + self._frame
-                yield self._infer((self._start + end) / self._rate)
-            if used < len(frames):
-                self._push(frames[used:])
-                self._until_step -= len(frames) - used
+                yield self._infer(frames[used - self.step_frames : used], (self._start + end) / self._rate)
 
     @property
     def samples_to_step(self) -> int:
         """Samples that complete the next inference."""
-        return self._frontend.samples_to(self._until_step)
+        return self._frontend.samples_to(self.step_frames)
 
     def process(self, samples: np.ndarray) -> list[Detection]:
         """Take a block; return what is detected in it.
@@ -167,33 +160,27 @@ class Spotter:
                 want(self.samples_to_step / self.model.front_end.sample_rate)
         yield from self.finish()
 
-    @property
-    def levels(self) -> np.ndarray:
-        """The last clip's frames, shape (n_frames, n_mels), float32, before resizing; valid until the next block."""
-        return self._levels.rows
-
-    def features(self) -> np.ndarray:
-        """What the next inference would see, shape front_end.feature_shape, float32."""
-        return self._frontend.resize(self.levels)
-
     def _push(self, frames: np.ndarray) -> None:
         n = min(len(frames), self._n_frames)
-        self._levels.extend(n)[:] = frames[-n:]
-        self._fresh = min(self._fresh + n, self._n_frames)
+        rows = self._last.extend(n)
+        if self._resized:
+            rows[:] = frames[-n:]
+        else:
+            self.model.quantize_levels(frames[-n:], out=rows)
 
-    def _infer(self, time_s: float) -> Step:
+    def _infer(self, frames: np.ndarray, time_s: float) -> Step:
         watch, model = self.stopwatch, self.model
-        if self._inputs is None:
-            features = self.features()
+        if self._resized:
+            self._push(frames)
+            features = self._frontend.resize(self._last.rows)
             watch.lap(FRONT_END)
-            q = model.quantize(features)
+            self.input = model.quantize(features)
         else:
             watch.lap(FRONT_END)
-            model.quantize_levels(self.levels[-self._fresh :], out=self._inputs.extend(self._fresh))
-            q = self._inputs.rows.reshape(model.input.shape)
-        self._fresh = 0
+            self._push(frames)
+            self.input = self._last.rows.reshape(model.input.shape)
         watch.lap(QUANTISE)
-        q = model.interpreter.invoke(q)
+        q = model.interpreter.invoke(self.input)
         watch.lap(INVOKE)
         posteriors = model.dequantize(q)
         watch.lap(QUANTISE)

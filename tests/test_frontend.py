@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -44,8 +45,6 @@ def test_streaming_equals_whole_on_real_clips(clips):
 
 
 def test_hop_longer_than_frame(stream):
-    import dataclasses
-
     sparse = dataclasses.replace(preset("logmel40"), hop_ms=50)
     streaming = StreamingFrontend(sparse)
     parts = np.concatenate([streaming.process(block) for block in blocks(stream, 333)])
@@ -57,6 +56,30 @@ def test_each_frame_is_computed_once(stream):
     for block in blocks(stream, 100):
         streaming.process(block)
     assert streaming.n_frames == len(Frontend(preset("logmel40")).frames(stream))
+
+
+@pytest.mark.parametrize("multiple", [1, 3, 10, 200])
+def test_frames_by_so_many(stream, multiple):
+    """What is held back comes with the next, and nothing is lost or changes."""
+    whole, streaming = Frontend(preset("logmel40")).frames(stream), StreamingFrontend(preset("logmel40"))
+    parts = [streaming.process(block, multiple=multiple) for block in blocks(stream, 1000)]
+    assert {len(part) % multiple for part in parts} == {0}
+    found = np.concatenate(parts)
+    assert len(whole) - len(found) < multiple
+    assert np.array_equal(found, whole[: len(found)])
+
+
+@pytest.mark.parametrize("n_fft", [512, 513])
+def test_transform_is_rfft(stream, monkeypatch, n_fft):
+    """NumPy's transform without its wrapper, where there is one, gives the bits of its public form."""
+    config = dataclasses.replace(preset("logmel40"), n_fft=n_fft)
+    found = Frontend(config).frames(stream)
+    monkeypatch.setattr("kws_edge.frontend._DIRECT", False)
+    calls = []
+    rfft = np.fft.rfft
+    monkeypatch.setattr("numpy.fft.rfft", lambda *args: calls.append(args) or rfft(*args))
+    assert np.array_equal(found, Frontend(config).frames(stream))
+    assert calls
 
 
 def levels_by_tf(tf, clip, config, dtype, window_fn):
