@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _INT16 = np.dtype(np.int16)
-_ONE = np.array(1.0)
+_ONE = np.array(1.0)  # by which a transform is multiplied
 
 LANES = 8
 """Rows of one matrix product."""
@@ -42,7 +42,7 @@ try:  # What np.fft.rfft of NumPy 2 calls once it has looked at its arguments, w
     from numpy.fft._pocketfft_umath import rfft_n_even, rfft_n_odd
 
     _DIRECT = rfft_n_even.signature == rfft_n_odd.signature == "(n),()->(m)"
-except ImportError:
+except (ImportError, AttributeError):  # NumPy 1, or a NumPy to come: the public form is as good
     _DIRECT = False
 
 
@@ -263,6 +263,7 @@ class StreamingFrontend:
         self.n_frames = 0  # frames given out so far
 
     def _keep(self, pending: np.ndarray) -> None:
+        """The buffer of what has not been used, and the frames in it."""
         self._pending, self._frames = pending, self._frontend._framed(pending)
 
     def silence(self) -> np.ndarray:
