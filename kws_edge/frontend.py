@@ -194,9 +194,8 @@ class Frontend:
 
     def _framed(self, samples: np.ndarray) -> np.ndarray:
         """The full frames in contiguous int16 `samples`: a view, shape (n, frame_length)."""
-        n = max(0, 1 + (len(samples) - self._frame) // self._hop)
-        # sliding_window_view takes 60 us.
-        return np.ndarray((n, self._frame), np.int16, samples, 0, (2 * self._hop, 2))
+        shape = self.config.frames_in(len(samples)), self._frame
+        return np.ndarray(shape, np.int16, samples, 0, (2 * self._hop, 2))  # sliding_window_view takes 60 us
 
     def _levels(self, frames: np.ndarray, *, lane: int) -> np.ndarray:
         """Levels of int16 `frames`, shape (n, frame_length); the first belongs into row `lane` of its group."""
