@@ -1,0 +1,56 @@
+"""Recordings that arrive as a microphone's audio does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from kws_edge.audio.file import AudioFile
+from kws_edge.audio.queue import QUEUE_S, BlockQueue, Queued
+from kws_edge.audio.source import BLOCK_MS, Resampler
+
+__all__ = ["Playback"]
+
+
+class Playback(Queued):
+    """A recording that arrives as a microphone's audio does: in small blocks, at its own pace, through a bounded queue.
+
+    Parameters
+    ----------
+    path : str or path
+    rate : int
+        Hz of the blocks.
+    real_time : bool
+        False delivers the blocks as fast as they are taken.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, rate: int, real_time: bool = True) -> None:
+        with AudioFile(path, rate=rate) as file:
+            self._samples = file.read()
+        self.name, self.source_rate, self.channels, self._rate = file.name, rate, 1, rate
+        self._real_time = real_time
+        self._resampler = Resampler(rate, rate)
+        self.queue = BlockQueue(round(QUEUE_S * rate) if real_time else len(self._samples))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play, name="playback", daemon=True)
+
+    def _play(self) -> None:
+        block = self.source_rate * BLOCK_MS // 1000
+        start = time.monotonic()
+        for at in range(0, len(self._samples), block):
+            data = self._samples[at : at + block]
+            if self._real_time:
+                due = start + (at + len(data)) / self.source_rate
+                if self._stop.wait(max(0.0, due - time.monotonic())):
+                    break
+            self.queue.put(data.tobytes(), len(data))
+        self.queue.close()
+
+    def __enter__(self) -> Playback:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
