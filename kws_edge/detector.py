@@ -135,6 +135,12 @@ class Detector:
         """Whether the wake word's window is open."""
         return self._armed_left > 0
 
+    @property
+    def in_speech(self) -> bool:
+        """Whether other speech precedes what is averaged: `thresholds_in_speech` hold then."""
+        before = np.roll(self._spoken, -self._next)[: self.smoothing_steps]
+        return bool(3 * before.sum() >= 2 * self.smoothing_steps)
+
     def process(self, posteriors: np.ndarray, time_s: float) -> Detection | None:
         """Take the posteriors of the window that ends at `time_s`; return what is detected there.
 
@@ -167,7 +173,7 @@ class Detector:
         best = int(self.smoothed.argmax())
         if not (self.active[best] and self._released[best] and self.smoothed[best] >= self.thresholds[best]):
             return None
-        if self.smoothed[best] < self.thresholds_in_speech[best] and self._in_speech():
+        if self.smoothed[best] < self.thresholds_in_speech[best] and self.in_speech:
             return None
         wake = best == self.wake
         if not (wake or self.wake is None or self.armed):
@@ -185,8 +191,3 @@ class Detector:
         )
         self.smoothed = np.zeros_like(self.smoothed)
         return found
-
-    def _in_speech(self) -> bool:
-        """Whether other speech precedes the posteriors that are averaged."""
-        before = np.roll(self._spoken, -self._next)[: self.smoothing_steps]
-        return bool(3 * before.sum() >= 2 * self.smoothing_steps)

@@ -1,5 +1,6 @@
 """The commands, in processes of their own, as a user runs them."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import pytest
 import soundfile
 
 import kws_edge
-from kws_edge import Model, shipped_models, unpack
+from kws_edge import AudioFile, Model, Spotter, shipped_models, unpack
+from kws_edge.cli.plot import compared
 from tests.conftest import assert_one_line_error
 
 RATE = 16000
@@ -117,6 +119,29 @@ def test_plot(run_cli, short, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "short.wav"]
     assert_one_line_error(run_cli("detect", short, "--plot", "short.wav/out.png"), "--plot short.wav/out.png")
     assert_one_line_error(run_cli("detect", short, short, "--plot", "out.png"), "one FILE")
+
+
+def test_plot_shows_what_the_detector_compares(model, demo_stream):
+    """Each detection, and nothing else, is where a smoothed posterior reaches the threshold that holds there."""
+    spotter = Spotter(model, detector=dataclasses.replace(model.detector, speech_margin=0.2))
+    with AudioFile(demo_stream, rate=16000) as audio:
+        steps = list(spotter.run(audio))
+    smoothed, needed = compared(spotter, steps)
+    reached = (smoothed >= needed)[:, np.array(spotter.detector.active)].any(axis=1)
+    found = [step.detection is not None for step in steps]
+    assert sum(found) > 5
+    assert np.array_equal(reached, found)  # in this stream no other rule holds a detection back
+    raw = np.array([step.posteriors for step in steps])
+    assert (raw >= needed)[:, np.array(spotter.detector.active)].any(axis=1).sum() > sum(found)
+    assert len(np.unique(needed)) > 1
+
+
+def test_plot_of_a_long_recording_is_refused_before_it_is_heard_to_its_end(run_cli, tmp_path):
+    pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
+    soundfile.write(tmp_path / "long.flac", np.zeros(16000 * 7200, np.int16), 16000)
+    start = time.monotonic()
+    assert_one_line_error(run_cli("detect", "long.flac", "--plot", "out.png"), "--plot", "600 s")
+    assert time.monotonic() - start < 15
 
 
 def test_plot_without_matplotlib(run_cli, short, tmp_path):

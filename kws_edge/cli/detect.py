@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     status = 0
     for name in args.files:
-        recorder = Recorder() if args.plot else None
+        recorder = Recorder(model.front_end.sample_rate) if args.plot else None
         try:
             detections = []
             if len(args.files) > 1 and not args.json:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws_edge.detector import Detection
+from kws_edge.detector import Detection, Detector
 from kws_edge.errors import ConfigError
 from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend
@@ -17,16 +17,27 @@ _MAX_S = 600
 
 
 class Recorder:
-    """Keeps what a plot needs while a recording is heard."""
+    """Keeps what a plot needs while a recording is heard; `rate` is that of its samples, in Hz."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int) -> None:
         pyplot()  # a missing matplotlib is said before the work, not after it
+        self._rate = rate
         self._blocks: list[np.ndarray] = []
         self.steps: list[Step] = []
 
     def tap(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass blocks on, keeping a copy."""
+        """Pass blocks on, keeping a copy.
+
+        Raises
+        ------
+        ConfigError
+            As soon as they are too long to draw.
+        """
+        left = _MAX_S * self._rate
         for block in blocks:
+            left -= len(block)
+            if left < 0:
+                raise ConfigError(f"--plot: more than {_MAX_S} s are too much to draw; cut the recording")
             self._blocks.append(block)
             yield block
 
@@ -70,14 +81,12 @@ def write_plot(
     Raises
     ------
     ConfigError
-        If matplotlib is missing, the recording is too long to draw, or the file cannot be written.
+        If matplotlib is missing, or the file cannot be written.
     """
     plt = pyplot()
     c = spotter.model.front_end
     samples = recorder.samples
     duration = len(samples) / c.sample_rate
-    if duration > _MAX_S:
-        raise ConfigError(f"--plot: {duration:.0f} s are too many to draw; cut the recording to {_MAX_S} s")
     figure, (wave, mel, post) = plt.subplots(
         3,
         1,
@@ -110,13 +119,19 @@ def write_plot(
 
     times = [step.time_s for step in recorder.steps]
     values = np.array([step.posteriors for step in recorder.steps])
-    for i, label in enumerate(spotter.model.labels):
-        if label in spotter.detector.keywords and values[:, i].max() > 0.2:
-            post.plot(times, values[:, i], color=colours[label], label=label, linewidth=1.2)
-    thresholds = {spotter.config.threshold_of(word) for word in spotter.detector.keywords}
-    for threshold in thresholds:
-        post.axhline(threshold, color="0.6", linestyle=":", linewidth=1)
+    smoothed, needed = compared(spotter, recorder.steps)
+    active = np.flatnonzero(spotter.detector.active)
+    drawn = active[values[:, active].max(axis=0) > 0.2]
+    for i in drawn:
+        label, colour = spotter.model.labels[i], colours[spotter.model.labels[i]]
+        post.plot(times, values[:, i], color=colour, linewidth=0.6, alpha=0.5)
+        post.plot(times, smoothed[:, i], color=colour, label=label, linewidth=1.6)
+    lines = dict.fromkeys(tuple(needed[:, i]) for i in (drawn if len(drawn) else active))
+    for n, line in enumerate(lines):
+        label = "threshold" if n == 0 else None
+        post.step(times, line, where="mid", color="0.5", linestyle=":", linewidth=1, label=label)
     for found in detections:
+        post.plot(found.end_s, found.score, "o", color=colours[found.keyword], markersize=4)
         post.axvspan(found.start_s, found.end_s, color=colours[found.keyword], alpha=0.12, linewidth=0)
         post.annotate(
             f"{found.keyword}\n{found.score:.2f}",
@@ -126,12 +141,33 @@ def write_plot(
             fontsize=9,
             color=colours[found.keyword],
         )
-    post.set(xlabel="time (s)", ylabel="posterior", ylim=(0, 1.25), xlim=(0, duration))
-    if post.get_legend_handles_labels()[0]:
-        post.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    post.set(xlabel="time (s)", ylabel="posterior, smoothed (thin: raw)", ylim=(0, 1.25), xlim=(0, duration))
+    post.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--plot {path}: cannot be written ({error})") from None
     finally:
         plt.close(figure)
+
+
+def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
+    """What the detector compared at each step: smoothed posteriors, and the thresholds that they had to reach.
+
+    Both have the shape (len(steps), len(labels)), float32. The smoothed posteriors are NaN in the refractory time, when
+    nothing is compared.
+    """
+    c = spotter.model.front_end
+    replay = Detector(
+        spotter.model.labels, spotter.config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
+    )
+    smoothed = np.full((len(steps), len(replay.labels)), np.nan, np.float32)
+    needed = np.empty_like(smoothed)
+    for i, step in enumerate(steps):
+        found = replay.process(step.posteriors, step.time_s)
+        needed[i] = replay.thresholds_in_speech if replay.in_speech else replay.thresholds
+        if found:
+            smoothed[i, replay.labels.index(found.keyword)] = found.score
+        elif replay.smoothed.any():
+            smoothed[i] = replay.smoothed
+    return smoothed, needed
