@@ -100,7 +100,7 @@ def test_wake_word_in_the_demo(run_cli):
     """Of the 13 commands, the two wake words and what follows them in time count."""
     done = run_cli("demo", "--fast", "--wake-word", "stop", "--json")
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "commands": 4, "heard": 4, "other_words": 13, "ignored": 13, "false": 0, "dropped": 0
+        "commands": 4, "heard": 4, "other_words": 13, "ignored": 13, "false": 0, "dropped": 0, "stopped": False
     }  # fmt: skip
 
 
@@ -119,6 +119,24 @@ def test_plot(run_cli, short, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "short.wav"]
     assert_one_line_error(run_cli("detect", short, "--plot", "short.wav/out.png"), "--plot short.wav/out.png")
     assert_one_line_error(run_cli("detect", short, short, "--plot", "out.png"), "one FILE")
+
+
+def test_demo_says_by_its_status_whether_all_is_right(run_cli):
+    assert run_cli("demo", "--fast").returncode == 0
+    wrong = run_cli("demo", "--fast", "--threshold", "0.999", "--json")
+    assert wrong.returncode == 1
+    assert json.loads(wrong.stdout.splitlines()[-1])["heard"] < 13
+
+
+def test_stopping_the_demo_counts_no_unplayed_word(tmp_path):
+    command = [sys.executable, "-m", "kws_edge", "demo", "--json", "--plot", "demo.png"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline().startswith(b'{"file"')  # the first word
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=30)
+    counted = json.loads(out.splitlines()[0])
+    assert counted["stopped"] and counted["heard"] == counted["commands"] <= 2, counted
+    assert process.returncode == 130, error
 
 
 def test_plot_shows_what_the_detector_compares(model, demo_stream):

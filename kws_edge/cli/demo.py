@@ -24,7 +24,7 @@ def add(commands) -> None:
         "demo",
         help="play a bundled stream and show what is heard",
         description="Play a bundled stream of synthetic speech over noise through the path that a microphone's audio "
-        "takes, and compare what was said with what was heard.",
+        "takes, and compare what was said with what was heard. The exit status is 0 if all is right, or else 1.",
     )
     options.add_model(parser)
     options.add_detector(parser)
@@ -77,7 +77,12 @@ def run(args: argparse.Namespace) -> int:
     source = Playback(STREAM, rate=model.front_end.sample_rate, real_time=not args.fast)
     listen(spotter, source, as_lines=args.json, name=STREAM.name, on_step=on_step, tap=recorder and recorder.tap)
 
+    played_s = (spotter.n_samples - source.lost) / model.front_end.sample_rate
+    stopped = played_s < spoken[-1][1] + _LATE_S
     rows = match(spoken, heard)
+    if stopped:  # what could not be heard yet was not missed
+        rows = [(said, found) for said, found in rows if found or said[1] + _LATE_S < played_s]
+        spoken = [said for said, _ in rows if said]
     right = sum(said is not None and found is not None and found.keyword == said[2] for said, found in rows)
     silent = sum(said is not None and not is_command(*said) and found is None for said, found in rows)
     commands = sum(is_command(*said) for said in spoken)
@@ -90,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
             "ignored": silent,
             "false": false,
             "dropped": source.queue.dropped,
+            "stopped": stopped,
         }
         print(json.dumps(summary))
     else:
@@ -102,9 +108,11 @@ def run(args: argparse.Namespace) -> int:
             print(f"{time:7.2f}s  {word:<16} {name:<10} {score}  {'' if ok else '<-- wrong'}".rstrip())
         print(
             f"\n{right} of {commands} commands heard, {silent} of {len(spoken) - commands} other utterances ignored, "
-            f"{false} false detections"
+            f"{false} false detections" + (f"; stopped after {played_s:.1f} s" if stopped else "")
         )
-    if recorder:
+    if recorder and recorder.steps:
         write_plot(args.plot, recorder, spotter, heard, title="demo", spoken=spoken)
         print(f"wrote {args.plot}", flush=True)
-    return 0
+    if stopped:
+        return 130
+    return 0 if right == commands and silent == len(spoken) - commands and not false else 1
