@@ -1,5 +1,7 @@
 # make demo    set everything up and play the bundled stream through the detector
-# make test    set everything up and run every test
+# make test    set everything up and run every test, as many at a time as there are cores; what is marked sound comes last,
+#              one at a time
+# make fuzz    every parser on hostile input for 20 seconds each
 # make arm     run the package on emulated Raspberry Pis, on ten minutes of speech (KWS_TEST_DATA names the recordings)
 # make bench   measure kws-edge beside its peers (KWS_TEST_DATA names the recordings; about a quarter of an hour)
 # make models  train, quantise and measure the shipped models and the reference system's network
@@ -9,25 +11,28 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
-# Tests of what runs on a workstation only: not repeated under the device's older runtime.
-HOST_TESTS = arm benchmarks collect dataset download features firmware_boards firmware_c firmware_export host_calibrate \
-	packaging quantization scoring stream_eval streams synthesize training weights
+PYTEST = -m pytest --durations 15 -n auto
+TEST = KWS_TFLITE_PYTHON=$(wildcard $(CURDIR)/.venv-tflite/bin/python) TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python $(PYTEST)
 
-.PHONY: demo test arm bench lint models reference clean
+.PHONY: demo test fuzz arm bench lint models reference clean
 
 demo: .venv/demo
 	.venv/bin/kws-edge demo --plot demo.png
 
 test: .venv/test .venv-tflite/test lint
-	KWS_TFLITE_PYTHON=$(wildcard $(CURDIR)/.venv-tflite/bin/python) TF_CPP_MIN_LOG_LEVEL=2 \
-		.venv/bin/python -m pytest
+	$(TEST) -m 'not sound'
+	$(TEST) -n 1 -m sound
 	@if [ -x .venv-tflite/bin/python ]; then \
 		echo "tflite-runtime with NumPy 1:"; \
-		.venv-tflite/bin/python -m pytest $(HOST_TESTS:%=--ignore tests/test_%.py); \
+		.venv-tflite/bin/python $(PYTEST) -m 'not host and not sound' && \
+		.venv-tflite/bin/python $(PYTEST) -n 1 -m 'not host and sound'; \
 	fi
 
+fuzz: .venv/test
+	.venv/bin/python -m tests.fuzz --seconds 20
+
 arm: .venv/test
-	KWS_TEST_DATA=$(DATA) KWS_ARM_SECONDS=600 .venv/bin/python -m pytest -s tests/test_arm.py
+	KWS_TEST_DATA=$(DATA) KWS_ARM_SECONDS=600 .venv/bin/python -m pytest -s -o faulthandler_timeout=0 tests/test_arm.py
 
 bench: .venv/test
 	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m benchmarks.peers $(DATA)
@@ -178,7 +183,8 @@ clean:
 .venv-tflite/test: setup.cfg pyproject.toml
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 		$(PYTHON) -m venv .venv-tflite && \
-		.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.*' 'numpy<2' soundfile sounddevice soxr 'pytest>=8' && \
+		.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.*' 'numpy<2' soundfile sounddevice soxr tqdm \
+			'pytest>=9' 'pytest-timeout>=2.4' 'pytest-xdist>=3.8' && \
 		.venv-tflite/bin/python $(PIP) --no-deps -e .; \
 	else \
 		echo "SKIPPED: tflite-runtime needs Python 3.11 or earlier; its tests do not run here"; \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,62 @@ ROOT = Path(__file__).parent.parent
 
 # A shell starts background jobs with SIGINT ignored, and they pass it on: the commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+RUN = os.environ.setdefault("KWS_TEST_RUN", secrets.token_hex(8))
+"""Marks whatever this run of pytest starts, its workers included."""
+
+# What takes longest begins first, so that no worker is left with it at the end.
+LONGEST = ("test_arm", "training")
+
+
+def pytest_collection_modifyitems(items):
+    """A module's tests run in one worker, which makes the module's fixtures once; `xdist_group` joins modules."""
+    groups = {}
+    for item in items:
+        if (mark := item.get_closest_marker("xdist_group")) is None:
+            item.add_marker(mark := pytest.mark.xdist_group(item.module.__name__.rpartition(".")[2]))
+        groups.setdefault(mark.args[0], []).append(item)
+    first = [name for name in LONGEST if name in groups]
+    items[:] = [item for name in dict.fromkeys([*first, *groups]) for item in groups[name]]
+
+
+def end_processes(test: str = "") -> list[str]:
+    """End what this run's tests started and left running, or what the body of one test did; returns their commands.
+
+    Processes are known by the environment that they were started with, as Linux shows it.
+    """
+    ended = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            if (
+                f"KWS_TEST_RUN={RUN}".encode() in environment
+                and any(value.startswith(f"PYTEST_CURRENT_TEST={test}".encode()) for value in environment)
+                and "resource_tracker" not in command  # Python's own, for the processes that later tests start
+            ):
+                os.kill(int(process.name), signal.SIGKILL)
+                ended.append(command)
+        except OSError:  # it has ended, or is another user's
+            continue
+    return ended
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A test that failed, for lack of time or otherwise, leaves nothing running."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for command in end_processes(f"{item.nodeid} (call)"):
+            report.sections.append(("Still running, and ended", command))
+    return report
+
+
+def pytest_unconfigure(config):
+    """Nor does the run, where a test took its worker with it."""
+    if not hasattr(config, "workerinput"):
+        for command in end_processes():
+            print(f"still running, and ended: {command}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,10 @@ from kws_edge.timing import STAGES
 from tests.conftest import ROOT
 from tests.emulated import BOARDS, Emulated, UnavailableError
 
+# The first test of a board downloads and installs what it needs.
+TIMEOUT_S = 0 if os.environ.get("KWS_ARM_SECONDS") else 900
+pytestmark = [pytest.mark.host, pytest.mark.arm, pytest.mark.timeout(TIMEOUT_S)]
+
 # LiteRT's kernels without delegates round otherwise on 64-bit Arm: there, only the reference kernels are exact.
 _EXACT = {"litert": "reference", "tflite-runtime": "builtin"}
 

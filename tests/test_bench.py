@@ -20,6 +20,8 @@ from kws_edge.timing import DETECTOR, FRONT_END, INVOKE, OFF, STAGES, Stopwatch,
 from tests.conftest import assert_one_line_error
 from tests.test_microphone import server  # noqa: F401
 
+pytestmark = pytest.mark.sound
+
 SCHEMA = Path(__file__).parent.parent / "benchmarks" / "README.md"
 QUICK = ("--inferences", "60", "--seconds", "1")
 

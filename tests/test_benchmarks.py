@@ -11,6 +11,8 @@ from benchmarks.peers.__main__ import _long_recording
 from benchmarks.peers.pairs import Worker, ratio, regressions, spread, take_turns
 from benchmarks.peers.report import Results
 
+pytestmark = pytest.mark.host
+
 
 def results() -> Results:
     found = Results(machine="a machine", date="2026-01-01", versions={"numpy": "2"}, command="make bench")

@@ -15,6 +15,8 @@ from host_tools.repositories import REPOSITORIES, Repository
 from tests.conftest import assert_one_line_error
 from tests.tones import RATE
 
+pytestmark = pytest.mark.host
+
 needs_debian = pytest.mark.skipif(
     not (shutil.which("dpkg-deb") and shutil.which("apt-get") and shutil.which("ffmpeg")),
     reason="collecting from Debian's packages needs apt-get, dpkg-deb and ffmpeg",

@@ -23,6 +23,8 @@ from host_tools.errors import DatasetError
 from tests.conftest import train_command
 from tests.tones import RATE, WORDS
 
+pytestmark = pytest.mark.host
+
 
 def test_official_split():
     """Against the lists that come with the dataset's own part of validation clips, where it is here."""

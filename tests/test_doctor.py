@@ -18,6 +18,8 @@ from kws_edge.health import Health, findings
 from tests.conftest import assert_one_line_error, need_program
 from tests.sound import ONLY_48_KHZ, RATE, SoundServer, run_on_busy_device
 
+pytestmark = pytest.mark.sound
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

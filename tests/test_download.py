@@ -23,6 +23,8 @@ from host_tools.dataset import index_clips
 from host_tools.download import MARKER, SHA256, URL, download
 from host_tools.errors import DatasetError
 
+pytestmark = pytest.mark.host
+
 WORDS = ("yes", "no", "marvin")
 SPEAKERS = ("0a7c2a8d", "1b4c9b89", "ffd2ba2f")
 NAME = "speech_commands_v0.02.tar.gz"

@@ -21,6 +21,8 @@ from host_tools.features import clip_features, raw_config, raw_to_levels
 from kws_edge import Frontend, preset
 from tests.tones import RATE, word
 
+pytestmark = pytest.mark.host
+
 CONFIG = preset("logmel40")
 
 

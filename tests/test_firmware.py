@@ -10,6 +10,8 @@ from firmware_export import write_c_array
 from kws_edge import ModelError, shipped_models, unpack
 from tests.conftest import assert_one_line_error
 
+pytestmark = pytest.mark.firmware
+
 
 def test_c_array_holds_the_flatbuffer(tmp_path):
     path = Path(shipped_models()["commands12"])

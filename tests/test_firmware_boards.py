@@ -9,6 +9,8 @@ from firmware_export.export import prepare, write
 from kws_edge import Model
 from tests.conftest import need_program
 
+pytestmark = [pytest.mark.host, pytest.mark.firmware]
+
 pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
 
 CORES = {"m3": "fixed point", "m4": "single precision", "m7": "single precision", "m55": "single precision"}

@@ -42,6 +42,8 @@ from tests.firmware.host import (
     write_front_end,
 )
 
+pytestmark = [pytest.mark.host, pytest.mark.firmware]
+
 pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
 
 FORMS = pytest.mark.parametrize("fixed", [False, True], ids=["float", "fixed"])

@@ -17,6 +17,8 @@ from kws_edge.tflite import _Table
 from tests.conftest import assert_one_line_error, need_program
 from tests.firmware.host import FRONT_END, compile_c
 
+pytestmark = [pytest.mark.host, pytest.mark.firmware]
+
 pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
 
 

@@ -13,6 +13,8 @@ pytest.importorskip("scipy", reason="SciPy is not installed here")
 from host_tools.calibrate import _places
 from host_tools.scoring import FALSE_ACCEPT, Event, Score
 
+pytestmark = pytest.mark.host
+
 
 @pytest.fixture
 def streams(demo_stream, tmp_path):

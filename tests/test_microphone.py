@@ -22,6 +22,8 @@ from kws_edge import AudioFile
 from tests.conftest import assert_one_line_error
 from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer, run_on_busy_device
 
+pytestmark = pytest.mark.sound
+
 
 @pytest.fixture
 def server(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.host
+
 
 @pytest.fixture(scope="module")
 def wheel(built_wheel):

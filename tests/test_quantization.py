@@ -18,6 +18,8 @@ from host_tools.models import build  # noqa: E402
 from host_tools.qat import FakeQuant, is_quantisation_aware, quantisation_aware  # noqa: E402
 from host_tools.quantize import to_float, to_int8  # noqa: E402
 
+pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
+
 
 def test_quantise_and_evaluate(folder, run_folder, run_cli, tmp_path):
     done = run_cli("quantize", run_folder, "-o", "tones.tflite", package="host_tools")

@@ -18,6 +18,8 @@ from kws_edge import Spotter
 from kws_edge.audio import BlockQueue
 from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer
 
+pytestmark = pytest.mark.sound
+
 STOPPED_S = 3.0
 # The words were chosen to be heard wherever the steps of inference fall; a new model should not need new words.
 HEAR = ("--device", "pulse", "--threshold", "0.5")

@@ -20,6 +20,8 @@ from host_tools.scoring import (
 from host_tools.truth import Word
 from kws_edge import Detection
 
+pytestmark = pytest.mark.host
+
 KEYWORDS = ("yes", "no", "up")
 
 

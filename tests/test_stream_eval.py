@@ -31,6 +31,8 @@ from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE
 
+pytestmark = pytest.mark.host
+
 SETTINGS = {
     "the model's own": {},
     "quick": {"smoothing_ms": 0, "threshold": 0.4, "refractory_ms": 0, "hysteresis": 0.0},

@@ -14,6 +14,8 @@ from host_tools.truth import Word, labels_beside, read_labels, write_labels
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE
 
+pytestmark = pytest.mark.host
+
 
 def burst(start, end, n=RATE, level=8000.0, noise=0.0, seed=0):
     """A clip that sounds from sample `start` to `end`."""

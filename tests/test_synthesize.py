@@ -12,6 +12,8 @@ from host_tools.sentences import HOMOPHONES, from_text, sentence, spoken_words
 from host_tools.synthesize import _spoken, voices
 from tests.conftest import assert_one_line_error, need_program
 
+pytestmark = pytest.mark.host
+
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
 

@@ -30,6 +30,8 @@ from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.train import load_run  # noqa: E402
 
+pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
+
 
 def test_level_convolution_sees_centred_levels():
     layer = LevelConv2D(8, (3, 1), low=0.0, high=255.0)

@@ -21,7 +21,10 @@ from host_tools.models import build  # noqa: E402
 from host_tools.weights import load_weights, transfer  # noqa: E402
 
 # Keras 3.15 with TensorFlow and NumPy 2:
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+]
 FORMATS = ("model.keras", "model.weights.h5", "model.h5")
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,79 @@
+"""The test suite itself: what hangs ends, with what it started, and is shown; markers are where they belong."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+HANGING = """
+import ctypes, subprocess, sys, threading, time
+from pathlib import Path
+
+def test_hangs():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    Path("child").write_text(str(child.pid))
+    {hang}
+
+def test_next():
+    pass
+"""
+
+
+def run_pytest(folder, hang, *options):
+    """What pytest says of a test that hangs after it has started a process, and of the next one."""
+    (folder / "test_it.py").write_text(HANGING.format(hang=hang))
+    command = [sys.executable, "-m", "pytest", "-c", ROOT / "setup.cfg", "--rootdir", folder, "-p", "tests.conftest"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KWS_TEST_RUN", "PYTEST"))}
+    done = subprocess.run(
+        [*map(str, command), "-W", "ignore", *options, "test_it.py"],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def assert_ended(pid):
+    deadline = time.monotonic() + 10
+    status = Path(f"/proc/{pid}/stat")
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found as Linux shows them")
+@pytest.mark.parametrize(
+    ("hang", "options", "shown"),
+    [
+        ("time.sleep(1000)", ("--timeout", "1"), ("Failed: Timeout (>1.0s)", "1 failed, 1 passed")),
+        (
+            "ctypes.PyDLL(None).sleep(1000)",
+            ("-n", "1", "-o", "faulthandler_timeout=1"),
+            ("in test_hangs", "worker 'gw0' crashed while running"),
+        ),
+    ],
+    ids=["in Python", "in native code"],
+)
+def test_make_test_ends_what_hangs(tmp_path, hang, options, shown):
+    """Its stack is shown, and the process that it started has ended."""
+    code, text = run_pytest(tmp_path, hang, *options)
+    assert code == 1, text
+    for part in (*shown, "test_it.py", "ended"):
+        assert part in text
+    assert_ended((tmp_path / "child").read_text())
+
+
+def test_what_needs_a_sound_server_is_marked():
+    """Unmarked it would run beside other tests, whose load disturbs it."""
+    for path in Path(__file__).parent.glob("test_*.py"):
+        text = path.read_text()
+        if "SoundServer(" in text:
+            assert "pytest.mark.sound" in text, f"{path.name} has no pytest.mark.sound"
