@@ -1,6 +1,5 @@
 # make demo    set everything up and play the bundled stream through the detector
-# make test    set everything up and run every test, as many at a time as there are cores; what is marked sound comes last,
-#              one at a time
+# make test    set everything up and run every test, as many at a time as there are cores; markers: see setup.cfg
 # make fuzz    every parser on hostile input for 20 seconds each
 # make arm     run the package on emulated Raspberry Pis, on ten minutes of speech (KWS_TEST_DATA names the recordings)
 # make bench   measure kws-edge beside its peers (KWS_TEST_DATA names the recordings; about a quarter of an hour)
@@ -12,7 +11,6 @@ PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 PYTEST = -m pytest --durations 15 -n auto
-TEST = KWS_TFLITE_PYTHON=$(wildcard $(CURDIR)/.venv-tflite/bin/python) TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python $(PYTEST)
 
 .PHONY: demo test fuzz arm bench lint models reference clean
 
@@ -20,12 +18,11 @@ demo: .venv/demo
 	.venv/bin/kws-edge demo --plot demo.png
 
 test: .venv/test .venv-tflite/test lint
-	$(TEST) -m 'not sound'
-	$(TEST) -n 1 -m sound
+	KWS_TFLITE_PYTHON=$(wildcard $(CURDIR)/.venv-tflite/bin/python) TF_CPP_MIN_LOG_LEVEL=2 \
+		.venv/bin/python $(PYTEST)
 	@if [ -x .venv-tflite/bin/python ]; then \
 		echo "tflite-runtime with NumPy 1:"; \
-		.venv-tflite/bin/python $(PYTEST) -m 'not host and not sound' && \
-		.venv-tflite/bin/python $(PYTEST) -n 1 -m 'not host and sound'; \
+		.venv-tflite/bin/python $(PYTEST) -m 'not host'; \
 	fi
 
 fuzz: .venv/test

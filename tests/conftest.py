@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from kws_edge import Model
+from tests import forked
 from tests.tones import write_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -27,18 +28,34 @@ RUN = os.environ.setdefault("KWS_TEST_RUN", secrets.token_hex(8))
 """Marks whatever this run of pytest starts, its workers included."""
 
 # What takes longest begins first, so that no worker is left with it at the end.
-LONGEST = ("test_arm", "training")
+LONGEST = ("sound", "arm", "training")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """With ``-n auto``: one for each core, and one that mostly waits, at the pace of live audio."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_collection_modifyitems(items):
-    """A module's tests run in one worker, which makes the module's fixtures once; `xdist_group` joins modules."""
+    """A module's tests run in one worker, which makes the module's fixtures once; what is marked sound runs in another,
+    one after the other; `xdist_group` joins modules."""
     groups = {}
     for item in items:
+        name = "sound" if item.get_closest_marker("sound") else item.module.__name__.rpartition(".")[2]
         if (mark := item.get_closest_marker("xdist_group")) is None:
-            item.add_marker(mark := pytest.mark.xdist_group(item.module.__name__.rpartition(".")[2]))
+            item.add_marker(mark := pytest.mark.xdist_group(name))
         groups.setdefault(mark.args[0], []).append(item)
-    first = [name for name in LONGEST if name in groups]
-    items[:] = [item for name in dict.fromkeys([*first, *groups]) for item in groups[name]]
+    first = {name: LONGEST.index(name.split()[0]) for name in groups if name.split()[0] in LONGEST}
+    items[:] = [
+        item for name in sorted(groups, key=lambda name: first.get(name, len(LONGEST))) for item in groups[name]
+    ]
+
+
+def pytest_runtest_setup(item):
+    """Beside other tests, what is not marked sound makes way for what is, which is over before its worker is slowed."""
+    if hasattr(item.config, "workerinput") and not item.get_closest_marker("sound"):
+        os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def end_processes(test: str = "") -> list[str]:
@@ -54,7 +71,9 @@ def end_processes(test: str = "") -> list[str]:
             if (
                 f"KWS_TEST_RUN={RUN}".encode() in environment
                 and any(value.startswith(f"PYTEST_CURRENT_TEST={test}".encode()) for value in environment)
-                and "resource_tracker" not in command  # Python's own, for the processes that later tests start
+                # These are Python's own, for the processes that later tests start.
+                and "resource_tracker" not in command
+                and "forkserver" not in command
             ):
                 os.kill(int(process.name), signal.SIGKILL)
                 ended.append(command)
@@ -183,6 +202,8 @@ def run_cli(tmp_path):
     """Run ``python -m PACKAGE ARGS`` as a user would, in an empty folder; returns the finished process."""
 
     def run(*args: object, package: str = "kws_edge", **options) -> subprocess.CompletedProcess:
+        if package == "host_tools" and str(args[0]) in forked.COMMANDS and not options:
+            return forked.run(list(map(str, args)), tmp_path, timeout=300)
         options.setdefault("cwd", tmp_path)
         options.setdefault("timeout", 300)
         if "input" not in options:

@@ -39,7 +39,12 @@ np.savez(out, **found)
 """
 
 
-@pytest.fixture(scope="module", params=BOARDS, ids=[board.name for board in BOARDS])
+def _group(board):
+    """Boards that share what apt installs are set up one after the other."""
+    return pytest.mark.xdist_group(f"arm {board.suite} {board.arch}")
+
+
+@pytest.fixture(scope="module", params=[pytest.param(board, marks=_group(board), id=board.name) for board in BOARDS])
 def emulated(request, built_wheel):
     try:
         return Emulated(request.param, built_wheel)

@@ -218,6 +218,7 @@ def test_demo(run_cli, tmp_path):
     assert counts["heard"] == int(summary[0])
 
 
+@pytest.mark.sound
 def test_demo_in_real_time(run_cli):
     """At its own pace the demo drops nothing; at twice the length of a step, nothing waits."""
     started = time.monotonic()

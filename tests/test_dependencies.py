@@ -67,13 +67,13 @@ def test_help_is_light():
 
 def test_listening_is_light():
     """What the microphone and the model need, and no parser of e-mails or addresses, nothing for archives, no OpenSSL
-    (but what NumPy 1 itself loads), no other command."""
+    (but what NumPy 1 and pathlib themselves load), no other command."""
     code = (
         "from kws_edge import *; from kws_edge.cli import _parser\n"
         "_parser(['listen']).parse_args(['listen']); Spotter(Model())\n"
         "print(*[name.replace('.', '_') for name in sys.modules if name.startswith('kws_edge.cli.')])\n"
     )
-    loaded = loaded_by(code) - loaded_by("import numpy")
+    loaded = loaded_by(code) - loaded_by("import numpy, pathlib")
     assert "kws_edge_cli_listen" in loaded
     late = {"_hashlib", "email", "ipaddress", "socket", "zipfile", "kws_edge_cli_bench", "kws_edge_cli_calibrate"}
     assert not loaded & (HEAVY | late)
