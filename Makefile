@@ -12,14 +12,19 @@ DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unp
 
 PYTEST = -m pytest --durations 15 -n auto
 
-.PHONY: demo test fuzz arm bench lint models reference clean
+.PHONY: demo test tests older-tests fuzz arm bench lint models reference clean
 
 demo: .venv/demo
 	.venv/bin/kws-edge demo --plot demo.png
 
+# The older runtime's tests wait for sound most of their time, so both go on at once.
 test: .venv/test .venv-tflite/test lint
-	KWS_TFLITE_PYTHON=$(wildcard $(CURDIR)/.venv-tflite/bin/python) TF_CPP_MIN_LOG_LEVEL=2 \
-		.venv/bin/python $(PYTEST)
+	@$(MAKE) --no-print-directory -j 2 tests older-tests
+
+tests: .venv/test .venv-tflite/test
+	KWS_TFLITE_PYTHON=$(wildcard $(CURDIR)/.venv-tflite/bin/python) TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python $(PYTEST)
+
+older-tests: .venv-tflite/test
 	@if [ -x .venv-tflite/bin/python ]; then \
 		echo "tflite-runtime with NumPy 1:"; \
 		.venv-tflite/bin/python $(PYTEST) -m 'not host'; \

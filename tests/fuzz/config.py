@@ -1,0 +1,27 @@
+"""Settings of front ends, as JSON files and in model files; what they ask for is computed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from firmware_export.tables import FrontendTables
+from kws_edge import PRESETS, Frontend
+from kws_edge.cli.options import front_end
+from tests.fuzz import written
+from tests.fuzz.values import mutate
+
+__all__ = ["consume", "mutate", "seeds"]
+
+
+def seeds():
+    return [json.dumps(config.to_dict()).encode() for config in PRESETS.values()]
+
+
+def consume(data):
+    config = front_end(str(written("front_end.json", data)))
+    assert len(config.hash) == 16
+    levels = Frontend(config)(np.zeros(config.clip_samples, np.int16))
+    assert levels.shape == config.feature_shape
+    FrontendTables(config, 1.0, -128).source()
