@@ -24,7 +24,7 @@ def run(name: str, seconds: float, output: Path) -> tuple[bool, str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch, open(folder / "log", "wb") as log:
-        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.fuzz.run", name, folder, str(seconds)]
+        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.fuzz._run", name, folder, str(seconds)]
         environment = {**os.environ, "TMPDIR": scratch, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
         try:
             status = subprocess.run(

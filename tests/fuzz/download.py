@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import shutil
 import tarfile
 
@@ -11,24 +10,22 @@ import tqdm
 
 from host_tools.download import _unpack
 from tests.fuzz import folder, written
+from tests.fuzz._tar import archive, mutate
+
+__all__ = ["consume", "mutate", "seeds"]
 
 
 def seeds():
-    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w", format=form) as tar:
-            for name in ("yes/a.wav", "no/" + ("b" if form == tarfile.USTAR_FORMAT else "b" * 120) + ".wav"):
-                member = tarfile.TarInfo(name)
-                member.size = 5
-                tar.addfile(member, io.BytesIO(b"hello"))
-        yield out.getvalue().rstrip(b"\0") + bytes(1024)
+    yield archive({"yes/a.wav": b"hello", "no/b.wav": b""}, form=tarfile.USTAR_FORMAT)
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        yield archive({"yes/a.wav": b"hello", f"no/{'b' * 120}.wav": b"hello"}, {"link": "yes"}, form)
 
 
 def consume(data):
-    archive, target = written("archive.tar.gz", gzip.compress(data, 1)), folder() / "unpacked"
-    outside = set(folder().iterdir())
+    path, target = written("archive.tar.gz", gzip.compress(data, 1)), folder() / "unpacked"
+    before = set(folder().iterdir())
     try:
-        _unpack(archive, target, limit=2**20, progress=lambda **options: tqdm.tqdm(**options, disable=True))
+        _unpack(path, target, limit=2**20, progress=lambda **options: tqdm.tqdm(**options, disable=True))
     finally:
         shutil.rmtree(target, ignore_errors=True)
-        assert set(folder().iterdir()) <= outside
+        assert set(folder().iterdir()) == before

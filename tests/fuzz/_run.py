@@ -1,4 +1,4 @@
-"""One target, in a process of its own: ``python -m tests.fuzz.run TARGET FOLDER SECONDS``.
+"""One target, in a process of its own: ``python -m tests.fuzz._run TARGET FOLDER SECONDS``.
 
 What is found lies in FOLDER, an input and what was wrong with it for each place in the code.
 """
