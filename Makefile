@@ -186,7 +186,7 @@ clean:
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 		$(PYTHON) -m venv .venv-tflite && \
 		.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.*' 'numpy<2' soundfile sounddevice soxr tqdm \
-			'pytest>=9' 'pytest-timeout>=2.4' 'pytest-xdist>=3.8' && \
+			'pytest==9.1.*' 'pytest-timeout>=2.4' 'pytest-xdist>=3.8' && \
 		.venv-tflite/bin/python $(PIP) --no-deps -e .; \
 	else \
 		echo "SKIPPED: tflite-runtime needs Python 3.11 or earlier; its tests do not run here"; \

@@ -37,6 +37,7 @@ def pytest_xdist_auto_num_workers():
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     """A module's tests run in one worker, which makes the module's fixtures once; what is marked sound runs in another,
     one after the other; `xdist_group` joins modules."""
