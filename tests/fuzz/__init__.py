@@ -1,6 +1,6 @@
 """Hostile input for every parser.
 
-A target is a module of this package with
+A target is a module of :mod:`tests.fuzz.targets` with
 
 ``seeds()``
     inputs to begin with, made from the repository's own files;
@@ -19,7 +19,7 @@ import functools
 import tempfile
 from pathlib import Path
 
-TARGETS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
+TARGETS = tuple(sorted(path.stem for path in (Path(__file__).parent / "targets").glob("[a-z]*.py")))
 SECONDS = 2.0
 MEMORY_MB = 300
 

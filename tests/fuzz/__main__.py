@@ -24,7 +24,7 @@ def run(name: str, seconds: float, output: Path) -> tuple[bool, str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch, open(folder / "log", "wb") as log:
-        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.fuzz._run", name, folder, str(seconds)]
+        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.fuzz.run", name, folder, str(seconds)]
         environment = {**os.environ, "TMPDIR": scratch, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
         try:
             status = subprocess.run(
@@ -54,7 +54,7 @@ def main() -> int:
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(fuzz.TARGETS)}")
     if args.input:
         (name,) = args.targets
-        importlib.import_module(f"tests.fuzz.{name}").consume(args.input.read_bytes())
+        importlib.import_module(f"tests.fuzz.targets.{name}").consume(args.input.read_bytes())
         return 0
     if importlib.util.find_spec("atheris") is None:
         print("SKIPPED: atheris is not installed: it has wheels for Linux on x86-64, pip install atheris")

@@ -10,7 +10,7 @@ from firmware_export.tables import FrontendTables
 from kws_edge import PRESETS, Frontend
 from kws_edge.cli.options import front_end
 from tests.fuzz import written
-from tests.fuzz._values import mutate
+from tests.fuzz.values import mutate
 
 __all__ = ["consume", "mutate", "seeds"]
 

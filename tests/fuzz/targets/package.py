@@ -12,7 +12,7 @@ import soundfile
 from host_tools.collect import _unpack
 from kws_edge.bench import STREAM
 from tests.fuzz import folder
-from tests.fuzz._tar import archive, mutate
+from tests.fuzz.tar import archive, mutate
 
 __all__ = ["consume", "mutate", "seeds"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kws_edge import shipped_models, unpack
 from kws_edge.modelfile import METADATA_NAME
-from tests.fuzz._values import mutate
+from tests.fuzz.values import mutate
 
 __all__ = ["consume", "mutate", "seeds"]
 

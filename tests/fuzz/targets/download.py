@@ -10,7 +10,7 @@ import tqdm
 
 from host_tools.download import _unpack
 from tests.fuzz import folder, written
-from tests.fuzz._tar import archive, mutate
+from tests.fuzz.tar import archive, mutate
 
 __all__ = ["consume", "mutate", "seeds"]
 

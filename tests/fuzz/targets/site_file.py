@@ -7,7 +7,7 @@ import json
 from kws_edge import DetectorConfig, Model
 from kws_edge.site import Site
 from tests.fuzz import written
-from tests.fuzz._values import mutate
+from tests.fuzz.values import mutate
 
 __all__ = ["consume", "mutate", "seeds"]
 

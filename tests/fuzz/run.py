@@ -1,4 +1,4 @@
-"""One target, in a process of its own: ``python -m tests.fuzz._run TARGET FOLDER SECONDS``.
+"""One target, in a process of its own: ``python -m tests.fuzz.run TARGET FOLDER SECONDS``.
 
 What is found lies in FOLDER, an input and what was wrong with it for each place in the code.
 """
@@ -32,7 +32,7 @@ def _place(error: BaseException) -> str:
 def main() -> None:
     name, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     with atheris.instrument_imports(include=_PACKAGES):
-        target = importlib.import_module(f"tests.fuzz.{name}")
+        target = importlib.import_module(f"tests.fuzz.targets.{name}")
         from kws_edge import KwsError
     found: set[str] = set()
 

@@ -6,7 +6,7 @@ import json
 
 from kws_edge import bench
 from tests.fuzz import written
-from tests.fuzz._values import mutate
+from tests.fuzz.values import mutate
 
 __all__ = ["consume", "mutate", "seeds"]
 

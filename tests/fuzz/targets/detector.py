@@ -8,7 +8,7 @@ import numpy as np
 
 from firmware_export.settings import DetectorSettings
 from kws_edge import ConfigError, DetectorConfig, Model, Spotter
-from tests.fuzz._values import mutate
+from tests.fuzz.values import mutate
 
 __all__ = ["consume", "mutate", "seeds"]
 
