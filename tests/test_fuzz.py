@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests import fuzz
+from tests.conftest import need_program
 from tests.fuzz.__main__ import run
 
 pytestmark = [pytest.mark.host, pytest.mark.fuzz]
@@ -17,6 +18,8 @@ SECONDS = 20 if os.environ.get("CI") else 2
 )
 def test_fuzz_targets_for_every_parser(name, tmp_path):
     pytest.importorskip("atheris", exc_type=ImportError, reason="atheris is not installed here")
+    if name == "package":
+        need_program("dpkg-deb")
     passed, said = run(name, SECONDS, tmp_path)
     print(said)
     assert passed, said

@@ -1,4 +1,4 @@
-"""Run targets: ``python -m tests.fuzz [TARGET ...] [--seconds S] [--output DIR] [--input FILE]``."""
+"""Run targets: ``python -m tests.fuzz [TARGET ...] [--seconds S] [--seed N] [--output DIR] [--input FILE]``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests import fuzz
 _PATIENCE_S = 120  # for imports and seeds, besides
 
 
-def run(name: str, seconds: float, output: Path) -> tuple[bool, str]:
+def run(name: str, seconds: float, output: Path, *, seed: int = 1) -> tuple[bool, str]:
     """Whether nothing was found, and what to say of it."""
     folder = output / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch, open(folder / "log", "wb") as log:
-        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.fuzz.run", name, folder, str(seconds)]
+        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.fuzz.run", name, folder, seconds, seed]
         environment = {**os.environ, "TMPDIR": scratch, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
         try:
             status = subprocess.run(
@@ -45,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Hostile input for every parser.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(fuzz.TARGETS)}; default: all")
     parser.add_argument("--seconds", type=float, default=20, help="for each target; default 20")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="another one tries other inputs; default 1")
     parser.add_argument("--output", type=Path, default=Path(".cache/fuzz"), metavar="DIR", help="for what is found")
     parser.add_argument(
         "--input", type=Path, metavar="FILE", help="give the target this file, once, and show the error"
@@ -61,7 +62,7 @@ def main() -> int:
         return 0
     passed = True
     for name in args.targets or fuzz.TARGETS:
-        ok, said = run(name, args.seconds, args.output)
+        ok, said = run(name, args.seconds, args.output, seed=args.seed)
         print(said, flush=True)
         passed &= ok
     return 0 if passed else 1

@@ -1,4 +1,4 @@
-"""One target, in a process of its own: ``python -m tests.fuzz.run TARGET FOLDER SECONDS``.
+"""One target, in a process of its own: ``python -m tests.fuzz.run TARGET FOLDER SECONDS SEED``.
 
 What is found lies in FOLDER, an input and what was wrong with it for each place in the code.
 """
@@ -30,7 +30,7 @@ def _place(error: BaseException) -> str:
 
 
 def main() -> None:
-    name, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+    name, folder, seconds, random_seed = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     with atheris.instrument_imports(include=_PACKAGES):
         target = importlib.import_module(f"tests.fuzz.targets.{name}")
         from kws_edge import KwsError
@@ -41,7 +41,7 @@ def main() -> None:
             found.add((what, place))
             path = folder / f"found{len(found)}"
             path.write_bytes(data)
-            print(f"{name}: {what} in {place}: {path}", flush=True)
+            print(f"{name}: {what} in {place}: {path}: {data[:200]!r}", flush=True)
 
     def consume(data: bytes) -> None:
         start = time.process_time()
@@ -64,6 +64,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**28, 2**28))
     options = {
         "max_total_time": round(seconds),
+        "seed": random_seed,
         "timeout": 30,
         "rss_limit_mb": 0,
         "artifact_prefix": f"{folder}/",
