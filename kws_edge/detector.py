@@ -9,7 +9,7 @@ import numpy as np
 
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
-from kws_edge.labels import UNKNOWN, is_keyword
+from kws_edge.labels import UNKNOWN, is_keyword, is_unknown
 
 __all__ = ["Detection", "Detector"]
 
@@ -87,7 +87,7 @@ class Detector:
         """Which labels are active keywords."""
         self.inactive = np.flatnonzero([is_keyword(label) and label not in self.keywords for label in self.labels])
         """Indices of the other words."""
-        unknown = [i for i, label in enumerate(self.labels) if label.strip("_") == UNKNOWN]
+        unknown = [i for i, label in enumerate(self.labels) if is_unknown(label)]
         self.unknown = unknown[0] if unknown else None
         """Index of ``unknown``, if there is such a label."""
         self.thresholds = np.array([config.threshold_of(label) for label in self.labels], np.float32)
