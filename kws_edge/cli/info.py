@@ -15,6 +15,7 @@ from kws_edge.errors import ConfigError
 from kws_edge.model import Model
 from kws_edge.runtime import installed
 from kws_edge.site import Site, site_path
+from kws_edge.text import printable
 
 
 def add(commands) -> None:
@@ -135,5 +136,5 @@ def run(args: argparse.Namespace) -> int:
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         if text:
-            print(f"{name:<{width}}  {text}")
+            print(f"{printable(name):<{width}}  {printable(text)}")
     return 0
