@@ -92,11 +92,11 @@ def _index(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from host_tools.train import TrainConfig, train
-
     shares = args.silence_share + args.unknown_share
     if shares >= 1:
         raise UsageError(f"--silence-share and --unknown-share leave nothing for keywords: together {shares:g}")
+    from host_tools.train import TrainConfig, train
+
     names = TrainConfig.__dataclass_fields__
     config = TrainConfig(**{name: value for name, value in vars(args).items() if name in names})
     run = train(config, _sources(args), args.output)

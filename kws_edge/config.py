@@ -20,7 +20,7 @@ from kws_edge.text import shown
 __all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "preset"]
 
 _MOST_LEVELS = 2**20
-_MOST_POINTS = 2**24
+_MOST_POINTS = 2**22
 
 
 def _within(values: Range, default: Any = MISSING) -> Any:
@@ -97,7 +97,7 @@ class FrontendConfig(_Config):
     """Length of one analysis window."""
     hop_ms: float = _within(number(1, 1000))
     """Distance between the starts of consecutive frames."""
-    n_fft: int = _within(whole(16, 16384))
+    n_fft: int = _within(whole(16, 8192))
     """Length of the transform in samples; frames are zero-padded at their end to it."""
     n_mels: int = _within(whole(1, 256))
     """Number of mel bands."""
