@@ -196,10 +196,10 @@ def _subject(name: str, kernels: str):
 
 
 def _test_sets(args: argparse.Namespace, subject) -> list:
-    from host_tools.evaluate import clip_set, feature_set
-
     if not args.clips and not args.features:
         raise UsageError("nothing to evaluate on: give --clips or --features, or both")
+    from host_tools.evaluate import clip_set, feature_set
+
     sets = []
     if args.clips:
         options = {"split": args.split, "at_least": args.at_least, "own_labels": args.own_labels}
