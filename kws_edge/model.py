@@ -15,6 +15,7 @@ from kws_edge.frontend import Frontend
 from kws_edge.modelfile import Metadata, unpack
 from kws_edge.quant import dequantize, quantize
 from kws_edge.runtime import Interpreter
+from kws_edge.text import printable
 from kws_edge.tflite import FlatModel, Tensor
 
 __all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
@@ -146,7 +147,8 @@ class Model:
         if self.output.shape[:-1] != (1,) * (len(self.output.shape) - 1) or not self.output.shape:
             raise ModelError(f"{name}: output of shape {list(self.output.shape)}; one vector of posteriors is expected")
         if self.output.shape[-1] != len(self.labels):
-            raise ModelError(f"{name}: {self.output.shape[-1]} outputs, but {len(self.labels)} labels")
+            labels = printable(", ".join(self.labels), most=60)
+            raise ModelError(f"{name}: {self.output.shape[-1]} outputs, but {len(self.labels)} labels: {labels}")
         shape = tuple(n for n in self.input.shape if n != 1)
         expected = self.front_end.feature_shape
         if shape not in (expected, (math.prod(expected),)):

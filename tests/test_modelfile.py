@@ -151,13 +151,15 @@ BIG, INF, NAN = 10**400, float("inf"), float("nan")
 HOSTILE = {
     "front_end": {
         "n_mels": [10**9, BIG, True, [40]], "n_fft": [10**7, 10**9], "hop_ms": [-10, 1e-12, INF, BIG],
-        "clip_ms": [INF, 1e9], "frame_ms": [NAN, "30"], "sample_rate": [10**9, BIG], "log_gain": [INF, 0], "log_offset": [1e-320, -1],
-        "f_max_hz": [1e-300], "resize_frames": [10**9, 0], "spectrum": [5, ["power"]], "level_max": [1e300],
+        "clip_ms": [INF, 1e9], "frame_ms": [NAN, "30"], "sample_rate": [10**9, BIG], "log_gain": [INF, 0],
+        "log_offset": [1e-320, -1], "f_max_hz": [1e-300], "resize_frames": [10**9, 0], "spectrum": [5, ["power"]],
+        "level_max": [1e300],
     },
     "detector": {
         "step_ms": [0, 1e-9, 1e12, INF], "smoothing_ms": [1e10, INF, BIG], "refractory_ms": [INF, 1e300],
         "threshold": [NAN, 1e-320], "thresholds": [{"yes": BIG}, [1], {"\x1b": 0.5}], "armed_s": [1e308],
-        "hysteresis": [NAN], "keywords": [5, True, ["yes", "yes"], [["yes"]], []], "wake_word": [5, "\x1b[2J"], "speech_margin": [-1],
+        "hysteresis": [NAN], "keywords": [5, True, ["yes", "yes"], [["yes"]], []], "wake_word": [5, "\x1b[2J"],
+        "speech_margin": [-1],
     },
     "": {
         "name": [{"a": 1}, None], "description": [5], "licence": [[1]], "provenance": ["x", None], "metrics": [[1], 5],
