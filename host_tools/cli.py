@@ -243,10 +243,11 @@ def _card(args: argparse.Namespace) -> None:
     from host_tools.card import model_card
     from kws_edge.files import write_atomically
     from kws_edge.model import Model
+    from kws_edge.text import parse_json, read_text
 
     def read(path: Path | None) -> dict | None:
         try:
-            return json.loads(path.read_text()) if path else None
+            return parse_json(read_text(path)) if path else None
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path}: cannot be read as JSON ({error})") from None
 

@@ -242,6 +242,19 @@ def test_reset_closes_the_window():
     assert feed(d, NO * 5) == []
 
 
+@pytest.mark.parametrize("time", ["step_s", "clip_s"])
+def test_times_have_a_range(time):
+    for wrong in (0, -1, 1e-9, float("inf"), float("nan"), 10**400, "1"):
+        with pytest.raises(ConfigError, match=time):
+            Detector(LABELS, DetectorConfig(), **{"step_s": 0.1, "clip_s": 1.0, time: wrong})
+
+
+@pytest.mark.parametrize("name", ["Unknown", "_unknown_", "1 unknown", "other"])
+def test_unknown_speech_has_the_names_of_other_tools(name):
+    d = Detector(("silence", "yes", name), DetectorConfig(speech_margin=0.1), step_s=0.1, clip_s=1.0)
+    assert (d.unknown, d.keywords) == (2, ("yes",))
+
+
 def test_unknown_names_are_refused():
     for settings in (
         {"keywords": ("maybe",)},

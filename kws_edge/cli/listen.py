@@ -36,7 +36,7 @@ def add(commands) -> None:
     )
     parser.add_argument("source", nargs="?", metavar="-", help="read standard input in place of a microphone")
     add_source(parser)
-    parser.add_argument("--seconds", type=number(0.01, _MOST_S), metavar="S", help="stop after this much audio")
+    parser.add_argument("--seconds", type=number(0.001, _MOST_S), metavar="S", help="stop after this much audio")
     options.add_model(parser)
     options.add_detector(parser)
     options.add_site(parser)

@@ -14,12 +14,11 @@ from typing import Any
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.errors import ConfigError
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
-from kws_edge.ranges import number, whole
-from kws_edge.runtime import KERNELS, RUNTIMES, installed
+from kws_edge.ranges import number
+from kws_edge.runtime import KERNELS, RUNTIMES, THREADS, installed
 from kws_edge.site import Site, site_path
 from kws_edge.text import parse_json, read_text, shown
 
-THREADS = whole(1, 64)
 BUDGET = number(1e-6, 1e6)
 """False accepts per hour."""
 
