@@ -35,10 +35,10 @@ Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage,
 
 
 def _download(args: argparse.Namespace) -> None:
-    from host_tools.download import download
-
     if bool(args.url) != bool(args.sha256):
         raise UsageError("--url and --sha256 go together: an archive is unpacked only if its checksum is known")
+    from host_tools.download import download
+
     other = {name: value for name in ("url", "sha256") if (value := getattr(args, name))}
     download(args.folder, keep_archive=args.keep_archive, **other)
 

@@ -129,7 +129,7 @@ def test_ranges_are_inclusive_and_typed():
 )
 def test_wrong_usage_exits_with_2(run_cli, arguments):
     started = time.monotonic()
-    failed = run_cli(*arguments, input=b"")
+    failed = run_cli(*arguments, input=b"", timeout=30)
     assert failed.returncode == 2, failed.stderr
     assert time.monotonic() - started < 10
     assert b"Traceback" not in failed.stderr
