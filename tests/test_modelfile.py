@@ -296,14 +296,14 @@ def test_no_terminal_obeys_a_model_file(shipped, values, file, run_cli, tmp_path
         "name": evil,
         "description": evil,
         "licence": evil,
-        "provenance": {evil: evil, "deep": {evil: [evil]}},
+        "provenance": {evil: evil, "deep": {evil: [evil]}, "x" * 10_000: 100_000 * "x"},
         "metrics": {evil: 1},
     }
     file(packed(json.dumps({**values, **changed}), flatbuffer))
     done = run_cli("info", "model.tflite")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
-    assert all(line.isprintable() for line in text.splitlines())
+    assert all(line.isprintable() and len(line) < 11_000 for line in text.splitlines())
     assert "a\\x1b]0;t\\x07\\u202e\\x9b2J\\ud800 b" in text
     assert json.loads(run_cli("info", "model.tflite", "--json").stdout)["name"] == evil
     labels = [f"{evil}{i}" for i in range(12)]

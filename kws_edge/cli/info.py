@@ -17,6 +17,8 @@ from kws_edge.runtime import installed
 from kws_edge.site import Site, site_path
 from kws_edge.text import printable
 
+_MOST, _MOST_NAME = 10_000, 60
+
 
 def add(commands) -> None:
     parser = commands.add_parser(
@@ -133,8 +135,9 @@ def run(args: argparse.Namespace) -> int:
             + f"; NumPy {r['numpy']}, Python {r['python']}, {r['machine']}",
         ),
     ]
+    lines = [(printable(name, most=_MOST_NAME), printable(text, most=_MOST)) for name, text in lines]
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         if text:
-            print(f"{printable(name):<{width}}  {printable(text)}")
+            print(f"{name:<{width}}  {text}")
     return 0
