@@ -15,6 +15,7 @@ from firmware_export.report import render, report
 from kws_edge.cli import guarded
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
 from kws_edge.model import Model, shipped_models
+from kws_edge.ranges import whole
 
 
 def _prepare(args: argparse.Namespace) -> tuple[Export, Model]:
@@ -71,7 +72,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--arena",
-        type=int,
+        type=whole(1024, 2**30),
         metavar="BYTES",
         help="size of the arena; default: what TFLite Micro takes for the model and "
         f"{100 * ARENA_MARGIN:.0f} %%, in whole KiB",
@@ -79,8 +80,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     add_detector(parser)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kws-firmware", description="Export models for microcontrollers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -125,5 +125,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     for command in (export, sizes, arena):
         command.add_argument("--json", action="store_true", help="one JSON object")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    args = _parser().parse_args(argv)
     return guarded("kws-firmware", lambda: args.work(args))

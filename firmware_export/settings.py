@@ -10,7 +10,6 @@ from kws_edge.errors import ConfigError
 
 __all__ = ["DetectorSettings"]
 
-_UINT32_MAX = 2**32 - 1
 _UNIT = 256
 """Steps of a posterior in 1; TFLite's softmax has that scale in INT8."""
 
@@ -38,11 +37,6 @@ class DetectorSettings:
             raise ConfigError(
                 f"the firmware's detector averages up to 1000 posteriors, got {detector.smoothing_steps}; "
                 "shorten smoothing_ms or lengthen step_ms"
-            )
-        if detector.wake is not None and detector.armed_steps >= _UINT32_MAX:
-            raise ConfigError(
-                f"the firmware's detector counts up to {_UINT32_MAX - 1} inferences after the wake word, got "
-                f"{detector.armed_steps}; shorten armed_s"
             )
 
     def macros(self) -> dict[str, object]:

@@ -6,15 +6,22 @@ import argparse
 import dataclasses
 import json
 import logging
-import math
 import os
 from collections import Counter
 from pathlib import Path
 
 from host_tools.errors import DatasetError
 from kws_edge.cli import guarded, options
-from kws_edge.errors import RuntimeUnavailableError
+from kws_edge.errors import RuntimeUnavailableError, UsageError
+from kws_edge.ranges import number, whole
 from kws_edge.runtime import KERNELS
+
+_SEED = whole(0, 2**32 - 1)
+_SHARE = number(0, 1)
+_DB = number(-200, 200)
+_STEPS = whole(1, 1_000_000)
+_LEARNING_RATE = number(1e-9, 10)
+_WORDS = whole(0, 10_000_000)
 
 _DESCRIPTION = """\
 Train, quantise and evaluate keyword models on a workstation. Needs: pip install 'kws-edge[host]'
@@ -28,10 +35,10 @@ Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage,
 
 
 def _download(args: argparse.Namespace) -> None:
+    if bool(args.url) != bool(args.sha256):
+        raise UsageError("--url and --sha256 go together: an archive is unpacked only if its checksum is known")
     from host_tools.download import download
 
-    if bool(args.url) != bool(args.sha256):
-        raise DatasetError("--url and --sha256 go together: an archive is unpacked only if its checksum is known")
     other = {name: value for name in ("url", "sha256") if (value := getattr(args, name))}
     download(args.folder, keep_archive=args.keep_archive, **other)
 
@@ -85,6 +92,9 @@ def _index(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    shares = args.silence_share + args.unknown_share
+    if shares >= 1:
+        raise UsageError(f"--silence-share and --unknown-share leave nothing for keywords: together {shares:g}")
     from host_tools.train import TrainConfig, train
 
     names = TrainConfig.__dataclass_fields__
@@ -186,10 +196,10 @@ def _subject(name: str, kernels: str):
 
 
 def _test_sets(args: argparse.Namespace, subject) -> list:
+    if not args.clips and not args.features:
+        raise UsageError("nothing to evaluate on: give --clips or --features, or both")
     from host_tools.evaluate import clip_set, feature_set
 
-    if not args.clips and not args.features:
-        raise DatasetError("nothing to evaluate on: give --clips or --features, or both")
     sets = []
     if args.clips:
         options = {"split": args.split, "at_least": args.at_least, "own_labels": args.own_labels}
@@ -233,10 +243,11 @@ def _card(args: argparse.Namespace) -> None:
     from host_tools.card import model_card
     from kws_edge.files import write_atomically
     from kws_edge.model import Model
+    from kws_edge.text import parse_json, read_text
 
     def read(path: Path | None) -> dict | None:
         try:
-            return json.loads(path.read_text()) if path else None
+            return parse_json(read_text(path)) if path else None
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path}: cannot be read as JSON ({error})") from None
 
@@ -302,8 +313,6 @@ def _calibrate(args: argparse.Namespace) -> None:
     from host_tools.calibrate import calibrate, write_calibrated
 
     budget = 1.0 if args.budget is None and args.threshold is None else args.budget
-    if budget is not None and not 0 < budget < math.inf:
-        raise DatasetError(f"--budget must be positive and finite, got {budget:g}")
     say = (lambda line: None) if args.json else print
     result = calibrate(
         args.model,
@@ -363,6 +372,13 @@ def _stream_eval(args: argparse.Namespace) -> None:
         print(json.dumps(report.to_dict()))
 
 
+def _log_prior(text: str) -> str:
+    """A ``type`` for ``LABEL=X``, separated by commas, which training reads."""
+    for part in filter(None, text.split(",")):
+        number(-100, 100)(part.rpartition("=")[2])
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kws-host", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -384,7 +400,7 @@ def _parser() -> argparse.ArgumentParser:
     index = commands.add_parser("index", help="count the clips of a Speech Commands folder by word and split")
     index.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
     index.add_argument("--split", default="official", help="official, or random (70/15/15)")
-    index.add_argument("--seed", type=int, default=1, help="of the random split")
+    index.add_argument("--seed", type=_SEED, default=1, help="of the random split")
     index.add_argument("--check", action="store_true", help="read every file and list those that cannot be used")
     index.add_argument("--json", action="store_true")
     index.set_defaults(work=_index)
@@ -399,49 +415,56 @@ def _parser() -> argparse.ArgumentParser:
     _add_sources(train)
     train.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument("--model", default="residual", help="network: residual, micro, cnn_reference")
-    train.add_argument("--width", type=float, default=1.0, help="factor on its channels")
+    train.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
     train.add_argument("--front-end", default="logmel40", help="front-end preset")
     train.add_argument("--labels", default="commands12", help="label set (commands12, words36), or words: hello,lamp")
     train.add_argument("--split", default="official", help="official, or random (70/15/15, leaks speakers)")
-    train.add_argument("--epochs", type=int, default=40, help="0: only take over the weights of --start")
-    train.add_argument("--steps", type=int, default=300, help="batches an epoch")
-    train.add_argument("--batch-size", type=int, default=160)
-    train.add_argument("--learning-rate", type=float, default=2e-3, help="its peak")
-    train.add_argument("--augmentation", type=float, default=1.0, help="strength of the augmentation; 0: none")
-    train.add_argument("--reverberation", type=float, default=0.0, help="share of examples that get a room's response")
-    train.add_argument("--mixup", type=float, default=0.0, help="parameter of mixup's Beta distribution; 0: none")
-    train.add_argument("--audio-copies", type=int, default=0, help="copies of each clip, varied as audio")
-    train.add_argument("--shift-ms", type=float, default=100.0, help="largest shift, before scaling by --augmentation")
-    train.add_argument("--silence-share", type=float, default=0.08, help="share of a batch that is noise")
-    train.add_argument("--unknown-share", type=float, default=0.25, help="share of a batch that is unknown")
-    train.add_argument("--speech-share", type=float, default=0.3, help="share of unknown that is continuous speech")
+    train.add_argument("--epochs", type=whole(0, 10_000), default=40, help="0: only take over the weights of --start")
+    train.add_argument("--steps", type=_STEPS, default=300, help="batches an epoch")
+    train.add_argument("--batch-size", type=whole(1, 16_384), default=160)
+    train.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-3, help="its peak")
+    train.add_argument("--augmentation", type=number(0, 10), default=1.0, help="strength of the augmentation; 0: none")
+    train.add_argument("--reverberation", type=_SHARE, default=0.0, help="share of examples that get a room's response")
     train.add_argument(
-        "--hard-negatives", type=float, default=0.0, help="share of unknown that are pairs of words and cut keywords"
+        "--mixup", type=number(0, 100), default=0.0, help="parameter of mixup's Beta distribution; 0: none"
+    )
+    train.add_argument("--audio-copies", type=whole(0, 100), default=0, help="copies of each clip, varied as audio")
+    train.add_argument(
+        "--shift-ms", type=number(0, 10_000), default=100.0, help="largest shift, before scaling by --augmentation"
+    )
+    train.add_argument("--silence-share", type=_SHARE, default=0.08, help="share of a batch that is noise")
+    train.add_argument("--unknown-share", type=_SHARE, default=0.25, help="share of a batch that is unknown")
+    train.add_argument("--speech-share", type=_SHARE, default=0.3, help="share of unknown that is continuous speech")
+    train.add_argument(
+        "--hard-negatives", type=_SHARE, default=0.0, help="share of unknown that are pairs of words and cut keywords"
     )
     train.add_argument(
         "--mined",
-        type=float,
+        type=_SHARE,
         default=0.0,
         help="share of noise and speech that is what the network hears keywords in",
     )
     train.add_argument(
         "--variety",
-        type=float,
+        type=_SHARE,
         default=0.0,
         help="share of noise and speech that gets another speed, pitch and level over time than recorded",
     )
     train.add_argument(
-        "--hiss", type=float, default=0.0, help="share of noise that is the quietest part of recorded words, repeated"
+        "--hiss", type=_SHARE, default=0.0, help="share of noise that is the quietest part of recorded words, repeated"
     )
-    train.add_argument("--babble", type=float, default=0.0, help="share of the noise behind examples that is speech")
+    train.add_argument("--babble", type=_SHARE, default=0.0, help="share of the noise behind examples that is speech")
     train.add_argument(
-        "--equalisation-db", type=float, default=0.0, help="largest gain of a part of the bands, before scaling"
+        "--equalisation-db",
+        type=number(0, 200),
+        default=0.0,
+        help="largest gain of a part of the bands, before scaling",
     )
-    train.add_argument("--noise-share", type=float, default=0.6, help="share of examples that get noise")
+    train.add_argument("--noise-share", type=_SHARE, default=0.6, help="share of examples that get noise")
     train.add_argument(
         "--snr",
         dest="snr_db",
-        type=float,
+        type=_DB,
         nargs=2,
         default=(0.0, 40.0),
         metavar=("LOW", "HIGH"),
@@ -452,13 +475,17 @@ def _parser() -> argparse.ArgumentParser:
         "--start", default="", metavar="RUN|FILE", help="weights to start from: Keras's or an INT8 model's"
     )
     train.add_argument("--blend", default="", metavar="RUN", help="average the weights to start from with this run's")
-    train.add_argument("--blend-share", type=float, default=0.5, help="its share")
+    train.add_argument("--blend-share", type=_SHARE, default=0.5, help="its share")
     train.add_argument(
-        "--log-prior", default="", metavar="LABEL=X[,...]", help="add X to the logit of LABEL to start with"
+        "--log-prior",
+        type=_log_prior,
+        default="",
+        metavar="LABEL=X[,...]",
+        help="add X to the logit of LABEL to start with",
     )
     train.add_argument("--teacher", default="", metavar="RUN[,RUN]", help="distil from this run, or these")
-    train.add_argument("--teacher-weight", type=float, default=0.5, help="its share of the targets")
-    train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--teacher-weight", type=_SHARE, default=0.5, help="its share of the targets")
+    train.add_argument("--seed", type=_SEED, default=1)
     train.set_defaults(work=_train)
 
     qat = commands.add_parser(
@@ -471,10 +498,10 @@ def _parser() -> argparse.ArgumentParser:
     qat.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
     _add_sources(qat)
     qat.add_argument("-o", "--output", type=Path, required=True, metavar="QAT_RUN", help="folder of the new run")
-    qat.add_argument("--epochs", type=int, default=2)
-    qat.add_argument("--steps", type=int, default=150, help="batches an epoch")
-    qat.add_argument("--learning-rate", type=float, default=2e-4, help="its peak")
-    qat.add_argument("--seed", type=int, default=1)
+    qat.add_argument("--epochs", type=whole(0, 10_000), default=2)
+    qat.add_argument("--steps", type=_STEPS, default=150, help="batches an epoch")
+    qat.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-4, help="its peak")
+    qat.add_argument("--seed", type=_SEED, default=1)
     qat.set_defaults(work=_qat)
 
     synthesize = commands.add_parser(
@@ -487,10 +514,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     synthesize.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
     synthesize.add_argument("--labels", default="commands12", help="keywords: label set, or words: hello,lamp")
-    synthesize.add_argument("--minutes", type=float, default=120.0, help="speech without the keywords; 0: none")
+    synthesize.add_argument(
+        "--minutes", type=number(0, 1_000_000), default=120.0, help="speech without the keywords; 0: none"
+    )
     synthesize.add_argument("--text", type=Path, metavar="FILE", help="what is read; default: sentences at random")
-    synthesize.add_argument("--per-word", type=int, default=200, help="clips of each keyword; 0: none")
-    synthesize.add_argument("--seed", type=int, default=1)
+    synthesize.add_argument("--per-word", type=whole(0, 1_000_000), default=200, help="clips of each keyword; 0: none")
+    synthesize.add_argument("--seed", type=_SEED, default=1)
     synthesize.set_defaults(work=_synthesize)
 
     collect = commands.add_parser(
@@ -527,14 +556,19 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     quantize.add_argument("-o", "--output", required=True, metavar="FILE", help=".tflite to write")
     quantize.add_argument("--name", help="name that the file carries; default: the file's")
-    quantize.add_argument("--samples", type=int, default=200, help="calibration examples")
-    quantize.add_argument("--seed", type=int, default=0, help="choice of calibration examples")
+    quantize.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="calibration examples")
+    quantize.add_argument("--seed", type=_SEED, default=0, help="choice of calibration examples")
     quantize.add_argument(
-        "--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="detection threshold that it carries"
+        "--threshold",
+        type=options.threshold_of,
+        action="append",
+        default=[],
+        metavar="[KEYWORD=]X",
+        help="detection threshold that it carries",
     )
-    quantize.add_argument("--smoothing-ms", type=float, help="smoothing that the file carries")
-    quantize.add_argument("--refractory-ms", type=float, help="refractory time that the file carries")
-    quantize.add_argument("--speech-margin", type=float, help="what keywords need above the threshold after speech")
+    options.add_setting(quantize, "smoothing_ms", help="smoothing that the file carries")
+    options.add_setting(quantize, "refractory_ms", help="refractory time that the file carries")
+    options.add_setting(quantize, "speech_margin", help="what keywords need above the threshold after speech")
     quantize.set_defaults(work=_quantize)
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")
@@ -583,16 +617,16 @@ def _add_calibrate(commands) -> None:
     choice = calibrate.add_mutually_exclusive_group()
     choice.add_argument(
         "--budget",
-        type=float,
+        type=options.BUDGET,
         metavar="N",
         help="false accepts per hour to expect on other streams: a place counts once under all conditions, and one more"
         " than counted is expected; default 1",
     )
-    choice.add_argument("--threshold", type=float, metavar="X", help="measure and write this one, choose nothing")
-    calibrate.add_argument("--smoothing-ms", type=float, metavar="MS", help="this smoothing time only")
-    calibrate.add_argument(
-        "--speech-margin",
-        type=float,
+    options.add_setting(choice, "threshold", metavar="X", help="measure and write this one, choose nothing")
+    options.add_setting(calibrate, "smoothing_ms", metavar="MS", help="this smoothing time only")
+    options.add_setting(
+        calibrate,
+        "speech_margin",
         metavar="X",
         help="what keywords need above the threshold after speech, instead of the model's own",
     )
@@ -611,9 +645,9 @@ def _add_streams(parser: argparse.ArgumentParser) -> None:
         help="keywords in unlabelled recordings, neither errors nor missed: recording,start_s,end_s,label",
     )
     _add_half(parser, "all", "of folders: half, by speaker; default all")
-    parser.add_argument("--gains", type=float, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
+    parser.add_argument("--gains", type=_DB, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
     parser.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
+    parser.add_argument("--workers", type=whole(1, 1024), metavar="N", help="processes; default: one a core")
 
 
 def _add_half(parser: argparse.ArgumentParser, default: str, about: str) -> None:
@@ -634,20 +668,34 @@ def _add_make_stream(commands) -> None:
         "--split", default="validation", choices=("training", "validation", "testing", "all"), help="clips to draw from"
     )
     make.add_argument("--words", metavar="A,B,...", help="keywords; default: the ten commands")
-    make.add_argument("--clips", type=int, metavar="N", help="keywords in the stream; default: what fits, or each once")
-    make.add_argument("--others", type=int, default=0, metavar="N", help="other words among them")
-    make.add_argument("--seconds", type=float, metavar="S", help="length of the stream; default: what the words need")
     make.add_argument(
-        "--gap", type=float, nargs=2, default=(1.0, 2.5), metavar=("LOW", "HIGH"), help="seconds between two clips"
+        "--clips", type=_WORDS, metavar="N", help="keywords in the stream; default: what fits, or each once"
+    )
+    make.add_argument("--others", type=_WORDS, default=0, metavar="N", help="other words among them")
+    make.add_argument(
+        "--seconds",
+        type=number(0.1, 10_000_000),
+        metavar="S",
+        help="length of the stream; default: what the words need",
+    )
+    make.add_argument(
+        "--gap",
+        type=number(0, 3600),
+        nargs=2,
+        default=(1.0, 2.5),
+        metavar=("LOW", "HIGH"),
+        help="seconds between two clips",
     )
     make.add_argument(
         "--background", type=Path, nargs="+", default=[], metavar="DIR", help="recordings; without them faint noise"
     )
     _add_half(make, "training", "half of these recordings, by speaker")
-    make.add_argument("--snr", type=float, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background")
-    make.add_argument("--gain-db", type=float, default=0.0, metavar="DB", help="gain on the whole")
-    make.add_argument("--rooms", type=float, default=0.0, metavar="SHARE", help="share of words with a room's response")
-    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--snr", type=_DB, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background")
+    make.add_argument("--gain-db", type=_DB, default=0.0, metavar="DB", help="gain on the whole")
+    make.add_argument(
+        "--rooms", type=_SHARE, default=0.0, metavar="SHARE", help="share of words with a room's response"
+    )
+    make.add_argument("--seed", type=_SEED, default=0)
     make.add_argument("--json", action="store_true", help="one JSON object")
     make.set_defaults(work=_make_stream)
 
@@ -675,7 +723,7 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=Path, metavar="DIR", help="folder laid out <label>/*.wav")
     parser.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
     parser.add_argument("--split", metavar="PART", help="only this part of the official split (features: validation)")
-    parser.add_argument("--at-least", type=int, default=1, metavar="N", help="leave out words with fewer clips")
+    parser.add_argument("--at-least", type=_WORDS, default=1, metavar="N", help="leave out words with fewer clips")
     parser.add_argument("--own-labels", action="store_true", help="leave out words that are no label of the model")
 
 

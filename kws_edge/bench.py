@@ -21,8 +21,10 @@ from kws_edge.audio import BLOCK_MS, AudioFile, PcmStream
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError
 from kws_edge.model import Model
+from kws_edge.ranges import number, whole
 from kws_edge.runtime import Interpreter
 from kws_edge.spotter import Spotter
+from kws_edge.text import parse_json, printable, read_text, shown
 from kws_edge.tflite import FlatModel
 from kws_edge.timing import STAGES, Stopwatch, percentiles
 
@@ -38,12 +40,26 @@ _WARM_UP = 20
 _STARTS = 3
 _PATIENCE_S = 180.0
 _HEAD_BLOCKS = 5
+_MOST_BYTES = 2**28
+_FIGURE = number(0, 1e18)
+_PARTS = ("board", "model", "audio")
 
 Samples = dict[str, np.ndarray]
 
 
 def recording(seconds: float, *, rate: int, channels: int = 1) -> bytes:
-    """That much of the bundled recording, as a microphone of that rate delivers it: interleaved 16-bit PCM."""
+    """That much of the bundled recording, as a microphone of that rate delivers it: interleaved 16-bit PCM.
+
+    Raises
+    ------
+    ConfigError
+        If that is more than 256 MiB.
+    """
+    if 2 * seconds * rate * channels > _MOST_BYTES:
+        raise ConfigError(
+            f"{seconds:,.0f} s of {channels} channels at {rate} Hz are more audio than the {_MOST_BYTES // 2**20} MiB "
+            "that are kept in memory; measure less of it"
+        )
     with AudioFile(STREAM, rate=rate) as file:
         samples = file.read()
     return np.repeat(np.resize(samples, math.ceil(seconds * rate)), channels).astype("<i2").tobytes()
@@ -275,38 +291,63 @@ def load(path: str | Path, option: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or holds something else, or another format.
+        If the file cannot be read, or holds something else, or another format, or a result lacks a figure that every
+        result has or has an impossible one.
     """
     try:
-        values = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{option} {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    except json.JSONDecodeError as error:
+        values = parse_json(read_text(path))
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
         raise ConfigError(f"{option} {path}: not JSON ({error}); give what kws-edge bench -o wrote") from None
     if not isinstance(values, dict) or values.get("kind") != KIND or not isinstance(values.get("results"), list):
         raise ConfigError(f"{option} {path}: holds no results of kws-edge bench; give what kws-edge bench -o wrote")
     if values.get("format") != FORMAT:
         raise ConfigError(
-            f"{option} {path}: results of format {values.get('format')!r}; this version reads {FORMAT}. Measure anew"
+            f"{option} {path}: format {shown(values.get('format'))}, this version reads {FORMAT}; measure anew"
         )
+    warnings = values.get("warnings")
+    if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+        raise ConfigError(f"{option} {path}: its warnings must be a list of texts, got {shown(warnings)}")
+    try:
+        _ = [{**(values[part] or {})} for part in _PARTS]
+        _ = [(configuration(result), _figures(result)) for result in values["results"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{option} {path}: results that lack {error}; measure anew") from None
+    except ConfigError as error:
+        raise ConfigError(f"{option} {path}: {error}; measure anew") from None
     return values
 
 
+def _middle(values: list[float]) -> float:
+    """The median, so that one start that was disturbed does not count."""
+    if not values:
+        raise KeyError("startup_s")
+    return float(np.median([_FIGURE.check("startup_s", value) for value in values]))
+
+
 def _figures(result: dict[str, Any]) -> dict[str, float]:
-    """What of a result is compared: seconds, bytes and shares, of which less is better."""
-    found = {}
+    """What of a result is compared: seconds, bytes and shares, of which less is better.
+
+    Raises
+    ------
+    ConfigError
+        If one is no number, or beyond reason.
+    """
+    found: dict[str, Any] = {}
     for where, stages in (("", result["stages"]), ("live ", (result["live"] or {}).get("stages") or {})):
         for stage, values in stages.items():
+            name = printable(stage.replace("_", " "), most=60)
             for key in ("p50_s", "p95_s"):
-                found[f"{where}{stage.replace('_', ' ')} {key[:-2]}, ms"] = 1000 * values[key]
+                found[f"{where}{name} {key[:-2]}, ms"] = 1000, values[key]
     if result["real_time_factor"] is not None:
-        found["real-time factor"] = result["real_time_factor"]
+        found["real-time factor"] = 1, result["real_time_factor"]
     if result["live"]:
-        found["live CPU, % of a core"] = 100 * result["live"]["cpu_share"]
-        found["live start-up, s"] = float(np.median(result["live"]["startup_s"]))
+        found["live CPU, % of a core"] = 100, result["live"]["cpu_share"]
+        found["live start-up, s"] = 1, _middle(result["live"]["startup_s"])
         if result["live"]["peak_bytes"]:
-            found["live memory, MB"] = result["live"]["peak_bytes"] / 1e6
-    return found
+            found["live memory, MB"] = 1e-6, result["live"]["peak_bytes"]
+    return {name: factor * _FIGURE.check(name, value) for name, (factor, value) in found.items()}
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[tuple[str, str, float, float]]]:
@@ -322,31 +363,31 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[t
     Raises
     ------
     ConfigError
-        If they have no configuration in common, or one lacks a figure that every result has.
+        If they have no configuration in common.
     """
-    try:
-        differences = []
-        for part in ("board", "model", "audio"):
-            a, b = old[part] or {}, new[part] or {}
-            differences += [f"{key}: {a.get(key)} -> {b.get(key)}" for key in {**a, **b} if a.get(key) != b.get(key)]
-        before = {configuration(result): _figures(result) for result in old["results"]}
-        rows = [
-            (configuration(result), figure, before[configuration(result)][figure], value)
-            for result in new["results"]
-            if configuration(result) in before
-            for figure, value in _figures(result).items()
-            if figure in before[configuration(result)]
-        ]
-        if not rows:
-            raise ConfigError(
-                f"nothing to compare: {', '.join(before)} before, "
-                f"{', '.join(map(configuration, new['results']))} now; give the same --runtime, --threads and --kernels"
-            )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"results that lack {error}; measure anew") from None
+    differences = []
+    for part in _PARTS:
+        a, b = old[part] or {}, new[part] or {}
+        changed = (key for key in {**a, **b} if a.get(key) != b.get(key))
+        differences += [printable(f"{key}: {a.get(key)} -> {b.get(key)}", most=200) for key in changed]
+    before = {configuration(result): _figures(result) for result in old["results"]}
+    rows = [
+        (configuration(result), figure, before[configuration(result)][figure], value)
+        for result in new["results"]
+        if configuration(result) in before
+        for figure, value in _figures(result).items()
+        if figure in before[configuration(result)]
+    ]
+    if not rows:
+        raise ConfigError(
+            f"nothing to compare: {', '.join(before)} before, "
+            f"{', '.join(map(configuration, new['results']))} now; give the same --runtime, --threads and --kernels"
+        )
     return differences, rows
 
 
 def configuration(result: dict[str, Any]) -> str:
     """What was measured, in words; versions may differ."""
-    return f"{result['runtime']}, {result['threads']} thread{'s'[: result['threads'] > 1]}, {result['kernels']} kernels"
+    threads = whole(1, 1024).check("threads", result["threads"])
+    text = f"{result['runtime']}, {threads} thread{'s'[: threads > 1]}, {result['kernels']} kernels"
+    return printable(text, most=200)

@@ -8,18 +8,41 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
 from kws_edge.errors import ConfigError
 from kws_edge.files import sha256_hex
+from kws_edge.labels import check_labels
+from kws_edge.ranges import Range, number, whole
+from kws_edge.text import shown
 
 __all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "preset"]
 
+_MOST_LEVELS = 2**20
+_MOST_POINTS = 2**22
+
+
+def _within(values: Range, default: Any = MISSING) -> Any:
+    """A field whose value lies in a range, or is None where that is its default."""
+    return field(default=default, metadata={"range": values})
+
 
 class _Config:
-    """Dict round-trip shared by the configurations."""
+    """Ranges and dict round-trip of the configurations."""
+
+    @classmethod
+    def range_of(cls, name: str) -> Range:
+        """The range of the setting `name`."""
+        return cls.__dataclass_fields__[name].metadata["range"]
+
+    def _check_ranges(self) -> None:
+        """Check every number, and make it int or float, so that 20 and 20.0 give configurations with equal hashes."""
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if "range" in f.metadata and not (value is None and f.default is None):
+                value = f.metadata["range"].check(f"{type(self).__name__}: {f.name}", value)
+                object.__setattr__(self, f.name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as a JSON-ready dict, one entry per field."""
@@ -35,11 +58,11 @@ class _Config:
             If `values` is no dict, or has an unknown or missing field.
         """
         if not isinstance(values, dict):
-            raise ConfigError(f"{cls.__name__}: expected a dict of settings, got {values!r}")
+            raise ConfigError(f"{cls.__name__}: expected a dict of settings, got {shown(values)}")
         fields = {f.name: f for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(fields))
         if unknown:
-            raise ConfigError(f"{cls.__name__}: unknown setting {unknown[0]!r}; known are {', '.join(fields)}")
+            raise ConfigError(f"{cls.__name__}: unknown setting {shown(unknown[0])}; known are {', '.join(fields)}")
         required = {
             name
             for name, f in fields.items()
@@ -51,26 +74,9 @@ class _Config:
         return cls(**values)
 
 
-def _number(config: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise ConfigError(f"{config}: {name} must be a number, got {value!r}")
-    return float(value)
-
-
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
-
-
-def _normalise(config: Any) -> None:
-    """Check every field against its annotation, so that 20 and 20.0 give equal configurations with equal hashes."""
-    name = type(config).__name__
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if f.type == "float" or (f.type == "float | None" and value is not None):
-            object.__setattr__(config, f.name, _number(name, f.name, value))
-        elif (f.type == "int" or (f.type == "int | None" and value is not None)) and type(value) is not int:
-            raise ConfigError(f"{name}: {f.name} must be a whole number, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,54 +93,52 @@ class FrontendConfig(_Config):
     bilinearly along time, as ``tf.image.resize`` does.
     """
 
-    frame_ms: float
+    frame_ms: float = _within(number(1, 1000))
     """Length of one analysis window."""
-    hop_ms: float
+    hop_ms: float = _within(number(1, 1000))
     """Distance between the starts of consecutive frames."""
-    n_fft: int
+    n_fft: int = _within(whole(16, 8192))
     """Length of the transform in samples; frames are zero-padded at their end to it."""
-    n_mels: int
+    n_mels: int = _within(whole(1, 256))
     """Number of mel bands."""
-    f_min_hz: float
+    f_min_hz: float = _within(number(0, 96_000))
     """Lower edge of the lowest band."""
-    f_max_hz: float
+    f_max_hz: float = _within(number(1, 96_000))
     """Upper edge of the highest band, at most half the sample rate."""
     spectrum: Literal["magnitude", "power"]
     """What the mel bands sum."""
-    sample_scale: float
+    sample_scale: float = _within(number(1e-6, 1000))
     """Factor on int16 samples: 1 keeps their scale, 1/32768 maps them to [-1, 1)."""
-    log_offset: float
+    log_offset: float = _within(number(1e-30, 1e30))
     """Added to a band before the natural logarithm."""
-    sample_rate: int = 16000
+    sample_rate: int = _within(whole(1000, 192_000), 16000)
     """Hz."""
-    clip_ms: float = 1000.0
+    clip_ms: float = _within(number(10, 10_000), 1000.0)
     """Audio that one inference sees."""
     window: Literal["hann", "hamming"] = "hann"
     """Analysis window, in its periodic form."""
     mel_scale: Literal["htk", "slaney"] = "htk"
     """Mel formula: ``2595 log10(1 + f/700)``, or Slaney's linear-then-logarithmic one. Triangles peak at 1."""
-    log_gain: float = 1.0
+    log_gain: float = _within(number(0.001, 10_000), 1.0)
     """Factor on the logarithm."""
-    level_offset: float = 0.0
+    level_offset: float = _within(number(-1e6, 1e6), 0.0)
     """Added after `log_gain`."""
-    level_min: float | None = None
+    level_min: float | None = _within(number(-1e6, 1e6), None)
     """Lower clip of the level; None for no clip."""
-    level_max: float | None = None
+    level_max: float | None = _within(number(-1e6, 1e6), None)
     """Upper clip of the level; None for no clip."""
-    resize_frames: int | None = None
+    resize_frames: int | None = _within(whole(1, 65_535), None)
     """Number of frames after bilinear resizing of a clip; None leaves `n_frames`."""
 
     def __post_init__(self) -> None:
-        _normalise(self)
-        for name in ("sample_rate", "frame_ms", "hop_ms", "n_fft", "n_mels", "clip_ms", "sample_scale", "log_offset"):
-            _check(getattr(self, name) > 0, f"FrontendConfig: {name} must be positive, got {getattr(self, name)}")
+        self._check_ranges()
         for name, known in (
             ("spectrum", ("magnitude", "power")),
             ("window", ("hann", "hamming")),
             ("mel_scale", ("htk", "slaney")),
         ):
             value = getattr(self, name)
-            _check(value in known, f"FrontendConfig: {name} must be one of {', '.join(known)}, got {value!r}")
+            _check(value in known, f"FrontendConfig: {name} must be one of {', '.join(known)}, got {shown(value)}")
         for name in ("frame_ms", "hop_ms", "clip_ms"):
             samples = getattr(self, name) * self.sample_rate / 1000
             _check(
@@ -151,18 +155,20 @@ class FrontendConfig(_Config):
             f"FrontendConfig: clip_ms={self.clip_ms} is shorter than frame_ms={self.frame_ms}",
         )
         _check(
-            0 <= self.f_min_hz < self.f_max_hz <= self.sample_rate / 2,
+            self.f_min_hz + 1 <= self.f_max_hz <= self.sample_rate / 2,
             f"FrontendConfig: the band {self.f_min_hz} to {self.f_max_hz} Hz must lie within 0 to "
-            f"{self.sample_rate / 2} Hz, lower edge first",
+            f"{self.sample_rate / 2} Hz and be 1 Hz wide or wider",
         )
         _check(
             self.level_min is None or self.level_max is None or self.level_min < self.level_max,
             f"FrontendConfig: level_min={self.level_min} must be below level_max={self.level_max}",
         )
-        _check(
-            self.resize_frames is None or self.resize_frames > 0,
-            f"FrontendConfig: resize_frames must be positive, got {self.resize_frames}",
-        )
+        frames, mels = self.feature_shape
+        for what, n, most in (
+            ("levels in a clip", max(frames, self.n_frames) * mels, _MOST_LEVELS),
+            ("points of its transforms in a clip", self.n_frames * self.n_fft, _MOST_POINTS),
+        ):
+            _check(n <= most, f"FrontendConfig: {n:,} {what} are more than {most:,}; lengthen hop_ms or cut clip_ms")
 
     @property
     def frame_length(self) -> int:
@@ -251,52 +257,40 @@ def preset(name: str) -> FrontendConfig:
 class DetectorConfig(_Config):
     """How a sequence of posteriors becomes detections; see :class:`kws_edge.Detector`."""
 
-    step_ms: float = 100.0
+    step_ms: float = _within(number(10, 10_000), 100.0)
     """Time between inferences; rounded to whole frames by the spotter."""
-    smoothing_ms: float = 400.0
+    smoothing_ms: float = _within(number(0, 10_000), 400.0)
     """Posteriors are averaged over the inferences of this duration (at least one)."""
-    threshold: float = 0.75
-    """Smoothed posterior at which a keyword is detected, in (0, 1]."""
+    threshold: float = _within(number(0.001, 1), 0.75)
+    """Smoothed posterior at which a keyword is detected."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Per-keyword thresholds, in place of `threshold`."""
-    hysteresis: float = 0.4
+    hysteresis: float = _within(number(0, 0.99), 0.4)
     """After a detection a keyword must fall below ``(1 - hysteresis)`` of its threshold to be detected again."""
-    refractory_ms: float = 700.0
+    refractory_ms: float = _within(number(0, 600_000), 700.0)
     """After a detection nothing is detected for this long; averaging starts anew after it."""
     keywords: tuple[str, ...] | None = None
     """The active keywords; the other words count as unknown. None: every label that is neither silence nor unknown."""
-    speech_margin: float = 0.0
+    speech_margin: float = _within(number(0, 1), 0.0)
     """Added to a keyword's threshold right after other speech; 0: it counts like any other."""
     wake_word: str | None = None
     """A keyword that must be heard before the others count, whether `keywords` names it or not; None: all always do."""
-    armed_s: float = 4.0
+    armed_s: float = _within(number(0.01, 3600), 4.0)
     """With a wake word: time from its detection within which another keyword is detected."""
 
     def __post_init__(self) -> None:
-        _normalise(self)
-        _check(self.step_ms > 0, f"DetectorConfig: step_ms must be positive, got {self.step_ms}")
-        _check(self.smoothing_ms >= 0, f"DetectorConfig: smoothing_ms must not be negative, got {self.smoothing_ms}")
-        _check(self.refractory_ms >= 0, f"DetectorConfig: refractory_ms must not be negative, got {self.refractory_ms}")
-        _check(0 <= self.hysteresis < 1, f"DetectorConfig: hysteresis must be in [0, 1), got {self.hysteresis}")
-        _check(
-            0 <= self.speech_margin <= 1, f"DetectorConfig: speech_margin must be in [0, 1], got {self.speech_margin}"
-        )
+        self._check_ranges()
         if not isinstance(self.thresholds, dict):
-            raise ConfigError(f"DetectorConfig: thresholds must map keywords to numbers, got {self.thresholds!r}")
-        checked = {str(k): _number("DetectorConfig", f"the threshold of {k!r}", v) for k, v in self.thresholds.items()}
-        object.__setattr__(self, "thresholds", checked)
-        for keyword, value in {"(default)": self.threshold, **self.thresholds}.items():
-            _check(0 < value <= 1, f"DetectorConfig: the threshold of {keyword} must be in (0, 1], got {value}")
+            raise ConfigError(f"DetectorConfig: thresholds must map keywords to numbers, got {shown(self.thresholds)}")
+        if self.thresholds:
+            check_labels("DetectorConfig: thresholds", list(self.thresholds))
+        check = self.range_of("threshold").check
+        values = {k: check(f"DetectorConfig: the threshold of {shown(k)}", v) for k, v in self.thresholds.items()}
+        object.__setattr__(self, "thresholds", values)
         if self.keywords is not None:
-            if isinstance(self.keywords, str) or not all(isinstance(k, str) for k in self.keywords):
-                raise ConfigError(f"DetectorConfig: keywords must be a list of labels, got {self.keywords!r}")
-            object.__setattr__(self, "keywords", tuple(self.keywords))
-            _check(len(self.keywords) > 0, "DetectorConfig: keywords must name at least one label")
-        _check(
-            self.wake_word is None or (isinstance(self.wake_word, str) and self.wake_word != ""),
-            f"DetectorConfig: wake_word must be a label, got {self.wake_word!r}",
-        )
-        _check(0 < self.armed_s < math.inf, f"DetectorConfig: armed_s must be positive, got {self.armed_s}")
+            object.__setattr__(self, "keywords", check_labels("DetectorConfig: keywords", self.keywords))
+        if self.wake_word is not None:
+            check_labels("DetectorConfig: wake_word", [self.wake_word])
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as a JSON-ready dict; `speech_margin`, `wake_word` and `armed_s`, which older versions do

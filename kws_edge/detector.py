@@ -9,11 +9,13 @@ import numpy as np
 
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
-from kws_edge.labels import UNKNOWN, is_keyword
+from kws_edge.labels import UNKNOWN, is_keyword, is_unknown
+from kws_edge.ranges import number
 
 __all__ = ["Detection", "Detector"]
 
 
+_TIME_S = number(0.001, 60)
 _PAUSE_S = 0.2  # between what is averaged and what is taken for speech before it: a word enters its windows by parts
 
 
@@ -67,11 +69,13 @@ class Detector:
     ------
     ConfigError
         If the configuration names a keyword that is no label, none is left to detect, `armed_s` is too short for a
-        command after the refractory time, or there is a `speech_margin` but no label for unknown speech.
+        command after the refractory time, there is a `speech_margin` but no label for unknown speech, or a time is out
+        of range.
     """
 
     def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
         self.labels, self.config = tuple(labels), config
+        step_s, clip_s = _TIME_S.check("step_s", step_s), _TIME_S.check("clip_s", clip_s)
         wake_word = () if config.wake_word is None else (config.wake_word,)
         for name in (*(config.keywords or ()), *config.thresholds, *wake_word):
             if name not in self.labels or not is_keyword(name):
@@ -87,7 +91,7 @@ class Detector:
         """Which labels are active keywords."""
         self.inactive = np.flatnonzero([is_keyword(label) and label not in self.keywords for label in self.labels])
         """Indices of the other words."""
-        unknown = [i for i, label in enumerate(self.labels) if label.strip("_") == UNKNOWN]
+        unknown = [i for i, label in enumerate(self.labels) if is_unknown(label)]
         self.unknown = unknown[0] if unknown else None
         """Index of ``unknown``, if there is such a label."""
         self.thresholds = np.array([config.threshold_of(label) for label in self.labels], np.float32)

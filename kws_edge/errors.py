@@ -4,21 +4,34 @@
 
     KwsError
     ├── ConfigError   a front-end or detector setting that cannot work
+    │   └── UsageError   options of a command that contradict one another
     ├── ModelError    a model file that is broken, of the wrong kind, or contradicts itself
     ├── RuntimeUnavailableError   no TFLite runtime can be loaded
     └── AudioError    a file, device or stream that gives no usable audio
 
-The message names the value or the file and says what to do; the command line prints it as one line and exits with
-status 1. Anything else that escapes is a defect of this package.
+The message names the value or the file and says what to do. It is one line that any terminal can show, whatever a file
+put into it. The command line prints it and exits with status 1, or 2 for wrong usage. Anything else that escapes is a
+defect of this package.
 """
+
+from kws_edge.text import printable
+
+_MOST = 2000
 
 
 class KwsError(Exception):
     """Base of the package's errors."""
 
+    def __str__(self) -> str:
+        return printable(super().__str__(), most=_MOST)
+
 
 class ConfigError(KwsError, ValueError):
     """A setting that is out of range or contradicts another one."""
+
+
+class UsageError(ConfigError):
+    """Options of a command that do not go together."""
 
 
 class ModelError(KwsError):

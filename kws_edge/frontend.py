@@ -128,7 +128,9 @@ class Frontend:
         matrix = mel_matrix(c)
         used = np.flatnonzero(matrix.any(axis=1))
         if not len(used):
-            raise ConfigError(f"no FFT bin falls into any mel band of {config}; raise n_fft or widen the band")
+            raise ConfigError(
+                f"no FFT bin falls into any band of {c.f_min_hz:g} to {c.f_max_hz:g} Hz; raise n_fft or widen the band"
+            )
         first, last = int(used[0]), int(used[-1]) + 1
         self._matrix = np.ascontiguousarray(matrix[first:last])
         # What follows the bands, as arrays of no dimension: NumPy takes longer to convert a number.

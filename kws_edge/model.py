@@ -15,6 +15,7 @@ from kws_edge.frontend import Frontend
 from kws_edge.modelfile import Metadata, unpack
 from kws_edge.quant import dequantize, quantize
 from kws_edge.runtime import Interpreter
+from kws_edge.text import printable
 from kws_edge.tflite import FlatModel, Tensor
 
 __all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
@@ -90,6 +91,8 @@ class Model:
     ------
     ModelError
         If the file is missing, damaged, not quantised, or contradicts its labels or front end.
+    ConfigError
+        If `labels` cannot name outputs.
     RuntimeUnavailableError
         If no TFLite runtime can be loaded.
     """
@@ -115,10 +118,10 @@ class Model:
                     f"{name}: says nothing of its {' and '.join(missing)}; it was not made by kws-edge, or was cut "
                     "short. Give --labels and --front-end to run a foreign model"
                 )
-            metadata = Metadata(labels=tuple(labels), front_end=front_end, name=self.stem)
+            metadata = Metadata(labels=labels, front_end=front_end, name=self.stem)
         elif labels is not None or front_end is not None:
             metadata = Metadata(
-                labels=tuple(labels) if labels is not None else metadata.labels,
+                labels=labels if labels is not None else metadata.labels,
                 front_end=front_end or metadata.front_end,
                 detector=metadata.detector,
                 name=metadata.name,
@@ -144,9 +147,8 @@ class Model:
         if self.output.shape[:-1] != (1,) * (len(self.output.shape) - 1) or not self.output.shape:
             raise ModelError(f"{name}: output of shape {list(self.output.shape)}; one vector of posteriors is expected")
         if self.output.shape[-1] != len(self.labels):
-            raise ModelError(f"{name}: {self.output.shape[-1]} outputs, but {len(self.labels)} labels")
-        if len(set(self.labels)) != len(self.labels):
-            raise ModelError(f"{name}: a label occurs twice in {', '.join(self.labels)}")
+            labels = printable(", ".join(self.labels), most=60)
+            raise ModelError(f"{name}: {self.output.shape[-1]} outputs, but {len(self.labels)} labels: {labels}")
         shape = tuple(n for n in self.input.shape if n != 1)
         expected = self.front_end.feature_shape
         if shape not in (expected, (math.prod(expected),)):

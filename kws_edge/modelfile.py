@@ -17,6 +17,9 @@ from typing import Any
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import sha256_hex
+from kws_edge.labels import check_labels
+from kws_edge.ranges import number
+from kws_edge.text import MAX_BYTES, decode, parse_json, shown
 
 __all__ = ["METADATA_NAME", "Metadata", "pack", "unpack"]
 
@@ -32,7 +35,13 @@ _END = struct.Struct("<4s6xHLL2x")  # PK56, entries, size and start of all
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a model file says of itself."""
+    """What a model file says of itself.
+
+    Raises
+    ------
+    ConfigError
+        If the labels cannot name outputs, or a field is of another type.
+    """
 
     labels: tuple[str, ...]
     """Name of each output, in order."""
@@ -48,6 +57,36 @@ class Metadata:
     """How the model came about: tool versions, data, seeds."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """What was measured on it, with the data named."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", check_labels("labels", self.labels))
+        for name, kind, called in (
+            ("front_end", FrontendConfig, "a front end"),
+            ("detector", DetectorConfig, "detector settings"),
+            ("name", str, "text"),
+            ("description", str, "text"),
+            ("licence", str, "text"),
+            ("provenance", dict, "an object"),
+            ("metrics", dict, "an object"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise ConfigError(f"{name} must be {called}, got {shown(value)}")
+        _ = self.miss_curve
+
+    @property
+    def miss_curve(self) -> tuple[tuple[float, float], ...] | None:
+        """Thresholds, ascending, and the share of commands missed at each; None where it was not measured.
+
+        It is ``metrics["miss_curve"]``, a list of such pairs.
+        """
+        curve = self.metrics.get("miss_curve")
+        if curve is None:
+            return None
+        if not isinstance(curve, list) or len(curve) < 2 or not all(isinstance(p, list) and len(p) == 2 for p in curve):
+            raise ConfigError(f"the miss_curve of metrics must be a list of two pairs or more, got {shown(curve)}")
+        share = number(0, 1)
+        return tuple(sorted(tuple(share.check("a number of miss_curve", value) for value in pair) for pair in curve))
 
 
 def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
@@ -72,34 +111,46 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     return out.getvalue()
 
 
-def _entries(data: bytes) -> dict[bytes, tuple[int, int, int, int]]:
-    """The files in the ZIP archive at the end of `data`: where each starts, its packed size, method and CRC; empty if
-    there is no archive."""
+def _find(data: bytes) -> tuple[int | None, tuple[int, int, int, int] | None]:
+    """What is in the ZIP archive at the end of `data`: its first byte, None if there is no archive; and where the
+    metadata's record starts, its packed size, method and CRC, None if it has none.
+
+    Raises
+    ------
+    ValueError
+        If it has two.
+    """
     end = data.rfind(b"PK\5\6")
-    entries = {}
+    starts, found = [], []
     try:
         _, n, size, offset = _END.unpack_from(data, end)
         at = end - size
+        shift = at - offset  # starts count from that of the file, or of the archive
         for _ in range(n):
             magic, method, crc, packed, name, extra, comment, start = _ENTRY.unpack_from(data, at)
-            if magic != b"PK\1\2":
-                return {}
+            starts.append(start + shift)
+            if magic != b"PK\1\2" or at < 0 or starts[-1] < 0:
+                return None, None
             at += _ENTRY.size
-            # Its start counts from that of the file, or of the archive.
-            entries[data[at : at + name]] = start + end - size - offset, packed, method, crc
+            if data[at : at + name] == METADATA_NAME.encode():
+                found.append((starts[-1], packed, method, crc))
             at += name + extra + comment
     except struct.error:
-        return {}
-    return entries
+        return None, None
+    if len(found) > 1:
+        raise ValueError(f"{METADATA_NAME} is in it twice")
+    return min(starts, default=None), found[0] if found else None
 
 
 def _content(data: bytes, start: int, packed: int, method: int, crc: int) -> bytes:
-    """What a file of the archive holds."""
+    """What a file of the archive holds, :data:`MAX_BYTES` at most."""
     _, name, extra = _LOCAL.unpack_from(data, start)
     start += _LOCAL.size + name + extra
     content = data[start : start + packed]
     if method == zlib.DEFLATED:
-        content = zlib.decompress(content, wbits=-zlib.MAX_WBITS)
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
     if zlib.crc32(content) != crc:
         raise ValueError("its checksum does not match")
     return content
@@ -126,32 +177,26 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     ModelError
         If the metadata is damaged, of a newer format, or not of this flatbuffer.
     """
-    entries = _entries(data)
-    entry = entries.get(METADATA_NAME.encode())
-    if entry is None:
-        if not entries and METADATA_NAME.encode() in data:
-            raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy")
-        return data, None
     try:
-        values = json.loads(_content(data, *entry))
+        start, record = _find(data)
+        if record is None:
+            if start is None and METADATA_NAME.encode() in data:
+                raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy")
+            return data, None
+        values = parse_json(decode(_content(data, *record)))
     except (ValueError, struct.error, zlib.error) as error:
         raise ModelError(f"{name}: its metadata is damaged ({error}); get a whole copy") from None
-    start = min(start for start, *_ in entries.values())
     flatbuffer = data[:start]
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
         found = values.get("format") if isinstance(values, dict) else values
-        raise ModelError(f"{name}: metadata of format {found!r}; this version reads {_FORMAT}. Update kws-edge")
+        raise ModelError(f"{name}: metadata of format {shown(found)}; this version reads {_FORMAT}. Update kws-edge")
     if values.get("tflite_sha256") != sha256_hex(flatbuffer):
         raise ModelError(f"{name}: the model does not match the checksum in its metadata; it was damaged or changed")
     try:
-        labels = values["labels"]
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise ConfigError(f"labels must be a list of strings, got {labels!r}")
         metadata = Metadata(
-            labels=tuple(labels),
             front_end=FrontendConfig.from_dict(values["front_end"]),
             detector=DetectorConfig.from_dict(values["detector"]),
-            **{key: values[key] for key in ("name", "description", "licence", "provenance", "metrics")},
+            **{key: values[key] for key in ("labels", "name", "description", "licence", "provenance", "metrics")},
         )
     except KeyError as error:
         raise ModelError(f"{name}: its metadata lacks {error}") from None

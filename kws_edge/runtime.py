@@ -10,8 +10,9 @@ import numpy as np
 
 from kws_edge.errors import ModelError, RuntimeUnavailableError
 from kws_edge.native import quiet_native
+from kws_edge.ranges import whole
 
-__all__ = ["KERNELS", "RUNTIMES", "Interpreter", "installed"]
+__all__ = ["KERNELS", "RUNTIMES", "THREADS", "Interpreter", "installed"]
 
 RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert",)),
@@ -22,6 +23,9 @@ RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 KERNELS = {"fast": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 """The runtimes' names of the kernel sets."""
+
+THREADS = whole(1, 64)
+"""How many threads a runtime may have."""
 
 
 def installed() -> dict[str, str]:
@@ -99,11 +103,14 @@ class Interpreter:
         If no runtime can be loaded.
     ModelError
         If the runtime refuses the model.
+    ConfigError
+        If `threads` is out of range.
     """
 
     def __init__(
         self, flatbuffer: bytes, *, runtime: str = "auto", threads: int = 1, kernels: str = "fast", name: str = "model"
     ) -> None:
+        threads = THREADS.check("threads", threads)
         self.runtime, self.version, module = _load(runtime)
         if kernels not in KERNELS:
             raise RuntimeUnavailableError(f"unknown kernels {kernels!r}; known are {', '.join(KERNELS)}")

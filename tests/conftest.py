@@ -238,3 +238,14 @@ def assert_one_line_error(process: subprocess.CompletedProcess, *parts: str, pro
     assert error.count("\n") == 1, error
     for part in parts:
         assert part in error, error
+
+
+def assert_usage_error(process: subprocess.CompletedProcess, *parts: str, program: str = "kws-edge") -> None:
+    """The command was used wrongly: its last line says how, naming `parts`, and its status is 2."""
+    error = process.stderr.decode()
+    assert process.returncode == 2, error
+    assert "Traceback" not in error
+    line = error.splitlines()[-1]
+    assert line.startswith(program), error
+    for part in parts:
+        assert part in line, error

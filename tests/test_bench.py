@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import KwsError, Model, Spotter, bench, board, shipped_models, unpack
+from kws_edge import ConfigError, KwsError, Model, Spotter, bench, board, shipped_models, unpack
 from kws_edge.audio import BlockQueue, Playback
 from kws_edge.timing import DETECTOR, FRONT_END, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
-from tests.conftest import assert_one_line_error
+from tests.conftest import assert_one_line_error, assert_usage_error
 from tests.test_microphone import server  # noqa: F401
 
 pytestmark = pytest.mark.sound
@@ -323,8 +323,59 @@ def test_what_cannot_be_compared(results, run_cli, tmp_path):
         "other.json": "7 threads",
     }.items():
         assert_one_line_error(run_cli("bench", "--from", path, "--against", name), part)
-    assert_one_line_error(run_cli("bench", "--from", path), "--against")
-    assert_one_line_error(run_cli("bench", "--from", path, "--against", path, "--plot", "a.png"), "measure")
+    assert_usage_error(run_cli("bench", "--from", path), "--against")
+    assert_usage_error(run_cli("bench", "--from", path, "--against", path, "--plot", "a.png"), "measure")
+
+
+def replaced(values, path, new):
+    """`values` with what lies at `path` replaced."""
+    changed = copy.deepcopy(values)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = new
+    return changed
+
+
+def test_results_that_are_damaged(results, run_cli, tmp_path):
+    """Wrong types, numbers beyond reason, nesting: refused by name before anything is measured."""
+    values, _ = results
+    first = ("results", 0)
+    damaged = {
+        "text": (replaced(values, (*first, "stages", "invoke", "p50_s"), "0.1"), "invoke p50"),
+        "huge": (replaced(values, (*first, "stages", "invoke", "p95_s"), 10**400), "invoke p95"),
+        "negative": (replaced(values, (*first, "real_time_factor"), -1), "real-time factor"),
+        "list": (replaced(values, (*first, "live", "startup_s"), ["x"]), "startup_s"),
+        "none": (replaced(values, (*first, "live", "startup_s"), []), "startup_s"),
+        "threads": (replaced(values, (*first, "threads"), [1]), "threads"),
+        "result": (replaced(values, first, 5), "measure anew"),
+        "live": (replaced(values, (*first, "live"), [1]), "measure anew"),
+        "board": (replaced(values, ("board",), [1]), "measure anew"),
+        "warnings": (replaced(values, ("warnings",), "text"), "warnings"),
+    }
+    for name, (content, part) in damaged.items():
+        (tmp_path / name).write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match=part):
+            bench.load(tmp_path / name, "--against")
+    for text in (
+        "[" * 200_000,
+        json.dumps(values)[:-50],
+        json.dumps(replaced(values, ("date",), float("nan"))),
+        "\x00",
+    ):
+        (tmp_path / "broken").write_text(text)
+        with pytest.raises(ConfigError, match=r"--against .*broken: not JSON"):
+            bench.load(tmp_path / "broken", "--against")
+    (tmp_path / "mark").write_text(json.dumps(values), encoding="utf-8-sig")
+    assert bench.load(tmp_path / "mark", "--against") == values
+    evil = replaced(values, ("board", "model"), "\x1b]0;t\x07" + "x" * 10_000)
+    evil["warnings"] = ["\x1b[2J"]
+    (tmp_path / "evil").write_text(json.dumps(evil))
+    (tmp_path / "good").write_text(json.dumps(values))
+    done = run_cli("bench", "--from", "evil", "--against", "good")
+    assert done.returncode == 0
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert max(map(len, done.stdout.splitlines())) < 300
 
 
 def test_plot(run_cli, tmp_path):
@@ -344,9 +395,7 @@ def test_plot_without_matplotlib(run_cli, tmp_path):
 
 def test_errors(run_cli, tmp_path):
     for options, part in {
-        ("--inferences", "0"): "--inferences must be positive, got 0",
-        ("--seconds", "-1"): "--seconds must not be negative, got -1",
-        ("--live", "--seconds", "0"): "--seconds",
+        ("--rate", "768000", "--channels", "64"): "more audio than the 256 MiB",
         ("--model", "missing.tflite"): "no such file",
         ("--keywords", "maybe"): "'maybe'",
     }.items():
@@ -355,7 +404,7 @@ def test_errors(run_cli, tmp_path):
     failed = run_cli("bench", "--inferences", "20", "--seconds", "0", "-o", "file/out.json", "--json")
     assert failed.returncode == 1
     assert b"--output file/out.json: cannot be written" in failed.stderr
-    for options in (("--threads", "0"), ("--threads", "two"), ("--runtime", "onnx")):
+    for options in (("--threads", "0"), ("--threads", "two"), ("--runtime", "onnx"), ("--live", "--seconds", "0")):
         assert run_cli("bench", *options).returncode == 2
 
 

@@ -17,7 +17,7 @@ from kws_edge import ConfigError, Detector, DetectorConfig, Model, shipped_model
 from kws_edge.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
 from kws_edge.modelfile import pack
 from kws_edge.site import Site, site_path
-from tests.conftest import assert_one_line_error
+from tests.conftest import assert_one_line_error, assert_usage_error
 
 LABELS = ("silence", "unknown", "yes", "no", "up")
 RATE = 16000
@@ -217,7 +217,7 @@ def test_minutes_and_pipe(run_cli, short, config_home):
 
 def test_miss_curve(run_cli, short, config_home, tmp_path):
     flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
-    for curve, expected in (([[0.5, 0.02], [1.0, 0.12]], 0.06), ([[0.5]], None), ("none", None)):
+    for curve, expected in (([[1.0, 0.12], [0.5, 0.02]], 0.06), (None, None)):
         metadata.metrics["miss_curve"] = curve
         (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))
         options = ("--model", "curved.tflite", "--budget", "900")
@@ -227,6 +227,9 @@ def test_miss_curve(run_cli, short, config_home, tmp_path):
         text = run_cli("calibrate", short, *options).stdout.decode()
         assert ("misses are unknown" in text) == (expected is None)
         assert ("expected misses" in text) == (expected is not None)
+    metadata.metrics["miss_curve"] = [[0.5, 2], [1.0, 0.1]]
+    (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))
+    assert_one_line_error(run_cli("calibrate", short, *options), "miss_curve must be a number from 0 to 1, got 2")
 
 
 def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model):
@@ -240,7 +243,7 @@ def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model
         ({"tflite_sha256": "0" * 64}, "another model or front end"),
         ({"front_end": "0" * 16}, "another model or front end"),
         ({"hours": "many"}, "hours must be a number"),
-        ({"detector": {"thresholds": {"yes": 2}}}, "must be in (0, 1]"),
+        ({"detector": {"thresholds": {"yes": 2}}}, "must be a number from 0.001 to 1, got 2"),
         ({"detector": {"thresholds": {"marvin": 0.7}}}, "'marvin'"),
         ({"detector": 3}, "expected a dict"),
     ):
@@ -258,11 +261,9 @@ def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model
 
 
 def test_calibrate_errors(run_cli, short, config_home, tmp_path):
-    assert_one_line_error(run_cli("calibrate", short, "--budget", "0"), "--budget")
-    assert_one_line_error(run_cli("calibrate", short, "--budget", "nan"), "--budget")
-    assert_one_line_error(run_cli("calibrate", short, "--minutes", "-1"), "--minutes")
-    assert_one_line_error(run_cli("calibrate", short, "--minutes", "2000"), "1440")
-    assert_one_line_error(run_cli("calibrate", short, "-"), "not both")
+    assert_usage_error(run_cli("calibrate", short, "--budget", "0"), "--budget")
+    assert_usage_error(run_cli("calibrate", short, "--minutes", "2000"), "1440")
+    assert_usage_error(run_cli("calibrate", short, "-"), "not both")
     assert_one_line_error(run_cli("calibrate", "missing.wav"), "missing.wav")
     assert_one_line_error(run_cli("calibrate", short, "--minutes", "0.001"), "too short")
     assert_one_line_error(run_cli("calibrate", short, "--budget", "900", "-o", f"{short}/site.json"), "--output")

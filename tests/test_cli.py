@@ -16,7 +16,7 @@ import soundfile
 import kws_edge
 from kws_edge import AudioFile, Model, Spotter, shipped_models, unpack
 from kws_edge.cli.plot import compared
-from tests.conftest import assert_one_line_error
+from tests.conftest import assert_one_line_error, assert_usage_error
 
 RATE = 16000
 
@@ -71,9 +71,9 @@ def test_detect_options(run_cli, short):
     assert none.stdout.split() == [b"no", b"keyword"]
     assert run_cli("detect", short, "--threshold", "1", "--threshold", f"{first}=0.5", "--json").stdout
     assert_one_line_error(run_cli("detect", short, "--keywords", "maybe"), "'maybe'", "yes, no")
-    assert_one_line_error(run_cli("detect", short, "--threshold", "high"), "high")
-    assert_one_line_error(run_cli("detect", short, "--threshold", "7"), "7")
-    assert_one_line_error(run_cli("detect", short, "--step-ms", "0"), "step_ms")
+    assert_usage_error(run_cli("detect", short, "--threshold", "high"), "high")
+    assert_usage_error(run_cli("detect", short, "--threshold", "7"), "--threshold", "from 0.001 to 1, got '7'")
+    assert_usage_error(run_cli("detect", short, "--step-ms", "0"), "--step-ms")
 
 
 def test_wake_word(run_cli, short):
@@ -118,7 +118,7 @@ def test_plot(run_cli, short, tmp_path):
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "short.wav"]
     assert_one_line_error(run_cli("detect", short, "--plot", "short.wav/out.png"), "--plot short.wav/out.png")
-    assert_one_line_error(run_cli("detect", short, short, "--plot", "out.png"), "one FILE")
+    assert_usage_error(run_cli("detect", short, short, "--plot", "out.png"), "one FILE")
 
 
 def test_demo_says_by_its_status_whether_all_is_right(run_cli):
@@ -246,8 +246,8 @@ def test_listen_to_standard_input(run_cli, short):
 
 def test_listen_errors(run_cli):
     assert_one_line_error(run_cli("listen", "-", input=b""), "no audio arrived")
-    assert_one_line_error(run_cli("listen", "file.wav"), "kws-edge detect")
-    assert_one_line_error(run_cli("listen", "-", "--rate", "0", input=b""), "--rate")
+    assert_usage_error(run_cli("listen", "file.wav"), "kws-edge detect")
+    assert_usage_error(run_cli("listen", "-", "--rate", "0", input=b""), "--rate")
 
 
 def test_bad_models(run_cli, tmp_path, short):
@@ -276,9 +276,81 @@ def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
         for front_end in ("logmel40", "front.json"):
             options = ["--model", "foreign.tflite", "--labels", labels, "--front-end", front_end]
             assert run_cli("classify", short, "--json", *options).stdout == expected
-    for front_end, words in {"mfcc": "preset", "labels.txt": "not JSON"}.items():
-        options = ["--model", "foreign.tflite", "--labels", "labels.txt", "--front-end", front_end]
-        assert_one_line_error(run_cli("classify", short, *options), words)
+    good = metadata.front_end.to_dict()
+    for name, text in {
+        "deep.json": "[" * 200_000,
+        "nan.json": json.dumps({**good, "hop_ms": float("nan")}),
+        "huge.json": json.dumps({**good, "n_fft": 10**400}),
+        "list.json": "[1]",
+        "twice.json": '{"hop_ms": 10, "hop_ms": 10}',
+    }.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "mark.json").write_text(json.dumps(good), encoding="utf-8-sig")
+    options = ["--model", "foreign.tflite", "--labels", "labels.txt", "--front-end", "mark.json"]
+    assert run_cli("classify", short, "--json", *options).stdout == expected
+    for front_end, words in {
+        "mfcc": "preset",
+        "labels.txt": "not JSON",
+        "deep.json": "nested",
+        "nan.json": "NaN",
+        "huge.json": "n_fft must be",
+        "list.json": "dict of settings",
+        "twice.json": "'hop_ms' occurs twice",
+        ".": "preset",
+    }.items():
+        options[-1] = front_end
+        assert_one_line_error(run_cli("classify", short, *options), words, front_end)
+
+
+def test_label_files_of_other_tools(run_cli, tmp_path, short):
+    """With a mark, in UTF-16, with CRLF, blank lines and other names for silence: the same keywords are heard."""
+    flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    shared = ["detect", short, "--json", "--model", "foreign.tflite", "--front-end", "logmel40"]
+    expected = run_cli(*shared, "--labels", ",".join(metadata.labels)).stdout
+    assert expected
+    plain = "\n".join(metadata.labels)
+    other = "\r\n\r\n".join(["0 Background Noise", "1 Unknown", *metadata.labels[2:], ""])
+    for data in (
+        b"\xef\xbb\xbf" + plain.replace("\n", "\r\n").encode(),
+        plain.encode("utf-16"),
+        b"\xfe\xff" + plain.encode("utf-16-be"),
+        f"\n  {plain}  \n\n".encode(),
+        other.encode("utf-8-sig"),
+    ):
+        (tmp_path / "labels.txt").write_bytes(data)
+        assert run_cli(*shared, "--labels", "labels.txt").stdout == expected
+    # In digital silence, which this model calls the first label with certainty.
+    soundfile.write(tmp_path / "silence.wav", np.zeros(5 * RATE, np.int16), RATE)
+    shared[1] = "silence.wav"
+    assert run_cli(*shared, "--labels", "labels.txt").stdout == b""
+    assert run_cli(*shared, "--labels", ",".join(["hush", *metadata.labels[1:]])).stdout
+
+
+def test_labels_that_are_none(run_cli, tmp_path, short):
+    flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    (tmp_path / "twice.txt").write_text("yes\n" * 12)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "evil.txt").write_text("\x1b[2J\n" + "\n".join(metadata.labels[1:]))
+    (tmp_path / "large.txt").write_text("yes\n" * 300_000)
+    (tmp_path / "empty.txt").touch()
+    for labels, part in {
+        "marvin": "12 outputs, but 1 labels: marvin",  # a word: the label of a model with one output
+        "hey-jarvis": "1 labels: hey-jarvis",
+        "missing.txt": "No such file",
+        "no/labels": "No such file",
+        ".": "neither labels with commas nor a file",
+        "": "neither labels",
+        "a,,b": "a name has 1 to 100 characters",
+        "twice.txt": "'yes' occurs twice",
+        "latin.txt": "no list of labels",
+        "evil.txt": r"\x1b",
+        "large.txt": "more than 1,048,576 bytes",
+        "empty.txt": "1 to 1000 names",
+    }.items():
+        command = ("classify", short, "--model", "foreign.tflite", "--front-end", "logmel40", "--labels", labels)
+        assert_one_line_error(run_cli(*command), part)
 
 
 def test_interrupt(short, tmp_path):

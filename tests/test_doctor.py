@@ -15,7 +15,7 @@ import soundfile
 from kws_edge import shipped_models
 from kws_edge.cli.doctor import DEVICE, SIGNAL, SOFTWARE, _holders, _permission
 from kws_edge.health import Health, findings
-from tests.conftest import assert_one_line_error, need_program
+from tests.conftest import assert_one_line_error, assert_usage_error, need_program
 from tests.sound import ONLY_48_KHZ, RATE, SoundServer, run_on_busy_device
 
 pytestmark = pytest.mark.sound
@@ -239,7 +239,7 @@ def test_recording(tmp_path, run_cli, demo_stream, speech):
     (tmp_path / "text.wav").write_text("not audio")
     failed = run_cli("doctor", "text.wav", "--json")
     assert_one_line_error(failed, "text.wav: cannot be decoded")
-    assert_one_line_error(run_cli("doctor", "--seconds", "0"), "--seconds must be positive")
+    assert_usage_error(run_cli("doctor", "--seconds", "0"), "--seconds")
 
 
 def health_of(samples):

@@ -1,8 +1,12 @@
 import contextlib
 import io
+import json
+import struct
 import subprocess
 import sys
+import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 
 from kws_edge import DetectorConfig, Metadata, Model, ModelError, pack, preset, shipped_models, unpack
 from kws_edge.tflite import FlatModel
+from tests.conftest import assert_one_line_error, peak_mb
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +119,6 @@ def test_metadata_must_match_the_tensors(file, shipped):
 
     for change, message in (
         ({"labels": good.labels[:-1]}, "12 outputs, but 11 labels"),
-        ({"labels": (*good.labels[:-1], "yes")}, "a label occurs twice"),
         ({"front_end": preset("reference")}, r"input of shape \[1, 98, 40, 1\].*128 frames of 64 mels"),
         ({"detector": DetectorConfig(thresholds={"maybe": 0.5})}, "maybe"),
         ({"detector": DetectorConfig(wake_word="marvin")}, "marvin"),
@@ -141,6 +145,173 @@ def test_metadata_must_hold_together(file, shipped):
             archive.writestr("kws_edge.json", json_text.replace(old, new))
         with pytest.raises(ModelError, match=message):
             Model(file(out.getvalue()))
+
+
+BIG, INF, NAN = 10**400, float("inf"), float("nan")
+HOSTILE = {
+    "front_end": {
+        "n_mels": [10**9, BIG, True, [40]], "n_fft": [10**7, 10**9], "hop_ms": [-10, 1e-12, INF, BIG],
+        "clip_ms": [INF, 1e9], "frame_ms": [NAN, "30"], "sample_rate": [10**9, BIG], "log_gain": [INF, 0],
+        "log_offset": [1e-320, -1], "f_max_hz": [1e-300], "resize_frames": [10**9, 0], "spectrum": [5, ["power"]],
+        "level_max": [1e300],
+    },
+    "detector": {
+        "step_ms": [0, 1e-9, 1e12, INF], "smoothing_ms": [1e10, INF, BIG], "refractory_ms": [INF, 1e300],
+        "threshold": [NAN, 1e-320], "thresholds": [{"yes": BIG}, [1], {"\x1b": 0.5}], "armed_s": [1e308],
+        "hysteresis": [NAN], "keywords": [5, True, ["yes", "yes"], [["yes"]], []], "wake_word": [5, "\x1b[2J"],
+        "speech_margin": [-1],
+    },
+    "": {
+        "name": [{"a": 1}, None], "description": [5], "licence": [[1]], "provenance": ["x", None], "metrics": [[1], 5],
+        "labels": [["a"] * 12, [], [f"\ud800{i}" for i in range(12)], ["\x1b]0;t\x07", *"abcdefghijk"], "yes", 5],
+        "front_end": ["x", None, []], "detector": [None, 5],
+    },
+}  # fmt: skip
+
+
+def packed(text: str | bytes, flatbuffer: bytes) -> bytes:
+    """A model file whose metadata is `text`, whatever that is."""
+    out = io.BytesIO()
+    out.write(flatbuffer)
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("kws_edge.json", text)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def values(shipped) -> dict:
+    """What the shipped model's metadata holds."""
+    with zipfile.ZipFile(io.BytesIO(shipped)) as archive:
+        return json.loads(archive.read("kws_edge.json"))
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        pytest.param(part, key, value, id=f"{key}_{i}")
+        for part, fields in HOSTILE.items()
+        for key, tried in fields.items()
+        for i, value in enumerate(tried)
+    ],
+)
+def test_every_field_of_metadata_is_checked(shipped, values, part, key, value):
+    flatbuffer = unpack(shipped, "shipped")[0]
+    changed = {**values[part], key: value} if part else value
+    text = json.dumps({**values, part or key: changed})
+    started = time.process_time()
+    with pytest.raises(ModelError, match=r"hostile: its metadata (is damaged|does not hold together)") as caught:
+        unpack(packed(text, flatbuffer), "hostile")
+    assert time.process_time() - started < 1
+    line = str(caught.value)
+    assert len(line) < 400
+    assert line.isprintable()
+    if value not in (INF, -INF) and value == value:
+        assert key.replace("_", "").rstrip("s") in line.lower().replace("_", "")
+
+
+def test_other_metadata_that_is_no_metadata(shipped, values):
+    flatbuffer = unpack(shipped, "shipped")[0]
+    for text, part in {
+        "[" * 200_000 + "]" * 200_000: "nested",
+        '{"format": 1, "provenance": ' + '{"a":' * 900 + "1" + "}" * 901: "nested",
+        '{"format": 1, "format": 1}': "'format' occurs twice",
+        json.dumps({**values, "metrics": {"x": NAN}}): "NaN",
+        json.dumps(values)[:-1] + ', "x": 1e999}': "1e999",
+        b"\xff\xfe\xfd": "decode",
+        "[]": "format",
+        json.dumps({**values, "format": "\x1b[2J"}): r"format '\\x1b",
+        json.dumps({**values, "metrics": {"miss_curve": [[0.5, BIG], [0.6, 1]]}}): "miss_curve must be",
+        json.dumps({**values, "metrics": {"miss_curve": "abc"}}): "miss_curve",
+        json.dumps({**values, "metrics": {"miss_curve": [[0.5, 0.1]]}}): "miss_curve",
+    }.items():
+        with pytest.raises(ModelError, match=part) as caught:
+            unpack(packed(text, flatbuffer), "hostile")
+        assert len(str(caught.value)) < 400
+
+
+def test_a_bomb_does_not_go_off(shipped, tmp_path):
+    """A gigabyte of blanks, and 7 GB in 6.9 MB: refused at their first megabyte."""
+    flatbuffer = unpack(shipped, "shipped")[0]
+    (tmp_path / "a.tflite").write_bytes(packed(b" " * 2**28, flatbuffer))
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = squeeze.compress(bytes(2**20)) + squeeze.flush(zlib.Z_FULL_FLUSH)
+    block = squeeze.compress(bytes(2**20)) + squeeze.flush(zlib.Z_FULL_FLUSH)
+    bomb = block * (6_900_000 // len(block))
+    name = b"kws_edge.json"
+    local = struct.pack("<4sHHHHHLLLHH", b"PK\3\4", 20, 0, 8, 0, 33, 0, len(bomb), 0, len(name), 0) + name
+    entry = struct.pack(
+        "<4sHHHHHHLLLHHHHHLL",
+        b"PK\1\2",
+        20,
+        20,
+        0,
+        8,
+        0,
+        33,
+        0,
+        len(bomb),
+        0,
+        len(name),
+        0,
+        0,
+        0,
+        0,
+        0,
+        len(flatbuffer),
+    )
+    at = len(flatbuffer) + len(local) + len(bomb)
+    end = struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 1, 1, len(entry) + len(name), at, 0)
+    (tmp_path / "b.tflite").write_bytes(flatbuffer + local + bomb + entry + name + end)
+    for file in ("a.tflite", "b.tflite"):
+        script = (
+            "import sys, time\nfrom kws_edge import KwsError, Model\nstarted = time.process_time()\n"
+            "try: Model(sys.argv[1])\nexcept KwsError as error: assert 'more than 1,048,576' in str(error), error\n"
+            "else: raise SystemExit('taken')\nassert time.process_time() - started < 1"
+        )
+        assert peak_mb(script, tmp_path / file) < 100
+
+
+def test_two_metadata_in_one_archive(shipped):
+    with pytest.warns(UserWarning, match="Duplicate"):
+        out = io.BytesIO(shipped)
+        with zipfile.ZipFile(out, "a") as made:
+            made.writestr("kws_edge.json", "{}")
+    with pytest.raises(ModelError, match="twice"):
+        unpack(out.getvalue(), "hostile")
+
+
+def test_an_archive_that_starts_before_the_file(shipped):
+    end = shipped.rfind(b"PK\5\6")
+    for size, offset in ((2**32 - 1, 0), (0, 2**32 - 1), (end, 2**31), (2**31, end)):
+        damaged = shipped[: end + 12] + struct.pack("<LL", size, offset) + shipped[end + 20 :]
+        with pytest.raises(ModelError, match="cut short or damaged"):
+            unpack(damaged, "hostile")
+
+
+def test_no_terminal_obeys_a_model_file(shipped, values, file, run_cli, tmp_path):
+    """What a model file says is printed without control characters; as JSON, as it is."""
+    flatbuffer = unpack(shipped, "shipped")[0]
+    evil = "a\x1b]0;t\x07\u202e\x9b2J\ud800\nb"
+    changed = {
+        "name": evil,
+        "description": evil,
+        "licence": evil,
+        "provenance": {evil: evil, "deep": {evil: [evil]}, "x" * 10_000: 100_000 * "x"},
+        "metrics": {evil: 1},
+    }
+    file(packed(json.dumps({**values, **changed}), flatbuffer))
+    done = run_cli("info", "model.tflite")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert all(line.isprintable() and len(line) < 11_000 for line in text.splitlines())
+    assert "a\\x1b]0;t\\x07\\u202e\\x9b2J\\ud800 b" in text
+    assert json.loads(run_cli("info", "model.tflite", "--json").stdout)["name"] == evil
+    labels = [f"{evil}{i}" for i in range(12)]
+    file(packed(json.dumps({**values, "labels": labels}), flatbuffer))
+    for command in (("info", "model.tflite"), ("listen", "-", "--model", "model.tflite")):
+        failed = run_cli(*command)
+        assert_one_line_error(failed, "labels", r"\x1b")
+        assert failed.stderr.decode()[:-1].isprintable()
 
 
 def archive(**files: str) -> bytes:

@@ -3,7 +3,7 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from kws_edge import Model, RuntimeUnavailableError
+from kws_edge import ConfigError, Model, RuntimeUnavailableError
 from kws_edge.runtime import RUNTIMES, Interpreter, installed
 
 
@@ -61,3 +61,9 @@ def _has(distribution):
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+@pytest.mark.parametrize("threads", [0, -1, 65, 10**6, 10**400, 1.0, "1", None])
+def test_threads_have_a_range(threads):
+    with pytest.raises(ConfigError, match="threads must be a whole number from 1 to 64"):
+        Model("micro12", threads=threads)

@@ -123,7 +123,7 @@ def find_device(wanted: str | int | None) -> InputDevice:
         raise AudioError("no microphone found; plug one in, and see `kws-edge devices`")
     if wanted is None:
         return next((d for d in devices if d.default), devices[0])
-    if isinstance(wanted, int) or str(wanted).isdigit():
+    if isinstance(wanted, int) or (wanted.isascii() and wanted.isdigit() and len(wanted) < 10):
         matches = [d for d in devices if d.index == int(wanted)]
     else:
         matches = [d for d in devices if d.name == wanted] or [d for d in devices if wanted.lower() in d.name.lower()]

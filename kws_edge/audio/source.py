@@ -10,9 +10,13 @@ import numpy as np
 from kws_edge.errors import AudioError
 from kws_edge.frontend import to_int16
 
-__all__ = ["Resampler", "Source"]
+__all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "Resampler", "Source"]
 
 BLOCK_MS = 20
+MIN_RATE, MAX_RATE = 1000, 768_000
+"""Sample rates that audio may have, Hz: what is outside is a broken header, and would take gigabytes to convert."""
+MAX_CHANNELS = 64
+"""Channels that audio may have."""
 
 
 class Source(Protocol):

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kws_edge.errors import KwsError
+from kws_edge.errors import KwsError, UsageError
 from kws_edge.native import own_stderr
 
 _COMMANDS = ("detect", "listen", "classify", "calibrate", "doctor", "bench", "demo", "devices", "info")
@@ -53,7 +53,7 @@ def guarded(program: str, work) -> int:
         return status
     except KwsError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does: not an error, and nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,11 +11,13 @@ from typing import Any
 
 from kws_edge import bench, board
 from kws_edge.cli import options
-from kws_edge.cli.listen import add_source, check_positive, live_text, stage_table
-from kws_edge.errors import ConfigError
+from kws_edge.cli.listen import add_source, live_text, stage_table
+from kws_edge.errors import ConfigError, UsageError
 from kws_edge.files import sha256_hex, write_atomically
 from kws_edge.model import read_model
+from kws_edge.ranges import number, whole
 from kws_edge.runtime import Interpreter
+from kws_edge.text import printable
 from kws_edge.tflite import FlatModel
 
 _NOTABLE = 0.05
@@ -31,9 +33,15 @@ def add(commands) -> None:
     )
     options.add_model(parser, compare=True)
     options.add_detector(parser)
-    parser.add_argument("--inferences", type=int, default=1000, metavar="N", help="back to back; default 1000")
     parser.add_argument(
-        "--seconds", type=float, default=10.0, metavar="S", help="at live pace; default 10; 0 leaves this out"
+        "--inferences", type=whole(1, 100_000), default=1000, metavar="N", help="back to back; default 1000"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number(0, 86_400),
+        default=10.0,
+        metavar="S",
+        help="at live pace; default 10; 0 leaves this out",
     )
     parser.add_argument("--live", action="store_true", help="at live pace, hear the microphone in place of a recording")
     add_source(parser)
@@ -48,14 +56,11 @@ def add(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_positive(args, "inferences", "rate", "channels")
-    if not 0 <= args.seconds < float("inf"):
-        raise ConfigError(f"--seconds must not be negative, got {args.seconds:g}")
     args.live = args.live or args.device is not None
     if args.live and not args.seconds:
-        raise ConfigError("--live measures at live pace: give --seconds, more than 0")
+        raise UsageError("--live measures at live pace: give --seconds, more than 0")
     if args.results and (args.plot or not args.against):
-        raise ConfigError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
+        raise UsageError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
     old = bench.load(args.against, "--against") if args.against else None  # before the time is spent
     if args.plot:
         from kws_edge.cli.plot import pyplot
@@ -78,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         if args.output:
             print(f"wrote {args.output}")
     for text in values["warnings"]:
-        print(f"kws-edge: {'' if args.results else 'this measurement: '}{text}", file=sys.stderr)
+        print(f"kws-edge: {'' if args.results else 'this measurement: '}{printable(text)}", file=sys.stderr)
     if args.plot:
         _plot(args.plot, samples, values["model"]["name"])
         print(f"kws-edge: wrote {args.plot}", file=sys.stderr)
@@ -182,7 +187,7 @@ def _listen_arguments(args: argparse.Namespace) -> list[str]:
     if args.live:
         given |= {"device": args.device, "rate": args.rate}
     found = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    return found + [f"--threshold={text}" for text in args.threshold]
+    return found + [f"--threshold={word}{'=' * bool(word)}{value}" for word, value in args.threshold]
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
@@ -207,7 +212,7 @@ def _print(values: dict[str, Any]) -> None:
         facts.append(f"throttled 0x{state['throttled']:x}")
     print("board   " + ", ".join(filter(None, facts)))
     print(f"system  {b['system']}, Python {b['python']}, NumPy {b['numpy']}, kws-edge {b['kws_edge']}")
-    print(f"model   {m['name']}, {m['bytes']:,} bytes, {m['macs'] / 1e6:.1f} M multiply-accumulates")
+    print(f"model   {printable(m['name'])}, {m['bytes']:,} bytes, {m['macs'] / 1e6:.1f} M multiply-accumulates")
     for result in values["results"]:
         _print_result(result, values["audio"])
     if len(values["results"]) > 1:

@@ -28,9 +28,10 @@ from kws_edge.calibration import (
     poisson_upper,
 )
 from kws_edge.cli import options
-from kws_edge.cli.listen import add_source, check_positive, level_db, limited, open_source
-from kws_edge.errors import AudioError, ConfigError
+from kws_edge.cli.listen import add_source, level_db, limited, open_source
+from kws_edge.errors import AudioError, ConfigError, UsageError
 from kws_edge.model import Model
+from kws_edge.ranges import number
 from kws_edge.site import Site, site_path
 from kws_edge.spotter import Spotter
 
@@ -51,12 +52,16 @@ def add(commands) -> None:
     add_source(parser)
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=number(0.001, _MOST_MINUTES),
         metavar="M",
-        help=f"length to hear; default {_LIVE_MINUTES:g} live, or else all; at most {_MOST_MINUTES:g}",
+        help=f"length to hear; default {_LIVE_MINUTES:g} live, or else all",
     )
     parser.add_argument(
-        "--budget", type=float, default=1.0, metavar="N", help="false accepts per hour, of all keywords; default 1"
+        "--budget",
+        type=options.BUDGET,
+        default=1.0,
+        metavar="N",
+        help="false accepts per hour, of all keywords; default 1",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: where listen and detect look")
     options.add_model(parser)
@@ -66,13 +71,10 @@ def add(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_positive(args, "rate", "channels", "minutes", "budget")
     live = args.files in ([], ["-"])
     if not live and "-" in args.files:
-        raise ConfigError("calibrate takes recordings or - for standard input, not both")
+        raise UsageError("calibrate takes recordings or - for standard input, not both")
     minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
-    if minutes > _MOST_MINUTES or not math.isfinite(args.budget):
-        raise ConfigError(f"--minutes is at most {_MOST_MINUTES:g} and --budget finite, got {minutes:g}, {args.budget}")
     model = options.load_model(args)
     output = args.output or Path(site_path(model))
     _check_output(output)  # before the minutes are spent
@@ -173,17 +175,9 @@ class _Progress:
 
 
 def _misses(model: Model) -> np.ndarray | None:
-    """The model file's miss curve: rows of threshold and share of commands missed, ascending; None if it has none.
-
-    It is ``metrics["miss_curve"]``, a list of such pairs.
-    """
-    try:
-        curve = np.array(model.metadata.metrics["miss_curve"], float)
-    except (KeyError, TypeError, ValueError):
-        return None
-    if curve.ndim != 2 or curve.shape[1] != 2 or len(curve) < 2 or not np.isfinite(curve).all():
-        return None
-    return curve[np.argsort(curve[:, 0])]
+    """The model file's miss curve: rows of threshold and share of commands missed, ascending; None if it has none."""
+    curve = model.metadata.miss_curve
+    return None if curve is None else np.array(curve)
 
 
 def _missed(misses: np.ndarray | None, threshold: float) -> float | None:

@@ -11,6 +11,8 @@ import numpy as np
 from kws_edge.audio import AudioFile
 from kws_edge.cli import options
 from kws_edge.errors import KwsError
+from kws_edge.labels import MAX_LABELS
+from kws_edge.ranges import whole
 
 
 def add(commands) -> None:
@@ -21,7 +23,7 @@ def add(commands) -> None:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="labels to show; default 3")
+    parser.add_argument("--top", type=whole(1, MAX_LABELS), default=3, metavar="K", help="labels to show; default 3")
     parser.add_argument("--json", action="store_true", help="one JSON object per file and line")
     parser.set_defaults(run=run)
 
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
                 "classified (kws-edge detect hears all of it)",
                 file=sys.stderr,
             )
-        order = np.argsort(-posteriors, kind="stable")[: max(1, args.top)]
+        order = np.argsort(-posteriors, kind="stable")[: args.top]
         top = [[model.labels[i], round(float(posteriors[i]), 4)] for i in order]
         if args.json:
             print(json.dumps({"file": name, "top": top}), flush=True)

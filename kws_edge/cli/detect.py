@@ -11,7 +11,7 @@ from kws_edge.audio import AudioFile
 from kws_edge.cli import options
 from kws_edge.cli.plot import Recorder, write_plot
 from kws_edge.detector import Detection
-from kws_edge.errors import ConfigError, KwsError
+from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Spotter
 
 
@@ -48,7 +48,7 @@ def as_text(found: Detection) -> str:
 
 def run(args: argparse.Namespace) -> int:
     if args.plot and len(args.files) > 1:
-        raise ConfigError("--plot draws one recording; give one FILE")
+        raise UsageError("--plot draws one recording; give one FILE")
     model = options.load_model(args)
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     status = 0

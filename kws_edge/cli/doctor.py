@@ -18,10 +18,11 @@ import numpy as np
 
 from kws_edge.audio import AudioFile, InputDevice, Microphone, find_device, input_devices
 from kws_edge.cli import options
-from kws_edge.cli.listen import check_positive, say
+from kws_edge.cli.listen import add_microphone, say
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
 from kws_edge.health import FAULT, REMARK, Channel, Finding, Health, as_dict, findings
 from kws_edge.model import Model
+from kws_edge.ranges import number
 from kws_edge.runtime import installed
 from kws_edge.site import Site, site_path
 
@@ -45,10 +46,13 @@ def add(commands) -> None:
         "of these that is; 1 FILE cannot be read; 2 wrong usage.",
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="recording of any format")
-    parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
-    parser.add_argument("--rate", type=int, metavar="HZ", help="rate to open the microphone at")
+    add_microphone(parser, "rate to open the microphone at")
     parser.add_argument(
-        "--seconds", type=float, default=_SECONDS, metavar="S", help=f"time to listen; default {_SECONDS:g}"
+        "--seconds",
+        type=number(0.1, 3600),
+        default=_SECONDS,
+        metavar="S",
+        help=f"time to listen; default {_SECONDS:g}",
     )
     options.add_model(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
@@ -90,7 +94,6 @@ class Report:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_positive(args, "rate", "seconds")
     report = Report(shown=not args.json)
     model = _software(args, report)
     rate = model.front_end.sample_rate if model else _RATE

@@ -15,6 +15,9 @@ from kws_edge.errors import ConfigError
 from kws_edge.model import Model
 from kws_edge.runtime import installed
 from kws_edge.site import Site, site_path
+from kws_edge.text import printable
+
+_MOST, _MOST_NAME = 10_000, 60
 
 
 def add(commands) -> None:
@@ -132,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
             + f"; NumPy {r['numpy']}, Python {r['python']}, {r['machine']}",
         ),
     ]
+    lines = [(printable(name, most=_MOST_NAME), printable(text, most=_MOST)) for name, text in lines]
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         if text:

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from kws_edge.audio import Microphone, PcmStream, Source
+from kws_edge.audio.source import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
 from kws_edge.detector import Detector
-from kws_edge.errors import ConfigError
+from kws_edge.errors import UsageError
+from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter, Step
 from kws_edge.timing import Stopwatch
 
+_MOST_S = 366 * 86_400
 _METER_FLOOR_DB = -70.0
 _METER_WIDTH = 24
 
@@ -33,7 +36,7 @@ def add(commands) -> None:
     )
     parser.add_argument("source", nargs="?", metavar="-", help="read standard input in place of a microphone")
     add_source(parser)
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after this much audio")
+    parser.add_argument("--seconds", type=number(0.001, _MOST_S), metavar="S", help="stop after this much audio")
     options.add_model(parser)
     options.add_detector(parser)
     options.add_site(parser)
@@ -46,17 +49,20 @@ def add(commands) -> None:
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Options that choose a microphone, or say what standard input carries."""
+    add_microphone(parser, "rate of standard input, or to open the microphone at")
+    parser.add_argument(
+        "--channels",
+        type=whole(1, MAX_CHANNELS),
+        default=1,
+        metavar="N",
+        help="channels on standard input; default 1",
+    )
+
+
+def add_microphone(parser: argparse.ArgumentParser, rate: str) -> None:
+    """Options that choose a microphone and its rate; `rate` says what that is."""
     parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
-    parser.add_argument("--rate", type=int, metavar="HZ", help="rate of standard input, or to open the microphone at")
-    parser.add_argument("--channels", type=int, default=1, metavar="N", help="channels on standard input; default 1")
-
-
-def check_positive(args: argparse.Namespace, *names: str) -> None:
-    """Refuse a number that is not positive."""
-    for name in names:
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise ConfigError(f"--{name} must be positive, got {value}")
+    parser.add_argument("--rate", type=whole(MIN_RATE, MAX_RATE), metavar="HZ", help=rate)
 
 
 def open_source(args: argparse.Namespace, rate: int, *, piped: bool) -> Source:
@@ -76,8 +82,7 @@ def say(text: str) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.source not in (None, "-"):
-        raise ConfigError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
-    check_positive(args, "rate", "channels", "seconds")
+        raise UsageError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
     model = options.load_model(args)
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     # A supervisor's SIGTERM ends as Ctrl-C does.

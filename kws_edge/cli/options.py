@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.errors import ConfigError
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
-from kws_edge.runtime import KERNELS, RUNTIMES, installed
+from kws_edge.ranges import number
+from kws_edge.runtime import KERNELS, RUNTIMES, THREADS, installed
 from kws_edge.site import Site, site_path
+from kws_edge.text import parse_json, read_text, shown
+
+BUDGET = number(1e-6, 1e6)
+"""False accepts per hour."""
 
 
 def add_model(parser: argparse.ArgumentParser, *, positional: bool = False, compare: bool = False) -> None:
@@ -36,7 +41,7 @@ def add_model(parser: argparse.ArgumentParser, *, positional: bool = False, comp
             help=f"TFLite runtimes to compare, of {', '.join(RUNTIMES)}; default: the first installed",
         )
         parser.add_argument(
-            "--threads", type=_numbers, default=[1], metavar="N,M,...", help="threads to compare; default 1"
+            "--threads", type=_listed(THREADS), default=[1], metavar="N,M,...", help="threads to compare; default 1"
         )
     else:
         parser.add_argument(
@@ -45,7 +50,7 @@ def add_model(parser: argparse.ArgumentParser, *, positional: bool = False, comp
             default="auto",
             help="TFLite runtime; default: the first installed",
         )
-        parser.add_argument("--threads", type=_positive, default=1, help="threads of the runtime; default 1")
+        parser.add_argument("--threads", type=THREADS, default=1, metavar="N", help="threads of the runtime; default 1")
     parser.add_argument(
         "--kernels",
         choices=KERNELS,
@@ -73,22 +78,29 @@ def add_detector(parser: argparse.ArgumentParser, *, threshold: bool = True) -> 
     parser.add_argument(
         "--wake-word", metavar="WORD", help="keyword that must be heard before the others count; '' for none"
     )
-    parser.add_argument("--armed-s", type=float, metavar="S", help="time after the wake word for one other keyword")
     parser.set_defaults(threshold=[])
     if threshold:
         parser.add_argument(
             "--threshold",
+            type=threshold_of,
             action="append",
             default=[],
             metavar="[KEYWORD=]X",
-            help="posterior at which a keyword, or every one, is detected, in (0, 1]; repeatable",
+            help="posterior at which a keyword, or every one, is detected; repeatable",
         )
-    parser.add_argument("--smoothing-ms", type=float, metavar="MS", help="time that posteriors are averaged over")
-    parser.add_argument(
-        "--speech-margin", type=float, metavar="X", help="how much more than its threshold a keyword needs after speech"
-    )
-    parser.add_argument("--refractory-ms", type=float, metavar="MS", help="time after a detection without another")
-    parser.add_argument("--step-ms", type=float, metavar="MS", help="time between inferences")
+    for name, metavar, about in (
+        ("armed_s", "S", "time after the wake word for one other keyword"),
+        ("smoothing_ms", "MS", "time that posteriors are averaged over"),
+        ("speech_margin", "X", "how much more than its threshold a keyword needs after speech"),
+        ("refractory_ms", "MS", "time after a detection without another"),
+        ("step_ms", "MS", "time between inferences"),
+    ):
+        add_setting(parser, name, metavar=metavar, help=about)
+
+
+def add_setting(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
+    """An option for a number of the detector's settings, within its range."""
+    parser.add_argument(f"--{name.replace('_', '-')}", type=DetectorConfig.range_of(name), **options)
 
 
 def add_site(parser: argparse.ArgumentParser) -> None:
@@ -100,22 +112,24 @@ def add_site(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-site", action="store_true", help="the model file's thresholds, whatever was calibrated")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+def _listed(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """A ``type`` that reads several values of the type `one`, separated by commas, each once."""
+    return lambda text: list(dict.fromkeys(map(one, text.split(","))))
 
 
-def _numbers(text: str) -> list[int]:
-    return [_positive(part) for part in dict.fromkeys(text.split(","))]
+def threshold_of(text: str) -> tuple[str, float]:
+    """The keyword and the number of ``KEYWORD=X``; no keyword where there is a number only."""
+    keyword, _, value = text.rpartition("=")
+    return keyword, DetectorConfig.range_of("threshold")(value)
 
 
 def _runtimes(text: str) -> list[str]:
     found = list(installed()) if text == "all" else list(dict.fromkeys(text.split(",")))
     for name in found:
         if name not in ("auto", *RUNTIMES):
-            raise argparse.ArgumentTypeError(f"unknown runtime {name!r}; known are all, auto, {', '.join(RUNTIMES)}")
+            raise argparse.ArgumentTypeError(
+                f"unknown runtime {shown(name)}; known are all, auto, {', '.join(RUNTIMES)}"
+            )
     return found
 
 
@@ -125,11 +139,17 @@ def labels(text: str | None) -> list[str] | None:
         return None
     if "," in text:
         return [label.strip() for label in text.split(",")]
+    if not os.path.exists(text) and text and not {".", os.sep} & set(text):
+        return [text]  # a word: the label of a model with one output
     try:
-        with open(text) as file:
-            return [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--labels {text}: neither a list with commas nor a readable file ({error})") from None
+        lines = [line.strip() for line in io.StringIO(read_text(text), newline=None)]
+    except OSError as error:
+        raise ConfigError(
+            f"--labels {text}: neither labels with commas nor a file to read ({error.strerror})"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"--labels {text}: no list of labels ({error})") from None
+    return [line for line in lines if line]
 
 
 def front_end(text: str | None) -> FrontendConfig | None:
@@ -137,11 +157,12 @@ def front_end(text: str | None) -> FrontendConfig | None:
     if text is None or text in PRESETS:
         return None if text is None else preset(text)
     try:
-        with open(text) as file:
-            return FrontendConfig.from_dict(json.load(file))
-    except (OSError, UnicodeDecodeError):
+        return FrontendConfig.from_dict(parse_json(read_text(text)))
+    except OSError:
         raise ConfigError(f"--front-end {text}: neither a preset ({', '.join(PRESETS)}) nor a readable file") from None
-    except json.JSONDecodeError as error:
+    except ConfigError as error:
+        raise ConfigError(f"--front-end {text}: {error}") from None
+    except ValueError as error:
         raise ConfigError(f"--front-end {text}: not JSON ({error})") from None
 
 
@@ -160,7 +181,7 @@ def load_model(args: argparse.Namespace) -> Model:
 def site(args: argparse.Namespace, model: Model) -> Site | None:
     """The site file that the options choose, or the model's own where there is one; standard error says which."""
     path = args.site or site_path(model)
-    overridden = any("=" not in text for text in args.threshold)  # a threshold for every keyword leaves nothing of it
+    overridden = any(not keyword for keyword, _ in args.threshold)  # a threshold for every keyword leaves nothing of it
     if args.no_site or (not args.site and (overridden or not os.path.exists(path))):
         return None
     found = Site.load(path, model)
@@ -193,15 +214,10 @@ def detector_config(args: argparse.Namespace, model: Model, site: Site | None = 
     return dataclasses.replace(model.detector, **changes, **thresholds(args.threshold, own))
 
 
-def thresholds(texts: Sequence[str], own: Mapping[str, float] = MappingProxyType({})) -> dict[str, Any]:
-    """What ``--threshold`` changes, given repeatedly, as settings of the detector; `own` are the keywords' so far."""
+def thresholds(given: Sequence[tuple[str, float]], own: Mapping[str, float] = MappingProxyType({})) -> dict[str, Any]:
+    """What ``--threshold``, given repeatedly, changes in the detector's settings; `own` are the keywords' so far."""
     changes: dict[str, Any] = {"thresholds": dict(own)}
-    for text in texts:
-        keyword, _, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            raise ConfigError(f"--threshold {text}: expected a number or KEYWORD=number") from None
+    for keyword, value in given:
         if keyword:
             changes["thresholds"][keyword] = value
         else:

@@ -1,0 +1,70 @@
+"""Ranges of numbers: of settings, of files and of the command line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kws_edge.errors import ConfigError
+from kws_edge.text import shown
+
+__all__ = ["Range", "number", "whole"]
+
+_WHOLE = r"[+-]?[0-9]{1,30}"
+_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included; as a ``type`` of argparse, what reads one of them.
+
+    Parameters
+    ----------
+    low, high : float
+        Finite.
+    whole : bool
+        Only whole numbers.
+    """
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def __str__(self) -> str:
+        return f"a {'whole ' * self.whole}number from {self.low:.15g} to {self.high:.15g}"
+
+    def __contains__(self, value: object) -> bool:
+        kinds = int if self.whole else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def check(self, name: str, value: object) -> float:
+        """`value`, as int or float, if it lies in the range.
+
+        Raises
+        ------
+        ConfigError
+            If not; it names `name`.
+        """
+        if value not in self:
+            raise ConfigError(f"{name} must be {self}, got {shown(value)}")
+        return int(value) if self.whole else float(value)
+
+    def __call__(self, text: str) -> float:
+        """The number that is written in plain ASCII digits; argparse names the option."""
+        kind, form = (int, _WHOLE) if self.whole else (float, _NUMBER)
+        value = kind(text) if re.fullmatch(form, text) else None
+        if value not in self:
+            from argparse import ArgumentTypeError
+
+            raise ArgumentTypeError(f"must be {self}, got {shown(text)}")
+        return value
+
+
+def number(low: float, high: float) -> Range:
+    """Numbers from `low` to `high`."""
+    return Range(low, high)
+
+
+def whole(low: int, high: int) -> Range:
+    """Whole numbers from `low` to `high`."""
+    return Range(low, high, whole=True)

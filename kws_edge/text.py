@@ -1,0 +1,125 @@
+"""Text and JSON from outside: read within bounds, and shown so that a terminal obeys none of it."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import os
+from typing import Any
+
+__all__ = ["MAX_BYTES", "decode", "parse_json", "printable", "read_text", "shown"]
+
+MAX_BYTES = 2**20
+"""Size of a text that is read. JSON of that size takes up to 60 MB."""
+_DEPTH = 32
+_DIGITS = 1000
+_SHOWN = 60
+_LETTERS = "\u00a0\u200c\u200d\u202f\u3000"  # spaces and joiners of scripts, which Python does not call printable
+
+
+def printable(text: str, *, most: int | None = None) -> str:
+    """`text` on one line, without what a terminal would obey.
+
+    Line ends and tabs become spaces. Other control characters, marks of direction and halves of surrogate pairs become
+    escapes such as ``\\x1b``. A text of more than `most` characters loses its middle.
+    """
+    if not text.isprintable():
+        text = "".join(
+            c if c.isprintable() or c in _LETTERS else " " if c in "\t\r\n" else ascii(c)[1:-1] for c in text
+        )
+    if most is not None and len(text) > most:
+        text = f"{text[: most * 2 // 3]}...{text[len(text) - most // 3 :]}"
+    return text
+
+
+def shown(value: object) -> str:
+    """`value` as a message shows it: as Python writes it, on one line, abbreviated."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        text = "a number of thousands of digits"
+    except RecursionError:
+        text = "a value nested too deeply"
+    return printable(text, most=_SHOWN)
+
+
+def decode(data: bytes) -> str:
+    """Text in UTF-8, or in what its byte order mark says: UTF-8 or UTF-16. The mark is no part of it.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf16 else "utf-8-sig")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a small file, in UTF-8 or UTF-16.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it holds no text, or more than :data:`MAX_BYTES`.
+    """
+    with open(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    return decode(data)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"{shown(twice)} occurs twice")
+    return values
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {printable(digits, most=_SHOWN)} is too large")
+    return value
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_depth(value: Any, left: int = _DEPTH) -> None:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if inner and not left:
+        raise ValueError(f"it is nested more than {_DEPTH} deep")
+    for one in inner:
+        _check_depth(one, left - 1)
+
+
+def parse_json(text: str) -> Any:
+    """The value that `text` is the JSON of, by the letter of RFC 8259: no NaN, no infinity, no name twice.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or nested more than 32 deep.
+    """
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_int=_whole, parse_float=_float, parse_constant=_constant
+        )
+    except RecursionError:
+        raise ValueError(f"it is nested more than {_DEPTH} deep") from None
+    _check_depth(value)
+    return value
