@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from kws_edge import preset
-from tests.conftest import assert_one_line_error, train_command
+from tests.conftest import assert_one_line_error, assert_usage_error, train_command
 from tests.tones import WORDS
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
@@ -419,11 +419,14 @@ def test_missing_data_is_explained(folder, run_cli, tmp_path):
         (["train", folder / "clips", "-o", "run", "--labels", "words7"], "words7"),
         (["train", folder / "clips", "-o", "run", "--split", "kfold"], "kfold"),
         (["train", folder / "clips", "-o", "run", "--start", "gone.h5"], "gone.h5"),
-        (["evaluate", "commands12"], "--clips"),
-        (["download", "new", "--url", "http://127.0.0.1:1/a.tar.gz"], "--sha256"),
         (["download", "new", "--url", "file:///etc/a.tar.gz", "--sha256", 64 * "0"], "file:///etc/a.tar.gz"),
     ):
         assert_one_line_error(run_cli(*command, package="host_tools"), words, program="kws-host")
+    for command, words in (
+        (["evaluate", "commands12"], "--clips"),
+        (["download", "new", "--url", "http://127.0.0.1:1/a.tar.gz"], "--sha256"),
+    ):
+        assert_usage_error(run_cli(*command, package="host_tools"), words, program="kws-host")
 
 
 def test_without_tensorflow_the_remedy_is_named(run_folder, run_cli, tmp_path):
