@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 import kws_edge
+from firmware_export.folder import write_files
 from kws_edge.errors import ModelError
-from kws_edge.files import write_atomically
 from kws_edge.modelfile import Metadata, unpack
 from kws_edge.tflite import FlatModel
 
@@ -71,7 +71,9 @@ def write_c_array(model: str | Path, folder: str | Path) -> tuple[Path, Path]:
     Raises
     ------
     ModelError
-        If the file is no TFLite model, or the folder cannot be written.
+        If the file is no TFLite model.
+    WriteError
+        If the folder cannot be written.
     """
     model, folder = Path(model), Path(folder)
     try:
@@ -81,10 +83,6 @@ def write_c_array(model: str | Path, folder: str | Path) -> tuple[Path, Path]:
     flatbuffer, metadata = unpack(data, str(model))
     FlatModel(flatbuffer, str(model))
     texts = model_data(flatbuffer, provenance(flatbuffer, model.name, metadata))
-    try:
-        for name, text in texts.items():
-            write_atomically(folder / name, lambda temporary, text=text: Path(temporary).write_text(text))
-    except OSError as error:
-        raise ModelError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
+    write_files(folder, texts)
     header, source = (folder / name for name in texts)
     return header, source

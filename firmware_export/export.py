@@ -15,13 +15,14 @@ import kws_edge
 from firmware_export.arena import MicroInterpreter
 from firmware_export.c_array import model_data, plain, provenance
 from firmware_export.c_source import number
+from firmware_export.folder import write_files
 from firmware_export.ops import resolver_calls
 from firmware_export.settings import DetectorSettings
 from firmware_export.tables import FrontendTables
 from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError, ModelError
-from kws_edge.files import write_atomically
+from kws_edge.files import explained
 from kws_edge.model import Model
 from kws_edge.spotter import Spotter
 
@@ -143,32 +144,29 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
     Raises
     ------
     ConfigError
-        If something would be overwritten that was not exported there, or has been changed since, and not `force`; or
-        if the folder cannot be written.
+        If something would be overwritten that was not exported there, or has been changed since, and not `force`.
+    WriteError
+        If the folder cannot be written; it is as it was.
     """
     folder = Path(folder)
     known = _exported(folder / MANIFEST)
     written = {path: _sha256(text.encode()) for path, text in export.files.items()}
     texts = export.files | {MANIFEST: json.dumps({**export.summary, "files": written}, indent=1) + "\n"}
-    try:
-        changed = sorted(
-            path
-            for path in {*export.files, *known}
-            if (folder / path).exists()
-            and _sha256((folder / path).read_bytes()) not in (known.get(path), written.get(path))
+    changed = sorted(
+        path
+        for path in {*export.files, *known}
+        if _checksum(folder / path) not in (None, known.get(path), written.get(path))
+    )
+    if changed and not force:
+        others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"{folder}: {', '.join(changed[:3])}{others} would be overwritten, and were changed since their export "
+            "or not exported; move them away, or give --force"
         )
-        if changed and not force:
-            others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
-            raise ConfigError(
-                f"{folder}: {', '.join(changed[:3])}{others} would be overwritten, and were changed since their export "
-                "or not exported; move them away, or give --force"
-            )
-        for path in known.keys() - export.files.keys():
+    write_files(folder, texts)
+    for path in known.keys() - export.files.keys():
+        with explained(folder / path):
             (folder / path).unlink(missing_ok=True)
-        for path, text in texts.items():
-            write_atomically(folder / path, lambda temporary, text=text: Path(temporary).write_text(text))
-    except OSError as error:
-        raise ConfigError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
 
 
 def _exported(manifest: Path) -> dict[str, str]:
@@ -182,6 +180,12 @@ def _exported(manifest: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{manifest}: is no manifest of an export; move it away, or export elsewhere") from None
+
+
+def _checksum(path: Path) -> str | None:
+    """Of a file; None if there is none."""
+    with explained(path):
+        return _sha256(path.read_bytes()) if path.exists() else None
 
 
 def _check_tensors(model: Model) -> None:

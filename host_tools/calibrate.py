@@ -232,7 +232,7 @@ def write_calibrated(model: str | Path, calibration: Calibration, path: str | Pa
     }
     metadata = dataclasses.replace(metadata, detector=calibration.after.config, metrics=metrics)
     content = pack(flat.data, metadata)
-    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+    write_atomically(path, content, durable=True)  # the model in use may be written over
 
 
 def _score(pairs: Sequence[tuple[Stream, Track]], config: DetectorConfig) -> Score:

@@ -148,6 +148,7 @@ def _collect(args: argparse.Namespace) -> None:
 
 def _synthesize(args: argparse.Namespace) -> None:
     from host_tools.dataset import label_set
+    from host_tools.locks import locked
     from host_tools.synthesize import synthesize_speech, synthesize_words
     from kws_edge.labels import is_keyword
 
@@ -156,13 +157,14 @@ def _synthesize(args: argparse.Namespace) -> None:
         text = args.text.read_text() if args.text else None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"--text {args.text}: not a readable text ({error})") from None
-    if args.minutes > 0:
-        folder = args.output / "speech"
-        heard = synthesize_speech(folder, minutes=args.minutes, avoid=words, text=text, seed=args.seed)
-        print(f"{heard:.1f} minutes of speech without {', '.join(words)} in {folder}")
-    if args.per_word > 0:
-        n = synthesize_words(args.output / "words", words, per_word=args.per_word, seed=args.seed)
-        print(f"{n} clips of {len(words)} words in {args.output / 'words'}")
+    with locked(args.output):
+        if args.minutes > 0:
+            folder = args.output / "speech"
+            heard = synthesize_speech(folder, minutes=args.minutes, avoid=words, text=text, seed=args.seed)
+            print(f"{heard:.1f} minutes of speech without {', '.join(words)} in {folder}")
+        if args.per_word > 0:
+            n = synthesize_words(args.output / "words", words, per_word=args.per_word, seed=args.seed)
+            print(f"{n} clips of {len(words)} words in {args.output / 'words'}")
 
 
 def _quantize(args: argparse.Namespace) -> None:
@@ -224,19 +226,21 @@ def _evaluate(args: argparse.Namespace) -> None:
             for line in test.skipped:
                 print(f"left out: {line}")
     values = {"model": str(args.model), "kind": kind, "results": results}
-    if args.output:
-        write_atomically(args.output, lambda path: Path(path).write_text(json.dumps(values, indent=1) + "\n"))
     if args.json:
         print(json.dumps(values))
+    if args.output:
+        write_atomically(args.output, json.dumps(values, indent=1) + "\n")
 
 
 def _report(args: argparse.Namespace) -> None:
+    from host_tools.locks import locked
     from host_tools.report import compare
     from host_tools.train import load_run
 
     run = load_run(args.run)
     (test,) = _test_sets(args, run)
-    compare(run, test, args.output, qat=load_run(args.qat) if args.qat else None)
+    with locked(args.output):
+        compare(run, test, args.output, qat=load_run(args.qat) if args.qat else None)
 
 
 def _card(args: argparse.Namespace) -> None:
@@ -254,7 +258,7 @@ def _card(args: argparse.Namespace) -> None:
     text = model_card(
         Model(args.model), [read(p) for p in args.evaluation], arena=read(args.arena), report=read(args.report)
     )
-    write_atomically(args.output, lambda path: Path(path).write_text(text))
+    write_atomically(args.output, text)
     print(f"wrote {args.output}")
 
 
@@ -347,6 +351,7 @@ def _calibrate(args: argparse.Namespace) -> None:
 
 def _stream_eval(args: argparse.Namespace) -> None:
     from host_tools.stream_report import evaluate_streams
+    from kws_edge.files import check_writable
     from kws_edge.model import Model
 
     if args.output:  # what cannot be written is said before the work
@@ -354,6 +359,7 @@ def _stream_eval(args: argparse.Namespace) -> None:
             args.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetError(f"{args.output}: no folder can be made there ({error.strerror})") from None
+        check_writable(args.output / "report.json")
     report = evaluate_streams(
         args.model,
         _streams(args),

@@ -28,7 +28,10 @@ from tqdm import tqdm
 
 from host_tools.debian import PACKAGES, SOUND_ALIKE, Package
 from host_tools.errors import DatasetError
+from host_tools.locks import locked
 from host_tools.repositories import REPOSITORIES, Repository
+from host_tools.sound import write_sound
+from kws_edge.files import explained, scratch_folder, write_atomically
 
 __all__ = ["KINDS", "ORIGINS", "collect"]
 
@@ -129,6 +132,8 @@ def collect(
     ------
     DatasetError
         If a program is missing, a name or the origin is unknown, or nothing could be fetched.
+    BusyError, WriteError
+        If another process collects there, or the folder cannot be written.
     """
     output = Path(output)
     if origin not in ORIGINS:
@@ -142,7 +147,11 @@ def collect(
         raise DatasetError(f"not among the {place.many}: {', '.join(sorted(unknown))}; {place.table} lists them")
     chosen = [s for s in place.sources if s.name not in without and (not only or s.name in only)]
     failed = []
-    with tqdm(chosen, desc=place.many, unit=place.one, mininterval=0.5) as bar:
+    with (
+        locked(output),
+        locked(cache, wait=True),
+        tqdm(chosen, desc=place.many, unit=place.one, mininterval=0.5) as bar,
+    ):
         for source in bar:
             bar.set_postfix_str(source.name)
             target = output / source.kind / source.folder
@@ -167,7 +176,7 @@ def _convert(source: Package | Repository, cache: Path, output: Path, target: Pa
     files = [p for p in sorted(root.rglob("*")) if p.is_file() and not p.is_symlink()]
     paths = [p for p in files if _is_wanted(p.relative_to(root).as_posix(), source, spoken)]
     joins = source.joins and source.kind == "noise"
-    with tempfile.TemporaryDirectory(prefix=".collect-", dir=output) as scratch:
+    with explained(output), scratch_folder(output) as scratch:
         made = Path(scratch, "made")
         made.mkdir()
         batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
@@ -178,7 +187,7 @@ def _convert(source: Package | Repository, cache: Path, output: Path, target: Pa
         for name, sound in _joined(sounds, source.name) if joins else sounds:
             while (made / f"{name}.flac").exists():
                 name += "_"
-            soundfile.write(made / f"{name}.flac", sound, _RATE, subtype="PCM_16")
+            write_sound(made / f"{name}.flac", sound, _RATE)
         if not any(made.iterdir()):
             raise DatasetError("it holds no sounds that are wanted")
         _keep_licence(source, root, files, output)
@@ -243,7 +252,7 @@ def _fetch(name: str, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     for found in sorted(cache.glob(f"{name}_*.deb")):
         return found
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as scratch:
+    with explained(cache), scratch_folder(cache) as scratch:
         os.chmod(scratch, 0o755)
         _run(["apt-get", "download", "-qq", name], cwd=scratch)
         for got in Path(scratch).glob("*.deb"):
@@ -256,7 +265,7 @@ def _unpack(name: str, cache: Path) -> Path:
     root = cache / "unpacked" / name
     if not root.is_dir():
         root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=cache) as scratch:
+        with explained(cache), scratch_folder(cache) as scratch:
             fresh = Path(scratch, "root")
             _run(["dpkg-deb", "-x", str(_fetch(name, cache)), str(fresh)])
             _carve(fresh)
@@ -270,7 +279,7 @@ def _clone(repository: Repository, cache: Path) -> Path:
     root = cache / f"{Path(repository.folder).name}-{taken}"
     if not root.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".clone-", dir=cache) as scratch:
+        with explained(cache), scratch_folder(cache) as scratch:
             fresh = Path(scratch, "root")
             _run(["git", "init", "-q", str(fresh)])
             _run(["git", "config", "core.sparseCheckout", "true"], cwd=fresh)
@@ -393,8 +402,6 @@ def _trim(sound: np.ndarray, joins: bool = False) -> np.ndarray | None:
 
 
 def _keep_licence(source: Package | Repository, root: Path, files: list[Path], output: Path) -> None:
-    folder = output / "licences"
-    folder.mkdir(exist_ok=True)
     texts = []
     if isinstance(source, Repository):
         texts.append(f"https://github.com/{source.name}, commit {source.commit}: {source.licence}\n".encode())
@@ -404,7 +411,7 @@ def _keep_licence(source: Package | Repository, root: Path, files: list[Path], o
             texts += [os.fsencode(f"\n==== {relative} ====\n")] if texts else []
             texts.append(path.read_bytes())
     if texts:
-        (folder / f"{Path(source.folder).name}.txt").write_bytes(b"".join(texts))
+        write_atomically(output / "licences" / f"{Path(source.folder).name}.txt", b"".join(texts))
 
 
 def _minutes(folder: Path) -> float:

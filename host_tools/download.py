@@ -232,7 +232,7 @@ def _need_room(folder: Path, needed: int, free: int) -> None:
 
 
 def _write_json(path: Path, values: dict) -> None:
-    write_atomically(path, lambda temporary: Path(temporary).write_text(json.dumps(values) + "\n"))
+    write_atomically(path, json.dumps(values) + "\n")
 
 
 def _fetch(url: str, part: Path, *, tries: int, backoff: float, say: Callable[[str], object], **options) -> None:

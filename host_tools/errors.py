@@ -7,5 +7,9 @@ class DatasetError(KwsError):
     """A folder of recordings or features that is missing, incomplete or of another layout."""
 
 
+class BusyError(KwsError):
+    """A folder that another process writes to."""
+
+
 class TrainingError(KwsError):
     """Training or conversion that cannot start or go on."""

@@ -11,6 +11,7 @@ hash and by the files; an interrupted computation goes on where it stopped.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -25,6 +26,7 @@ import soundfile
 from tqdm import tqdm
 
 from host_tools.errors import DatasetError
+from host_tools.locks import locked
 from host_tools.parallel import run_parallel
 from kws_edge.config import FrontendConfig
 from kws_edge.files import write_atomically
@@ -45,7 +47,7 @@ __all__ = [
 
 _CHUNK = 64  # clips that a worker takes at a time; what an interruption loses of each worker
 _PARALLEL_FROM = 200  # clips; for fewer, starting workers takes longer than the work
-_LAYOUT = 1  # version of the cache's files
+_LAYOUT = 2  # version of the cache's files
 
 
 def default_cache() -> Path:
@@ -176,23 +178,44 @@ def clip_features(
     if not paths:
         return ClipFeatures(np.empty(shape, np.float16), {})
     folder = (cache or _temporary_cache()) / _key(paths, config, vary)
-    starts = list(range(0, len(paths), _CHUNK))
-    _prepare(folder, shape, len(starts))
-    done = np.load(folder / "done.npy", mmap_mode="r+")
-    jobs = [(paths[at : at + _CHUNK], at) for i, at in enumerate(starts) if not done[i]]
     fill = functools.partial(_fill, folder=folder, config=raw_config(config), vary=vary)
+    if not _is_complete(folder):
+        with locked(folder, wait=True):  # who has waited finds the work done
+            _complete(folder, shape, paths, fill, what=what, workers=workers)
+    return ClipFeatures(np.load(folder / "levels.npy", mmap_mode="r"), dict(sorted(_skipped(folder).items())))
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return bool(np.load(folder / "done.npy").all())
+    except FileNotFoundError:
+        return False
+
+
+def _complete(
+    folder: Path, shape: tuple[int, ...], paths: Sequence[Path], fill: Callable, *, what: str, workers: int | None
+) -> None:
+    """Compute what is missing of the cache's files in `folder`."""
+    starts = range(0, len(paths), _CHUNK)
+    _prepare(folder, shape, len(starts))
+    done, skipped = np.load(folder / "done.npy", mmap_mode="r+"), _skipped(folder)
+    jobs = [(paths[at : at + _CHUNK], at) for i, at in enumerate(starts) if not done[i]]
     with tqdm(total=len(paths), desc=what, unit="clip", mininterval=0.5, disable=not jobs) as bar:
         bar.update(len(paths) - sum(len(part) for part, _ in jobs))
-        for (part, at), skipped in zip(jobs, _run(fill, jobs, len(paths), workers), strict=True):
-            if skipped:
-                with open(folder / "skipped.jsonl", "a") as file:
-                    file.writelines(json.dumps([number, why]) + "\n" for number, why in skipped.items())
+        for (part, at), left_out in zip(jobs, _run(fill, jobs, len(paths), workers), strict=True):
+            if left_out:
+                skipped |= left_out
+                write_atomically(folder / "skipped.json", json.dumps(list(skipped.items())))
             done[at // _CHUNK] = 1
             bar.update(len(part))
-    skipped = {}
-    if (folder / "skipped.jsonl").exists():
-        skipped = dict(sorted(json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()))
-    return ClipFeatures(np.load(folder / "levels.npy", mmap_mode="r"), skipped)
+
+
+def _skipped(folder: Path) -> dict[int, str]:
+    """Why clips were skipped, by number."""
+    try:
+        return dict(json.loads((folder / "skipped.json").read_text()))
+    except FileNotFoundError:
+        return {}
 
 
 def recording_features(
@@ -250,11 +273,20 @@ def _fill(job: tuple[Sequence[Path], int], *, folder: Path, config: FrontendConf
 def _prepare(folder: Path, shape: tuple[int, ...], n_chunks: int) -> None:
     if (folder / "done.npy").exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
     for name, dtype, size in (("levels", np.float16, shape), ("done", np.uint8, (n_chunks,))):
-        write_atomically(
-            folder / f"{name}.npy", lambda path, d=dtype, s=size: np.lib.format.open_memmap(path, "w+", d, s).flush()
-        )
+        write_atomically(folder / f"{name}.npy", functools.partial(_allocate, dtype=dtype, shape=size))
+
+
+def _allocate(path: str, *, dtype: type, shape: tuple[int, ...]) -> None:
+    """Make an array file of zeros that has its place on the disk: a full one would kill whoever writes to the map."""
+    np.lib.format.open_memmap(path, "w+", dtype, shape).flush()
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot
+                    raise
 
 
 def _key(paths: Sequence[Path], config: FrontendConfig, vary: Variation | None) -> str:

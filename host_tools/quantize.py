@@ -168,12 +168,9 @@ def quantize_run(
         },
     )
 
-    def write(temporary: str, metadata: Metadata) -> None:
-        Path(temporary).write_bytes(pack(flatbuffer, metadata))
-
     with tempfile.TemporaryDirectory() as folder:
         draft = os.path.join(folder, "draft.tflite")
-        write(draft, metadata)
+        Path(draft).write_bytes(pack(flatbuffer, metadata))
         int8 = Model(draft, kernels="builtin")
         quantised = np.array([int8.posteriors(x[..., 0]).argmax() for x in inputs])
     metrics = {
@@ -185,7 +182,7 @@ def quantize_run(
         }
     }
     metadata = dataclasses.replace(metadata, metrics=metrics)
-    write_atomically(path, lambda temporary: write(temporary, metadata))
+    write_atomically(path, pack(flatbuffer, metadata), durable=True)
     return metadata
 
 

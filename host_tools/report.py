@@ -166,11 +166,10 @@ def compare(
         Its quantisation-aware run.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     model = run.model()
     metadata = Metadata(labels=run.labels, front_end=run.front_end, detector=DetectorConfig(), name=FLOAT)
     flatbuffer = to_float(model)
-    write_atomically(folder / "float.tflite", lambda path: Path(path).write_bytes(pack(flatbuffer, metadata)))
+    write_atomically(folder / "float.tflite", pack(flatbuffer, metadata))
     quantize_run(run, folder / "ptq.tflite", name=PTQ)
     files = {FLOAT: folder / "float.tflite", PTQ: folder / "ptq.tflite"}
     if qat:
@@ -190,11 +189,11 @@ def compare(
         sizes[_TRAINING_FILE] = (run.folder / LAST).stat().st_size
     report = Report(run.folder.name, test, run.labels, posteriors, sizes, model.count_params(), count_macs(model))
     markdown = report.markdown()
-    write_atomically(folder / "report.md", lambda path: Path(path).write_text(markdown))
-    text = json.dumps(report.to_dict(), indent=1) + "\n"
-    write_atomically(folder / "report.json", lambda path: Path(path).write_text(text))
+    say(markdown)
+    write_atomically(folder / "report.md", markdown)
+    write_atomically(folder / "report.json", json.dumps(report.to_dict(), indent=1) + "\n")
     write_atomically(folder / "confusion.png", lambda path: plot_confusions(report, path))
-    say(markdown + f"\nwrote {folder}/report.md, report.json, confusion.png and the models")
+    say(f"wrote {folder}/report.md, report.json, confusion.png and the models")
     return report
 
 

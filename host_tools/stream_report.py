@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from host_tools.errors import DatasetError
+from host_tools.locks import locked
 from host_tools.scoring import CONFUSION, DUPLICATE, FALSE_ACCEPT, GENUINE, HIT, MISS, Event, Score
+from host_tools.sound import write_sound
 from host_tools.stream_eval import THRESHOLDS, Condition, Stream, hear_all, samples_of, score_heard
 from kws_edge.config import DetectorConfig
-from kws_edge.files import write_atomically
+from kws_edge.files import explained, write_atomically
 from kws_edge.model import Model
 
 __all__ = ["Result", "StreamReport", "evaluate_streams"]
@@ -109,22 +109,20 @@ class StreamReport:
 
         Raises
         ------
-        DatasetError
+        WriteError
             If the folder cannot be written.
         """
         folder = Path(folder)
-        text = json.dumps(self.to_dict(), indent=1) + "\n"
-        try:
-            write_atomically(folder / "report.json", lambda path: Path(path).write_text(text))
+        with locked(folder, wait=True):
+            write_atomically(folder / "report.json", json.dumps(self.to_dict(), indent=1) + "\n")
             write_atomically(folder / "det.png", lambda path: plot_det(self, path))
             write_atomically(folder / "timeline.png", lambda path: plot_timeline(self, path))
-            self._write_clips(folder / "false_accepts", progress)
-        except OSError as error:
-            raise DatasetError(f"{folder}: the report cannot be written ({error})") from None
+            with explained(folder / "false_accepts"):
+                self._write_clips(folder / "false_accepts", progress)
 
     def _write_clips(self, folder: Path, progress: Callable) -> None:
         folder.mkdir(exist_ok=True)
-        for old in folder.glob("*.wav"):
+        for old in folder.glob("[0-9][0-9][0-9][0-9]_*s_*_*.wav"):
             old.unlink()
         rate = self.model.front_end.sample_rate
         jobs = [
@@ -138,7 +136,7 @@ class StreamReport:
         ):
             blocks = samples_of(stream.path, rate, condition, seed=number)
             for event, samples in zip(events, _cut(blocks, events, rate), strict=True):
-                soundfile.write(folder / _clip_name(event, condition, number), samples, rate, "PCM_16")
+                write_sound(folder / _clip_name(event, condition, number), samples, rate)
 
 
 def evaluate_streams(
@@ -253,7 +251,7 @@ def _tables(result: Result) -> list[str]:
 def _clip_name(event: Event, condition: Condition, number: int) -> str:
     """Source, time, keyword and score; the number of the stream tells apart files of one name."""
     how = "" if condition == Condition() else f"_{condition.gain_db:+g}dB" + "_room" * condition.room
-    name = f"{number:04}_{Path(event.stream).stem}_{event.time_s:.2f}s_{event.keyword}_{event.score:.2f}{how}"
+    name = f"{number:04}_{Path(event.stream).stem[:100]}_{event.time_s:.2f}s_{event.keyword}_{event.score:.2f}{how}"
     return re.sub(r"[^\w.+-]", "_", name) + ".wav"
 
 

@@ -20,6 +20,7 @@ from host_tools.augment import AugmentConfig, room_response
 from host_tools.dataset import Clip, count
 from host_tools.errors import DatasetError
 from host_tools.features import read_clip
+from host_tools.sound import sound_errors
 from host_tools.truth import Word, write_labels
 from kws_edge.audio import AudioFile
 from kws_edge.config import preset
@@ -323,7 +324,9 @@ def make_stream(
     Raises
     ------
     DatasetError
-        If `path` ends otherwise or cannot be written, there are no clips, or one cannot be read.
+        If `path` ends otherwise, there are no clips, or one cannot be read.
+    WriteError
+        If `path` cannot be written.
     AudioError
         If a background cannot be read.
     """
@@ -342,7 +345,7 @@ def make_stream(
     def write(temporary: str) -> None:
         nonlocal clipped
         bar = progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True)
-        with soundfile.SoundFile(temporary, "w", config.sample_rate, 1, "PCM_16") as file, bar:
+        with sound_errors(), soundfile.SoundFile(temporary, "w", config.sample_rate, 1, "PCM_16") as file, bar:
             for block in mixer.blocks():
                 rounded = np.round(block)
                 clipped += int(((rounded < -32768) | (rounded > 32767)).sum())
@@ -350,8 +353,5 @@ def make_stream(
                 bar.update(len(block))
         write_labels(labels, mixer.words)  # before the stream takes its place: it is never there without them
 
-    try:
-        write_atomically(path, write)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise DatasetError(f"{path}: cannot be written ({error})") from None
+    write_atomically(path, write)
     return Summary(str(path), str(labels), seconds, count(word.label for word in mixer.words), clipped)

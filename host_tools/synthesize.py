@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from host_tools.errors import DatasetError
 from host_tools.sentences import from_text, sentence
+from host_tools.sound import write_sound
 from kws_edge.audio import AudioFile
 from kws_edge.errors import AudioError
 from kws_edge.files import write_atomically
@@ -130,7 +131,6 @@ def synthesize_speech(
     """
     folder, known = Path(folder), voices()
     sentences = from_text(text, avoid) if text is not None else None
-    folder.mkdir(parents=True, exist_ok=True)
 
     def make(number: int) -> tuple[list[str], float]:
         rng = np.random.default_rng((seed, number))
@@ -141,7 +141,7 @@ def synthesize_speech(
         path = folder / f"{voice.speaker}-{number:06d}.flac"
         if not path.exists():
             samples = _spoken(voice, " ".join(said), rng)
-            write_atomically(path, lambda p: soundfile.write(p, _levelled(samples, rng), _RATE))
+            write_sound(path, _levelled(samples, rng), _RATE)
         return [path.name, voice.speaker, " ".join(said)], soundfile.info(path).duration / 60
 
     n = max(1, round(60 * minutes / _UTTERANCE_S))
@@ -163,7 +163,6 @@ def synthesize_words(folder: str | Path, words: Sequence[str], *, per_word: int,
     for word in words:
         if not re.fullmatch(r"[\w' -]+", word):
             raise DatasetError(f"{word!r} is no word that can be spoken and name a folder")
-        (folder / word).mkdir(parents=True, exist_ok=True)
 
     def make(number: int) -> tuple[list[str], float]:
         word = words[number % len(words)]
@@ -172,7 +171,7 @@ def synthesize_words(folder: str | Path, words: Sequence[str], *, per_word: int,
         path = folder / word / f"{voice.speaker}_nohash_{number // len(words)}.wav"
         if not path.exists():
             samples = _levelled(_word_in(_spoken(voice, word, rng)), rng)
-            write_atomically(path, lambda p: soundfile.write(p, samples, _RATE))
+            write_sound(path, samples, _RATE)
         return [], 1
 
     wanted = per_word * len(words)

@@ -22,6 +22,7 @@ from host_tools.dequantize import load_int8
 from host_tools.errors import TrainingError
 from host_tools.examples import Batches, Sources, load_examples, model_input
 from host_tools.features import raw_to_levels
+from host_tools.locks import locked
 from host_tools.models import build
 from host_tools.qat import quantisation_aware
 from host_tools.weights import load_weights, transfer
@@ -243,12 +244,13 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _write_record(run: Run) -> None:
-    text = json.dumps(run.record, indent=2) + "\n"
-    write_atomically(run.folder / _CONFIG, lambda path: Path(path).write_text(text))
+    write_atomically(run.folder / _CONFIG, json.dumps(run.record, indent=2) + "\n")
 
 
 def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Callable[[str], None] = print) -> Run:
     """Train a network, or go on with an interrupted run of the same configuration.
+
+    Nothing else trains in the folder at the same time.
 
     Parameters
     ----------
@@ -265,8 +267,16 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         If the folder holds a run of another configuration, or the configuration cannot be trained.
     DatasetError
         If the data cannot be used.
+    BusyError
+        If another process trains there.
+    WriteError
+        If the folder cannot be written.
     """
-    folder = Path(folder)
+    with locked(folder):
+        return _train(config, sources, Path(folder), say)
+
+
+def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[str], None]) -> Run:
     labels = label_set(config.labels)
     front_end = preset(config.front_end)
     previous = load_run(folder) if (folder / _CONFIG).exists() else None
@@ -302,8 +312,7 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
         record["best"] = previous.record.get("best", {})
     run = Run(folder, config, record)
     _write_record(run)
-    text = "".join(f"{line}\n" for line in examples.problems)
-    write_atomically(folder / _PROBLEMS, lambda path: Path(path).write_text(text))
+    write_atomically(folder / _PROBLEMS, "".join(f"{line}\n" for line in examples.problems))
 
     batches = Batches(
         examples,
@@ -485,7 +494,7 @@ def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
     rows = read_log(run.folder) if path.exists() else []
     rows = [*(r for r in rows if r["epoch"] < row["epoch"]), row]
     lines = [",".join(row), *(",".join(f"{value:.6g}" for value in r.values()) for r in rows)]
-    write_atomically(path, lambda temporary: Path(temporary).write_text("\n".join(lines) + "\n"))
+    write_atomically(path, "\n".join(lines) + "\n")
     if _better(row, run):
         bare = keras.models.clone_model(model)  # without the optimizer's state, which is twice the weights
         bare.set_weights(model.get_weights())

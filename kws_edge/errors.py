@@ -7,7 +7,8 @@
     │   └── UsageError   options of a command that contradict one another
     ├── ModelError    a model file that is broken, of the wrong kind, or contradicts itself
     ├── RuntimeUnavailableError   no TFLite runtime can be loaded
-    └── AudioError    a file, device or stream that gives no usable audio
+    ├── AudioError    a file, device or stream that gives no usable audio
+    └── WriteError    a file or folder that cannot be written
 
 The message names the value or the file and says what to do. It is one line that any terminal can show, whatever a file
 put into it. The command line prints it and exits with status 1, or 2 for wrong usage. Anything else that escapes is a
@@ -44,3 +45,7 @@ class RuntimeUnavailableError(KwsError):
 
 class AudioError(KwsError):
     """Audio that cannot be opened, decoded or captured."""
+
+
+class WriteError(KwsError):
+    """A file or folder that cannot be written."""

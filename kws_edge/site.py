@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import stat
 from dataclasses import dataclass
 from typing import Any
 
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
-from kws_edge.files import sha256_hex, write_atomically
+from kws_edge.files import explained, sha256_hex, write_atomically
 from kws_edge.labels import is_keyword
-from kws_edge.model import Model
+from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
+from kws_edge.text import MAX_BYTES, decode, parse_json, shown
 
-__all__ = ["Site", "site_path"]
+__all__ = ["Site", "is_there", "set_aside", "site_path"]
 
 _FORMAT = 1
+_LONGEST = 1000
+_MOST = 1e9
+_UNUSABLE = (OSError, ValueError, TypeError, OverflowError, RecursionError)  # a ConfigError is a ValueError
 
 
 def site_path(model: Model) -> str:
@@ -76,57 +82,64 @@ class Site:
         Raises
         ------
         ConfigError
-            If it cannot be read, is no site file, or was made for another model or front end.
+            If it cannot be read, is no site file, or was made for another model or front end; the message says how to
+            mend that.
         """
-        again = f"calibrate anew (kws-edge calibrate --model {model.path} --output {path}), or give --no-site"
         try:
-            with open(path) as file:
-                values = json.load(file)
-        except OSError as error:
-            raise ConfigError(f"{path}: site file cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise ConfigError(f"{path}: is no site file ({error}); {again}") from None
+            return cls._read(path, model)
+        except _UNUSABLE as error:
+            why = error.strerror or error if isinstance(error, OSError) else error
+            again = "kws-edge calibrate"
+            if (name := _short_name(model)) != DEFAULT_MODEL:
+                again += f" --model {name}"
+            if path != site_path(model):
+                again += f" --output {path}"
+            raise ConfigError(
+                f"{path}: site file cannot be used: {why}; calibrate anew ({again}), or set it aside (add --reset)"
+            ) from None
+
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str], model: Model) -> Site:
+        values = parse_json(_text(path))
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
-            found = values.get("format") if isinstance(values, dict) else values
-            raise ConfigError(f"{path}: site file of format {found!r}, this version reads {_FORMAT}; {again}")
-        try:
-            values = {f.name: values[f.name] for f in dataclasses.fields(cls)}
-            site = cls(**{**values, "detector": DetectorConfig.from_dict(values["detector"])})
-            for name in ("hours", "false_accepts", "budget"):
-                if isinstance(values[name], bool) or not isinstance(values[name], (int, float)):
-                    raise ConfigError(f"{name} must be a number, got {values[name]!r}")
-        except KeyError as error:
-            raise ConfigError(f"{path}: site file lacks {error}; {again}") from None
-        except ConfigError as error:
-            raise ConfigError(f"{path}: site file does not hold together: {error}; {again}") from None
+            found = values.get("format") if isinstance(values, dict) else "none"
+            raise ConfigError(f"its format is {shown(found)}, this version reads {_FORMAT}")
+        for f in dataclasses.fields(cls):
+            if f.name not in values:
+                raise ConfigError(f"it lacks {f.name!r}")
+            _check(f.name, values[f.name], f.type)
+        values = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+        site = cls(**{**values, "detector": DetectorConfig.from_dict(values["detector"])})
         if (site.tflite_sha256, site.front_end) != (_sha256(model), model.front_end.hash):
-            raise ConfigError(f"{path}: made for another model or front end ({site.model}, {site.date}); {again}")
+            raise ConfigError(f"made for another model or front end ({site.model}, {site.date})")
         for word in site.thresholds:
             if word not in model.labels or not is_keyword(word):
-                raise ConfigError(f"{path}: has a threshold for {word!r}, no keyword of {model.path}; {again}")
+                raise ConfigError(f"it has a threshold for {shown(word)}, no keyword of {model.path}")
         return site
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, all of it or nothing.
+    def save(self, path: str | os.PathLike[str]) -> str | None:
+        """Write the file, all of it or nothing; a power cut leaves the old one or the new one.
+
+        Returns
+        -------
+        str or None
+            Where the site file that was there before is now, if there was one.
 
         Raises
         ------
-        ConfigError
+        WriteError
             If it cannot be written.
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         text = json.dumps({"format": _FORMAT, **values, "detector": self.detector.to_dict()}, indent=1) + "\n"
-
-        def write(temporary: str) -> None:
-            with open(temporary, "w") as file:
-                file.write(text)
-
-        try:
-            write_atomically(path, write)
-        except OSError as error:
-            raise ConfigError(
-                f"{path}: site file cannot be written ({error.strerror}); name another --output"
-            ) from None
+        former = None
+        with contextlib.suppress(*_UNUSABLE):  # what is no site file is not kept
+            if "format" in dict(parse_json(old := _text(path))):
+                former = _aside(path)
+        if former:
+            write_atomically(former, old, durable=True)
+        write_atomically(path, text, durable=True)
+        return former
 
     def differences(self, config: DetectorConfig) -> list[str]:
         """Names of the settings, other than thresholds, in which `config` is not what was calibrated."""
@@ -136,6 +149,60 @@ class Site:
             if f.name not in ("threshold", "thresholds")
             and getattr(config, f.name) != getattr(self.detector, f.name)
         ]  # fmt: skip
+
+
+def is_there(path: str) -> bool:
+    """Whether anything has the name `path`, whatever it is."""
+    try:
+        os.lstat(path)
+    except PermissionError:  # who may not look cannot say that there is nothing
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def set_aside(path: str | os.PathLike[str]) -> str:
+    """Give the site file another name, so that it is not used; returns that.
+
+    Raises
+    ------
+    WriteError
+        If that is impossible.
+    """
+    with explained(path):
+        os.replace(path, _aside(path))
+    return _aside(path)
+
+
+def _aside(path: str | os.PathLike[str]) -> str:
+    return f"{os.fspath(path)}.bak"
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    """What is in a site file; never waits for a pipe or a device."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ConfigError("it is no regular file")
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"it is larger than {MAX_BYTES:,} bytes")
+    if not data.strip():
+        raise ConfigError("it is empty")
+    return decode(data)
+
+
+def _check(name: str, value: Any, kind: str) -> None:
+    if kind == "str" and not (isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST):
+        raise ConfigError(f"{name} must be a text of a line, got {shown(value)}")
+    if kind in ("int", "float") and not (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MOST
+    ):
+        raise ConfigError(f"{name} must be a number from 0 to {_MOST:g}, got {shown(value)}")
+
+
+def _short_name(model: Model) -> str:
+    return model.stem if model.path == shipped_models().get(model.stem) else model.path
 
 
 def _sha256(model: Model) -> str:

@@ -1,12 +1,18 @@
 """Thresholds for a place: the arithmetic on planted posteriors, the command on recordings."""
 
+import argparse
+import contextlib
+import dataclasses
+import io
 import json
 import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +21,7 @@ import soundfile
 
 from kws_edge import ConfigError, Detector, DetectorConfig, Model, shipped_models, unpack
 from kws_edge.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
+from kws_edge.cli import options as cli_options
 from kws_edge.modelfile import pack
 from kws_edge.site import Site, site_path
 from tests.conftest import assert_one_line_error, assert_usage_error
@@ -158,7 +165,7 @@ def test_where_the_site_file_is(model, monkeypatch, tmp_path):
 def test_calibrated_thresholds_are_used(run_cli, short, config_home):
     before = [json.loads(line) for line in run_cli("detect", short, "--json").stdout.splitlines()]
     assert len(before) >= 4
-    done = run_cli("calibrate", short, "--json", "--budget", "400")
+    done = run_cli("calibrate", short, "--force", "--json", "--budget", "400")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["hours"] == pytest.approx(12 / 3600, rel=0.02)
@@ -192,14 +199,14 @@ def test_calibrated_thresholds_are_used(run_cli, short, config_home):
 
 
 def test_calibrate_says_what_it_found(run_cli, short, config_home, tmp_path):
-    done = run_cli("calibrate", short, short, "--budget", "200", "--output", "here.json")
+    done = run_cli("calibrate", short, short, "--force", "--budget", "200", "--output", "here.json")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert f"{Model('commands12').detector.threshold:.2f}" in text
     # commands12 carries a miss curve, micro12 does not.
     assert "misses are unknown" not in text
     assert re.search(r"expected misses \d+\.\d % of the commands", text)
-    other = run_cli("calibrate", short, "--model", "micro12", "--budget", "2000", "--output", "other.json")
+    other = run_cli("calibrate", short, "--force", "--model", "micro12", "--budget", "2000", "-o", "other.json")
     assert b"misses are unknown" in other.stdout, other.stderr
     assert "too short to show that 200 per hour is kept: it takes 0.015 h" in text
     assert "use it with --site here.json" in text
@@ -209,8 +216,10 @@ def test_calibrate_says_what_it_found(run_cli, short, config_home, tmp_path):
 
 
 def test_minutes_and_pipe(run_cli, short, config_home):
-    by_pipe = json.loads(run_cli("calibrate", "-", "--minutes", "0.1", "--json", input=short.read_bytes()).stdout)
-    by_file = json.loads(run_cli("calibrate", short, short, "--minutes", "0.1", "--json").stdout)
+    by_pipe = json.loads(
+        run_cli("calibrate", "-", "--minutes", "0.1", "--force", "--json", input=short.read_bytes()).stdout
+    )
+    by_file = json.loads(run_cli("calibrate", short, short, "--minutes", "0.1", "--force", "--json").stdout)
     assert by_pipe == by_file
     assert by_pipe["hours"] == pytest.approx(0.1 / 60, rel=0.05)
 
@@ -220,7 +229,7 @@ def test_miss_curve(run_cli, short, config_home, tmp_path):
     for curve, expected in (([[1.0, 0.12], [0.5, 0.02]], 0.06), (None, None)):
         metadata.metrics["miss_curve"] = curve
         (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))
-        options = ("--model", "curved.tflite", "--budget", "900")
+        options = ("--model", "curved.tflite", "--budget", "900", "--force")
         rows = json.loads(run_cli("calibrate", short, "--json", *options).stdout)["table"]
         (row,) = (row for row in rows if row["threshold"] == 0.7)
         assert row["misses"] == (expected and pytest.approx(expected))
@@ -233,31 +242,147 @@ def test_miss_curve(run_cli, short, config_home, tmp_path):
 
 
 def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model):
-    assert run_cli("calibrate", short, "--budget", "900").returncode == 0
+    """One that was asked for by name is an error; the usual one is not used, with a warning, and all goes on."""
+    assert run_cli("calibrate", short, "--force", "--budget", "900").returncode == 0
     path = config_home / "site-commands12.json"
     good = json.loads(path.read_text())
+    found = run_cli("detect", short, "--json", "--no-site").stdout
+    assert run_cli("detect", short, "--json").stdout != found
+    own = [line.split(b",", 1)[1] for line in found.splitlines()]  # without the file's name
     assert_one_line_error(run_cli("detect", short, "--model", "micro12", "--site", path), str(path), "another model")
     assert_one_line_error(run_cli("detect", short, "--site", "missing.json"), "missing.json", "No such file")
-    for change, words in (
-        ({"format": 2}, "format 2"),
-        ({"tflite_sha256": "0" * 64}, "another model or front end"),
-        ({"front_end": "0" * 16}, "another model or front end"),
-        ({"hours": "many"}, "hours must be a number"),
-        ({"detector": {"thresholds": {"yes": 2}}}, "must be a number from 0.001 to 1, got 2"),
-        ({"detector": {"thresholds": {"marvin": 0.7}}}, "'marvin'"),
-        ({"detector": 3}, "expected a dict"),
-    ):
-        path.write_text(json.dumps({**good, **change}))
-        assert_one_line_error(run_cli("detect", short), str(path), words, "kws-edge calibrate", "--no-site")
-        assert words in json.loads(run_cli("info", "--json").stdout)["site"]["error"]
-    for text in ("", "[]", "{", "\x00"):
-        path.write_text(text)
-        with pytest.raises(ConfigError, match="site file"):
-            Site.load(path, model)
-    path.write_text(json.dumps({k: v for k, v in good.items() if k != "detector"}))
-    assert_one_line_error(run_cli("detect", short), "lacks 'detector'")
+    path.write_text(json.dumps({**good, "tflite_sha256": "0" * 64}))  # as after an upgrade
+    for command in (["detect", short], ["listen", "-"]):
+        done = run_cli(*command, "--json", input=short.read_bytes())
+        assert done.returncode == 0
+        assert [line.split(b",", 1)[1] for line in done.stdout.splitlines()] == own
+        (warning,) = (line for line in done.stderr.decode().splitlines() if "warning" in line)
+        assert str(path) in warning
+        for part in ("made for another model", "own thresholds are used", "kws-edge calibrate", "--reset"):
+            assert part in warning
+    assert_one_line_error(run_cli("detect", short, "--site", path), str(path), "another model or front end")
+    shown = run_cli("info", "--json")
+    assert shown.returncode == 0
+    assert "another model" in json.loads(shown.stdout)["site"]["error"]
     for options in (["--no-site"], ["--threshold", "0.7"]):
-        assert run_cli("detect", short, *options).returncode == 0
+        done = run_cli("detect", short, *options)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+CHANGES = [
+    ({"format": 2}, "format is 2"),
+    ({"format": [[[]]] * 1000}, "format is"),
+    ({"tflite_sha256": "0" * 64}, "another model or front end"),
+    ({"front_end": "0" * 16}, "another model or front end"),
+    ({"front_end": 16}, "front_end must be a text"),
+    ({"date": "\x1b[2J"}, "date must be a text"),
+    ({"model": "x" * 5000}, "model must be a text"),
+    ({"hours": "many"}, "hours must be a number"),
+    ({"hours": float("nan")}, "NaN is no number of JSON"),
+    ({"hours": -1}, "hours must be a number"),
+    ({"budget": float("inf")}, "Infinity is no number of JSON"),
+    ({"budget": 10**400}, "budget must be a number"),
+    ({"false_accepts": True}, "false_accepts must be a number"),
+    ({"detector": {"thresholds": {"yes": 2}}}, "must be a number from 0.001 to 1"),
+    ({"detector": {"thresholds": {"yes": float("nan")}}}, "NaN is no number of JSON"),
+    ({"detector": {"thresholds": {"yes": 10**400}}}, "must be a number"),
+    ({"detector": {"thresholds": {"marvin": 0.7}}}, "'marvin'"),
+    ({"detector": {"keywords": 5}}, "site file cannot be used"),
+    ({"detector": {"step_ms": None}}, "step_ms must be a number"),
+    ({"detector": 3}, "expected a dict"),
+]
+
+
+@pytest.fixture
+def good(model):
+    detector = DetectorConfig(thresholds={"yes": 0.8})
+    site = Site.of(model, date="2026-01-02", hours=0.5, false_accepts=1, budget=2.0, detector=detector)
+    return {
+        "format": 1,
+        **{f.name: getattr(site, f.name) for f in dataclasses.fields(site)},
+        "detector": {"thresholds": {"yes": 0.8}},
+    }
+
+
+def chosen(model, config_home, *options):
+    """The site file that `kws-edge detect` uses, and what it says; it never waits."""
+    parser = argparse.ArgumentParser()
+    cli_options.add_detector(parser)
+    cli_options.add_site(parser)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        site = cli_options.site(parser.parse_args(options), model)
+    return site, said.getvalue()
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+def test_a_site_file_with_wrong_values_is_warned_of(model, config_home, good, change, words):
+    config_home.mkdir(parents=True)
+    path = config_home / "site-commands12.json"
+    path.write_text(json.dumps(good))
+    assert chosen(model, config_home)[0].thresholds == {"yes": 0.8}
+    path.write_text(json.dumps({**good, **change}))
+    site, said = chosen(model, config_home)
+    assert site is None
+    assert said.count("\n") == 1
+    assert said.isprintable() or said[:-1].isprintable()
+    assert len(said) < 1500
+    for part in (str(path), words, "own thresholds are used", "kws-edge calibrate", "--reset"):
+        assert part in said
+    with pytest.raises(ConfigError, match="site file cannot be used"):
+        chosen(model, config_home, "--site", str(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"   \n", b"[]", b"3", b"null", b"{", b'{"format": 1', b'{"format": 1}', b"\x00", b"\xff\xfe{",
+        b"\x89PNG\r\n", b"[" * 100_000, b'{"a":' * 100_000, b'{"format": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b"1" * 100_000, b" " * 3_000_000,
+    ],
+)  # fmt: skip
+def test_a_site_file_that_is_empty_torn_or_nested_is_warned_of(model, config_home, content):
+    config_home.mkdir(parents=True)
+    path = config_home / "site-commands12.json"
+    path.write_bytes(content)
+    site, said = chosen(model, config_home)
+    assert site is None
+    assert said.count("\n") == 1
+    assert "own thresholds are used" in said
+    with pytest.raises(ConfigError, match="site file cannot be used"):
+        chosen(model, config_home, "--site", str(path))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "dangling", "loop", "device", "unreadable"])
+def test_a_site_file_that_is_none_is_warned_of_and_never_waited_for(model, config_home, monkeypatch, kind):
+    config_home.mkdir(parents=True)
+    path = config_home / "site-commands12.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        monkeypatch.chdir(config_home)  # a socket's path is short
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "unreadable":
+        if os.getuid() == 0:
+            pytest.skip("root reads all")
+        path.touch(mode=0)
+    else:
+        path.symlink_to("missing" if kind == "dangling" else path.name)
+    site, said = chosen(model, config_home)
+    assert site is None
+    assert said.count("\n") == 1
+    assert "own thresholds are used" in said
+
+
+def test_a_site_file_with_a_byte_order_mark_is_read(model, config_home, good):
+    config_home.mkdir(parents=True)
+    (config_home / "site-commands12.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(good).encode())
+    assert chosen(model, config_home)[0].thresholds == {"yes": 0.8}
+    assert chosen(model, config_home, "--no-site") == (None, "")
 
 
 def test_calibrate_errors(run_cli, short, config_home, tmp_path):
@@ -272,8 +397,128 @@ def test_calibrate_errors(run_cli, short, config_home, tmp_path):
     assert not config_home.exists()
 
 
-def test_interrupted_calibration_writes_nothing(config_home, tmp_path):
-    """Ctrl-C: status 130, and what was there before is still there."""
+@pytest.fixture
+def room(tmp_path):
+    """Four minutes of faint noise, in which nobody says anything."""
+    path = tmp_path / "room.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 20, 240 * RATE).astype(np.int16), RATE)
+    return path
+
+
+def test_calibrate_takes_a_least_length(run_cli, short, config_home):
+    """Seven seconds of a recording do not replace what was calibrated."""
+    config_home.mkdir(parents=True)
+    path = config_home / "site-commands12.json"
+    path.write_text("before")
+    assert_one_line_error(run_cli("calibrate", short), "3 min", "--force", "0.2 min were heard")
+    for options in (["-"], []):  # said before the minutes are spent
+        assert_one_line_error(run_cli("calibrate", *options, "--minutes", "2.9"), "--minutes 2.9", "3 min", "--force")
+    ended = run_cli("calibrate", "-", input=short.read_bytes(), timeout=60)  # by the end of what was piped
+    assert ended.returncode == 1
+    assert b"0.2 min were heard: 3 min are the least" in ended.stderr.splitlines()[-1]
+    assert path.read_text() == "before"
+    assert os.listdir(config_home) == [path.name]
+
+
+def test_calibrate_takes_no_commands_for_a_room(run_cli, demo_stream, config_home, tmp_path):
+    """Audio full of commands, of sufficient length, is refused: against those nothing can be calibrated."""
+    samples = soundfile.read(demo_stream, dtype="int16")[0]
+    many = np.tile(samples, -(-200 * RATE // len(samples)))
+    soundfile.write(tmp_path / "many.wav", many, RATE)
+    refused = run_cli("calibrate", "many.wav")
+    assert_one_line_error(refused, "keywords in 3.", "sound like commands", "--force", "stop ")
+    assert not config_home.exists()
+    forced = run_cli("calibrate", "many.wav", "--force", "--json", "--keywords", "up,no")
+    assert forced.returncode == 0, forced.stderr
+    # Who allows as many may have them.
+    assert run_cli("calibrate", "many.wav", "--budget", "2000").returncode == 0
+
+
+def test_reset_sets_the_site_file_aside(run_cli, room, config_home):
+    path, aside = config_home / "site-commands12.json", config_home / "site-commands12.json.bak"
+    none = run_cli("calibrate", "--reset")
+    assert none.returncode == 0
+    assert b"there is none" in none.stdout
+    assert run_cli("calibrate", room).returncode == 0
+    first = path.read_text()
+    again = run_cli("calibrate", room, "--budget", "2")
+    assert f"what was there before is {aside}".encode() in again.stdout
+    assert aside.read_text() == first
+    second = path.read_text()
+    assert json.loads(second)["budget"] == 2
+    done = run_cli("calibrate", "--reset")
+    assert done.returncode == 0
+    assert f"{path} is now {aside}".encode() in done.stdout
+    assert aside.read_text() == second
+    assert not path.exists()
+    assert_usage_error(run_cli("calibrate", room, "--reset"), "--reset")
+    aside.unlink()
+    os.mkfifo(path)
+    assert_one_line_error(run_cli("calibrate", room), "is no regular file", "--reset")
+    assert run_cli("calibrate", "--reset").returncode == 0
+    assert not os.path.lexists(path)
+
+
+def test_what_is_no_site_file_is_not_kept(run_cli, room, config_home):
+    config_home.mkdir(parents=True)
+    path = config_home / "site-commands12.json"
+    path.write_text("torn {")
+    path.chmod(0o600)
+    assert run_cli("calibrate", room).returncode == 0
+    assert json.loads(path.read_text())["budget"] == 1
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(config_home) == [path.name]
+
+
+def test_the_choice_is_printed_before_it_is_saved(run_cli, room, tmp_path, config_home):
+    """What cannot be saved is not lost: the thresholds can be given as options. What cannot be printed is saved."""
+    disk = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "from kws_edge.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", disk, "calibrate", str(room), "-o", str(tmp_path / "site.json")]
+    (tmp_path / "site.json").write_text("before")
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert b"site.json: cannot be written" in done.stderr
+    assert b"chosen for a budget" in done.stdout
+    assert b"--threshold yes=0." in done.stdout
+    assert b"wrote" not in done.stdout
+    assert (tmp_path / "site.json").read_text() == "before"
+    as_json = subprocess.run([*command, "--json"], capture_output=True, check=False, timeout=60)
+    assert json.loads(as_json.stdout)["thresholds"]
+    with open("/dev/full", "w") as full:
+        subprocess.run(
+            [sys.executable, "-m", "kws_edge", "calibrate", room, "-o", tmp_path / "site.json"],
+            stdout=full, stderr=subprocess.DEVNULL, check=False, timeout=60,
+        )  # fmt: skip
+    assert json.loads((tmp_path / "site.json").read_text())["detector"]["thresholds"]
+
+
+@pytest.mark.parametrize(("number", "minutes"), [(signal.SIGINT, 29), (signal.SIGTERM, 4), (signal.SIGHUP, 4)])
+def test_a_stop_after_29_of_30_minutes_keeps_what_was_heard(config_home, number, minutes):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kws_edge", "calibrate", "-", "--minutes", "30"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    noise = np.random.default_rng(0).normal(0, 20, minutes * 60 * RATE).astype(np.int16)
+    process.stdin.write(noise.tobytes())
+    process.stdin.flush()
+    assert b"for 30 min" in process.stderr.readline()
+    time.sleep(2)  # the pipe holds 2 s, and most of it has been heard
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert f"stopped; what was heard in {minutes}.0 min counts".encode() in err
+    assert out.index(b"chosen for a budget") < out.index(b"wrote ")
+    assert json.loads((config_home / "site-commands12.json").read_text())["hours"] == pytest.approx(
+        minutes / 60, rel=0.02
+    )
+
+
+def test_calibration_interrupted_early_writes_nothing(config_home, tmp_path):
+    """Ctrl-C: status 130, and what was there before is still there: six seconds are too few."""
     config_home.mkdir(parents=True)
     (config_home / "site-commands12.json").write_text("before")
     process = subprocess.Popen(
@@ -297,7 +542,9 @@ def test_interrupted_calibration_writes_nothing(config_home, tmp_path):
 
 
 def test_a_wake_word_is_calibrated_with_its_commands(run_cli, short, config_home):
-    done = run_cli("calibrate", short, "--wake-word", "left", "--keywords", "stop", "--budget", "900", "--json")
+    done = run_cli(
+        "calibrate", short, "--wake-word", "left", "--keywords", "stop", "--budget", "900", "--json", "--force"
+    )
     assert list(json.loads(done.stdout)["thresholds"]) == ["left", "stop"]
     same = run_cli("detect", short, "--wake-word", "left", "--keywords", "stop")
     assert b"calibrated with another" not in same.stderr

@@ -13,7 +13,7 @@ from kws_edge import bench, board
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, live_text, stage_table
 from kws_edge.errors import ConfigError, UsageError
-from kws_edge.files import sha256_hex, write_atomically
+from kws_edge.files import check_writable, sha256_hex, write_atomically
 from kws_edge.model import read_model
 from kws_edge.ranges import number, whole
 from kws_edge.runtime import Interpreter
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     if args.results and (args.plot or not args.against):
         raise UsageError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
     old = bench.load(args.against, "--against") if args.against else None  # before the time is spent
+    if args.output:
+        check_writable(args.output, option="--output")
     if args.plot:
         from kws_edge.cli.plot import pyplot
 
@@ -71,8 +73,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         values, samples = _measure(args)
     against = bench.compare(old, values) if old else None
-    if args.output:
-        _write(args.output, values)
     if args.json:
         print(json.dumps(_compared(values, *against) if against else values))
     else:
@@ -80,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
             _print(values)
         if against:
             _print_comparison(args.against, *against)
-        if args.output:
+    if args.output:
+        write_atomically(args.output, json.dumps(values, indent=1) + "\n", option="--output")
+        if not args.json:
             print(f"wrote {args.output}")
     for text in values["warnings"]:
         print(f"kws-edge: {'' if args.results else 'this measurement: '}{printable(text)}", file=sys.stderr)
@@ -190,16 +192,6 @@ def _listen_arguments(args: argparse.Namespace) -> list[str]:
     return found + [f"--threshold={word}{'=' * bool(word)}{value}" for word, value in args.threshold]
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
-    def write(temporary: str) -> None:
-        Path(temporary).write_text(json.dumps(values, indent=1) + "\n")
-
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise ConfigError(f"--output {path}: cannot be written ({error.strerror or error})") from None
-
-
 def _print(values: dict[str, Any]) -> None:
     b, m = values["board"], values["model"]
     state = values["after"]
@@ -279,7 +271,7 @@ def _print_comparison(name: str, differences: list[str], rows: list[tuple[str, s
 def _plot(path: str, samples: dict[str, bench.Samples], title: str) -> None:
     import numpy as np
 
-    from kws_edge.cli.plot import pyplot
+    from kws_edge.cli.plot import pyplot, save_figure
 
     plt = pyplot()
     figure, axes = plt.subplots(
@@ -295,9 +287,4 @@ def _plot(path: str, samples: dict[str, bench.Samples], title: str) -> None:
         axis.set(xscale="log", ylabel="inferences", title=f"{title}, {configuration}")
         axis.legend(fontsize=8, title="p50")
     axes[-1, 0].set_xlabel("ms")
-    try:
-        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--plot {path}: cannot be written ({error})") from None
-    finally:
-        plt.close(figure)
+    save_figure(figure, path)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import json
 import math
-import os
 import shutil
 import signal
 import sys
@@ -30,11 +30,20 @@ from kws_edge.calibration import (
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, level_db, limited, open_source
 from kws_edge.errors import AudioError, ConfigError, UsageError
+from kws_edge.files import check_writable
 from kws_edge.model import Model
 from kws_edge.ranges import number
-from kws_edge.site import Site, site_path
+from kws_edge.site import Site, is_there, set_aside, site_path
 from kws_edge.spotter import Spotter
 
+LEAST_MINUTES = 3.0
+"""In this time a keyword detected for nothing each minute shows itself, with a probability of 95 %: 1 - e^-3."""
+_TOO_SHORT = (
+    f"{LEAST_MINUTES:g} min are the least from which thresholds are chosen, as less does not show even a false accept "
+    "each minute; hear more, or give --force"
+)
+_MOST_PER_HOUR = 60.0  # of detections; the smaller of the shipped models gives 16 on read speech
+_MOST_BUDGETS = 10  # who allows many expects many
 _LIVE_MINUTES = 5.0
 _MOST_MINUTES = 24 * 60.0
 
@@ -46,7 +55,8 @@ def add(commands) -> None:
         description="Listen to the room, or to recordings of it, while life goes on but nobody gives a command; count "
         "what each threshold would have detected for nothing; and write the lowest thresholds that keep to the budget "
         "to a site file, which listen and detect use from then on. A threshold is lowered below the model file's, by "
-        f"up to {MARGIN:g}, only where the recording is long enough to show that the budget is kept.",
+        f"up to {MARGIN:g}, only where the recording is long enough to show that the budget is kept. "
+        f"Ctrl-C ends the listening early; what was heard until then counts, from {LEAST_MINUTES:g} minutes on.",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="recordings, or - for standard input; default: listen")
     add_source(parser)
@@ -64,6 +74,14 @@ def add(commands) -> None:
         help="false accepts per hour, of all keywords; default 1",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: where listen and detect look")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help=f"also from less than {LEAST_MINUTES:g} min, or from what sounds full of commands",
+    )
+    parser.add_argument(
+        "--reset", action="store_true", help="set the site file aside: the model file's thresholds count again"
+    )
     options.add_model(parser)
     options.add_detector(parser, threshold=False)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
@@ -75,38 +93,39 @@ def run(args: argparse.Namespace) -> int:
     if not live and "-" in args.files:
         raise UsageError("calibrate takes recordings or - for standard input, not both")
     minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
+    if live and minutes < LEAST_MINUTES and not args.force and not args.reset:
+        raise ConfigError(f"--minutes {minutes:g}: {_TOO_SHORT}")
     model = options.load_model(args)
     output = args.output or Path(site_path(model))
-    _check_output(output)  # before the minutes are spent
+    if args.reset:
+        return _reset(args, output)
+    if not args.output and is_there(str(output)) and not output.is_file():
+        raise ConfigError(f"{output}: is no regular file; set it aside with --reset, or name another --output")
+    check_writable(output, option="--output" if args.output else "")  # before the minutes are spent
     spotter = Spotter(model, detector=options.detector_config(args, model))
     c = model.front_end
     evidence = Evidence(model.labels, spotter.config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate)
-    # A supervisor's SIGTERM ends as Ctrl-C does: nothing is written.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    progress = _Progress(spotter, minutes if live else None)
-    left_s = 60 * minutes
-    for name in args.files or [None]:
-        source: Source
-        if live:
-            source = open_source(args, c.sample_rate, piped=bool(args.files))
-        else:
-            source = AudioFile(name, rate=c.sample_rate)
-        spotter.reset()
-        with source, progress:
-            for block in progress.shown(source, limited(spotter.follow(source), left_s, c.sample_rate), live):
-                for step in spotter.steps(block):
-                    evidence.add(step.posteriors)
-                    progress.found += step.detection is not None
-        left_s -= (spotter.n_samples - source.lost) / c.sample_rate
-        if left_s <= 0:
-            break
+    try:
+        _hear(args, spotter, evidence, minutes, live=live)
+    except (KeyboardInterrupt, AudioError) as stop:
+        # Minutes of listening do not come again, files do.
+        if not live or 60 * evidence.hours < LEAST_MINUTES:
+            raise
+        why = "stopped" if isinstance(stop, KeyboardInterrupt) else str(stop)
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            print(f"kws-edge: {why}; what was heard in {60 * evidence.hours:.1f} min counts", file=sys.stderr)
     if not evidence.hours:
         raise AudioError("nothing was heard: too short for a single inference")
     evidence.close()
+    if not args.force:
+        _check_plausible(evidence, args.budget)
     misses = _misses(model)
-    if not args.json:
-        _print_table(evidence, misses)
-    choice = choose(evidence, args.budget)
+    try:
+        choice = choose(evidence, args.budget)
+    except ConfigError:
+        if not args.json:
+            _print_table(evidence, misses)  # which shows why
+        raise
     site = Site.of(
         model,
         date=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -115,22 +134,79 @@ def run(args: argparse.Namespace) -> int:
         budget=args.budget,
         detector=dataclasses.replace(spotter.config, thresholds=choice.thresholds),
     )
-    site.save(output)
-    if args.json:
-        print(json.dumps(_as_dict(evidence, choice, misses, args.budget, output)))
-    else:
-        _print_choice(evidence, choice, misses, args.budget)
+    try:  # first shown, then saved, so that neither can lose what was heard
+        if args.json:
+            print(json.dumps(_as_dict(evidence, choice, misses, args.budget, output)))
+        else:
+            _print_table(evidence, misses)
+            _print_choice(evidence, choice, misses, args.budget)
+        sys.stdout.flush()
+    finally:
+        former = site.save(output)
+    if not args.json:
         use = "listen and detect use it" if str(output) == site_path(model) else f"use it with --site {output}"
         print(f"wrote {output}: {use}")
+        if former:
+            print(f"what was there before is {former}")
     return 0
 
 
-def _check_output(path: Path) -> None:
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir():
-        raise ConfigError(f"--output {path}: is a folder; name a file")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(f"--output {path}: {folder} is no folder that can be written to; name another")
+def _reset(args: argparse.Namespace, path: Path) -> int:
+    if args.files:
+        raise UsageError("--reset hears nothing; leave the recordings out")
+    if not is_there(str(path)):
+        text = f"{path}: there is none; the model file's thresholds count"
+    else:
+        text = f"{path} is now {set_aside(path)}; the model file's thresholds count again"
+    print(json.dumps({"reset": str(path)}) if args.json else text)
+    return 0
+
+
+def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minutes: float, *, live: bool) -> None:
+    """Add to `evidence` what `minutes` of the sources give.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At Ctrl-C, a supervisor's SIGTERM, or the end of the terminal.
+    AudioError
+        If a source fails.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
+    rate = spotter.model.front_end.sample_rate
+    progress = _Progress(spotter, minutes if live else None)
+    left_s = 60 * minutes
+    for name in args.files or [None]:
+        source: Source
+        source = open_source(args, rate, piped=bool(args.files)) if live else AudioFile(name, rate=rate)
+        spotter.reset()
+        with source, progress:
+            for block in progress.shown(source, limited(spotter.follow(source), left_s, rate), live):
+                for step in spotter.steps(block):
+                    evidence.add(step.posteriors)
+                    progress.found += step.detection is not None
+        left_s -= (spotter.n_samples - source.lost) / rate
+        if left_s <= 0:
+            break
+
+
+def _check_plausible(evidence: Evidence, budget: float) -> None:
+    """Refuse what would spoil the thresholds rather than fit them to a place."""
+    minutes = 60 * evidence.hours
+    if minutes < LEAST_MINUTES:
+        raise ConfigError(f"{minutes:.2g} min were heard: {_TOO_SHORT}")
+    counts = evidence.false_accepts(evidence.defaults)
+    n = sum(counts.values())
+    most = max(_MOST_PER_HOUR, _MOST_BUDGETS * budget)
+    if poisson_interval(n)[0] > most * evidence.hours:
+        words = ", ".join(f"{word} {count}" for word, count in counts.items() if count)
+        raise ConfigError(
+            f"{n} keywords in {minutes:.1f} min ({words}) sound like commands, and against those nothing can be "
+            "calibrated; let the device hear the place without commands, or give --force"
+        )
 
 
 class _Progress:
@@ -146,7 +222,8 @@ class _Progress:
 
     def __exit__(self, *error: object) -> None:
         if self._tty:
-            sys.stderr.write("\r\x1b[K")
+            with contextlib.suppress(OSError):
+                sys.stderr.write("\r\x1b[K")
 
     def shown(self, source: Source, blocks: Iterator[np.ndarray], live: bool) -> Iterator[np.ndarray]:
         """Pass the blocks of a source on, showing where it stands."""
@@ -155,7 +232,7 @@ class _Progress:
             if i == 0 and live:
                 print(
                     f"kws-edge: listening to {source.name} for {self._minutes:g} min; carry on as usual, but speak "
-                    f"none of {', '.join(self._spotter.detector.keywords)}; Ctrl-C ends without a result",
+                    f"none of {', '.join(self._spotter.detector.keywords)}; Ctrl-C ends early",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -222,6 +299,7 @@ def _print_choice(evidence: Evidence, choice: Choice, misses: np.ndarray | None,
     n, hours = sum(choice.counts.values()), evidence.hours
     upper = poisson_upper(n) / hours
     print(f"{n} false accepts in {hours:.2f} h, so at most {upper:.2g} per hour ({100 * CONFIDENCE:g} % confidence)")
+    print(f"the same without a site file: {' '.join(f'--threshold {w}={t:g}' for w, t in choice.thresholds.items())}")
     print("the thresholds were chosen on this very recording, which flatters them somewhat")
     if not choice.supported:
         print(

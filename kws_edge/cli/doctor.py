@@ -24,7 +24,7 @@ from kws_edge.health import FAULT, REMARK, Channel, Finding, Health, as_dict, fi
 from kws_edge.model import Model
 from kws_edge.ranges import number
 from kws_edge.runtime import installed
-from kws_edge.site import Site, site_path
+from kws_edge.site import Site, is_there, site_path
 
 SOFTWARE, DEVICE, SIGNAL = 3, 4, 5
 """Exit statuses."""
@@ -146,7 +146,7 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector.step_ms:g} ms"
         report.found(SOFTWARE, Finding("slow", what, "--threads 4, a longer --step-ms, or a smaller model"))
     path = site_path(model)
-    if os.path.exists(path):
+    if is_there(path):
         try:
             Site.load(path, model)
         except KwsError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 
 import numpy as np
@@ -14,7 +13,7 @@ from kws_edge.cli import options
 from kws_edge.errors import ConfigError
 from kws_edge.model import Model
 from kws_edge.runtime import installed
-from kws_edge.site import Site, site_path
+from kws_edge.site import Site, is_there, site_path
 from kws_edge.text import printable
 
 _MOST, _MOST_NAME = 10_000, 60
@@ -69,7 +68,7 @@ def describe(model: Model) -> dict:
 
 def _site(model: Model) -> dict | None:
     path = site_path(model)
-    if not os.path.exists(path):
+    if not is_there(path):
         return None
     try:
         site = Site.load(path, model)

@@ -16,7 +16,7 @@ from kws_edge.errors import ConfigError
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
 from kws_edge.ranges import number
 from kws_edge.runtime import KERNELS, RUNTIMES, THREADS, installed
-from kws_edge.site import Site, site_path
+from kws_edge.site import Site, is_there, site_path
 from kws_edge.text import parse_json, read_text, shown
 
 BUDGET = number(1e-6, 1e6)
@@ -179,12 +179,21 @@ def load_model(args: argparse.Namespace) -> Model:
 
 
 def site(args: argparse.Namespace, model: Model) -> Site | None:
-    """The site file that the options choose, or the model's own where there is one; standard error says which."""
+    """The site file that the options choose, or the model's own where there is one; standard error says which.
+
+    What nobody asked for by name ends nothing: a device goes on, with a warning, when its own site file is of no use.
+    """
     path = args.site or site_path(model)
     overridden = any(not keyword for keyword, _ in args.threshold)  # a threshold for every keyword leaves nothing of it
-    if args.no_site or (not args.site and (overridden or not os.path.exists(path))):
+    if args.no_site or (not args.site and (overridden or not is_there(path))):
         return None
-    found = Site.load(path, model)
+    try:
+        found = Site.load(path, model)
+    except ConfigError as error:
+        if args.site:
+            raise
+        print(f"kws-edge: warning: the model's own thresholds are used; {error}", file=sys.stderr)
+        return None
     if overridden:
         return None
     print(f"kws-edge: thresholds of {path}: {found.summary} (--no-site for the model's own)", file=sys.stderr)

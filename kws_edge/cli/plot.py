@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,9 @@ def write_plot(
     Raises
     ------
     ConfigError
-        If matplotlib is missing, or the file cannot be written.
+        If matplotlib is missing.
+    WriteError
+        If the file cannot be written.
     """
     plt = pyplot()
     c = spotter.model.front_end
@@ -143,12 +146,23 @@ def write_plot(
         )
     post.set(xlabel="time (s)", ylabel="posterior, smoothed (thin: raw)", ylim=(0, 1.25), xlim=(0, duration))
     post.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: str) -> None:
+    """Write a figure in the format of the file's ending, PNG without one, and close it.
+
+    Raises
+    ------
+    WriteError, ConfigError
+        If it cannot be written, or the ending names no format.
+    """
     try:
-        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
-    except (OSError, ValueError) as error:
+        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110), option="--plot")
+    except ValueError as error:
         raise ConfigError(f"--plot {path}: cannot be written ({error})") from None
     finally:
-        plt.close(figure)
+        pyplot().close(figure)
 
 
 def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:

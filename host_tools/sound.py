@@ -1,0 +1,40 @@
+"""Sound files: written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+
+from kws_edge.files import write_atomically
+
+__all__ = ["sound_errors", "write_sound"]
+
+
+@contextlib.contextmanager
+def sound_errors() -> Iterator[None]:
+    """What libsndfile cannot write is an OSError, as for any other file: it says no more than "System error"."""
+    try:
+        yield
+    except soundfile.SoundFileError as error:
+        raise OSError(errno.EIO, f"{error} Is there room?") from None
+
+
+def write_sound(path: str | os.PathLike[str], samples: np.ndarray, rate: int) -> None:
+    """Write mono 16-bit sound in the format that the ending of `path` names.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+
+    def write(temporary: str) -> None:
+        with sound_errors():
+            soundfile.write(temporary, samples, rate, "PCM_16")
+
+    write_atomically(path, write)
