@@ -524,6 +524,7 @@ def test_whatever_the_system_says_is_one_line(tmp_path, code):
     assert_only(tmp_path)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("command", ["card", "evaluate"])
 def test_host_commands_say_what_they_cannot_write(run_cli, tmp_path, command):
     if command == "card":

@@ -14,6 +14,8 @@ from kws_edge.errors import WriteError
 from tests.conftest import ROOT, assert_one_line_error
 from tests.test_files import files_of_at_most
 
+pytestmark = [pytest.mark.host, pytest.mark.firmware]
+
 SMALL = {"src/a.h": "int a;\n", "src/b.c": "int b;\n" * 500, "README.md": "read\n"}
 
 

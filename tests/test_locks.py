@@ -19,6 +19,8 @@ from kws_edge import preset
 from kws_edge.errors import WriteError
 from tests.conftest import ROOT, assert_one_line_error, train_command
 
+pytestmark = pytest.mark.host
+
 CONFIG = preset("logmel40")
 _HOLDER = """
 import sys
