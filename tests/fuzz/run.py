@@ -65,7 +65,7 @@ def main() -> None:
     options = {
         "max_total_time": round(seconds),
         "seed": random_seed,
-        "timeout": 30,
+        "timeout": 60,  # more than any deadline of our own
         "rss_limit_mb": 0,
         "artifact_prefix": f"{folder}/",
         "print_final_stats": 1,
