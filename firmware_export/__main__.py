@@ -1,5 +1,20 @@
+"""Where the command ``kws-firmware`` starts."""
+
 import sys
 
-from firmware_export.cli import main
+from kws_edge.cli import program
 
-sys.exit(main())
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+
+    def work(argv: list[str]) -> None:
+        from firmware_export import cli
+
+        cli.main(argv)
+
+    return program("kws-firmware", work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,6 @@ from firmware_export.arena import measure_arena
 from firmware_export.c_array import write_c_array
 from firmware_export.export import ARENA_MARGIN, Export, prepare, write
 from firmware_export.report import render, report
-from kws_edge.cli import guarded
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
 from kws_edge.model import Model, shipped_models
 from kws_edge.ranges import whole
@@ -81,7 +80,12 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kws-firmware", description="Export models for microcontrollers.")
+    parser = argparse.ArgumentParser(
+        prog="kws-firmware",
+        description="Export models for microcontrollers.",
+        epilog="Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 74 output that cannot"
+        " be written, 130 interrupted.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, work, about: str, description: str) -> argparse.ArgumentParser:
@@ -128,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+def main(argv: list[str]) -> None:
+    """Run the command; what goes wrong is an exception."""
     args = _parser().parse_args(argv)
-    return guarded("kws-firmware", lambda: args.work(args))
+    args.work(args)

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from host_tools.errors import DatasetError
-from kws_edge.cli import guarded, options
+from kws_edge.cli import options
 from kws_edge.errors import RuntimeUnavailableError, UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.runtime import KERNELS
@@ -30,7 +30,8 @@ Train, quantise and evaluate keyword models on a workstation. Needs: pip install
   kws-host quantize runs/first -o first.tflite
   kws-host evaluate first.tflite --clips CLIPS
 
-Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 130 interrupted.
+Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 74 output that cannot be written, 130
+interrupted.
 """
 
 
@@ -752,18 +753,15 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+def main(argv: list[str]) -> None:
+    """Run the command; what goes wrong is an exception."""
     args = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow's own choice follows the processor, and with it the weights that a seed gives; and it is announced.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing is not for this command's user
 
-    def work() -> None:
-        try:
-            args.work(args)
-        except ImportError as error:
-            raise RuntimeUnavailableError(f"{error}; the workstation tools need pip install 'kws-edge[host]'") from None
-
-    return guarded("kws-host", work)
+    try:
+        args.work(args)
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"{error}; the workstation tools need pip install 'kws-edge[host]'") from None

@@ -9,18 +9,17 @@
 ...             print(step.detection)
 """
 
-import typing
-
-from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
-from kws_edge.detector import Detection, Detector
-from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError, RuntimeUnavailableError
-from kws_edge.frontend import Frontend, StreamingFrontend
-from kws_edge.model import Model, shipped_models
-from kws_edge.modelfile import Metadata, pack, unpack
-from kws_edge.spotter import Spotter, Step
-
-if typing.TYPE_CHECKING:
+TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start
+if TYPE_CHECKING:
     from kws_edge.audio import AudioFile, Microphone, PcmStream, Resampler, input_devices
+    from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
+    from kws_edge.detector import Detection, Detector
+    from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError, RuntimeUnavailableError
+    from kws_edge.frontend import Frontend, StreamingFrontend
+    from kws_edge.model import Model, shipped_models
+    from kws_edge.modelfile import Metadata, pack, unpack
+    from kws_edge.spotter import Spotter, Step
+del TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -53,13 +52,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> typing.Any:
-    """What hears files and microphones is loaded by those who use it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kws_edge import audio
+_MODULES = ("errors", "config", "frontend", "detector", "modelfile", "model", "spotter", "audio")
 
-    return globals().setdefault(name, getattr(audio, name))
+
+def __getattr__(name: str) -> object:
+    """Modules are loaded by those who use them: the commands are to handle Ctrl-C before they load NumPy."""
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in __all__:
+        for module in _MODULES:
+            if hasattr(loaded := importlib.import_module(f"{__name__}.{module}"), name):
+                return globals().setdefault(name, getattr(loaded, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -28,6 +28,7 @@ from kws_edge.calibration import (
     poisson_upper,
 )
 from kws_edge.cli import options
+from kws_edge.cli.guard import interrupt
 from kws_edge.cli.listen import add_source, level_db, limited, open_source
 from kws_edge.errors import AudioError, ConfigError, UsageError
 from kws_edge.files import check_writable
@@ -85,7 +86,7 @@ def add(commands) -> None:
     options.add_model(parser)
     options.add_detector(parser, threshold=False)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
-    parser.set_defaults(run=run, listens=True)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -175,7 +176,7 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
     rate = spotter.model.front_end.sample_rate
     progress = _Progress(spotter, minutes if live else None)
     left_s = 60 * minutes

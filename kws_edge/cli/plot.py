@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def pyplot():
 
 
 def write_plot(
-    path: str | Path,
+    path: str | os.PathLike[str],
     recorder: Recorder,
     spotter: Spotter,
     detections: Sequence[Detection],

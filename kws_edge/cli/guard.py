@@ -1,0 +1,201 @@
+"""What a command owes to whoever runs it: one line for an error, an exit status of its own, and no traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from kws_edge.errors import KwsError, UsageError
+
+__all__ = ["UNWRITTEN", "guarded", "interrupt"]
+
+UNWRITTEN = 74
+"""Exit status where the output cannot be written (EX_IOERR of sysexits.h)."""
+_NOTICE_S = 1.0
+
+
+class _OutputError(Exception):
+    """Standard output cannot be written to."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror or str(error))
+        self.reader_gone = isinstance(error, BrokenPipeError)
+
+
+class _Input(io.FileIO):
+    """Standard input whose failures are this package's errors."""
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            while (n := super().readinto(buffer)) is None:  # as in _Output
+                select.select([self], [], [])
+            return n
+        except OSError as error:
+            raise KwsError(f"standard input: cannot be read ({error.strerror or error})") from None
+
+
+class _Output(io.FileIO):
+    """Standard output that fails once: what is buffered then must not fail again, at the latest when Python ends."""
+
+    _failed = False
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        try:
+            while left and not self._failed:
+                n = super().write(left)
+                if n is None:  # somebody has made it non-blocking
+                    select.select([], [self], [])
+                left = left[n or 0 :]
+            return len(data)
+        except OSError as error:
+            self._failed = True
+            raise _OutputError(error) from None
+        except BaseException:  # Ctrl-C while nobody reads
+            self._failed = True
+            raise
+
+
+class _Notices(io.FileIO):
+    """Standard error that never fails and never waits for long: what cannot be said is not worth ending for."""
+
+    _wait_s = _NOTICE_S
+
+    def write(self, data: Any) -> int:
+        try:
+            if os.name != "posix" or select.select([], [self], [], self._wait_s)[1]:
+                self._wait_s = _NOTICE_S
+                return super().write(data) or len(data)
+            self._wait_s = 0.0  # not again before somebody reads
+        except OSError:
+            pass
+        return len(data)
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """The standard streams, closed, full or alive, as a command can use them."""
+    # In the order of their numbers, for one that is free goes to whoever opens a file next. Reading from 0 and writing
+    # to 1 fail as they did.
+    for fd, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, flags)
+    old = sys.stdin, sys.stdout, sys.stderr
+    sys.stdin = _replaced(sys.stdin, 0, _Input, "r")
+    sys.stdout = _replaced(sys.stdout, 1, _Output, "w")
+    sys.stderr = _replaced(sys.stderr, 2, _Notices, "w")
+    try:
+        yield
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = old
+
+
+def _replaced(stream: TextIO | None, fd: int, kind: type[io.FileIO], mode: str) -> TextIO:
+    """The stream with another file below it; as it is where it is not the process's own."""
+    buffer: Any = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)  # python -u has no buffer between
+    if stream and (type(raw) is not io.FileIO or raw.fileno() != fd):
+        return stream
+    # A number of its own: what native code prints is sent elsewhere at times, by way of number 2.
+    file = kind(os.dup(fd), mode)
+    return io.TextIOWrapper(
+        file if stream and raw is buffer else io.BufferedReader(file) if mode == "r" else io.BufferedWriter(file),
+        encoding=stream.encoding if stream else "utf-8",
+        errors=stream.errors if stream and mode == "r" else "backslashreplace",
+        line_buffering=not stream or stream.line_buffering,
+        write_through=bool(stream) and stream.write_through,
+    )
+
+
+_program = ""
+_received: set[int] = set()
+
+
+def _leave(signum: int, frame: FrameType | None = None) -> NoReturn:
+    """End the process at once."""
+    try:
+        if sys.stderr:
+            print(f"{_program}: interrupted", file=sys.stderr, flush=True)
+    finally:
+        os._exit(128 + signum)
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """Handle a signal as Python handles SIGINT; but end at once where KeyboardInterrupt could be lost or printed, which
+    is while a module is loaded, and at the second time."""
+    while frame and frame.f_code is not guarded.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _leave(signum)
+        frame = frame.f_back
+    if signum in _received:
+        _leave(signum)
+    _received.add(signum)
+    if len(_received) == 1:  # of another kind, as when a terminal and then its session end: it is ending already
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _signals(*, last: bool) -> Iterator[None]:
+    """Ctrl-C ends a command by :func:`interrupt`, unless it is ignored or somebody else's."""
+    hook = sys.unraisablehook
+
+    def on_unraisable(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):  # in a destructor, where it would be lost
+            _leave(signal.SIGINT)
+        hook(unraisable)
+
+    sys.unraisablehook = on_unraisable
+    with contextlib.suppress(ValueError):  # only the main thread may
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        for signum in signal.valid_signals():
+            if signal.getsignal(signum) is interrupt:
+                default = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+                signal.signal(signum, _leave if last else default)
+        sys.unraisablehook = hook
+
+
+def guarded(program: str, work: Callable[[], int | None], *, last: bool = False) -> int:
+    """Run `work`, turning errors meant for people into one line and an exit status.
+
+    Parameters
+    ----------
+    program : str
+        What messages begin with.
+    work : callable
+        Gives an exit status; None is success. What it loads itself, it loads while Ctrl-C is handled.
+    last : bool
+        Whether the process ends with it: Ctrl-C has no traceback then, either.
+    """
+    global _program
+    _program = program
+    _received.clear()
+    with _signals(last=last), _streams():
+        try:
+            try:
+                return work() or 0
+            finally:
+                sys.stdout.flush()
+        except KwsError as error:
+            print(f"{program}: {error}", file=sys.stderr)
+            return 2 if isinstance(error, UsageError) else 1
+        except _OutputError as error:
+            if error.reader_gone:  # as `head` goes: not an error, and nobody to tell
+                return 0
+            print(f"{program}: standard output: cannot be written ({error})", file=sys.stderr)
+            return UNWRITTEN
+        except KeyboardInterrupt:
+            print(f"{program}: interrupted", file=sys.stderr)
+            return 130
