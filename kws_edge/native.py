@@ -9,7 +9,7 @@ from _thread import allocate_lock  # threading's own Lock, without the rest of i
 from collections.abc import Iterator
 from typing import IO
 
-__all__ = ["own_stderr", "quiet_native"]
+__all__ = ["quiet_native"]
 
 _lock = allocate_lock()
 _depth = 0
@@ -20,9 +20,8 @@ _saved = -1
 def quiet_native(log: IO[bytes] | None = None) -> Iterator[None]:
     """Drop what native code writes to the process's standard error, or write it to `log`.
 
-    ALSA, PortAudio and TFLite's delegates announce and complain there, line after line, of things that are normal or
-    that they report by an error code, too; that code becomes this package's one-line error. Several threads may do so
-    at once.
+    TFLite's delegates announce and complain there, line after line, of things that are normal or that they report by an
+    error code, too; that code becomes this package's one-line error. Several threads may do so at once.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a process may have no standard error
@@ -35,7 +34,8 @@ def _redirect(log: IO[bytes] | None) -> None:
     global _depth, _saved
     with _lock, open(os.devnull, "wb") as null:
         if not _depth:
-            sys.stderr.flush()
+            if sys.stderr:
+                sys.stderr.flush()
             _saved = os.dup(2)
         _depth += 1
         os.dup2((log or null).fileno(), 2)
@@ -48,31 +48,3 @@ def _restore() -> None:
         if not _depth:
             os.dup2(_saved, 2)
             os.close(_saved)
-
-
-@contextlib.contextmanager
-def own_stderr() -> Iterator[None]:
-    """Python keeps the process's standard error for itself: what native code writes there is dropped all the while.
-
-    For commands that listen, around all that they say: PortAudio complains from threads of its own, at any time, of
-    what becomes a notice, and a call of it that hangs may outlast the listening, its :func:`quiet_native` with it.
-    """
-    old = sys.stderr
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            old.flush()
-            own = os.fdopen(os.dup(2), "w", encoding=old.encoding, errors=old.errors, buffering=1)
-            stack.callback(_close, own)
-            # Not by quiet_native's count: a call that never returns would keep it up.
-            stack.callback(os.dup2, own.fileno(), 2)
-            with open(os.devnull, "wb") as null:
-                os.dup2(null.fileno(), 2)
-            if old.fileno() == 2:  # otherwise somebody has given it a place of its own
-                stack.callback(setattr, sys, "stderr", old)
-                sys.stderr = own
-        yield
-
-
-def _close(file: IO[str]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # whoever read what was said last may have gone
-        file.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from time import perf_counter, process_time
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +39,18 @@ def percentiles(seconds: np.ndarray) -> dict[str, float]:
     return {"mean_s": float(ordered.mean(dtype=np.float64)), **ranks, "max_s": float(ordered[-1])}
 
 
+class Helper(Protocol):
+    """Whoever has another process do a part of the work."""
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of that process so far, seconds."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that it had resident."""
+
+
 class Stopwatch:
     """Counts the time of each stage, for each inference.
 
@@ -52,10 +65,13 @@ class Stopwatch:
         one inference to the next.
     kept : int
         Inferences that are kept; by default those of an hour at ten a second.
+    helper : Helper, optional
+        What takes part in another process, and counts, too.
     """
 
-    def __init__(self, deadline_s: float, *, kept: int = _KEPT) -> None:
+    def __init__(self, deadline_s: float, *, kept: int = _KEPT, helper: Helper | None = None) -> None:
         self.deadline_s = deadline_s
+        self._helper = helper
         self.inferences = 0
         self.deadline_misses = 0
         self._rows = np.empty((kept, len(STAGES) + 1), np.float32)  # memory is taken as it is written to
@@ -70,7 +86,10 @@ class Stopwatch:
         self._due = now + self.deadline_s
         self._spent = [0.0] * (len(STAGES) + 1)
         if self._first is None:
-            self._first = perf_counter(), process_time()
+            self._first = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        return perf_counter(), process_time() + (self._helper.cpu_s if self._helper else 0.0)
 
     def lap(self, stage: int) -> None:
         """A stage ends here; it began where the one before ended."""
@@ -92,7 +111,7 @@ class Stopwatch:
 
     def close(self) -> None:
         """No more audio comes; may be called again."""
-        self._end = self._end if any(self._end) else (perf_counter(), process_time())
+        self._end = self._end if any(self._end) else self._now()
 
     def samples(self) -> dict[str, np.ndarray]:
         """Seconds of each stage, and from arrival to decision as ``end_to_end``, of the inferences that are kept."""
@@ -110,7 +129,7 @@ class Stopwatch:
             "deadline_s": self.deadline_s,
             "deadline_misses": self.deadline_misses,
             "cpu_share": cpu / wall if wall > 0 else 0.0,
-            "peak_bytes": peak_bytes(),
+            "peak_bytes": (own := peak_bytes()) and own + (self._helper.peak_bytes if self._helper else 0),
             "stages": stages,
         }
 
@@ -135,15 +154,17 @@ OFF = _Off()
 """The stopwatch of whoever asked for none."""
 
 
-def peak_bytes() -> int | None:
-    """The most memory that this process has had resident; None where the system does not tell."""
+def peak_bytes(pid: int | None = None) -> int | None:
+    """The most memory that a process, by default this one, has had resident; None where the system does not tell."""
     try:
-        with open("/proc/self/status") as status:  # getrusage would count the parent's, too, until exec
+        with open(f"/proc/{pid or 'self'}/status") as status:  # getrusage would count the parent's, too, until exec
             for line in status:
                 if line.startswith("VmHWM:"):
                     return 1024 * int(line.split()[1])
     except OSError:
         pass
+    if pid:
+        return None
     try:
         import resource
     except ImportError:

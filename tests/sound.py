@@ -91,10 +91,10 @@ class SoundServer:
 class Listener:
     """``kws-edge listen`` in a process of its own."""
 
-    def __init__(self, server, *args, program=("-m", "kws_edge")):
+    def __init__(self, server, *args, environment=None):
         self.process = subprocess.Popen(
-            [sys.executable, *program, "listen", "--kernels", "builtin", "--json", *args],
-            env=server.environment,
+            [sys.executable, "-m", "kws_edge", "listen", "--kernels", "builtin", "--json", *args],
+            env=environment or server.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -143,8 +143,13 @@ class Listener:
         return [json.loads(line) for line in self._out.queue], lines[-1].strip()
 
 
-ONLY_48_KHZ = """
-import sys, sounddevice
+_REAL = """
+import sys
+sys.path.remove({folder!r})
+del sys.modules["sounddevice"]
+import sounddevice
+"""
+_ONLY_48_KHZ = """
 check = sounddevice.check_input_settings
 def only_48_khz(*args, samplerate, **kwargs):
     # What a USB microphone answers that knows one rate; the sound server behind "pulse" would convert.
@@ -157,19 +162,26 @@ def at_48_khz(*args):
     found = query(*args)
     return {**found, "default_samplerate": 48000.0} if isinstance(found, dict) else found
 sounddevice.query_devices = at_48_khz
-from kws_edge.cli import main
-sys.exit(main())
 """
-"""For ``python -c``: kws-edge on a microphone that knows one rate."""
-
-
 _BUSY = """
-import fcntl, sys, termios
-import sounddevice  # lists the devices while this one can still be opened
-fcntl.ioctl(int(sys.argv[1]), termios.TIOCEXCL)  # from here on, opening it is EBUSY
-from kws_edge.cli import main
-sys.exit(main([*sys.argv[2:], "--device", "usbmic"]))
+import fcntl, os, termios
+# The devices were listed while this one could still be opened; from here on, opening it is EBUSY.
+fcntl.ioctl(os.open({terminal!r}, os.O_RDWR | os.O_NOCTTY), termios.TIOCEXCL)
 """
+
+
+def altered(folder, environment, code):
+    """An environment in which the process that records finds sounddevice altered by `code`."""
+    folder = folder / "altered"
+    folder.mkdir(exist_ok=True)
+    (folder / "sounddevice.py").write_text(_REAL.format(folder=str(folder)) + code)
+    path = os.pathsep.join(filter(None, (str(folder), environment.get("PYTHONPATH"))))
+    return {**environment, "PYTHONPATH": path}
+
+
+def only_48_khz(folder, environment):
+    """An environment whose microphones know one rate."""
+    return altered(folder, environment, _ONLY_48_KHZ)
 
 
 def run_on_busy_device(folder, *args):
@@ -182,12 +194,13 @@ def run_on_busy_device(folder, *args):
     pcm.usbmic {{ type file  slave.pcm {{ type null }}  file "/dev/null"  infile "{os.ttyname(follower)}"  format raw }}
     """
     (folder / "asound.conf").write_text(config)
-    command = [sys.executable, "-c", _BUSY, str(follower), *args]
+    command = [sys.executable, "-m", "kws_edge", *args, "--device", "usbmic"]
     if os.geteuid() == 0:  # whom a lock does not stop otherwise
         need_program("setpriv")
         command = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", *command]
     environment = {**os.environ, "ALSA_CONFIG_PATH": str(folder / "asound.conf")}
-    failed = subprocess.run(command, env=environment, pass_fds=[follower], capture_output=True, timeout=60, check=False)
+    environment = altered(folder, environment, _BUSY.format(terminal=os.ttyname(follower)))
+    failed = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
     os.close(leader)
     os.close(follower)
     return failed

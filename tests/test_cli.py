@@ -353,6 +353,24 @@ def test_labels_that_are_none(run_cli, tmp_path, short):
         assert_one_line_error(run_cli(*command), part)
 
 
+def test_muted_microphone_is_said(run_cli, demo_stream):
+    """Once, whatever the one value is that comes; and that it is over. Detections are what they were."""
+    speech = soundfile.read(demo_stream, dtype="int16", frames=12 * RATE)[0]
+    expected = len(run_cli("listen", "-", "--json", input=speech.tobytes()).stdout.splitlines())
+    for value, what in ((0, "10 s of digital silence"), (-3, "10 s of the one value -3")):
+        muted = np.full(25 * RATE, value, np.int16)
+        pcm = np.concatenate([speech, muted[: 9 * RATE], speech, muted, speech]).tobytes()
+        done = run_cli("listen", "-", "--json", input=pcm)
+        assert len(done.stdout.splitlines()) == 3 * expected
+        notices = [
+            line for line in done.stderr.decode().splitlines() if "value" in line or "sil" in line or "ther" in line
+        ]
+        assert len(notices) == 2
+        assert notices[0].startswith(f"kws-edge: {what}")
+        assert "kws-edge doctor" in notices[0]
+        assert notices[1] == "kws-edge: there is sound again"
+
+
 def test_interrupt(short, tmp_path):
     """Ctrl-C ends listening with a summary and success, within a moment."""
     process = subprocess.Popen(

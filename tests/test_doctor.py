@@ -16,7 +16,7 @@ from kws_edge import shipped_models
 from kws_edge.cli.doctor import DEVICE, SIGNAL, SOFTWARE, _holders, _permission
 from kws_edge.health import Health, findings
 from tests.conftest import assert_one_line_error, assert_usage_error, need_program
-from tests.sound import ONLY_48_KHZ, RATE, SoundServer, run_on_busy_device
+from tests.sound import RATE, SoundServer, only_48_khz, run_on_busy_device
 
 pytestmark = pytest.mark.sound
 
@@ -42,12 +42,12 @@ def examine(server, speech, tmp_path):
     """Have the doctor listen while samples are played into the microphone; returns its report."""
     players = []
 
-    def run(samples=speech, program=("-m", "kws_edge")):
+    def run(samples=speech, environment=None):
         np.ascontiguousarray(samples).tofile(tmp_path / "played.raw")
         players.append(server.start_playing(tmp_path / "played.raw"))
         done = subprocess.run(
-            [sys.executable, *program, "doctor", "--device", "pulse", "--seconds", "3", "--json"],
-            env=server.environment,
+            [sys.executable, "-m", "kws_edge", "doctor", "--device", "pulse", "--seconds", "3", "--json"],
+            env=environment or server.environment,
             capture_output=True,
             timeout=120,
             check=False,
@@ -84,8 +84,8 @@ def test_nothing_is_wrong(examine):
         assert -60 < channel["floor_db"] < -40
 
 
-def test_48_khz_only(examine):
-    report = examine(program=("-c", ONLY_48_KHZ))
+def test_48_khz_only(server, examine, tmp_path):
+    report = examine(environment=only_48_khz(tmp_path, server.environment))
     assert report["status"] == 0
     assert codes(report, "remark") == {"converted"}
     assert "does not take 16000 Hz; opened at 48000" in text_of(report, "converted")

@@ -20,7 +20,7 @@ import soundfile
 
 from kws_edge import AudioFile
 from tests.conftest import assert_one_line_error
-from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer, run_on_busy_device
+from tests.sound import RATE, Listener, SoundServer, only_48_khz, run_on_busy_device
 
 pytestmark = pytest.mark.sound
 
@@ -116,7 +116,7 @@ def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
         if asked:
             listener = Listener(server, "--device", "pulse", "--rate", "48000")
         else:
-            listener = Listener(server, "--device", "pulse", program=("-c", ONLY_48_KHZ))
+            listener = Listener(server, "--device", "pulse", environment=only_48_khz(tmp_path, server.environment))
         server.play(speech)
         time.sleep(1.5)
         heard, summary = listener.finish(signal.SIGTERM)

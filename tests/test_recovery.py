@@ -5,10 +5,12 @@ The words are those of the bundled stream, so that nothing but a sound server is
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ import soundfile
 
 from kws_edge import Spotter
 from kws_edge.audio import BlockQueue
-from tests.sound import ONLY_48_KHZ, RATE, Listener, SoundServer
+from tests.conftest import assert_one_line_error
+from tests.sound import RATE, Listener, SoundServer, only_48_khz
 
 pytestmark = pytest.mark.sound
 
@@ -117,7 +120,7 @@ def test_sound_server_hangs(server):
     try:
         listener.wait_for("is gone (no audio for 3 s)")
         server.process.send_signal(signal.SIGCONT)
-        listener.wait_for("is back")
+        listener.wait_for("' is back: ")
         server.process.send_signal(signal.SIGSTOP)
         listener.wait_for("is gone (no audio for 3 s)")
         rows, summary = listener.finish(signal.SIGINT)
@@ -125,6 +128,143 @@ def test_sound_server_hangs(server):
         server.process.send_signal(signal.SIGCONT)
     assert rows == []
     assert summary.endswith("2 outages")
+
+
+def recorder_of(listener):
+    """The process that records for it."""
+    path = f"/proc/{listener.process.pid}/task/{listener.process.pid}/children"
+    (child,) = (int(pid) for pid in Path(path).read_text().split())
+    return child
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_server_killed_and_back_at_once(server, words, tmp_path):
+    """What leaves threads in PortAudio that spin or wait for ever: heard again within 5 s, and none of its lines on
+    standard error."""
+    listener = Listener(server, *HEAR)
+    said = [listener.greeting]
+    for _ in range(4):
+        kill(server)
+        time.sleep(0.3)
+        server.room.wait(timeout=60)
+        server.start()
+        started = time.monotonic()
+        said += [listener.wait_for("' is gone"), listener.wait_for("' is back: ")]
+        assert time.monotonic() - started < 5
+    server.play(write(tmp_path / "stop.wav", words, (0.5, "stop")))
+    assert listener.detection()["keyword"] == "stop"
+    _, summary = listener.finish(signal.SIGINT)
+    assert summary.endswith("4 outages")
+    assert all(line.startswith("kws-edge: ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(signal.SIGSTOP, "no audio for 3 s"), (signal.SIGKILL, "its stream ended")]
+)
+def test_process_that_records_hangs_or_dies(server, number, reason):
+    """Whatever PortAudio does to it, it is replaced; nothing is left of it."""
+    listener = Listener(server, "--device", "pulse")
+    first = recorder_of(listener)
+    os.kill(first, number)
+    listener.wait_for(f"is gone ({reason})")
+    listener.wait_for("' is back: ")
+    assert not Path(f"/proc/{first}").exists()
+    second = recorder_of(listener)
+    assert second != first
+    assert listener.finish(signal.SIGINT)[1].endswith("1 outages")
+    assert not Path(f"/proc/{second}").exists()
+
+
+def test_nobody_records_for_a_listener_that_was_killed(server):
+    """Not even where the sound server hangs at that time."""
+    for hangs in (False, True):
+        listener = Listener(server, "--device", "pulse")
+        recorder = recorder_of(listener)
+        if hangs:
+            server.process.send_signal(signal.SIGSTOP)
+        listener.process.kill()
+        listener.process.wait()
+        try:
+            wait_until(lambda recorder=recorder: is_gone(recorder))
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
+
+def test_interrupt_from_a_terminal(server):
+    """It reaches the process that records, too, and is the listener's business."""
+    listener = Listener(server, "--device", "pulse")
+    os.kill(recorder_of(listener), signal.SIGINT)
+    os.kill(recorder_of(listener), signal.SIGTERM)
+    time.sleep(0.5)
+    assert "outages" not in listener.finish(signal.SIGINT)[1]
+
+
+@pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", "<&-", ">&-", "2>&-", "2>/dev/full"])
+def test_microphone_where_streams_are_closed(server, redirection):
+    """The pipes of the process that records may get their numbers: for the command, and in anybody's program."""
+    code = "from kws_edge import Microphone\nwith Microphone('pulse', rate=16000) as m: len(next(iter(m))) or 1 / 0"
+    command = ("-m", "kws_edge", "listen", "--device", "pulse", "--seconds", "0.5", "--threshold", "1")
+    for arguments in (command, ("-c", code)):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, *arguments],
+            env=server.environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+HANGING = "import threading\nthreading.Event().wait()\n"
+
+
+def test_audio_system_that_never_answers(tmp_path):
+    """Where it hangs before a device is open: an error, and no process is left."""
+    (tmp_path / "sounddevice.py").write_text(HANGING)
+    code = (
+        "from kws_edge import AudioError\n"
+        "from kws_edge.audio import Capture\n"
+        "capture = Capture()\n"
+        "try: capture.devices(timeout=2)\n"
+        "except AudioError as error: print(capture.pid, error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    pid, _, error = done.stdout.strip().partition(" ")
+    assert error == "audio devices: the audio system does not answer in 2 s; restart the sound server"
+    assert not Path(f"/proc/{pid}").exists()
+    (tmp_path / "sounddevice.py").write_text("raise ImportError")
+    failed = subprocess.run(
+        [sys.executable, "-m", "kws_edge", "devices"], env=environment, capture_output=True, timeout=60, check=False
+    )
+    assert_one_line_error(failed, "the microphone needs sounddevice: pip install sounddevice")
+
+
+def test_microphone_that_nobody_opens_leaves_no_process(server):
+    code = (
+        "import os; from kws_edge import Microphone\n"
+        "microphone = Microphone('pulse', rate=16000)\n"
+        "pid = microphone.process_id\n"
+        "assert os.path.exists(f'/proc/{pid}')\n"
+        "del microphone\n"
+        "assert not os.path.exists(f'/proc/{pid}')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=server.environment, timeout=60, check=True)
 
 
 BUSY_THREAD = """
@@ -148,7 +288,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize(("seconds", "code", "last"), [(2, 0, "heard 2.0 s"), (0, 1, "no audio arrived")])
 def test_thread_in_native_code(seconds, code, last):
-    """Whatever a thread is at in PortAudio, which then holds standard error: the last line is shown."""
+    """Whatever a thread is at in native code, which then holds standard error: the last line is shown."""
     command = [sys.executable, "-c", BUSY_THREAD, "listen", "-"]
     done = subprocess.run(command, input=bytes(2 * RATE * seconds), capture_output=True, timeout=60, check=False)
     assert done.returncode == code
@@ -181,10 +321,10 @@ def test_slow_reader(server):
     assert "the machine was too slow" in rest[2]
 
 
-def test_refused_rate(server):
+def test_refused_rate(server, tmp_path):
     """A rate that the device will not give is no reason to stop: it is opened at its own, which is said."""
     options = ("--device", "pulse", "--rate", "11025", "--seconds", "1")
-    listener = Listener(server, *options, program=("-c", ONLY_48_KHZ))
+    listener = Listener(server, *options, environment=only_48_khz(tmp_path, server.environment))
     assert "'pulse' does not take 11025 Hz; opened at 48000 Hz and converted" in listener.greeting
     assert "heard 1.0 s" in listener.finish()[1]
 
@@ -224,12 +364,12 @@ def test_queue_drops_what_is_too_old():
     queue = BlockQueue(capacity=1000, max_age_s=200)
     ages = (170, 120, 60, 40, 10)
     for age in ages:
-        queue.put(bytes(2), 1, age_s=age)
+        queue.put(bytes(2), 1, captured=time.perf_counter() - age)
     assert queue.get(0.1) == (bytes(10), 5, 0)
     for age in (210, *ages):
-        queue.put(bytes(2), 1, age_s=age)
+        queue.put(bytes(2), 1, captured=time.perf_counter() - age)
     assert queue.get(0.1) == (bytes(4), 2, 4)
-    queue.put(bytes(2), 1, age_s=170)
+    queue.put(bytes(2), 1, captured=time.perf_counter() - 170)
     assert queue.get(0.1) == (bytes(2), 1, 0)
     assert queue.dropped == 4
 

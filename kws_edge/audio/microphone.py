@@ -2,73 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import re
-import sys
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+from kws_edge.audio.capture import ANSWER_S, Capture, InputDevice
 from kws_edge.audio.queue import QUEUE_S, BlockQueue, Queued
 from kws_edge.audio.source import BLOCK_MS, Resampler
 from kws_edge.errors import AudioError
-from kws_edge.native import quiet_native
 
 __all__ = ["InputDevice", "Microphone", "find_device", "input_devices"]
 
 _MAX_AGE_S = 2.0
 _JUMP_S = 0.25
 _SHORTEST_GAP_S = 0.03
-_RETRY_S = 0.5
-_CLOSE_S = 3.0
+_RETRY_S, _LONGEST_RETRY_S = 0.5, 2.0
+_REOPEN_S, _LONGEST_REOPEN_S = 2.0, 5.0
 _NOTICE_S = 5.0
-# What the audio system may keep back: with its least, 10 to 40 ms, it wakes up so often that it costs twice the CPU.
-_LATENCY_S = 0.08
-
-
-def _forget_encoders() -> None:
-    """Take ALSA's AC-3 encoder out of the process's configuration.
-
-    PortAudio opens every device of the configuration to see whether it can record. This one cannot, but where
-    libasound2-plugins is installed opening it loads FFmpeg: 14 MB, and a tenth of a second.
-    """
-    with suppress(OSError, AttributeError, ValueError):  # no ALSA: nothing to forget
-        alsa = ctypes.CDLL("libasound.so.2")
-        if alsa.snd_config_update() >= 0:
-            root, found = ctypes.c_void_p.in_dll(alsa, "snd_config"), ctypes.c_void_p()
-            if alsa.snd_config_search(root, b"pcm.a52", ctypes.byref(found)) == 0:
-                alsa.snd_config_delete(found)
-
-
-def _sounddevice():
-    try:
-        with quiet_native():
-            if "sounddevice" not in sys.modules:
-                _forget_encoders()
-            import sounddevice
-    except ImportError:
-        raise AudioError("the microphone needs sounddevice: pip install sounddevice") from None
-    except OSError as error:
-        raise AudioError(f"the microphone needs PortAudio ({error}): sudo apt install libportaudio2") from None
-    return sounddevice
-
-
-@dataclass(frozen=True)
-class InputDevice:
-    """A microphone as PortAudio lists it."""
-
-    index: int
-    name: str
-    host_api: str
-    channels: int
-    rate: int
-    """Its own sample rate, Hz."""
-    default: bool
 
 
 def input_devices() -> list[InputDevice]:
@@ -77,48 +30,27 @@ def input_devices() -> list[InputDevice]:
     Raises
     ------
     AudioError
-        If PortAudio is missing or fails.
+        If PortAudio is missing, fails, or does not answer.
     """
-    sd = _sounddevice()
-    with _portaudio_errors(sd, "audio devices"):
-        apis = [api["name"] for api in sd.query_hostapis()]
-        default = sd.default.device[0]
-        return [
-            InputDevice(
-                index=d["index"],
-                name=d["name"],
-                host_api=apis[d["hostapi"]],
-                channels=d["max_input_channels"],
-                rate=round(d["default_samplerate"]),
-                default=d["index"] == default,
-            )
-            for d in sd.query_devices()
-            if d["max_input_channels"] > 0
-        ]
+    with Capture() as capture:
+        return capture.devices()
 
 
-@contextmanager
-def _portaudio_errors(sd: Any, what: str) -> Iterator[None]:
-    """The one place where PortAudio's errors become ours."""
-    try:
-        with quiet_native():
-            yield
-    except sd.PortAudioError as error:
-        text = " ".join(str(error).split())
-        if "unavailable" in text.lower():
-            text = f"busy or gone ({text}); close the program that records from it, or choose another: kws-edge devices"
-        raise AudioError(f"{what}: {text}") from None
-
-
-def find_device(wanted: str | int | None) -> InputDevice:
+def find_device(wanted: str | int | None, devices: Sequence[InputDevice] | None = None) -> InputDevice:
     """The input device with this number, or the one whose name contains this text; the default one for None.
+
+    Parameters
+    ----------
+    wanted : str or int, optional
+    devices : sequence of InputDevice, optional
+        Where to look; by default, what :func:`input_devices` gives.
 
     Raises
     ------
     AudioError
         If there is no such device, or several.
     """
-    devices = input_devices()
+    devices = input_devices() if devices is None else devices
     if not devices:
         raise AudioError("no microphone found; plug one in, and see `kws-edge devices`")
     if wanted is None:
@@ -135,18 +67,14 @@ def find_device(wanted: str | int | None) -> InputDevice:
     return matches[0]
 
 
-_live: weakref.WeakSet[Microphone] = weakref.WeakSet()
-"""Those whose stream is open: PortAudio lists devices anew only when it is shut down, which would end them."""
-
-
 class Microphone(Queued):
     """Live input through PortAudio that outlives its device.
 
-    Opened at `rate` if the device takes it, or else at a rate that it takes, and converted. When the stream ends or
-    nothing comes for three seconds, because the microphone was unplugged or the sound server restarted, the device is
-    looked for by its name until it is there again, for `patience_s`; PortAudio is then initialised anew, which ends
-    streams that this process has by other means than this class. What is lost meanwhile, by overruns, or because it is
-    too old when its turn comes, counts in `lost`, and :meth:`kws_edge.Spotter.run` makes its clock skip it.
+    Opened at `rate` if the device takes it, or else at a rate that it takes, and converted. A process of its own
+    records, a :class:`kws_edge.audio.Capture`. It is ended when the stream ends or nothing comes for three seconds: the
+    microphone was unplugged, or the sound server restarted or hangs. New ones look for the device by its name until it
+    is there again, for `patience_s`. What is lost meanwhile, by overruns, or because it is too old when its turn comes,
+    counts in `lost`, and :meth:`kws_edge.Spotter.run` makes its clock skip it.
 
     Parameters
     ----------
@@ -164,6 +92,8 @@ class Microphone(Queued):
         Age at which a sample is no longer worth hearing, seconds.
     notice : callable, optional
         Told in words of every outage, gap and refused rate, when it happens.
+    capture : Capture, optional
+        To record with: one that was started earlier has listed the devices by now.
 
     Attributes
     ----------
@@ -192,8 +122,8 @@ class Microphone(Queued):
         patience_s: float = math.inf,
         max_age_s: float = _MAX_AGE_S,
         notice: Callable[[str], None] | None = None,
+        capture: Capture | None = None,
     ) -> None:
-        self._sd = _sounddevice()
         self._rate, self._wanted_rate, self._wanted_channels = rate, device_rate, channels
         self._patience_s, self._notice = patience_s, notice
         self.outages = 0
@@ -201,70 +131,94 @@ class Microphone(Queued):
         self._opened = False  # a stream that has not delivered yet
         self._latency = math.inf
         self._told, self._untold_s = -math.inf, 0.0
-        self._leaving = threading.Event()
-        self._worker: threading.Thread | None = None
-        self._stream = self._open(find_device(device))
+        self._cpu_s, self._peak_bytes = 0.0, 0  # of processes that have ended
+        self._adopt(capture or Capture())
+        try:
+            self._open(find_device(device, self._capture.devices()))
+        except AudioError:
+            self._capture.kill()
+            raise
+        self._ready_s = self._capture.ready_s
         if device_rate not in (None, self.source_rate):
             self._say(f"does not take {device_rate} Hz; opened at {self.source_rate} Hz and converted")
         self.queue = BlockQueue(round(QUEUE_S * self.source_rate), max_age_s=max_age_s)
+
+    def _adopt(self, capture: Capture) -> None:
+        """Let a process do the recording, which ends with this object."""
+        self._capture = capture
+        self._ending = weakref.finalize(self, capture.kill)
+
+    def _discard(self) -> None:
+        """End the process that records."""
+        self._ending()
+        self._cpu_s += self._capture.cpu_s
+        self._peak_bytes = max(self._peak_bytes, self._capture.peak_bytes)
+        self._capture.cpu_s = 0.0
+
+    @property
+    def process_id(self) -> int:
+        """Of the process that records, by which sound servers know it."""
+        return self._capture.pid
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of the processes that have recorded, seconds."""
+        return self._cpu_s + self._capture.cpu_s
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that one of these had resident; known at the end, where the system tells."""
+        return self._peak_bytes
 
     def _say(self, text: str) -> None:
         if self._notice:
             self._notice(f"microphone {self.name!r} {text}")
 
-    def _open(self, found: InputDevice) -> Any:
-        rate, channels = self._choose(found)
+    def _open(self, found: InputDevice, timeout: float = ANSWER_S) -> None:
+        rates = (self._wanted_rate, self._rate, found.rate, 48000, 44100)
+        channels = (self._wanted_channels and min(self._wanted_channels, found.channels), 1, 2, found.channels)
+        rate, n = self._capture.open(
+            found,
+            [rate for rate in dict.fromkeys(rates) if rate],
+            [n for n in dict.fromkeys(channels) if n and n <= found.channels],
+            timeout=timeout,
+        )
         self._resampler = Resampler(rate, self._rate)
-        self.name, self.source_rate, self.channels = found.name, rate, channels
-        with _portaudio_errors(self._sd, f"microphone {found.name!r}"):
-            stream = self._sd.RawInputStream(
-                samplerate=rate,
-                blocksize=rate * BLOCK_MS // 1000,
-                latency=_LATENCY_S,
-                device=found.index,
-                channels=channels,
-                dtype="int16",
-                callback=self._callback,
-                finished_callback=lambda: self.queue.close(),
-            )
+        self.name, self.source_rate, self.channels = found.name, rate, n
         self._opened, self._latency = True, math.inf
-        _live.add(self)
-        return stream
 
-    def _choose(self, found: InputDevice) -> tuple[int, int]:
-        channels = (1, min(2, found.channels), found.channels)
-        if self._wanted_channels:
-            channels = (min(self._wanted_channels, found.channels), *channels)
-        for rate in filter(None, (self._wanted_rate, self._rate, found.rate, 48000, 44100)):
-            for n in dict.fromkeys(channels):
-                try:
-                    with quiet_native():
-                        self._sd.check_input_settings(found.index, n, "int16", samplerate=rate)
-                except self._sd.PortAudioError as error:
-                    if "unavailable" in str(error).lower():
-                        break  # busy: opening it will say so
-                else:
-                    return rate, n
-        return found.rate, 1  # let opening it say what is wrong
+    def _start(self, timeout: float = ANSWER_S) -> None:
+        self._capture.start(self._take, self.queue.close, timeout=timeout)
 
-    def _callback(self, data: Any, samples: int, when: Any, status: Any) -> None:
-        now, rate = time.perf_counter(), self.source_rate
-        age = when.currentTime - when.inputBufferAdcTime
-        if not 0 <= age < 60:  # some systems do not know
-            age = 0.0
-        jump = 0.0 if self._end is None else now - age - self._end
-        lost = jump > _SHORTEST_GAP_S and (jump > _JUMP_S or self._opened or bool(status.input_overflow))
-        self._end = now - age + samples / rate
+    def _take(self, data: bytes, overrun: bool, arrived: float, age: float) -> None:
+        """Some blocks, in the thread that reads."""
+        rate = self.source_rate
+        samples = len(data) // (2 * self.channels)
+        end = arrived - age + self._block / rate
+        start = end - samples / rate
+        jump = 0.0 if self._end is None else start - self._end
+        lost = jump > _SHORTEST_GAP_S and (jump > _JUMP_S or self._opened or overrun)
+        self._end, self._opened = end, False
         # Every system has a latency, which is no delay; it may change, but not as fast as a stall lets samples age.
         self._latency = min(age, self._latency + samples / rate / 50)
         self.queue.put(
-            bytes(data),
+            data,
             samples,
-            overrun=bool(status.input_overflow),
+            overrun=overrun,
             missing=round(jump * rate) if lost else 0,
-            age_s=age - self._latency,
+            captured=start + self._latency,
+            arrived=arrived,
         )
-        self._opened = False
+
+    @property
+    def _block(self) -> int:
+        """Samples that arrive together."""
+        return self.source_rate * BLOCK_MS // 1000
+
+    def want(self, seconds: float) -> None:
+        """The reader has no use for its next block before it is this long: waking it for less is a waste."""
+        super().want(seconds)
+        self._capture.want(math.ceil(self._wanted / self._block))
 
     def _next(self) -> tuple[bytes, int, int]:
         gone: float | None = None  # since when
@@ -287,12 +241,8 @@ class Microphone(Queued):
                 gone = time.monotonic()
                 self.outages += 1
                 self._say(f"is gone ({reason}); waiting until it is back")
-            self._worker = threading.Thread(target=self._reopen, name="microphone", daemon=True)
-            self._worker.start()
-            while self._worker.is_alive():  # PortAudio may wait for a sound server, which must not keep Ctrl-C waiting
-                if time.monotonic() - gone > self._patience_s:
-                    raise AudioError(f"microphone {self.name!r}: {reason}, and not back in {self._patience_s:g} s")
-                self._worker.join(_RETRY_S)
+            if not self._reopen(gone + self._patience_s):
+                raise AudioError(f"microphone {self.name!r}: {reason}, and not back in {self._patience_s:g} s")
 
     def _gap(self, seconds: float) -> None:
         """Say that something is missing, but not all the time."""
@@ -301,51 +251,40 @@ class Microphone(Queued):
             self._say(f"lost {self._untold_s:.1f} s: the machine was too slow, or stood still; detection starts anew")
             self._told, self._untold_s = time.monotonic(), 0.0
 
-    def _reopen(self) -> None:
-        """Close the stream, and open the device again as soon as it is there."""
-        self._close()
-        while not self._leaving.wait(_RETRY_S):
+    def _reopen(self, until: float) -> bool:
+        """Open the device again, by a new process, as soon as it is there; False where that is too late."""
+        wait, answer, longest = _RETRY_S, _REOPEN_S, max(_LONGEST_REOPEN_S, 3 * self._ready_s)
+        while True:
+            self._discard()
+            time.sleep(max(0.0, min(wait, until - time.monotonic())))
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
             with suppress(AudioError):
-                if not _live:
-                    with _portaudio_errors(self._sd, "audio devices"):
-                        if self._sd._initialized:
-                            self._sd._terminate()
-                        self._sd._initialize()
-                self._stream = self._open(_same_device(self.name))
+                self._adopt(Capture())
+                timeout = min(answer, left)
+                self._open(_same_device(self.name, self._capture.devices(timeout=timeout)), timeout)
                 self.queue.reopen()
-                with _portaudio_errors(self._sd, f"microphone {self.name!r}"):
-                    self._stream.start()
-                return
-            self._close()
-
-    def _close(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream:
-            with quiet_native():
-                stream.close(ignore_errors=True)
-        _live.discard(self)
+                self._start(timeout)
+                return True
+            # Longer each time for a machine that is slow now, but no longer than it may need: this one may hang, too.
+            wait, answer = min(2 * wait, _LONGEST_RETRY_S), min(2 * answer, longest)
 
     def __enter__(self) -> Microphone:
-        with _portaudio_errors(self._sd, f"microphone {self.name!r}"):
-            self._stream.start()
+        self._start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._leaving.set()
-        if not (self._worker and self._worker.is_alive()):
-            self._worker = threading.Thread(target=self._close, name="microphone", daemon=True)
-            self._worker.start()
-        self._worker.join(_CLOSE_S)
+        self._discard()
 
 
-def _same_device(name: str) -> InputDevice:
+def _same_device(name: str, devices: list[InputDevice]) -> InputDevice:
     """The device of that name; ALSA's card number in it may have changed."""
 
     def bare(text: str) -> str:
         return re.sub(r" \(hw:\d+,\d+\)$", "", text)
 
-    devices = sorted(input_devices(), key=lambda device: device.name != name)
-    for device in devices:
+    for device in sorted(devices, key=lambda device: device.name != name):
         if bare(device.name) == bare(name):
             return device
     raise AudioError(f"no input device {name!r}")

@@ -24,12 +24,12 @@ class _Block(NamedTuple):
     data: bytes
     samples: int
     missing: int  # samples that are missing before it
-    captured: float  # of time.perf_counter
+    captured: float  # both of time.perf_counter
     arrived: float
 
 
 class BlockQueue:
-    """Bounded queue between an audio callback and the reader: nobody waits, and what is too old is dropped and counted.
+    """Bounded queue between who records and the reader: nobody waits, and what is too old is dropped and counted.
 
     What does not fit pushes the oldest out. Once a block is older than `max_age_s` when its turn comes, all that is
     older than a quarter of this goes with it: a stall costs one gap, and what comes after it is heard at once.
@@ -60,8 +60,17 @@ class BlockQueue:
         self.arrived = 0.0
         """When the samples that the last :meth:`get` waited for were there, of :func:`time.perf_counter`."""
 
-    def put(self, data: bytes, samples: int, *, overrun: bool = False, missing: int = 0, age_s: float = 0.0) -> None:
-        """Called by the audio callback.
+    def put(
+        self,
+        data: bytes,
+        samples: int,
+        *,
+        overrun: bool = False,
+        missing: int = 0,
+        captured: float | None = None,
+        arrived: float | None = None,
+    ) -> None:
+        """Called by whoever records; times are of :func:`time.perf_counter`, now if None.
 
         Parameters
         ----------
@@ -72,14 +81,19 @@ class BlockQueue:
             Whether the audio system reported lost input.
         missing : int
             Samples that never arrived and belong before these.
-        age_s : float
-            Seconds since these were captured.
+        captured : float, optional
+        arrived : float, optional
+            When the audio system handed them on.
         """
         with self._ready:
             self.samples += samples
             self.overruns += overrun
             now = time.perf_counter()
-            self._blocks.append(_Block(data, samples, missing, now - age_s, now))
+            self._blocks.append(
+                _Block(
+                    data, samples, missing, now if captured is None else captured, now if arrived is None else arrived
+                )
+            )
             self._waiting += samples
             while self._waiting > self._capacity:
                 self._wanted = 0  # more will not come before the reader does

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kws_edge.audio import AudioFile, InputDevice, Microphone, find_device, input_devices
+from kws_edge.audio import AudioFile, Capture, InputDevice, Microphone, find_device, input_devices
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_microphone, say
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
@@ -56,7 +56,7 @@ def add(commands) -> None:
     )
     options.add_model(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
-    parser.set_defaults(run=run, listens=True)
+    parser.set_defaults(run=run)
 
 
 class Report:
@@ -182,26 +182,33 @@ def _signal(health: Health, report: Report, rate: float) -> list[Channel]:
 
 
 def _microphone(args: argparse.Namespace, rate: int, report: Report) -> None:
-    """Is there one, may it be used, does it deliver, and is it the right one?"""
-    with contextlib.suppress(AudioError):  # which is reported where it is needed
-        devices = [f"{device.index} {device.name}" for device in input_devices()]
-        report.measured("devices", "; ".join(devices) or "none", names=devices)
-    permission = _permission(Path("/dev/snd"))
-    if permission:
+    """Is there one, and may it be used?"""
+    if permission := _permission(Path("/dev/snd")):
         report.found(DEVICE, permission)
-    try:
-        found = find_device(args.device)
-    except AudioError as error:
-        code, remedy = "no-device", _why_none(Path("/proc/asound"))
-        if "needs" in str(error):
-            code, remedy = "portaudio", ""
-        report.found(DEVICE, Finding(code, str(error), remedy))
-        return
+    with Capture() as capture:
+        try:
+            devices = capture.devices()
+            names = [f"{device.index} {device.name}" for device in devices]
+            report.measured("devices", "; ".join(names) or "none", names=names)
+            found = find_device(args.device, devices)
+        except AudioError as error:
+            code, remedy = "no-device", _why_none(Path("/proc/asound"))
+            if "needs" in str(error):
+                code, remedy = "portaudio", ""
+            report.found(DEVICE, Finding(code, str(error), remedy))
+            return
+        _device(args, capture, found, rate, report)
+
+
+def _device(args: argparse.Namespace, capture: Capture, found: InputDevice, rate: int, report: Report) -> None:
+    """Does it deliver, and is it the right one?"""
     server = SoundServer()
     try:
         # A server gives as many channels as are asked for; only those of the source behind it are worth hearing.
         wanted = server.channels() if found.channels > _MOST_CHANNELS else found.channels
-        microphone = Microphone(found.index, rate=rate, device_rate=args.rate, channels=wanted, patience_s=0)
+        microphone = Microphone(
+            found.index, rate=rate, device_rate=args.rate, channels=wanted, patience_s=0, capture=capture
+        )
         if not args.json:
             say(f"listening to {found.name} for {args.seconds:g} s; say something")
         health, source = _hear(microphone, args.seconds, report, server)
@@ -228,7 +235,7 @@ def _hear(
     with microphone:
         for frames in microphone.frames():
             if not arrived:
-                source = server.source_of(os.getpid())
+                source = server.source_of(microphone.process_id)
             n += len(frames)
             arrived.append((time.perf_counter(), n))
             health.add(frames)

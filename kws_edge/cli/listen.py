@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import shutil
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from kws_edge.audio import Microphone, PcmStream, Source
+from kws_edge.audio import Capture, Microphone, PcmStream, Source
 from kws_edge.audio.source import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
+from kws_edge.cli.guard import interrupt
 from kws_edge.detector import Detector
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
@@ -23,6 +25,7 @@ from kws_edge.spotter import Spotter, Step
 from kws_edge.timing import Stopwatch
 
 _MOST_S = 366 * 86_400
+_MUTE_S = 10.0
 _METER_FLOOR_DB = -70.0
 _METER_WIDTH = 24
 
@@ -44,7 +47,7 @@ def add(commands) -> None:
     parser.add_argument(
         "--stats", action="store_true", help='at the end, latency by stage; with --json as a last line {"stats": ...}'
     )
-    parser.set_defaults(run=run, listens=True)
+    parser.set_defaults(run=run)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -65,13 +68,13 @@ def add_microphone(parser: argparse.ArgumentParser, rate: str) -> None:
     parser.add_argument("--rate", type=whole(MIN_RATE, MAX_RATE), metavar="HZ", help=rate)
 
 
-def open_source(args: argparse.Namespace, rate: int, *, piped: bool) -> Source:
-    """Standard input, or the microphone that the options choose."""
+def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Capture | None = None) -> Source:
+    """Standard input, or the microphone that the options choose, by a process that may have been started earlier."""
     if piped:
         return PcmStream(
             sys.stdin.buffer, rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
         )
-    return Microphone(args.device, rate=rate, device_rate=args.rate, notice=say)
+    return Microphone(args.device, rate=rate, device_rate=args.rate, notice=say, capture=capture)
 
 
 def say(text: str) -> None:
@@ -83,18 +86,20 @@ def say(text: str) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.source not in (None, "-"):
         raise UsageError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
-    model = options.load_model(args)
-    spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
-    # A supervisor's SIGTERM ends as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    listen(
-        spotter,
-        open_source(args, model.front_end.sample_rate, piped=args.source == "-"),
-        as_lines=args.json,
-        name="-" if args.source else "microphone",
-        seconds=args.seconds,
-        stats=args.stats,
-    )
+    piped = args.source == "-"
+    with contextlib.nullcontext() if piped else Capture() as capture:  # which lists the devices while the model loads
+        model = options.load_model(args)
+        spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
+        # A supervisor's SIGTERM ends as Ctrl-C does.
+        signal.signal(signal.SIGTERM, interrupt)
+        listen(
+            spotter,
+            open_source(args, model.front_end.sample_rate, piped=piped, capture=capture),
+            as_lines=args.json,
+            name="-" if piped else "microphone",
+            seconds=args.seconds,
+            stats=args.stats,
+        )
 
 
 def level_db(block: np.ndarray) -> float:
@@ -129,6 +134,35 @@ class Meter:
         sys.stdout.flush()
 
 
+class Mute:
+    """Tells once that nothing but one value has come for a while, as from a microphone that is muted, and when that is
+    over."""
+
+    def __init__(self, rate: int) -> None:
+        self._limit = round(_MUTE_S * rate)
+        self._value: int | None = None  # of all samples that came last
+        self._n = 0  # how many
+        self.told = False
+
+    def hear(self, block: np.ndarray) -> None:
+        """Take the next samples, shape (n,), int16."""
+        if not len(block):
+            return
+        first = block[0]
+        if first != block[-1] or (block != first).any():  # mostly it takes no more than the first look
+            self._value, self._n = None, 0
+            if self.told:
+                say("there is sound again")
+                self.told = False
+            return
+        self._n = self._n + len(block) if first == self._value else len(block)
+        self._value = first
+        if self._n >= self._limit and not self.told:
+            what = f"of the one value {first}" if first else "of digital silence"
+            say(f"{_MUTE_S:g} s {what}: the microphone may be muted or the wrong one; kws-edge doctor finds out")
+            self.told = True
+
+
 def listen(
     spotter: Spotter,
     source: Source,
@@ -146,8 +180,11 @@ def listen(
     """
     meter = Meter() if not as_lines else None
     c = spotter.model.front_end
+    mute = Mute(c.sample_rate)
     queue = getattr(source, "queue", None)
-    source.stopwatch = spotter.stopwatch = watch = Stopwatch(spotter.step_s)
+    source.stopwatch = spotter.stopwatch = watch = Stopwatch(
+        spotter.step_s, helper=source if isinstance(source, Microphone) else None
+    )
     found = 0
 
     def taken() -> Iterator[np.ndarray]:
@@ -160,6 +197,7 @@ def listen(
                     flush=True,
                 )
             yield block
+            mute.hear(block)
             if meter:
                 meter.draw(block, spotter.detector, source.lost / c.sample_rate)
             if queue:

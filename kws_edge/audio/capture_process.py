@@ -1,0 +1,179 @@
+"""The process that records, for :class:`kws_edge.audio.capture.Capture`, which runs this file by its path.
+
+PortAudio and the systems below it wait without a limit where a sound server dies or hangs, and leave threads that spin.
+So they live in a process that can be killed. It loads neither the package nor NumPy.
+
+Standard input carries orders, one JSON value a line: an object says what to open, another starts it, and a number says
+how many blocks are to be handed on together. Its end ends the process, whatever else it is at. Standard output carries
+messages: :data:`HEADER`, then as many bytes as it says. These are samples, or a JSON object: the devices at first, then
+an answer to each object, and instead of any of them ``{"error": TEXT}``.
+"""
+
+import os
+import struct
+import sys
+import time
+
+HEADER = struct.Struct("<I??2xddd")
+"""Bytes that follow; whether they are samples; whether the audio system lost some before them; when the last block of
+them arrived, by :func:`time.perf_counter`, which all processes of a machine share; how many seconds before that the
+first sample of this last block was captured; CPU seconds so far."""
+
+
+def write(out, body, is_samples, lost=False, arrived=0.0, age=0.0):
+    """Send a message; where the parent is late, this waits."""
+    os.write(out, HEADER.pack(len(body), is_samples, lost, arrived, age, time.process_time()) + body)
+
+
+class Blocks:
+    """Blocks of samples that go on together, so that the parent wakes up when they are of use."""
+
+    def __init__(self, out):
+        self.wanted = 1
+        self._out, self._held = out, []
+        self._lost, self._arrived, self._age = False, 0.0, 0.0
+
+    def add(self, data, samples, when, status):
+        """Called by PortAudio."""
+        if status.input_overflow:
+            self.flush()
+            self._lost = True
+        self._held.append(bytes(data))
+        self._arrived, age = time.perf_counter(), when.currentTime - when.inputBufferAdcTime
+        self._age = age if 0 <= age < 60 else 0.0  # some systems do not know
+        if len(self._held) >= self.wanted:
+            self.flush()
+
+    def flush(self):
+        """Send what is held."""
+        if self._held:
+            write(self._out, b"".join(self._held), True, self._lost, self._arrived, self._age)
+            self._held.clear()
+            self._lost = False
+
+
+def without_encoders():
+    """Take ALSA's AC-3 encoder out of the process's configuration.
+
+    PortAudio opens every device of the configuration to see whether it can record. This one cannot, but where
+    libasound2-plugins is installed opening it loads FFmpeg: 14 MB, and a tenth of a second.
+    """
+    import ctypes
+
+    try:
+        alsa = ctypes.CDLL("libasound.so.2")
+        if alsa.snd_config_update() >= 0:
+            root, found = ctypes.c_void_p.in_dll(alsa, "snd_config"), ctypes.c_void_p()
+            if alsa.snd_config_search(root, b"pcm.a52", ctypes.byref(found)) == 0:
+                alsa.snd_config_delete(found)
+    except (OSError, AttributeError, ValueError):  # no ALSA: nothing to take out
+        pass
+
+
+def load():
+    """The module sounddevice, or why there is none."""
+    without_encoders()
+    try:
+        import sounddevice
+    except ImportError:
+        raise RuntimeError("the microphone needs sounddevice: pip install sounddevice") from None
+    except OSError as error:
+        raise RuntimeError(f"the microphone needs PortAudio ({error}): sudo apt install libportaudio2") from None
+    return sounddevice
+
+
+def devices(sd):
+    """Every device that can record, as the fields of an :class:`kws_edge.audio.InputDevice`."""
+    apis = [api["name"] for api in sd.query_hostapis()]
+    default = sd.default.device[0]
+    return [
+        {
+            "index": d["index"],
+            "name": d["name"],
+            "host_api": apis[d["hostapi"]],
+            "channels": d["max_input_channels"],
+            "rate": round(d["default_samplerate"]),
+            "default": d["index"] == default,
+        }
+        for d in sd.query_devices()
+        if d["max_input_channels"] > 0
+    ]
+
+
+def choose(sd, device, rates, channels):
+    """The first of the rates, and with it of the numbers of channels, that the device takes."""
+    for rate in rates:
+        for n in channels:
+            try:
+                sd.check_input_settings(device, n, "int16", samplerate=rate)
+            except sd.PortAudioError as error:
+                if "unavailable" in str(error).lower():
+                    break  # busy: opening it will say so
+            else:
+                return rate, n
+    return rates[0], 1  # let opening it say what is wrong
+
+
+def main():
+    """Answer orders until standard input ends."""
+    import json
+    import queue
+    import signal
+    import threading
+
+    for name in ("SIGINT", "SIGTERM"):  # a terminal or a supervisor sends them to all; the parent decides
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    out = os.dup(1)
+    os.dup2(2, 1)  # what native code prints is no message
+    orders, blocks = queue.SimpleQueue(), Blocks(out)
+
+    def follow():
+        for line in sys.stdin.buffer:
+            order = json.loads(line)
+            if isinstance(order, int):
+                blocks.wanted = order
+            else:
+                orders.put(order)
+        os._exit(0)
+
+    def answer(values):
+        write(out, json.dumps(values).encode(), False)
+
+    def on_end():
+        blocks.flush()
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()
+    try:
+        sd = load()
+        answer({"devices": devices(sd)})
+        while True:
+            order = orders.get()
+            rate, channels = choose(sd, order["device"], order["rates"], order["channels"])
+            stream = sd.RawInputStream(
+                samplerate=rate,
+                blocksize=rate * order["block_ms"] // 1000,
+                latency=order["latency_s"],
+                device=order["device"],
+                channels=channels,
+                dtype="int16",
+                callback=blocks.add,
+                finished_callback=on_end,
+            )
+            answer({"rate": rate, "channels": channels})
+            orders.get()
+            stream.start()
+            answer({})
+    except Exception as error:  # whatever it is, the parent tells
+        answer({"error": " ".join(str(error).split()) or type(error).__name__})
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder, whose modules have the names of others
+    import json
+
+    sys.path[:] = json.loads(sys.argv[1])
+    main()
