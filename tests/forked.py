@@ -52,6 +52,6 @@ def _main(arguments: list[str], folder: Path, streams: list[Path], environment: 
         os.dup2(os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["kws-host", *arguments]
 
-    from host_tools.cli import main
+    from host_tools.__main__ import main
 
     sys.exit(main())
