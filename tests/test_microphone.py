@@ -130,7 +130,7 @@ def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
 
 def test_calibrate(server, speech, tmp_path):
     """Commands that nobody was to speak, through the microphone, into a site file."""
-    options = "--kernels builtin --device pulse --json --minutes 0.15 --budget 1000"
+    options = "--kernels builtin --device pulse --json --minutes 0.15 --budget 1000 --force"
     process = subprocess.Popen(
         [sys.executable, "-m", "kws_edge", "calibrate", *options.split(), "-o", str(tmp_path / "site.json")],
         env=server.environment,
