@@ -75,7 +75,7 @@ class AudioFile(Decoded):
             blocks.append(block)
             n += len(block)
             if longest_s and n > longest_s * self.rate:
-                raise AudioError(f"{self.name}: longer than {longest_s:g} s")
+                raise AudioError(f"{self.name}: longer than {longest_s:g} s; kws-edge detect hears it whole")
         return np.concatenate(blocks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import importlib
 import os
@@ -47,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def guarded(program: str, work) -> int:
     """Run `work`, turning errors meant for people into one line and an exit status."""
+    codecs.register_error("as_it_can", _as_it_can)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="as_it_can")
     try:
         status = work() or 0
         sys.stdout.flush()
@@ -61,3 +65,11 @@ def guarded(program: str, work) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
+
+
+def _as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What standard output cannot encode: bytes of file names that are no text go out as they came, others escaped."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError as failed:
+        return codecs.backslashreplace_errors(failed)
