@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,5 +217,6 @@ def plot_confusions(report: Report, path: str | Path) -> None:
         axes.set_xticks(range(n), report.labels, rotation=90)
         axes.set_yticks(range(n), report.labels)
         axes.set(xlabel="predicted", ylabel="truth", title=f"{form}: {report.evaluation(form).accuracy:.2%}")
-    figure.suptitle(f"{report.name} on {len(report.test.truth)} clips")
+    name = report.name.encode(errors="replace").decode()
+    figure.suptitle(f"{name} on {len(report.test.truth)} clips")
     figure.savefig(path, dpi=110)

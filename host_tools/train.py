@@ -6,7 +6,9 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -295,6 +297,8 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         say(f"note: {line}")
     if (more := len(examples.problems) - _SHOWN_PROBLEMS) > 0:
         say(f"note: {more} more in {folder / _PROBLEMS}")
+    if files := examples.summary["left_out"]:
+        print(f"kws-host: {files} files left out; {folder / _PROBLEMS} lists them", file=sys.stderr)
     say(f"examples: {json.dumps(examples.summary)}")
 
     record = {
@@ -551,5 +555,5 @@ def plot_curves(rows: list[dict[str, float]], path: str | Path, title: str) -> N
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(title.encode(errors="replace").decode())
     figure.savefig(path, dpi=100)
