@@ -15,7 +15,8 @@ from kws_edge.errors import AudioError
 
 __all__ = ["Bytes", "Header", "PcmReader", "Readable", "read_header"]
 
-_MAX_HEADER = 1 << 24
+_MAX_HEADER, _MOST_CHUNKS = 1 << 24, 1000
+"""Bytes before the audio, and the pieces that they may come in."""
 _UNKNOWN_SIZE = 0x7FFF0000
 """From this size on, a header's is none: who writes into a pipe does not know it, and announces the largest one."""
 _TAGS = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"smpl", b"JUNK", b"RIFF")
@@ -128,7 +129,7 @@ def _riff(data: Bytes) -> Header:
     order = ">" if magic[:4] == b"RIFX" else "<"
     (whole,) = struct.unpack(f"{order}I", magic[4:])
     at, form, long_size = 12, None, 0
-    while True:
+    for _ in range(_MOST_CHUNKS):
         kind, size = struct.unpack(f"{order}4sI", _chunk(data, at))
         at += 8
         if kind == b"data":
@@ -141,20 +142,20 @@ def _riff(data: Bytes) -> Header:
             _, long_size = struct.unpack("<QQ", data.look(at, 16))
         at += size
         at += _pad(data, at, size)
+    else:
+        raise AudioError(f"the WAV header is broken: no audio after {_MOST_CHUNKS} chunks")
     if form is None:
         raise AudioError("the WAV header does not say what its samples are (no 'fmt ' chunk)")
     code, channels, rate, _, align, bits = struct.unpack_from(f"{order}HHIIHH", form)
     if code == 0xFFFE and len(form) >= 26:
         (code,) = struct.unpack_from(f"{order}H", form, 24)
     encoding = _encoding(order, code, bits, align // max(1, channels))
-    if size == 0xFFFFFFFF and long_size < 1 << 62:
+    if size == 0xFFFFFFFF and 0 < long_size < 1 << 62:
         size = long_size
-    elif size >= _UNKNOWN_SIZE:
-        size = 0
-    # A size of 0 is that of a recorder that never came back to write it, unless it is true.
-    known = size > 0 or data.look(at, 4) in _TAGS
+    elif size >= _UNKNOWN_SIZE or (size == 0 and data.look(at, 4) not in _TAGS):
+        size = None  # of 0: the recorder never came back to write it
     end = 8 + whole if 36 < whole < _UNKNOWN_SIZE else None
-    return Header(encoding, channels, rate, at, size if known else None, end, _CODECS.get(code, f"code {code}"))
+    return Header(encoding, channels, rate, at, size, end, _CODECS.get(code, f"code {code}"))
 
 
 def _chunk(data: Bytes, at: int) -> bytes:
