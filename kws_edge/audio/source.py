@@ -192,10 +192,12 @@ def check_scale(samples: np.ndarray) -> None:
     Raises
     ------
     AudioError
-        If they are far beyond it.
+        If they are far beyond it, or are no numbers.
     """
     peak = np.abs(samples).max()
-    if _FULL_SCALE < peak < np.inf:
+    if not np.isfinite(peak):
+        raise AudioError("the audio holds NaN or infinite samples")
+    if peak > _FULL_SCALE:
         raise AudioError(f"float samples reach {peak:g}, but full scale is 1; divide them by 32768 if they were int16")
 
 
