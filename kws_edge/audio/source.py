@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
@@ -76,11 +77,12 @@ class Decoded:
         self.name, self.rate, self._reader, self._block = name, rate, reader, block
         self.source_rate, self.channels, self.seconds = reader.source_rate, reader.channels, reader.seconds
         try:
-            check_format(self.source_rate, self.channels)
-            self._resampler = Resampler(self.source_rate, rate)
-        except AudioError as error:
+            with self._named():
+                check_format(self.source_rate, self.channels)
+                self._resampler = Resampler(self.source_rate, rate)
+        except AudioError:
             reader.close()
-            raise AudioError(f"{name}: {error}") from None
+            raise
 
     @property
     def remark(self) -> str | None:
@@ -101,32 +103,39 @@ class Decoded:
         AudioError
             If decoding stops, or there is no sample.
         """
-        heard = 0
-        try:
-            for frames in self._reader.frames(self._block):
-                heard += len(frames)
-                yield frames
-        except AudioError as error:
-            raise AudioError(f"{self.name}: {error}" + (f", after {heard} samples" if heard else "")) from None
-        if not heard:
-            raise AudioError(f"{self.name}: {self._nothing}")
+        with self._named():
+            yield from self._frames()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for frames in self.frames():
-            self.stopwatch.start()
-            pcm = mono_pcm(frames)
-            self.stopwatch.lap(AUDIO)
-            yield from self._resampled(pcm)
-        yield from self._resampled(np.empty(0, np.int16), last=True)
+        watch, convert = self.stopwatch, self._resampler.process
+        with self._named():
+            for frames in self._frames():
+                watch.start()
+                pcm = mono_pcm(frames)
+                watch.lap(AUDIO)
+                samples = convert(pcm)
+                watch.lap(RESAMPLE)
+                if len(samples):
+                    yield samples
+            rest = convert(np.empty(0, np.int16), last=True)
+            if len(rest):
+                yield rest
 
-    def _resampled(self, pcm: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
+    def _frames(self) -> Iterator[np.ndarray]:
+        empty = True
+        for frames in self._reader.frames(self._block):
+            empty = False
+            yield frames
+        if empty:
+            raise AudioError(self._nothing)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors name the source."""
         try:
-            samples = self._resampler.process(pcm, last=last)
+            yield
         except AudioError as error:
             raise AudioError(f"{self.name}: {error}") from None
-        self.stopwatch.lap(RESAMPLE)
-        if len(samples):
-            yield samples
 
 
 class Resampler:
