@@ -374,12 +374,12 @@ def _list_entries(path: Path) -> list[str]:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    encoding = "utf-8-sig"
+    encoding, errors = "utf-8-sig", "surrogateescape"
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
+        encoding, errors = "utf-16", "replace"
     elif b"\0" in data[:2]:  # without the mark that says so
-        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
-    lines = re.split(r"[\r\n]+", data.decode(encoding, errors="surrogateescape"))
+        encoding, errors = "utf-16-be" if data[0] == 0 else "utf-16-le", "replace"
+    lines = re.split(r"[\r\n]+", data.decode(encoding, errors))
     return [_spelt(line.strip()) for line in lines if line.strip()]
 
 
@@ -472,7 +472,7 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
         columns = [np.array([_spelt(row[name]) for row in rows]) for name in ("word", "speaker", "split")]
     except OSError as error:
         raise DatasetError(f"{folder}: {error.strerror or error}: {error.filename}") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{folder}: broken features.npy or manifest.tsv ({error})") from None
     if levels.dtype != np.uint8 or levels.shape[1:] != feature_shape:
         raise DatasetError(

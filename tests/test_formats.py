@@ -422,7 +422,7 @@ def test_a_batch_goes_on_after_a_bad_file(tmp_path, run_cli):
         env = {**os.environ, "PYTHONIOENCODING": encoding}
         done = run_cli("detect", *names, preexec_fn=obedient, env=env)
         assert done.returncode == 1
-        assert b"b\xe9.wav:\n" in done.stdout
+        assert b"b\xe9.wav:\n" in done.stdout or b"b\\udce9.wav:\n" in done.stdout
         assert len(done.stderr.splitlines()) == len(bad)
 
 

@@ -10,7 +10,7 @@ import threading
 
 from kws_edge.audio.formats import WAV
 from kws_edge.audio.pcm import Bytes, PcmReader, read_header
-from kws_edge.errors import AudioError
+from kws_edge.errors import AudioError, KwsError
 
 __all__ = ["MissingError", "decoded"]
 
@@ -82,7 +82,7 @@ class _FFmpeg:
             threading.Thread(target=self._feed, args=(source,), name="ffmpeg", daemon=True).start()
 
     def _feed(self, source: Bytes) -> None:
-        with contextlib.suppress(OSError, ValueError), self._child.stdin as sink:
+        with contextlib.suppress(OSError, ValueError, KwsError), self._child.stdin as sink:
             while data := memoryview(source.some(1 << 16)):
                 while data:
                     data = data[sink.write(data) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Callable, Iterator
@@ -49,7 +50,7 @@ class Bytes:
         """Read past Python's buffer from now on: a thread that waits in there makes the interpreter's end an abort."""
         if isinstance(self._stream, io.BufferedReader):
             self._ahead += self._stream.read1(len(self._stream.peek(1)))
-            self._read = self._stream.raw.read
+            self._read = functools.partial(io.RawIOBase.read, self._stream.raw)
 
     def look(self, at: int, n: int) -> bytes:
         """`n` bytes from `at` on, counted from what :meth:`some` would give next; fewer where the stream ends."""
