@@ -1,6 +1,7 @@
 """One reader of audio: every format, from files and on pipes, is read as the plain recording, or refused by name."""
 
 import ctypes
+import errno
 import io
 import json
 import os
@@ -424,6 +425,25 @@ def test_a_batch_goes_on_after_a_bad_file(tmp_path, run_cli):
         assert done.returncode == 1
         assert b"b\xe9.wav:\n" in done.stdout or b"b\\udce9.wav:\n" in done.stdout
         assert len(done.stderr.splitlines()) == len(bad)
+
+
+class Failing(io.RawIOBase):
+    """A disk that fails in the middle of a recording."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def read(self, n=-1):
+        if not self._data:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        piece, self._data = self._data[:n], self._data[n:]
+        return piece
+
+
+def test_a_disk_that_fails_is_one_line():
+    for data in (b"", PLAIN["plain"][:30], PLAIN["plain"][:2000]):
+        with pytest.raises(AudioError, match=r"^disk: cannot be read \(Input/output error\)$"):
+            list(PcmStream(Failing(data), rate=RATE, name="disk"))
 
 
 def test_laws_cover_every_code():

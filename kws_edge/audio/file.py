@@ -39,22 +39,18 @@ class AudioFile(Decoded):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, rate: int) -> None:
-        name = os.fsdecode(path)
-        stream = None
-        try:
-            stream = _opened(name)
-            reader = _reader(name, stream, rate)
-        except OSError as error:
-            raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from None
-        except AudioError as error:
-            if stream:
-                stream.close()
-            raise AudioError(f"{name}: {error}") from None
-        self._stream = stream
-        super().__init__(name, reader, rate, _FILE_BLOCK)
+        self.name = os.fsdecode(path)
+        with self._named():
+            self._stream = _opened(self.name)
+            try:
+                reader = _reader(self.name, self._stream, rate)
+            except BaseException:
+                self._stream.close()
+                raise
+        super().__init__(self.name, reader, rate, _FILE_BLOCK)
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
+    def close(self) -> None:
+        super().close()
         self._stream.close()
 
     def read(self, *, longest_s: float | None = None) -> np.ndarray:

@@ -37,11 +37,9 @@ class PcmStream(Decoded):
     def __init__(
         self, stream: Readable, *, rate: int, source_rate: int | None = None, channels: int = 1, name: str = "-"
     ) -> None:
-        data = Bytes(stream)
-        try:
+        self.name, data = name, Bytes(stream)
+        with self._named():
             reader = read_stream(data, rate) or PcmReader(data, raw(source_rate or rate, channels))
-        except AudioError as error:
-            raise AudioError(f"{name}: {error}") from None
         super().__init__(name, reader, rate, max(1, reader.source_rate * BLOCK_MS // 1000))
 
 

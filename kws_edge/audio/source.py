@@ -81,7 +81,7 @@ class Decoded:
                 check_format(self.source_rate, self.channels)
                 self._resampler = Resampler(self.source_rate, rate)
         except AudioError:
-            reader.close()
+            self.close()
             raise
 
     @property
@@ -93,6 +93,10 @@ class Decoded:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End reading, and what decodes."""
         self._reader.close()
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -136,6 +140,8 @@ class Decoded:
             yield
         except AudioError as error:
             raise AudioError(f"{self.name}: {error}") from None
+        except OSError as error:
+            raise AudioError(f"{self.name}: cannot be read ({error.strerror or error})") from None
 
 
 class Resampler:
