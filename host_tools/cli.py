@@ -274,11 +274,11 @@ def _card(args: argparse.Namespace) -> None:
 
 
 def _make_stream(args: argparse.Namespace) -> None:
-    from host_tools.dataset import LABEL_SETS, index_clips, recordings
+    from host_tools.dataset import LABEL_SETS, index_clips, recordings, spelt
     from host_tools.streams import StreamConfig, make_stream
     from kws_edge.labels import is_keyword
 
-    words = [w.strip() for w in args.words.split(",")] if args.words else LABEL_SETS["commands12"]
+    words = [spelt(w.strip()) for w in args.words.split(",")] if args.words else LABEL_SETS["commands12"]
     index = index_clips(args.data)
     every = [clip for clip in index.clips if args.split in (clip.split, "all")]
     clips = [clip for clip in every if clip.word in words and is_keyword(clip.word)]

@@ -41,6 +41,8 @@ __all__ = [
     "random_split",
     "recordings",
     "shared_speakers",
+    "speaker_of",
+    "spelt",
 ]
 
 BACKGROUND_FOLDER = "_background_noise_"
@@ -88,12 +90,12 @@ class LeftOut:
     """Files that are not used, of one folder and for one reason."""
 
     path: Path
-    """The first of them."""
+    """The first of them, or the folder."""
     why: str
     files: int = 1
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.why}" + (f" ({self.files} such files)" if self.files > 1 else "")
+        return f"{self.path}: {self.why}" + (f" ({self.files} files)" if self.files > 1 else "")
 
 
 class Found(NamedTuple):
@@ -192,7 +194,7 @@ def label_set(spec: str) -> tuple[str, ...]:
     """
     if spec in LABEL_SETS:
         return LABEL_SETS[spec]
-    words = [_spelt(word.strip()) for word in spec.split(",") if word.strip()]
+    words = [spelt(word.strip()) for word in spec.split(",") if word.strip()]
     if "," not in spec or not words:
         raise DatasetError(
             f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as 'hello,lamp'"
@@ -210,7 +212,7 @@ def _folder(path: str | Path) -> Path:
     return folder
 
 
-def _spelt(name: str) -> str:
+def spelt(name: str) -> str:
     """A name in one of Unicode's forms: macOS has another one for letters with accents than keyboards have."""
     return unicodedata.normalize("NFC", name)
 
@@ -232,30 +234,34 @@ def find_audio(folder: str | Path, *, deep: bool = True) -> Found:
         If the folder does not exist or cannot be read.
     """
     paths: list[Path] = []
-    left: dict[tuple[Path, str], list[Path]] = {}
+    unused: dict[tuple[Path, str], list[Path]] = {}
+    left_out: list[LeftOut] = []
     folders = [_folder(folder)]
     while folders:
         here = folders.pop()
         for path in _entries(here):
-            why = None
             if not path.is_dir():
                 why = _why_not(path)
             elif path.is_symlink():
                 why = "a link to a folder, which is not followed"
-            elif deep:
-                folders.append(path)
-                continue
-            elif n := len(find_audio(path).paths):
-                left[here, f"a folder in the folder of a word, {n} recordings"] = [path]
-                continue
             else:
-                continue
+                why = ""
+                if deep:
+                    folders.append(path)
+                else:
+                    left_out += _unused(path, "recordings in a folder within the folder of a word")
             if why is None:
                 paths.append(path)
             elif why:
-                left.setdefault((here, why), []).append(path)
-    found = [LeftOut(min(which), why, len(which)) for (_, why), which in left.items()]
-    return Found(sorted(paths), sorted(found, key=lambda one: one.path))
+                unused.setdefault((here, why), []).append(path)
+    left_out += [LeftOut(which[0], why, len(which)) for (_, why), which in unused.items()]
+    return Found(sorted(paths), sorted(left_out, key=lambda one: one.path))
+
+
+def _unused(folder: Path, why: str) -> list[LeftOut]:
+    """That the recordings in a folder are left out, if there are any."""
+    n = len(find_audio(folder).paths)
+    return [LeftOut(folder, why, n)] if n else []
 
 
 def _entries(folder: Path) -> Iterator[Path]:
@@ -314,14 +320,13 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
     problems: list[str] = []
     entries = list(_entries(folder))
     for sub in filter(Path.is_dir, entries):
-        word = _spelt(sub.name)
+        word = spelt(sub.name)
         unknown = word.strip("_").lower() == UNKNOWN
         if not unknown and not is_keyword(word):
             found = find_audio(sub)
             background += found.paths
         elif not unknown and word.startswith("_"):
-            if n := len(find_audio(sub).paths):
-                left_out.append(LeftOut(sub, f"a folder that is no word, as its name begins with _, {n} recordings"))
+            left_out += _unused(sub, "recordings in a folder that is no word: its name begins with _")
             continue
         else:
             found = find_audio(sub, deep=False)
@@ -347,7 +352,7 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
 
 def _listed(folder: Path, paths: Sequence[Path]) -> tuple[list[str], list[str]]:
     """Part of the split of each recording, as the folder's lists say, and what does not fit; no parts without lists."""
-    numbers = {(_spelt(path.parent.name), _spelt(path.name)): number for number, path in enumerate(paths)}
+    numbers = {(spelt(path.parent.name), spelt(path.name)): number for number, path in enumerate(paths)}
     parts: dict[int, str] = {}
     problems, twice, listed = [], set(), False
     for part, name in _LISTS.items():
@@ -380,7 +385,7 @@ def _list_entries(path: Path) -> list[str]:
     elif b"\0" in data[:2]:  # without the mark that says so
         encoding, errors = "utf-16-be" if data[0] == 0 else "utf-16-le", "replace"
     lines = re.split(r"[\r\n]+", data.decode(encoding, errors))
-    return [_spelt(line.strip()) for line in lines if line.strip()]
+    return [spelt(line.strip()) for line in lines if line.strip()]
 
 
 def index_labelled(folder: str | Path) -> tuple[list[tuple[Path, str]], list[LeftOut]]:
@@ -396,7 +401,7 @@ def index_labelled(folder: str | Path) -> tuple[list[tuple[Path, str]], list[Lef
     for sub in filter(Path.is_dir, _entries(_folder(folder))):
         if sub.name != BACKGROUND_FOLDER:
             found = find_audio(sub, deep=False)
-            pairs += [(path, _spelt(sub.name).strip("_")) for path in found.paths]
+            pairs += [(path, spelt(sub.name).strip("_")) for path in found.paths]
             left_out += found.left_out
     if not pairs:
         raise DatasetError(f"{folder}: no clips of the form <label>/*.wav in it")
@@ -440,10 +445,10 @@ def label_of(word: str, labels: Sequence[str]) -> int:
     DatasetError
         If neither is a label.
     """
-    word = _spelt(word).strip("_")
-    spelt = [_spelt(label) for label in labels]
-    if word in spelt:
-        return spelt.index(word)
+    word = spelt(word).strip("_")
+    names = [spelt(label) for label in labels]
+    if word in names:
+        return names.index(word)
     if UNKNOWN in labels:
         return labels.index(UNKNOWN)
     raise DatasetError(f"the word {word!r} is not among the labels {', '.join(labels)}, and there is no {UNKNOWN!r}")
@@ -469,7 +474,7 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
         levels = np.load(folder / "features.npy", mmap_mode="r")
         with open(folder / "manifest.tsv", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
-        columns = [np.array([_spelt(row[name]) for row in rows]) for name in ("word", "speaker", "split")]
+        columns = [np.array([spelt(row[name]) for row in rows]) for name in ("word", "speaker", "split")]
     except OSError as error:
         raise DatasetError(f"{folder}: {error.strerror or error}: {error.filename}") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -124,7 +124,8 @@ def clip_set(
     """
     if split:
         index = index_clips(folder)
-        pairs, left_out = [(c.path, c.word.strip("_")) for c in index.clips if c.split == split], index.left_out
+        pairs = [(c.path, c.word.strip("_")) for c in index.clips if c.split == split]
+        left_out = [*index.problems, *index.left_out]
     else:
         pairs, left_out = index_labelled(folder)
     sizes = Counter(word for _, word in pairs)

@@ -212,8 +212,10 @@ def test_everything_in_a_dataset_is_used_or_listed(folder, tmp_path, run_cli):
     for name in ("_unknown_", "unknown", "_silence_", "_odd_"):
         (root / name).mkdir()
         soundfile.write(root / name / "1.wav", samples, RATE)
-    (root / "yes" / "anna").mkdir()
-    soundfile.write(root / "yes" / "anna" / "1.wav", samples, RATE)
+    for name in ("anna", "bob"):
+        (root / "yes" / name).mkdir()
+        for number in (1, 2):
+            soundfile.write(root / "yes" / name / f"{number}.wav", samples, RATE)
     soundfile.write(root / "loose.wav", samples, RATE)
     (root / "yes" / "noise.bin").write_bytes(np.random.default_rng(0).bytes(3000))
     (root / "yes" / "yes.zip").write_bytes(b"PK\3\4" + bytes(100))
@@ -228,21 +230,22 @@ def test_everything_in_a_dataset_is_used_or_listed(folder, tmp_path, run_cli):
     assert values["_background_noise_"] == 4
     assert values["problems"] == []
     expected = {
-        "yes/anna": "a folder in the folder of a word, 1 recordings",
+        "yes/anna": "recordings in a folder within the folder of a word (2 files)",
+        "yes/bob": "recordings in a folder within the folder of a word (2 files)",
         "yes/fifo.wav": "no regular file",
         "yes/gone.wav": "a broken link",
         "yes/linked": "a link to a folder, which is not followed",
         "yes/noise.bin": "of no format, not audio",
         "yes/yes.zip": "a ZIP archive, not audio",
-        "_odd_": "a folder that is no word, as its name begins with _, 1 recordings",
+        "_odd_": "recordings in a folder that is no word: its name begins with _",
         "loose.wav": "a recording in no word's folder",
     }
     assert sorted(values["left_out"]) == sorted(f"{root / name}: {why}" for name, why in expected.items())
     done = run_cli("index", root, package="host_tools")
     assert done.stdout.decode().count("left out: ") == len(expected)
-    assert f"kws-host: {len(expected)} files left out".encode() in done.stderr
+    assert f"kws-host: {len(expected) + 2} files left out".encode() in done.stderr
     found = recordings(root)
-    assert len(found.paths) == values["files"] + 3  # of folders that are no words
+    assert len(found.paths) == values["files"] + 6  # of folders that are no words
     assert {one.path.name for one in found.left_out} == {"fifo.wav", "gone.wav", "linked", "noise.bin", "yes.zip"}
 
 
