@@ -16,6 +16,8 @@ __all__ = ["MissingError", "decoded"]
 
 _DEADLINE_S = 30.0
 """A file of which nothing comes for this long never ends."""
+_HEADER_BYTES = 256
+"""What is shorter holds a WAV header at most."""
 _MOST_BYTES = 1 << 28
 """The largest piece of memory that ffmpeg may take at once."""
 _DEMUXERS = (
@@ -55,6 +57,7 @@ class _FFmpeg:
         piped = isinstance(source, Bytes)
         if piped:
             source.unbuffer()
+        self._given = 0
         self._deadline_s = None if piped else _DEADLINE_S
         self._errors, errors = os.pipe()
         os.set_blocking(self._errors, False)
@@ -70,6 +73,7 @@ class _FFmpeg:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 bufsize=0,
+                start_new_session=True,  # a terminal's Ctrl-C is for this process alone, which then ends that one
             )
         except OSError as error:
             os.close(self._errors)
@@ -98,8 +102,10 @@ class _FFmpeg:
         if self._deadline_s and not self._ready.poll(1000 * self._deadline_s):
             raise AudioError(f"ffmpeg gave nothing for {self._deadline_s:g} s")
         data = self._child.stdout.read(n)
-        if not data and self._child.wait():
-            raise AudioError(f"ffmpeg cannot decode it ({self._reason()})")
+        self._given += len(data)
+        if not data and (self._child.wait() or self._given < _HEADER_BYTES):
+            advice = "" if self._deadline_s else "; as a file, by kws-edge detect, it may be read"
+            raise AudioError(f"ffmpeg cannot decode it ({self._reason()}){advice}")
         return data
 
     def _reason(self) -> str:
@@ -107,7 +113,7 @@ class _FFmpeg:
             lines = os.read(self._errors, 1 << 16).decode(errors="replace").splitlines()
         except OSError:
             lines = []
-        return lines[-1].rpartition(": ")[2] if lines else f"status {self._child.returncode}"
+        return lines[0].rpartition("] ")[2].strip() if lines else f"status {self._child.returncode}, no audio"
 
     def close(self) -> None:
         """End it, wherever it is."""

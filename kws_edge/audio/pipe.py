@@ -81,4 +81,4 @@ def read_stream(data: Bytes, rate: int) -> Reader | None:
         advice = f"install ffmpeg, or send it through ffmpeg -i pipe: -f s16le -ar {rate} -ac 1 -"
         raise AudioError(f"{what} on a pipe needs ffmpeg: {advice}") from None
     except AudioError as error:
-        raise AudioError(f"{what}: {error}; some can only be read as a file, by kws-edge detect") from None
+        raise AudioError(f"{what}: {error}") from None
