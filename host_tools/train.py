@@ -31,6 +31,7 @@ from host_tools.weights import load_weights, transfer
 from kws_edge.config import FrontendConfig, preset
 from kws_edge.files import write_atomically
 from kws_edge.model import shipped_models
+from kws_edge.text import printable
 
 __all__ = ["BEST", "Run", "TrainConfig", "load_run", "plot_curves", "read_log", "train"]
 
@@ -555,5 +556,5 @@ def plot_curves(rows: list[dict[str, float]], path: str | Path, title: str) -> N
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title.encode(errors="replace").decode())
+    figure.suptitle(printable(title))
     figure.savefig(path, dpi=100)
