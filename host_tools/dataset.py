@@ -21,6 +21,7 @@ import numpy as np
 from host_tools.errors import DatasetError
 from kws_edge.audio.formats import is_audio, recognise
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
+from kws_edge.text import printable
 
 __all__ = [
     "BACKGROUND_FOLDER",
@@ -95,7 +96,7 @@ class LeftOut:
     files: int = 1
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.why}" + (f" ({self.files} files)" if self.files > 1 else "")
+        return printable(f"{self.path}: {self.why}" + (f" ({self.files} files)" if self.files > 1 else ""))
 
 
 class Found(NamedTuple):
@@ -347,7 +348,7 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
         problems += said
         parts = parts or [official_split(path.name) for path, _ in clips]
     named = [Clip(path, word, speaker_of(path.name), part) for (path, word), part in zip(clips, parts, strict=True)]
-    return Index(named, background, left_out, problems)
+    return Index(named, background, left_out, [printable(line) for line in problems])
 
 
 def _listed(folder: Path, paths: Sequence[Path]) -> tuple[list[str], list[str]]:

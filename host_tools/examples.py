@@ -48,6 +48,7 @@ from host_tools.truth import read_also_said
 from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
+from kws_edge.text import printable
 
 __all__ = ["Bank", "Batches", "Examples", "Sources", "gate", "load_examples", "model_input", "quietest", "windows"]
 
@@ -317,7 +318,7 @@ def load_examples(
 
 
 def _unreadable(path: Path, why: str) -> LeftOut:
-    return LeftOut(path, why.removeprefix(f"{path}: "))
+    return LeftOut(path, why.removeprefix(printable(f"{path}: ")))
 
 
 def _first(left_out: list[LeftOut]) -> str:
