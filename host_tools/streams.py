@@ -345,7 +345,11 @@ def make_stream(
     def write(temporary: str) -> None:
         nonlocal clipped
         bar = progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True)
-        with sound_errors(), soundfile.SoundFile(os.fsencode(temporary), "w", config.sample_rate, 1, "PCM_16") as file, bar:
+        with (
+            sound_errors(),
+            soundfile.SoundFile(os.fsencode(temporary), "w", config.sample_rate, 1, "PCM_16") as file,
+            bar,
+        ):
             for block in mixer.blocks():
                 rounded = np.round(block)
                 clipped += int(((rounded < -32768) | (rounded > 32767)).sum())

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import platform
 import sys
 import time
