@@ -219,6 +219,10 @@ class _Background:
         while True:
             yield self._rng.standard_normal(self._rate) * (1.0 if self._level else FAINT_RMS)
 
+    def close(self) -> None:
+        """No more is taken."""
+        self._blocks.close()
+
     def take(self, n: int) -> np.ndarray:
         """The next `n` samples, float64."""
         parts, have = [self._rest], len(self._rest)
@@ -255,6 +259,7 @@ class _Mixer:
             yield from self._gap(slot.gap, snr_db)
             yield self._clip(slot.clip, rng)
         yield from self._gap(self.n_samples - self._at, self._snr_db)
+        self._background.close()
 
     def _gap(self, n: int, snr_db: float | None) -> Iterator[np.ndarray]:
         """Background alone, whose level goes over to that of the next word evenly in decibels."""
