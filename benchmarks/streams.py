@@ -111,14 +111,14 @@ def _genuine(score) -> dict:
 def word_streams(data: Path, folder: Path) -> dict[str, list[Stream]]:
     """The streams of words, made once into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    every = [clip for clip in index_clips(data / "speech_commands") if clip.split == "validation"]
+    every = [clip for clip in index_clips(data / "speech_commands").clips if clip.split == "validation"]
     wanted = [clip for clip in every if clip.word in LABEL_SETS["commands12"] and is_keyword(clip.word)]
     streams = {}
     for name, seed, snr_db, background in WORDS:
         path = folder / f"words{seed}.flac"
         if not path.with_suffix(".csv").exists():
             config = StreamConfig(clips=1000, snr_db=snr_db, seed=seed)
-            behind = recordings(data / "negatives" / background, "reporting") if background else []
+            behind = recordings(data / "negatives" / background, "reporting").paths if background else []
             make_stream(path, config, wanted, backgrounds=behind)
         streams[name] = find_streams([path])
     return streams

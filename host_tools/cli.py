@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -45,15 +46,14 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _index(args: argparse.Namespace) -> None:
-    from host_tools.dataset import BACKGROUND_FOLDER, count, empty_folders, index_clips, shared_speakers
+    from host_tools.dataset import BACKGROUND_FOLDER, count, index_clips, shared_speakers
     from host_tools.features import read_clip
     from kws_edge.config import preset
 
-    clips = index_clips(args.data, split=args.split, seed=args.seed)
+    index = index_clips(args.data, split=args.split, seed=args.seed)
+    clips, background, problems = index.clips, index.background, index.problems
     words = {word: count(c.split for c in clips if c.word == word) for word in sorted({c.word for c in clips})}
-    background = sorted((args.data / BACKGROUND_FOLDER).glob("*.wav"))
     shared, others = shared_speakers(clips)
-    problems = [f"{folder}: no .wav in this folder" for folder in empty_folders(args.data)]
     if args.check:
         from tqdm import tqdm
 
@@ -72,6 +72,7 @@ def _index(args: argparse.Namespace) -> None:
         BACKGROUND_FOLDER: len(background),
         "speakers_outside_training": {"all": others, "also_in_training": shared},
         "problems": problems,
+        "left_out": [str(one) for one in index.left_out],
     }
     if args.json:
         print(json.dumps(values))
@@ -90,6 +91,16 @@ def _index(args: argparse.Namespace) -> None:
         )
     for line in problems:
         print(f"problem: {line}")
+    for one in index.left_out:
+        print(f"left out: {one}")
+    _count_left_out(index.left_out)
+
+
+def _count_left_out(left_out: list) -> None:
+    """Say on standard error how much was not used: nothing is passed over without a word."""
+    if left_out:
+        files = sum(one.files for one in left_out)
+        print(f"kws-host: {files} files left out, the first: {left_out[0]}", file=sys.stderr)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -264,18 +275,21 @@ def _card(args: argparse.Namespace) -> None:
 
 
 def _make_stream(args: argparse.Namespace) -> None:
-    from host_tools.dataset import LABEL_SETS, index_clips, recordings
+    from host_tools.dataset import LABEL_SETS, index_clips, recordings, spelt
     from host_tools.streams import StreamConfig, make_stream
     from kws_edge.labels import is_keyword
 
-    words = [w.strip() for w in args.words.split(",")] if args.words else LABEL_SETS["commands12"]
-    every = [clip for clip in index_clips(args.data) if args.split in (clip.split, "all")]
+    words = [spelt(w.strip()) for w in args.words.split(",")] if args.words else LABEL_SETS["commands12"]
+    index = index_clips(args.data)
+    every = [clip for clip in index.clips if args.split in (clip.split, "all")]
     clips = [clip for clip in every if clip.word in words and is_keyword(clip.word)]
     if missing := sorted(set(words) - {clip.word for clip in clips}) if args.words else []:
         raise DatasetError(f"{args.data}: no {args.split} clips of {', '.join(missing)}")
     if not clips:
         raise DatasetError(f"{args.data}: no {args.split} clips of the ten commands; name others with --words")
-    backgrounds = [path for folder in args.background for path in recordings(folder, _half(args))]
+    found = [recordings(folder, _half(args)) for folder in args.background]
+    backgrounds = [path for one in found for path in one.paths]
+    left_out = [*index.left_out, *(one for each in found for one in each.left_out)]
     config = StreamConfig(
         seconds=args.seconds,
         clips=args.clips,
@@ -288,6 +302,9 @@ def _make_stream(args: argparse.Namespace) -> None:
     )
     others = [clip for clip in every if clip.word not in words]
     summary = make_stream(args.output, config, clips, others=others, backgrounds=backgrounds)
+    for line in index.problems:
+        print(f"kws-host: {line}", file=sys.stderr)
+    _count_left_out(left_out)
     if args.json:
         print(json.dumps(dataclasses.asdict(summary)))
         return
@@ -298,8 +315,10 @@ def _make_stream(args: argparse.Namespace) -> None:
 
 
 def _streams(args: argparse.Namespace) -> list:
+    from host_tools.dataset import find_audio
     from host_tools.stream_eval import find_streams
 
+    _count_left_out([one for path in args.streams if path.is_dir() for one in find_audio(path).left_out])
     return find_streams(args.streams, labels=args.labels, half=_half(args), also_said=args.also_said)
 
 

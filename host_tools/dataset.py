@@ -1,22 +1,27 @@
-"""Folders of recordings laid out like Speech Commands: ``<word>/<speaker>_nohash_<n>.wav``.
+"""Folders of recordings laid out like Speech Commands: ``<word>/<speaker>_nohash_<n>.wav``, of any format of audio.
 
-The official split keeps every speaker in one part only: by the lists in the folder, or else by a hash of the speaker's
-id. The random split does not, and says so.
+What such a folder holds is used, or listed as left out with the reason. The official split keeps every speaker in one
+part only: by the lists in the folder, or else by a hash of the speaker's id. The random split does not, and says so.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from host_tools.errors import DatasetError
-from kws_edge.labels import SILENCE, UNKNOWN
+from kws_edge.audio.formats import is_audio, recognise
+from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
+from kws_edge.text import printable
 
 __all__ = [
     "BACKGROUND_FOLDER",
@@ -24,7 +29,10 @@ __all__ = [
     "SPLITS",
     "Clip",
     "FeatureSet",
-    "empty_folders",
+    "Found",
+    "Index",
+    "LeftOut",
+    "find_audio",
     "index_clips",
     "index_labelled",
     "label_of",
@@ -34,6 +42,8 @@ __all__ = [
     "random_split",
     "recordings",
     "shared_speakers",
+    "speaker_of",
+    "spelt",
 ]
 
 BACKGROUND_FOLDER = "_background_noise_"
@@ -53,6 +63,16 @@ LABEL_SETS: dict[str, tuple[str, ...]] = {
 
 SPLITS = ("official", "random")
 _LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+_SPOKEN_AS_UNKNOWN = f"_{UNKNOWN}_"
+"""Word of the clips in a folder of unknown words: no label, so that they train as the words that are none."""
+_ENDINGS = (
+    ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus",
+    ".rf64", ".snd", ".w64", ".wav", ".wave", ".webm", ".wma",
+)  # fmt: skip
+"""What names of audio end in; of others, the first bytes tell."""
+_TEXTS = (".csv", ".json", ".lab", ".md", ".tsv", ".txt")
+_FIRST_BYTES = 1 << 14
+_SYSTEM_FILES = ("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "icon\r", "thumbs.db")
 _RANDOM_SHARES = {"training": 0.70, "validation": 0.15, "testing": 0.15}
 
 
@@ -67,6 +87,39 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Files that are not used, of one folder and for one reason."""
+
+    path: Path
+    """The first of them, or the folder."""
+    why: str
+    files: int = 1
+
+    def __str__(self) -> str:
+        return printable(f"{self.path}: {self.why}" + (f" ({self.files} files)" if self.files > 1 else ""))
+
+
+class Found(NamedTuple):
+    """What there is to hear in a folder."""
+
+    paths: list[Path]
+    left_out: list[LeftOut]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a Speech Commands folder holds."""
+
+    clips: list[Clip]
+    """Sorted by word and name."""
+    background: list[Path]
+    """Recordings without speech, sorted."""
+    left_out: list[LeftOut]
+    problems: list[str]
+    """What else a user should know of the folder: a line each."""
+
+
+@dataclass(frozen=True)
 class FeatureSet:
     """Precomputed uint8 features with their words, speakers and splits, in row order."""
 
@@ -76,21 +129,34 @@ class FeatureSet:
     splits: np.ndarray
 
 
-def official_split(speaker: str, *, validation_percent: float = 10.0, testing_percent: float = 10.0) -> str:
-    """Part of the official Speech Commands split that `speaker` belongs to.
+def official_split(name: str, *, validation_percent: float = 10.0, testing_percent: float = 10.0) -> str:
+    """Part of the official Speech Commands split that a recording belongs to.
 
     Source: ``which_set`` in the dataset's own README.
+
+    Parameters
+    ----------
+    name : str
+        The file's, or what of it :func:`speaker_of` keeps.
+    validation_percent, testing_percent : float
+        Shares.
 
     Returns
     -------
     str
         ``training``, ``validation`` or ``testing``.
     """
-    digest = int(hashlib.sha1(speaker.encode()).hexdigest(), 16)
+    digest = int(hashlib.sha1(os.fsencode(speaker_of(name))).hexdigest(), 16)
     percent = (digest % (_MAX_CLIPS_PER_CLASS + 1)) * (100.0 / _MAX_CLIPS_PER_CLASS)
     if percent < validation_percent:
         return "validation"
     return "testing" if percent < validation_percent + testing_percent else "training"
+
+
+def speaker_of(name: str) -> str:
+    """Who speaks in the file of this name: what stands before ``_nohash_``; without it, each file is a speaker of its
+    own, by its whole name."""
+    return re.sub("_nohash_.*$", "", name)
 
 
 def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
@@ -129,7 +195,7 @@ def label_set(spec: str) -> tuple[str, ...]:
     """
     if spec in LABEL_SETS:
         return LABEL_SETS[spec]
-    words = [word.strip() for word in spec.split(",") if word.strip()]
+    words = [spelt(word.strip()) for word in spec.split(",") if word.strip()]
     if "," not in spec or not words:
         raise DatasetError(
             f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as 'hello,lamp'"
@@ -140,10 +206,6 @@ def label_set(spec: str) -> tuple[str, ...]:
     return (SILENCE, UNKNOWN, *words)
 
 
-def _speaker_of(path: Path) -> str:
-    return re.sub(r"_nohash_.*$", "", path.stem)
-
-
 def _folder(path: str | Path) -> Path:
     folder = Path(path)
     if not folder.is_dir():
@@ -151,17 +213,90 @@ def _folder(path: str | Path) -> Path:
     return folder
 
 
-def _word_folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
+def spelt(name: str) -> str:
+    """A name in one of Unicode's forms: macOS has another one for letters with accents than keyboards have."""
+    return unicodedata.normalize("NFC", name)
 
 
-def empty_folders(folder: str | Path) -> list[Path]:
-    """Word folders without a single ``.wav``."""
-    return [word for word in _word_folders(_folder(folder)) if not any(word.glob("*.wav"))]
+def find_audio(folder: str | Path, *, deep: bool = True) -> Found:
+    """Recordings in a folder, sorted, and what else lies there but texts and what systems leave behind.
+
+    A file whose name does not end as audio does is a recording if its first bytes are those of one.
+
+    Parameters
+    ----------
+    folder : path
+    deep : bool
+        Whether to look into its sub-folders. Otherwise these are left out.
+
+    Raises
+    ------
+    DatasetError
+        If the folder does not exist or cannot be read.
+    """
+    paths: list[Path] = []
+    unused: dict[tuple[Path, str], list[Path]] = {}
+    left_out: list[LeftOut] = []
+    folders = [_folder(folder)]
+    while folders:
+        here = folders.pop()
+        for path in _entries(here):
+            if not path.is_dir():
+                why = _why_not(path)
+            elif path.is_symlink():
+                why = "a link to a folder, which is not followed"
+            else:
+                why = ""
+                if deep:
+                    folders.append(path)
+                else:
+                    left_out += _unused(path, "recordings in a folder within the folder of a word")
+            if why is None:
+                paths.append(path)
+            elif why:
+                unused.setdefault((here, why), []).append(path)
+    left_out += [LeftOut(which[0], why, len(which)) for (_, why), which in unused.items()]
+    return Found(sorted(paths), sorted(left_out, key=lambda one: one.path))
 
 
-def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -> list[Clip]:
-    """Every clip of a Speech Commands folder, sorted, with its part of the split.
+def _unused(folder: Path, why: str) -> list[LeftOut]:
+    """That the recordings in a folder are left out, if there are any."""
+    n = len(find_audio(folder).paths)
+    return [LeftOut(folder, why, n)] if n else []
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What a folder holds, sorted, but for what is hidden or of the system."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read ({error.strerror})") from None
+    return (p for p in paths if not p.name.startswith(".") and p.name.lower() not in _SYSTEM_FILES)
+
+
+def _why_not(path: Path) -> str | None:
+    """Why a file is no recording; None if it is one, nothing if that needs no word."""
+    if not path.is_file():
+        return "a broken link" if path.is_symlink() and not path.exists() else "no regular file"
+    ending = path.suffix.lower()
+    if ending in _ENDINGS or ending in _TEXTS:
+        return None if ending in _ENDINGS else ""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            begin = file.read(_FIRST_BYTES)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    kind = recognise(lambda at, n: begin[at : at + n])
+    if is_audio(kind):
+        return None
+    return "" if kind == "a text" or not begin else f"{kind or 'of no format'}, not audio"
+
+
+def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -> Index:
+    """Every clip of a Speech Commands folder, with its part of the split, and what else the folder holds.
+
+    A folder's name is the word. ``_background_noise_``, ``_silence_`` and names like these hold noise, at any depth;
+    ``_unknown_`` holds words that are no keywords.
 
     Parameters
     ----------
@@ -175,56 +310,110 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
     Raises
     ------
     DatasetError
-        If the folder does not exist or holds no ``<word>/*.wav``, or there is no such split.
+        If the folder does not exist or holds no ``<word>/*.wav``, a list cannot be read, or there is no such split.
     """
     folder = _folder(folder)
     if split not in SPLITS:
         raise DatasetError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
-    found = [(path, word.name) for word in _word_folders(folder) for path in sorted(word.glob("*.wav"))]
-    if not found:
+    clips: list[tuple[Path, str]] = []
+    background: list[Path] = []
+    left_out: list[LeftOut] = []
+    problems: list[str] = []
+    entries = list(_entries(folder))
+    for sub in filter(Path.is_dir, entries):
+        word = spelt(sub.name)
+        unknown = word.strip("_").lower() == UNKNOWN
+        if not unknown and not is_keyword(word):
+            found = find_audio(sub)
+            background += found.paths
+        elif not unknown and word.startswith("_"):
+            left_out += _unused(sub, "recordings in a folder that is no word: its name begins with _")
+            continue
+        else:
+            found = find_audio(sub, deep=False)
+            clips += [(path, _SPOKEN_AS_UNKNOWN if unknown else word) for path in found.paths]
+            if not found.paths:
+                problems.append(f"{sub}: no recording in this folder")
+        left_out += found.left_out
+    loose = [path for path in entries if not path.is_dir() and _why_not(path) is None]
+    if loose:
+        left_out.append(LeftOut(loose[0], "a recording in no word's folder", len(loose)))
+    if not clips:
         raise DatasetError(f"{folder}: no clips of the form <word>/<speaker>_nohash_<n>.wav in it")
+    parts = None
     if split == "random":
-        parts = random_split([word for _, word in found], seed=seed)
-    elif listed := _listed(folder):
-        parts = [listed.get(f"{word}/{path.name}", "training") for path, word in found]
+        parts = random_split([word for _, word in clips], seed=seed)
     else:
-        parts = [official_split(_speaker_of(path)) for path, _ in found]
-    return [Clip(path, word, _speaker_of(path), part) for (path, word), part in zip(found, parts, strict=True)]
+        parts, said = _listed(folder, [path for path, _ in clips])
+        problems += said
+        parts = parts or [official_split(path.name) for path, _ in clips]
+    named = [Clip(path, word, speaker_of(path.name), part) for (path, word), part in zip(clips, parts, strict=True)]
+    return Index(named, background, left_out, [printable(line) for line in problems])
 
 
-def _listed(folder: Path) -> dict[str, str]:
-    """Part of the split by ``<word>/<file>``, as the folder's lists say."""
-    listed = {}
+def _listed(folder: Path, paths: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Part of the split of each recording, as the folder's lists say, and what does not fit; no parts without lists."""
+    numbers = {(spelt(path.parent.name), spelt(path.name)): number for number, path in enumerate(paths)}
+    parts: dict[int, str] = {}
+    problems, twice, listed = [], set(), False
     for part, name in _LISTS.items():
-        if (folder / name).exists():
-            listed.update(dict.fromkeys((folder / name).read_text().split(), part))
-    return listed
+        entries = _list_entries(folder / name)
+        found = {entry: numbers.get(tuple(re.split(r"[/\\]+", entry)[-2:])) for entry in entries}
+        if strange := [entry for entry, number in found.items() if number is None]:
+            problems.append(
+                f"{folder / name}: {len(strange)} of {len(found)} entries match no clip, the first: {strange[0]!r}"
+            )
+        mine = {number for number in found.values() if number is not None}
+        twice |= mine & parts.keys()
+        parts |= dict.fromkeys(mine, part)
+        listed = listed or bool(entries)
+    if twice:
+        problems.append(f"{len(twice)} clips are in both lists and count as {part}, the first: {paths[min(twice)]}")
+    return [parts.get(number, "training") for number in range(len(paths))] if listed else [], problems
 
 
-def index_labelled(folder: str | Path) -> list[tuple[Path, str]]:
+def _list_entries(path: Path) -> list[str]:
+    """The lines of a list of a split; none if it does not exist. UTF-8, or UTF-16 as Windows writes it."""
+    if not path.exists():
+        return []
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    encoding, errors = "utf-8-sig", "surrogateescape"
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding, errors = "utf-16", "replace"
+    elif b"\0" in data[:2]:  # without the mark that says so
+        encoding, errors = "utf-16-be" if data[0] == 0 else "utf-16-le", "replace"
+    lines = re.split(r"[\r\n]+", data.decode(encoding, errors))
+    return [spelt(line.strip()) for line in lines if line.strip()]
+
+
+def index_labelled(folder: str | Path) -> tuple[list[tuple[Path, str]], list[LeftOut]]:
     """Clips of a folder whose sub-folders are labels (``_silence_`` and ``_unknown_`` as in the official test set).
 
     Returns
     -------
-    list of (path, label), sorted; labels without the surrounding underscores.
+    pairs : list of (path, label)
+        Sorted; labels without the surrounding underscores.
+    left_out : list of LeftOut
     """
-    folder = _folder(folder)
-    pairs = [
-        (path, sub.name.strip("_"))
-        for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if sub.name != BACKGROUND_FOLDER
-        for path in sorted(sub.glob("*.wav"))
-    ]
+    pairs, left_out = [], []
+    for sub in filter(Path.is_dir, _entries(_folder(folder))):
+        if sub.name != BACKGROUND_FOLDER:
+            found = find_audio(sub, deep=False)
+            pairs += [(path, spelt(sub.name).strip("_")) for path in found.paths]
+            left_out += found.left_out
     if not pairs:
         raise DatasetError(f"{folder}: no clips of the form <label>/*.wav in it")
-    return pairs
+    return pairs, left_out
 
 
 def _half(group: str) -> str:
-    return "training" if hashlib.sha1(group.encode()).digest()[0] % 2 == 0 else "reporting"
+    return "training" if hashlib.sha1(os.fsencode(group)).digest()[0] % 2 == 0 else "reporting"
 
 
-def recordings(folder: str | Path, half: str | None = None) -> list[Path]:
+def recordings(folder: str | Path, half: str | None = None) -> Found:
     """Recordings without keywords anywhere under `folder`, or one half of them: ``training`` or ``reporting``.
 
     The group that goes into one half as a whole is the LibriSpeech speaker (``<speaker>-<chapter>-<utterance>``), or
@@ -235,13 +424,11 @@ def recordings(folder: str | Path, half: str | None = None) -> list[Path]:
     DatasetError
         If there are none.
     """
-    folder = _folder(folder)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".wav", ".flac", ".ogg"))
-    if half:
-        paths = [path for path in paths if _half(group_of(path)) == half]
+    found = find_audio(folder)
+    paths = [path for path in found.paths if not half or _half(group_of(path)) == half]
     if not paths:
         raise DatasetError(f"{folder}: no recordings in it" + (f" of the {half} half" if half else ""))
-    return paths
+    return Found(paths, found.left_out)
 
 
 def group_of(path: Path) -> str:
@@ -259,9 +446,10 @@ def label_of(word: str, labels: Sequence[str]) -> int:
     DatasetError
         If neither is a label.
     """
-    word = word.strip("_")
-    if word in labels:
-        return labels.index(word)
+    word = spelt(word).strip("_")
+    names = [spelt(label) for label in labels]
+    if word in names:
+        return names.index(word)
     if UNKNOWN in labels:
         return labels.index(UNKNOWN)
     raise DatasetError(f"the word {word!r} is not among the labels {', '.join(labels)}, and there is no {UNKNOWN!r}")
@@ -287,10 +475,10 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
         levels = np.load(folder / "features.npy", mmap_mode="r")
         with open(folder / "manifest.tsv", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
-        columns = [np.array([row[name] for row in rows]) for name in ("word", "speaker", "split")]
+        columns = [np.array([spelt(row[name]) for row in rows]) for name in ("word", "speaker", "split")]
     except OSError as error:
         raise DatasetError(f"{folder}: {error.strerror or error}: {error.filename}") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{folder}: broken features.npy or manifest.tsv ({error})") from None
     if levels.dtype != np.uint8 or levels.shape[1:] != feature_shape:
         raise DatasetError(

@@ -89,7 +89,7 @@ class TestSet:
     truth: np.ndarray
     """Label indices."""
     skipped: tuple[str, ...] = ()
-    """Why clips were left out: a line each."""
+    """What was left out, and why: a line each."""
 
 
 def clip_set(
@@ -122,14 +122,19 @@ def clip_set(
     DatasetError
         If the folder holds no such clips, or a word is no label where there is no unknown.
     """
-    pairs = [(c.path, c.word) for c in index_clips(folder) if c.split == split] if split else index_labelled(folder)
+    if split:
+        index = index_clips(folder)
+        pairs = [(c.path, c.word.strip("_")) for c in index.clips if c.split == split]
+        left_out = [*index.problems, *index.left_out]
+    else:
+        pairs, left_out = index_labelled(folder)
     sizes = Counter(word for _, word in pairs)
     pairs = [
         (path, word) for path, word in pairs if sizes[word] >= at_least and not (own_labels and word not in labels)
     ]
     if not pairs:
         raise DatasetError(f"{folder}: no clips left to evaluate on")
-    frontend, used, features, skipped = Frontend(config), [], [], []
+    frontend, used, features, skipped = Frontend(config), [], [], [str(one) for one in left_out]
     for path, word in progress(pairs, desc=str(folder), unit="clip", mininterval=0.5):
         try:
             features.append(frontend(read_clip(path, config)))
@@ -138,7 +143,7 @@ def clip_set(
         else:
             used.append((path, label_of(word, labels)))
     if not used:
-        raise DatasetError(f"{folder}: none of its {len(pairs)} clips can be used; the first: {skipped[0]}")
+        raise DatasetError(f"{folder}: none of its {len(pairs)} clips can be used, the last: {skipped[-1]}")
     return TestSet(
         str(folder) + (f" ({split})" if split else ""),
         tuple(str(path) for path, _ in used),

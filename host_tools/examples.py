@@ -26,8 +26,8 @@ from host_tools.augment import (
 )
 from host_tools.dataset import (
     BACKGROUND_FOLDER,
+    LeftOut,
     count,
-    empty_folders,
     index_clips,
     label_of,
     load_features,
@@ -48,6 +48,7 @@ from host_tools.truth import read_also_said
 from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
+from kws_edge.text import printable
 
 __all__ = ["Bank", "Batches", "Examples", "Sources", "gate", "load_examples", "model_input", "quietest", "windows"]
 
@@ -184,9 +185,9 @@ def load_examples(
 
     `sources.clips` is a Speech Commands folder, `features` a folder of precomputed features, `speech` and `noise` are
     recordings without keywords, of which only the training half is used, as of the voices of `synthetic`; of
-    `more_speech` and `more_noise` everything is. Background noise inside the clips' folder is noise, too. Recordings
-    that cannot be used (unreadable, cut short, empty, of another rate, not mono) are left out and listed in
-    :attr:`Examples.problems`, as are empty word folders.
+    `more_speech` and `more_noise` everything is. Background noise inside the clips' folder is noise, too. What cannot
+    be used (unreadable, cut short, empty) is left out and listed in :attr:`Examples.problems`, as are empty folders of
+    words and entries of split lists without a clip.
 
     Parameters
     ----------
@@ -205,8 +206,8 @@ def load_examples(
     DatasetError
         If a folder is not what it should be, or a label has no training example.
     """
-    problems = [f"{folder}: no .wav in this folder" for folder in empty_folders(sources.clips)]
-    clips = index_clips(sources.clips, split=split, seed=seed)
+    index = index_clips(sources.clips, split=split, seed=seed)
+    clips, left_out, problems = index.clips, list(index.left_out), index.problems
     shared, others = shared_speakers(clips)
     if shared:
         problems.append(
@@ -218,7 +219,7 @@ def load_examples(
         """Levels of the clips of a part, numbers of those that can be used, and their words."""
         chosen = [c for c in clips if c.split == part]
         found = clip_features([c.path for c in chosen], config, cache=sources.cache, what=f"{part} clips", **options)
-        problems.extend(found.skipped.values())
+        left_out.extend(_unreadable(chosen[i].path, why) for i, why in found.skipped.items())
         return found.levels, found.usable, [chosen[i].word for i in found.usable]
 
     levels, usable, training_words = features("training")
@@ -234,7 +235,9 @@ def load_examples(
         kinds.append("recorded")
         words.append(words[0])
     if sources.synthetic is not None:
-        levels, usable, spoken = features("training", index_clips(sources.synthetic / "words", split="official"))
+        synthetic = index_clips(sources.synthetic / "words", split="official")
+        left_out += synthetic.left_out
+        levels, usable, spoken = features("training", synthetic.clips)
         numbers.append(usable + sum(map(len, stores)))
         stores.append(levels)
         kinds.append("synthetic")
@@ -261,15 +264,20 @@ def load_examples(
 
     def take(bank: Bank, paths: Sequence[Path], kind: str) -> None:
         levels, skipped = recording_features(paths, config, what=kind)
-        problems.extend(skipped.values())
+        left_out.extend(_unreadable(path, why) for path, why in skipped.items())
         words = [said.get(path.stem, ()) for path in paths if path not in skipped]
         frames = [[(1000 * w.start_s / config.hop_ms, 1000 * w.end_s / config.hop_ms) for w in each] for each in words]
         taken = bank.add(levels, frames)
         minutes[kind] += taken * config.hop_ms / 60000
         if not taken and paths:
-            raise DatasetError(f"{paths[0].parent}: no usable recording" + _first(problems))
+            raise DatasetError(f"{paths[0].parent}: no usable recording" + _first(left_out))
 
-    take(noise, sorted((Path(sources.clips) / BACKGROUND_FOLDER).glob("*.wav")), "noise")
+    def of(folder: Path, half: str | None = None) -> list[Path]:
+        found = recordings(folder, half)
+        left_out.extend(found.left_out)
+        return found.paths
+
+    take(noise, index.background, "noise")
     spoken = sources.synthetic / "speech" if sources.synthetic else None
     for bank, folder, kind in (
         (noise, sources.noise, "noise"),
@@ -277,21 +285,21 @@ def load_examples(
         (speech, spoken, "synthetic speech"),
     ):
         if folder is not None:
-            take(bank, recordings(folder, "training"), kind)
+            take(bank, of(folder, "training"), kind)
     for bank, folders, kind in ((noise, sources.more_noise, "noise"), (speech, sources.more_speech, "speech")):
         for folder in folders:
-            take(bank, recordings(folder), kind)
+            take(bank, of(folder), kind)
     if SILENCE in labels and not noise:
-        raise DatasetError(f"{sources.clips}: no {BACKGROUND_FOLDER}/*.wav to make {SILENCE!r} of")
+        raise DatasetError(f"{sources.clips}: no recordings in {BACKGROUND_FOLDER} to make {SILENCE!r} of")
 
     words, numbers = np.concatenate(words), np.concatenate(numbers)
     by_word = {str(w): numbers[words == w] for w in sorted(set(words))}
     for label in labels:
         if label not in (SILENCE, UNKNOWN) and label not in by_word:
-            raise DatasetError(f"no training example of {label!r} in {sources.clips}" + _first(problems))
+            raise DatasetError(f"no training example of {label!r} in {sources.clips}" + _first(left_out))
     if UNKNOWN in labels and not set(by_word) - set(labels) and not speech:
         raise DatasetError(
-            f"{sources.clips}: no word besides the keywords to make {UNKNOWN!r} of, and no --speech" + _first(problems)
+            f"{sources.clips}: no word besides the keywords to make {UNKNOWN!r} of, and no --speech" + _first(left_out)
         )
 
     rng = np.random.default_rng(seed)
@@ -303,13 +311,18 @@ def load_examples(
         "noise_minutes": round(minutes["noise"], 1),
         "speech_minutes": round(minutes["speech"], 1),
         "synthetic_minutes": round(minutes["synthetic speech"], 1),
-        "left_out": len(problems),
+        "left_out": sum(one.files for one in left_out),
     }
+    problems += map(str, left_out)
     return Examples(config, tuple(labels), stores, kinds, by_word, noise, speech, held_out, summary, problems)
 
 
-def _first(problems: list[str]) -> str:
-    return f" ({len(problems)} problems, the first: {problems[0]})" if problems else ""
+def _unreadable(path: Path, why: str) -> LeftOut:
+    return LeftOut(path, why.removeprefix(printable(f"{path}: ")))
+
+
+def _first(left_out: list[LeftOut]) -> str:
+    return f" ({sum(one.files for one in left_out)} files left out, the first: {left_out[0]})" if left_out else ""
 
 
 def label_name(labels: Sequence[str], word: str) -> str:

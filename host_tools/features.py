@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from host_tools.errors import DatasetError
 from host_tools.locks import locked
 from host_tools.parallel import run_parallel
+from kws_edge.audio import AudioFile
 from kws_edge.config import FrontendConfig
+from kws_edge.errors import AudioError
 from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend, fit_clip
 
@@ -47,7 +48,7 @@ __all__ = [
 
 _CHUNK = 64  # clips that a worker takes at a time; what an interruption loses of each worker
 _PARALLEL_FROM = 200  # clips; for fewer, starting workers takes longer than the work
-_LAYOUT = 2  # version of the cache's files
+_LAYOUT = 3  # version of the cache's files, and of how recordings are read
 
 
 def default_cache() -> Path:
@@ -91,36 +92,21 @@ def levels_to_raw(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
 
 
 def read_clip(path: Path, config: FrontendConfig) -> np.ndarray:
-    """Mono int16 samples of a training recording.
+    """Mono int16 samples of a training recording, at the front end's rate, as the device would hear them.
 
     Raises
     ------
     DatasetError
-        If the file cannot be decoded, is cut short, is empty, or is of another rate or channel count.
+        If the file cannot be decoded, is cut short, or is empty.
     """
     try:
-        with soundfile.SoundFile(path) as file:
-            rate, channels, declared = file.samplerate, file.channels, _declared_bytes(path)
-            samples = file.read(dtype="int16", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise DatasetError(f"{path}: cannot be read as audio ({error})") from None
-    if rate != config.sample_rate or channels != 1:
-        raise DatasetError(
-            f"{path}: {rate} Hz with {channels} channels; training takes mono at {config.sample_rate} Hz"
-        )
-    if not len(samples):
-        raise DatasetError(f"{path}: holds no samples")
-    if declared > path.stat().st_size:
-        raise DatasetError(f"{path}: cut short, {path.stat().st_size} of {declared} bytes")
-    return samples[:, 0]
-
-
-def _declared_bytes(path: Path) -> int:
-    """Size that a WAV file's own header gives; 0 for other formats, and for streams, whose header gives none."""
-    with open(path, "rb") as file:
-        header = file.read(8)
-    size = int.from_bytes(header[4:8], "little")
-    return 8 + size if header[:4] == b"RIFF" and size < 0x7FFFFFFF else 0
+        with AudioFile(path, rate=config.sample_rate) as audio:
+            samples = audio.read()
+    except AudioError as error:
+        raise DatasetError(str(error)) from None
+    if audio.remark:
+        raise DatasetError(f"{path}: {audio.remark}")
+    return samples
 
 
 @functools.cache
@@ -296,7 +282,7 @@ def _key(paths: Sequence[Path], config: FrontendConfig, vary: Variation | None) 
             status = path.stat()
         except OSError as error:
             raise DatasetError(f"{path}: {error.strerror}") from None
-        files.update(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n".encode())
+        files.update(os.fsencode(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n"))
     return f"{raw_config(config).hash}-{files.hexdigest()[:16]}"
 
 

@@ -17,6 +17,7 @@ from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
 from kws_edge.model import Model
 from kws_edge.modelfile import Metadata, pack
+from kws_edge.text import printable
 
 __all__ = ["Report", "compare", "plot_confusions"]
 
@@ -216,5 +217,5 @@ def plot_confusions(report: Report, path: str | Path) -> None:
         axes.set_xticks(range(n), report.labels, rotation=90)
         axes.set_yticks(range(n), report.labels)
         axes.set(xlabel="predicted", ylabel="truth", title=f"{form}: {report.evaluation(form).accuracy:.2%}")
-    figure.suptitle(f"{report.name} on {len(report.test.truth)} clips")
+    figure.suptitle(f"{printable(report.name)} on {len(report.test.truth)} clips")
     figure.savefig(path, dpi=110)

@@ -35,6 +35,6 @@ def write_sound(path: str | os.PathLike[str], samples: np.ndarray, rate: int) ->
 
     def write(temporary: str) -> None:
         with sound_errors():
-            soundfile.write(temporary, samples, rate, "PCM_16")
+            soundfile.write(os.fsencode(temporary), samples, rate, "PCM_16")
 
     write_atomically(path, write)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig, room_response
@@ -31,7 +30,7 @@ from host_tools.truth import Word, labels_beside, read_also_said, read_labels
 from kws_edge.audio import AudioFile
 from kws_edge.config import DetectorConfig
 from kws_edge.detector import Detection, Detector
-from kws_edge.errors import ConfigError
+from kws_edge.errors import AudioError, ConfigError
 from kws_edge.model import Model
 from kws_edge.quant import dequantize, quantize
 from kws_edge.spotter import Spotter
@@ -156,7 +155,7 @@ def find_streams(
         if path.is_dir():
             if labels:
                 raise DatasetError(f"{path}: is a folder; --labels goes with files")
-            streams += [_stream(p, labels_beside(p)) for p in recordings(path, half)]
+            streams += [_stream(p, labels_beside(p)) for p in recordings(path, half).paths]
         elif path.exists():
             streams.append(_stream(path, Path(labels[number]) if labels else labels_beside(path)))
         else:
@@ -425,8 +424,9 @@ def hear_all(
 
 
 def _seconds(path: Path) -> float:
-    """Length that the file's header gives; 0 for what hearing it will refuse."""
+    """Length that the file's header gives; 0 where it gives none, and for what hearing it will refuse."""
     try:
-        return soundfile.info(path).duration
-    except (OSError, soundfile.LibsndfileError):
+        with AudioFile(path, rate=16000) as audio:
+            return audio.seconds or 0.0
+    except AudioError:
         return 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,11 +166,13 @@ def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -
         fit = max(1, min(len(kinds), int(config.seconds / (1 + sum(config.gap_s) / 2))))
         kinds[rng.permutation(fit)[: config.others]] = True
     sources = {False: _drawn(clips, rng), True: _drawn(others, rng)}
-    slots, at = [], 0
+    slots, at, lengths = [], 0, {}
     for kind in kinds:
         clip = next(sources[bool(kind)])
         gap = round(rng.uniform(*config.gap_s) * config.sample_rate)
-        length = _length(clip.path)
+        if clip.path not in lengths:
+            lengths[clip.path] = len(_samples(clip.path, config))
+        length = lengths[clip.path]
         if end is not None and at + gap + length > end:
             if config.clips is not None:
                 raise DatasetError(
@@ -182,11 +185,8 @@ def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -
     return slots
 
 
-def _length(path: Path) -> int:
-    try:
-        return soundfile.info(path).frames
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise DatasetError(f"{path}: cannot be read as audio ({error}); kws-host index --check lists such") from None
+def _samples(path: Path, config: StreamConfig) -> np.ndarray:
+    return read_clip(path, dataclasses.replace(preset("logmel40"), sample_rate=config.sample_rate))
 
 
 class _Background:
@@ -218,6 +218,10 @@ class _Background:
     def _noise(self) -> Iterator[np.ndarray]:
         while True:
             yield self._rng.standard_normal(self._rate) * (1.0 if self._level else FAINT_RMS)
+
+    def close(self) -> None:
+        """No more is taken."""
+        self._blocks.close()
 
     def take(self, n: int) -> np.ndarray:
         """The next `n` samples, float64."""
@@ -255,6 +259,7 @@ class _Mixer:
             yield from self._gap(slot.gap, snr_db)
             yield self._clip(slot.clip, rng)
         yield from self._gap(self.n_samples - self._at, self._snr_db)
+        self._background.close()
 
     def _gap(self, n: int, snr_db: float | None) -> Iterator[np.ndarray]:
         """Background alone, whose level goes over to that of the next word evenly in decibels."""
@@ -273,7 +278,7 @@ class _Mixer:
         from scipy.signal import oaconvolve
 
         c = self._config
-        samples = read_clip(clip.path, dataclasses.replace(preset("logmel40"), sample_rate=c.sample_rate))
+        samples = _samples(clip.path, c)
         start, end = word_bounds(samples, c.sample_rate)
         self.words.append(Word((self._at + start) / c.sample_rate, (self._at + end) / c.sample_rate, clip.word))
         speech = samples.astype(np.float64)
@@ -345,7 +350,11 @@ def make_stream(
     def write(temporary: str) -> None:
         nonlocal clipped
         bar = progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True)
-        with sound_errors(), soundfile.SoundFile(temporary, "w", config.sample_rate, 1, "PCM_16") as file, bar:
+        with (
+            sound_errors(),
+            soundfile.SoundFile(os.fsencode(temporary), "w", config.sample_rate, 1, "PCM_16") as file,
+            bar,
+        ):
             for block in mixer.blocks():
                 rounded = np.round(block)
                 clipped += int(((rounded < -32768) | (rounded > 32767)).sum())

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from host_tools.errors import DatasetError
@@ -142,7 +141,7 @@ def synthesize_speech(
         if not path.exists():
             samples = _spoken(voice, " ".join(said), rng)
             write_sound(path, _levelled(samples, rng), _RATE)
-        return [path.name, voice.speaker, " ".join(said)], soundfile.info(path).duration / 60
+        return [path.name, voice.speaker, " ".join(said)], _minutes(path)
 
     n = max(1, round(60 * minutes / _UTTERANCE_S))
     made = list(tqdm(_in_order(make, n), total=n, desc="speech", unit="utterance", mininterval=0.5))
@@ -178,6 +177,11 @@ def synthesize_words(folder: str | Path, words: Sequence[str], *, per_word: int,
     for _ in tqdm(_in_order(make, wanted), total=wanted, desc="words", unit="clip", mininterval=0.5):
         pass
     return wanted
+
+
+def _minutes(path: Path) -> float:
+    with AudioFile(path, rate=_RATE) as file:
+        return (file.seconds or 0.0) / 60
 
 
 def _in_order(make: Callable[[int], tuple[list[str], float]], n: int) -> Iterator[tuple[list[str], float]]:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from host_tools.weights import load_weights, transfer
 from kws_edge.config import FrontendConfig, preset
 from kws_edge.files import write_atomically
 from kws_edge.model import shipped_models
+from kws_edge.text import printable
 
 __all__ = ["BEST", "Run", "TrainConfig", "load_run", "plot_curves", "read_log", "train"]
 
@@ -295,6 +297,8 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         say(f"note: {line}")
     if (more := len(examples.problems) - _SHOWN_PROBLEMS) > 0:
         say(f"note: {more} more in {folder / _PROBLEMS}")
+    if files := examples.summary["left_out"]:
+        print(f"kws-host: {files} files left out; {folder / _PROBLEMS} lists them", file=sys.stderr)
     say(f"examples: {json.dumps(examples.summary)}")
 
     record = {
@@ -551,5 +555,5 @@ def plot_curves(rows: list[dict[str, float]], path: str | Path, title: str) -> N
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     figure.savefig(path, dpi=100)

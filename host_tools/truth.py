@@ -137,7 +137,7 @@ def write_labels(path: str | Path, words: Iterable[Word]) -> None:
     """Write words as CSV, as :func:`read_labels` reads it; times to a tenth of a millisecond."""
 
     def write(temporary: str) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = ((f"{word.start_s:.4f}", f"{word.end_s:.4f}", word.label) for word in words)
             csv.writer(file, lineterminator="\n").writerows([("start_s", "end_s", "label"), *rows])
 

@@ -109,7 +109,7 @@ def test_unreadable_files(tmp_path):
     for name, message in {
         "missing.wav": "no such file",
         "empty.wav": "is empty",
-        "text.wav": "cannot be decoded",
+        "text.wav": "is a text, not audio",
         "no_samples.wav": "holds no samples",
         "folder.wav": "is a folder",
     }.items():
@@ -178,11 +178,7 @@ def test_the_header_decides_rate_and_channels():
     assert power_at(got, 440) == pytest.approx(0.5, rel=0.01)
 
 
-def test_other_wav_formats_on_a_pipe_are_refused():
-    with pytest.raises(AudioError, match=r"24 bits.*S16_LE"):
-        PcmStream(io.BytesIO(wav(np.zeros(30, np.uint8), bits=24)), rate=RATE)
-    with pytest.raises(AudioError, match="format 3"):
-        PcmStream(io.BytesIO(wav(np.zeros(30, np.float32), code=3)), rate=RATE)
+def test_a_pipe_without_audio_is_refused():
     with pytest.raises(AudioError, match="no audio arrived"):
         list(PcmStream(io.BytesIO(b""), rate=RATE))
     with pytest.raises(AudioError, match="WAV header without audio"):

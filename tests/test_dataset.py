@@ -1,8 +1,12 @@
 """Folders of recordings: index, splits, labels, and recordings that cannot be used."""
 
 import csv
+import hashlib
 import json
+import os
+import re
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from host_tools.dataset import (
     shared_speakers,
 )
 from host_tools.errors import DatasetError
+from host_tools.streams import StreamConfig, make_stream
 from tests.conftest import train_command
 from tests.tones import RATE, WORDS
 
@@ -35,7 +40,7 @@ def test_official_split():
 
 def test_official_split_is_the_datasets_own(data):
     listed = (data / "speech_commands" / "validation_list.txt").read_text().split()
-    clips = index_clips(data / "speech_commands")
+    clips = index_clips(data / "speech_commands").clips
     ours = {f"{c.word}/{c.path.name}" for c in clips if c.split == "validation"}
     assert ours == set(listed)
     assert len(clips) == 11_648 + 1_773
@@ -45,25 +50,29 @@ def test_official_split_is_the_datasets_own(data):
 
 
 def test_index(folder, tmp_path):
-    clips = index_clips(folder / "clips")
+    index = index_clips(folder / "clips")
+    clips = index.clips
     assert len(clips) == len(WORDS) * 26
     assert {c.split for c in clips} == {"training", "validation"}
     assert clips == sorted(clips, key=lambda c: c.path)
+    assert index.background == [folder / "clips" / "_background_noise_" / "noise.wav"]
+    assert not index.left_out
+    assert not index.problems
     with pytest.raises(DatasetError, match="no such folder"):
         index_clips(tmp_path / "missing")
     with pytest.raises(DatasetError, match="no clips"):
         index_clips(tmp_path)
-    assert {label for _, label in index_labelled(folder / "test")} == {*WORDS[:10], "unknown"}
+    assert {label for _, label in index_labelled(folder / "test")[0]} == {*WORDS[:10], "unknown"}
 
 
 def test_recordings_are_halved_by_speaker(data):
     halves = ("training", "reporting")
-    parts = {half: recordings(data / "negatives" / "speech", half) for half in halves}
-    assert sorted(parts["training"] + parts["reporting"]) == recordings(data / "negatives" / "speech")
+    parts = {half: recordings(data / "negatives" / "speech", half).paths for half in halves}
+    assert sorted(parts["training"] + parts["reporting"]) == recordings(data / "negatives" / "speech").paths
     speakers = {half: {path.stem.split("-")[0] for path in paths} for half, paths in parts.items()}
     assert not speakers["training"] & speakers["reporting"]
     assert 0.35 < len(speakers["training"]) / 261 < 0.65
-    origin = {half: {p.stem[:-2] for p in recordings(data / "negatives" / "noise", half)} for half in halves}
+    origin = {half: {p.stem[:-2] for p in recordings(data / "negatives" / "noise", half).paths} for half in halves}
     assert not origin["training"] & origin["reporting"]
 
 
@@ -93,8 +102,197 @@ def test_lists_in_the_folder_make_the_official_split(folder, tmp_path):
     names = sorted(f"{p.parent.name}/{p.name}" for p in tmp_path.glob("*/*.wav"))
     (tmp_path / "validation_list.txt").write_text("\n".join(names[:5]))
     (tmp_path / "testing_list.txt").write_text("\n".join(names[5:8]) + "\n")
-    parts = [c.split for c in index_clips(tmp_path)]
+    parts = [c.split for c in index_clips(tmp_path).clips]
     assert parts == ["validation"] * 5 + ["testing"] * 3 + ["training"] * (len(names) - 8)
+
+
+def lay_out(root, names):
+    """Files with nothing in them: an index looks at names only."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+LISTED = ("hey jarvis/a_nohash_0.wav", "yes/b c_nohash_0.wav", "grün/é_nohash_1.wav")
+SPELLINGS = {
+    "plain": lambda names, root: "\n".join(names).encode(),
+    "CRLF": lambda names, root: "\r\n".join([*names, ""]).encode(),
+    "old Mac": lambda names, root: "\r".join(names).encode(),
+    "byte order mark": lambda names, root: b"\xef\xbb\xbf" + "\n".join(names).encode(),
+    "UTF-16": lambda names, root: "\r\n".join([*names, ""]).encode("utf-16"),
+    "UTF-16, big-endian": lambda names, root: b"\xfe\xff" + "\r\n".join([*names, ""]).encode("utf-16-be"),
+    "UTF-16 without a mark": lambda names, root: "\n".join(names).encode("utf-16-le"),
+    "dot": lambda names, root: "\n".join(f"./{name}" for name in names).encode(),
+    "backslash": lambda names, root: "\r\n".join(name.replace("/", "\\") for name in names).encode(),
+    "drive": lambda names, root: "\r\n".join("C:\\data\\" + name.replace("/", "\\") for name in names).encode(),
+    "absolute": lambda names, root: "\n".join(str(root / name) for name in names).encode(),
+    "archive": lambda names, root: "\n".join(f"speech_commands_v0.02/{name}" for name in names).encode(),
+    "blanks": lambda names, root: "\n\n".join(f"  {name} \t" for name in names).encode(),
+    "decomposed": lambda names, root: unicodedata.normalize("NFD", "\n".join(names)).encode(),
+}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_split_lists_are_matched_however_they_are_written(tmp_path, spelling, form):
+    others = ["yes/a_nohash_0.wav", "hey jarvis/b c_nohash_0.wav"]
+    lay_out(tmp_path, [unicodedata.normalize(form, name) for name in (*LISTED, *others)])
+    (tmp_path / "testing_list.txt").write_bytes(SPELLINGS[spelling](LISTED, tmp_path))
+    index = index_clips(tmp_path)
+    assert not index.problems
+    parts = {f"{c.word}/{unicodedata.normalize('NFC', c.path.name)}": c.split for c in index.clips}
+    assert parts == {**dict.fromkeys(LISTED, "testing"), **dict.fromkeys(others, "training")}
+
+
+def test_entries_that_match_no_clip_are_warned_of(tmp_path, run_cli):
+    """And clips in both lists. Today test clips would slide into training without a word."""
+    lay_out(tmp_path, [f"yes/{i}_nohash_0.wav" for i in range(4)])
+    (tmp_path / "testing_list.txt").write_text("yes/0_nohash_0.WAV\nyes/1_nohash_0.wav\n2_nohash_0.wav\n")
+    (tmp_path / "validation_list.txt").write_bytes(b"yes/1_nohash_0.wav\nyes/\xe9.wav\n")
+    index = index_clips(tmp_path)
+    assert [c.split for c in index.clips] == ["training", "testing", "training", "training"]
+    first, second, third = index.problems
+    assert "validation_list.txt: 1 of 2 entries match no clip, the first: 'yes/\\udce9.wav'" in first
+    assert "testing_list.txt: 2 of 3 entries match no clip, the first: 'yes/0_nohash_0.WAV'" in second
+    assert "1 clips are in both lists and count as testing" in third
+    done = run_cli("index", tmp_path, package="host_tools")
+    assert done.stdout.decode().count("problem: ") == 3
+    for cut in (b"\xff\xfey", b"\xff\xfe\0\xd8", b"y\0e", b"\0", b"\xef\xbb\xbf", b"\xff"):
+        (tmp_path / "testing_list.txt").write_bytes(cut)
+        assert {c.split for c in index_clips(tmp_path).clips} == {"training", "validation"}
+    (tmp_path / "testing_list.txt").unlink()
+    (tmp_path / "testing_list.txt").mkdir()
+    with pytest.raises(DatasetError, match=r"testing_list\.txt: cannot be read \(Is a directory\)"):
+        index_clips(tmp_path)
+
+
+def which_set(filename):
+    """As the dataset's README has it."""
+    name = re.sub(r"_nohash_.*$", "", os.path.basename(filename))
+    number = int(hashlib.sha1(name.encode()).hexdigest(), 16) % 2**27
+    percentage = number * (100.0 / (2**27 - 1))
+    return "validation" if percentage < 10 else "testing" if percentage < 20 else "training"
+
+
+def test_official_split_of_names_without_nohash_is_the_datasets_own(tmp_path):
+    names = [
+        f"yes/{i}{ending}"
+        for i in range(60)
+        for ending in (".wav", "_nohash_0.wav", "_nohash_1.flac", ".ogg", " b.wav")
+    ]
+    lay_out(tmp_path, names)
+    clips = index_clips(tmp_path).clips
+    assert len(clips) == len(names)
+    assert [c.split for c in clips] == [which_set(str(c.path)) for c in clips]
+    assert shared_speakers(clips)[0] == 0
+
+
+def test_everything_in_a_dataset_is_used_or_listed(folder, tmp_path, run_cli):
+    """Upper-case endings, other formats, folders in folders; nothing of what systems leave behind."""
+    root = tmp_path / "odd"
+    shutil.copytree(folder / "clips", root)
+    names = sorted(path.name for path in (root / "yes").iterdir())
+    samples = soundfile.read(root / "yes" / names[0], dtype="int16")[0]
+    used = {
+        name: root / "yes" / name for name in ("upper.WAV", "a.flac", "b.Ogg", "c.mp3", "d.aiff", "no_ending", "e.pcm")
+    }
+    for path in used.values():
+        format = {"": "WAV", ".pcm": "FLAC"}.get(path.suffix, path.suffix[1:].upper())
+        soundfile.write(path, samples, RATE, format=format)
+    soundfile.write(root / "yes" / "float.wav", samples / 32768, RATE, subtype="FLOAT")
+    soundfile.write(root / "yes" / "48k.wav", np.repeat(samples, 3), 3 * RATE)
+    soundfile.write(root / "yes" / "8k.wav", samples[::2], RATE // 2)
+    soundfile.write(root / "yes" / "stereo.wav", np.stack([samples, samples], axis=1), RATE)
+    for name in ("._yes.wav", ".DS_Store", "Thumbs.db", "README.md", "labels.csv", "empty"):
+        (root / "yes" / name).write_bytes(b"\0\5\x16\7" * 50 if name[0] == "." else b"")
+    lay_out(root, ["__MACOSX/yes/._a.wav", "LICENSE", ".hidden/a.wav"])
+    (root / "_background_noise_" / "kitchen" / "tap").mkdir(parents=True)
+    soundfile.write(root / "_background_noise_" / "kitchen" / "tap" / "tap.flac", samples, RATE)
+    soundfile.write(root / "_background_noise_" / "upper.WAV", samples, RATE)
+    for name in ("_unknown_", "unknown", "_silence_", "_odd_"):
+        (root / name).mkdir()
+        soundfile.write(root / name / "1.wav", samples, RATE)
+    for name in ("anna", "bob"):
+        (root / "yes" / name).mkdir()
+        for number in (1, 2):
+            soundfile.write(root / "yes" / name / f"{number}.wav", samples, RATE)
+    soundfile.write(root / "loose.wav", samples, RATE)
+    (root / "yes" / "noise.bin").write_bytes(np.random.default_rng(0).bytes(3000))
+    (root / "yes" / "yes.zip").write_bytes(b"PK\3\4" + bytes(100))
+    (root / "yes" / "gone.wav").symlink_to("nowhere")
+    (root / "yes" / "linked").symlink_to(root / "no")
+    os.mkfifo(root / "yes" / "fifo.wav")
+
+    values = json.loads(run_cli("index", root, "--check", "--json", package="host_tools").stdout)
+    assert sum(values["words"]["yes"].values()) == len(names) + len(used) + 4
+    assert sum(values["words"]["_unknown_"].values()) == 2
+    assert set(values["words"]) == {*WORDS, "_unknown_"}
+    assert values["_background_noise_"] == 4
+    assert values["problems"] == []
+    expected = {
+        "yes/anna": "recordings in a folder within the folder of a word (2 files)",
+        "yes/bob": "recordings in a folder within the folder of a word (2 files)",
+        "yes/fifo.wav": "no regular file",
+        "yes/gone.wav": "a broken link",
+        "yes/linked": "a link to a folder, which is not followed",
+        "yes/noise.bin": "of no format, not audio",
+        "yes/yes.zip": "a ZIP archive, not audio",
+        "_odd_": "recordings in a folder that is no word: its name begins with _",
+        "loose.wav": "a recording in no word's folder",
+    }
+    assert sorted(values["left_out"]) == sorted(f"{root / name}: {why}" for name, why in expected.items())
+    done = run_cli("index", root, package="host_tools")
+    assert done.stdout.decode().count("left out: ") == len(expected)
+    assert f"kws-host: {len(expected) + 2} files left out".encode() in done.stderr
+    found = recordings(root)
+    assert len(found.paths) == values["files"] + 6  # of folders that are no words
+    assert {one.path.name for one in found.left_out} == {"fifo.wav", "gone.wav", "linked", "noise.bin", "yes.zip"}
+
+
+def test_unicode_forms_of_folders_and_labels_agree(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "grün") for form in ("NFC", "NFD"))
+    lay_out(tmp_path, [f"{composed}/a.wav", f"{decomposed}/b.wav"])
+    assert {c.word for c in index_clips(tmp_path).clips} == {composed}
+    assert {label for _, label in index_labelled(tmp_path)[0]} == {composed}
+    assert label_set(f"yes,{decomposed}") == ("silence", "unknown", "yes", composed)
+    for labels in (("yes", composed), ("yes", decomposed)):
+        assert label_of(composed, labels) == label_of(decomposed, labels) == 1
+
+
+def test_unknown_words_in_a_folder_of_their_own_train_and_silence_is_noise(folder, tmp_path, run_cli):
+    pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    from host_tools.augment import AugmentConfig
+    from host_tools.examples import Batches, Sources, load_examples
+    from kws_edge import preset
+
+    for name, source in (("yes", "yes"), ("_unknown_", "cat"), ("_silence_", "_background_noise_")):
+        shutil.copytree(folder / "clips" / source, tmp_path / name)
+    labels = ("silence", "unknown", "yes")
+    examples = load_examples(Sources(tmp_path), preset("logmel40"), labels)
+    assert examples.summary["training"] == {"unknown": 20, "yes": 20}
+    assert examples.summary["left_out"] == 0
+    assert examples.noise
+    batches = Batches(examples, batch_size=30, augment_config=AugmentConfig(), seed=0)
+    _, truth, _ = batches.draw(30, np.random.default_rng(0), even=True)
+    assert (truth == 1).sum() == 10
+
+
+def test_names_that_are_no_text(folder, tmp_path, run_cli):
+    """Of clips, of their folder and of what is written; below, such a clip trains, too."""
+    root = tmp_path / "d\udce9"
+    (root / "yes").mkdir(parents=True)
+    for i, path in enumerate(sorted((folder / "clips" / "yes").glob("*.wav"))):
+        shutil.copy(path, root / "yes" / f"{i}\udce9.wav")
+    (root / "yes" / "bad\udce9.wav").write_text("no audio, but some text of a few words")
+    done = run_cli("index", root, "--check", package="host_tools", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    assert done.returncode == 0, done.stderr
+    assert b"/yes/bad" in done.stdout
+    clips = index_clips(root, split="random").clips
+    make_stream(tmp_path / "s\udce9.flac", StreamConfig(clips=2), clips[:3])
+    assert recordings(tmp_path, "training").paths
+    done = run_cli("detect", "s\udce9.flac", "--plot", "p\udce9.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p\udce9.png").exists()
 
 
 def test_random_split():
@@ -109,8 +307,8 @@ def test_random_split():
 
 
 def test_random_split_leaks_speakers_and_says_so(folder, run_cli):
-    assert shared_speakers(index_clips(folder / "clips"))[0] == 0
-    shared, others = shared_speakers(index_clips(folder / "clips", split="random"))
+    assert shared_speakers(index_clips(folder / "clips").clips)[0] == 0
+    shared, others = shared_speakers(index_clips(folder / "clips", split="random").clips)
     assert shared == others == 26
     assert (
         b"warning: 26 of the 26 speakers"
@@ -152,27 +350,23 @@ def spoiled(folder, tmp_path):
     shutil.copytree(folder / "clips", root)
     good = sorted((root / "yes").glob("*.wav"))[0]
     samples = soundfile.read(good, dtype="int16")[0]
-    speaker = next(c.speaker for c in index_clips(root) if c.split == "training")
+    speaker = next(c.speaker for c in index_clips(root).clips if c.split == "training")
 
     def path(kind):
         return root / "yes" / f"{speaker}_nohash_{kind}.wav"
 
     path("cut").write_bytes(good.read_bytes()[:9000])
-    path("text").write_text("this is no audio\n" * 50)
+    path("text\udce9").write_text("this is no audio\n" * 50)
     path("zerobytes").write_bytes(b"")
-    soundfile.write(path("8k"), samples[::2], RATE // 2)
-    soundfile.write(path("stereo"), np.stack([samples, samples], axis=1), RATE)
     soundfile.write(path("empty"), samples[:0], RATE)
     (root / "hollow").mkdir()
     return root
 
 
 BAD = {
-    "cut": "cut short, 9000 of 32044 bytes",
-    "text": "cannot be read as audio",
-    "zerobytes": "cannot be read as audio",
-    "8k": "8000 Hz with 1 channels",
-    "stereo": "16000 Hz with 2 channels",
+    "cut": "cut short: 8956 of 32000 bytes of audio are there",
+    "text\\udce9": "is a text, not audio",  # as messages have it, on any terminal
+    "zerobytes": "is empty",
     "empty": "holds no samples",
 }
 
@@ -180,7 +374,7 @@ BAD = {
 def test_bad_recordings_are_listed(spoiled, run_cli):
     values = json.loads(run_cli("index", spoiled, "--check", "--json", package="host_tools").stdout)
     assert len(values["problems"]) == len(BAD) + 1
-    assert values["problems"][0].endswith("hollow: no .wav in this folder")
+    assert values["problems"][0].endswith("hollow: no recording in this folder")
     for kind, why in BAD.items():
         (line,) = [line for line in values["problems"] if f"nohash_{kind}.wav" in line]
         assert why in line
@@ -197,8 +391,10 @@ def test_training_and_evaluation_leave_bad_recordings_out(folder, spoiled, run_c
         lines = (tmp_path / "run" / "problems.txt").read_text().splitlines()
         assert len(lines) == len(BAD) + 1
         assert all(any(f"_{kind}.wav: {why}" in line for line in lines) for kind, why in BAD.items())
-        assert done.stdout.decode().count("note: ") == len(BAD) + 1
+        assert done.stdout.count(b"note: ") == len(BAD) + 1
+        assert f"{len(BAD)} files left out; run/problems.txt lists them" in done.stderr.decode()
     values = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert values["data"]["left_out"] == len(BAD)
     assert values["data"]["training"]["yes"] == 25  # 20 clips, 5 precomputed features
     done = run_cli("evaluate", "commands12", "--clips", spoiled, "--json", package="host_tools")
     (result,) = json.loads(done.stdout)["results"]

@@ -238,7 +238,7 @@ def test_recording(tmp_path, run_cli, demo_stream, speech):
     assert b"\n  do: turn the gain down" in done.stdout
     (tmp_path / "text.wav").write_text("not audio")
     failed = run_cli("doctor", "text.wav", "--json")
-    assert_one_line_error(failed, "text.wav: cannot be decoded")
+    assert_one_line_error(failed, "text.wav: is a text, not audio")
     assert_usage_error(run_cli("doctor", "--seconds", "0"), "--seconds")
 
 

@@ -201,7 +201,7 @@ def test_the_dataset_is_the_published_one():
 def test_download(fetch, server, tmp_path, entries):
     assert fetch() == tmp_path / "clips"
     assert_whole(tmp_path, entries)
-    assert len(index_clips(tmp_path / "clips")) == len(WORDS) * len(SPEAKERS)
+    assert len(index_clips(tmp_path / "clips").clips) == len(WORDS) * len(SPEAKERS)
     assert server.served == len(server.body)
     assert server.requests[0]["User-Agent"].startswith("kws-edge/")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from host_tools import features
 from host_tools.augment import (
     AudioVariation,
     AugmentConfig,
@@ -17,8 +18,9 @@ from host_tools.augment import (
     room_response,
     vary_audio,
 )
-from host_tools.features import clip_features, raw_config, raw_to_levels
-from kws_edge import Frontend, preset
+from host_tools.errors import DatasetError
+from host_tools.features import clip_features, raw_config, raw_to_levels, read_clip
+from kws_edge import AudioFile, Frontend, preset
 from tests.tones import RATE, word
 
 pytestmark = pytest.mark.host
@@ -102,6 +104,43 @@ def test_features_are_the_front_ends(paths):
         assert np.array_equal(row, frontend.frames(soundfile.read(path, dtype="int16")[0]).astype(np.float16))
     assert not found.skipped
     assert isinstance(found.levels, np.memmap)
+
+
+def test_training_and_the_device_read_the_same(paths, tmp_path):
+    """Float files, which were taken for silence; other rates and channels, which were refused."""
+    samples = soundfile.read(paths[0], dtype="int16")[0]
+    soundfile.write(tmp_path / "plain.wav", samples, RATE)
+    forms = {"float": (samples / 32768, RATE, "FLOAT"), "double": (samples / 32768, RATE, "DOUBLE")}
+    forms |= {"stereo": (np.stack([samples, samples], 1), RATE, "PCM_16"), "24": (samples / 32768, RATE, "PCM_24")}
+    slow = np.interp(np.arange(3 * len(samples)) / 3, np.arange(len(samples)), samples / 32768)
+    forms |= {"48k": (np.stack([slow, slow], 1), 3 * RATE, "FLOAT")}
+    expected = read_clip(tmp_path / "plain.wav", CONFIG)
+    assert np.array_equal(expected, samples)
+    for name, (data, rate, subtype) in forms.items():
+        soundfile.write(tmp_path / f"{name}.wav", data, rate, subtype=subtype)
+        clip = read_clip(tmp_path / f"{name}.wav", CONFIG)
+        with AudioFile(tmp_path / f"{name}.wav", rate=RATE) as file:
+            assert np.array_equal(clip, file.read())
+        if rate == RATE:
+            assert np.array_equal(clip, expected)
+        else:
+            assert np.corrcoef(clip[: len(samples)], samples)[0, 1] > 0.95
+    soundfile.write(tmp_path / "cut.wav", samples, RATE)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[:9000])
+    with pytest.raises(DatasetError, match=r"cut\.wav: cut short: 8956 of 32000 bytes"):
+        read_clip(tmp_path / "cut.wav", CONFIG)
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
+    with pytest.raises(DatasetError, match=r"nan\.wav: the audio holds NaN"):
+        read_clip(tmp_path / "nan.wav", CONFIG)
+
+
+def test_caches_of_another_reader_are_not_used_again(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "_LAYOUT", features._LAYOUT - 1)
+    clip_features(paths[:3], CONFIG, cache=tmp_path)
+    monkeypatch.undo()
+    assert features._LAYOUT >= 2
+    clip_features(paths[:3], CONFIG, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_workers_and_this_process_agree(folder):

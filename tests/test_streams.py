@@ -153,7 +153,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path, words, hum):
         "from host_tools.dataset import index_clips\n"
         "from host_tools.streams import StreamConfig, make_stream\n"
         "config = StreamConfig(seconds=float(sys.argv[1]), snr_db=(0, 20), rooms=0.5)\n"
-        "make_stream('long.flac', config, index_clips('clips'), backgrounds=[Path(sys.argv[2])])\n"
+        "make_stream('long.flac', config, index_clips('clips').clips, backgrounds=[Path(sys.argv[2])])\n"
     )
     script = f"import os\nos.chdir({str(tmp_path)!r})\n{script}"
     peaks = [peak_mb(script, seconds, hum[0]) for seconds in (60, 600)]
@@ -175,7 +175,7 @@ def test_command(run_cli, tmp_path, words, hum):
 
 def test_real_clips_last_as_long_as_words_do(data, tmp_path):
     """Most spoken commands last 0.2 to 0.8 s; few clips are so noisy that the word cannot be told from the rest."""
-    clips = [c for c in index_clips(data / "speech_commands") if c.split == "validation"][::9]
+    clips = [c for c in index_clips(data / "speech_commands").clips if c.split == "validation"][::9]
     lengths = []
     for clip in clips:
         start, end = word_bounds(soundfile.read(clip.path, dtype="int16")[0], RATE)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 from collections.abc import Iterator
 
 import numpy as np
 
-from kws_edge.audio.source import Resampler, mono
+from kws_edge.audio.formats import NATIVE, is_audio, recognise
+from kws_edge.audio.pcm import Bytes, PcmReader, read_header
+from kws_edge.audio.pipe import read_stream
+from kws_edge.audio.source import Decoded, Reader, check_scale
 from kws_edge.errors import AudioError
 
 __all__ = ["AudioFile"]
@@ -15,8 +20,11 @@ __all__ = ["AudioFile"]
 _FILE_BLOCK = 1 << 14
 
 
-class AudioFile:
-    """A file of any format, rate and channel count that libsndfile reads.
+class AudioFile(Decoded):
+    """A file of any format, rate and channel count.
+
+    WAV, AU and SoX's own format are read here, what else libsndfile reads by that, and the rest by ffmpeg, where it is
+    installed. A FIFO, such as a shell's ``<(...)`` makes, is read as it arrives.
 
     Parameters
     ----------
@@ -30,79 +38,124 @@ class AudioFile:
         If the file is missing, a folder, empty, or cannot be decoded.
     """
 
-    lost = 0
-
     def __init__(self, path: str | os.PathLike[str], *, rate: int) -> None:
-        self.name = path = os.fspath(path)
-        if os.path.isdir(path):
-            raise AudioError(f"{path}: is a folder, not an audio file")
-        if not os.path.exists(path):
-            raise AudioError(f"{path}: no such file")
-        soundfile = _soundfile()
-        try:
-            if not os.path.getsize(path):
-                raise AudioError(f"{path}: is empty")
-            self._file = soundfile.SoundFile(path)
-        except OSError as error:
-            raise AudioError(f"{path}: cannot be read ({error.strerror or error})") from None
-        except soundfile.SoundFileError as error:
-            raise AudioError(f"{path}: cannot be decoded ({_reason(error)}); is it an audio file?") from None
-        self.rate = rate
-        self.source_rate, self.channels = self._file.samplerate, self._file.channels
-        try:
-            self._resampler = Resampler(self.source_rate, rate)
-        except AudioError as error:
-            self._file.close()
-            raise AudioError(f"{path}: {error}") from None
+        self.name = os.fsdecode(path)
+        with self._named():
+            self._stream = _opened(self.name)
+            try:
+                reader = _reader(self.name, self._stream, rate)
+            except BaseException:
+                self._stream.close()
+                raise
+        super().__init__(self.name, reader, rate, _FILE_BLOCK)
 
-    def __enter__(self) -> AudioFile:
-        return self
+    def close(self) -> None:
+        super().close()
+        self._stream.close()
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+    def read(self, *, longest_s: float | None = None) -> np.ndarray:
+        """All samples, shape (n,), int16.
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """All channels as they are: blocks of shape (n, channels), float32 in [-1, 1), at `source_rate`; the last one
-        is shorter than the others, and may be empty.
+        Parameters
+        ----------
+        longest_s : float, optional
+            Seconds; what is longer is refused.
 
         Raises
         ------
         AudioError
-            If decoding stops, or there is no sample.
+            If it is too long, or decoding stops.
         """
-        heard = 0
+        blocks, n = [np.empty(0, np.int16)], 0
+        for block in self:
+            blocks.append(block)
+            n += len(block)
+            if longest_s and n > longest_s * self.rate:
+                raise AudioError(f"{self.name}: longer than {longest_s:g} s; kws-edge detect hears it whole")
+        return np.concatenate(blocks)
+
+
+def _opened(name: str) -> io.FileIO:
+    try:
+        mode = os.stat(name).st_mode
+    except FileNotFoundError:
+        raise AudioError("is a broken link" if os.path.islink(name) else "no such file") from None
+    if stat.S_ISDIR(mode):
+        raise AudioError("is a folder, not an audio file")
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise AudioError("is a device or a socket, not an audio file")
+    return open(name, "rb", buffering=0)
+
+
+def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
+    """What reads the file; the first of those that know its format."""
+    data = Bytes(stream)
+    if not data.look(0, 1):
+        raise AudioError("is empty")
+    status = os.fstat(stream.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        reader = read_stream(data, rate)
+        if not reader:
+            raise AudioError("no format of audio that is recognised; kws-edge listen - takes raw PCM")
+        return reader
+    kind = what = recognise(data.look)
+    if kind in NATIVE:
+        header = read_header(data, kind)
+        if header.encoding:
+            there = max(0, status.st_size - header.start)
+            reader = PcmReader(data, header._replace(size=there) if header.size is None else header)
+            reader.seconds = min(header.size or there, there) / header.frame / header.rate
+            return reader
+        what = f"{kind} of {header.codec}"
+    try:
+        return _Sndfile(stream)
+    except AudioError as error:
+        if not is_audio(kind):
+            raise AudioError(f"is {kind}, not audio" if kind else f"{error}; is it an audio file?") from None
+        reason = error
+    from kws_edge.audio.ffmpeg import MissingError, decoded
+
+    try:
+        return decoded(os.fsencode(name))
+    except MissingError:
+        from shlex import quote
+
+        source = quote(f"file:{name}" if name.startswith("-") else name)
+        raise AudioError(f"{what}: {reason}; install ffmpeg, or convert it: ffmpeg -i {source} out.wav") from None
+    except AudioError as error:
+        raise AudioError(f"{what}: {error}") from None
+
+
+class _Sndfile:
+    """What libsndfile reads."""
+
+    remark = None
+
+    def __init__(self, stream: io.FileIO) -> None:
+        try:
+            import soundfile
+        except (ImportError, OSError) as error:
+            raise AudioError(f"it needs libsndfile ({error}): sudo apt install libsndfile1") from None
+        self._errors = soundfile.SoundFileError
+        stream.seek(0)
+        try:
+            self._file = soundfile.SoundFile(stream.fileno(), closefd=False)
+        except self._errors as error:
+            raise AudioError(f"cannot be decoded ({_reason(error)})") from None
+        self.source_rate, self.channels = self._file.samplerate, self._file.channels
+        self.seconds = self._file.frames / max(1, self.source_rate)
+        self.close = self._file.close
+
+    def frames(self, n: int) -> Iterator[np.ndarray]:
         while True:
             try:
-                frames = self._file.read(_FILE_BLOCK, dtype="float32", always_2d=True)
-            except _soundfile().SoundFileError as error:
-                raise AudioError(f"{self.name}: decoding stopped after {heard} samples ({_reason(error)})") from None
-            heard += len(frames)
+                frames = self._file.read(n, dtype="float32", always_2d=True)
+            except self._errors as error:
+                raise AudioError(f"decoding stopped ({_reason(error)})") from None
+            if not len(frames):
+                return
+            check_scale(frames)
             yield frames
-            if len(frames) < _FILE_BLOCK:
-                break
-        if not heard:
-            raise AudioError(f"{self.name}: holds no samples")
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for frames in self.frames():
-            try:
-                samples = self._resampler.process(mono(frames), last=len(frames) < _FILE_BLOCK)
-            except AudioError as error:
-                raise AudioError(f"{self.name}: {error}") from None
-            if len(samples):
-                yield samples
-
-    def read(self) -> np.ndarray:
-        """All samples, shape (n,), int16."""
-        return np.concatenate(list(self))
-
-
-def _soundfile():
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:
-        raise AudioError(f"audio files need libsndfile ({error}): sudo apt install libsndfile1") from None
-    return soundfile
 
 
 def _reason(error: Exception) -> str:

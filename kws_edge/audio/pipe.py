@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from typing import BinaryIO
-
-import numpy as np
-
-from kws_edge.audio.source import BLOCK_MS, Resampler, mono_pcm, pcm_frames
+from kws_edge.audio.formats import NATIVE, is_audio, recognise
+from kws_edge.audio.pcm import Bytes, Header, PcmReader, Readable, read_header
+from kws_edge.audio.source import BLOCK_MS, Decoded, Reader, check_format
 from kws_edge.errors import AudioError
-from kws_edge.timing import AUDIO, OFF, RESAMPLE, Stopwatch
 
-__all__ = ["PcmStream"]
+__all__ = ["PcmStream", "read_stream"]
 
 
-class PcmStream:
-    """Raw signed 16-bit little-endian PCM from a pipe, or a WAV file of that kind, as ``arecord`` writes by default.
+class PcmStream(Decoded):
+    """Audio as it arrives: raw signed 16-bit little-endian PCM, or what begins as a format that is recognised.
+
+    WAV, as ``arecord`` writes it by default, AU and SoX's own format are read here; others need ffmpeg.
 
     Parameters
     ----------
@@ -25,95 +22,63 @@ class PcmStream:
     rate : int
         Hz of the blocks.
     source_rate, channels : int
-        What the pipe carries; a WAV header on it decides instead.
+        What raw PCM is; a header decides instead.
     name : str
         What errors call it.
 
     Raises
     ------
     AudioError
-        If a WAV header announces another sample format.
+        If it is no audio, or of a format that cannot be read here.
     """
 
-    lost = 0
-    stopwatch: Stopwatch = OFF
+    _nothing = "no audio arrived on the pipe"
 
     def __init__(
-        self, stream: BinaryIO, *, rate: int, source_rate: int | None = None, channels: int = 1, name: str = "-"
+        self, stream: Readable, *, rate: int, source_rate: int | None = None, channels: int = 1, name: str = "-"
     ) -> None:
-        self.name, self._stream = name, stream
-        self.source_rate, self.channels = source_rate or rate, channels
-        head = self._exactly(12)
-        self._left: int | None = None
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            self._read_header()
-            head = b""
-        self._rest = head
-        self._resampler = Resampler(self.source_rate, rate)
+        self.name, data = name, Bytes(stream)
+        with self._named():
+            reader = read_stream(data, rate) or PcmReader(data, raw(source_rate or rate, channels))
+        super().__init__(name, reader, rate, max(1, reader.source_rate * BLOCK_MS // 1000))
 
-    def __enter__(self) -> PcmStream:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        pass
+def raw(rate: int, channels: int) -> Header:
+    """What a header would say of raw PCM."""
+    check_format(rate, channels)
+    return Header("<i2", channels, rate)
 
-    def _some(self, n: int) -> bytes:
-        read = getattr(self._stream, "read1", self._stream.read)
-        return read(n) or b""
 
-    def _exactly(self, n: int) -> bytes:
-        data = b""
-        while len(data) < n and (more := self._some(n - len(data))):
-            data += more
-        return data
+def read_stream(data: Bytes, rate: int) -> Reader | None:
+    """What reads a stream of a format that is recognised; None for another one.
 
-    def _read_header(self) -> None:
-        while True:
-            head = self._exactly(8)
-            if len(head) < 8:
-                raise AudioError(f"{self.name}: a WAV header without audio")
-            kind, size = head[:4], struct.unpack("<I", head[4:])[0]
-            if kind == b"data":
-                # A recorder that writes into a pipe does not know the length and announces the largest one.
-                self._left = size if 0 < size < 0x7FFF0000 else None
-                return
-            if size > 1 << 20:
-                raise AudioError(f"{self.name}: a broken WAV header")
-            body = self._exactly(size + size % 2)
-            if kind == b"fmt ":
-                if len(body) < 16:
-                    raise AudioError(f"{self.name}: a broken WAV header")
-                code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
-                if code not in (1, 0xFFFE) or bits != 16 or not channels or not rate:
-                    raise AudioError(
-                        f"{self.name}: WAV of format {code} with {bits} bits; a pipe must carry signed 16-bit PCM "
-                        "(arecord -f S16_LE)"
-                    )
-                self.channels, self.source_rate = channels, rate
+    Parameters
+    ----------
+    data : Bytes
+    rate : int
+        Hz, for the advice.
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        frame = 2 * self.channels
-        size = max(1, self.source_rate * BLOCK_MS // 1000) * frame
-        heard = 0
-        while True:
-            data = self._some(size)
-            self.stopwatch.start()
-            ended = not data
-            if self._left is not None:
-                data = data[: self._left]
-                self._left -= len(data)
-                ended = ended or self._left <= 0
-            data = self._rest + data
-            whole = len(data) - len(data) % frame
-            self._rest = data[whole:]
-            heard += whole
-            pcm = mono_pcm(pcm_frames(data[:whole], self.channels))
-            self.stopwatch.lap(AUDIO)
-            samples = self._resampler.process(pcm, last=ended)
-            self.stopwatch.lap(RESAMPLE)
-            if len(samples):
-                yield samples
-            if ended:
-                break
-        if not heard:
-            raise AudioError(f"{self.name}: no audio arrived on the pipe")
+    Raises
+    ------
+    AudioError
+        If it is no audio, or of a format that cannot be read here.
+    """
+    kind = what = recognise(data.look)
+    if kind is None:
+        return None
+    if not is_audio(kind):
+        raise AudioError(f"is {kind}, not audio")
+    if kind in NATIVE:
+        header = read_header(data, kind)
+        if header.encoding:
+            return PcmReader(data, header)
+        what = f"{kind} of {header.codec}"
+    from kws_edge.audio.ffmpeg import MissingError, decoded
+
+    try:
+        return decoded(data)
+    except MissingError:
+        advice = f"install ffmpeg, or send it through ffmpeg -i pipe: -f s16le -ar {rate} -ac 1 -"
+        raise AudioError(f"{what} on a pipe needs ffmpeg: {advice}") from None
+    except AudioError as error:
+        raise AudioError(f"{what}: {error}") from None

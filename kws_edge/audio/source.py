@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from kws_edge.errors import AudioError
 from kws_edge.frontend import to_int16
+from kws_edge.timing import AUDIO, OFF, RESAMPLE, Stopwatch
 
-__all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "Resampler", "Source"]
+__all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "Decoded", "Reader", "Resampler", "Source"]
 
+_Decoded = TypeVar("_Decoded", bound="Decoded")
 BLOCK_MS = 20
 MIN_RATE, MAX_RATE = 1000, 768_000
 """Sample rates that audio may have, Hz: what is outside is a broken header, and would take gigabytes to convert."""
 MAX_CHANNELS = 64
 """Channels that audio may have."""
+_FULL_SCALE = 8.0
+"""Float samples beyond this are no audio at full scale 1, however hot, but integers that nobody divided."""
 
 
 class Source(Protocol):
@@ -32,6 +37,111 @@ class Source(Protocol):
     def __enter__(self) -> Source: ...
     def __exit__(self, *error: object) -> None: ...
     def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+class Reader(Protocol):
+    """The samples of a file or of a stream, as they are."""
+
+    source_rate: int
+    channels: int
+    seconds: float | None
+    """Length that the header gives."""
+    remark: str | None
+    """What is wrong with the audio although it can be heard; known at its end."""
+    close: Callable[[], object]
+
+    def frames(self, n: int) -> Iterator[np.ndarray]:
+        """Blocks of shape (k, channels), k <= `n`: int16, or float32 in [-1, 1)."""
+        ...
+
+
+class Decoded:
+    """A source that a :class:`Reader` gives, which it closes.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    reader : Reader
+    rate : int
+        Hz of the blocks.
+    block : int
+        Samples to read at a time.
+    """
+
+    lost = 0
+    stopwatch: Stopwatch = OFF
+    _nothing = "holds no samples"
+
+    def __init__(self, name: str, reader: Reader, rate: int, block: int) -> None:
+        self.name, self.rate, self._reader, self._block = name, rate, reader, block
+        self.source_rate, self.channels, self.seconds = reader.source_rate, reader.channels, reader.seconds
+        try:
+            with self._named():
+                check_format(self.source_rate, self.channels)
+                self._resampler = Resampler(self.source_rate, rate)
+        except AudioError:
+            self.close()
+            raise
+
+    @property
+    def remark(self) -> str | None:
+        """What is wrong with the audio although it could be heard, such as an end that is missing; known at its end."""
+        return self._reader.remark
+
+    def __enter__(self: _Decoded) -> _Decoded:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End reading, and what decodes."""
+        self._reader.close()
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """All channels as they are: blocks of shape (n, channels), int16, or float32 in [-1, 1), at `source_rate`.
+
+        Raises
+        ------
+        AudioError
+            If decoding stops, or there is no sample.
+        """
+        with self._named():
+            yield from self._frames()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        watch, convert = self.stopwatch, self._resampler.process
+        with self._named():
+            for frames in self._frames():
+                watch.start()
+                pcm = mono_pcm(frames)
+                watch.lap(AUDIO)
+                samples = convert(pcm)
+                watch.lap(RESAMPLE)
+                if len(samples):
+                    yield samples
+            rest = convert(np.empty(0, np.int16), last=True)
+            if len(rest):
+                yield rest
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        empty = True
+        for frames in self._reader.frames(self._block):
+            empty = False
+            yield frames
+        if empty:
+            raise AudioError(self._nothing)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors name the source."""
+        try:
+            yield
+        except AudioError as error:
+            raise AudioError(f"{self.name}: {error}") from None
+        except OSError as error:
+            raise AudioError(f"{self.name}: cannot be read ({error.strerror or error})") from None
 
 
 class Resampler:
@@ -77,8 +187,33 @@ class Resampler:
         return to_int16(self._stream.resample_chunk(samples, last=last))
 
 
-def mono(frames: np.ndarray) -> np.ndarray:
-    return frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+def check_format(rate: int, channels: int) -> None:
+    """Refuse a sample rate or a number of channels that no audio has.
+
+    Raises
+    ------
+    AudioError
+        If one is out of range.
+    """
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(f"a sample rate of {rate} Hz; audio has {MIN_RATE} to {MAX_RATE} Hz")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"{channels} channels; audio has 1 to {MAX_CHANNELS}")
+
+
+def check_scale(samples: np.ndarray) -> None:
+    """Refuse float samples that are not at full scale 1.
+
+    Raises
+    ------
+    AudioError
+        If they are far beyond it, or are no numbers.
+    """
+    peak = np.abs(samples).max()
+    if not np.isfinite(peak):
+        raise AudioError("the audio holds NaN or infinite samples")
+    if peak > _FULL_SCALE:
+        raise AudioError(f"float samples reach {peak:g}, but full scale is 1; divide them by 32768 if they were int16")
 
 
 def pcm_frames(data: bytes, channels: int) -> np.ndarray:
@@ -87,5 +222,9 @@ def pcm_frames(data: bytes, channels: int) -> np.ndarray:
 
 
 def mono_pcm(frames: np.ndarray) -> np.ndarray:
-    """Frames of int16 as mono samples: int16 as they are, or, of several channels, float32 in [-1, 1)."""
-    return mono(frames if frames.shape[1] == 1 else frames.astype(np.float32) / 32768)
+    """Frames of int16 or float32 as mono samples: of one channel as they are; of several, float32 in [-1, 1)."""
+    if frames.shape[1] == 1:
+        return frames[:, 0]
+    if frames.dtype == np.int16:
+        frames = frames.astype(np.float32) / 32768
+    return frames.mean(axis=1, dtype=np.float32)

@@ -14,6 +14,8 @@ from kws_edge.errors import KwsError
 from kws_edge.labels import MAX_LABELS
 from kws_edge.ranges import whole
 
+_LONGEST_S = 600
+
 
 def add(commands) -> None:
     parser = commands.add_parser(
@@ -35,12 +37,14 @@ def run(args: argparse.Namespace) -> int:
     for name in args.files:
         try:
             with AudioFile(name, rate=c.sample_rate) as audio:
-                samples = audio.read()
+                samples = audio.read(longest_s=_LONGEST_S)
             posteriors = model.classify(samples)
         except KwsError as error:
             print(f"kws-edge: {error}", file=sys.stderr)
             status = 1
             continue
+        if audio.remark:
+            print(f"kws-edge: {name}: {audio.remark}", file=sys.stderr)
         if len(samples) > 1.5 * c.clip_samples:
             print(
                 f"kws-edge: {name}: {len(samples) / c.sample_rate:.1f} s; only the middle {c.clip_ms / 1000:g} s is "

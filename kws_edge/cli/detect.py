@@ -19,7 +19,8 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "detect",
         help="find keywords in recordings",
-        description="Find keywords in recordings of any length, format and rate, exactly as live listening would.",
+        description="Find keywords in recordings of any length, format and rate, exactly as live listening would. "
+        "Formats that neither this program nor libsndfile reads, such as m4a and webm, need ffmpeg.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
                         print(as_json(name, step.detection) if args.json else as_text(step.detection), flush=True)
             if not detections and not args.json:
                 print("  no keyword")
+            if audio.remark:
+                print(f"kws-edge: {name}: {audio.remark}", file=sys.stderr)
         except KwsError as error:
             print(f"kws-edge: {error}", file=sys.stderr)
             status = 1

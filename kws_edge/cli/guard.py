@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -110,11 +111,21 @@ def _replaced(stream: TextIO | None, fd: int, kind: type[io.FileIO], mode: str) 
     return io.TextIOWrapper(
         file if stream and raw is buffer else io.BufferedReader(file) if mode == "r" else io.BufferedWriter(file),
         encoding=stream.encoding if stream else "utf-8",
-        errors=stream.errors if stream and mode == "r" else "backslashreplace",
+        errors=stream.errors if stream and mode == "r" else "as_it_can",
         line_buffering=not stream or stream.line_buffering,
         write_through=bool(stream) and stream.write_through,
     )
 
+
+def _as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What a stream cannot encode: bytes of file names that are no text go out as they came, others escaped."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError as failed:
+        return codecs.backslashreplace_errors(failed)
+
+
+codecs.register_error("as_it_can", _as_it_can)
 
 _program = ""
 _received: set[int] = set()

@@ -13,6 +13,7 @@ from kws_edge.errors import ConfigError
 from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend
 from kws_edge.spotter import Spotter, Step
+from kws_edge.text import printable
 
 _MAX_S = 600
 
@@ -105,7 +106,8 @@ def write_plot(
     time = (np.arange(len(folded)) + 0.5) * bins / c.sample_rate
     wave.fill_between(time, folded.min(axis=1), folded.max(axis=1), color="0.4", linewidth=0)
     peak = max(0.05, float(np.abs(folded).max()) * 1.1)
-    wave.set(ylabel="amplitude", ylim=(-peak, peak), title=f"{title}: {spotter.model.metadata.name}")
+    wave.set(ylabel="amplitude", ylim=(-peak, peak))
+    wave.set_title(printable(f"{title}: {spotter.model.metadata.name}"), parse_math=False)
     for start, end, word in spoken:
         wave.axvspan(start, end, color="tab:green", alpha=0.15, linewidth=0)
         wave.text((start + end) / 2, peak * 0.8, word, ha="center", color="tab:green", fontsize=9)

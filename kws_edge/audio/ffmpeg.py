@@ -1,0 +1,123 @@
+"""What only ffmpeg decodes, decoded by it in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import threading
+
+from kws_edge.audio.formats import WAV
+from kws_edge.audio.pcm import Bytes, PcmReader, read_header
+from kws_edge.errors import AudioError, KwsError
+
+__all__ = ["MissingError", "decoded"]
+
+_DEADLINE_S = 30.0
+"""A file of which nothing comes for this long never ends."""
+_HEADER_BYTES = 256
+"""What is shorter holds a WAV header at most."""
+_MOST_BYTES = 1 << 28
+"""The largest piece of memory that ffmpeg may take at once."""
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,flac,flv,matroska,mov,mp3,mpc,mpc8,nistsphere,ogg,rm,sox,tta,"
+    "voc,w64,wav,wv"
+)
+"""What it may take the data for: formats of audio, and none that names other files."""
+
+
+class MissingError(AudioError):
+    """ffmpeg is not installed."""
+
+
+def decoded(source: bytes | Bytes) -> PcmReader:
+    """The audio of a file, by its name, or of a stream.
+
+    Raises
+    ------
+    MissingError
+        If ffmpeg is not installed.
+    AudioError
+        If it cannot decode the audio.
+    """
+    child = _FFmpeg(source)
+    try:
+        data = Bytes(child)
+        return PcmReader(data, read_header(data, WAV), child.close)
+    except BaseException:
+        child.close()
+        raise
+
+
+class _FFmpeg:
+    """ffmpeg at work: what it writes, a WAV file, can be read."""
+
+    def __init__(self, source: bytes | Bytes) -> None:
+        piped = isinstance(source, Bytes)
+        if piped:
+            source.unbuffer()
+        self._given = 0
+        self._deadline_s = None if piped else _DEADLINE_S
+        self._errors, errors = os.pipe()
+        os.set_blocking(self._errors, False)
+        os.set_blocking(errors, False)  # what ffmpeg says of a broken file may be long, and waits for nobody
+        command: list[str | bytes] = ["ffmpeg", "-nostdin", "-v", "error", "-max_alloc", str(_MOST_BYTES)]
+        command += ["-protocol_whitelist", "pipe" if piped else "file", "-format_whitelist", _DEMUXERS]
+        command += ["-threads", "1", "-i", "pipe:" if piped else b"file:" + source]
+        command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "wav", "pipe:"]
+        try:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                start_new_session=True,  # a terminal's Ctrl-C is for this process alone, which then ends that one
+            )
+        except OSError as error:
+            os.close(self._errors)
+            raise MissingError(f"ffmpeg: {error.strerror}") from None
+        finally:
+            os.close(errors)
+        self._ready = select.poll()
+        self._ready.register(self._child.stdout, select.POLLIN)
+        if piped:
+            threading.Thread(target=self._feed, args=(source,), name="ffmpeg", daemon=True).start()
+
+    def _feed(self, source: Bytes) -> None:
+        with contextlib.suppress(OSError, ValueError, KwsError), self._child.stdin as sink:
+            while data := memoryview(source.some(1 << 16)):
+                while data:
+                    data = data[sink.write(data) :]
+
+    def read(self, n: int) -> bytes:
+        """At most `n` bytes, as they come; none at the end.
+
+        Raises
+        ------
+        AudioError
+            If ffmpeg cannot decode the audio, or hangs.
+        """
+        if self._deadline_s and not self._ready.poll(1000 * self._deadline_s):
+            raise AudioError(f"ffmpeg gave nothing for {self._deadline_s:g} s")
+        data = self._child.stdout.read(n)
+        self._given += len(data)
+        if not data and (self._child.wait() or self._given < _HEADER_BYTES):
+            advice = "" if self._deadline_s else "; as a file, by kws-edge detect, it may be read"
+            raise AudioError(f"ffmpeg cannot decode it ({self._reason()}){advice}")
+        return data
+
+    def _reason(self) -> str:
+        try:
+            lines = os.read(self._errors, 1 << 16).decode(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return lines[0].rpartition("] ")[2].strip() if lines else f"status {self._child.returncode}, no audio"
+
+    def close(self) -> None:
+        """End it, wherever it is."""
+        self._child.kill()
+        self._child.wait()
+        self._child.stdout.close()
+        os.close(self._errors)
