@@ -129,7 +129,7 @@ CHANGES = {
     "bias too short": (shorter("CONV_2D", 2, 4), "takes .* bytes, but has 4"),
     "a shape too large": (of_input("CONV_2D", 1, "shape", [4, 10, 4, 2**31 - 1]), "bytes, but has|MB"),
     "a dimension of 0": (of_input("CONV_2D", 0, "shape", [1, 98, 0, 1]), "is of shape"),
-    "a negative dimension": (of_input("CONV_2D", 0, "shape", [1, -98, 40, 1]), "is of shape"),
+    "a negative dimension": (of_input("CONV_2D", 0, "shape", [1, -98, 40, 1]), "of shape"),
     "huge input": (huge_input, "MB"),
     "FC input -1": (of_operator("FULLY_CONNECTED", "inputs", lambda i: [-1, *i[1:]]), "lacks its input 0"),
     "FC weights -1": (of_operator("FULLY_CONNECTED", "inputs", lambda i: [i[0], -1, -1]), "lacks its input 1"),

@@ -253,10 +253,12 @@ class FlatModel:
             if table.at(field):
                 odd = what
         table.vector(7, 4)
-        kind = table.scalar(1, "b")
+        kind, shape = table.scalar(1, "b"), table.scalars(0, "i", most=_DIMENSIONS)
+        if shape and min(shape) < 0:
+            raise DamagedError(f"a tensor of shape {list(shape)}")
         return Tensor(
             name=table.text(3) or "",
-            shape=table.scalars(0, "i", most=_DIMENSIONS),
+            shape=shape,
             dtype=TYPES.get(kind, f"type {kind}"),
             scale=scales[0] if scales else None,
             zero_point=zeros[0] if zeros else 0,
