@@ -157,6 +157,26 @@ def test_one_changed_field_is_refused(changed, name):
     assert re.search(words, text), text
 
 
+def test_options_that_lead_out_of_the_file(changed):
+    """A shape in the options of RESHAPE is read, though an input says it, too."""
+
+    def change(model):
+        reshape = next(o for o in main(model).operators if o.builtinOptionsType in (0, 17) and len(o.inputs) == 2)
+        reshape.builtinOptionsType = 17
+        reshape.builtinOptions = schema_of(model).ReshapeOptionsT()
+        reshape.builtinOptions.newShape = [987_654_321]
+
+    data = bytearray(changed(change))
+    at = data.index(struct.pack("<Ii", 1, 987_654_321))
+    place = next(i for i in range(at - 4, 0, -4) if i + struct.unpack_from("<I", data, i)[0] == at)
+    struct.pack_into("<I", data, place, 0x5D0004)
+    assert "a number at" in refusal(bytes(data))
+
+
+def schema_of(model):
+    return sys.modules[type(model).__module__]
+
+
 @pytest.mark.parametrize("end", ["inputs", "outputs"])
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), float("-inf"), 0.0, -1.0, 1e-45, 1e-39])
 def test_scales_that_are_none(changed, tmp_path, end, scale):

@@ -89,6 +89,9 @@ class Table:
             raise DamagedError(f"a table ends at {position + self._size}")
         reader.spend(size + self._size)
         self._fields = struct.unpack_from(f"<{(size - 4) // 2}H", reader.data, vtable + 4)
+        for offset in self._fields:  # those that nobody asks for, too
+            if offset and not 4 <= offset < self._size:
+                raise DamagedError(f"a field of the table at {position} lies outside of it")
         if len(self._fields) > known and any(self._fields[known:]):
             reader.newer = True
 

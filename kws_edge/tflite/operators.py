@@ -385,14 +385,13 @@ def _pack(node: Node) -> None:
 
 def _reshape(node: Node) -> None:
     _moves(node, node.inputs[0])
+    wanted = node.op.options.scalars(0, "i", most=8) if node.op.options else None  # read even where an input says it
     if len(node.inputs) > 1:
         node.rank(node.inputs[1], 1)
         if node.inputs[1].dtype != "int32":
             raise WrongError(f"has {node.inputs[1].dtype} for a shape")
         wanted = node.numbers(1)
-    elif node.op.options:
-        wanted = node.op.options.scalars(0, "i", most=8)
-    else:
+    elif wanted is None:
         raise WrongError("lacks a shape")
     elements = node.inputs[0].elements
     known = math.prod(n for n in wanted if n != -1)
