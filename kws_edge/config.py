@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
@@ -198,6 +199,18 @@ class FrontendConfig(_Config):
     def feature_shape(self) -> tuple[int, int]:
         """Shape of a clip's features, ``(frames, n_mels)``."""
         return (self.resize_frames or self.n_frames, self.n_mels)
+
+    @property
+    def level_range(self) -> tuple[float, float]:
+        """The level of digital silence, and about that of a tone at full scale in the middle of a band."""
+        peak = self.sample_scale * 32768 * self.frame_length / 4
+        bands = (0.0, peak * peak if self.spectrum == "power" else peak)
+        low, high = sorted(self.log_gain * math.log(band + self.log_offset) + self.level_offset for band in bands)
+        if self.level_min is not None:
+            low, high = max(low, self.level_min), max(high, self.level_min)
+        if self.level_max is not None:
+            low, high = min(low, self.level_max), min(high, self.level_max)
+        return low, high
 
     @property
     def hash(self) -> str:

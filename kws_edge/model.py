@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -22,7 +23,11 @@ __all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
 
 DEFAULT_MODEL = "commands12"
 _SHIPPED = os.path.join(os.path.dirname(__file__), "models")
-_MAX_BYTES = 512 * 2**20
+_MAX_BYTES = 64 * 2**20
+_SHARED, _STEPS = 0.05, 8
+"""What of the front end's range an input takes at least, and in how many steps."""
+_POSTERIOR, _LOGIT = 0.1, 1e4
+"""What an output reaches at its most: that much at least, and not more."""
 
 
 def shipped_models() -> dict[str, str]:
@@ -53,14 +58,29 @@ def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata 
     """
     path = _resolve(model)
     try:
-        if os.path.getsize(path) > _MAX_BYTES:
-            raise ModelError(f"{path}: {os.path.getsize(path):,} bytes are too many for a keyword model")
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path}: is a pipe or a device; name a .tflite file")
+        if status.st_size > _MAX_BYTES:
+            raise ModelError(f"{path}: {status.st_size:,} bytes are too many for a keyword model")
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     flatbuffer, metadata = unpack(data, path)
     return path, FlatModel(flatbuffer, path), metadata
+
+
+def fits(shape: Sequence[int], features: tuple[int, int]) -> bool:
+    """Whether an input of `shape` takes features of that shape, side by side or in a row."""
+    sides = tuple(n for n in shape if n != 1)
+    return sides in (tuple(n for n in features if n != 1), (math.prod(features),))
+
+
+def _range(tensor: Tensor) -> tuple[float, float]:
+    """The least and the largest value of a quantised tensor."""
+    limits = np.iinfo(tensor.dtype)
+    return tuple((int(q) - tensor.zero_point) * tensor.scale for q in (limits.min, limits.max))
 
 
 class Model:
@@ -128,7 +148,8 @@ class Model:
             )
         self.metadata = metadata
         self._check(name, allow_float)
-        self.interpreter = Interpreter(self.flat.data, runtime=runtime, threads=threads, kernels=kernels, name=name)
+        self.interpreter = Interpreter(self.flat, runtime=runtime, threads=threads, kernels=kernels)
+        self._check_levels(name)
 
     def _check(self, name: str, allow_float: bool) -> None:
         for what, tensors in (("input", self.flat.inputs), ("output", self.flat.outputs)):
@@ -149,9 +170,8 @@ class Model:
         if self.output.shape[-1] != len(self.labels):
             labels = printable(", ".join(self.labels), most=60)
             raise ModelError(f"{name}: {self.output.shape[-1]} outputs, but {len(self.labels)} labels: {labels}")
-        shape = tuple(n for n in self.input.shape if n != 1)
         expected = self.front_end.feature_shape
-        if shape not in (expected, (math.prod(expected),)):
+        if not fits(self.input.shape, expected):
             raise ModelError(
                 f"{name}: input of shape {list(self.input.shape)}, but its front end gives {expected[0]} frames of "
                 f"{expected[1]} mels"
@@ -162,6 +182,26 @@ class Model:
         unknown -= set(self.labels)
         if unknown:
             raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
+
+    def _check_levels(self, name: str) -> None:
+        """What the input takes is what the front end gives, and what the output gives can be posteriors: a model whose
+        scales say otherwise would be deaf."""
+        if self.input.dtype != "float32":
+            low, high = _range(self.input)
+            quiet, loud = self.front_end.level_range
+            shared = min(high, loud) - max(low, quiet)
+            if not (shared >= _SHARED * (loud - quiet) and shared >= _STEPS * self.input.scale):
+                raise ModelError(
+                    f"{name}: its input takes levels from {low:.4g} to {high:.4g} in steps of {self.input.scale:.4g}, "
+                    f"but its front end gives {quiet:.4g} to {loud:.4g}; it would hear nothing"
+                )
+        if self.output.dtype != "float32":
+            low, high = _range(self.output)
+            if not _POSTERIOR <= high <= _LOGIT:
+                raise ModelError(
+                    f"{name}: its output goes from {low:.4g} to {high:.4g} in steps of {self.output.scale:.4g}; "
+                    "posteriors are expected"
+                )
 
     @property
     def stem(self) -> str:
@@ -261,7 +301,7 @@ class Model:
         return dequantize(codes, self.output.scale, self.output.zero_point)
 
     def posteriors(self, features: np.ndarray) -> np.ndarray:
-        """Posterior of each label.
+        """Posterior of each label, whatever the model has heard before.
 
         Parameters
         ----------
@@ -271,6 +311,7 @@ class Model:
         -------
         numpy.ndarray, shape (len(labels),), float32
         """
+        self.interpreter.reset()
         return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
     def classify(self, samples: np.ndarray) -> np.ndarray:

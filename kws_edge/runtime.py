@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
@@ -11,8 +12,9 @@ import numpy as np
 from kws_edge.errors import ModelError, RuntimeUnavailableError
 from kws_edge.native import quiet_native
 from kws_edge.ranges import whole
+from kws_edge.tflite import FlatModel, verify
 
-__all__ = ["KERNELS", "RUNTIMES", "THREADS", "Interpreter", "installed"]
+__all__ = ["KERNELS", "RUNTIMES", "THREADS", "Interpreter", "installed", "load_native"]
 
 RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert",)),
@@ -56,7 +58,8 @@ def _unusable(name: str) -> str | None:
     return None
 
 
-def _load(wanted: str):
+def load_runtime(wanted: str):
+    """Name, version and module of a runtime, or of the first that loads for ``auto``."""
     found = installed()
     if wanted != "auto" and wanted not in RUNTIMES:
         raise RuntimeUnavailableError(f"unknown runtime {wanted!r}; known are auto, {', '.join(RUNTIMES)}")
@@ -79,13 +82,40 @@ def _load(wanted: str):
     )
 
 
+def load_native(flatbuffer: bytes, *, runtime: str, threads: int, kernels: str):
+    """A runtime's own interpreter of a model, which is taken at its word, with the name and version of the runtime.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        If no runtime can be loaded.
+    ModelError
+        If the runtime refuses the model.
+    """
+    name, version, module = load_runtime(runtime)
+    if kernels not in KERNELS:
+        raise RuntimeUnavailableError(f"unknown kernels {kernels!r}; known are {', '.join(KERNELS)}")
+    kind = getattr(module.OpResolverType, KERNELS[kernels])
+    try:
+        with quiet_native():
+            native = module.Interpreter(
+                model_content=flatbuffer, num_threads=threads, experimental_op_resolver_type=kind
+            )
+            native.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{name} {version} cannot run this model: {' '.join(str(error).split())}") from None
+    return native, name, version
+
+
 class Interpreter:
     """A model in a runtime: one input tensor, one output tensor.
 
+    The runtimes take a model at its word. So it is verified first; one with parts that this version does not know is
+    tried in a process of its own before it runs in this one.
+
     Parameters
     ----------
-    flatbuffer : bytes
-        A model that :class:`kws_edge.tflite.FlatModel` has accepted.
+    flat : FlatModel
     runtime : str
         A name of :data:`RUNTIMES`, or ``auto`` for the first one that loads.
     threads : int
@@ -94,42 +124,58 @@ class Interpreter:
         machine to another. ``builtin`` is without delegates: the same bits in LiteRT and tflite-runtime, and in TFLite
         Micro for models that round no negative value; but LiteRT's (2.1.6) on 64-bit Arm round otherwise, up to ten
         steps of the output. ``reference`` is TFLite Micro's arithmetic, everywhere, and very slow.
-    name : str
-        What errors call the model.
 
     Raises
     ------
     RuntimeUnavailableError
         If no runtime can be loaded.
     ModelError
-        If the runtime refuses the model.
+        If the model contradicts itself, or the runtime refuses it.
     ConfigError
         If `threads` is out of range.
     """
 
-    def __init__(
-        self, flatbuffer: bytes, *, runtime: str = "auto", threads: int = 1, kernels: str = "fast", name: str = "model"
-    ) -> None:
-        threads = THREADS.check("threads", threads)
-        self.runtime, self.version, module = _load(runtime)
-        if kernels not in KERNELS:
-            raise RuntimeUnavailableError(f"unknown kernels {kernels!r}; known are {', '.join(KERNELS)}")
-        kind = getattr(module.OpResolverType, KERNELS[kernels])
+    def __init__(self, flat: FlatModel, *, runtime: str = "auto", threads: int = 1, kernels: str = "fast") -> None:
+        self.flat = flat
+        self._how = {"runtime": runtime, "threads": THREADS.check("threads", threads), "kernels": kernels}
+        unproven = verify(flat)
+        if unproven:
+            from kws_edge.trial import try_out
+
+            try_out(flat, unproven, **self._how)
+        self._load()
+
+    def _load(self) -> None:
         try:
-            with quiet_native():
-                self._interpreter = module.Interpreter(
-                    model_content=flatbuffer, num_threads=threads, experimental_op_resolver_type=kind
-                )
-                self._interpreter.allocate_tensors()
-                self._input = self._interpreter.get_input_details()[0]["index"]
-                self._output = self._interpreter.get_output_details()[0]["index"]
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise ModelError(f"{name}: {self.runtime} {self.version} cannot run this model: {error}") from None
+            self._interpreter, self.runtime, self.version = load_native(self.flat.data, **self._how)
+            self._input = self._interpreter.get_input_details()[0]["index"]
+            self._output = self._interpreter.get_output_details()[0]["index"]
+        except ModelError as error:
+            raise ModelError(f"{self.flat.name}: {error}") from None
+        except IndexError:
+            raise ModelError(f"{self.flat.name}: has no input or no output") from None
 
     @property
     def native(self):
         """The runtime's own interpreter."""
         return self._interpreter
+
+    def another(self) -> Interpreter:
+        """One for another stream: this one, unless what it computes depends on what it has heard."""
+        if not self.flat.stateful:
+            return self
+        other = copy.copy(self)
+        other._load()
+        return other
+
+    def reset(self) -> None:
+        """Forget what was heard, as far as the model keeps it.
+
+        ``reset_all_variables`` of the runtimes leaves the variables of ``VAR_HANDLE`` as they are, so that only a new
+        interpreter begins anew.
+        """
+        if self.flat.stateful:
+            self._load()
 
     def invoke(self, values: np.ndarray) -> np.ndarray:
         """Run the model once.
@@ -143,7 +189,15 @@ class Interpreter:
         -------
         numpy.ndarray
             A copy of the output tensor.
+
+        Raises
+        ------
+        ModelError
+            If the runtime fails in it.
         """
         self._interpreter.set_tensor(self._input, values)
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise ModelError(f"{self.flat.name}: {self.runtime} fails in this model: {error}") from None
         return self._interpreter.get_tensor(self._output)

@@ -78,6 +78,7 @@ class Spotter:
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = StreamingFrontend(c, frontend=model.frontend)
         self._silence = self._frontend.silence()
+        self._interpreter = model.interpreter.another()
         self._n_frames = c.n_frames
         # The last frames as the model takes them, so that each is quantised once, but for a model that resizes them.
         self._resized = c.resize_frames is not None
@@ -88,6 +89,7 @@ class Spotter:
     def reset(self) -> None:
         """Start a new stream."""
         self._frontend.reset()
+        self._interpreter.reset()
         self.detector.reset()
         self._push(np.tile(self._silence, (self._n_frames, 1)))
         self._start = 0  # the sample of the stream that the front end's first one is
@@ -180,7 +182,7 @@ class Spotter:
             self._push(frames)
             self.input = self._last.rows.reshape(model.input.shape)
         watch.lap(QUANTISE)
-        q = model.interpreter.invoke(self.input)
+        q = self._interpreter.invoke(self.input)
         watch.lap(INVOKE)
         posteriors = model.dequantize(q)
         watch.lap(QUANTISE)

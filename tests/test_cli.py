@@ -263,7 +263,8 @@ def test_bad_models(run_cli, tmp_path, short):
         ".": "is a folder",
     }.items():
         assert_one_line_error(run_cli("detect", short, "--model", name), words)
-        assert_one_line_error(run_cli("info", name), words)
+        if name != "foreign.tflite":  # which info describes
+            assert_one_line_error(run_cli("info", name), words)
 
 
 def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):

@@ -13,7 +13,7 @@ import soundfile
 
 from firmware_export.export import MANIFEST
 from kws_edge import Metadata, Model, pack, preset, shipped_models, unpack
-from kws_edge.tflite import _Table
+from kws_edge.tflite.flatbuffer import Reader
 from tests.conftest import assert_one_line_error, need_program
 from tests.firmware.host import FRONT_END, compile_c
 
@@ -116,22 +116,22 @@ def patched(change):
     """micro12 with some bytes of its flatbuffer changed, as a model file."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     data = bytearray(flatbuffer)
-    change(data, _Table(flatbuffer, struct.unpack_from("<I", flatbuffer)[0]))
+    change(data, Reader(flatbuffer).root())
     return pack(bytes(data), metadata)
 
 
 def _operator(data, root):
     """MEAN becomes an operator that TFLite Micro has no kernel for."""
-    mean = next(code for code in root.tables(1) if code.scalar(0, "<b") == 40)
-    data[mean._at(0)] = 48  # TOPK_V2
-    if mean._at(3):
-        struct.pack_into("<i", data, mean._at(3), 48)
+    mean = next(code for code in root.tables(1) if code.scalar(0, "b") == 40)
+    data[mean.at(0, 1)] = 48  # TOPK_V2
+    if mean.at(3):
+        struct.pack_into("<i", data, mean.at(3), 48)
 
 
 def _input_type(kind):
     def change(data, root):
         main = next(root.tables(2))
-        data[list(main.tables(0))[main.scalars(1, "i")[0]]._at(1)] = kind
+        data[list(main.tables(0))[main.scalars(1, "i", most=9)[0]].at(1, 1)] = kind
 
     return change
 

@@ -13,7 +13,8 @@ from kws_edge.runtime import Interpreter, installed
 _RUN = """
 import sys, numpy as np
 from kws_edge.runtime import Interpreter
-interpreter = Interpreter(open(sys.argv[1], "rb").read(), runtime=sys.argv[4], kernels="builtin")
+from kws_edge.tflite import FlatModel
+interpreter = Interpreter(FlatModel(open(sys.argv[1], "rb").read(), "model"), runtime=sys.argv[4], kernels="builtin")
 np.save(sys.argv[3], [interpreter.invoke(x) for x in np.load(sys.argv[2])])
 """
 
@@ -30,7 +31,7 @@ def inputs(model, clips):
 
 
 def outputs_of(model, inputs, kernels):
-    interpreter = Interpreter(model.flat.data, kernels=kernels)
+    interpreter = Interpreter(model.flat, kernels=kernels)
     return np.array([interpreter.invoke(x) for x in inputs])
 
 

@@ -53,9 +53,9 @@ def test_plain_tflite_tools_read_it(shipped):
     from kws_edge.runtime import Interpreter, installed
 
     values = np.random.default_rng(0).integers(-128, 128, (1, 98, 40, 1)).astype(np.int8)
-    expected = Interpreter(flatbuffer, kernels="builtin").invoke(values)
+    expected = Interpreter(FlatModel(flatbuffer, "bare"), kernels="builtin").invoke(values)
     for runtime in set(installed()) - {"tensorflow"}:
-        got = Interpreter(shipped, runtime=runtime, kernels="builtin").invoke(values)
+        got = Interpreter(FlatModel(shipped, "whole"), runtime=runtime, kernels="builtin").invoke(values)
         assert np.array_equal(got, expected), runtime
 
 

@@ -41,6 +41,7 @@ def test_modules_declare_what_they_export():
         "tflite",
         "modelfile",
         "runtime",
+        "trial",
         "model",
         "detector",
         "calibration",

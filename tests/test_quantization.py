@@ -101,7 +101,7 @@ def outputs(flatbuffer, x, kernels="builtin"):
     from kws_edge.tflite import FlatModel
 
     flat = FlatModel(flatbuffer, "model")
-    interpreter = Interpreter(flatbuffer, kernels=kernels)
+    interpreter = Interpreter(flat, kernels=kernels)
     scale, zero = flat.inputs[0].scale, flat.inputs[0].zero_point
     q = np.clip(np.rint(x / scale) + zero, -128, 127).astype(np.int8)
     return np.array([interpreter.invoke(row[np.newaxis])[0] for row in q])

@@ -31,7 +31,7 @@ def test_threads_do_not_change_the_result(model, threads):
 
 def test_output_is_a_copy(model):
     values = np.zeros((1, 98, 40, 1), np.int8)
-    interpreter = Interpreter(model.flat.data, kernels="builtin")
+    interpreter = Interpreter(model.flat, kernels="builtin")
     first = interpreter.invoke(values)
     kept = first.copy()
     interpreter.invoke(values + 90)

@@ -106,7 +106,7 @@ def invoke(model, runtime="auto", block=160):
     from kws_edge.model import read_model
     from kws_edge.runtime import Interpreter
 
-    interpreter = Interpreter(read_model(model)[1].data, runtime=runtime)
+    interpreter = Interpreter(read_model(model)[1], runtime=runtime)
     native = interpreter.native
     first, last = native.get_input_details()[0], native.get_output_details()[0]
     source, target = first["index"], last["index"]

@@ -138,7 +138,7 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.
 
 
 def _measure_foreign(args: argparse.Namespace, flat: FlatModel, name: str) -> tuple[dict[str, Any], bench.Samples]:
-    interpreter = Interpreter(flat.data, runtime=args.runtime, threads=args.threads, kernels=args.kernels, name=name)
+    interpreter = Interpreter(flat, runtime=args.runtime, threads=args.threads, kernels=args.kernels)
     result, samples = bench.measure_foreign(flat, interpreter, inferences=args.inferences, name=name)
     return {**_how(interpreter, args), **result, "live": None}, samples
 

@@ -4,66 +4,151 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import platform
+from typing import Any
 
 import numpy as np
 
 import kws_edge
 from kws_edge.cli import options
-from kws_edge.errors import ConfigError
-from kws_edge.model import Model
+from kws_edge.config import PRESETS
+from kws_edge.errors import ConfigError, ModelError
+from kws_edge.model import Model, fits, read_model
 from kws_edge.runtime import installed
 from kws_edge.site import Site, is_there, site_path
 from kws_edge.text import printable
+from kws_edge.tflite import FlatModel, Tensor, verify
 
 _MOST, _MOST_NAME = 10_000, 60
 
 
 def add(commands) -> None:
     parser = commands.add_parser(
-        "info", help="describe a model and the runtime", description="Describe a model file and what runs it."
+        "info",
+        help="describe a model and the runtime",
+        description="Describe a model file and what runs it. Of a .tflite from elsewhere, without --labels and "
+        "--front-end, it says what the file holds, whether it can be run, and what to give for that.",
     )
     options.add_model(parser, positional=True)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--tensors", action="store_true", help="list every tensor and operator, too")
+    parser.add_argument("--json", action="store_true", help="one JSON object, with every tensor and operator")
     parser.set_defaults(run=run)
 
 
-def describe(model: Model) -> dict:
-    """Everything that ``info --json`` prints."""
-    tensors = {
-        what: {"shape": list(t.shape), "dtype": t.dtype, "scale": t.scale, "zero_point": t.zero_point}
-        for what, t in (("input", model.input), ("output", model.output))
-    }
-    c = model.front_end
+def describe(flat: FlatModel, file_bytes: int) -> dict[str, Any]:
+    """What the flatbuffer of a file says."""
     return {
-        "file": model.path,
-        "name": model.metadata.name,
-        "description": model.metadata.description,
-        "labels": list(model.labels),
-        "front_end": {**c.to_dict(), "feature_shape": list(c.feature_shape), "hash": c.hash},
-        "detector": model.detector.to_dict(),
-        "quantisation": tensors,
-        "operators": list(model.flat.operators),
-        "macs": model.flat.macs,
-        "sizes": {
-            "file_bytes": model.size,
-            "tflite_bytes": len(model.flat.data),
-            "weight_bytes": model.flat.weight_bytes,
-        },
+        "file": flat.name,
+        "name": os.path.splitext(os.path.basename(flat.name))[0],
+        "inputs": [_tensor(t) for t in flat.inputs],
+        "outputs": [_tensor(t) for t in flat.outputs],
+        "operators": list(flat.operators),
+        "macs": flat.macs,
+        "macs_left_out": list(flat.uncounted),
+        "stateful": flat.stateful,
+        "signatures": list(flat.signatures),
+        "sizes": {"file_bytes": file_bytes, "tflite_bytes": len(flat.data), "weight_bytes": flat.weight_bytes},
+        "subgraphs": [
+            {
+                "name": graph.name,
+                "tensors": [
+                    {**_tensor(t), "constant": t.data is not None, "variable": t.variable} for t in graph.tensors
+                ],
+                "operators": [
+                    {"name": op.name, "version": op.version, "inputs": list(op.inputs), "outputs": list(op.outputs)}
+                    for op in graph.operators
+                ],
+            }
+            for graph in flat.graphs
+        ],
         "runtime": {
-            "name": model.interpreter.runtime,
-            "version": model.interpreter.version,
+            "name": None,
+            "version": None,
             "installed": installed(),
             "numpy": np.__version__,
             "python": platform.python_version(),
             "machine": platform.machine(),
             "kws_edge": kws_edge.__version__,
         },
+    }
+
+
+def _tensor(t: Tensor) -> dict[str, Any]:
+    return {
+        "name": t.name,
+        "shape": list(t.shape),
+        "dtype": t.dtype,
+        "scale": t.scale if t.scale is not None and math.isfinite(t.scale) else None,
+        "zero_point": t.zero_point,
+        "scales": len(t.scales),
+    }
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    """Everything that ``info --json`` prints of a model whose labels and front end are known."""
+    c = model.front_end
+    values = describe(model.flat, model.size)
+    values["runtime"] |= {"name": model.interpreter.runtime, "version": model.interpreter.version}
+    shown = ("shape", "dtype", "scale", "zero_point")
+    return values | {
+        "name": model.metadata.name,
+        "description": model.metadata.description,
+        "labels": list(model.labels),
+        "front_end": {**c.to_dict(), "feature_shape": list(c.feature_shape), "hash": c.hash},
+        "detector": model.detector.to_dict(),
+        "quantisation": {what: {key: values[f"{what}s"][0][key] for key in shown} for what in ("input", "output")},
         "metrics": model.metadata.metrics,
         "provenance": model.metadata.provenance,
         "licence": model.metadata.licence,
         "site": _site(model),
     }
+
+
+def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
+    """What stands between a foreign file and ``kws-edge detect``, and what to do about it.
+
+    Parameters
+    ----------
+    labels, front_end : bool
+        Whether they were given.
+    """
+    found = [
+        f"{len(tensors)} {what}s, where a keyword model has one"
+        for what, tensors in (("input", flat.inputs), ("output", flat.outputs))
+        if len(tensors) != 1
+    ]
+    if found:
+        return found
+    (source,), (target,) = flat.inputs, flat.outputs
+    for what, tensor in (("input", source), ("output", target)):
+        if tensor.dtype not in ("int8", "uint8"):
+            found.append(f"{what} of INT8, not {tensor.dtype}: convert the model with full integer quantisation")
+    if not front_end:
+        fitting = [name for name, preset in PRESETS.items() if fits(source.shape, preset.feature_shape)]
+        sides = [n for n in source.shape if n != 1]
+        features = (
+            f"{sides[0]} frames of {sides[1]} mels" if len(sides) == 2 else f"levels of shape {list(source.shape)}"
+        )
+        known = f"{', '.join(fitting)} has that shape, or give" if fitting else "give"
+        found.append(
+            f"the front end, of {features}: --front-end; {known} a JSON file of the settings it was trained with"
+        )
+    if not labels:
+        n = target.elements
+        found.append(f"the label{'s' * (n != 1)} of its {n} output{'s' * (n != 1)}: --labels A,B,... or a file")
+    return found
+
+
+def _runs(flat: FlatModel) -> str:
+    try:
+        unproven = verify(flat)
+    except ModelError as error:
+        return str(error).removeprefix(f"{flat.name}: ")
+    if unproven:
+        return f"after a trial in a process of its own: {'; '.join(unproven)}"
+    return "yes: every operator and tensor is verified"
 
 
 def _site(model: Model) -> dict | None:
@@ -86,16 +171,96 @@ def _site_text(site: dict | None) -> str:
     return f"{site['file']}: {thresholds}; {site['summary']}"
 
 
+def _tensor_text(t: dict[str, Any]) -> str:
+    text = f"{t['dtype']} {t['shape']}"
+    if t["scales"] > 1:
+        return f"{text}, {t['scales']} scales"
+    return text if t["scale"] is None else f"{text}, scale {t['scale']:.6g}, zero point {t['zero_point']}"
+
+
+def _listing(flat: FlatModel, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """A line for each tensor and operator."""
+    lines = []
+    for number, graph in enumerate(values["subgraphs"]):
+        where = f"{number}:" if len(values["subgraphs"]) > 1 else ""
+        for i, t in enumerate(graph["tensors"]):
+            kind = ", constant" if t["constant"] else ", variable" if t["variable"] else ""
+            lines.append((f"tensor {where}{i}", f"{_tensor_text(t)}{kind}  {t['name']}"))
+        for i, op in enumerate(graph["operators"]):
+            lines.append((f"operator {where}{i}", f"{op['name']} {op['inputs']} -> {op['outputs']}"))
+    return lines
+
+
+def _file_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is known of any file."""
+    s = values["sizes"]
+    main = values["subgraphs"][0]
+    left_out = f", those of {', '.join(values['macs_left_out'])} left out" if values["macs_left_out"] else ""
+    others = len(values["subgraphs"]) - 1
+    return [
+        *(
+            (what if len(values[f"{what}s"]) == 1 else f"{what} {i}", _tensor_text(t))
+            for what in ("input", "output")
+            for i, t in enumerate(values[f"{what}s"])
+        ),
+        ("operators", ", ".join(values["operators"]) + f"; {values['macs']:,} multiply-accumulates{left_out}"),
+        (
+            "graph",
+            f"{len(main['operators'])} operators on {len(main['tensors'])} tensors"
+            + (f"; {others} more subgraph{'s' * (others > 1)}" if others else "")
+            + (f"; signatures {', '.join(values['signatures'])}" if len(values["signatures"]) > 1 else ""),
+        ),
+        ("state", "keeps what it has heard from one inference to the next" if values["stateful"] else ""),
+        ("sizes", f"file {s['file_bytes']:,} bytes, TFLite {s['tflite_bytes']:,}, weights {s['weight_bytes']:,}"),
+    ]
+
+
+def _runtime_line(r: dict[str, Any]) -> tuple[str, str]:
+    return (
+        "runtime",
+        (f"{r['name']} {r['version']}; " if r["name"] else "")
+        + f"installed: {', '.join(f'{name} {version}' for name, version in r['installed'].items()) or 'none'}"
+        + f"; NumPy {r['numpy']}, Python {r['python']}, {r['machine']}",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
-    model = options.load_model(args)
-    values = describe(model)
+    path, flat, metadata = read_model(args.model)
+    if metadata is not None or (args.labels and args.front_end):
+        model = options.load_model(args)
+        values = describe_model(model)
+        lines = _model_lines(model, values)
+    else:
+        values = describe(flat, os.path.getsize(path)) | {
+            "runs": _runs(flat),
+            "missing": missing(flat, labels=bool(args.labels), front_end=bool(args.front_end)),
+        }
+        lines = [
+            ("model", f"made elsewhere: it says nothing of its labels and front end  ({path})"),
+            *_file_lines(values),
+            ("runs", values["runs"]),
+            *(("missing", text) for text in values["missing"]),
+            _runtime_line(values["runtime"]),
+        ]
     if args.json:
         print(json.dumps(values))
         return 0
-    c, d, q, s, r = (values[key] for key in ("front_end", "detector", "quantisation", "sizes", "runtime"))
+    if args.tensors:
+        lines += _listing(flat, values)
+    lines = [(printable(name, most=_MOST_NAME), printable(text, most=_MOST)) for name, text in lines]
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        if text:
+            print(f"{name:<{width}}  {text}")
+    return 0
+
+
+def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is known of a model with labels and front end."""
+    c, d = values["front_end"], values["detector"]
     wake = model.detector.wake_word
     band = f"{c['f_min_hz']:g}-{c['f_max_hz']:g} Hz"
-    lines = [
+    return [
         ("model", f"{values['name']}  ({values['file']})"),
         ("", values["description"]),
         ("labels", ", ".join(values["labels"])),
@@ -104,13 +269,7 @@ def run(args: argparse.Namespace) -> int:
             f"{c['n_mels']} {c['mel_scale']} mels of {c['spectrum']}, {band}, frame {c['frame_ms']:g} ms, "
             f"hop {c['hop_ms']:g} ms, FFT {c['n_fft']}, {c['sample_rate']} Hz  (hash {c['hash']})",
         ),
-        *(
-            (what, f"{t['dtype']} {t['shape']}, scale {t['scale']:.6g}, zero point {t['zero_point']}")
-            for what, t in q.items()
-            if t["scale"] is not None
-        ),
-        ("operators", ", ".join(values["operators"]) + f"; {values['macs']:,} multiply-accumulates"),
-        ("sizes", f"file {s['file_bytes']:,} bytes, TFLite {s['tflite_bytes']:,}, weights {s['weight_bytes']:,}"),
+        *_file_lines(values),
         (
             "detector",
             f"threshold {d['threshold']:g}"
@@ -127,16 +286,5 @@ def run(args: argparse.Namespace) -> int:
             for name, value in values["provenance"].items()
         ),
         ("licence", values["licence"]),
-        (
-            "runtime",
-            f"{r['name']} {r['version']}; installed: "
-            + ", ".join(f"{name} {version}" for name, version in r["installed"].items())
-            + f"; NumPy {r['numpy']}, Python {r['python']}, {r['machine']}",
-        ),
+        _runtime_line(values["runtime"]),
     ]
-    lines = [(printable(name, most=_MOST_NAME), printable(text, most=_MOST)) for name, text in lines]
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        if text:
-            print(f"{name:<{width}}  {text}")
-    return 0

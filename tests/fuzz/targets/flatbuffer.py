@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tests
 from kws_edge import shipped_models, unpack
-from kws_edge.tflite import FlatModel
+from kws_edge.tflite import FlatModel, verify
 
 
 def seeds():
@@ -23,3 +23,4 @@ def consume(data):
     assert flat.macs >= 0
     for name, inputs, outputs in flat.weighted:
         assert name and inputs is not None and outputs is not None
+    assert all(verify(flat))

@@ -1,0 +1,128 @@
+"""The small models beside this file, made anew by ``python tests/models/make.py``, which needs TensorFlow.
+
+`operators_*` have nearly every operator that the verifier knows; `one` has one output; `stateful` has variables, too,
+in the form of microWakeWord's models; `unlisted` has an operator that the verifier does not know; `loops` never ends.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+FOLDER = Path(__file__).parent
+
+
+def random(*shape: int) -> tf.Tensor:
+    rng = np.random.default_rng(sum(shape))
+    return tf.constant(rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1])), tf.float32)
+
+
+class Operators(tf.Module):
+    """A graph of many operators."""
+
+    shape = (1, 20, 10, 1)
+    low, high = -3, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.depthwise = random(3, 3, 1, 8), random(3, 3, 8, 2)
+        self.dense, self.last = random(160, 20), random(20, 4)
+        self.bias, self.biases, self.many = random(8), random(16), random(20)
+
+    def __call__(self, x):
+        x = tf.nn.relu(tf.nn.conv2d(x, self.conv, 1, "SAME", dilations=[1, 2, 1, 1]) + self.bias)
+        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        x = tf.nn.depthwise_conv2d(x, self.depthwise, [1, 2, 2, 1], "VALID") + self.biases
+        x = tf.nn.leaky_relu(x, 0.1)
+        x = tf.nn.max_pool2d(x, 2, 1, "SAME")
+        x = tf.nn.avg_pool2d(x, 2, 1, "SAME")
+        a, b = tf.split(x, 2, axis=3)
+        x = tf.concat([a * b, a - b], 3)
+        x = tf.transpose(x, [0, 2, 1, 3])
+        y = tf.reshape(tf.reduce_max(x[:, :, 0:9:2, :], axis=[1]), [1, -1])
+        x = tf.reshape(tf.reduce_mean(x, axis=2), [1, -1])
+        x = tf.nn.relu6(tf.matmul(tf.concat([x, y], 1)[:, :160], self.dense) + self.many)
+        p = tf.stack([tf.tanh(x), tf.sigmoid(x)], axis=1)
+        p = tf.squeeze(tf.expand_dims(p[:, 0, :], 1), 1)
+        return tf.nn.softmax(tf.matmul(tf.maximum(p, x), self.last))
+
+
+class One(tf.Module):
+    """One wake word: levels above 128 in the upper bands."""
+
+    shape = (1, 98, 40, 1)
+    low, high = 0, 255
+
+    def __init__(self) -> None:
+        super().__init__()
+        weights = np.repeat(np.linspace(-1, 1, 40, dtype=np.float32)[None, :, None, None] / 400, 8, axis=0)
+        self.conv = tf.constant(weights)
+
+    def __call__(self, x):
+        x = tf.nn.conv2d(x, self.conv, [1, 8, 40, 1], "VALID") + tf.constant([0.01])
+        return tf.sigmoid(tf.reduce_mean(tf.reshape(x, [1, 12]), axis=1, keepdims=True))
+
+
+class Unlisted(One):
+    """An operator more."""
+
+    def __call__(self, x):
+        return tf.math.floor(super().__call__(x) * 256) / 256
+
+
+class Loops(One):
+    """It waits for what does not come."""
+
+    def __call__(self, x):
+        y = super().__call__(x)
+        return tf.while_loop(lambda v: tf.reduce_all(v > -1), lambda v: (v * 0.5,), (y,))[0]
+
+
+class Stateful(tf.Module):
+    """Three frames at a time; six frames before them are kept."""
+
+    shape = (1, 3, 40)
+    low, high = 0, 26
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = tf.Variable(tf.zeros([1, 6, 40]))
+
+    def __call__(self, x):
+        heard = tf.concat([self.kept, x], 1)
+        self.kept.assign(heard[:, 3:])
+        weights = tf.constant(np.full((360, 1), 1 / 360, np.float32))
+        return tf.sigmoid(tf.matmul(tf.reshape(heard, [1, 360]), weights) - 6.0)
+
+
+def convert(module: tf.Module, form: str, output=tf.int8) -> bytes:
+    """A flatbuffer of a module: ``float``, ``hybrid`` (float with INT8 weights) or ``int8``."""
+    function = tf.function(module.__call__, input_signature=[tf.TensorSpec(module.shape, tf.float32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)
+    converter.experimental_enable_resource_variables = True
+    if form != "float":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if form == "int8":
+        rng = np.random.default_rng(0)
+        shape, low, high = module.shape, module.low, module.high
+        converter.representative_dataset = lambda: ([np.float32(rng.uniform(low, high, shape))] for _ in range(50))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type, converter.inference_output_type = tf.int8, output
+        converter._experimental_variable_quantization = True
+    with contextlib.redirect_stdout(io.StringIO()):
+        return converter.convert()
+
+
+def main() -> None:
+    for form in ("float", "hybrid", "int8"):
+        (FOLDER / f"operators_{form}.tflite").write_bytes(convert(Operators(), form))
+    (FOLDER / "one.tflite").write_bytes(convert(One(), "int8"))
+    (FOLDER / "unlisted.tflite").write_bytes(convert(Unlisted(), "float"))
+    (FOLDER / "loops.tflite").write_bytes(convert(Loops(), "float"))
+    (FOLDER / "stateful.tflite").write_bytes(convert(Stateful(), "int8", tf.uint8))
+
+
+if __name__ == "__main__":
+    main()
