@@ -2,8 +2,8 @@
 
     python benchmarks/streams.py DATA NAME=MODEL [NAME=MODEL ...] -o DIR
 
-DATA holds `speech_commands` and `negatives`. The words are 1,000 validation clips in a quiet stream, 1,000 with noise
-at 10 dB and 1,000 over running speech at 10 dB; the negatives are the reporting halves, at three gains, dry and in
+DATA holds `speech_commands` and `negatives`. The words are 1,000 validation clips in a quiet stream, the same behind a
+noise gate, 1,000 with noise at 10 dB and 1,000 over running speech at 10 dB; the negatives are the reporting halves, at three gains, dry and in
 synthetic rooms. Writes `table.md`, `det.png` and `streams.json`. With --calibrate the last model is calibrated on half
 of the speakers and tested on the others, both ways, and calibrated on the streams of --calibrate-on and tested on all.
 """
@@ -32,11 +32,12 @@ GAINS_DB = (-12.0, 0.0, 8.0)
 CONDITIONS = tuple(Condition(gain, room) for room in (False, True) for gain in GAINS_DB)
 THRESHOLDS = tuple(round(0.3 + 0.02 * i, 2) for i in range(34))
 WORDS = (
-    ("quiet", 101, None, None),
-    ("at 10 dB", 102, (10.0, 10.0), "noise"),
-    ("over speech at 10 dB", 103, (10.0, 10.0), "speech"),
+    ("quiet", 101, None, None, Condition()),
+    ("gated", 101, None, None, Condition(gated=True)),
+    ("at 10 dB", 102, (10.0, 10.0), "noise", Condition()),
+    ("over speech at 10 dB", 103, (10.0, 10.0), "speech", Condition()),
 )
-"""Name, seed, signal-to-noise ratio and background of each stream of words."""
+"""Name, seed, signal-to-noise ratio and background of each stream of words, and how it is heard."""
 MOST_MISSES = {"quiet": 0.06, "at 10 dB": 0.12}
 
 
@@ -45,7 +46,7 @@ class Heard:
 
     def __init__(self, model: str, words: dict[str, list[Stream]], negatives: dict[str, list[Stream]]) -> None:
         self.own = Model(model).detector
-        self.words = {name: (streams, self._tracks(model, streams, Condition())) for name, streams in words.items()}
+        self.words = {name: (words[name], self._tracks(model, words[name], condition)) for name, *_, condition in WORDS}
         self.negatives = {
             (name, condition): (streams, self._tracks(model, streams, condition))
             for name, streams in negatives.items()
@@ -114,7 +115,7 @@ def word_streams(data: Path, folder: Path) -> dict[str, list[Stream]]:
     every = [clip for clip in index_clips(data / "speech_commands").clips if clip.split == "validation"]
     wanted = [clip for clip in every if clip.word in LABEL_SETS["commands12"] and is_keyword(clip.word)]
     streams = {}
-    for name, seed, snr_db, background in WORDS:
+    for name, seed, snr_db, background, _ in WORDS:
         path = folder / f"words{seed}.flac"
         if not path.with_suffix(".csv").exists():
             config = StreamConfig(clips=1000, snr_db=snr_db, seed=seed)

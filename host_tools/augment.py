@@ -1,8 +1,8 @@
 """Augmentation: of features, anew for every batch, and of audio, for copies of clips that are computed once.
 
 On features (raw levels, see :mod:`host_tools.features`), recordings' and precomputed ones alike: shift, speed, room
-response, gain and noise in the power domain, then SpecAugment and mixup. On audio: shift, speed, room response, gain
-and noise. Everything draws from the generator that it is given, so that a seed reproduces it.
+response, gain, noise and a noise gate in the power domain, then SpecAugment and mixup. On audio: shift, speed, room
+response, gain and noise. Everything draws from the generator that it is given, so that a seed reproduces it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from host_tools.features import power_to_raw, raw_to_levels, raw_to_power
+from host_tools.gate import gate_power
 from kws_edge.config import FrontendConfig
 
 __all__ = [
@@ -60,6 +61,10 @@ class AugmentConfig:
     """Range of the direct sound's power over the reverberation's, uniform."""
     equalisation_db: float = 0.0
     """Largest gain of a part of the bands, as of another microphone; of examples and of their noise."""
+    gated: float = 0.0
+    """Share of examples that are digitally silent but for the word, as behind a noise gate."""
+    hold_ms: tuple[float, float] = (40.0, 250.0)
+    """Range of the time that the gate is open before the word and after it, uniform."""
     mixup: float = 0.0
     """Parameter of the Beta distribution that mixup's shares are drawn from; 0: no mixup."""
 
@@ -76,6 +81,7 @@ class AugmentConfig:
             frequency_mask_share=min(1.0, self.frequency_mask_share * factor),
             equalisation_db=self.equalisation_db * factor,
             reverberation_probability=min(1.0, self.reverberation_probability * factor),
+            gated=min(1.0, self.gated * factor),
         )
 
 
@@ -291,7 +297,13 @@ def augment(
     if settings.equalisation_db:
         power[~keep] *= equalisation(int((~keep).sum()), config.n_mels, settings.equalisation_db, rng)
         noise *= equalisation(n, config.n_mels, settings.equalisation_db, rng)
+    word = power.sum(axis=2)
     power = mix(power, noise, snr)
+    if settings.gated:
+        behind = ~keep & (rng.random(n) < settings.gated)
+        part, hold = power[behind], rng.uniform(*settings.hold_ms, n)
+        gate_power(part, word[behind], hold[behind], config.hop_ms)
+        power[behind] = part
     power *= (10 ** (gain / 10)).astype(np.float32)[:, np.newaxis, np.newaxis]
     levels = raw_to_levels(power_to_raw(power, config), config)
     return spec_augment(levels, rng, settings, config.hop_ms)

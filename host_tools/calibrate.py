@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from host_tools.errors import DatasetError
 from host_tools.intervals import poisson_interval
 from host_tools.scoring import DUPLICATE, FALSE_ACCEPT, Score
 from host_tools.stream_eval import Condition, Stream, Track, hear_all, score_replayed
-from kws_edge.config import DetectorConfig
+from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.files import write_atomically
 from kws_edge.model import Model, read_model
 from kws_edge.modelfile import pack
@@ -67,6 +68,7 @@ class Trial:
                 name: getattr(self.config, name)
                 for name in ("smoothing_ms", "threshold", "speech_margin", "hysteresis", "refractory_ms")
             },
+            **({"thresholds": self.config.thresholds} if self.config.thresholds else {}),
             "false_accepts": self.false_accepts,
             "false_accepts_per_hour": round(self.false_accepts / self.hours, 3),
             "interval_95": [round(low / self.hours, 3), round(high / self.hours, 3)],
@@ -83,6 +85,8 @@ class Trial:
 class Calibration:
     """Results of :func:`calibrate`."""
 
+    front_end: FrontendConfig
+    """What the model heard by."""
     budget: float | None
     """False accepts per hour; None where the threshold was given."""
     before: Trial
@@ -113,7 +117,9 @@ def calibrate(
     conditions: Sequence[Condition] = (Condition(),),
     smoothing_ms: float | None = None,
     threshold: float | None = None,
+    thresholds: Mapping[str, float] = MappingProxyType({}),
     speech_margin: float | None = None,
+    front_end: FrontendConfig | None = None,
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Calibration:
@@ -136,15 +142,19 @@ def calibrate(
     budget : float or None
         False accepts per hour to be expected on other streams, of all keywords together. None if `threshold` is given.
     conditions : sequence of Condition
-        All streams are heard under each.
+        The streams are heard under each that takes them; those that are gated show misses only.
     smoothing_ms : float, optional
         This smoothing time, whatever others would give.
     threshold : float, optional
         This threshold: nothing is chosen, but what it gives is found out. Smoothing, hysteresis and refractory time are
         the model's own, if not given.
+    thresholds : mapping
+        Single keywords', besides `threshold`.
     speech_margin : float, optional
         In place of the model's own. It is not chosen: what it costs, words that are missed in running speech, streams
         of single words do not show.
+    front_end : FrontendConfig, optional
+        In place of the file's, such as one with another `level_min`; before as after.
     workers : int, optional
 
     Raises
@@ -154,21 +164,24 @@ def calibrate(
     """
     if (budget is None) == (threshold is None):
         raise ValueError("calibrate takes either a budget or a threshold")
-    own = Model(model).detector
+    loaded = Model(model, front_end=front_end)
+    own = loaded.detector
     given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
     given = {name: value for name, value in given.items() if value is not None}
-    base = dataclasses.replace(own, thresholds={}, **given)
-    silent = [all(word.optional for word in stream.words) for stream in streams]
+    base = dataclasses.replace(own, thresholds=dict(thresholds), **given)
+    silent = [not stream.spoken for stream in streams]
     for kind, there in (("without words", any(silent)), ("with words", not all(silent))):
         if not there:
             raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
-    heard = hear_all(model, streams, base, conditions=conditions, workers=workers)
-    pairs = list(zip([*streams] * len(conditions), [h.track for h in heard], strict=True))
-    spoken = [pair for pair, still in zip(pairs, silent * len(conditions), strict=True) if not still]
-    quiet = [
-        [pair for pair, still in zip(pairs[start:], silent, strict=False) if still]
-        for start in range(0, len(pairs), len(streams))
-    ]
+    heard = iter(hear_all(model, streams, base, conditions=conditions, front_end=front_end, workers=workers))
+    spoken: list[tuple[Stream, Track]] = []
+    quiet: list[list[tuple[Stream, Track]]] = []
+    for condition in conditions:
+        taken = [stream for stream in streams if condition.takes(stream)]
+        pairs = [(stream, next(heard).track) for stream in taken]
+        spoken += [pair for pair in pairs if pair[0].spoken]
+        if not condition.gated:
+            quiet.append([pair for pair in pairs if not pair[0].spoken])
 
     def negatives(config: DetectorConfig) -> tuple[Score, ...]:
         return tuple(_score(part, config) for part in quiet)
@@ -207,11 +220,14 @@ def calibrate(
                 if other.expected_per_hour <= budget and other.errors < best.errors:
                     best = other
     curve = [(t, _score(spoken, dataclasses.replace(best.config, threshold=t)).false_reject_rate) for t in _CURVE]
-    return Calibration(budget, before, best, tuple(found), tuple((t, round(rate or 0.0, 5)) for t, rate in curve))
+    return Calibration(
+        loaded.front_end, budget, before, best, tuple(found), tuple((t, round(rate or 0.0, 5)) for t, rate in curve)
+    )
 
 
 def write_calibrated(model: str | Path, calibration: Calibration, path: str | Path, *, data: Sequence[str]) -> None:
-    """Write the model file with the chosen settings, and how they were chosen among its metrics.
+    """Write the model file with the chosen settings and the front end it heard by, and how they were chosen among its
+    metrics.
 
     Parameters
     ----------
@@ -230,7 +246,8 @@ def write_calibrated(model: str | Path, calibration: Calibration, path: str | Pa
         "miss_curve": values["miss_curve"],
         "calibration": {**values["after"], **budget, "data": list(data)},
     }
-    metadata = dataclasses.replace(metadata, detector=calibration.after.config, metrics=metrics)
+    changes = {"front_end": calibration.front_end, "detector": calibration.after.config, "metrics": metrics}
+    metadata = dataclasses.replace(metadata, **changes)
     content = pack(flat.data, metadata)
     write_atomically(path, content, durable=True)  # the model in use may be written over
 

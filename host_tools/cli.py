@@ -326,26 +326,36 @@ def _half(args: argparse.Namespace) -> str | None:
     return None if args.half == "all" else args.half
 
 
-def _conditions(args: argparse.Namespace) -> list:
+def _conditions(args: argparse.Namespace, streams: list) -> list:
     from host_tools.stream_eval import Condition
 
     gains = dict.fromkeys(args.gains)  # each once
-    return [Condition(gain, room) for room in ((False, True) if args.rooms else (False,)) for gain in gains]
+    ways = [{}]
+    if args.rooms:
+        ways.append({"room": True})
+    if args.gated and any(stream.spoken for stream in streams):
+        ways.append({"gated": True})
+    return [Condition(gain, **way) for way in ways for gain in gains]
 
 
 def _calibrate(args: argparse.Namespace) -> None:
     from host_tools.calibrate import calibrate, write_calibrated
+    from kws_edge.model import Model
 
-    budget = 1.0 if args.budget is None and args.threshold is None else args.budget
+    budget = 1.0 if args.budget is None and not args.threshold else args.budget
     say = (lambda line: None) if args.json else print
+    streams = _streams(args)
+    own = Model(args.model).detector
+    given = {"threshold": own.threshold, **options.thresholds(args.threshold, own.thresholds)} if args.threshold else {}
     result = calibrate(
         args.model,
-        _streams(args),
+        streams,
         budget=budget,
-        conditions=_conditions(args),
+        conditions=_conditions(args, streams),
         smoothing_ms=args.smoothing_ms,
-        threshold=args.threshold,
+        **given,
         speech_margin=args.speech_margin,
+        front_end=options.front_end(args.front_end),
         workers=args.workers,
         say=say,
     )
@@ -380,11 +390,12 @@ def _stream_eval(args: argparse.Namespace) -> None:
         except OSError as error:
             raise DatasetError(f"{args.output}: no folder can be made there ({error.strerror})") from None
         check_writable(args.output / "report.json")
+    streams = _streams(args)
     report = evaluate_streams(
         args.model,
-        _streams(args),
+        streams,
         config=options.detector_config(args, Model(args.model)),
-        conditions=_conditions(args),
+        conditions=_conditions(args, streams),
         kernels=args.kernels,
         workers=args.workers,
     )
@@ -485,6 +496,13 @@ def _parser() -> argparse.ArgumentParser:
         type=number(0, 200),
         default=0.0,
         help="largest gain of a part of the bands, before scaling",
+    )
+    train.add_argument(
+        "--gated",
+        type=_SHARE,
+        default=0.15,
+        metavar="SHARE",
+        help="share of examples that are digitally silent but for the word, before scaling by --augmentation",
     )
     train.add_argument("--noise-share", type=_SHARE, default=0.6, help="share of examples that get noise")
     train.add_argument(
@@ -648,13 +666,25 @@ def _add_calibrate(commands) -> None:
         help="false accepts per hour to expect on other streams: a place counts once under all conditions, and one more"
         " than counted is expected; default 1",
     )
-    options.add_setting(choice, "threshold", metavar="X", help="measure and write this one, choose nothing")
+    choice.add_argument(
+        "--threshold",
+        type=options.threshold_of,
+        action="append",
+        default=[],
+        metavar="[KEYWORD=]X",
+        help="measure and write this one, choose nothing; repeatable",
+    )
     options.add_setting(calibrate, "smoothing_ms", metavar="MS", help="this smoothing time only")
     options.add_setting(
         calibrate,
         "speech_margin",
         metavar="X",
         help="what keywords need above the threshold after speech, instead of the model's own",
+    )
+    calibrate.add_argument(
+        "--front-end",
+        metavar="NAME|FILE",
+        help="front end that the file gets in place of its own: a preset, or a JSON file of settings",
     )
     calibrate.add_argument("--json", action="store_true", help="one JSON object")
     calibrate.add_argument("-o", "--output", type=Path, metavar="FILE", help=".tflite to write; without it only shown")
@@ -673,6 +703,12 @@ def _add_streams(parser: argparse.ArgumentParser) -> None:
     _add_half(parser, "all", "of folders: half, by speaker; default all")
     parser.add_argument("--gains", type=_DB, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
     parser.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
+    parser.add_argument(
+        "--gated",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="repeat with what is labelled behind a noise gate: silent but for the words",
+    )
     parser.add_argument("--workers", type=whole(1, 1024), metavar="N", help="processes; default: one a core")
 
 

@@ -50,7 +50,7 @@ from kws_edge.frontend import resize_frames
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 from kws_edge.text import printable
 
-__all__ = ["Bank", "Batches", "Examples", "Sources", "gate", "load_examples", "model_input", "quietest", "windows"]
+__all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "one_side", "quietest", "windows"]
 
 _NOISE_SPAN_DB = 40.0
 _NOISE_GAIN_DB = 10.0
@@ -418,9 +418,9 @@ def quietest(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
     return raw[np.arange(n)[:, np.newaxis], start[:, np.newaxis] + at]
 
 
-def gate(raw: np.ndarray, numbers: np.ndarray, rng: np.random.Generator, config: FrontendConfig) -> None:
-    """Digital silence up to, or from, a random time in these examples, in place: as a microphone's noise gate does, and
-    as recordings begin and end in streams."""
+def one_side(raw: np.ndarray, numbers: np.ndarray, rng: np.random.Generator, config: FrontendConfig) -> None:
+    """Digital silence up to, or from, a random time in these examples, in place: as recordings begin and end in
+    streams, and noise gates open and close on noise."""
     time, at = np.arange(raw.shape[1]), rng.integers(raw.shape[1], size=(len(numbers), 1))
     silent = np.where(rng.random((len(numbers), 1)) < 0.5, time < at, time > at)
     raw[numbers] = np.where(silent[:, :, np.newaxis], silent_raw(config), raw[numbers])
@@ -594,7 +594,7 @@ class Batches:
                 hiss = np.flatnonzero(rng.random(n) < self.hiss)
                 words = rng.choice(list(e.by_word), len(hiss))
                 raw[hiss] = quietest(self._draw_words(words, rng), e.config)
-                gate(raw, hiss[rng.random(len(hiss)) < 0.5], rng, e.config)
+                one_side(raw, hiss[rng.random(len(hiss)) < 0.5], rng, e.config)
         else:
             raw = e.speech.draw(n, rng)
             if self.variety:

@@ -24,11 +24,12 @@ from tqdm import tqdm
 from host_tools.augment import AugmentConfig, room_response
 from host_tools.dataset import recordings
 from host_tools.errors import DatasetError
+from host_tools.gate import gated
 from host_tools.parallel import run_parallel
 from host_tools.scoring import Heard, Score, score
 from host_tools.truth import Word, labels_beside, read_also_said, read_labels
 from kws_edge.audio import AudioFile
-from kws_edge.config import DetectorConfig
+from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.detector import Detection, Detector
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.model import Model
@@ -66,6 +67,11 @@ class Stream:
     labels: Path | None = None
     """Where the words come from; None: nothing is said in it."""
 
+    @property
+    def spoken(self) -> bool:
+        """Whether a word is said in it that is to be heard."""
+        return not all(word.optional for word in self.words)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -74,6 +80,8 @@ class Condition:
     gain_db: float = 0.0
     room: bool = False
     """In a synthetic room, each stream in one of its own."""
+    gated: bool = False
+    """Digitally silent but for the labelled words, as behind a noise gate; see :mod:`host_tools.gate`."""
 
     def __post_init__(self) -> None:
         if not abs(self.gain_db) <= 200:
@@ -81,7 +89,11 @@ class Condition:
 
     @property
     def name(self) -> str:
-        return f"{self.gain_db:+g} dB" + (", in rooms" if self.room else "")
+        return f"{self.gain_db:+g} dB" + ", in rooms" * self.room + ", gated" * self.gated
+
+    def takes(self, stream: Stream) -> bool:
+        """Whether the stream is heard under this condition: a gate opens for words, of which some have none."""
+        return not self.gated or stream.spoken
 
 
 @dataclass(frozen=True)
@@ -175,12 +187,12 @@ def _stream(path: Path, labels: Path | None) -> Stream:
     return Stream(path, tuple(read_labels(labels)) if labels else (), labels)
 
 
-def samples_of(path: str | Path, rate: int, condition: Condition, *, seed: int = 0) -> Iterator[np.ndarray]:
+def samples_of(stream: Stream, rate: int, condition: Condition, *, seed: int = 0) -> Iterator[np.ndarray]:
     """Blocks of a recording as it is heard under a condition; as many samples as it has.
 
     Parameters
     ----------
-    path : path
+    stream : Stream
     rate : int
         Hz of the blocks.
     condition : Condition
@@ -191,18 +203,24 @@ def samples_of(path: str | Path, rate: int, condition: Condition, *, seed: int =
     ------
     numpy.ndarray, shape (n,), int16
     """
-    with AudioFile(path, rate=rate) as audio:
-        if condition == Condition():
-            yield from audio
-            return
-        blocks = (block.astype(np.float64) for block in audio)
-        if condition.room:
-            rng, ranges = np.random.default_rng(seed), AugmentConfig()
-            response = room_response(rng, rate, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
-            blocks = _convolved(blocks, response)
-        gain = 10 ** (condition.gain_db / 20)
-        for block in blocks:
-            yield np.clip(np.round(block * gain), -32768, 32767).astype(np.int16)
+    with AudioFile(stream.path, rate=rate) as audio:
+        blocks = iter(audio)
+        if condition.room or condition.gain_db:
+            blocks = _played(blocks, rate, condition, seed)
+        if condition.gated:
+            blocks = gated(blocks, [word for word in stream.words if not word.optional], rate)
+        yield from blocks
+
+
+def _played(blocks: Iterable[np.ndarray], rate: int, condition: Condition, seed: int) -> Iterator[np.ndarray]:
+    blocks = (block.astype(np.float64) for block in blocks)
+    if condition.room:
+        rng, ranges = np.random.default_rng(seed), AugmentConfig()
+        response = room_response(rng, rate, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
+        blocks = _convolved(blocks, response)
+    gain = 10 ** (condition.gain_db / 20)
+    for block in blocks:
+        yield np.clip(np.round(block * gain), -32768, 32767).astype(np.int16)
 
 
 def _convolved(blocks: Iterable[np.ndarray], response: np.ndarray) -> Iterator[np.ndarray]:
@@ -341,8 +359,8 @@ def score_heard(
 
 
 @functools.cache
-def _model(name: str, kernels: str) -> Model:
-    return Model(name, kernels=kernels)
+def _model(name: str, kernels: str, front_end: FrontendConfig | None) -> Model:
+    return Model(name, kernels=kernels, front_end=front_end)
 
 
 @dataclass(frozen=True)
@@ -351,7 +369,8 @@ class _Job:
 
     model: str
     kernels: str
-    path: Path
+    front_end: FrontendConfig | None
+    stream: Stream
     condition: Condition
     seed: int
     config: DetectorConfig
@@ -359,8 +378,8 @@ class _Job:
 
 
 def _hear(job: _Job, on_seconds: Callable[[float], object] = lambda seconds: None) -> HeardTrack:
-    model = _model(job.model, job.kernels)
-    blocks = samples_of(job.path, model.front_end.sample_rate, job.condition, seed=job.seed)
+    model = _model(job.model, job.kernels, job.front_end)
+    blocks = samples_of(job.stream, model.front_end.sample_rate, job.condition, seed=job.seed)
     return hear(model, blocks, job.config, thresholds=job.thresholds, on_seconds=on_seconds)
 
 
@@ -372,10 +391,11 @@ def hear_all(
     conditions: Sequence[Condition] = (Condition(),),
     thresholds: Sequence[float] = (),
     kernels: str = "fast",
+    front_end: FrontendConfig | None = None,
     workers: int | None = None,
     progress: Callable = tqdm,
 ) -> list[HeardTrack]:
-    """Every stream under every condition, each from a new start, by several processes.
+    """Every stream under every condition that takes it, each from a new start, by several processes.
 
     Parameters
     ----------
@@ -387,6 +407,7 @@ def hear_all(
     thresholds : sequence of float
         As for :func:`hear`.
     kernels : str
+    front_end : FrontendConfig, optional
         As for :class:`kws_edge.Model`.
     workers : int, optional
         Processes; by default one a core.
@@ -394,7 +415,7 @@ def hear_all(
     Returns
     -------
     list of HeardTrack
-        All streams under the first condition, in order, then under the second, and so on.
+        The streams that the first condition takes, in order, then those of the second, and so on.
 
     Raises
     ------
@@ -403,23 +424,23 @@ def hear_all(
     """
     if workers is not None and workers < 1:
         raise DatasetError(f"the number of processes must be at least 1, got {workers}")
-    lengths = [_seconds(stream.path) for stream in streams]
     jobs = [
-        _Job(str(model), kernels, stream.path, condition, seed, config, tuple(thresholds))
+        _Job(str(model), kernels, front_end, stream, condition, seed, config, tuple(thresholds))
         for condition in conditions
         for seed, stream in enumerate(streams)
+        if condition.takes(stream)
     ]
-    total = sum(lengths) * len(conditions) * (1 + 1e-9)  # so that sums of blocks do not go beyond it
+    length = {stream.path: _seconds(stream.path) for stream in streams}
+    lengths = [length[job.stream.path] for job in jobs]
+    total = sum(lengths) * (1 + 1e-9)  # so that sums of blocks do not go beyond it
     heard = []
     with progress(total=total, desc="hearing", unit="s", mininterval=0.5, unit_scale=True) as bar:
         if len(jobs) == 1 or workers == 1 or total < _PARALLEL_FROM_S:
             heard = [_hear(job, bar.update) for job in jobs]
         else:
-            for result, length in zip(
-                run_parallel(_hear, jobs, workers=workers), lengths * len(conditions), strict=True
-            ):
+            for result, seconds in zip(run_parallel(_hear, jobs, workers=workers), lengths, strict=True):
                 heard.append(result)
-                bar.update(length)
+                bar.update(seconds)
     return heard
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -134,7 +135,7 @@ class StreamReport:
         for condition, number, stream, events in progress(
             jobs, desc="false accepts", unit="stream", mininterval=0.5, disable=not jobs
         ):
-            blocks = samples_of(stream.path, rate, condition, seed=number)
+            blocks = samples_of(stream, rate, condition, seed=number)
             for event, samples in zip(events, _cut(blocks, events, rate), strict=True):
                 write_sound(folder / _clip_name(event, condition, number), samples, rate)
 
@@ -156,10 +157,12 @@ def evaluate_streams(
     ----------
     config : DetectorConfig, optional
         In place of the model's own.
+    conditions : sequence of Condition
+        The first takes all streams, and each some.
     """
     loaded = Model(model, kernels=kernels)
     config = config or loaded.detector
-    heard = hear_all(
+    every = hear_all(
         model,
         streams,
         config,
@@ -169,23 +172,24 @@ def evaluate_streams(
         workers=workers,
         progress=progress,
     )
-    results = []
-    for number, condition in enumerate(conditions):
-        part = heard[number * len(streams) : (number + 1) * len(streams)]
+    results, heard = [], iter(every)
+    for condition in conditions:
+        taken = [stream for stream in streams if condition.takes(stream)]
+        part = list(itertools.islice(heard, len(taken)))
         tracks = [h.track for h in part]
         sweep = tuple(
-            (threshold, score_heard(streams, tracks, [h.swept[i] for h in part], config))
+            (threshold, score_heard(taken, tracks, [h.swept[i] for h in part], config))
             for i, threshold in enumerate(thresholds)
         )
-        results.append(Result(condition, score_heard(streams, tracks, [h.detections for h in part], config), sweep))
-    audio_s = sum(h.track.duration_s for h in heard)
+        results.append(Result(condition, score_heard(taken, tracks, [h.detections for h in part], config), sweep))
+    audio_s = sum(h.track.duration_s for h in every)
     return StreamReport(
         loaded,
         config,
         tuple(streams),
-        tuple(h.track.duration_s for h in heard[: len(streams)]),
+        tuple(h.track.duration_s for h in every[: len(streams)]),
         tuple(results),
-        sum(h.cpu_s for h in heard) / audio_s,
+        sum(h.cpu_s for h in every) / audio_s,
     )
 
 
@@ -250,7 +254,8 @@ def _tables(result: Result) -> list[str]:
 
 def _clip_name(event: Event, condition: Condition, number: int) -> str:
     """Source, time, keyword and score; the number of the stream tells apart files of one name."""
-    how = "" if condition == Condition() else f"_{condition.gain_db:+g}dB" + "_room" * condition.room
+    how = f"_{condition.gain_db:+g}dB" + "_room" * condition.room + "_gated" * condition.gated
+    how = "" if condition == Condition() else how
     name = f"{number:04}_{Path(event.stream).stem[:100]}_{event.time_s:.2f}s_{event.keyword}_{event.score:.2f}{how}"
     return re.sub(r"[^\w.+-]", "_", name) + ".wav"
 

@@ -21,23 +21,19 @@ from host_tools.augment import AugmentConfig, room_response
 from host_tools.dataset import Clip, count
 from host_tools.errors import DatasetError
 from host_tools.features import read_clip
+from host_tools.gate import word_bounds
 from host_tools.sound import sound_errors
 from host_tools.truth import Word, write_labels
 from kws_edge.audio import AudioFile
 from kws_edge.config import preset
 from kws_edge.files import write_atomically
 
-__all__ = ["StreamConfig", "Summary", "make_stream", "word_bounds"]
+__all__ = ["StreamConfig", "Summary", "make_stream"]
 
 SPEECH_RMS = 2000.0
 """Level that words are brought to where a signal-to-noise ratio is asked for, of int16 samples: -24 dBFS."""
 FAINT_RMS = 3.0
 """Level of the noise where there is no background and no ratio: -81 dBFS, a quiet room by a quiet microphone."""
-WORD_DB = 22.0
-"""A word ends where its power falls this far below its peak."""
-_FLOOR_DB = 6.0
-_HOP_MS, _SMOOTH_HOPS, _BRIDGE_MS = 10, 3, 200
-_PIECE_SHARE = 0.1
 _FORMATS = (".flac", ".wav")
 _PIECE_S = 10
 _PLAN, _BACKGROUND = 0, 1  # generators that are seeded apart, so that an option of one leaves the other as it was
@@ -104,35 +100,6 @@ class Summary:
     """How often each word is said."""
     clipped: int
     """Samples that were cut at full scale."""
-
-
-def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
-    """First and past-the-last sample of the word in a clip.
-
-    The power in 10 ms, averaged over 30 ms, is at most 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the
-    clip's noise, which is taken to be its first decile. Pauses of up to 200 ms belong to the word, as the closure in
-    "eight" does. A piece further apart belongs to it if it has at least a tenth of the strongest one's energy, as a
-    late release of the p in "up" has, and a click has not.
-
-    Parameters
-    ----------
-    samples : numpy.ndarray, shape (n,), int16 or float64
-    sample_rate : int
-        In Hz.
-    """
-    hop = _HOP_MS * sample_rate // 1000
-    n = len(samples) // hop
-    if n < _SMOOTH_HOPS:
-        return 0, len(samples)
-    power = np.square(samples[: n * hop].astype(np.float64)).reshape(n, hop).mean(axis=1)
-    power = np.convolve(power, np.full(_SMOOTH_HOPS, 1 / _SMOOTH_HOPS), "same")
-    noise = np.percentile(power, 10) * 10 ** (_FLOOR_DB / 10)
-    threshold = min(max(power.max() * 10 ** (-WORD_DB / 10), noise), power.max() / 2)
-    above = np.flatnonzero(power >= threshold)
-    pieces = np.split(above, np.flatnonzero(np.diff(above) > _BRIDGE_MS / _HOP_MS) + 1)
-    energy = np.array([power[piece].sum() for piece in pieces])
-    word = np.concatenate([pieces[i] for i in np.flatnonzero(energy >= _PIECE_SHARE * energy.max())])
-    return int(word[0]) * hop, (int(word[-1]) + 1) * hop
 
 
 @dataclass(frozen=True)

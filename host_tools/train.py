@@ -95,6 +95,8 @@ class TrainConfig:
     """Share of the noise behind examples that is speech."""
     equalisation_db: float = 0.0
     """Largest gain of a part of the bands, before it is scaled by `augmentation`."""
+    gated: float = 0.15
+    """Share of examples that are digitally silent but for the word, before it is scaled by `augmentation`."""
     noise_share: float = 0.6
     """Share of examples that get noise, before it is scaled by `augmentation`."""
     snr_db: tuple[float, float] = (0.0, 40.0)
@@ -130,6 +132,7 @@ class TrainConfig:
             noise_probability=self.noise_share,
             snr_db=self.snr_db,
             reverberation_probability=self.reverberation,
+            gated=self.gated,
             mixup=self.mixup,
             equalisation_db=self.equalisation_db,
         )
@@ -187,8 +190,9 @@ class Run:
     def calibration(self, n: int, *, seed: int) -> np.ndarray:
         """`n` of the calibration examples, chosen by `seed`.
 
-        Where the front end's levels are clipped, two values of the first example are set to the ends of their range: so
-        the input's scale and zero point follow from the configuration, not from the choice of clips.
+        Where the front end's levels are clipped, two values of the first example are set to the ends of their range,
+        with the zero that TFLite's ranges hold: so the input's scale and zero point follow from the configuration, not
+        from the choice of clips.
 
         Returns
         -------
@@ -203,9 +207,9 @@ class Run:
         if not 1 <= n <= len(inputs):
             raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
         chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
-        for edge, position in ((self.front_end.level_min, 0), (self.front_end.level_max, -1)):
+        for edge, position, widest in ((self.front_end.level_min, 0, min), (self.front_end.level_max, -1, max)):
             if edge is not None:
-                chosen[0].flat[position] = edge
+                chosen[0].flat[position] = widest(0.0, edge)
         return chosen
 
 

@@ -233,7 +233,8 @@ PRESETS: dict[str, FrontendConfig] = {
         log_offset=1e-6,
         resize_frames=128,
     ),
-    # Levels of 0 to 255, so that an INT8 input with scale 1 and zero point -128 is the rounded level less 128.
+    # Levels of 0 to 255, so that an INT8 input with scale 1 and zero point -128 is the rounded level less 128. Those
+    # below 30 are 30: a quiet room's hiss has about that, and so digital silence is nothing else.
     "logmel40": FrontendConfig(
         frame_ms=30,
         hop_ms=10,
@@ -246,7 +247,7 @@ PRESETS: dict[str, FrontendConfig] = {
         log_offset=1,
         log_gain=9.86,
         level_offset=-59,
-        level_min=0,
+        level_min=30,
         level_max=255,
     ),
 }

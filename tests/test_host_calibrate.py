@@ -1,5 +1,6 @@
 """``kws-host calibrate``: settings for a budget, on real streams through the real chain."""
 
+import dataclasses
 import json
 import shutil
 
@@ -68,7 +69,27 @@ def test_given_settings_are_written(run_cli, streams, tmp_path):
     model = Model(tmp_path / "given.tflite")
     assert (model.detector.threshold, model.detector.smoothing_ms) == (0.71, 500)
     assert "budget_per_hour" not in model.metadata.metrics["calibration"]
-    assert model.metadata.metrics["calibration"]["words"] == 13
+    assert model.metadata.metrics["calibration"]["words"] == 2 * 13  # each behind a gate, too
+
+
+def test_front_end_is_written(run_cli, streams, tmp_path):
+    """A finished file gets another floor: the network is the same, and the settings were measured with it."""
+    own = Model("micro12")
+    settings = dataclasses.replace(own.front_end, level_min=45)
+    (tmp_path / "floor.json").write_text(json.dumps(settings.to_dict()))
+    given = ("--front-end", "floor.json", "--threshold", "0.7", "--threshold", "stop=0.6", "-o", "floor.tflite")
+    done = run_cli("calibrate", "micro12", *streams, *given, "--json", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    model = Model(tmp_path / "floor.tflite")
+    assert model.front_end == settings != own.front_end
+    assert model.flat.data == own.flat.data
+    assert model.metadata.provenance == own.metadata.provenance
+    assert (model.detector.threshold, model.detector.thresholds) == (0.7, {"stop": 0.6})
+    values = model.metadata.metrics["calibration"]
+    assert values["thresholds"] == {"stop": 0.6}
+    done = run_cli("stream-eval", "floor.tflite", "nothing.flac", "--json", package="host_tools")
+    measured = json.loads(done.stdout)["conditions"][0]["false_accepts"]["count"]
+    assert measured == values["false_accepts"]
 
 
 def test_smoothing_is_kept(run_cli, streams):

@@ -139,15 +139,17 @@ def test_wrong_labels_give_every_kind_of_error(short, tmp_path):
 
 
 def test_gains_and_rooms(short):
-    plain = np.concatenate(list(samples_of(short, RATE, Condition())))
-    quiet = np.concatenate(list(samples_of(short, RATE, Condition(-20))))
+    plain = np.concatenate(list(samples_of(Stream(short), RATE, Condition())))
+    quiet = np.concatenate(list(samples_of(Stream(short), RATE, Condition(-20))))
     np.testing.assert_allclose(quiet, plain / 10, atol=0.51)
-    loud = np.concatenate(list(samples_of(short, RATE, Condition(40))))
+    loud = np.concatenate(list(samples_of(Stream(short), RATE, Condition(40))))
     assert loud.max() == 32767 and loud.min() == -32768
-    room = np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=1)))
+    room = np.concatenate(list(samples_of(Stream(short), RATE, Condition(room=True), seed=1)))
     assert len(room) == len(plain)
-    np.testing.assert_array_equal(room, np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=1))))
-    assert (room != np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=2)))).any()
+    np.testing.assert_array_equal(
+        room, np.concatenate(list(samples_of(Stream(short), RATE, Condition(room=True), seed=1)))
+    )
+    assert (room != np.concatenate(list(samples_of(Stream(short), RATE, Condition(room=True), seed=2)))).any()
     heard = [
         hear_all("commands12", [Stream(short)], Model().detector, conditions=[c])
         for c in (Condition(), Condition(-100))
@@ -164,7 +166,7 @@ def test_a_room_is_one_convolution_however_the_blocks_are_cut(short):
     response = room_response(rng, RATE, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
     samples = soundfile.read(short, dtype="int16")[0]
     expected = np.clip(np.convolve(samples, response)[: len(samples)], -32768, 32767)
-    room = np.concatenate(list(samples_of(short, RATE, Condition(room=True), seed=7)))
+    room = np.concatenate(list(samples_of(Stream(short), RATE, Condition(room=True), seed=7)))
     np.testing.assert_allclose(room, expected, atol=0.51)
 
 
@@ -231,7 +233,8 @@ def test_command(run_cli, tmp_path, short):
     for part in ("5 keywords", "RTF", "-12 dB, in rooms", "  stop", "  0.95", "wrote out/report.json"):
         assert part in text
     values = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert [c["name"] for c in values["conditions"]] == ["-12 dB", "+0 dB", "-12 dB, in rooms", "+0 dB, in rooms"]
+    ways = ("", ", in rooms", ", gated")
+    assert [c["name"] for c in values["conditions"]] == [f"{gain} dB{way}" for way in ways for gain in ("-12", "+0")]
     assert values["conditions"][1]["false_rejects"]["count"] == 0
     assert len(values["conditions"][1]["det"]) == 14
     assert DetectorConfig.from_dict(values["detector"]) == Model().detector

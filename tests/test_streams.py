@@ -9,7 +9,8 @@ import soundfile
 
 from host_tools.dataset import Clip, index_clips
 from host_tools.errors import DatasetError
-from host_tools.streams import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream, word_bounds
+from host_tools.gate import word_bounds
+from host_tools.streams import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream
 from host_tools.truth import Word, labels_beside, read_labels, write_labels
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE

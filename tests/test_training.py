@@ -25,7 +25,7 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.examples import Bank, Batches, Sources, gate, load_examples, quietest, windows  # noqa: E402
+from host_tools.examples import Bank, Batches, Sources, load_examples, one_side, quietest, windows  # noqa: E402
 from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.train import load_run  # noqa: E402
@@ -265,9 +265,9 @@ def test_quietest_part_goes_on_without_a_jump():
     assert np.abs(np.diff(found[1])).max() < 1.01
 
 
-def test_gate_leaves_one_side():
+def test_digital_silence_on_one_side():
     raw = np.full((200, 98, 40), 7, np.float32)
-    gate(raw, np.arange(100), np.random.default_rng(0), preset("logmel40"))
+    one_side(raw, np.arange(100), np.random.default_rng(0), preset("logmel40"))
     assert np.all(raw[100:] == 7)
     kept = raw[:100, :, 0] == 7
     assert np.all(raw[:100][~kept] == 0)
