@@ -3,9 +3,10 @@
     python benchmarks/streams.py DATA NAME=MODEL [NAME=MODEL ...] -o DIR
 
 DATA holds `speech_commands` and `negatives`. The words are 1,000 validation clips in a quiet stream, the same behind a
-noise gate, 1,000 with noise at 10 dB and 1,000 over running speech at 10 dB; the negatives are the reporting halves, at three gains, dry and in
-synthetic rooms. Writes `table.md`, `det.png` and `streams.json`. With --calibrate the last model is calibrated on half
-of the speakers and tested on the others, both ways, and calibrated on the streams of --calibrate-on and tested on all.
+noise gate, 1,000 with noise at 10 dB and 1,000 over running speech at 10 dB; the negatives are the reporting halves, at
+three gains, dry and in synthetic rooms. Writes `table.md`, `det.png` and `streams.json`. With --calibrate the last
+model is calibrated on half of the speakers and tested on the others, both ways, and calibrated on the streams of
+--calibrate-on and tested on all.
 """
 
 from __future__ import annotations
