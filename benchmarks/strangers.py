@@ -171,7 +171,7 @@ def _settings(config: dict) -> str:
 
 
 def _percent(share: dict) -> str:
-    low, high = share["interval_95"]
+    low, high = (max(0.0, x) for x in share["interval_95"])
     spread = (
         f"; {min(share['by_seed']):.1%} to {max(share['by_seed']):.1%} by seed" if len(share["by_seed"]) > 1 else ""
     )

@@ -113,9 +113,11 @@ def _after_speech(detector: DetectorConfig) -> str:
 def _calibrated(found: dict | None) -> str:
     if not found:
         return "how often has not been calibrated yet"
+    own = "".join(f", {word} {value:g}" for word, value in found.get("thresholds", {}).items())
+    own = own and f" ({own[2:]})"
     return (
         f"{found['false_accepts']} places in {found['hours']:.1f} hours of development streams did at its threshold"
-        f" of {found['threshold']:g} and smoothing of {found['smoothing_ms']:g} ms, so that"
+        f" of {found['threshold']:g}{own} and smoothing of {found['smoothing_ms']:g} ms, so that"
         f" {found['expected_per_hour']:.1f} an hour are to be expected elsewhere, at {found['false_reject_rate']:.1%}"
         " misses"
     )

@@ -473,14 +473,23 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
 def _blend(model: keras.Model, run: Run, share: float) -> None:
     """Average the weights with those of a run that was fine-tuned from the same ones.
 
-    What both have learnt often holds. Source: Wortsman et al., "Model soups", 2022.
+    What both have learnt often holds. Source: Wortsman et al., "Model soups", 2022. Weights behind a batch norm can be
+    averaged where both norms subtract and divide by the same, so the other's statistics are made this one's first, and
+    its scale and offset such that it computes what it did.
     """
-    own, other = model.get_weights(), run.model().get_weights()
-    if [w.shape for w in own] != [w.shape for w in other]:
+    other = run.model()
+    if [w.shape for w in model.get_weights()] != [w.shape for w in other.get_weights()]:
         raise TrainingError(f"{run.folder}: another network; only weights of the same shapes can be averaged")
     if not 0 <= share <= 1:
         raise TrainingError(f"blend_share must be in [0, 1], got {share}")
-    model.set_weights([(1 - share) * a + share * b for a, b in zip(own, other, strict=True)])
+    for own, norm in zip(model.layers, other.layers, strict=True):
+        if isinstance(own, keras.layers.BatchNormalization):
+            (_, _, mean, variance), (scale, offset, its_mean, its_variance) = own.get_weights(), norm.get_weights()
+            factor = scale / np.sqrt(its_variance + norm.epsilon)
+            scale = factor * np.sqrt(variance + own.epsilon)
+            norm.set_weights([scale, offset + factor * (mean - its_mean), mean, variance])
+    pairs = zip(model.get_weights(), other.get_weights(), strict=True)
+    model.set_weights([(1 - share) * a + share * b for a, b in pairs])
 
 
 def _shift_logits(model: keras.Model, labels: tuple[str, ...], shifts: str) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from host_tools.errors import TrainingError  # noqa: E402
 from host_tools.examples import Bank, Batches, Sources, load_examples, one_side, quietest, windows  # noqa: E402
 from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
-from host_tools.train import load_run  # noqa: E402
+from host_tools.train import _blend, load_run  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 
@@ -164,6 +165,32 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
     assert_one_line_error(failed, "a teacher needs the front end and the labels", program="kws-host")
     failed = run_cli(*train_command(folder, "y", "--epochs", "0"), package="host_tools")
     assert_one_line_error_at_end(failed, "no epochs to train")
+
+
+def test_blending_is_of_what_networks_compute():
+    """A network whose batch norms subtract and divide by something else, but which computes the same, changes nothing,
+    and half of it is half of it."""
+    rng = np.random.default_rng(0)
+    own, twin = (build("micro", preset("logmel40"), 12) for _ in range(2))
+    for layer in own.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            n = layer.moving_mean.shape[0]
+            layer.set_weights(
+                [rng.uniform(0.5, 2, n), rng.normal(0, 1, n), rng.normal(0, 1, n), rng.uniform(0.5, 2, n)]
+            )
+    twin.set_weights(own.get_weights())
+    for layer in twin.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            scale, offset, mean, variance = layer.get_weights()
+            shift, wider = rng.normal(0, 1, mean.shape), rng.uniform(0.5, 2, mean.shape)
+            new = variance * wider
+            factor = scale / np.sqrt(variance + layer.epsilon)
+            layer.set_weights([factor * np.sqrt(new + layer.epsilon), offset + factor * shift, mean + shift, new])
+    inputs = rng.uniform(0, 255, (4, *preset("logmel40").feature_shape, 1)).astype(np.float32)
+    before = own.predict(inputs, verbose=0)
+    np.testing.assert_allclose(twin.predict(inputs, verbose=0), before, atol=1e-5)
+    _blend(own, SimpleNamespace(folder="twin", model=lambda: twin), 0.5)
+    np.testing.assert_allclose(own.predict(inputs, verbose=0), before, atol=1e-5)
 
 
 def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
