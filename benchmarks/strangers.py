@@ -53,7 +53,7 @@ def find(data: Path) -> list[Recording]:
     return [
         Recording(path, kind, *path.relative_to(root / kind).parts[:2])
         for kind in KINDS
-        for path in sorted(recordings(root / kind))
+        for path in sorted(recordings(root / kind).paths)
     ]
 
 

@@ -1,5 +1,6 @@
 """The comparison with peers: its arithmetic, its table and its worker, not its times."""
 
+import dataclasses
 import json
 import sys
 
@@ -95,12 +96,14 @@ def test_strangers(tmp_path, demo_stream):
         ("other_words", "b", "other"),
     ]
     heard = Heard("commands12", found, seeds=(1, 2))
-    values = heard.at(heard.own)
+    values = heard.at(dataclasses.replace(heard.own, threshold=0.4, thresholds={}))
     for condition in ("hiss", "gated"):
         assert values[condition]["commands"]["all"]["rate"] == 1
         assert values[condition]["commands"]["mean_over_collections"] == 1
         assert values[condition]["other_words"]["collections"]["a"]["rate"] == 1
         assert values[condition]["other_words"]["all"]["rate"] == 0.5
+    deaf = heard.at(dataclasses.replace(heard.own, threshold=1, thresholds={}))
+    assert deaf["hiss"]["commands"]["all"]["rate"] == deaf["gated"]["other_words"]["all"]["rate"] == 0
     assert len(values["hiss"]["commands"]["all"]["by_seed"]) == 2
     text = table({"shipped": values})
     assert "| hiss: fire of 2 other words | 50.0% (" in text
