@@ -41,7 +41,7 @@ def golden(model, inputs):
     winners = outputs.reshape(50, -1).argmax(axis=1)
     # A comparison means something only if outputs are spread: many labels win, and not all scores are saturated.
     assert len(set(winners)) >= 8
-    assert len(np.unique(outputs)) > 30
+    assert len(np.unique(outputs)) > 25
     return outputs
 
 
