@@ -66,7 +66,7 @@ class MicroInterpreter:
             from tflite_micro import runtime
         except ImportError as error:
             raise RuntimeUnavailableError(
-                f"{error}; TFLite Micro's interpreter comes with pip install --pre tflite-micro"
+                f"{error}; TFLite Micro's interpreter comes with pip install --pre tflite-micro, for x86-64 Linux alone"
             ) from None
         with tempfile.TemporaryFile() as log:
             problem = result = None
