@@ -12,9 +12,9 @@ from host_tools.errors import DatasetError
 from host_tools.intervals import poisson_interval
 from host_tools.scoring import DUPLICATE, FALSE_ACCEPT, Score
 from host_tools.stream_eval import Condition, Stream, Track, hear_all, score_replayed
-from kws_edge.config import DetectorConfig
+from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.files import write_atomically
-from kws_edge.model import Model, read_model
+from kws_edge.model import Model
 from kws_edge.modelfile import pack
 
 __all__ = ["Calibration", "Trial", "calibrate", "write_calibrated"]
@@ -114,6 +114,8 @@ def calibrate(
     smoothing_ms: float | None = None,
     threshold: float | None = None,
     speech_margin: float | None = None,
+    labels: Sequence[str] | None = None,
+    front_end: FrontendConfig | None = None,
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Calibration:
@@ -145,6 +147,8 @@ def calibrate(
     speech_margin : float, optional
         In place of the model's own. It is not chosen: what it costs, words that are missed in running speech, streams
         of single words do not show.
+    labels, front_end
+        Of a foreign model, as for :class:`kws_edge.Model`.
     workers : int, optional
 
     Raises
@@ -154,7 +158,7 @@ def calibrate(
     """
     if (budget is None) == (threshold is None):
         raise ValueError("calibrate takes either a budget or a threshold")
-    own = Model(model).detector
+    own = Model(model, labels=labels, front_end=front_end).detector
     given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
     given = {name: value for name, value in given.items() if value is not None}
     base = dataclasses.replace(own, thresholds={}, **given)
@@ -162,7 +166,7 @@ def calibrate(
     for kind, there in (("without words", any(silent)), ("with words", not all(silent))):
         if not there:
             raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
-    heard = hear_all(model, streams, base, conditions=conditions, workers=workers)
+    heard = hear_all(model, streams, base, conditions=conditions, labels=labels, front_end=front_end, workers=workers)
     pairs = list(zip([*streams] * len(conditions), [h.track for h in heard], strict=True))
     spoken = [pair for pair, still in zip(pairs, silent * len(conditions), strict=True) if not still]
     quiet = [
@@ -210,7 +214,15 @@ def calibrate(
     return Calibration(budget, before, best, tuple(found), tuple((t, round(rate or 0.0, 5)) for t, rate in curve))
 
 
-def write_calibrated(model: str | Path, calibration: Calibration, path: str | Path, *, data: Sequence[str]) -> None:
+def write_calibrated(
+    model: str | Path,
+    calibration: Calibration,
+    path: str | Path,
+    *,
+    data: Sequence[str],
+    labels: Sequence[str] | None = None,
+    front_end: FrontendConfig | None = None,
+) -> None:
     """Write the model file with the chosen settings, and how they were chosen among its metrics.
 
     Parameters
@@ -221,17 +233,19 @@ def write_calibrated(model: str | Path, calibration: Calibration, path: str | Pa
         May be the file itself.
     data : sequence of str
         Names of the streams.
+    labels, front_end
+        Of a foreign model, as for :class:`kws_edge.Model`; the file says them itself from then on.
     """
-    _, flat, metadata = read_model(model)
+    loaded = Model(model, labels=labels, front_end=front_end)
     values = calibration.to_dict()
     budget = {} if calibration.budget is None else {"budget_per_hour": calibration.budget}
     metrics = {
-        **(metadata.metrics if metadata else {}),
+        **loaded.metadata.metrics,
         "miss_curve": values["miss_curve"],
         "calibration": {**values["after"], **budget, "data": list(data)},
     }
-    metadata = dataclasses.replace(metadata, detector=calibration.after.config, metrics=metrics)
-    content = pack(flat.data, metadata)
+    metadata = dataclasses.replace(loaded.metadata, detector=calibration.after.config, metrics=metrics)
+    content = pack(loaded.flat.data, metadata)
     write_atomically(path, content, durable=True)  # the model in use may be written over
 
 

@@ -198,15 +198,22 @@ def _quantize(args: argparse.Namespace) -> None:
     )
 
 
-def _subject(name: str, kernels: str):
-    """The run or the model file that `name` names."""
-    if Path(name).is_dir():
+def _foreign(args: argparse.Namespace) -> dict:
+    """What the options say of a model file made elsewhere, as arguments of :class:`kws_edge.Model`."""
+    return {"labels": options.labels(args.labels), "front_end": options.front_end(args.front_end)}
+
+
+def _subject(args: argparse.Namespace):
+    """The run or the model file to evaluate."""
+    if Path(args.model).is_dir():
         from host_tools.train import load_run
 
-        return load_run(name)
+        if args.labels or args.front_end:
+            raise DatasetError(f"{args.model}: is a run, which names its labels and its front end itself")
+        return load_run(args.model)
     from kws_edge.model import Model
 
-    return Model(name, kernels=kernels)
+    return Model(args.model, kernels=args.kernels, **_foreign(args))
 
 
 def _test_sets(args: argparse.Namespace, subject) -> list:
@@ -227,7 +234,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from host_tools.evaluate import evaluate
     from kws_edge.files import write_atomically
 
-    subject = _subject(args.model, args.kernels)
+    subject = _subject(args)
     kind = "Keras" if Path(args.model).is_dir() else "INT8"
     results = []
     for test in _test_sets(args, subject):
@@ -268,7 +275,10 @@ def _card(args: argparse.Namespace) -> None:
             raise DatasetError(f"{path}: cannot be read as JSON ({error})") from None
 
     text = model_card(
-        Model(args.model), [read(p) for p in args.evaluation], arena=read(args.arena), report=read(args.report)
+        Model(args.model, **_foreign(args)),
+        [read(p) for p in args.evaluation],
+        arena=read(args.arena),
+        report=read(args.report),
     )
     write_atomically(args.output, text)
     print(f"wrote {args.output}")
@@ -319,7 +329,7 @@ def _streams(args: argparse.Namespace) -> list:
     from host_tools.stream_eval import find_streams
 
     _count_left_out([one for path in args.streams if path.is_dir() for one in find_audio(path).left_out])
-    return find_streams(args.streams, labels=args.labels, half=_half(args), also_said=args.also_said)
+    return find_streams(args.streams, truth=args.truth, half=_half(args), also_said=args.also_said)
 
 
 def _half(args: argparse.Namespace) -> str | None:
@@ -338,6 +348,7 @@ def _calibrate(args: argparse.Namespace) -> None:
 
     budget = 1.0 if args.budget is None and args.threshold is None else args.budget
     say = (lambda line: None) if args.json else print
+    foreign = _foreign(args)
     result = calibrate(
         args.model,
         _streams(args),
@@ -346,6 +357,7 @@ def _calibrate(args: argparse.Namespace) -> None:
         smoothing_ms=args.smoothing_ms,
         threshold=args.threshold,
         speech_margin=args.speech_margin,
+        **foreign,
         workers=args.workers,
         say=say,
     )
@@ -364,7 +376,7 @@ def _calibrate(args: argparse.Namespace) -> None:
     if args.output:
         folders = Counter(path.parent.name for path in args.streams)
         names = [p.name if folders[p.parent.name] < 10 else f"{p.parent.name}/" for p in args.streams]
-        write_calibrated(args.model, result, args.output, data=list(dict.fromkeys(names)))
+        write_calibrated(args.model, result, args.output, data=list(dict.fromkeys(names)), **foreign)
         if not args.json:
             print(f"wrote {args.output}")
 
@@ -380,12 +392,14 @@ def _stream_eval(args: argparse.Namespace) -> None:
         except OSError as error:
             raise DatasetError(f"{args.output}: no folder can be made there ({error.strerror})") from None
         check_writable(args.output / "report.json")
+    foreign = _foreign(args)
     report = evaluate_streams(
         args.model,
         _streams(args),
-        config=options.detector_config(args, Model(args.model)),
+        config=options.detector_config(args, Model(args.model, **foreign)),
         conditions=_conditions(args),
         kernels=args.kernels,
+        **foreign,
         workers=args.workers,
     )
     if not args.json:
@@ -599,6 +613,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")
     evaluate.add_argument("model", metavar="MODEL|RUN", help="shipped model, .tflite file, or folder of a run")
+    options.add_foreign(evaluate)
     _add_test(evaluate)
     evaluate.add_argument("--kernels", choices=KERNELS, default="builtin", help="kernels of the runtime")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
@@ -619,6 +634,7 @@ def _parser() -> argparse.ArgumentParser:
 
     card = commands.add_parser("card", help="write a model's card", description="Write a model card in Markdown.")
     card.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    options.add_foreign(card)
     card.add_argument("-o", "--output", type=Path, required=True, metavar="MD", help="file to write")
     card.add_argument("--evaluation", type=Path, nargs="+", default=[], metavar="JSON", help="of kws-host evaluate -o")
     card.add_argument("--arena", type=Path, metavar="JSON", help="of kws-firmware arena --json")
@@ -639,6 +655,7 @@ def _add_calibrate(commands) -> None:
         " writes such).",
     )
     calibrate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    options.add_foreign(calibrate)
     _add_streams(calibrate)
     choice = calibrate.add_mutually_exclusive_group()
     choice.add_argument(
@@ -663,7 +680,9 @@ def _add_calibrate(commands) -> None:
 
 def _add_streams(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
-    parser.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="one for each recording")
+    parser.add_argument(
+        "--truth", nargs="+", type=Path, default=[], metavar="FILE", help="label files, one for each recording"
+    )
     parser.add_argument(
         "--also-said",
         type=Path,
@@ -735,6 +754,7 @@ def _add_stream_eval(commands) -> None:
         " X.txt (Audacity) beside it; without them, every detection in it is a false accept.",
     )
     evaluate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    options.add_foreign(evaluate)
     _add_streams(evaluate)
     options.add_detector(evaluate)
     evaluate.add_argument("--kernels", choices=KERNELS, default="fast", help="kernels of the runtime; default fast")

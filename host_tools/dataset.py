@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -188,6 +189,9 @@ def shared_speakers(clips: Sequence[Clip]) -> tuple[int, int]:
 def label_set(spec: str) -> tuple[str, ...]:
     """Labels by the name of a set, or ``silence``, ``unknown`` and the words of a list such as ``hello,lamp``.
 
+    A word by itself is a list, too, but for one that looks like the name of a set with a slip in it: a comma after it
+    tells.
+
     Raises
     ------
     DatasetError
@@ -196,9 +200,10 @@ def label_set(spec: str) -> tuple[str, ...]:
     if spec in LABEL_SETS:
         return LABEL_SETS[spec]
     words = [spelt(word.strip()) for word in spec.split(",") if word.strip()]
-    if "," not in spec or not words:
+    if not words or ("," not in spec and get_close_matches(spec, LABEL_SETS, cutoff=0.75)):
+        example = f"{words[0]}," if words else "hello,lamp"
         raise DatasetError(
-            f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as 'hello,lamp'"
+            f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as {example!r}"
         )
     twice = [word for word, n in count(words).items() if n > 1]
     if twice or {SILENCE, UNKNOWN} & set(words):
@@ -446,12 +451,10 @@ def label_of(word: str, labels: Sequence[str]) -> int:
     DatasetError
         If neither is a label.
     """
-    word = spelt(word).strip("_")
-    names = [spelt(label) for label in labels]
-    if word in names:
-        return names.index(word)
-    if UNKNOWN in labels:
-        return labels.index(UNKNOWN)
+    word, names = spelt(word).strip("_"), [spelt(label).strip("_") for label in labels]
+    for name in (word, UNKNOWN):
+        if name in names:
+            return names.index(name)
     raise DatasetError(f"the word {word!r} is not among the labels {', '.join(labels)}, and there is no {UNKNOWN!r}")
 
 

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import unicodedata
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +26,10 @@ from host_tools.dataset import (
     shared_speakers,
 )
 from host_tools.errors import DatasetError
+from host_tools.examples import Sources, load_examples
 from host_tools.streams import StreamConfig, make_stream
-from tests.conftest import train_command
+from kws_edge import Model, preset, shipped_models, unpack
+from tests.conftest import assert_one_line_error, train_command
 from tests.tones import RATE, WORDS
 
 pytestmark = pytest.mark.host
@@ -324,8 +328,12 @@ def test_label_sets():
     assert len(set(words36)) == 36
     assert words36[0] == "silence"
     assert label_set("hello, lamp") == ("silence", "unknown", "hello", "lamp")
+    assert label_set("marvin") == label_set("marvin,") == ("silence", "unknown", "marvin")
+    assert label_set("commands13,") == ("silence", "unknown", "commands13")
     for spec, problem in (
         ("words7", "words7"),
+        ("commands13", r"unknown label set 'commands13'; known are .*such as 'commands13,'"),
+        ("silence", "implied"),
         ("yes,yes", "each word once"),
         ("unknown,yes", "implied"),
         (",", "','"),
@@ -421,3 +429,80 @@ def test_own_words(folder, run_cli, tmp_path):
         "hello",
         "lamp",
     ]
+
+
+def test_one_word(folder, run_cli, tmp_path):
+    """A wake word from training to a model file that is evaluated."""
+    pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    command = train_command(folder, "run", "--labels", "yes", "--epochs", "1", "--steps", "2", "--model", "micro")
+    assert run_cli(*command, package="host_tools").returncode == 0
+    labels = ["silence", "unknown", "yes"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["labels"] == labels
+    done = run_cli("quantize", "run", "-o", "yes.tflite", "--samples", "20", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert Model(tmp_path / "yes.tflite").labels == tuple(labels)
+    done = run_cli("evaluate", "yes.tflite", "--clips", folder / "test", "--json", package="host_tools")
+    assert json.loads(done.stdout)["results"][0]["labels"] == labels
+
+
+def test_word_without_recordings_is_said_at_once(folder, monkeypatch):
+    """Before the features of all others are computed."""
+    monkeypatch.setattr("host_tools.examples.clip_features", lambda *args, **options: pytest.fail("computed"))
+    with pytest.raises(DatasetError, match=r"clips: no recordings of yess; --labels takes a label set \(commands12"):
+        load_examples(Sources(folder / "clips"), preset("logmel40"), label_set("yess"))
+
+
+def test_evaluate_one_output(folder, run_cli, tmp_path):
+    """A network with one output, as converters of wake words write it: what is not the word is the other answer."""
+    keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
+    tensorflow = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    config = preset("logmel40")
+    shape = (*config.feature_shape, 1)
+    layers = keras.layers
+    loud = layers.Dense(1, "sigmoid", kernel_initializer=keras.initializers.Constant(1), bias_initializer="zeros")
+    network = keras.Sequential(
+        [keras.Input(shape), layers.GlobalMaxPooling2D(), layers.Rescaling(0.05, -10), loud]  # 200 is a half
+    )
+    converter = tensorflow.lite.TFLiteConverter.from_keras_model(network)
+    converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+    rng = np.random.default_rng(0)
+    converter.representative_dataset = lambda: (
+        [rng.uniform(config.level_min, rng.uniform(60, 255), (1, *shape)).astype(np.float32)] for _ in range(30)
+    )
+    converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tensorflow.int8
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        (tmp_path / "loud.tflite").write_bytes(converter.convert())
+    model = Model(tmp_path / "loud.tflite", labels=("yes",), front_end=config)
+    assert model.output.shape == (1, 1)
+    foreign = ("--labels", "labels.txt", "--front-end", "logmel40")
+    (tmp_path / "labels.txt").write_text("yes\n")
+    done = run_cli("evaluate", "loud.tflite", "--clips", folder / "test", *foreign, "--json", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["labels"] == ["yes", "unknown"]
+    confusion = np.array(result["confusion"])
+    assert confusion.sum(axis=1).tolist() == [8, 12 * 8]
+    clips = [soundfile.read(path, dtype="int16")[0] for path in folder.glob("test/*/*.wav")]
+    heard = [clip for clip in clips if model.classify(clip)[0] >= 0.5]
+    assert 0 < len(heard) < 13 * 8
+    assert confusion[:, 0].sum() == len(heard)
+
+
+def test_evaluate_takes_a_foreign_model(folder, run_cli, tmp_path):
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    (tmp_path / "labels.txt").write_text("\n".join(f"_{x}_" if x in "silence unknown" else x for x in metadata.labels))
+    foreign = ("--labels", "labels.txt", "--front-end", "logmel40")
+    command = ("evaluate", "--clips", folder / "test", "--json")
+    own, other = (
+        json.loads(run_cli(*command, *options, package="host_tools").stdout)["results"][0]
+        for options in (("micro12",), ("foreign.tflite", *foreign))
+    )
+    assert other["confusion"] == own["confusion"]
+    failed = run_cli(*command, "foreign.tflite", package="host_tools")
+    assert_one_line_error(failed, "--labels and --front-end", program="kws-host")
+    done = run_cli("card", "foreign.tflite", *foreign, "-o", "card.md", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert "yes" in (tmp_path / "card.md").read_text()
