@@ -10,6 +10,7 @@ import csv
 import hashlib
 import os
 import re
+import tokenize
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,17 @@ _ENDINGS = (
 _TEXTS = (".csv", ".json", ".lab", ".md", ".tsv", ".txt")
 _FIRST_BYTES = 1 << 14
 _SYSTEM_FILES = ("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "icon\r", "thumbs.db")
+_PARTS = ("training", "validation", "testing")
+_NPY_DAMAGE = (  # what NumPy raises for a file whose header is wrong
+    ValueError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    SyntaxError,
+    tokenize.TokenError,
+)
 _RANDOM_SHARES = {"training": 0.70, "validation": 0.15, "testing": 0.15}
 
 
@@ -474,23 +486,48 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
         If a file is missing, or shapes or row counts disagree.
     """
     folder = _folder(folder)
-    try:
-        levels = np.load(folder / "features.npy", mmap_mode="r")
-        with open(folder / "manifest.tsv", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        columns = [np.array([spelt(row[name]) for row in rows]) for name in ("word", "speaker", "split")]
-    except OSError as error:
-        raise DatasetError(f"{folder}: {error.strerror or error}: {error.filename}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{folder}: broken features.npy or manifest.tsv ({error})") from None
+    levels, columns = _levels(folder / "features.npy"), _manifest(folder / "manifest.tsv")
     if levels.dtype != np.uint8 or levels.shape[1:] != feature_shape:
         raise DatasetError(
             f"{folder}/features.npy: expected uint8 of shape (n, {feature_shape[0]}, {feature_shape[1]}) for this "
             f"front end, got {levels.dtype} {levels.shape}"
         )
-    if len(rows) != len(levels):
-        raise DatasetError(f"{folder}: manifest.tsv has {len(rows)} rows, features.npy {len(levels)}")
+    if len(columns[0]) != len(levels):
+        raise DatasetError(f"{folder}: manifest.tsv has {len(columns[0])} rows, features.npy {len(levels)}")
     return FeatureSet(levels, *columns)
+
+
+def _levels(path: Path) -> np.ndarray:
+    """The array of a ``.npy`` file, memory-mapped; never what is pickled in it."""
+    try:
+        if not path.is_file():
+            raise DatasetError(f"{path}: no such file")
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from None
+    except _NPY_DAMAGE as error:
+        raise DatasetError(f"{path}: is no whole NumPy array ({' '.join(str(error).split())[:100]})") from None
+
+
+def _manifest(path: Path) -> list[np.ndarray]:
+    """Words, speakers and parts of the split, one of each row."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t", strict=True)
+            rows = []
+            for row in reader:
+                values = [row.get(name) for name in ("word", "speaker", "split")]
+                if None in values or values[2] not in _PARTS:
+                    raise DatasetError(
+                        f"{path}, line {reader.line_num}: the columns word, speaker and split are expected, the last "
+                        f"of {', '.join(_PARTS)}"
+                    )
+                rows.append([spelt(value) for value in values])
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None
+    except (ValueError, csv.Error) as error:
+        raise DatasetError(f"{path}: is no table separated by tabs ({error})") from None
+    return [np.array([row[i] for row in rows], dtype=str) for i in range(3)]
 
 
 def count(values: Iterable[str]) -> dict[str, int]:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import unicodedata
@@ -98,6 +99,78 @@ def test_features_are_checked(folder, tmp_path):
     (tmp_path / "manifest.tsv").write_text("word\tspeaker\tsplit\nyes\ta\ttraining\n")
     with pytest.raises(DatasetError, match=r"1 rows, features\.npy 3"):
         load_features(tmp_path, (98, 40))
+
+
+MANIFEST = "word\tspeaker\tsplit\nyes\ta\ttraining\nno\tb\tvalidation\n"
+
+
+def npy(header, data=b""):
+    """A .npy file with any header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+def shape(text):
+    return npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': %s}\n" % text.encode(), bytes(2 * 98 * 40))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "no whole NumPy array"),
+        (b"\x93NUMPY", "no whole NumPy array"),
+        (b"PK\x03\x04" + bytes(100), "no whole NumPy array"),
+        (pickle.dumps(np.zeros(3)), "no whole NumPy array"),
+        (shape("(200, 98, 40)"), "no whole NumPy array"),
+        (shape("(10000000000000000000, 98, 40)"), "features.npy"),
+        (shape("(-2, 98, 40)"), "features.npy"),
+        (shape("(True, 98, 40)"), "features.npy"),
+        (shape("(2, 40, 98)"), "expected uint8 of shape (n, 98, 40)"),
+        (shape("()"), "expected uint8 of shape (n, 98, 40)"),
+        (shape("(((("), "no whole NumPy array"),
+        (shape("(" * 9000), "no whole NumPy array"),
+        (shape("__import__('os').abort()"), "no whole NumPy array"),
+        (
+            npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 98, 40)}\n", pickle.dumps([1] * 7840)),
+            "Python objects",
+        ),
+        (
+            npy(b"{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (2, 98, 40)}\n", bytes(7840)),
+            "expected uint8",
+        ),
+    ],
+)
+def test_features_that_are_not_what_they_say(tmp_path, content, complaint):
+    (tmp_path / "manifest.tsv").write_text(MANIFEST)
+    (tmp_path / "features.npy").write_bytes(content)
+    with pytest.raises(DatasetError) as error:
+        load_features(tmp_path, (98, 40))
+    assert str(error.value).startswith(f"{tmp_path}/features.npy: ") and complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", ""),
+        ("word\tspeaker\nyes\ta\nno\tb\n", "manifest.tsv, line 2: the columns word, speaker and split are expected"),
+        (MANIFEST.replace("no\tb\tvalidation", "no\tb"), "manifest.tsv, line 3: the columns"),
+        (
+            MANIFEST.replace("validation", "dev"),
+            "manifest.tsv, line 3: the columns word, speaker and split are expected",
+        ),
+        (MANIFEST.encode("utf-16"), "manifest.tsv: is no table"),
+        (MANIFEST + "x" * 200_000 + "\ta\ttraining\n", "manifest.tsv: is no table"),
+        (MANIFEST + MANIFEST.partition("\n")[2], "manifest.tsv has 4 rows, features.npy 2"),
+    ],
+)
+def test_broken_manifest(tmp_path, text, complaint):
+    np.save(tmp_path / "features.npy", np.zeros((2, 98, 40), np.uint8))
+    (tmp_path / "manifest.tsv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DatasetError) as error:
+        load_features(tmp_path, (98, 40))
+    assert complaint in str(error.value) and "\n" not in str(error.value)
+    (tmp_path / "manifest.tsv").write_bytes(b"\xef\xbb\xbf" + MANIFEST.replace("\n", "\r\n").encode())
+    assert load_features(tmp_path, (98, 40)).words.tolist() == ["yes", "no"]
 
 
 def test_lists_in_the_folder_make_the_official_split(folder, tmp_path):
