@@ -93,6 +93,10 @@ class MicroInterpreter:
             raise ModelError(f"{self.name}: TFLite Micro does not tell its allocations: {text.strip() or 'nothing'}")
         return Arena(sizes["total"], sizes["head"], sizes["tail"], len(self.flat.data), self.flat.macs)
 
+    def reset(self) -> None:
+        """Forget what earlier inputs have left in the model's variables."""
+        self._logged(lambda _: self._interpreter.reset())
+
     def invoke(self, values: np.ndarray) -> np.ndarray:
         """Run the model once on one input tensor; return its output, as it is quantised."""
         self._interpreter.set_input(values, 0)

@@ -263,7 +263,7 @@ def test_golden_vectors_are_tflite_micros(run, tmp_path, tiny_network):
     assert done.returncode == 0, done.stderr
     parity = json.loads((tmp_path / "out" / MANIFEST).read_text())["parity"]
     assert 0 < parity["identical"] < parity["inferences"] and 0 < parity["most_steps"] <= NEAR_TIE
-    said = f"differ by at most {parity['most_steps']} steps of 256"
+    said = f"differ by at most {parity['most_steps']} step"
     assert said in done.stdout.decode() and said in (tmp_path / "out" / "README.md").read_text()
     assert said in run("report", path).stdout.decode()
     vectors = (tmp_path / "out" / "src" / "kws_vectors.c").read_text()
@@ -278,7 +278,7 @@ def test_golden_vectors_are_tflite_micros(run, tmp_path, tiny_network):
     assert np.array_equal(stream, np.rint(256 * np.array(theirs)) - 128)
     assert (stream == np.rint(256 * np.array(ours)) - 128).all(axis=1).sum() == parity["identical"]
     failed = run("export", path, "-o", "exact", "--exact")
-    assert_one_line_error(failed, f"up to {parity['most_steps']} steps", "--exact", "ReLU", program="kws-firmware")
+    assert_one_line_error(failed, f"up to {parity['most_steps']} step", "--exact", "ReLU", program="kws-firmware")
     assert not (tmp_path / "exact").exists()
     done = run("export", "micro12", "-o", "exact", "--exact")
     assert b"the same bits at all" in done.stdout
