@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import os
@@ -45,6 +46,7 @@ _ZIP_DAMAGE = (  # what zipfile raises; the last for what it cannot unpack, as w
     lzma.LZMAError,
     EOFError,
     struct.error,
+    IndexError,
     ValueError,
     OverflowError,
     MemoryError,
@@ -237,6 +239,10 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
                 yield archive
     except _ZIP_DAMAGE as error:
         raise DatasetError(f"a broken archive ({error})") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # as for an entry that begins before the file
+            raise
+        raise DatasetError("a broken archive (a place outside of it)") from None
 
 
 def unpack_zip(path: Path, target: Unpacked, wanted: Callable[[str], bool]) -> None:
