@@ -502,6 +502,10 @@ def _levels(path: Path) -> np.ndarray:
     try:
         if not path.is_file():
             raise DatasetError(f"{path}: no such file")
+        with open(path, "rb") as file:
+            start = file.read(12)
+        if start[6:7] > b"\1" and int.from_bytes(start[8:], "little") > 2**16:
+            raise ValueError("its header is too large")
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from None

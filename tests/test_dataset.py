@@ -127,6 +127,7 @@ def shape(text):
         (shape("(2, 40, 98)"), "expected uint8 of shape (n, 98, 40)"),
         (shape("()"), "expected uint8 of shape (n, 98, 40)"),
         (shape("(((("), "no whole NumPy array"),
+        (b"\x93NUMPY\x02\x00" + (660 * 2**20).to_bytes(4, "little") + bytes(100), "its header is too large"),
         (shape("(" * 9000), "no whole NumPy array"),
         (shape("__import__('os').abort()"), "no whole NumPy array"),
         (
