@@ -16,6 +16,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -275,8 +276,10 @@ def _read(array: h5py.Dataset, layer: str) -> np.ndarray:
 
 def _main() -> None:
     if resource:
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
+            hard = resource.getrlimit(kind)[1]
+            with suppress(ValueError, OSError):  # a system that does not have this one
+                resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     _answer(json.loads(sys.stdin.buffer.readline()), sys.stdout.buffer)
 
 
