@@ -1,8 +1,7 @@
 """How far TFLite Micro's posteriors are from LiteRT's, and whether the answers are the same.
 
-LiteRT's fast kernels round a negative half otherwise than TFLite Micro's: a convolution or a fully connected layer
-without a ReLU may be a step apart, and what follows may be more. Other operators (SUM, RELU6 on its own) may differ by
-far more.
+LiteRT rounds a negative half otherwise than TFLite Micro: a convolution or a fully connected layer without a ReLU may
+be a step apart, and what follows may be more. SUM, and RELU6 as an operator of its own, may differ by far more.
 """
 
 from __future__ import annotations
@@ -117,11 +116,13 @@ def _detections(
 def _unlike(
     found: list[tuple[int, Detection]], others: list[tuple[int, Detection]], detector: Detector, text: str
 ) -> list[str]:
-    """Detections of `found` that `others` has not within the smoothing time, but for those just above the threshold."""
+    """Detections of `found` that `others` has not within the smoothing time, but for those just above a threshold."""
     missing = []
     for step, detection in found:
         same = (i for i, other in others if other.keyword == detection.keyword)
-        lead = 256 * (detection.score - detector.thresholds[detector.labels.index(detection.keyword)])
-        if lead > NEAR_TIE and all(abs(step - i) > detector.smoothing_steps for i in same):
+        label = detector.labels.index(detection.keyword)
+        leads = (256 * (detection.score - t[label]) for t in (detector.thresholds, detector.thresholds_in_speech))
+        tie = any(0 <= lead <= NEAR_TIE for lead in leads)
+        if not tie and all(abs(step - i) > detector.smoothing_steps for i in same):
             missing.append("at " + text.format(f"{detection.end_s:.2f}", detection.keyword))
     return missing

@@ -24,11 +24,11 @@ __all__ = ["Unpacked", "open_zip", "unpack_tar", "unpack_zip"]
 
 _CHUNK = 2**16
 _LARGEST_HEADER = 2**18  # bytes between the contents of two members: headers, long names, maps of sparse files
-_MOST_FILES, _MOST_FOLDERS, _DEEPEST = 1_000_000, 20_000, 32
+_MOST_FILES, _MOST_FOLDERS, _MOST_LINKS, _DEEPEST = 1_000_000, 20_000, 20_000, 32
 _LARGEST_DIRECTORY = 2**26  # bytes of a ZIP archive's
 _LARGEST_MEMBER = 2**28
 _ZIP_END = 2**16 + 22  # bytes in which the record of its directory lies
-_TAR_DAMAGE = (  # what gzip and tarfile raise for a broken archive; the last four for numbers that cannot be
+_TAR_DAMAGE = (  # what gzip and tarfile raise for a broken archive; the last four for what cannot be
     tarfile.TarError,
     gzip.BadGzipFile,
     zlib.error,
@@ -52,6 +52,11 @@ _ZIP_DAMAGE = (  # what zipfile raises; the last for what it cannot unpack, as w
     MemoryError,
     RuntimeError,
 )
+
+
+def _short(name: str) -> str:
+    """`name` for a message."""
+    return repr(name if len(name) <= 100 else f"{name[:100]}...")
 
 
 class _Bounded:
@@ -112,15 +117,21 @@ class Unpacked:
         """
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or re.search(r"[\\\0]", name):
-            raise DatasetError(f"the member {name!r} leads out of the folder")
+            raise DatasetError(f"the member {_short(name)} leads out of the folder")
         if len(path.parts) > _DEEPEST:
-            raise DatasetError(f"the member {name[:80]!r} lies below {len(path.parts) - 1} folders")
+            raise DatasetError(f"the member {_short(name)} lies below {len(path.parts) - 1} folders")
         if through := self.links.intersection((path, *path.parents)):
-            raise DatasetError(f"the member {name!r} goes through the link {str(through.pop())!r}")
+            raise DatasetError(f"the member {_short(name)} goes through the link {_short(str(through.pop()))}")
         self._size += size
         if self._size > self.limit:
             raise DatasetError(f"unpacks to more than {self.limit:,} bytes")
         return path
+
+    def leave_out(self, name: str) -> None:
+        """Take note of a link that is not made."""
+        self.links.add(PurePosixPath(name))
+        if len(self.links) > _MOST_LINKS:
+            raise DatasetError(f"holds more than {_MOST_LINKS:,} links")
 
     def make_folder(self, path: PurePosixPath) -> None:
         new = [p for p in (path, *path.parents) if p not in self._folders]
@@ -184,8 +195,8 @@ def unpack_tar(
                 tar.members.clear()  # or a million members would stay in memory
                 if not (member.isfile() or member.isdir()) or member.issparse():
                     if not skip_links:
-                        raise DatasetError(f"the member {member.name!r} is a link or device, or has holes")
-                    target.links.add(PurePosixPath(member.name))
+                        raise DatasetError(f"the member {_short(member.name)} is a link or device, or has holes")
+                    target.leave_out(member.name)
                     continue
                 path = target.place(member.name, member.size)
                 if hasattr(tarfile, "data_filter"):  # a second opinion, where Python has it
@@ -260,10 +271,10 @@ def unpack_zip(path: Path, target: Unpacked, wanted: Callable[[str], bool]) -> N
                 continue
             name = (beside / member.filename.replace("\\", "/")).as_posix()
             if stat.S_ISLNK(member.external_attr >> 16):
-                target.links.add(PurePosixPath(name))
+                target.leave_out(name)
                 continue
             with archive.open(member) as content:
                 data = content.read(_LARGEST_MEMBER + 1)
             if len(data) > _LARGEST_MEMBER:
-                raise DatasetError(f"the member {member.filename!r} has more than {_LARGEST_MEMBER:,} bytes")
+                raise DatasetError(f"the member {_short(member.filename)} has more than {_LARGEST_MEMBER:,} bytes")
             target.write(name, data)
