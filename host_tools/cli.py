@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import DatasetError
@@ -268,18 +269,28 @@ def _card(args: argparse.Namespace) -> None:
     from kws_edge.model import Model
     from kws_edge.text import parse_json, read_text
 
-    def read(path: Path | None) -> dict | None:
-        try:
-            return parse_json(read_text(path)) if path else None
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: cannot be read as JSON ({error})") from None
+    model = Model(args.model, **_foreign(args))
 
-    text = model_card(
-        Model(args.model, **_foreign(args)),
-        [read(p) for p in args.evaluation],
-        arena=read(args.arena),
-        report=read(args.report),
-    )
+    def tried(what: object, make: Callable):
+        """What `make` gives; `what` names the file if that is of another form."""
+        try:
+            return make()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"no {error}" if isinstance(error, LookupError) else getattr(error, "strerror", None) or error
+            raise DatasetError(f"{what}: no card can be made of it ({reason})") from None
+
+    def read(path: Path | None, name: str):
+        """The JSON at `path`, having made a card of it alone."""
+        if path is None:
+            return None
+        values = tried(path, lambda: parse_json(read_text(path)))
+        given = {"evaluations": [values]} if name == "evaluation" else {"evaluations": (), name: values}
+        tried(path, lambda: model_card(model, **given))
+        return values
+
+    tried(args.model, lambda: model_card(model, ()))
+    evaluations = [read(path, "evaluation") for path in args.evaluation]
+    text = model_card(model, evaluations, arena=read(args.arena, "arena"), report=read(args.report, "report"))
     write_atomically(args.output, text)
     print(f"wrote {args.output}")
 

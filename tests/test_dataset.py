@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from host_tools.cli import main
 from host_tools.dataset import (
     index_clips,
     index_labelled,
@@ -580,3 +581,30 @@ def test_evaluate_takes_a_foreign_model(folder, run_cli, tmp_path):
     done = run_cli("card", "foreign.tflite", *foreign, "-o", "card.md", package="host_tools")
     assert done.returncode == 0, done.stderr
     assert "yes" in (tmp_path / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--evaluation", "[]"),
+        ("--evaluation", '{"results": [{"data": "x"}]}'),
+        (
+            "--evaluation",
+            '{"results": [{"data": 1, "clips": "x", "accuracy": 1, "interval_95": [0, 1], "recall": {}}]}',
+        ),
+        ("--evaluation", "[" * 100_000),
+        ("--arena", "{}"),
+        ("--arena", '{"total": "many"}'),
+        ("--report", '{"clips": 3}'),
+        ("--report", "not JSON"),
+        ("--report", None),
+    ],
+)
+def test_card_of_files_that_are_not_what_they_should_be(tmp_path, capsys, monkeypatch, option, text):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "some.json").write_text(text)
+    assert main(["card", "micro12", "-o", "card.md", option, "some.json"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("kws-host: some.json: ") and error.count("\n") == 1
+    assert not (tmp_path / "card.md").exists()
