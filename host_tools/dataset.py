@@ -28,6 +28,7 @@ from kws_edge.text import printable
 __all__ = [
     "BACKGROUND_FOLDER",
     "LABEL_SETS",
+    "NPY_DAMAGE",
     "SPLITS",
     "Clip",
     "FeatureSet",
@@ -76,7 +77,7 @@ _TEXTS = (".csv", ".json", ".lab", ".md", ".tsv", ".txt")
 _FIRST_BYTES = 1 << 14
 _SYSTEM_FILES = ("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "icon\r", "thumbs.db")
 _PARTS = ("training", "validation", "testing")
-_NPY_DAMAGE = (  # what NumPy raises for a file whose header is wrong
+NPY_DAMAGE = (  # what NumPy raises for a file whose header is wrong
     ValueError,
     EOFError,
     OverflowError,
@@ -509,7 +510,7 @@ def _levels(path: Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from None
-    except _NPY_DAMAGE as error:
+    except NPY_DAMAGE as error:
         raise DatasetError(f"{path}: is no whole NumPy array ({' '.join(str(error).split())[:100]})") from None
 
 

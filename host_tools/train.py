@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig
-from host_tools.dataset import label_set
+from host_tools.dataset import NPY_DAMAGE, label_set
 from host_tools.dequantize import load_int8
 from host_tools.errors import TrainingError
 from host_tools.examples import Batches, Sources, load_examples, model_input
@@ -47,11 +47,9 @@ _TENSORBOARD = "tensorboard"
 _CALIBRATION = 600
 _SHOWN_PROBLEMS = 10
 _DAMAGE = (  # what Keras and NumPy raise for a file that is cut short or of another kind
+    *NPY_DAMAGE,
     OSError,
-    EOFError,
-    ValueError,
     KeyError,
-    TypeError,
     AttributeError,
     RuntimeError,
     zipfile.BadZipFile,

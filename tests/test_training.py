@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -486,7 +487,12 @@ def test_half_written_run(tmp_path):
     whole, objects, other = archive.getvalue(), io.BytesIO(), io.BytesIO()
     np.savez(objects, validation=np.array([{}], object), validation_truth=np.zeros(3, int))
     np.savez(other, validation=np.zeros((3, 9, 9, 1), np.float32), validation_truth=np.zeros(3, int))
-    for content in (b"", b"PK", whole[:-30], whole[:2000], objects.getvalue(), other.getvalue(), None):
+    huge = io.BytesIO()
+    with zipfile.ZipFile(huge, "w") as archive:
+        for name in ("validation", "validation_truth"):
+            header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000, 98, 40, 1)}\n"
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    for content in (b"", b"PK", whole[:-30], whole[:2000], objects.getvalue(), other.getvalue(), huge.getvalue(), None):
         if content is None:
             (tmp_path / "examples.npz").unlink()
         else:
