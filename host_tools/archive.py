@@ -217,7 +217,7 @@ def unpack_tar(
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, _TAR_DAMAGE):
-            raise DatasetError(f"a broken archive ({error}); nothing of it is unpacked") from None
+            raise DatasetError(f"a broken archive ({error})") from None
         raise
     return target
 

@@ -334,12 +334,12 @@ def _open(request: urllib.request.Request, timeout: float) -> http.client.HTTPRe
         if answer.code == 416:
             return answer
         answer.close()
-        message = f"the server answers {answer.code} {''.join(filter(str.isprintable, str(answer.reason)))[:80]}"
+        message = f"the server answers {answer.code} {_printable(answer.reason)}"
         if answer.code in (408, 429) or answer.code >= 500:
             raise _BrokenTransferError(message)
         raise DatasetError(f"{request.full_url}: {message}")
-    if isinstance(answer, (OSError, http.client.HTTPException)):
-        raise _BrokenTransferError(str(getattr(answer, "reason", answer)) or type(answer).__name__)
+    if isinstance(answer, (OSError, http.client.HTTPException, ValueError)):  # the last for a redirection to no address
+        raise _BrokenTransferError(_printable(getattr(answer, "reason", answer)) or type(answer).__name__)
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -350,7 +350,12 @@ def _read(response: http.client.HTTPResponse, n: int) -> bytes:
     try:
         return response.read1(n)
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenTransferError(str(error) or type(error).__name__) from None
+        raise _BrokenTransferError(_printable(error) or type(error).__name__) from None
+
+
+def _printable(text: object) -> str:
+    """What a server says, for a terminal."""
+    return "".join(filter(str.isprintable, str(text)))[:100]
 
 
 def _digest(path: Path, progress: Callable) -> str:
@@ -370,4 +375,4 @@ def _unpack(archive: Path, target: Path, *, limit: int, progress: Callable) -> i
         try:
             return unpack_tar(stream, target, limit=limit, tick=lambda: bar.update(raw.tell() - bar.n)).files
         except DatasetError as error:
-            raise DatasetError(f"{archive}: {error}") from None
+            raise DatasetError(f"{archive}: {error}; nothing of it is unpacked") from None

@@ -1,6 +1,7 @@
 """Fetching the dataset: from a real server on this machine, which can be told to misbehave."""
 
 import functools
+import gc
 import gzip
 import hashlib
 import io
@@ -41,6 +42,8 @@ class Handler(BaseHTTPRequestHandler):
         fault, value = server.faults.pop(0) if server.faults else (None, None)
         if fault == "status":
             return self.reply(value)
+        if fault == "raw":
+            return self.wfile.write(value)
         if fault == "redirect":
             return self.reply(302, {"Location": value})
         if fault == "redirect without end":
@@ -376,6 +379,27 @@ def test_redirection_with_a_content_that_never_ends(fetch, server, tmp_path, ent
     fetch()
     assert_whole(tmp_path, entries)
     assert server.served < 2**25
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib leaves such sockets open
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 500 \x1b[2J" + b"x" * 5000 + b"\r\n\r\n",
+        b"\x1b]0;title\x07" + b"y" * 5000 + b"\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: zz://\x1b[2J\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n",
+    ],
+)
+def test_answers_that_are_none(fetch, server, tmp_path, answer):
+    """Said on one short line without what a terminal would obey."""
+    server.faults = [("raw", answer)]
+    with pytest.raises(DatasetError) as raised:
+        fetch(tries=1)
+    message = str(raised.value)
+    assert message.isprintable() and len(message) < 500
+    del raised
+    gc.collect()
 
 
 @pytest.mark.parametrize("size", ["9" * 5000, "-1", "1e6", "\u00b2"])
