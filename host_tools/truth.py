@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import math
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from host_tools.errors import DatasetError
 from kws_edge.files import write_atomically
+from kws_edge.text import decode
 
 __all__ = ["Word", "labels_beside", "read_also_said", "read_labels", "write_labels"]
 
@@ -80,11 +80,10 @@ def _lines(path: str | Path) -> list[tuple[int, str]]:
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST + 1)
-        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+        text = decode(data)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
+    except ValueError:
         raise DatasetError(f"{path}: is not text in UTF-8; export the labels again") from None
     if len(data) > _LARGEST or "\0" in text:
         raise DatasetError(f"{path}: is no label file, but {'larger' if len(data) > _LARGEST else 'binary'}")
