@@ -13,7 +13,7 @@ import numpy as np
 from kws_edge.errors import ModelError, RuntimeUnavailableError
 from kws_edge.modelfile import unpack
 from kws_edge.native import quiet_native
-from kws_edge.tflite import FlatModel
+from kws_edge.tflite import FlatModel, verify
 
 __all__ = ["Arena", "MicroInterpreter", "measure_arena"]
 
@@ -93,6 +93,10 @@ class MicroInterpreter:
             raise ModelError(f"{self.name}: TFLite Micro does not tell its allocations: {text.strip() or 'nothing'}")
         return Arena(sizes["total"], sizes["head"], sizes["tail"], len(self.flat.data), self.flat.macs)
 
+    def another(self) -> MicroInterpreter:
+        """One for another stream: this one, because there is one at a time."""
+        return self
+
     def reset(self) -> None:
         """Forget what earlier inputs have left in the model's variables."""
         self._logged(lambda _: self._interpreter.reset())
@@ -118,4 +122,6 @@ def measure_arena(model: str | Path) -> Arena:
         flatbuffer, _ = unpack(Path(model).read_bytes(), str(model))
     except OSError as error:
         raise ModelError(f"{model}: {error.strerror}") from None
-    return MicroInterpreter(FlatModel(flatbuffer, str(model)), str(model)).arena()
+    flat = FlatModel(flatbuffer, str(model))
+    verify(flat)
+    return MicroInterpreter(flat, str(model)).arena()

@@ -45,6 +45,7 @@ class Parity:
     def of(cls, vectors: GoldenVectors, model: Model, detector: Detector) -> Parity:
         """Compare `vectors`, which TFLite Micro computed, with what `model` computes and `detector` makes of it."""
         shape, labels = model.input.shape, model.labels
+        model.interpreter.reset()
         host = np.array([model.interpreter.invoke(row.reshape(shape)).ravel() for row in vectors.stream_features])
         board, rows = vectors.stream.astype(int), np.arange(len(host))
         steps = np.abs(board - host)

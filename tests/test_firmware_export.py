@@ -157,6 +157,18 @@ def test_tflite_micro_itself_refuses_the_operator(run, tmp_path):
     assert_one_line_error(run("arena", "patched.tflite"), "TOPK_V2", program="kws-firmware")
 
 
+def test_arena_of_a_model_that_contradicts_itself(run, tmp_path):
+    """TFLite Micro takes a file at its word: it is verified first."""
+
+    def change(data, root):
+        main = next(root.tables(2))
+        last = len(list(main.tables(0))) - 1  # what no operator has written yet
+        struct.pack_into("<i", data, next(main.tables(3)).vector(1, 4)[0], last)
+
+    (tmp_path / "patched.tflite").write_bytes(patched(change))
+    assert_one_line_error(run("arena", "patched.tflite"), "patched.tflite", program="kws-firmware")
+
+
 def test_arena_of_the_users(run, tmp_path):
     measured = json.loads(run("arena", "micro12", "--json").stdout)["total"]
     failed = run("export", "micro12", "-o", "out", "--arena", measured - 1)
@@ -315,7 +327,7 @@ def test_near_ties(host, board, differs):
         """Looks its posteriors up."""
 
         input = SimpleNamespace(shape=(1,))
-        interpreter = SimpleNamespace(invoke=lambda features: rows[0][features[0]])
+        interpreter = SimpleNamespace(invoke=lambda features: rows[0][features[0]], reset=lambda: None)
         labels = ("unknown", "lamp")
 
         @staticmethod
