@@ -13,7 +13,7 @@ import numpy as np
 from kws_edge.errors import ModelError, RuntimeUnavailableError
 from kws_edge.modelfile import unpack
 from kws_edge.native import quiet_native
-from kws_edge.tflite import FlatModel
+from kws_edge.tflite import FlatModel, verify
 
 __all__ = ["Arena", "MicroInterpreter", "measure_arena"]
 
@@ -66,7 +66,7 @@ class MicroInterpreter:
             from tflite_micro import runtime
         except ImportError as error:
             raise RuntimeUnavailableError(
-                f"{error}; TFLite Micro's interpreter comes with pip install --pre tflite-micro"
+                f"{error}; TFLite Micro's interpreter comes with pip install --pre tflite-micro, for x86-64 Linux alone"
             ) from None
         with tempfile.TemporaryFile() as log:
             problem = result = None
@@ -93,6 +93,14 @@ class MicroInterpreter:
             raise ModelError(f"{self.name}: TFLite Micro does not tell its allocations: {text.strip() or 'nothing'}")
         return Arena(sizes["total"], sizes["head"], sizes["tail"], len(self.flat.data), self.flat.macs)
 
+    def another(self) -> MicroInterpreter:
+        """One for another stream: this one, because there is one at a time."""
+        return self
+
+    def reset(self) -> None:
+        """Forget what earlier inputs have left in the model's variables."""
+        self._logged(lambda _: self._interpreter.reset())
+
     def invoke(self, values: np.ndarray) -> np.ndarray:
         """Run the model once on one input tensor; return its output, as it is quantised."""
         self._interpreter.set_input(values, 0)
@@ -114,4 +122,6 @@ def measure_arena(model: str | Path) -> Arena:
         flatbuffer, _ = unpack(Path(model).read_bytes(), str(model))
     except OSError as error:
         raise ModelError(f"{model}: {error.strerror}") from None
-    return MicroInterpreter(FlatModel(flatbuffer, str(model)), str(model)).arena()
+    flat = FlatModel(flatbuffer, str(model))
+    verify(flat)
+    return MicroInterpreter(flat, str(model)).arena()

@@ -11,6 +11,7 @@ from pathlib import Path
 from firmware_export.arena import measure_arena
 from firmware_export.c_array import write_c_array
 from firmware_export.export import ARENA_MARGIN, Export, prepare, write
+from firmware_export.parity import describe
 from firmware_export.report import render, report
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
 from kws_edge.model import Model, shipped_models
@@ -24,6 +25,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Export, Model]:
         detector=detector_config(args, model),
         recording=args.golden,
         arena_size=args.arena,
+        exact=args.exact,
         progress=lambda line: print(f"{line} ...", file=sys.stderr) if sys.stderr.isatty() else None,
     )
     return export, model
@@ -38,6 +40,7 @@ def _export(args: argparse.Namespace) -> None:
     arena = export.summary["arena"]
     print(f"wrote {len(export.files)} files to {args.output}: begin with {args.output / 'README.md'}")
     print(f"arena {arena['size']:,} bytes ({arena['measured']:,} measured); sizes in full: kws-firmware report")
+    print(describe(export.summary["parity"]))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -76,6 +79,11 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         help="size of the arena; default: what TFLite Micro takes for the model and "
         f"{100 * ARENA_MARGIN:.0f} %%, in whole KiB",
     )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="refuse a model where a posterior of TFLite Micro's differs from LiteRT's; default: where answers differ",
+    )
     add_detector(parser)
 
 
@@ -99,8 +107,9 @@ def _parser() -> argparse.ArgumentParser:
         _export,
         "write the firmware of a model",
         "Write a folder with the model, its front end and detector in C99, an application and a self-test: at once an"
-        " ESP-IDF component, an Arduino library, a PlatformIO library, a Zephyr module and a CMake target. What the"
-        " board could not compute as the host does is refused.",
+        " ESP-IDF component, an Arduino library, a PlatformIO library, a Zephyr module and a CMake target."
+        " TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) computes what the self-test"
+        " expects. A model that answers otherwise there than on the host is refused.",
     )
     export.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to")
     export.add_argument("--force", action="store_true", help="overwrite files that were changed since their export")
@@ -124,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         "arena",
         _arena,
         "memory that TFLite Micro needs",
-        "Load a .tflite in TFLite Micro's own interpreter (pip install --pre tflite-micro) and print the arena that it"
-        " allocates.",
+        "Load a .tflite in TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) and print the"
+        " arena that it allocates.",
     )
     for command in (export, sizes, arena):
         command.add_argument("--json", action="store_true", help="one JSON object")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_export.export import Export
+from firmware_export.parity import describe
 from kws_edge.errors import ConfigError
 
 __all__ = ["code_size", "ethos_u", "render", "report"]
@@ -105,7 +106,7 @@ def render(values: dict[str, Any]) -> str:
             f"inference, {npu['sram_bytes']:,} bytes of SRAM, {npu['operators_on_cpu']} operators left to the CPU "
             "(Vela's estimate)"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, describe(values["parity"])])
 
 
 def _run(*command: object, cwd: str | None = None) -> str:

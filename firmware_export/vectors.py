@@ -1,4 +1,5 @@
-"""Golden vectors: what ``kws_edge`` computes, for the firmware to be checked against."""
+"""Golden vectors: what ``kws_edge`` computes around TFLite Micro's interpreter, for the firmware to be checked
+against."""
 
 from __future__ import annotations
 
@@ -47,13 +48,15 @@ class GoldenVectors:
     """shape (steps, input size), int8: the model's input at every inference on the whole recording."""
     stream: np.ndarray
     """shape (steps, labels), int8: its output there."""
+    times: list[float]
+    """Seconds heard at every inference."""
     detections: list[tuple[int, Detection]]
     """What is detected in `stream`, with the number of the inference."""
     model: Model
 
     @classmethod
     def of(cls, spotter: Spotter, recording: Path | None = None) -> GoldenVectors:
-        """Run `spotter`, whose model must have been loaded with ``kernels="builtin"``, on a recording.
+        """Run `spotter`, whose model runs in TFLite Micro's interpreter, on a recording.
 
         Raises
         ------
@@ -71,11 +74,11 @@ class GoldenVectors:
                 f"{path}: {len(samples) / c.sample_rate:.2f} s are too short for golden vectors; "
                 f"give at least {length / c.sample_rate:.2f} s with a keyword in them"
             )
-        inputs, stream, detections, ends = [], [], [], []
+        inputs, stream, detections, times = [], [], [], []
         for index, step in enumerate(_fresh(spotter).steps(samples)):
             inputs.append(spotter.input.flatten())
             stream.append(_quantized(model, step.posteriors))
-            ends.append(round(step.time_s * c.sample_rate))
+            times.append(step.time_s)
             if step.detection:
                 detections.append((index, step.detection))
         if detections:
@@ -83,7 +86,7 @@ class GoldenVectors:
         else:
             keywords = np.flatnonzero(spotter.detector.active)
             surest = int(np.array(stream)[:, keywords].max(axis=1).argmax())
-        stop = max(length, ends[surest])
+        stop = max(length, round(times[surest] * c.sample_rate))
         audio = samples[stop - length : stop]
         heard = [
             (round(step.time_s * c.sample_rate), spotter.input.flatten(), step.posteriors)
@@ -97,6 +100,7 @@ class GoldenVectors:
             posteriors=np.array([_quantized(model, posteriors) for _, _, posteriors in heard]),
             stream_features=np.array(inputs),
             stream=np.array(stream),
+            times=times,
             detections=detections,
             model=model,
         )

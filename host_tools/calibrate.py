@@ -15,7 +15,7 @@ from host_tools.scoring import DUPLICATE, FALSE_ACCEPT, Score
 from host_tools.stream_eval import Condition, Stream, Track, hear_all, score_replayed
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.files import write_atomically
-from kws_edge.model import Model, read_model
+from kws_edge.model import Model
 from kws_edge.modelfile import pack
 
 __all__ = ["Calibration", "Trial", "calibrate", "write_calibrated"]
@@ -119,6 +119,7 @@ def calibrate(
     threshold: float | None = None,
     thresholds: Mapping[str, float] = MappingProxyType({}),
     speech_margin: float | None = None,
+    labels: Sequence[str] | None = None,
     front_end: FrontendConfig | None = None,
     workers: int | None = None,
     say: Callable[[str], None] = print,
@@ -153,8 +154,8 @@ def calibrate(
     speech_margin : float, optional
         In place of the model's own. It is not chosen: what it costs, words that are missed in running speech, streams
         of single words do not show.
-    front_end : FrontendConfig, optional
-        In place of the file's, such as one with another `level_min`; before as after.
+    labels, front_end
+        As for :class:`kws_edge.Model`; the front end may also be another than the file's own, before as after.
     workers : int, optional
 
     Raises
@@ -164,7 +165,7 @@ def calibrate(
     """
     if (budget is None) == (threshold is None):
         raise ValueError("calibrate takes either a budget or a threshold")
-    loaded = Model(model, front_end=front_end)
+    loaded = Model(model, labels=labels, front_end=front_end)
     own = loaded.detector
     given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
     given = {name: value for name, value in given.items() if value is not None}
@@ -173,7 +174,9 @@ def calibrate(
     for kind, there in (("without words", any(silent)), ("with words", not all(silent))):
         if not there:
             raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
-    heard = iter(hear_all(model, streams, base, conditions=conditions, front_end=front_end, workers=workers))
+    heard = iter(
+        hear_all(model, streams, base, conditions=conditions, labels=labels, front_end=front_end, workers=workers)
+    )
     spoken: list[tuple[Stream, Track]] = []
     quiet: list[list[tuple[Stream, Track]]] = []
     for condition in conditions:
@@ -225,7 +228,14 @@ def calibrate(
     )
 
 
-def write_calibrated(model: str | Path, calibration: Calibration, path: str | Path, *, data: Sequence[str]) -> None:
+def write_calibrated(
+    model: str | Path,
+    calibration: Calibration,
+    path: str | Path,
+    *,
+    data: Sequence[str],
+    labels: Sequence[str] | None = None,
+) -> None:
     """Write the model file with the chosen settings and the front end it heard by, and how they were chosen among its
     metrics.
 
@@ -237,18 +247,19 @@ def write_calibrated(model: str | Path, calibration: Calibration, path: str | Pa
         May be the file itself.
     data : sequence of str
         Names of the streams.
+    labels : sequence of str, optional
+        Of a foreign model, as for :class:`kws_edge.Model`; the file says them itself from then on.
     """
-    _, flat, metadata = read_model(model)
+    loaded = Model(model, labels=labels, front_end=calibration.front_end)
     values = calibration.to_dict()
     budget = {} if calibration.budget is None else {"budget_per_hour": calibration.budget}
     metrics = {
-        **(metadata.metrics if metadata else {}),
+        **loaded.metadata.metrics,
         "miss_curve": values["miss_curve"],
         "calibration": {**values["after"], **budget, "data": list(data)},
     }
     changes = {"front_end": calibration.front_end, "detector": calibration.after.config, "metrics": metrics}
-    metadata = dataclasses.replace(metadata, **changes)
-    content = pack(flat.data, metadata)
+    content = pack(loaded.flat.data, dataclasses.replace(loaded.metadata, **changes))
     write_atomically(path, content, durable=True)  # the model in use may be written over
 
 

@@ -36,7 +36,7 @@ def model_card(
         f"# {m.name}",
         "",
         f"{m.description}. {model.size:,} bytes, {model.flat.macs:,} multiply-accumulates an inference"
-        + (f", {arena['total']:,} bytes of arena in TFLite Micro" if arena else "")
+        + (f", {arena['total']:,} bytes of arena in TFLite Micro" if arena is not None else "")
         + ".",
         "",
         "## Use",
@@ -90,7 +90,7 @@ def model_card(
     for r in results:
         name = Path(r["data"].split(" (")[0]).name
         lines += ["", f"Recall on {name}: " + ", ".join(f"{k} {v:.1%}" for k, v in r["recall"].items()) + "."]
-    if report:
+    if report is not None:
         lines += ["", f"Forms on {report['clips']:,} clips of {Path(report['data'].split(' (')[0]).name}:", ""]
         lines += ["| form | accuracy | drop, points | agrees with FP32 |", "|---|---|---|---|"]
         lines += [

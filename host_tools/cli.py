@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import DatasetError
@@ -198,15 +199,22 @@ def _quantize(args: argparse.Namespace) -> None:
     )
 
 
-def _subject(name: str, kernels: str):
-    """The run or the model file that `name` names."""
-    if Path(name).is_dir():
+def _foreign(args: argparse.Namespace) -> dict:
+    """What the options say of a model file made elsewhere, as arguments of :class:`kws_edge.Model`."""
+    return {"labels": options.labels(args.labels), "front_end": options.front_end(args.front_end)}
+
+
+def _subject(args: argparse.Namespace):
+    """The run or the model file to evaluate."""
+    if Path(args.model).is_dir():
         from host_tools.train import load_run
 
-        return load_run(name)
+        if args.labels or args.front_end:
+            raise DatasetError(f"{args.model}: is a run, which names its labels and its front end itself")
+        return load_run(args.model)
     from kws_edge.model import Model
 
-    return Model(name, kernels=kernels)
+    return Model(args.model, kernels=args.kernels, **_foreign(args))
 
 
 def _test_sets(args: argparse.Namespace, subject) -> list:
@@ -227,7 +235,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from host_tools.evaluate import evaluate
     from kws_edge.files import write_atomically
 
-    subject = _subject(args.model, args.kernels)
+    subject = _subject(args)
     kind = "Keras" if Path(args.model).is_dir() else "INT8"
     results = []
     for test in _test_sets(args, subject):
@@ -261,15 +269,28 @@ def _card(args: argparse.Namespace) -> None:
     from kws_edge.model import Model
     from kws_edge.text import parse_json, read_text
 
-    def read(path: Path | None) -> dict | None:
-        try:
-            return parse_json(read_text(path)) if path else None
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: cannot be read as JSON ({error})") from None
+    model = Model(args.model, **_foreign(args))
 
-    text = model_card(
-        Model(args.model), [read(p) for p in args.evaluation], arena=read(args.arena), report=read(args.report)
-    )
+    def tried(what: object, make: Callable):
+        """What `make` gives; `what` names the file if that is of another form."""
+        try:
+            return make()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"no {error}" if isinstance(error, LookupError) else getattr(error, "strerror", None) or error
+            raise DatasetError(f"{what}: no card can be made of it ({reason})") from None
+
+    def read(path: Path | None, name: str):
+        """The JSON at `path`, having made a card of it alone."""
+        if path is None:
+            return None
+        values = tried(path, lambda: parse_json(read_text(path)))
+        given = {"evaluations": [values]} if name == "evaluation" else {"evaluations": (), name: values}
+        tried(path, lambda: model_card(model, **given))
+        return values
+
+    tried(args.model, lambda: model_card(model, ()))
+    evaluations = [read(path, "evaluation") for path in args.evaluation]
+    text = model_card(model, evaluations, arena=read(args.arena, "arena"), report=read(args.report, "report"))
     write_atomically(args.output, text)
     print(f"wrote {args.output}")
 
@@ -319,7 +340,7 @@ def _streams(args: argparse.Namespace) -> list:
     from host_tools.stream_eval import find_streams
 
     _count_left_out([one for path in args.streams if path.is_dir() for one in find_audio(path).left_out])
-    return find_streams(args.streams, labels=args.labels, half=_half(args), also_said=args.also_said)
+    return find_streams(args.streams, truth=args.truth, half=_half(args), also_said=args.also_said)
 
 
 def _half(args: argparse.Namespace) -> str | None:
@@ -344,8 +365,8 @@ def _calibrate(args: argparse.Namespace) -> None:
 
     budget = 1.0 if args.budget is None and not args.threshold else args.budget
     say = (lambda line: None) if args.json else print
-    streams = _streams(args)
-    own = Model(args.model).detector
+    streams, foreign = _streams(args), _foreign(args)
+    own = Model(args.model, **foreign).detector
     given = {"threshold": own.threshold, **options.thresholds(args.threshold, own.thresholds)} if args.threshold else {}
     result = calibrate(
         args.model,
@@ -355,7 +376,7 @@ def _calibrate(args: argparse.Namespace) -> None:
         smoothing_ms=args.smoothing_ms,
         **given,
         speech_margin=args.speech_margin,
-        front_end=options.front_end(args.front_end),
+        **foreign,
         workers=args.workers,
         say=say,
     )
@@ -374,7 +395,7 @@ def _calibrate(args: argparse.Namespace) -> None:
     if args.output:
         folders = Counter(path.parent.name for path in args.streams)
         names = [p.name if folders[p.parent.name] < 10 else f"{p.parent.name}/" for p in args.streams]
-        write_calibrated(args.model, result, args.output, data=list(dict.fromkeys(names)))
+        write_calibrated(args.model, result, args.output, data=list(dict.fromkeys(names)), labels=foreign["labels"])
         if not args.json:
             print(f"wrote {args.output}")
 
@@ -390,13 +411,14 @@ def _stream_eval(args: argparse.Namespace) -> None:
         except OSError as error:
             raise DatasetError(f"{args.output}: no folder can be made there ({error.strerror})") from None
         check_writable(args.output / "report.json")
-    streams = _streams(args)
+    streams, foreign = _streams(args), _foreign(args)
     report = evaluate_streams(
         args.model,
         streams,
-        config=options.detector_config(args, Model(args.model)),
+        config=options.detector_config(args, Model(args.model, **foreign)),
         conditions=_conditions(args, streams),
         kernels=args.kernels,
+        **foreign,
         workers=args.workers,
     )
     if not args.json:
@@ -617,6 +639,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")
     evaluate.add_argument("model", metavar="MODEL|RUN", help="shipped model, .tflite file, or folder of a run")
+    options.add_foreign(evaluate)
     _add_test(evaluate)
     evaluate.add_argument("--kernels", choices=KERNELS, default="builtin", help="kernels of the runtime")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
@@ -637,6 +660,7 @@ def _parser() -> argparse.ArgumentParser:
 
     card = commands.add_parser("card", help="write a model's card", description="Write a model card in Markdown.")
     card.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    options.add_foreign(card)
     card.add_argument("-o", "--output", type=Path, required=True, metavar="MD", help="file to write")
     card.add_argument("--evaluation", type=Path, nargs="+", default=[], metavar="JSON", help="of kws-host evaluate -o")
     card.add_argument("--arena", type=Path, metavar="JSON", help="of kws-firmware arena --json")
@@ -657,6 +681,7 @@ def _add_calibrate(commands) -> None:
         " writes such).",
     )
     calibrate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    options.add_foreign(calibrate)
     _add_streams(calibrate)
     choice = calibrate.add_mutually_exclusive_group()
     choice.add_argument(
@@ -681,11 +706,6 @@ def _add_calibrate(commands) -> None:
         metavar="X",
         help="what keywords need above the threshold after speech, instead of the model's own",
     )
-    calibrate.add_argument(
-        "--front-end",
-        metavar="NAME|FILE",
-        help="front end that the file gets in place of its own: a preset, or a JSON file of settings",
-    )
     calibrate.add_argument("--json", action="store_true", help="one JSON object")
     calibrate.add_argument("-o", "--output", type=Path, metavar="FILE", help=".tflite to write; without it only shown")
     calibrate.set_defaults(work=_calibrate)
@@ -693,7 +713,9 @@ def _add_calibrate(commands) -> None:
 
 def _add_streams(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
-    parser.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="one for each recording")
+    parser.add_argument(
+        "--truth", nargs="+", type=Path, default=[], metavar="FILE", help="label files, one for each recording"
+    )
     parser.add_argument(
         "--also-said",
         type=Path,
@@ -771,6 +793,7 @@ def _add_stream_eval(commands) -> None:
         " X.txt (Audacity) beside it; without them, every detection in it is a false accept.",
     )
     evaluate.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
+    options.add_foreign(evaluate)
     _add_streams(evaluate)
     options.add_detector(evaluate)
     evaluate.add_argument("--kernels", choices=KERNELS, default="fast", help="kernels of the runtime; default fast")

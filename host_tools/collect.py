@@ -1,7 +1,8 @@
 """Real sounds and real voices of Debian's packages and of git repositories: noise, and speech without the keywords.
 
-Packages are fetched with ``apt-get download`` and unpacked with ``dpkg-deb``; nothing is installed. Of a repository
-only what is wanted is fetched, as it was at the commit that the table names. A file's name is
+Packages are fetched with ``apt-get download`` and opened with ``dpkg-deb``; nothing is installed. Of a repository only
+what is wanted is fetched, as it was at the commit that the table names. Only plain files are taken: links are left out,
+a package that writes through one is refused, and so is one that is too large. A file's name is
 ``<group>-<package>-<file>``, where the group is the speaker as far as known, or the sound without the number of the
 take, so that :func:`host_tools.dataset.recordings` keeps it in one half.
 """
@@ -9,15 +10,16 @@ take, so that :func:`host_tools.dataset.recordings` keeps it in one half.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import shutil
 import struct
 import subprocess
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,6 +28,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from host_tools.archive import Unpacked, unpack_tar, unpack_zip
 from host_tools.debian import PACKAGES, SOUND_ALIKE, Package
 from host_tools.errors import DatasetError
 from host_tools.locks import locked
@@ -46,6 +49,12 @@ _PAUSE_S = (0.1, 0.7)  # between sounds that are joined
 _MEASURED_S = 5.0  # the length of every recording of ESC-50, on which false accepts are measured
 _BATCH = 24  # files that one ffmpeg decodes: starting it takes longer than a short file
 _WORKERS = 2
+_DECODE_S = 60.0  # in which ffmpeg must have decoded a file
+_RUN_S = 3600.0  # in which any other program must have done its work
+_LARGEST = 2**32  # bytes that a package may unpack to, what its containers hold included
+_LONGEST_S = 24 * 3600.0  # sound of one package or repository: so much fits into memory
+_MOST_CARVED = 100_000
+_LARGEST_LICENCE = 2**22
 _AUDIO = (".wav", ".ogg", ".oga", ".opus", ".mp3", ".flac", ".wv", ".g722", ".aif", ".aiff")
 _CONTAINERS = (".cat", ".rcc")
 _ZIPS = (".pk3", ".wz")
@@ -161,6 +170,9 @@ def collect(
                 _convert(source, cache, output, target)
             except DatasetError as error:
                 failed.append(f"{source.name}: {error}")
+            except (OSError, soundfile.LibsndfileError) as error:
+                where = getattr(error, "filename", None) or output
+                failed.append(f"{source.name}: {where}: {getattr(error, 'strerror', None) or error}")
     for line in failed:
         say(f"left out: {line}")
     if failed and len(failed) == len(chosen):
@@ -173,7 +185,7 @@ def _convert(source: Package | Repository, cache: Path, output: Path, target: Pa
     target.parent.mkdir(parents=True, exist_ok=True)
     root = _unpack(source.name, cache) if isinstance(source, Package) else _clone(source, cache)
     spoken = _spoken_keywords(source, cache)
-    files = [p for p in sorted(root.rglob("*")) if p.is_file() and not p.is_symlink()]
+    files = _files(root)
     paths = [p for p in files if _is_wanted(p.relative_to(root).as_posix(), source, spoken)]
     joins = source.joins and source.kind == "noise"
     with explained(output), scratch_folder(output) as scratch:
@@ -182,8 +194,8 @@ def _convert(source: Package | Repository, cache: Path, output: Path, target: Pa
         batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
         with ThreadPoolExecutor(_WORKERS) as pool:
             results = pool.map(lambda b: _decode_batch(b, source.file_s, scratch), batches)
-            trimmed = [(path, _trim(sound, joins)) for batch in results for path, sound in batch]
-        sounds = _chosen([(path, sound) for path, sound in trimmed if sound is not None], source, root)
+            trimmed = _trimmed((one for batch in results for one in batch), joins)
+        sounds = _chosen(trimmed, source, root)
         for name, sound in _joined(sounds, source.name) if joins else sounds:
             while (made / f"{name}.flac").exists():
                 name += "_"
@@ -192,6 +204,22 @@ def _convert(source: Package | Repository, cache: Path, output: Path, target: Pa
             raise DatasetError("it holds no sounds that are wanted")
         _keep_licence(source, root, files, output)
         made.rename(target)
+
+
+def _files(root: Path) -> list[Path]:
+    """Plain files below `root`, sorted."""
+    return [path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink()]
+
+
+def _trimmed(sounds: Iterable[tuple[Path, np.ndarray]], joins: bool) -> list[tuple[Path, np.ndarray]]:
+    kept, heard_s = [], 0.0
+    for path, sound in sounds:
+        heard_s += len(sound) / _RATE
+        if heard_s > _LONGEST_S:
+            raise DatasetError(f"holds more than {_LONGEST_S / 3600:g} hours of sound")
+        if (rest := _trim(sound, joins)) is not None:
+            kept.append((path, rest.copy()))  # not the file's whole memory
+    return kept
 
 
 def _chosen(
@@ -251,7 +279,8 @@ def _fetch(name: str, cache: Path) -> Path:
     """The package's file, from the cache or from Debian."""
     cache.mkdir(parents=True, exist_ok=True)
     for found in sorted(cache.glob(f"{name}_*.deb")):
-        return found
+        if found.is_file():
+            return found
     with explained(cache), scratch_folder(cache) as scratch:
         os.chmod(scratch, 0o755)
         _run(["apt-get", "download", "-qq", name], cwd=scratch)
@@ -266,11 +295,32 @@ def _unpack(name: str, cache: Path) -> Path:
     if not root.is_dir():
         root.parent.mkdir(parents=True, exist_ok=True)
         with explained(cache), scratch_folder(cache) as scratch:
-            fresh = Path(scratch, "root")
-            _run(["dpkg-deb", "-x", str(_fetch(name, cache)), str(fresh)])
-            _carve(fresh)
-            fresh.rename(root)
+            unpacked = _open_package(_fetch(name, cache), Path(scratch, "root"))
+            _carve(unpacked)
+            unpacked.folder.rename(root)
     return root
+
+
+def _open_package(package: Path, folder: Path) -> Unpacked:
+    """The plain files of a package, in a new folder."""
+    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    unpacked = refused = None
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        try:
+            unpacked = unpack_tar(process.stdout, folder, limit=_LARGEST, skip_links=True)
+        except DatasetError as error:
+            refused = error
+        if process.stdout.read(1):
+            process.kill()  # it would go on
+        if process.wait() > 0:
+            log.seek(0)
+            raise _failure(command, process.returncode, log.read().decode(errors="replace"))
+    if refused:
+        raise refused
+    return unpacked
 
 
 def _clone(repository: Repository, cache: Path) -> Path:
@@ -283,9 +333,11 @@ def _clone(repository: Repository, cache: Path) -> Path:
             fresh = Path(scratch, "root")
             _run(["git", "init", "-q", str(fresh)])
             _run(["git", "config", "core.sparseCheckout", "true"], cwd=fresh)
+            _run(["git", "config", "core.symlinks", "false"], cwd=fresh)
             _run(["git", "remote", "add", "origin", f"https://github.com/{repository.name}"], cwd=fresh)
             _run(["git", "fetch", "-q", "--depth=1", "--filter=blob:none", "origin", repository.commit], cwd=fresh)
-            names = _run(["git", "ls-tree", "-r", "-z", "--name-only", repository.commit], cwd=fresh).split("\0")
+            entries = _run(["git", "ls-tree", "-r", "-z", repository.commit], cwd=fresh).split("\0")
+            names = [e.partition("\t")[2] for e in entries if e.startswith("100")]  # plain files: no links, no modules
             wanted = [n for n in names if _is_wanted(n, repository) or re.search(repository.licence_files, n)]
             escaped = [re.sub(r"([\\*?\[ ])", r"\\\1", name) for name in wanted]
             patterns = "".join(f"/{name}\n" for name in escaped)
@@ -308,11 +360,17 @@ def _run(command: Sequence[str], cwd: str | Path | None = None) -> str:
             encoding="utf-8",
             errors="surrogateescape",
             env={**os.environ, **_ENVIRONMENT},
+            timeout=_RUN_S,
         ).stdout
     except subprocess.CalledProcessError as error:
-        lines = [line for line in (error.stderr or "").splitlines() if line and not line.startswith("W:")]
-        reason = lines[-1] if lines else f"exit status {error.returncode}"
-        raise DatasetError(f"{' '.join(command[:2])}: {reason}") from None
+        raise _failure(command, error.returncode, error.stderr) from None
+    except subprocess.TimeoutExpired:
+        raise DatasetError(f"{' '.join(command[:2])}: not done after {_RUN_S / 3600:g} hours") from None
+
+
+def _failure(command: Sequence[str], status: int, said: str) -> DatasetError:
+    lines = [line for line in said.splitlines() if line and not line.startswith("W:")]
+    return DatasetError(f"{' '.join(command[:2])}: {lines[-1] if lines else f'exit status {status}'}")
 
 
 def _is_wanted(path: str, source: Package | Repository, spoken: frozenset[str] = frozenset()) -> bool:
@@ -335,55 +393,78 @@ def _spoken_keywords(source: Package | Repository, cache: Path) -> frozenset[str
     if not language:
         return frozenset()
     names = set()
-    for path in _unpack("fillets-ng-data", cache).rglob(f"dialogs_{language}.lua"):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for name, said in re.findall(r'dialogId\("([^"]+)".*?dialogStr\("((?:[^"\\]|\\.)*)"', text, re.DOTALL):
-            if not SOUND_ALIKE[language].isdisjoint(re.findall(r"\w+", said.lower())):
-                names.add(name)
+    for path in _files(_unpack("fillets-ng-data", cache)):
+        if path.name == f"dialogs_{language}.lua":
+            for line in path.read_text(encoding="utf-8", errors="replace").split('dialogId("')[1:]:
+                said = re.search(r'dialogStr\("((?:[^"\\]|\\.)*)"', line)
+                if said and not SOUND_ALIKE[language].isdisjoint(re.findall(r"\w+", said[1].lower())):
+                    names.add(line.partition('"')[0])
     if not names:
         raise DatasetError(f"no subtitles for {language}")
     return frozenset(names)
 
 
-def _carve(root: Path) -> None:
+def _carve(unpacked: Unpacked) -> None:
     """Put the sounds inside containers beside them."""
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in _ZIPS and path.is_file():
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(path.parent, [n for n in archive.namelist() if n.lower().endswith(_AUDIO)])
-        elif path.suffix.lower() in _CONTAINERS and path.is_file():
-            for number, (suffix, blob) in enumerate(_carved(path.read_bytes())):
-                (path.parent / f"{path.stem}_{number:03d}{suffix}").write_bytes(blob)
+    for path in _files(unpacked.folder):
+        name = path.relative_to(unpacked.folder).as_posix()
+        try:
+            if path.suffix.lower() in _ZIPS:
+                unpack_zip(path, unpacked, lambda member: member.lower().endswith(_AUDIO))
+            elif path.suffix.lower() in _CONTAINERS and path.stat().st_size:
+                with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    for number, (suffix, blob) in enumerate(_carved(data)):
+                        if number == _MOST_CARVED:
+                            raise DatasetError(f"holds more than {_MOST_CARVED:,} sounds")
+                        unpacked.write(f"{name.removesuffix(path.suffix)}_{number:03d}{suffix}", blob)
+        except DatasetError as error:
+            raise DatasetError(f"{name}: {error}") from None
 
 
-def _carved(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _carved(data: bytes | mmap.mmap) -> Iterator[tuple[str, bytes]]:
+    """Sounds in `data`, by their ending; of Ogg that is cut off, its whole pages."""
+    start = re.compile(rb"RIFF....WAVE|OggS\0\x02", re.DOTALL)
     at = 0
-    while (found := re.compile(rb"RIFF....WAVE|OggS\0\x02", re.DOTALL).search(data, at)) is not None:
-        start = found.start()
-        if data[start : start + 4] == b"RIFF":
-            at = start + 8 + struct.unpack_from("<I", data, start + 4)[0]
-            yield ".wav", data[start:at]
+    while (found := start.search(data, at)) is not None:
+        begin = found.start()
+        if data[begin : begin + 4] == b"RIFF":
+            at = begin + 8 + struct.unpack_from("<I", data, begin + 4)[0]
+            yield ".wav", data[begin:at]
             continue
-        at = start
-        while data[at : at + 4] == b"OggS":  # one page after the other, until the one that ends the stream
-            segments = data[at + 26]
-            last = data[at + 5] & 4
-            at += 27 + segments + sum(data[at + 27 : at + 27 + segments])
+        at = begin
+        while data[at : at + 4] == b"OggS" and (end := _page_end(data, at)) is not None:
+            last = data[at + 5] & 4  # of one page after the other, the one that ends the stream
+            at = end
             if last:
                 break
-        yield ".ogg", data[start:at]
+        if at > begin:
+            yield ".ogg", data[begin:at]
+        at = max(at, begin + 4)
+
+
+def _page_end(data: bytes | mmap.mmap, at: int) -> int | None:
+    """Where the page of Ogg at `at` ends; None if it is cut off."""
+    header = at + 27
+    if header > len(data):
+        return None
+    segments = data[header : header + data[at + 26]]
+    end = header + data[at + 26] + sum(segments)
+    return end if end <= len(data) else None
 
 
 def _decode_batch(paths: list[Path], limit_s: float, scratch: str) -> list[tuple[Path, np.ndarray]]:
     """The files that could be decoded; if ffmpeg fails on the batch, each by itself."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         command = ["ffmpeg", "-nostdin", "-v", "error", "-threads", "1"]
-        for path in paths:
-            command += ["-i", str(path)]
+        for path in paths:  # as files and nothing else: a playlist would have others read
+            command += ["-protocol_whitelist", "file", "-i", f"file:{path}"]
         for number in range(len(paths)):
             command += ["-map", f"{number}:a:0", "-ac", "1", "-ar", str(_RATE), "-t", f"{limit_s:g}", "-f", "s16le"]
             command += [f"{folder}/{number}"]
-        failed = subprocess.run(command, capture_output=True).returncode != 0
+        try:
+            failed = subprocess.run(command, capture_output=True, timeout=_DECODE_S * len(paths)).returncode != 0
+        except subprocess.TimeoutExpired:
+            failed = True
         if failed and len(paths) > 1:
             return [one for path in paths for one in _decode_batch([path], limit_s, scratch)]
         files = [(path, Path(folder, str(number))) for number, path in enumerate(paths)]
@@ -409,10 +490,15 @@ def _keep_licence(source: Package | Repository, root: Path, files: list[Path], o
         relative = path.relative_to(root).as_posix()
         if re.search(source.licence_files, relative):
             texts += [os.fsencode(f"\n==== {relative} ====\n")] if texts else []
-            texts.append(path.read_bytes())
+            with open(path, "rb") as file:
+                texts.append(file.read(_LARGEST_LICENCE))
     if texts:
         write_atomically(output / "licences" / f"{Path(source.folder).name}.txt", b"".join(texts))
 
 
 def _minutes(folder: Path) -> float:
-    return sum(soundfile.info(path).duration for path in folder.rglob("*.flac")) / 60
+    seconds = 0.0
+    for path in folder.rglob("*.flac"):
+        with suppress(OSError, soundfile.LibsndfileError):
+            seconds += soundfile.info(path).duration
+    return seconds / 60

@@ -10,9 +10,11 @@ import csv
 import hashlib
 import os
 import re
+import tokenize
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ from kws_edge.text import printable
 __all__ = [
     "BACKGROUND_FOLDER",
     "LABEL_SETS",
+    "NPY_DAMAGE",
     "SPLITS",
     "Clip",
     "FeatureSet",
@@ -73,6 +76,17 @@ _ENDINGS = (
 _TEXTS = (".csv", ".json", ".lab", ".md", ".tsv", ".txt")
 _FIRST_BYTES = 1 << 14
 _SYSTEM_FILES = ("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "icon\r", "thumbs.db")
+_PARTS = ("training", "validation", "testing")
+NPY_DAMAGE = (  # what NumPy raises for a file whose header is wrong
+    ValueError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    SyntaxError,
+    tokenize.TokenError,
+)
 _RANDOM_SHARES = {"training": 0.70, "validation": 0.15, "testing": 0.15}
 
 
@@ -188,6 +202,9 @@ def shared_speakers(clips: Sequence[Clip]) -> tuple[int, int]:
 def label_set(spec: str) -> tuple[str, ...]:
     """Labels by the name of a set, or ``silence``, ``unknown`` and the words of a list such as ``hello,lamp``.
 
+    A word by itself is a list, too, but for one that looks like the name of a set with a slip in it: a comma after it
+    tells.
+
     Raises
     ------
     DatasetError
@@ -196,9 +213,10 @@ def label_set(spec: str) -> tuple[str, ...]:
     if spec in LABEL_SETS:
         return LABEL_SETS[spec]
     words = [spelt(word.strip()) for word in spec.split(",") if word.strip()]
-    if "," not in spec or not words:
+    if not words or ("," not in spec and get_close_matches(spec, LABEL_SETS, cutoff=0.75)):
+        example = f"{words[0]}," if words else "hello,lamp"
         raise DatasetError(
-            f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as 'hello,lamp'"
+            f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as {example!r}"
         )
     twice = [word for word, n in count(words).items() if n > 1]
     if twice or {SILENCE, UNKNOWN} & set(words):
@@ -446,12 +464,10 @@ def label_of(word: str, labels: Sequence[str]) -> int:
     DatasetError
         If neither is a label.
     """
-    word = spelt(word).strip("_")
-    names = [spelt(label) for label in labels]
-    if word in names:
-        return names.index(word)
-    if UNKNOWN in labels:
-        return labels.index(UNKNOWN)
+    word, names = spelt(word).strip("_"), [spelt(label).strip("_") for label in labels]
+    for name in (word, UNKNOWN):
+        if name in names:
+            return names.index(name)
     raise DatasetError(f"the word {word!r} is not among the labels {', '.join(labels)}, and there is no {UNKNOWN!r}")
 
 
@@ -471,23 +487,52 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
         If a file is missing, or shapes or row counts disagree.
     """
     folder = _folder(folder)
-    try:
-        levels = np.load(folder / "features.npy", mmap_mode="r")
-        with open(folder / "manifest.tsv", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        columns = [np.array([spelt(row[name]) for row in rows]) for name in ("word", "speaker", "split")]
-    except OSError as error:
-        raise DatasetError(f"{folder}: {error.strerror or error}: {error.filename}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{folder}: broken features.npy or manifest.tsv ({error})") from None
+    levels, columns = _levels(folder / "features.npy"), _manifest(folder / "manifest.tsv")
     if levels.dtype != np.uint8 or levels.shape[1:] != feature_shape:
         raise DatasetError(
             f"{folder}/features.npy: expected uint8 of shape (n, {feature_shape[0]}, {feature_shape[1]}) for this "
             f"front end, got {levels.dtype} {levels.shape}"
         )
-    if len(rows) != len(levels):
-        raise DatasetError(f"{folder}: manifest.tsv has {len(rows)} rows, features.npy {len(levels)}")
+    if len(columns[0]) != len(levels):
+        raise DatasetError(f"{folder}: manifest.tsv has {len(columns[0])} rows, features.npy {len(levels)}")
     return FeatureSet(levels, *columns)
+
+
+def _levels(path: Path) -> np.ndarray:
+    """The array of a ``.npy`` file, memory-mapped; never what is pickled in it."""
+    try:
+        if not path.is_file():
+            raise DatasetError(f"{path}: no such file")
+        with open(path, "rb") as file:
+            start = file.read(12)
+        if start[6:7] > b"\1" and int.from_bytes(start[8:], "little") > 2**16:
+            raise ValueError("its header is too large")
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from None
+    except NPY_DAMAGE as error:
+        raise DatasetError(f"{path}: is no whole NumPy array ({' '.join(str(error).split())[:100]})") from None
+
+
+def _manifest(path: Path) -> list[np.ndarray]:
+    """Words, speakers and parts of the split, one of each row."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t", strict=True)
+            rows = []
+            for row in reader:
+                values = [row.get(name) for name in ("word", "speaker", "split")]
+                if None in values or values[2] not in _PARTS:
+                    raise DatasetError(
+                        f"{path}, line {reader.line_num}: the columns word, speaker and split are expected, the last "
+                        f"of {', '.join(_PARTS)}"
+                    )
+                rows.append([spelt(value) for value in values])
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None
+    except (ValueError, csv.Error) as error:
+        raise DatasetError(f"{path}: is no table separated by tabs ({error})") from None
+    return [np.array([row[i] for row in rows], dtype=str) for i in range(3)]
 
 
 def count(values: Iterable[str]) -> dict[str, int]:

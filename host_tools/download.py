@@ -10,13 +10,13 @@ import hashlib
 import http.client
 import json
 import os
+import queue
 import re
 import shutil
-import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from host_tools.archive import unpack_tar
 from host_tools.errors import DatasetError
 from kws_edge import __version__
 from kws_edge.files import write_atomically
@@ -40,25 +41,26 @@ SHA256 = "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
 MARKER = ".kws-download.json"
 """File in a folder that is whole: what it was unpacked from, and how many files."""
 
+_SLOWEST = 1000  # bytes a second; a slower connection counts as broken, as for git
+_FURTHER = 2**15  # bytes by which a transfer must have got on before failures are counted anew
 _UNPACKED = 1.6  # bytes on disk, in whole blocks, that a byte of the archive becomes
 _CHUNK = 2**16
-_DAMAGE = (  # what gzip and tarfile raise for a broken archive; the last three for numbers that cannot be
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    FileExistsError,
-    NotADirectoryError,
-    ValueError,
-    OverflowError,
-    MemoryError,
-)
+
+
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Follows redirections without reading what comes with them, which has no end where the server wants it so."""
+
+    def redirect_request(self, request, response, *args):
+        response.close()
+        return super().redirect_request(request, response, *args)
+
+
 _OPENER = urllib.request.OpenerDirector()  # not build_opener(): that one follows redirections to FTP
 for _handler in (
     urllib.request.ProxyHandler,
     urllib.request.HTTPHandler,
     urllib.request.HTTPSHandler,
-    urllib.request.HTTPRedirectHandler,
+    _Redirections,
     urllib.request.HTTPDefaultErrorHandler,
     urllib.request.HTTPErrorProcessor,
     urllib.request.UnknownHandler,
@@ -110,7 +112,8 @@ def download(
     backoff : float
         Seconds before the second of them; twice as many before each further one, up to a minute.
     timeout : float
-        Seconds without a byte after which a connection counts as broken.
+        Seconds without an answer, or with less than 1,000 bytes for each of them, after which a connection counts as
+        broken.
     free : callable
         Gives the free bytes at a path.
     say, progress : callable
@@ -184,7 +187,7 @@ def _files_there(folder: Path, sha256: str) -> int:
         try:
             made = json.loads((folder / MARKER).read_text())
             expected, source = int(made["files"]), made["sha256"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DatasetError(f"{folder / MARKER} is broken: remove {folder} and run the same command again") from None
         if source != sha256:
             raise DatasetError(f"{folder} holds the archive with SHA-256 {source}, not {sha256}; name another folder")
@@ -243,7 +246,7 @@ def _fetch(url: str, part: Path, *, tries: int, backoff: float, say: Callable[[s
             return _transfer(url, part, say=say, **options)
         except _BrokenTransferError as error:
             have = part.stat().st_size if part.exists() else 0
-            failures = 1 if have > most else failures + 1
+            failures = 1 if have >= most + _FURTHER else failures + 1
             most = max(most, have)
             if failures >= tries:
                 raise DatasetError(
@@ -277,7 +280,7 @@ def _transfer(url: str, part: Path, *, timeout: float, free: Callable, say: Call
                 raise _BrokenTransferError("the file on the server is not the one that the transfer began with")
         else:
             length = response.headers["Content-Length"] or ""
-            if not length.isdecimal():
+            if not re.fullmatch("[0-9]{1,15}", length):
                 raise DatasetError(f"{url}: the server does not say how large the file is")
             state = {"url": url, "total": int(length), **sent}
             if have:
@@ -289,11 +292,16 @@ def _transfer(url: str, part: Path, *, timeout: float, free: Callable, say: Call
         total = state["total"]
         _need_room(part.parent, total - have + int(_UNPACKED * total), free(part.parent))
         bar = progress(total=total, initial=have, desc="download", unit="B", unit_scale=True)
+        began, at = time.monotonic(), have
         with open(part, "ab") as file, bar:
             while have < total and (block := _read(response, min(_CHUNK, total - have))):
                 file.write(block)
                 bar.update(len(block))
                 have += len(block)
+                if (spent := time.monotonic() - began) > timeout:
+                    if have - at < _SLOWEST * spent:
+                        raise _BrokenTransferError(f"only {(have - at) / spent:,.0f} bytes a second arrive")
+                    began, at = time.monotonic(), have
     if have < total:
         raise _BrokenTransferError(f"the connection ended {total - have:,} bytes early")
 
@@ -303,30 +311,51 @@ def _resumable(url: str, part: Path, state_path: Path) -> tuple[int, dict]:
     try:
         state, have = json.loads(state_path.read_text()), part.stat().st_size
         return (have, state) if state["url"] == url and have <= state["total"] else (0, {})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0, {}
 
 
 def _open(request: urllib.request.Request, timeout: float) -> http.client.HTTPResponse:
+    """The server's answer, up to its content; it must be there in time, however it trickles in."""
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_OPENER.open(request, timeout=timeout))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()  # one that never ends is left behind
     try:
-        return _OPENER.open(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:
-            return error
-        error.close()
-        message = f"the server answers {error.code} {error.reason}"
-        if error.code in (408, 429) or error.code >= 500:
-            raise _BrokenTransferError(message) from None
-        raise DatasetError(f"{request.full_url}: {message}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenTransferError(str(getattr(error, "reason", error)) or type(error).__name__) from None
+        answer = answers.get(timeout=2 * timeout)
+    except queue.Empty:
+        raise _BrokenTransferError(f"no answer in {2 * timeout:g} s") from None
+    if isinstance(answer, urllib.error.HTTPError):
+        if answer.code == 416:
+            return answer
+        answer.close()
+        message = f"the server answers {answer.code} {_printable(answer.reason)}"
+        if answer.code in (408, 429) or answer.code >= 500:
+            raise _BrokenTransferError(message)
+        raise DatasetError(f"{request.full_url}: {message}")
+    if isinstance(answer, (OSError, http.client.HTTPException, ValueError)):  # the last for a redirection to no address
+        raise _BrokenTransferError(_printable(getattr(answer, "reason", answer)) or type(answer).__name__)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _read(response: http.client.HTTPResponse, n: int) -> bytes:
+    """What has arrived of the content, at most `n` bytes."""
     try:
-        return response.read(n)
+        return response.read1(n)
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenTransferError(str(error) or type(error).__name__) from None
+        raise _BrokenTransferError(_printable(error) or type(error).__name__) from None
+
+
+def _printable(text: object) -> str:
+    """What a server says, for a terminal."""
+    return "".join(filter(str.isprintable, str(text)))[:100]
 
 
 def _digest(path: Path, progress: Callable) -> str:
@@ -340,50 +369,10 @@ def _digest(path: Path, progress: Callable) -> str:
 
 
 def _unpack(archive: Path, target: Path, *, limit: int, progress: Callable) -> int:
-    """Unpack folders and plain files, and nothing else, into the new folder `target`; returns the number of files.
-
-    Nothing is left of it unless all went well. Owners, modes and times are not taken over.
-    """
-    files = size = done = 0
+    """Unpack the archive into the new folder `target`; returns the number of files."""
     bar = progress(total=archive.stat().st_size, desc="unpack", unit="B", unit_scale=True)
-    try:
-        target.mkdir()
-        with bar, open(archive, "rb") as raw, gzip.open(raw) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            for member in tar:
-                _check_member(archive, member, target)
-                size += member.size
-                if size > limit:
-                    raise DatasetError(f"{archive}: unpacks to more than {limit:,} bytes; the archive is refused")
-                path = target / member.name
-                if member.isdir():
-                    path.mkdir(parents=True, exist_ok=True)
-                else:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with open(path, "xb") as file:
-                        shutil.copyfileobj(tar.extractfile(member), file)
-                    files += 1
-                bar.update(raw.tell() - done)
-                done = raw.tell()
-            # tarfile takes a header that is broken or cut off for the end: at the real one only zeros follow.
-            rest = {bool(block.strip(b"\0")) for block in iter(lambda: stream.read(_CHUNK), b"")}
-            if rest != {False}:
-                raise tarfile.ReadError("its end is missing")
-            if not files:
-                raise tarfile.ReadError("it holds no files")
-    except BaseException as error:
-        shutil.rmtree(target, ignore_errors=True)
-        if isinstance(error, _DAMAGE):
-            raise DatasetError(f"{archive}: a broken archive ({error}); nothing of it is unpacked") from None
-        raise
-    return files
-
-
-def _check_member(archive: Path, member: tarfile.TarInfo, target: Path) -> None:
-    """Refuse what could write outside `target`, or is neither a folder nor a file."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or re.search(r"[\\\0]", member.name):
-        raise DatasetError(f"{archive}: the member {member.name!r} leads out of the folder; the archive is refused")
-    if not (member.isfile() or member.isdir()):
-        raise DatasetError(f"{archive}: the member {member.name!r} is a link or device; the archive is refused")
-    if hasattr(tarfile, "data_filter"):  # a second opinion, where Python has it
-        tarfile.data_filter(member, str(target))
+    with bar, open(archive, "rb") as raw, gzip.open(raw) as stream:
+        try:
+            return unpack_tar(stream, target, limit=limit, tick=lambda: bar.update(raw.tell() - bar.n)).files
+        except DatasetError as error:
+            raise DatasetError(f"{archive}: {error}; nothing of it is unpacked") from None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -15,12 +16,15 @@ from host_tools.errors import DatasetError
 from host_tools.examples import model_input
 from host_tools.features import read_clip
 from host_tools.intervals import wilson
-from host_tools.train import Run
 from kws_edge.config import FrontendConfig
 from kws_edge.frontend import Frontend
+from kws_edge.labels import UNKNOWN
 from kws_edge.model import Model
 
-__all__ = ["Evaluation", "TestSet", "clip_set", "evaluate", "feature_set", "posteriors_of", "wilson"]
+if TYPE_CHECKING:  # it imports Keras, which model files do without
+    from host_tools.train import Run
+
+__all__ = ["Evaluation", "TestSet", "answers", "clip_set", "evaluate", "feature_set", "posteriors_of", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,11 @@ class TestSet:
     """What was left out, and why: a line each."""
 
 
+def answers(labels: Sequence[str]) -> tuple[str, ...]:
+    """What a model can answer: its labels; of one with a single output, also that it is something else."""
+    return tuple(labels) if len(labels) > 1 else (*labels, UNKNOWN)
+
+
 def clip_set(
     folder: str | Path,
     labels: Sequence[str],
@@ -141,7 +150,7 @@ def clip_set(
         except DatasetError as error:
             skipped.append(str(error))
         else:
-            used.append((path, label_of(word, labels)))
+            used.append((path, label_of(word, answers(labels))))
     if not used:
         raise DatasetError(f"{folder}: none of its {len(pairs)} clips can be used, the last: {skipped[-1]}")
     return TestSet(
@@ -165,7 +174,7 @@ def feature_set(
         f"{folder} ({split})",
         tuple(f"{stored.words[i]}, row {i}" for i in rows),
         model_input(stored.levels[rows].astype(np.float32), config)[..., 0],
-        np.array([label_of(stored.words[i], labels) for i in rows], int),
+        np.array([label_of(stored.words[i], answers(labels)) for i in rows], int),
     )
 
 
@@ -174,15 +183,18 @@ def posteriors_of(subject: Model | Run, features: np.ndarray, *, progress: Calla
 
     Returns
     -------
-    numpy.ndarray, shape (n, n_labels), float32
+    numpy.ndarray, shape (n, n_answers), float32
+        Of the :func:`answers`: what a single output leaves of 1 is the other one's.
     """
     if isinstance(subject, Model):
         rows = progress(features, desc=subject.metadata.name or "model", unit="clip", mininterval=0.5)
-        return np.array([subject.posteriors(row) for row in rows])
-    return subject.model().predict(features[..., np.newaxis], batch_size=256, verbose=0)
+        posteriors = np.array([subject.posteriors(row) for row in rows])
+    else:
+        posteriors = subject.model().predict(features[..., np.newaxis], batch_size=256, verbose=0)
+    return posteriors if posteriors.shape[1] > 1 else np.concatenate([posteriors, 1 - posteriors], axis=1)
 
 
 def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable = tqdm) -> Evaluation:
     """Accuracy of a model file through kws_edge, or of a run's network in Keras."""
     posteriors = posteriors_of(subject, test.features, progress=progress)
-    return Evaluation(subject.labels, test.truth, posteriors.argmax(axis=1), test.items)
+    return Evaluation(answers(subject.labels), test.truth, posteriors.argmax(axis=1), test.items)

@@ -26,6 +26,7 @@ from host_tools.augment import (
 )
 from host_tools.dataset import (
     BACKGROUND_FOLDER,
+    LABEL_SETS,
     LeftOut,
     count,
     index_clips,
@@ -208,6 +209,12 @@ def load_examples(
     """
     index = index_clips(sources.clips, split=split, seed=seed)
     clips, left_out, problems = index.clips, list(index.left_out), index.problems
+    missing = {*labels} - {SILENCE, UNKNOWN} - {clip.word for clip in clips}
+    if missing and sources.features is None and sources.synthetic is None:  # said before anything takes long
+        raise DatasetError(
+            f"{sources.clips}: no recordings of {', '.join(sorted(missing))}; --labels takes a label set "
+            f"({', '.join(LABEL_SETS)}), or words that have a folder there"
+        )
     shared, others = shared_speakers(clips)
     if shared:
         problems.append(

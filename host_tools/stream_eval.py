@@ -137,7 +137,7 @@ class HeardTrack:
 def find_streams(
     paths: Sequence[str | Path],
     *,
-    labels: Sequence[str | Path] = (),
+    truth: Sequence[str | Path] = (),
     half: str | None = None,
     also_said: str | Path | None = None,
 ) -> list[Stream]:
@@ -147,8 +147,8 @@ def find_streams(
     ----------
     paths : sequence of path
         Files, and folders, of which every recording is taken, by :func:`host_tools.dataset.recordings`.
-    labels : sequence of path
-        One for each of `paths`, which then are files. Without it, a recording's labels are those of
+    truth : sequence of path
+        Label files, one for each of `paths`, which then are files. Without it, a recording's labels are those of
         :func:`host_tools.truth.labels_beside`, and where there are none, nothing is said in it.
     half : str, optional
         ``training`` or ``reporting``: only these recordings of the folders.
@@ -160,16 +160,16 @@ def find_streams(
     DatasetError
         If a path does not exist, nothing is left, or labels are wrong.
     """
-    if labels and len(labels) != len(paths):
-        raise DatasetError(f"{len(labels)} label files for {len(paths)} recordings; give one for each, in their order")
+    if truth and len(truth) != len(paths):
+        raise DatasetError(f"{len(truth)} label files for {len(paths)} recordings; give one for each, in their order")
     streams = []
     for number, path in enumerate(map(Path, paths)):
         if path.is_dir():
-            if labels:
-                raise DatasetError(f"{path}: is a folder; --labels goes with files")
+            if truth:
+                raise DatasetError(f"{path}: is a folder; --truth goes with files")
             streams += [_stream(p, labels_beside(p)) for p in recordings(path, half).paths]
         elif path.exists():
-            streams.append(_stream(path, Path(labels[number]) if labels else labels_beside(path)))
+            streams.append(_stream(path, Path(truth[number]) if truth else labels_beside(path)))
         else:
             raise DatasetError(f"{path}: no such file or folder")
     if not streams:
@@ -359,17 +359,18 @@ def score_heard(
 
 
 @functools.cache
-def _model(name: str, kernels: str, front_end: FrontendConfig | None) -> Model:
-    return Model(name, kernels=kernels, front_end=front_end)
+def _model(
+    name: str, kernels: str, labels: tuple[str, ...] | None = None, front_end: FrontendConfig | None = None
+) -> Model:
+    return Model(name, kernels=kernels, labels=labels, front_end=front_end)
 
 
 @dataclass(frozen=True)
 class _Job:
     """One stream under one condition; the arguments of :func:`hear` and :func:`samples_of`."""
 
-    model: str
-    kernels: str
-    front_end: FrontendConfig | None
+    model: tuple
+    """Arguments of :func:`_model`."""
     stream: Stream
     condition: Condition
     seed: int
@@ -378,7 +379,7 @@ class _Job:
 
 
 def _hear(job: _Job, on_seconds: Callable[[float], object] = lambda seconds: None) -> HeardTrack:
-    model = _model(job.model, job.kernels, job.front_end)
+    model = _model(*job.model)
     blocks = samples_of(job.stream, model.front_end.sample_rate, job.condition, seed=job.seed)
     return hear(model, blocks, job.config, thresholds=job.thresholds, on_seconds=on_seconds)
 
@@ -391,6 +392,7 @@ def hear_all(
     conditions: Sequence[Condition] = (Condition(),),
     thresholds: Sequence[float] = (),
     kernels: str = "fast",
+    labels: Sequence[str] | None = None,
     front_end: FrontendConfig | None = None,
     workers: int | None = None,
     progress: Callable = tqdm,
@@ -406,8 +408,7 @@ def hear_all(
     conditions : sequence of Condition
     thresholds : sequence of float
         As for :func:`hear`.
-    kernels : str
-    front_end : FrontendConfig, optional
+    kernels, labels, front_end
         As for :class:`kws_edge.Model`.
     workers : int, optional
         Processes; by default one a core.
@@ -424,8 +425,9 @@ def hear_all(
     """
     if workers is not None and workers < 1:
         raise DatasetError(f"the number of processes must be at least 1, got {workers}")
+    loading = (str(model), kernels, labels and tuple(labels), front_end)
     jobs = [
-        _Job(str(model), kernels, front_end, stream, condition, seed, config, tuple(thresholds))
+        _Job(loading, stream, condition, seed, config, tuple(thresholds))
         for condition in conditions
         for seed, stream in enumerate(streams)
         if condition.takes(stream)

@@ -16,7 +16,7 @@ from host_tools.locks import locked
 from host_tools.scoring import CONFUSION, DUPLICATE, FALSE_ACCEPT, GENUINE, HIT, MISS, Event, Score
 from host_tools.sound import write_sound
 from host_tools.stream_eval import THRESHOLDS, Condition, Stream, hear_all, samples_of, score_heard
-from kws_edge.config import DetectorConfig
+from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.files import explained, write_atomically
 from kws_edge.model import Model
 
@@ -148,6 +148,8 @@ def evaluate_streams(
     conditions: Sequence[Condition] = (Condition(),),
     thresholds: Sequence[float] = THRESHOLDS,
     kernels: str = "fast",
+    labels: Sequence[str] | None = None,
+    front_end: FrontendConfig | None = None,
     workers: int | None = None,
     progress: Callable = tqdm,
 ) -> StreamReport:
@@ -160,7 +162,7 @@ def evaluate_streams(
     conditions : sequence of Condition
         The first takes all streams, and each some.
     """
-    loaded = Model(model, kernels=kernels)
+    loaded = Model(model, labels=labels, front_end=front_end, kernels=kernels)
     config = config or loaded.detector
     every = hear_all(
         model,
@@ -169,6 +171,8 @@ def evaluate_streams(
         conditions=conditions,
         thresholds=thresholds,
         kernels=kernels,
+        labels=labels,
+        front_end=front_end,
         workers=workers,
         progress=progress,
     )

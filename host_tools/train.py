@@ -9,6 +9,8 @@ import math
 import platform
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig
-from host_tools.dataset import label_set
+from host_tools.dataset import NPY_DAMAGE, label_set
 from host_tools.dequantize import load_int8
 from host_tools.errors import TrainingError
 from host_tools.examples import Batches, Sources, load_examples, model_input
@@ -44,6 +46,15 @@ _CURVES = "curves.png"
 _TENSORBOARD = "tensorboard"
 _CALIBRATION = 600
 _SHOWN_PROBLEMS = 10
+_DAMAGE = (  # what Keras and NumPy raise for a file that is cut short or of another kind
+    *NPY_DAMAGE,
+    OSError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +180,8 @@ class Run:
             raise TrainingError(f"{path}: missing; no epoch of this run has finished yet")
         try:
             return keras.models.load_model(path, compile=False)
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{path}: cannot be loaded ({error})") from None
+        except _DAMAGE as error:
+            raise _broken(path, error) from None
 
     def examples(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Examples that training set aside: ``validation``, or ``calibration`` (training examples, evenly by label).
@@ -182,10 +193,14 @@ class Run:
         """
         path = self.folder / _KEPT
         try:
-            with np.load(path) as stored:
-                return stored[part], stored[f"{part}_truth"]
-        except (OSError, ValueError, KeyError) as error:
-            raise TrainingError(f"{path}: cannot be read ({error})") from None
+            with open(path, "rb") as file, np.load(file) as stored:
+                inputs, truth = stored[part], stored[f"{part}_truth"]
+        except _DAMAGE as error:
+            raise _broken(path, error) from None
+        shape = (*self.front_end.feature_shape, 1)
+        if inputs.shape != (len(truth), *shape) or inputs.dtype != np.float32 or truth.dtype.kind != "i":
+            raise TrainingError(f"{path}: holds {inputs.dtype} {inputs.shape}, not examples of the run's front end")
+        return inputs, truth
 
     def calibration(self, n: int, *, seed: int) -> np.ndarray:
         """`n` of the calibration examples, chosen by `seed`.
@@ -224,12 +239,37 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     path = folder / _CONFIG
     try:
-        record = json.loads(path.read_text())
-        return Run(folder, TrainConfig(**record["training"]), record)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        run = Run(folder, TrainConfig(**record["training"]), record)
+        _check_record(run)
+        return run
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}; {folder} is no folder of a `kws-host train`") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path}: broken ({error})") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _broken(path, error) from None
+
+
+def _check_record(run: Run) -> None:
+    """Raise an error of the kind that JSON and dictionaries raise, unless every value is of its type."""
+    for field in dataclasses.fields(TrainConfig):
+        value, kind = getattr(run.config, field.name), type(field.default)
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise TypeError(f"{field.name} is {str(value)[:60]!r}, not of the type {kind.__name__}")
+    if run.config.steps < 1 or run.config.batch_size < 1:
+        raise ValueError("steps and batch_size must be at least 1")
+    if not run.labels or not all(isinstance(label, str) for label in run.labels):
+        raise TypeError("labels are not a list of texts")
+    _ = run.front_end
+    best = run.record.get("best", {})
+    if not isinstance(run.record["data"], dict) or not isinstance(best, dict):
+        raise TypeError("data and best are not objects")
+    if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", "val_accuracy")):
+        raise ValueError("the best epoch's values are not finite")
+
+
+def _broken(path: Path, error: Exception) -> TrainingError:
+    reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
+    return TrainingError(f"{path}: broken ({reason[:200]})")
 
 
 @keras.saving.register_keras_serializable("kws_edge")
@@ -439,9 +479,9 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
     if last.exists():
         try:
             model = keras.models.load_model(last)
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{last}: cannot be loaded ({error}); remove {run.folder} to start anew") from None
-        return model, int(model.optimizer.iterations) // config.steps
+            return model, int(model.optimizer.iterations) // config.steps
+        except _DAMAGE as error:
+            raise TrainingError(f"{_broken(last, error)}; remove {run.folder} to start anew") from None
     if config.qat:
         parent = load_run(config.qat)
         model = quantisation_aware(parent.model(), run.calibration(200, seed=config.seed))
@@ -537,10 +577,27 @@ def _better(row: dict[str, float], run: Run) -> bool:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """The rows of a run's ``log.csv``."""
-    with open(folder / _LOG, newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"])} for row in rows]
+    """The rows of a run's ``log.csv``.
+
+    Raises
+    ------
+    TrainingError
+        If it is not there, or broken.
+    """
+    path = folder / _LOG
+    rows = []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                try:
+                    values = {name: float(value) for name, value in row.items()}
+                    rows.append({**values, "epoch": int(values["epoch"])})
+                except (ValueError, KeyError, TypeError, OverflowError):
+                    raise TrainingError(f"{path}, line {reader.line_num}: is no row of numbers with an epoch") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _broken(path, error) from None
+    return rows
 
 
 def _log_to_tensorboard(run: Run, row: dict[str, float]) -> None:

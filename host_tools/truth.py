@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from host_tools.errors import DatasetError
 from kws_edge.files import write_atomically
+from kws_edge.text import decode
 
 __all__ = ["Word", "labels_beside", "read_also_said", "read_labels", "write_labels"]
+
+_LARGEST = 2**26  # bytes
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,18 @@ def read_also_said(path: str | Path) -> dict[str, tuple[Word, ...]]:
 
 
 def _lines(path: str | Path) -> list[tuple[int, str]]:
-    """Number and text of the lines that are not empty."""
+    """Number and text of the lines that are not empty, of UTF-8 or, as Windows writes it, UTF-16."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST + 1)
+        text = decode(data)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
+    except ValueError:
         raise DatasetError(f"{path}: is not text in UTF-8; export the labels again") from None
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if len(data) > _LARGEST or "\0" in text:
+        raise DatasetError(f"{path}: is no label file, but {'larger' if len(data) > _LARGEST else 'binary'}")
+    lines = [(number, line) for number, line in enumerate(re.split("\r\n|\r|\n", text), 1) if line.strip()]
     if not lines:
         raise DatasetError(
             f"{path}: is empty; expected start, end and label separated by tabs, or CSV with the header "
@@ -99,6 +107,8 @@ def _csv(
 ) -> Iterable[tuple[int, Sequence[str]]]:
     header, *rows = ((number, _columns(path, number, line)) for number, line in lines)
     names = [name.strip() for name in header[1]]
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise DatasetError(f"{path}, line {header[0]}: the column {_short(twice[0])} is there twice")
     if "label" not in names and "said" in names:
         names[names.index("said")] = "label"
     missing = [name for name in wanted if name not in names]
@@ -123,14 +133,21 @@ def _columns(path: str | Path, number: int, line: str) -> list[str]:
 def _word(path: str | Path, number: int, fields: Sequence[str]) -> Word:
     where = f"{path}, line {number}"
     if len(fields) != 3 or not fields[2].strip():
-        raise DatasetError(f"{where}: expected start, end and label, got {chr(9).join(fields)!r}")
+        raise DatasetError(f"{where}: expected start, end and label, got {_short(chr(9).join(fields))}")
     try:
         start, end = map(float, fields[:2])
     except ValueError:
-        raise DatasetError(f"{where}: the times {fields[0]!r} and {fields[1]!r} are not numbers of seconds") from None
+        raise DatasetError(
+            f"{where}: the times {_short(fields[0])} and {_short(fields[1])} are not numbers of seconds"
+        ) from None
     if not (0 <= start <= end < math.inf):
-        raise DatasetError(f"{where}: a word from {fields[0]} to {fields[1]} s; 0 <= start <= end is expected")
+        raise DatasetError(f"{where}: a word from {start:g} to {end:g} s; 0 <= start <= end is expected")
     return Word(start, end, fields[2].strip())
+
+
+def _short(text: str) -> str:
+    """`text` for a message."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def write_labels(path: str | Path, words: Iterable[Word]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import stat
@@ -140,12 +141,8 @@ class Model:
                 )
             metadata = Metadata(labels=labels, front_end=front_end, name=self.stem)
         elif labels is not None or front_end is not None:
-            metadata = Metadata(
-                labels=labels if labels is not None else metadata.labels,
-                front_end=front_end or metadata.front_end,
-                detector=metadata.detector,
-                name=metadata.name,
-            )
+            given = {"labels": labels or metadata.labels, "front_end": front_end or metadata.front_end}
+            metadata = dataclasses.replace(metadata, **given)
         self.metadata = metadata
         self._check(name, allow_float)
         self.interpreter = Interpreter(self.flat, runtime=runtime, threads=threads, kernels=kernels)

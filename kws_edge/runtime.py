@@ -121,9 +121,10 @@ class Interpreter:
     threads : int
     kernels : {"fast", "builtin", "reference"}
         ``fast`` is what the runtime prefers (XNNPACK); its results may differ by a few steps of the output from one
-        machine to another. ``builtin`` is without delegates: the same bits in LiteRT and tflite-runtime, and in TFLite
-        Micro for models that round no negative value; but LiteRT's (2.1.6) on 64-bit Arm round otherwise, up to ten
-        steps of the output. ``reference`` is TFLite Micro's arithmetic, everywhere, and very slow.
+        machine to another. ``builtin`` is without delegates: the same bits in LiteRT and tflite-runtime; but LiteRT's
+        (2.1.6) on 64-bit Arm round otherwise, up to ten steps of the output. TFLite Micro gives these bits, too, where
+        every convolution ends in a ReLU: a negative half is rounded otherwise there. ``reference`` is plain code, the
+        same bits everywhere, and very slow. Its convolutions are TFLite Micro's; its SUM and RELU6 are not.
 
     Raises
     ------

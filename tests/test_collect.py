@@ -1,9 +1,12 @@
 """Sounds and voices out of packages and repositories: real ones, made here, so that no network is needed."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
+import tarfile
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +105,157 @@ def test_errors(run_cli, cache, tmp_path):
     assert failed.returncode == 1 and b"Traceback" not in failed.stderr
     assert b"left out: sound-icons: dpkg-deb" in failed.stdout + failed.stderr
     assert failed.stderr.splitlines()[-1].startswith(b"kws-host: no package could be fetched")
+
+
+def write_package(folder, name, members):
+    """A .deb whose members are (name, kind, content or target of a link), as no tool would write it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, kind, content in members:
+            info = tarfile.TarInfo(path)
+            info.type = kind
+            if kind == tarfile.REGTYPE:
+                info.size = len(content)
+            else:
+                info.linkname = content
+            tar.addfile(info, io.BytesIO(content) if kind == tarfile.REGTYPE else None)
+    control = io.BytesIO()
+    with tarfile.open(fileobj=control, mode="w:gz") as tar:
+        text = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: test <t@example.org>\nDescription: t\n"
+        info = tarfile.TarInfo("./control")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text.encode()))
+    data = b"!<arch>\n"
+    parts = {"debian-binary": b"2.0\n", "control.tar.gz": control.getvalue(), "data.tar": packed.getvalue()}
+    for part, content in parts.items():
+        data += f"{part:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        data += content + b"\n" * (len(content) % 2)
+    (folder / f"{name}_1_all.deb").write_bytes(data)
+
+
+def sound(seconds=1.0, kind="WAV"):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(seconds), RATE, format=kind)
+    return buffer.getvalue()
+
+
+def zipped(*members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+PLACE = "./usr/share/games/x"
+HOSTILE = {  # members of a package that also holds a sound, and what is said of it; OUT is a folder outside
+    "file through a link": (
+        [("link", tarfile.SYMTYPE, "OUT"), ("link/a.wav", tarfile.REGTYPE, sound())],
+        "goes through the link",
+    ),
+    "file in place of a link": (
+        [("a.wav", tarfile.SYMTYPE, "OUT/a.wav"), ("a.wav", tarfile.REGTYPE, sound())],
+        "goes through the link",
+    ),
+    "archive's file through a link": (
+        [("link", tarfile.SYMTYPE, "OUT"), ("a.pk3", tarfile.REGTYPE, zipped(("link/a.wav", sound())))],
+        "a.pk3: the member",
+    ),
+    "archive's file in place of a link": (
+        [("a.wav", tarfile.SYMTYPE, "OUT/a.wav"), ("a.pk3", tarfile.REGTYPE, zipped(("a.wav", sound())))],
+        "goes through the link",
+    ),
+    "archive's file in place of a hard link": (
+        [("a.wav", tarfile.LNKTYPE, "OUT/a.wav"), ("a.pk3", tarfile.REGTYPE, zipped(("a.wav", sound())))],
+        "goes through the link",
+    ),
+    "archive's file above": ([("a.pk3", tarfile.REGTYPE, zipped(("../../../../../../a.wav", sound())))], "leads out"),
+    "archive's file anywhere": ([("a.pk3", tarfile.REGTYPE, zipped(("OUT/a.wav", sound())))], "leads out"),
+    "carved sound in place of a link": (
+        [("a_000.wav", tarfile.SYMTYPE, "OUT/a.wav"), ("a.rcc", tarfile.REGTYPE, b"head" + sound())],
+        "goes through the link",
+    ),
+    "file above": ([("../../../../../a.wav", tarfile.REGTYPE, sound())], "leads out"),
+    "file anywhere": ([("OUT/a.wav", tarfile.REGTYPE, sound())], "leads out"),
+    "a file twice": ([("b.wav", tarfile.REGTYPE, sound()), ("b.wav", tarfile.REGTYPE, sound())], "a broken archive"),
+    "no archive": ([("a.pk3", tarfile.REGTYPE, b"PK nothing")], "a.pk3: a broken archive"),
+    "half an archive": ([("a.wz", tarfile.REGTYPE, zipped(("a.wav", sound()))[:-30])], "a.wz: a broken archive"),
+    "a damaged archive": (
+        [("a.wz", tarfile.REGTYPE, zipped(("a.wav", sound())).replace(b"\x00\x00", b"\xff\x00", 40))],
+        "a.wz: ",
+    ),
+    "archive bomb": (
+        [("a.pk3", tarfile.REGTYPE, zipped(*((f"{i}.wav", bytes(2**22)) for i in range(6))))],
+        "more than 16,777,216 bytes",
+    ),
+    "too large": ([(f"{i}.bin", tarfile.REGTYPE, bytes(2**22)) for i in range(6)], "more than 16,777,216 bytes"),
+}
+
+
+@needs_debian
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_members_that_go_through_links(kind, tmp_path, monkeypatch):
+    """Nothing outside is written or changed, the package is left out, and it is said why."""
+    monkeypatch.setattr("host_tools.collect._LARGEST", 2**24)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.wav").write_bytes(b"the user's")
+    (tmp_path / "cache").mkdir()
+    members, reason = HOSTILE[kind]
+    made = [(f"{PLACE}/bell.wav", tarfile.REGTYPE, sound())]
+    for path, type_, content in members:
+        path = path.replace("OUT", str(outside))
+        if isinstance(content, str):
+            content = content.replace("OUT", str(outside))
+        elif b"OUT" in content:
+            content = zipped((f"{outside}/a.wav", sound()))
+        made.append((path if path.startswith("/") else f"{PLACE}/{path}", type_, content))
+    write_package(tmp_path / "cache", "sound-icons", made)
+    write_package(tmp_path / "cache", "gnome-audio", [(f"{PLACE}/bell.wav", tarfile.REGTYPE, sound())])
+    before = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")}
+    lines = []
+    collect(tmp_path / "out", cache=tmp_path / "cache", only=("sound-icons", "gnome-audio"), say=lines.append)
+    (line,) = lines
+    assert line.startswith("left out: sound-icons: ") and reason in line and "\n" not in line
+    ours = (tmp_path / "out", tmp_path / "cache")
+    after = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*") if not any(p.is_relative_to(o) for o in ours)}
+    assert after == {path: time for path, time in before.items() if path in after}
+    assert (outside / "a.wav").read_bytes() == b"the user's"
+    assert [p.parent.name for p in (tmp_path / "out" / "noise").rglob("*.flac")] == ["gnome-audio"]
+    assert sorted(p.name for p in (tmp_path / "cache" / "unpacked").iterdir()) == ["gnome-audio"]
+
+
+@needs_debian
+def test_links_and_cut_sounds(tmp_path):
+    """Links, which packages have, are left out with what they lead to; of a cut Ogg what is there is taken."""
+    secret = tmp_path / "secret.wav"
+    secret.write_bytes(sound(2.0))
+    (tmp_path / "cache").mkdir()
+    ogg = sound(20.0, "OGG")
+    inside = ogg[: ogg.rindex(b"OggS") + 20]  # in the last page's header
+    members = [
+        ("bell.wav", tarfile.REGTYPE, sound(1.0)),
+        ("linked.wav", tarfile.SYMTYPE, str(secret)),
+        ("hard.wav", tarfile.LNKTYPE, f"{PLACE}/bell.wav"),
+        ("null.wav", tarfile.CHRTYPE, ""),
+        ("pipe.wav", tarfile.FIFOTYPE, ""),
+        ("cut.rcc", tarfile.REGTYPE, b"head" + sound(0.7) + b"..." + inside),
+        ("header.cat", tarfile.REGTYPE, ogg[:20]),
+        ("page.cat", tarfile.REGTYPE, ogg[:40]),
+        ("empty.cat", tarfile.REGTYPE, b""),
+    ]
+    write_package(
+        tmp_path / "cache", "sound-icons", [(f"{PLACE}/{path}", kind, content) for path, kind, content in members]
+    )
+    lines = []
+    collect(tmp_path / "out", cache=tmp_path / "cache", only=("sound-icons",), say=lines.append)
+    assert not lines
+    lengths = {p.name: soundfile.info(p).duration for p in (tmp_path / "out" / "noise").rglob("*.flac")}
+    assert {name.rpartition("x_")[2]: length for name, length in lengths.items()} == {
+        "bell.flac": pytest.approx(1.0, abs=0.01),
+        "cut_000.flac": pytest.approx(0.7, abs=0.01),
+        "cut_001.flac": pytest.approx(15, abs=4.9),
+    }
 
 
 @pytest.fixture
@@ -217,6 +371,36 @@ def test_repository_errors(run_cli, tmp_path):
     assert b"left out: librosa/data: git fetch" in failed.stdout + failed.stderr
     assert failed.stderr.splitlines()[-1].startswith(b"kws-host: no repository could be fetched")
     assert not list((tmp_path / "out").rglob("*.flac"))
+
+
+@needs_git
+def test_links_of_a_repository(tmp_path, monkeypatch):
+    """A link among the sounds, and one in place of a licence: not followed, not even made."""
+    config = tmp_path / "gitconfig"
+    config.write_text(
+        f'[url "file://{tmp_path}/github/"]\n\tinsteadOf = https://github.com/\n'
+        "[user]\n\tname = test\n\temail = test@example.org\n"
+        "[uploadpack]\n\tallowFilter = true\n\tallowAnySHA1InWant = true\n"
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    folder = tmp_path / "github" / "someone" / "linked"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret.wav").write_bytes(sound(2.0))
+    (tmp_path / "secret").write_text("password")
+    (folder / "bell.wav").write_bytes(sound(1.2))
+    (folder / "linked.wav").symlink_to(tmp_path / "secret.wav")
+    (folder / "LICENSE").symlink_to(tmp_path / "secret")
+    (folder / "sub").symlink_to(tmp_path)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
+    sources = (Repository("someone/linked", commit.stdout.strip(), "free", "noise", "home"),)
+    monkeypatch.setitem(ORIGINS, "repositories", replace(ORIGINS["repositories"], sources=sources))
+    collect(tmp_path / "out", origin="repositories", say=lambda line: None)
+    (made,) = (tmp_path / "out" / "noise").rglob("*.flac")
+    assert soundfile.info(made).duration == pytest.approx(1.2, abs=0.01)
+    assert "password" not in (tmp_path / "out" / "licences" / "someone+linked.txt").read_text()
+    assert not any(p.is_symlink() for p in (tmp_path / "out").rglob("*"))
 
 
 def test_table_of_repositories():

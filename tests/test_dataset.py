@@ -4,14 +4,18 @@ import csv
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import unicodedata
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from host_tools.cli import main
 from host_tools.dataset import (
     index_clips,
     index_labelled,
@@ -24,8 +28,10 @@ from host_tools.dataset import (
     shared_speakers,
 )
 from host_tools.errors import DatasetError
+from host_tools.examples import Sources, load_examples
 from host_tools.streams import StreamConfig, make_stream
-from tests.conftest import train_command
+from kws_edge import Model, preset, shipped_models, unpack
+from tests.conftest import assert_one_line_error, train_command
 from tests.tones import RATE, WORDS
 
 pytestmark = pytest.mark.host
@@ -94,6 +100,79 @@ def test_features_are_checked(folder, tmp_path):
     (tmp_path / "manifest.tsv").write_text("word\tspeaker\tsplit\nyes\ta\ttraining\n")
     with pytest.raises(DatasetError, match=r"1 rows, features\.npy 3"):
         load_features(tmp_path, (98, 40))
+
+
+MANIFEST = "word\tspeaker\tsplit\nyes\ta\ttraining\nno\tb\tvalidation\n"
+
+
+def npy(header, data=b""):
+    """A .npy file with any header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+def shape(text):
+    return npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': %s}\n" % text.encode(), bytes(2 * 98 * 40))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "no whole NumPy array"),
+        (b"\x93NUMPY", "no whole NumPy array"),
+        (b"PK\x03\x04" + bytes(100), "no whole NumPy array"),
+        (pickle.dumps(np.zeros(3)), "no whole NumPy array"),
+        (shape("(200, 98, 40)"), "no whole NumPy array"),
+        (shape("(10000000000000000000, 98, 40)"), "features.npy"),
+        (shape("(-2, 98, 40)"), "features.npy"),
+        (shape("(True, 98, 40)"), "features.npy"),
+        (shape("(2, 40, 98)"), "expected uint8 of shape (n, 98, 40)"),
+        (shape("()"), "expected uint8 of shape (n, 98, 40)"),
+        (shape("(((("), "no whole NumPy array"),
+        (b"\x93NUMPY\x02\x00" + (660 * 2**20).to_bytes(4, "little") + bytes(100), "its header is too large"),
+        (shape("(" * 9000), "no whole NumPy array"),
+        (shape("__import__('os').abort()"), "no whole NumPy array"),
+        (
+            npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 98, 40)}\n", pickle.dumps([1] * 7840)),
+            "Python objects",
+        ),
+        (
+            npy(b"{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (2, 98, 40)}\n", bytes(7840)),
+            "expected uint8",
+        ),
+    ],
+)
+def test_features_that_are_not_what_they_say(tmp_path, content, complaint):
+    (tmp_path / "manifest.tsv").write_text(MANIFEST)
+    (tmp_path / "features.npy").write_bytes(content)
+    with pytest.raises(DatasetError) as error:
+        load_features(tmp_path, (98, 40))
+    assert str(error.value).startswith(f"{tmp_path}/features.npy: ") and complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", ""),
+        ("word\tspeaker\nyes\ta\nno\tb\n", "manifest.tsv, line 2: the columns word, speaker and split are expected"),
+        (MANIFEST.replace("no\tb\tvalidation", "no\tb"), "manifest.tsv, line 3: the columns"),
+        (
+            MANIFEST.replace("validation", "dev"),
+            "manifest.tsv, line 3: the columns word, speaker and split are expected",
+        ),
+        (MANIFEST.encode("utf-16"), "manifest.tsv: is no table"),
+        (MANIFEST + "x" * 200_000 + "\ta\ttraining\n", "manifest.tsv: is no table"),
+        (MANIFEST + MANIFEST.partition("\n")[2], "manifest.tsv has 4 rows, features.npy 2"),
+    ],
+)
+def test_broken_manifest(tmp_path, text, complaint):
+    np.save(tmp_path / "features.npy", np.zeros((2, 98, 40), np.uint8))
+    (tmp_path / "manifest.tsv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DatasetError) as error:
+        load_features(tmp_path, (98, 40))
+    assert complaint in str(error.value) and "\n" not in str(error.value)
+    (tmp_path / "manifest.tsv").write_bytes(b"\xef\xbb\xbf" + MANIFEST.replace("\n", "\r\n").encode())
+    assert load_features(tmp_path, (98, 40)).words.tolist() == ["yes", "no"]
 
 
 def test_lists_in_the_folder_make_the_official_split(folder, tmp_path):
@@ -324,8 +403,12 @@ def test_label_sets():
     assert len(set(words36)) == 36
     assert words36[0] == "silence"
     assert label_set("hello, lamp") == ("silence", "unknown", "hello", "lamp")
+    assert label_set("marvin") == label_set("marvin,") == ("silence", "unknown", "marvin")
+    assert label_set("commands13,") == ("silence", "unknown", "commands13")
     for spec, problem in (
         ("words7", "words7"),
+        ("commands13", r"unknown label set 'commands13'; known are .*such as 'commands13,'"),
+        ("silence", "implied"),
         ("yes,yes", "each word once"),
         ("unknown,yes", "implied"),
         (",", "','"),
@@ -421,3 +504,107 @@ def test_own_words(folder, run_cli, tmp_path):
         "hello",
         "lamp",
     ]
+
+
+def test_one_word(folder, run_cli, tmp_path):
+    """A wake word from training to a model file that is evaluated."""
+    pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    command = train_command(folder, "run", "--labels", "yes", "--epochs", "1", "--steps", "2", "--model", "micro")
+    assert run_cli(*command, package="host_tools").returncode == 0
+    labels = ["silence", "unknown", "yes"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["labels"] == labels
+    done = run_cli("quantize", "run", "-o", "yes.tflite", "--samples", "20", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert Model(tmp_path / "yes.tflite").labels == tuple(labels)
+    done = run_cli("evaluate", "yes.tflite", "--clips", folder / "test", "--json", package="host_tools")
+    assert json.loads(done.stdout)["results"][0]["labels"] == labels
+
+
+def test_word_without_recordings_is_said_at_once(folder, monkeypatch):
+    """Before the features of all others are computed."""
+    monkeypatch.setattr("host_tools.examples.clip_features", lambda *args, **options: pytest.fail("computed"))
+    with pytest.raises(DatasetError, match=r"clips: no recordings of yess; --labels takes a label set \(commands12"):
+        load_examples(Sources(folder / "clips"), preset("logmel40"), label_set("yess"))
+
+
+def test_evaluate_one_output(folder, run_cli, tmp_path):
+    """A network with one output, as converters of wake words write it: what is not the word is the other answer."""
+    keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
+    tensorflow = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+    config = preset("logmel40")
+    shape = (*config.feature_shape, 1)
+    layers = keras.layers
+    loud = layers.Dense(1, "sigmoid", kernel_initializer=keras.initializers.Constant(1), bias_initializer="zeros")
+    network = keras.Sequential(
+        [keras.Input(shape), layers.GlobalMaxPooling2D(), layers.Rescaling(0.05, -10), loud]  # 200 is a half
+    )
+    converter = tensorflow.lite.TFLiteConverter.from_keras_model(network)
+    converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+    rng = np.random.default_rng(0)
+    converter.representative_dataset = lambda: (
+        [rng.uniform(config.level_min, rng.uniform(60, 255), (1, *shape)).astype(np.float32)] for _ in range(30)
+    )
+    converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tensorflow.int8
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        (tmp_path / "loud.tflite").write_bytes(converter.convert())
+    model = Model(tmp_path / "loud.tflite", labels=("yes",), front_end=config)
+    assert model.output.shape == (1, 1)
+    foreign = ("--labels", "labels.txt", "--front-end", "logmel40")
+    (tmp_path / "labels.txt").write_text("yes\n")
+    done = run_cli("evaluate", "loud.tflite", "--clips", folder / "test", *foreign, "--json", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["labels"] == ["yes", "unknown"]
+    confusion = np.array(result["confusion"])
+    assert confusion.sum(axis=1).tolist() == [8, 12 * 8]
+    clips = [soundfile.read(path, dtype="int16")[0] for path in folder.glob("test/*/*.wav")]
+    heard = [clip for clip in clips if model.classify(clip)[0] >= 0.5]
+    assert 0 < len(heard) < 13 * 8
+    assert confusion[:, 0].sum() == len(heard)
+
+
+def test_evaluate_takes_a_foreign_model(folder, run_cli, tmp_path):
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    (tmp_path / "labels.txt").write_text("\n".join(f"_{x}_" if x in "silence unknown" else x for x in metadata.labels))
+    foreign = ("--labels", "labels.txt", "--front-end", "logmel40")
+    command = ("evaluate", "--clips", folder / "test", "--json")
+    own, other = (
+        json.loads(run_cli(*command, *options, package="host_tools").stdout)["results"][0]
+        for options in (("micro12",), ("foreign.tflite", *foreign))
+    )
+    assert other["confusion"] == own["confusion"]
+    failed = run_cli(*command, "foreign.tflite", package="host_tools")
+    assert_one_line_error(failed, "--labels and --front-end", program="kws-host")
+    done = run_cli("card", "foreign.tflite", *foreign, "-o", "card.md", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert "yes" in (tmp_path / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--evaluation", "[]"),
+        ("--evaluation", '{"results": [{"data": "x"}]}'),
+        (
+            "--evaluation",
+            '{"results": [{"data": 1, "clips": "x", "accuracy": 1, "interval_95": [0, 1], "recall": {}}]}',
+        ),
+        ("--evaluation", "[" * 100_000),
+        ("--arena", "{}"),
+        ("--arena", '{"total": "many"}'),
+        ("--report", '{"clips": 3}'),
+        ("--report", "not JSON"),
+        ("--report", None),
+    ],
+)
+def test_card_of_files_that_are_not_what_they_should_be(tmp_path, monkeypatch, option, text):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "some.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"^some\.json: no card can be made of it") as error:
+        main(["card", "micro12", "-o", "card.md", option, "some.json"])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "card.md").exists()

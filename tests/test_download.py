@@ -1,17 +1,20 @@
 """Fetching the dataset: from a real server on this machine, which can be told to misbehave."""
 
 import functools
+import gc
 import gzip
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -39,8 +42,15 @@ class Handler(BaseHTTPRequestHandler):
         fault, value = server.faults.pop(0) if server.faults else (None, None)
         if fault == "status":
             return self.reply(value)
+        if fault == "raw":
+            return self.wfile.write(value)
         if fault == "redirect":
             return self.reply(302, {"Location": value})
+        if fault == "redirect without end":
+            self.reply(302, {"Location": value})
+            while not server.released.is_set():
+                self.wfile.write(bytes(2**16))
+                server.served += 2**16
         body, start = server.body, 0
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         current = self.headers["If-Range"] in (None, server.etag, server.modified) or server.ignores_if_range
@@ -53,7 +63,13 @@ class Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start + (fault == 'shifted')}-{len(body) - 1}/{len(body)}"
         if fault == "unsized":
             del headers["Content-Length"]
+        if fault == "announced":
+            headers["Content-Length"] = value
+        if fault == "headers that trickle":
+            return self.trickle(b"HTTP/1.1 200 OK\r\n" + b"X-Padding: x\r\n" * 1000)
         self.reply(206 if start else 200, headers)
+        if fault == "trickle":
+            return self.trickle(body[start:])
         body = body[start:] if fault not in ("break", "stall") else body[start : start + value]
         server.served += len(body)
         self.wfile.write(body)
@@ -67,6 +83,14 @@ class Handler(BaseHTTPRequestHandler):
             if value is not None:
                 self.send_header(name, str(value))
         self.end_headers()
+
+    def trickle(self, data):
+        """A byte now and then, each well before the connection counts as silent."""
+        for i in range(len(data)):
+            if self.server.released.wait(0.02):
+                break
+            self.wfile.write(data[i : i + 1])
+            self.wfile.flush()
 
     def log_message(self, *_):
         pass
@@ -335,6 +359,55 @@ def test_silent_connection_is_continued(fetch, server, tmp_path, entries):
     assert server.served == len(server.body)
 
 
+@pytest.mark.parametrize("fault", ["trickle", "headers that trickle"])
+def test_slow_servers(fetch, server, tmp_path, entries, fault):
+    """A byte now and then is as good as none, and a transfer that gets nowhere ends."""
+    server.faults = [(fault, None)]
+    fetch(timeout=0.2)
+    assert_whole(tmp_path, entries)
+    assert len(server.requests) == 2
+    assert any("bytes a second" in line or "no answer in" in line for line in fetch.says)
+    shutil.rmtree(tmp_path / "clips")
+    server.faults = [(fault, None)] * 20
+    with pytest.raises(DatasetError, match=r"bytes a second|no answer in"):
+        fetch(timeout=0.1, tries=3)
+    assert len(server.requests) == 5
+
+
+def test_redirection_with_a_content_that_never_ends(fetch, server, tmp_path, entries):
+    server.faults = [("redirect without end", server.url)]
+    fetch()
+    assert_whole(tmp_path, entries)
+    assert server.served < 2**25
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib leaves such sockets open
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 500 \x1b[2J" + b"x" * 5000 + b"\r\n\r\n",
+        b"\x1b]0;title\x07" + b"y" * 5000 + b"\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: zz://\x1b[2J\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n",
+    ],
+)
+def test_answers_that_are_none(fetch, server, tmp_path, answer):
+    """Said on one short line without what a terminal would obey."""
+    server.faults = [("raw", answer)]
+    with pytest.raises(DatasetError) as raised:
+        fetch(tries=1)
+    message = str(raised.value)
+    assert message.isprintable() and len(message) < 500
+    del raised
+    gc.collect()
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "-1", "1e6", "\u00b2"])
+def test_size_that_is_none(fetch, server, tmp_path, size):
+    server.faults = [("announced", size)]
+    assert_refused(fetch, tmp_path, server.url, "how large")
+
+
 def test_tries_are_used_up_and_the_next_call_goes_on(fetch, server, tmp_path, entries):
     server.faults = [("break", 1000), ("break", 0)]
     with pytest.raises(DatasetError) as raised:
@@ -501,6 +574,87 @@ def test_dangerous_member_refuses_the_whole_archive(fetch, server, tmp_path, ent
     info, data = MEMBERS[member]
     server.body = gzip.compress(pack([*entries, (info, data)]))
     assert_refused(fetch, tmp_path, repr(info.name), "leads out" if "escaped" in info.name else "link or device")
+
+
+def header(name, size, kind):
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def long_pax_header(size=2**25):
+    return header("pax", size, b"x") + bytes(size)
+
+
+def chain_of_pax_headers():
+    record = b"11 path=xy\n"
+    return (header("pax", len(record), b"x") + record.ljust(512, b"\0")) * 5000
+
+
+def long_name(size=2**25):
+    return header("././@LongLink", size, b"L") + b"a" * size
+
+
+def sparse_map():
+    """The map of a sparse file as PAX 1.0 has it, which goes on and on."""
+    fields = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": "1"}
+    info = tarfile.TarInfo("yes/a.wav")
+    info.pax_headers, info.size = fields, 2**23
+    return info.tobuf(tarfile.PAX_FORMAT) + b"99999999\n" + b"0\n" * 2**22
+
+
+HEADERS = {
+    "a PAX header": long_pax_header,
+    "PAX headers": chain_of_pax_headers,
+    "a name": long_name,
+    "the map of a sparse file": sparse_map,
+}
+
+
+@pytest.mark.parametrize("what", HEADERS)
+def test_headers_are_bounded(fetch, server, tmp_path, entries, what):
+    """What tarfile would take into memory."""
+    server.body = gzip.compress(HEADERS[what]() + pack(entries), 1)
+    tracemalloc.start()
+    assert_refused(fetch, tmp_path, str(part(tmp_path)), "broken archive")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_sparse_file(fetch, server, tmp_path, entries):
+    """A file of an exabyte, all of it a hole, in some hundred bytes."""
+    info = tarfile.TarInfo("yes/a.wav")
+    info.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": "0,1",
+        "GNU.sparse.size": "9",
+    }
+    info.pax_headers["GNU.sparse.realsize"] = str(2**60)
+    info.size = 1
+    sparse = info.tobuf(tarfile.PAX_FORMAT) + b"x".ljust(512, b"\0")
+    server.body = gzip.compress(sparse + pack(entries))
+    assert_refused(fetch, tmp_path, "yes/a.wav", "has holes")
+
+
+def test_number_of_folders(fetch, server, tmp_path, monkeypatch):
+    monkeypatch.setattr("host_tools.archive._MOST_FOLDERS", 100)
+    monkeypatch.setattr("host_tools.archive._MOST_FILES", 100)
+    many = [entry(f"{i}", type=tarfile.DIRTYPE) for i in range(101)]
+    for made in (many, [entry(f"{i}/{i}/a.wav") for i in range(51)]):
+        server.body = gzip.compress(pack(made))
+        assert_refused(fetch, tmp_path, "more than 100 folders")
+    server.body = gzip.compress(pack([entry(f"yes/{i}.wav") for i in range(101)]))
+    assert_refused(fetch, tmp_path, "more than 100 files")
+    server.body = gzip.compress(pack([entry("a/" * 33 + "a.wav")]))
+    assert_refused(fetch, tmp_path, "below 33 folders")
+
+
+def test_zeros_without_end(fetch, server, tmp_path, entries):
+    """Behind the end of the archive."""
+    server.body = gzip.compress(pack(entries) + bytes(2**26), 1)
+    assert_refused(fetch, tmp_path, "unpacks to more than", limit=2**20)
 
 
 def test_modes_and_owners_are_not_taken_over(fetch, server, tmp_path):

@@ -6,13 +6,20 @@ import struct
 import subprocess
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from firmware_export.arena import MicroInterpreter
 from firmware_export.export import MANIFEST
-from kws_edge import Metadata, Model, pack, preset, shipped_models, unpack
+from firmware_export.parity import NEAR_TIE, Parity
+from firmware_export.vectors import default_recording
+from kws_edge import DetectorConfig, Metadata, Model, pack, preset, shipped_models, unpack
+from kws_edge.detector import Detector
+from kws_edge.errors import ModelError
+from kws_edge.spotter import Spotter
 from kws_edge.tflite.flatbuffer import Reader
 from tests.conftest import assert_one_line_error, need_program
 from tests.firmware.host import FRONT_END, compile_c
@@ -150,6 +157,18 @@ def test_tflite_micro_itself_refuses_the_operator(run, tmp_path):
     assert_one_line_error(run("arena", "patched.tflite"), "TOPK_V2", program="kws-firmware")
 
 
+def test_arena_of_a_model_that_contradicts_itself(run, tmp_path):
+    """TFLite Micro takes a file at its word: it is verified first."""
+
+    def change(data, root):
+        main = next(root.tables(2))
+        last = len(list(main.tables(0))) - 1  # what no operator has written yet
+        struct.pack_into("<i", data, next(main.tables(3)).vector(1, 4)[0], last)
+
+    (tmp_path / "patched.tflite").write_bytes(patched(change))
+    assert_one_line_error(run("arena", "patched.tflite"), "patched.tflite", program="kws-firmware")
+
+
 def test_arena_of_the_users(run, tmp_path):
     measured = json.loads(run("arena", "micro12", "--json").stdout)["total"]
     failed = run("export", "micro12", "-o", "out", "--arena", measured - 1)
@@ -204,6 +223,22 @@ def tiny_network():
     return make
 
 
+def self_test(out, folder, *, fixed):
+    """Compile and run the self-test of front end and detector of an export."""
+    program = folder / "main.c"
+    program.write_text(
+        '#include <stdio.h>\n#include "kws_self_test.h"\n'
+        "static void print(const char *line) { puts(line); }\n"
+        "int main(void) {\n    static kws_frontend_state state;\n"
+        "    const kws_self_test_port port = {print, NULL};\n"
+        "    return kws_self_test_frontend(&port, &state) + kws_self_test_detector(&port);\n}\n"
+    )
+    src, parts = out / "src", (*FRONT_END, "detector", "detector_config", "vectors", "self_test")
+    sources = [src / f"kws_{part}.c" for part in parts]
+    compile_c("gcc", f"-DKWS_FIXED_POINT={fixed}", f"-I{src}", *sources, program, "-o", folder / "self_test", "-lm")
+    return subprocess.run([folder / "self_test"], capture_output=True, text=True, check=False)
+
+
 WORDS = tuple(f"word{i}" for i in range(12))
 
 
@@ -225,12 +260,104 @@ def test_output_that_is_no_softmax(run, tmp_path, tiny_network):
     assert_one_line_error(failed, "logits.tflite", "1/256", "softmax", program="kws-firmware")
 
 
-def test_results_that_the_board_would_not_repeat(run, tmp_path, tiny_network):
-    """LiteRT and TFLite Micro compute the hyperbolic tangent in different ways."""
-    (tmp_path / "tanh.tflite").write_bytes(tiny_network(preset("logmel40"), WORDS, hidden="tanh"))
-    failed = run("export", "tanh.tflite", "-o", "out")
-    assert_one_line_error(failed, "TFLite Micro's posteriors are up to", program="kws-firmware")
+def array(text, name):
+    """A generated array of C, as NumPy's."""
+    (body,) = re.findall(rf"{name}\[.*?= \{{(.*?)\}};", text, re.DOTALL)
+    rows = re.findall(r"\{([^{}]*)\}", body) or [body]
+    return np.array([[int(value) for value in row.split(",") if value.strip()] for row in rows])
+
+
+def test_golden_vectors_are_tflite_micros(run, tmp_path, tiny_network):
+    """Convolutions that round negative values: TFLite Micro is some steps from LiteRT, and answers alike."""
+    path = tmp_path / "tanh.tflite"
+    path.write_bytes(tiny_network(preset("logmel40"), WORDS, hidden="tanh"))
+    done = run("export", path, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    parity = json.loads((tmp_path / "out" / MANIFEST).read_text())["parity"]
+    assert 0 < parity["identical"] < parity["inferences"] and 0 < parity["most_steps"] <= NEAR_TIE
+    said = f"differ by at most {parity['most_steps']} step"
+    assert said in done.stdout.decode() and said in (tmp_path / "out" / "README.md").read_text()
+    assert said in run("report", path).stdout.decode()
+    vectors = (tmp_path / "out" / "src" / "kws_vectors.c").read_text()
+    host, model = Model(path, kernels="builtin"), Model(path, kernels="builtin")
+    model.interpreter = micro = MicroInterpreter(model.flat, "tanh")
+    features = array(vectors, "kws_vector_features").astype(np.int8)
+    golden = [micro.invoke(row.reshape(model.input.shape)).ravel() for row in features]
+    assert np.array_equal(array(vectors, "kws_vector_posteriors"), golden)
+    samples, _ = soundfile.read(default_recording(), dtype="int16")
+    theirs, ours = ([step.posteriors for step in Spotter(m).steps(samples)] for m in (model, host))
+    stream = array(vectors, "kws_vector_stream")
+    assert np.array_equal(stream, np.rint(256 * np.array(theirs)) - 128)
+    assert (stream == np.rint(256 * np.array(ours)) - 128).all(axis=1).sum() == parity["identical"]
+    failed = run("export", path, "-o", "exact", "--exact")
+    assert_one_line_error(failed, f"up to {parity['most_steps']} step", "--exact", "ReLU", program="kws-firmware")
+    assert not (tmp_path / "exact").exists()
+    done = run("export", "micro12", "-o", "exact", "--exact")
+    assert b"the same bits at all" in done.stdout
+
+
+def test_answers_that_the_board_would_not_give(run, tmp_path, tiny_network):
+    """TFLite Micro's RELU6 takes its output's scale for its input's."""
+    import keras
+
+    clipped = [keras.layers.Rescaling(50), keras.layers.ZeroPadding2D(1), keras.layers.ReLU(6)]
+    (tmp_path / "relu6.tflite").write_bytes(tiny_network(preset("logmel40"), WORDS, last=clipped))
+    failed = run("export", "relu6.tflite", "-o", "out")
+    assert_one_line_error(failed, "TFLite Micro gives other answers", "instead of", program="kws-firmware")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "board", "differs"),
+    [
+        ([[0.6, 0.4]] * 4, [[0.55, 0.45]] * 4, False),
+        ([[0.52, 0.48]] * 4, [[0.49, 0.51]] * 4, False),  # a near tie
+        ([[0.6, 0.4]] * 4, [[0.4, 0.6]] * 4, True),
+        ([[0.05, 0.95]] * 4, [[0.2, 0.8]] * 4, True),  # the same winner, but below the threshold of 0.85
+        ([[0.14, 0.86]] * 4, [[0.16, 0.84]] * 4, False),  # hardly above it
+    ],
+)
+def test_near_ties(host, board, differs):
+    """What counts as another answer, on posteriors made up."""
+    rows = [np.rint(np.array(each) * 256 - 128).astype(np.int8) for each in (host, board)]
+    labels = ("unknown", "lamp")
+    detector = Detector(labels, DetectorConfig(threshold=0.85, smoothing_ms=200, refractory_ms=0), step_s=0.1, clip_s=1)
+
+    class Model:
+        """Looks its posteriors up."""
+
+        input = SimpleNamespace(shape=(1,))
+        interpreter = SimpleNamespace(invoke=lambda features: rows[0][features[0]], reset=lambda: None)
+        labels = ("unknown", "lamp")
+
+        @staticmethod
+        def dequantize(q):
+            return ((q.astype(int) + 128) / 256).astype(np.float32)
+
+    vectors = SimpleNamespace(
+        stream_features=np.arange(4)[:, None], stream=rows[1], times=[0.1, 0.2, 0.3, 0.4], detections=[]
+    )
+    detector.reset()
+    for i, row in enumerate(rows[1]):
+        if found := detector.process(Model.dequantize(row), vectors.times[i]):
+            vectors.detections.append((i, found))
+    parity = Parity.of(vectors, Model, detector)
+    assert bool(parity.differences) == differs
+    if differs:
+        with pytest.raises(ModelError, match="other answers"):
+            parity.check("made up", exact=False)
+    else:
+        parity.check("made up", exact=False)
+
+
+def test_one_output(run, tmp_path, tiny_network):
+    """A wake word alone, of a logistic output."""
+    need_program("gcc")
+    path = tmp_path / "wake.tflite"
+    path.write_bytes(tiny_network(preset("logmel40"), ("marvin",), output="sigmoid"))
+    done = run("export", path, "-o", "out", "--threshold", "0.1")
+    assert done.returncode == 0, done.stderr
+    assert self_test(tmp_path / "out", tmp_path, fixed=0).returncode == 0
 
 
 def test_reference_preset(run, tmp_path, tiny_network):
@@ -239,22 +366,8 @@ def test_reference_preset(run, tmp_path, tiny_network):
     (tmp_path / "tiny.tflite").write_bytes(tiny_network(preset("reference"), WORDS))
     done = run("export", "tiny.tflite", "-o", "out", "--threshold", "0.05")
     assert done.returncode == 0, done.stderr
-    src = tmp_path / "out" / "src"
-    program = tmp_path / "main.c"
-    program.write_text(
-        '#include <stdio.h>\n#include "kws_self_test.h"\n'
-        "static void print(const char *line) { puts(line); }\n"
-        "int main(void) {\n    static kws_frontend_state state;\n"
-        "    const kws_self_test_port port = {print, NULL};\n"
-        "    return kws_self_test_frontend(&port, &state) + kws_self_test_detector(&port);\n}\n"
-    )
-    parts = (*FRONT_END, "detector", "detector_config", "vectors", "self_test")
     for fixed in (0, 1):
-        sources = [src / f"kws_{part}.c" for part in parts]
-        compile_c(
-            "gcc", f"-DKWS_FIXED_POINT={fixed}", f"-I{src}", *sources, program, "-o", tmp_path / "self_test", "-lm"
-        )
-        done = subprocess.run([tmp_path / "self_test"], capture_output=True, text=True, check=False)
+        done = self_test(tmp_path / "out", tmp_path, fixed=fixed)
         assert done.returncode == 0, done.stdout
 
 

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
-from kws_edge import Model
+from kws_edge import Model, shipped_models, unpack
 from tests.conftest import assert_one_line_error
 
 pytest.importorskip("scipy", reason="SciPy is not installed here")
@@ -90,6 +91,22 @@ def test_front_end_is_written(run_cli, streams, tmp_path):
     done = run_cli("stream-eval", "floor.tflite", "nothing.flac", "--json", package="host_tools")
     measured = json.loads(done.stdout)["conditions"][0]["false_accepts"]["count"]
     assert measured == values["false_accepts"]
+
+
+def test_calibrate_takes_a_foreign_model(run_cli, streams, tmp_path):
+    """What is written says labels and front end itself from then on."""
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    foreign = ("--labels", ",".join(metadata.labels), "--front-end", "logmel40")
+    settings = ("--threshold", "0.71", "--smoothing-ms", "500", "--json", "-o", "own.tflite")
+    done = run_cli("calibrate", "foreign.tflite", *streams, *foreign, *settings, package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["after"]["threshold"] == 0.71
+    model = Model(tmp_path / "own.tflite")
+    assert (model.labels, model.front_end) == (metadata.labels, metadata.front_end)
+    assert (model.detector.threshold, model.metadata.name) == (0.71, "foreign")
+    failed = run_cli("calibrate", "foreign.tflite", *streams, *settings, package="host_tools")
+    assert_one_line_error(failed, "--labels and --front-end", program="kws-host")
 
 
 def test_smoothing_is_kept(run_cli, streams):

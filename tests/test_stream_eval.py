@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from host_tools.stream_eval import (
 )
 from host_tools.stream_report import evaluate_streams
 from host_tools.truth import Word, labels_beside, read_labels, write_labels
-from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter
+from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter, shipped_models, unpack
 from tests.conftest import assert_one_line_error, assert_usage_error, peak_mb
 from tests.tones import RATE
 
@@ -197,10 +198,10 @@ def test_find_streams(tmp_path, short):
     assert len(find_streams([short])[0].words) == 5
     other = tmp_path / "other.txt"
     other.write_text("1\t2\tyes\n")
-    assert find_streams([short], labels=[other])[0] == Stream(short, (Word(1, 2, "yes"),), other)
+    assert find_streams([short], truth=[other])[0] == Stream(short, (Word(1, 2, "yes"),), other)
     for paths, options, complaint in (
-        ([short, short], {"labels": [other]}, "1 label files for 2 recordings"),
-        ([folder], {"labels": [other]}, "is a folder"),
+        ([short, short], {"truth": [other]}, "1 label files for 2 recordings"),
+        ([folder], {"truth": [other]}, "is a folder"),
         ([tmp_path / "none.wav"], {}, "none.wav: no such file"),
     ):
         with pytest.raises(DatasetError, match=complaint):
@@ -220,6 +221,30 @@ def test_keywords_that_are_also_said_do_not_count(run_cli, short, tmp_path):
     assert excused["false_accepts"]["count"] == excused["false_rejects"]["words"] == 0
     (tmp_path / "said.csv").write_text("start_s,end_s,label\n1,2,yes\n")
     assert_one_line_error(run("--also-said", "said.csv"), "no column 'recording'", program="kws-host")
+
+
+def test_stream_eval_takes_a_foreign_model(run_cli, short, tmp_path):
+    """A bare flatbuffer, with its labels and front end given; in several processes, too."""
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
+    (tmp_path / "front_end.json").write_text(json.dumps(metadata.front_end.to_dict()))
+    detector = ("--threshold", "0.5", "--smoothing-ms", "300", "--json")
+    foreign = ("--labels", ",".join(metadata.labels), "--front-end", "front_end.json")
+    run = functools.partial(run_cli, "stream-eval", package="host_tools")
+    own = json.loads(run("micro12", short, *detector).stdout)["conditions"]
+    other = json.loads(run("foreign.tflite", short, *foreign, *detector).stdout)["conditions"]
+    assert own == other
+    assert own[0]["false_rejects"]["words"] == 5
+    arguments = {"labels": metadata.labels, "front_end": metadata.front_end, "workers": 2}
+    streams = find_streams([short] * 3)
+    heard = hear_all(tmp_path / "foreign.tflite", streams, metadata.detector, **arguments)
+    expected = hear_all("micro12", streams, metadata.detector, workers=1)
+    assert [h.detections for h in heard] == [h.detections for h in expected]
+    failed = run("foreign.tflite", short)
+    assert_one_line_error(failed, "--labels and --front-end", program="kws-host")
+    moved = short.with_suffix(".csv").rename(tmp_path / "said.csv")
+    truth = json.loads(run("foreign.tflite", short, *foreign, *detector, "--truth", moved).stdout)["conditions"]
+    assert truth[0]["false_rejects"] == own[0]["false_rejects"]
 
 
 def test_labels_of_another_recording_are_refused(short):

@@ -11,7 +11,7 @@ from host_tools.dataset import Clip, index_clips
 from host_tools.errors import DatasetError
 from host_tools.gate import word_bounds
 from host_tools.streams import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream
-from host_tools.truth import Word, labels_beside, read_labels, write_labels
+from host_tools.truth import Word, labels_beside, read_also_said, read_labels, write_labels
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE
 
@@ -218,6 +218,11 @@ def test_label_forms(tmp_path, demo_stream):
         ("1\t2\tyes\n1\t2\n", "line 2: expected start, end and label"),
         ("1,5\t2,5\tyes\n", "line 1: the times '1,5'"),
         ("-1\t2\tyes\n", "line 1: a word from -1"),
+        ("1\t2\tyes\r1\t1e400\tno\r", "line 2: a word from 1 to inf"),
+        ("start_s,start_s,end_s,label\n1,2,3,yes\n", "line 1: the column 'start_s' is there twice"),
+        ("start_s,end_s,label\n" + 1000 * "1" + "x,2,yes\n", "line 2: the times '1111"),
+        ("1\t2\t3\t" + 100_000 * "a", "line 1: expected start, end and label"),
+        ("1\t2\ty\0s\n", "is no label file, but binary"),
     ],
 )
 def test_bad_labels(tmp_path, text, complaint):
@@ -227,10 +232,39 @@ def test_bad_labels(tmp_path, text, complaint):
         read_labels(path)
     assert str(error.value).startswith(str(path))
     assert complaint in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le with mark", "utf-16-be with mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("lines", [["start_s,end_s,label", "0.5,1,yes", "", "2,3,né"], ["0.5\t1\tyes", "2\t3\tné"]])
+def test_labels_as_systems_write_them(tmp_path, encoding, end, lines):
+    text, (encoding, _, marked) = end.join(lines) + end, encoding.partition(" with")
+    (tmp_path / "a.csv").write_bytes((("\ufeff" if marked else "") + text).encode(encoding))
+    assert read_labels(tmp_path / "a.csv") == [Word(0.5, 1, "yes"), Word(2, 3, "né")]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("speech,nan,1,yes", "line 3: a word from nan"),
+        ("speech,2,1,yes", "line 3: a word from 2 to 1"),
+        ("speech,-1,1,yes", "line 3: a word from -1"),
+        ("speech,1,2", "line 3: 3 columns; the header names 4"),
+        ("speech,1,2,", "line 3: expected start, end and label"),
+        ("speech,1,x,yes", "line 3: the times '1' and 'x'"),
+    ],
+)
+def test_bad_also_said(tmp_path, line, complaint):
+    path = tmp_path / "said.csv"
+    path.write_bytes(f"\ufeffrecording,start_s,end_s,label\r\nspeech,1,2,no\r\n{line}\r\n".encode())
+    with pytest.raises(DatasetError) as error:
+        read_also_said(path)
+    assert str(error.value).startswith(f"{path}, {complaint}")
 
 
 def test_labels_that_are_no_text(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"\xff\xfe1\x00")
+    (tmp_path / "a.csv").write_bytes(b"\xff\x01")
     with pytest.raises(DatasetError, match="not text"):
         read_labels(tmp_path / "a.csv")
     with pytest.raises(DatasetError, match="No such file"):

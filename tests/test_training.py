@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +31,7 @@ from host_tools.errors import TrainingError  # noqa: E402
 from host_tools.examples import Bank, Batches, Sources, load_examples, one_side, quietest, windows  # noqa: E402
 from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
-from host_tools.train import _blend, load_run  # noqa: E402
+from host_tools.train import TrainConfig, _blend, load_run, read_log  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 
@@ -454,6 +456,95 @@ def test_missing_data_is_explained(folder, run_cli, tmp_path):
         (["download", "new", "--url", "http://127.0.0.1:1/a.tar.gz"], "--sha256"),
     ):
         assert_usage_error(run_cli(*command, package="host_tools"), words, program="kws-host")
+
+
+def damaged(change):
+    """A run's record as JSON, after a change to it."""
+    record = {
+        "training": dataclasses.asdict(TrainConfig()),
+        "labels": ["silence", "unknown", "yes"],
+        "front_end": preset("logmel40").to_dict(),
+        "data": {},
+        "best": {"epoch": 1, "val_loss": 0.1, "val_accuracy": 0.9},
+    }
+    change(record)
+    return json.dumps(record)
+
+
+DAMAGED = {
+    "empty": "",
+    "cut": damaged(lambda r: None)[:300],
+    "a list": "[]",
+    "nested": "[" * 100_000,
+    "no training": damaged(lambda r: r.pop("training")),
+    "unknown option": damaged(lambda r: r["training"].update(colour="red")),
+    "steps a text": damaged(lambda r: r["training"].update(steps="300")),
+    "no steps": damaged(lambda r: r["training"].update(steps=0)),
+    "one ratio": damaged(lambda r: r["training"].update(snr_db=3)),
+    "no labels": damaged(lambda r: r.pop("labels")),
+    "labels of numbers": damaged(lambda r: r.update(labels=[1, 2])),
+    "no front end": damaged(lambda r: r.pop("front_end")),
+    "front end a text": damaged(lambda r: r.update(front_end="logmel40")),
+    "front end impossible": damaged(lambda r: r["front_end"].update(n_mels=-1)),
+    "no data": damaged(lambda r: r.pop("data")),
+    "best a text": damaged(lambda r: r.update(best="1")),
+    "best not a number": damaged(lambda r: r["best"].update(val_loss=float("nan"))),
+    "best cut": damaged(lambda r: r["best"].pop("val_loss")),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_record_of_a_run(kind, tmp_path):
+    (tmp_path / "config.json").write_text(damaged(lambda r: None))
+    assert load_run(tmp_path).labels == ("silence", "unknown", "yes")
+    (tmp_path / "config.json").write_text(DAMAGED[kind])
+    with pytest.raises(TrainingError) as error:
+        load_run(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path}/config.json: broken (") and "\n" not in str(error.value)
+
+
+def test_half_written_run(tmp_path):
+    """Whatever of a run is cut short: one line that names the file."""
+    (tmp_path / "config.json").write_text(damaged(lambda r: None))
+    run = load_run(tmp_path)
+    with pytest.raises(TrainingError, match=r"best\.keras: missing"):
+        run.model()
+    archive = io.BytesIO()
+    np.savez(archive, validation=np.zeros((3, 98, 40, 1), np.float32), validation_truth=np.zeros(3, int))
+    whole, objects, other = archive.getvalue(), io.BytesIO(), io.BytesIO()
+    np.savez(objects, validation=np.array([{}], object), validation_truth=np.zeros(3, int))
+    np.savez(other, validation=np.zeros((3, 9, 9, 1), np.float32), validation_truth=np.zeros(3, int))
+    huge = io.BytesIO()
+    with zipfile.ZipFile(huge, "w") as archive:
+        for name in ("validation", "validation_truth"):
+            header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000, 98, 40, 1)}\n"
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    for content in (b"", b"PK", whole[:-30], whole[:2000], objects.getvalue(), other.getvalue(), huge.getvalue(), None):
+        if content is None:
+            (tmp_path / "examples.npz").unlink()
+        else:
+            (tmp_path / "examples.npz").write_bytes(content)
+        with pytest.raises(TrainingError, match=r"examples\.npz: ") as error:
+            run.examples("validation")
+        assert "\n" not in str(error.value)
+    (tmp_path / "examples.npz").write_bytes(whole)
+    assert len(run.examples("validation")[1]) == 3
+    with pytest.raises(TrainingError, match=r"examples\.npz: broken \(no "):
+        run.examples("calibration")
+    for content in (b"", b"not an archive", b"PK\x03\x04" + bytes(50), b"\x89HDF\r\n\x1a\n"):
+        (tmp_path / "best.keras").write_bytes(content)
+        with pytest.raises(TrainingError, match=r"best\.keras: broken") as error:
+            run.model()
+        assert "\n" not in str(error.value)
+    for text, line in (("epoch,loss\n1,0.5\n2\n", 3), ("epoch,loss\nx,1\n", 2), ("loss\n1\n", 2), ("epoch\n1,2\n", 2)):
+        (tmp_path / "log.csv").write_text(text)
+        with pytest.raises(TrainingError, match=rf"log\.csv, line {line}: is no row"):
+            read_log(tmp_path)
+    (tmp_path / "log.csv").write_bytes(b"epoch\n\xff\n")
+    with pytest.raises(TrainingError, match=r"log\.csv: broken"):
+        read_log(tmp_path)
+    (tmp_path / "log.csv").write_text("epoch,loss\n0,nan\n1,0.5\n")
+    assert [row["epoch"] for row in read_log(tmp_path)] == [0, 1]
 
 
 def test_without_tensorflow_the_remedy_is_named(run_folder, run_cli, tmp_path):

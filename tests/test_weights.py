@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import time
 import zipfile
 from pathlib import Path
 
@@ -500,3 +501,25 @@ def test_damaged_archive(tmp_path):
     data[data.index(b"\x89HDF") + 5000] ^= 1
     path.write_bytes(data)
     assert_refused(path, "truncated or damaged")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5", "old.h5"])
+def test_crafted_file_that_never_returns(tmp_path, monkeypatch, name):
+    """Free space of no length in the heap that holds the texts: HDF5 reads on where it has been."""
+    path = (save_keras2 if name == "old.h5" else save)(network(), tmp_path / name)
+
+    def craft(data):
+        heap = data.index(b"GCOL")
+        return data[: heap + 16] + bytes(16) + data[heap + 32 :]
+
+    if name == "model.keras":
+        with zipfile.ZipFile(path) as archive:
+            weights = archive.read("model.weights.h5")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("model.weights.h5", craft(weights))
+    else:
+        path.write_bytes(craft(path.read_bytes()))
+    monkeypatch.setattr("host_tools.hdf5._DEADLINE_S", 3.0)
+    began = time.monotonic()
+    assert_refused(path, "not read after 3 s")
+    assert time.monotonic() - began < 20

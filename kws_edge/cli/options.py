@@ -55,8 +55,8 @@ def add_model(parser: argparse.ArgumentParser, *, positional: bool = False, comp
         "--kernels",
         choices=KERNELS,
         default="fast",
-        help="fast (default); builtin: the same bits in every runtime but LiteRT on Arm; reference: TFLite Micro's "
-        "arithmetic, everywhere the same bits, very slow",
+        help="fast (default); builtin: the same bits in every runtime but LiteRT on Arm; reference: the same bits "
+        "everywhere, nearest to TFLite Micro's, very slow",
     )
 
 

@@ -1,0 +1,280 @@
+"""Archives from anywhere, read within bounds: nothing outside the folder, no links, no more than is expected."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import lzma
+import os
+import re
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from host_tools.errors import DatasetError
+
+__all__ = ["Unpacked", "open_zip", "unpack_tar", "unpack_zip"]
+
+_CHUNK = 2**16
+_LARGEST_HEADER = 2**18  # bytes between the contents of two members: headers, long names, maps of sparse files
+_MOST_FILES, _MOST_FOLDERS, _MOST_LINKS, _DEEPEST = 1_000_000, 20_000, 20_000, 32
+_LARGEST_DIRECTORY = 2**26  # bytes of a ZIP archive's
+_LARGEST_MEMBER = 2**28
+_ZIP_END = 2**16 + 22  # bytes in which the record of its directory lies
+_TAR_DAMAGE = (  # what gzip and tarfile raise for a broken archive; the last four for what cannot be
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    FileExistsError,
+    NotADirectoryError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
+_ZIP_DAMAGE = (  # what zipfile raises; the last for what it cannot unpack, as with a password or another method
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    struct.error,
+    IndexError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+)
+
+
+def _short(name: str) -> str:
+    """`name` for a message."""
+    return repr(name if len(name) <= 100 else f"{name[:100]}...")
+
+
+class _Bounded:
+    """A stream that only goes forward, as tarfile reads it, and not further than is good."""
+
+    def __init__(self, stream: BinaryIO, limit: int) -> None:
+        self._stream, self._limit, self._at = stream, limit, 0
+        self.left = _LARGEST_HEADER
+        """Bytes that may be read until this is set anew."""
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, n: int) -> bytes:
+        self.left -= n
+        if self.left < 0:
+            raise tarfile.ReadError(f"a header of more than {_LARGEST_HEADER:,} bytes")
+        data = self._stream.read(n)
+        self._at += len(data)
+        if self._at > self._limit:
+            raise DatasetError(f"unpacks to more than {self._limit:,} bytes")
+        return data
+
+    def seek(self, position: int) -> None:
+        """Skip what is not wanted."""
+        while self._at < position:
+            self.left = _LARGEST_HEADER
+            if not self.read(min(_CHUNK, position - self._at)):
+                break
+        self.left = _LARGEST_HEADER
+
+
+class Unpacked:
+    """A new folder that archives are unpacked to, and how much it holds so far.
+
+    Parameters
+    ----------
+    folder : path
+        Made by :func:`unpack_tar`.
+    limit : int
+        Most bytes that it may hold.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self.files = self._size = 0
+        self.links: set[PurePosixPath] = set()
+        """Links and devices that were left out; nothing may go through one."""
+        self._folders: set[PurePosixPath] = {PurePosixPath(".")}
+
+    def place(self, name: str, size: int = 0) -> PurePosixPath:
+        """Where a member of that name and size goes, relative to the folder.
+
+        Raises
+        ------
+        DatasetError
+            If it would lie elsewhere, or is too large.
+        """
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or re.search(r"[\\\0]", name):
+            raise DatasetError(f"the member {_short(name)} leads out of the folder")
+        if len(path.parts) > _DEEPEST:
+            raise DatasetError(f"the member {_short(name)} lies below {len(path.parts) - 1} folders")
+        if through := self.links.intersection((path, *path.parents)):
+            raise DatasetError(f"the member {_short(name)} goes through the link {_short(str(through.pop()))}")
+        self._size += size
+        if self._size > self.limit:
+            raise DatasetError(f"unpacks to more than {self.limit:,} bytes")
+        return path
+
+    def leave_out(self, name: str) -> None:
+        """Take note of a link that is not made."""
+        self.links.add(PurePosixPath(name))
+        if len(self.links) > _MOST_LINKS:
+            raise DatasetError(f"holds more than {_MOST_LINKS:,} links")
+
+    def make_folder(self, path: PurePosixPath) -> None:
+        new = [p for p in (path, *path.parents) if p not in self._folders]
+        self._folders.update(new)
+        if len(self._folders) > _MOST_FOLDERS:
+            raise DatasetError(f"holds more than {_MOST_FOLDERS:,} folders")
+        for part in reversed(new):
+            (self.folder / part).mkdir(exist_ok=True)
+
+    def create(self, path: PurePosixPath) -> BinaryIO:
+        """Open a file that is not there yet."""
+        self.files += 1
+        if self.files > _MOST_FILES:
+            raise DatasetError(f"holds more than {_MOST_FILES:,} files")
+        self.make_folder(path.parent)
+        return open(self.folder / path, "xb")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, in place of one that is there."""
+        path = self.place(name, len(data))
+        (self.folder / path).unlink(missing_ok=True)
+        with self.create(path) as file:
+            file.write(data)
+
+
+def unpack_tar(
+    stream: BinaryIO,
+    folder: Path,
+    *,
+    limit: int,
+    skip_links: bool = False,
+    tick: Callable[[], object] = lambda: None,
+) -> Unpacked:
+    """Unpack folders and plain files of a tar archive, and nothing else, into the new folder `folder`.
+
+    Nothing is left of it unless all went well. Owners, modes and times are not taken over.
+
+    Parameters
+    ----------
+    stream : file
+        The archive, not compressed; it is read to its end.
+    folder : path
+    limit : int
+        Most bytes that it may unpack to; the archive may have twice as many, with its headers.
+    skip_links : bool
+        Leave out links and devices, instead of refusing the archive. A member that goes through one is refused all the
+        same.
+    tick : callable
+        Called after each member.
+
+    Raises
+    ------
+    DatasetError
+        If the archive is broken or unsafe; the message does not name it.
+    """
+    bounded, target = _Bounded(stream, 2 * limit + _LARGEST_HEADER), Unpacked(folder, limit)
+    try:
+        folder.mkdir()
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # or a million members would stay in memory
+                if not (member.isfile() or member.isdir()) or member.issparse():
+                    if not skip_links:
+                        raise DatasetError(f"the member {_short(member.name)} is a link or device, or has holes")
+                    target.leave_out(member.name)
+                    continue
+                path = target.place(member.name, member.size)
+                if hasattr(tarfile, "data_filter"):  # a second opinion, where Python has it
+                    tarfile.data_filter(member, str(folder))
+                if member.isdir():
+                    target.make_folder(path)
+                else:
+                    with target.create(path) as file:
+                        bounded.left = member.size + _LARGEST_HEADER
+                        shutil.copyfileobj(tar.extractfile(member), file, _CHUNK)
+                bounded.left = _LARGEST_HEADER
+                tick()
+        # tarfile takes a header that is broken or cut off for the end: at the real one only zeros follow.
+        if {bool(block.strip(b"\0")) for block in _rest(bounded)} != {False}:
+            raise tarfile.ReadError("its end is missing")
+        if not target.files:
+            raise tarfile.ReadError("it holds no files")
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, _TAR_DAMAGE):
+            raise DatasetError(f"a broken archive ({error})") from None
+        raise
+    return target
+
+
+def _rest(stream: _Bounded) -> Iterator[bytes]:
+    while True:
+        stream.left = _LARGEST_HEADER
+        if not (block := stream.read(_CHUNK)):
+            return
+        yield block
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a ZIP archive whose directory fits into memory.
+
+    Raises
+    ------
+    DatasetError
+        If the archive turns out to be broken, here or while it is used; the message does not name it.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _ZIP_END))
+            end = file.read()
+            at = end.rfind(b"PK\5\6")
+            if int.from_bytes(end[at + 12 : at + 16], "little") > _LARGEST_DIRECTORY:
+                raise zipfile.BadZipFile("its directory is too large")
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+    except _ZIP_DAMAGE as error:
+        raise DatasetError(f"a broken archive ({error})") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # as for an entry that begins before the file
+            raise
+        raise DatasetError("a broken archive (a place outside of it)") from None
+
+
+def unpack_zip(path: Path, target: Unpacked, wanted: Callable[[str], bool]) -> None:
+    """Write those files of a ZIP archive whose name is `wanted` beside the archive, which lies in `target`.
+
+    Raises
+    ------
+    DatasetError
+        If the archive is broken or unsafe; the message does not name it.
+    """
+    beside = path.parent.relative_to(target.folder)
+    with open_zip(path) as archive:
+        for member in archive.infolist():
+            if member.is_dir() or not wanted(member.filename):
+                continue
+            name = (beside / member.filename.replace("\\", "/")).as_posix()
+            if stat.S_ISLNK(member.external_attr >> 16):
+                target.leave_out(name)
+                continue
+            with archive.open(member) as content:
+                data = content.read(_LARGEST_MEMBER + 1)
+            if len(data) > _LARGEST_MEMBER:
+                raise DatasetError(f"the member {_short(member.filename)} has more than {_LARGEST_MEMBER:,} bytes")
+            target.write(name, data)
