@@ -9,6 +9,7 @@ messages: :data:`HEADER`, then as many bytes as it says. These are samples, or a
 an answer to each object, and instead of any of them ``{"error": TEXT}``.
 """
 
+import _thread
 import os
 import struct
 import sys
@@ -18,11 +19,15 @@ HEADER = struct.Struct("<I??2xddd")
 """Bytes that follow; whether they are samples; whether the audio system lost some before them; when the last block of
 them arrived, by :func:`time.perf_counter`, which all processes of a machine share; how many seconds before that the
 first sample of this last block was captured; CPU seconds so far."""
+_writing = _thread.allocate_lock()
 
 
 def write(out, body, is_samples, lost=False, arrived=0.0, age=0.0):
-    """Send a message; where the parent is late, this waits."""
-    os.write(out, HEADER.pack(len(body), is_samples, lost, arrived, age, time.process_time()) + body)
+    """Send a message, all of it before the next one; where the parent is late, this waits."""
+    left = memoryview(HEADER.pack(len(body), is_samples, lost, arrived, age, time.process_time()) + body)
+    with _writing:
+        while left:  # a large one is cut where this process is stopped and continued while it waits
+            left = left[os.write(out, left) :]
 
 
 class Blocks:
