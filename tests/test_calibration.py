@@ -497,6 +497,15 @@ def test_what_keeps_the_former_site_file_from_being_kept_is_said_first(run_cli, 
     assert_one_line_error(run_cli("calibrate", room, "-o", "site.json"), "is a folder")
 
 
+@pytest.mark.parametrize("options", [(), ("--reset",)])
+def test_where_there_is_no_home(run_cli, tmp_path, options):
+    """Thresholds that lie in the folder where calibrate was started are those of no other program."""
+    environment = {**os.environ, "HOME": "none", "XDG_CONFIG_HOME": ""}
+    done = run_cli("calibrate", *options, env=environment)
+    assert_one_line_error(done, "no home folder", "--output")
+    assert not os.listdir(tmp_path)
+
+
 def test_an_empty_name_is_no_default(run_cli, room):
     """As of a variable that is not set."""
     assert_one_line_error(run_cli("detect", room, "--site", ""), "'': site file cannot be used: No such file")

@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--minutes {minutes:g}: {_TOO_SHORT}")
     model = options.load_model(args)
     output = args.output or Path(site_path(model))
+    if not output.is_absolute() and not args.output:
+        raise ConfigError("there is no home folder for the site file; set HOME, or name a file: --output, then --site")
     if args.reset:
         return _reset(args, output)
     if not args.output and is_there(str(output)) and not output.is_file():

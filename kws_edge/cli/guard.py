@@ -20,7 +20,7 @@ __all__ = ["UNWRITTEN", "guarded", "interrupt"]
 UNWRITTEN = 74
 """Exit status where the output cannot be written (EX_IOERR of sysexits.h)."""
 _NOTICE_S = 1.0
-_PIECE = 512  # bytes that any pipe takes whole once it takes some: the least that POSIX allows
+_PIECE = getattr(select, "PIPE_BUF", 512)  # bytes that a pipe takes whole once it takes some
 
 
 class _OutputError(Exception):
