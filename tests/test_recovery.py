@@ -205,6 +205,28 @@ def test_nobody_records_for_a_listener_that_was_killed(server):
             server.process.send_signal(signal.SIGCONT)
 
 
+def test_nobody_records_for_a_program_whose_fork_lives(server):
+    """It has the pipes, too, and would keep the microphone busy."""
+    code = (
+        "import os, signal, sys, time; from kws_edge import Microphone\n"
+        "with Microphone('pulse', rate=16000) as microphone:\n"
+        "    next(iter(microphone))\n"
+        "    fork = os.fork()\n"
+        "    if not fork: signal.pause()\n"
+        "    print(fork, microphone.process_id, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE) as program:
+        fork, recorder = map(int, program.stdout.readline().split())
+        try:
+            assert not is_gone(recorder)
+            program.kill()
+            wait_until(lambda: is_gone(recorder))
+        finally:
+            os.kill(fork, signal.SIGKILL)
+
+
 def test_interrupt_from_a_terminal(server):
     """It reaches the process that records, too, and is the listener's business."""
     listener = Listener(server, "--device", "pulse")

@@ -4,9 +4,10 @@ PortAudio and the systems below it wait without a limit where a sound server die
 So they live in a process that can be killed. It loads neither the package nor NumPy.
 
 Standard input carries orders, one JSON value a line: an object says what to open, another starts it, and a number says
-how many blocks are to be handed on together. Its end ends the process, whatever else it is at. Standard output carries
-messages: :data:`HEADER`, then as many bytes as it says. These are samples, or a JSON object: the devices at first, then
-an answer to each object, and instead of any of them ``{"error": TEXT}``.
+how many blocks are to be handed on together. Its end ends the process, whatever else it is at, and so does the end of
+the parent, of which a fork may still hold the pipes. Standard output carries messages: :data:`HEADER`, then as many
+bytes as it says. These are samples, or a JSON object: the devices at first, then an answer to each object, and instead
+of any of them ``{"error": TEXT}``.
 """
 
 import _thread
@@ -130,7 +131,7 @@ def main():
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    out = os.dup(1)
+    out, parent = os.dup(1), os.getppid()
     os.dup2(2, 1)  # what native code prints is no message
     orders, blocks = queue.SimpleQueue(), Blocks(out)
 
@@ -143,6 +144,11 @@ def main():
                 orders.put(order)
         os._exit(0)
 
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
     def answer(values):
         write(out, json.dumps(values).encode(), False)
 
@@ -150,7 +156,8 @@ def main():
         blocks.flush()
         os._exit(0)
 
-    threading.Thread(target=follow, daemon=True).start()
+    for task in (follow, watch):
+        threading.Thread(target=task, daemon=True).start()
     try:
         sd = load()
         answer({"devices": devices(sd)})
