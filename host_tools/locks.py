@@ -46,8 +46,7 @@ def locked(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[No
             descriptor = _waited_for(path) if wait else _taken(path)
             if descriptor is None:
                 raise BusyError(
-                    f"{folder}: {_holder(path)} writes there; wait for its end, or name another folder"
-                    f" (if there is no such process, remove {path})"
+                    f"{folder}: {_holder(path)} writes there; wait for its end, or name another folder {_advice(path)}"
                 )
             stack.callback(_give_back, path, descriptor)
             os.ftruncate(descriptor, 0)
@@ -66,7 +65,7 @@ def _waited_for(path: Path) -> int:
     while (descriptor := _taken(path)) is None:
         if not told:
             text = f"kws-host: {path.parent}: waiting for {_holder(path)}, which writes there"
-            print(text, file=sys.stderr, flush=True)
+            print(text, _advice(path), file=sys.stderr, flush=True)
             told = True
         time.sleep(_POLL_S)
     return descriptor
@@ -95,6 +94,11 @@ def _taken(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _advice(path: Path) -> str:
+    """What to do where files cannot be locked, and a process that was killed has left its own."""
+    return f"(if there is no such process, remove {path})"
 
 
 def _holder(path: Path) -> str:

@@ -12,16 +12,17 @@ from typing import Any
 
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
-from kws_edge.files import explained, sha256_hex, write_atomically
+from kws_edge.files import check_writable, explained, sha256_hex, write_atomically
 from kws_edge.labels import is_keyword
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
 from kws_edge.text import MAX_BYTES, decode, parse_json, shown
 
-__all__ = ["Site", "is_there", "set_aside", "site_path"]
+__all__ = ["Site", "check_savable", "is_there", "set_aside", "site_path"]
 
 _FORMAT = 1
 _LONGEST = 1000
 _MOST = 1e9
+_FORMER, _UNREADABLE = ".bak", ".bad"  # endings of what is set aside
 _UNUSABLE = (OSError, ValueError, TypeError, OverflowError, RecursionError)  # a ConfigError is a ValueError
 
 
@@ -95,7 +96,8 @@ class Site:
             if path != site_path(model):
                 again += f" --output {path}"
             raise ConfigError(
-                f"{path}: site file cannot be used: {why}; calibrate anew ({again}), or set it aside (add --reset)"
+                f"{path or repr('')}: site file cannot be used: {why}; calibrate anew ({again}), or set it aside "
+                "(add --reset)"
             ) from None
 
     @classmethod
@@ -132,14 +134,11 @@ class Site:
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         text = json.dumps({"format": _FORMAT, **values, "detector": self.detector.to_dict()}, indent=1) + "\n"
-        former = None
-        with contextlib.suppress(*_UNUSABLE):  # what is no site file is not kept
-            if "format" in dict(parse_json(old := _text(path))):
-                former = _aside(path)
-        if former:
-            write_atomically(former, old, durable=True)
+        old = _former(path)
+        if old:
+            write_atomically(f"{path}{_FORMER}", old, durable=True)
         write_atomically(path, text, durable=True)
-        return former
+        return f"{path}{_FORMER}" if old else None
 
     def differences(self, config: DetectorConfig) -> list[str]:
         """Names of the settings, other than thresholds, in which `config` is not what was calibrated."""
@@ -162,21 +161,42 @@ def is_there(path: str) -> bool:
     return True
 
 
+def check_savable(path: str | os.PathLike[str], *, option: str = "") -> None:
+    """Find out before the work, as :func:`kws_edge.files.check_writable` does, what would keep a site file from being
+    saved, and what is there now from being kept.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    check_writable(path, option=option)
+    if _former(path):
+        check_writable(f"{path}{_FORMER}", option=option)
+
+
 def set_aside(path: str | os.PathLike[str]) -> str:
-    """Give the site file another name, so that it is not used; returns that.
+    """Give what has the name of the site file another name, so that it is not used; returns that.
+
+    What is no site file does not take the place of the one that was used before it.
 
     Raises
     ------
     WriteError
         If that is impossible.
     """
+    aside = f"{path}{_FORMER if _former(path) else _UNREADABLE}"
     with explained(path):
-        os.replace(path, _aside(path))
-    return _aside(path)
+        os.replace(path, aside)
+    return aside
 
 
-def _aside(path: str | os.PathLike[str]) -> str:
-    return f"{os.fspath(path)}.bak"
+def _former(path: str | os.PathLike[str]) -> str | None:
+    """The text of the site file that is there, for whatever model and version; None where it is none."""
+    with contextlib.suppress(*_UNUSABLE):
+        if "format" in dict(parse_json(text := _text(path))):
+            return text
+    return None
 
 
 def _text(path: str | os.PathLike[str]) -> str:

@@ -459,6 +459,59 @@ def test_reset_sets_the_site_file_aside(run_cli, room, config_home):
     assert not os.path.lexists(path)
 
 
+def test_what_is_no_site_file_is_set_aside_beside_the_former_one(run_cli, room, config_home):
+    """A torn one does not take the place of the last that could be read."""
+    path = config_home / "site-commands12.json"
+    for _ in range(2):
+        assert run_cli("calibrate", room).returncode == 0
+    former = (config_home / f"{path.name}.bak").read_text()
+    path.write_text("torn {")
+    assert f"{path} is now {path}.bad".encode() in run_cli("calibrate", "--reset").stdout
+    assert (config_home / f"{path.name}.bak").read_text() == former
+    assert (config_home / f"{path.name}.bad").read_text() == "torn {"
+
+
+def test_reset_renames_no_device(run_cli, tmp_path):
+    """As root it would break the system: /dev/null is one, /dev/stdout a link."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "folder").mkdir()
+    before = sorted(os.listdir(tmp_path))
+    for name in ("pipe", "link", "folder", ""):
+        assert_one_line_error(run_cli("calibrate", "--reset", "-o", name), "is no regular file")
+    assert sorted(os.listdir(tmp_path)) == before
+    assert run_cli("calibrate", "--reset", "-o", "file").returncode == 0
+    assert (tmp_path / "file.bad").exists()
+
+
+def test_what_keeps_the_former_site_file_from_being_kept_is_said_first(run_cli, room, tmp_path):
+    """Not after the minutes: a name too long for its ending, or a folder in its place."""
+    name = "x" * 253
+    assert run_cli("calibrate", room, "-o", name).returncode == 0
+    refused = run_cli("calibrate", room, "-o", name)
+    assert_one_line_error(refused, "File name too long")
+    assert not refused.stdout
+    (tmp_path / name).rename(tmp_path / "site.json")
+    (tmp_path / "site.json.bak").mkdir()
+    assert_one_line_error(run_cli("calibrate", room, "-o", "site.json"), "is a folder")
+
+
+@pytest.mark.parametrize("options", [(), ("--reset",)])
+def test_where_there_is_no_home(run_cli, tmp_path, options):
+    """Thresholds that lie in the folder where calibrate was started are those of no other program."""
+    environment = {**os.environ, "HOME": "none", "XDG_CONFIG_HOME": ""}
+    done = run_cli("calibrate", *options, env=environment)
+    assert_one_line_error(done, "no home folder", "--output")
+    assert not os.listdir(tmp_path)
+
+
+def test_an_empty_name_is_no_default(run_cli, room):
+    """As of a variable that is not set."""
+    assert_one_line_error(run_cli("detect", room, "--site", ""), "'': site file cannot be used: No such file")
+    assert b"--plot '': is a folder; name a file" in run_cli("detect", room, "--plot", "").stderr
+
+
 def test_what_is_no_site_file_is_not_kept(run_cli, room, config_home):
     config_home.mkdir(parents=True)
     path = config_home / "site-commands12.json"

@@ -107,6 +107,30 @@ def test_listening_goes_on_where_nobody_reads_the_notices():
         assert pipe.read() == bytes(size)
 
 
+def test_a_long_notice_where_nobody_reads():
+    """The pipe of standard error takes the beginning of it."""
+    reader, writer = os.pipe()
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 4096))
+    code = "import sys; from kws_edge.cli.guard import guarded; guarded('', lambda: print('x' * 9000, file=sys.stderr))"
+    subprocess.run([sys.executable, "-c", code], stderr=writer, timeout=30, check=True)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_streams_beyond_the_first_1024_files(demo_stream):
+    """A supervisor may hand on as many."""
+    code = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "for _ in range(1200): os.set_inheritable(os.dup(0), True)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'kws_edge', 'listen', '-'])\n"
+    )
+    pcm = soundfile.read(demo_stream, dtype="int16", frames=5 * RATE)[0].tobytes()
+    done = subprocess.run([sys.executable, "-c", code], input=pcm, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"heard 5.0 s" in done.stderr
+
+
 def test_listening_to_a_closed_standard_input(demo_stream):
     assert_one_line_error(shell(("kws_edge", "listen", "-"), "<&-", demo_stream), "standard input: cannot be read")
 

@@ -76,7 +76,8 @@ def test_who_waits_says_so_and_goes_on(tmp_path, capsys):
         started = time.monotonic()
         with locked(tmp_path, wait=True):
             assert time.monotonic() - started > 0.4
-    assert capsys.readouterr().err == f"kws-host: {tmp_path}: waiting for process {other.pid}, which writes there\n"
+    said = f"kws-host: {tmp_path}: waiting for process {other.pid}, which writes there"
+    assert capsys.readouterr().err == f"{said} (if there is no such process, remove {tmp_path / LOCK})\n"
 
 
 def test_without_locks_who_made_the_file_has_the_folder(tmp_path, monkeypatch):

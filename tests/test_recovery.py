@@ -18,6 +18,8 @@ import soundfile
 
 from kws_edge import Spotter
 from kws_edge.audio import BlockQueue
+from kws_edge.audio.capture_process import HEADER
+from kws_edge.cli.listen import listen
 from tests.conftest import assert_one_line_error
 from tests.sound import RATE, Listener, SoundServer, only_48_khz
 
@@ -203,6 +205,28 @@ def test_nobody_records_for_a_listener_that_was_killed(server):
             server.process.send_signal(signal.SIGCONT)
 
 
+def test_nobody_records_for_a_program_whose_fork_lives(server):
+    """It has the pipes, too, and would keep the microphone busy."""
+    code = (
+        "import os, signal, sys, time; from kws_edge import Microphone\n"
+        "with Microphone('pulse', rate=16000) as microphone:\n"
+        "    next(iter(microphone))\n"
+        "    fork = os.fork()\n"
+        "    if not fork: signal.pause()\n"
+        "    print(fork, microphone.process_id, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE) as program:
+        fork, recorder = map(int, program.stdout.readline().split())
+        try:
+            assert not is_gone(recorder)
+            program.kill()
+            wait_until(lambda: is_gone(recorder))
+        finally:
+            os.kill(fork, signal.SIGKILL)
+
+
 def test_interrupt_from_a_terminal(server):
     """It reaches the process that records, too, and is the listener's business."""
     listener = Listener(server, "--device", "pulse")
@@ -255,6 +279,47 @@ def test_audio_system_that_never_answers(tmp_path):
     assert_one_line_error(failed, "the microphone needs sounddevice: pip install sounddevice")
 
 
+def test_where_nothing_can_record():
+    """No thread, and a program that would start itself again: an error, and no process is left."""
+    code = (
+        "import os, resource, sys, threading\n"
+        "from kws_edge import AudioError\n"
+        "from kws_edge.audio import Capture\n"
+        "def refused():\n"
+        "    try: Capture()\n"
+        "    except AudioError as error: print(error)\n"
+        "    assert not open(f'/proc/self/task/{os.getpid()}/children').read()\n"
+        "threading.stack_size(1 << 30)\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + (1 << 29)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "refused()\n"
+        "sys.frozen = True\n"
+        "refused()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    thread, frozen = done.stdout.splitlines()
+    assert thread == "the microphone needs a thread of its own: can't start new thread"
+    assert frozen.startswith("the microphone needs a Python interpreter; sys.executable is ")
+
+
+def test_messages_are_whole_and_one_after_another():
+    """Large ones, of a device with many channels, by several threads, while the process is stopped and continued."""
+    code = (
+        "import os, threading; from kws_edge.audio.capture_process import write\n"
+        "def send(n):\n"
+        "    for i in range(20): write(1, bytes([n]) * 300_001, True)\n"
+        "for n in range(3): threading.Thread(target=send, args=[n]).start()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        for _ in range(60):
+            head = process.stdout.read(HEADER.size)
+            process.send_signal(signal.SIGSTOP)
+            process.send_signal(signal.SIGCONT)
+            assert HEADER.unpack(head)[:2] == (300_001, True)
+            assert len(set(process.stdout.read(300_001))) == 1
+        assert not process.stdout.read()
+
+
 def test_microphone_that_nobody_opens_leaves_no_process(server):
     code = (
         "import os; from kws_edge import Microphone\n"
@@ -265,6 +330,28 @@ def test_microphone_that_nobody_opens_leaves_no_process(server):
         "assert not os.path.exists(f'/proc/{pid}')\n"
     )
     subprocess.run([sys.executable, "-c", code], env=server.environment, timeout=60, check=True)
+
+
+def test_microphone_that_is_closed_stays_closed(server):
+    """By another thread while it is read, or while it is gone and looked for; nor does reading it open it again."""
+    code = (
+        "import os, sys, threading, time; from kws_edge import Microphone\n"
+        "microphone = Microphone('pulse', rate=16000)\n"
+        "with microphone:\n"
+        "    blocks = iter(microphone)\n"
+        "    next(blocks)\n"
+        "    if sys.argv[1] == 'gone': os.kill(microphone.process_id, 9)\n"
+        "    if sys.argv[1] != 'before': threading.Timer(0.3, microphone.__exit__).start()\n"
+        "    if sys.argv[1] != 'before': [None for block in blocks]\n"
+        "started = time.monotonic()\n"
+        "assert not [None for block in microphone]\n"
+        "assert time.monotonic() - started < 1\n"
+        "time.sleep(0.5)\n"
+        "children = open(f'/proc/self/task/{os.getpid()}/children').read()\n"
+        "assert not children, children\n"
+    )
+    for when in ("before", "read", "gone"):
+        subprocess.run([sys.executable, "-c", code, when], env=server.environment, timeout=20, check=True)
 
 
 BUSY_THREAD = """
@@ -399,6 +486,31 @@ class Gapped:
                 self.lost += 320
             else:
                 yield self._samples[at : at + 320]
+
+
+class Muted:
+    """A source that gives silence, and is gone for a while."""
+
+    name, lost, outages = "muted", 0, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def __iter__(self):
+        for seconds in (11, 6, 6, 11):
+            for _ in range(seconds):
+                yield np.zeros(RATE, np.int16)
+            self.outages += 1
+            self.lost += RATE
+
+
+def test_muted_microphone_that_was_gone_is_said_again(model, capsys):
+    """What comes before and after is not added up."""
+    listen(Spotter(model), Muted(), as_lines=True, name="muted", seconds=None, stats=False)
+    assert capsys.readouterr().err.count("10 s of digital silence") == 2
 
 
 def test_no_detection_spans_a_gap(model, demo_stream):

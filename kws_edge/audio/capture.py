@@ -57,8 +57,8 @@ class Capture:
     """
 
     def __init__(self) -> None:
-        if not sys.executable:
-            raise AudioError("the microphone needs a Python interpreter to run; sys.executable names none")
+        if not sys.executable or getattr(sys, "frozen", False):  # a bundled program would start itself again
+            raise AudioError(f"the microphone needs a Python interpreter; sys.executable is {sys.executable!r}")
         # -S: what it imports is where this process finds it, whoever made its path.
         path = json.dumps([folder for folder in sys.path if isinstance(folder, str)])
         command = [sys.executable, "-S", capture_process.__file__, path]
@@ -84,7 +84,12 @@ class Capture:
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._on_block, self._on_end = _ignore, _ignore
         self._reader = threading.Thread(target=self._read, name="capture", daemon=True)
-        self._reader.start()
+        try:
+            self._reader.start()
+        except RuntimeError as error:  # no memory for it, or too many
+            self._process.kill()
+            self._process.wait()
+            raise AudioError(f"the microphone needs a thread of its own: {error}") from None
 
     def _read(self) -> None:
         out, started = self._process.stdout, time.monotonic()
@@ -119,7 +124,7 @@ class Capture:
         return answer
 
     def _send(self, order: Any) -> None:
-        with suppress(OSError):  # it has died, and the thread that reads will say so
+        with suppress(OSError, ValueError):  # it has died, or was ended, and the thread that reads will say so
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
 

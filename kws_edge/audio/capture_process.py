@@ -4,11 +4,13 @@ PortAudio and the systems below it wait without a limit where a sound server die
 So they live in a process that can be killed. It loads neither the package nor NumPy.
 
 Standard input carries orders, one JSON value a line: an object says what to open, another starts it, and a number says
-how many blocks are to be handed on together. Its end ends the process, whatever else it is at. Standard output carries
-messages: :data:`HEADER`, then as many bytes as it says. These are samples, or a JSON object: the devices at first, then
-an answer to each object, and instead of any of them ``{"error": TEXT}``.
+how many blocks are to be handed on together. Its end ends the process, whatever else it is at, and so does the end of
+the parent, of which a fork may still hold the pipes. Standard output carries messages: :data:`HEADER`, then as many
+bytes as it says. These are samples, or a JSON object: the devices at first, then an answer to each object, and instead
+of any of them ``{"error": TEXT}``.
 """
 
+import _thread
 import os
 import struct
 import sys
@@ -18,11 +20,15 @@ HEADER = struct.Struct("<I??2xddd")
 """Bytes that follow; whether they are samples; whether the audio system lost some before them; when the last block of
 them arrived, by :func:`time.perf_counter`, which all processes of a machine share; how many seconds before that the
 first sample of this last block was captured; CPU seconds so far."""
+_writing = _thread.allocate_lock()
 
 
 def write(out, body, is_samples, lost=False, arrived=0.0, age=0.0):
-    """Send a message; where the parent is late, this waits."""
-    os.write(out, HEADER.pack(len(body), is_samples, lost, arrived, age, time.process_time()) + body)
+    """Send a message, all of it before the next one; where the parent is late, this waits."""
+    left = memoryview(HEADER.pack(len(body), is_samples, lost, arrived, age, time.process_time()) + body)
+    with _writing:
+        while left:  # a large one is cut where this process is stopped and continued while it waits
+            left = left[os.write(out, left) :]
 
 
 class Blocks:
@@ -125,7 +131,7 @@ def main():
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    out = os.dup(1)
+    out, parent = os.dup(1), os.getppid()
     os.dup2(2, 1)  # what native code prints is no message
     orders, blocks = queue.SimpleQueue(), Blocks(out)
 
@@ -138,6 +144,11 @@ def main():
                 orders.put(order)
         os._exit(0)
 
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
     def answer(values):
         write(out, json.dumps(values).encode(), False)
 
@@ -145,7 +156,8 @@ def main():
         blocks.flush()
         os._exit(0)
 
-    threading.Thread(target=follow, daemon=True).start()
+    for task in (follow, watch):
+        threading.Thread(target=task, daemon=True).start()
     try:
         sd = load()
         answer({"devices": devices(sd)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -74,7 +75,8 @@ class Microphone(Queued):
     records, a :class:`kws_edge.audio.Capture`. It is ended when the stream ends or nothing comes for three seconds: the
     microphone was unplugged, or the sound server restarted or hangs. New ones look for the device by its name until it
     is there again, for `patience_s`. What is lost meanwhile, by overruns, or because it is too old when its turn comes,
-    counts in `lost`, and :meth:`kws_edge.Spotter.run` makes its clock skip it.
+    counts in `lost`, and :meth:`kws_edge.Spotter.run` makes its clock skip it. Any thread may leave the ``with`` block,
+    which ends it for good.
 
     Parameters
     ----------
@@ -127,6 +129,7 @@ class Microphone(Queued):
         self._rate, self._wanted_rate, self._wanted_channels = rate, device_rate, channels
         self._patience_s, self._notice = patience_s, notice
         self.outages = 0
+        self._closed = threading.Event()
         self._end: float | None = None  # when the last sample that arrived was captured
         self._opened = False  # a stream that has not delivered yet
         self._latency = math.inf
@@ -220,14 +223,16 @@ class Microphone(Queued):
         super().want(seconds)
         self._capture.want(math.ceil(self._wanted / self._block))
 
-    def _next(self) -> tuple[bytes, int, int]:
+    def _next(self) -> tuple[bytes, int, int] | None:
         gone: float | None = None  # since when
-        while True:
+        while not self._closed.is_set():
             got, reason = None, f"no audio for {self._timeout_s:.0f} s"
             for _ in range(round(self._timeout_s / _RETRY_S)):  # where the process stood still, one of these is over
                 with suppress(TimeoutError):
                     got, reason = self.queue.get(_RETRY_S, at_least=self._wanted), "its stream ended"
                     break
+            if self._closed.is_set():
+                break
             if got:
                 seconds = got[2] / self.source_rate
                 if gone is not None:
@@ -243,6 +248,8 @@ class Microphone(Queued):
                 self._say(f"is gone ({reason}); waiting until it is back")
             if not self._reopen(gone + self._patience_s):
                 raise AudioError(f"microphone {self.name!r}: {reason}, and not back in {self._patience_s:g} s")
+        self._discard()  # another thread may have closed it while a new process was started
+        return None
 
     def _gap(self, seconds: float) -> None:
         """Say that something is missing, but not all the time."""
@@ -252,11 +259,13 @@ class Microphone(Queued):
             self._told, self._untold_s = time.monotonic(), 0.0
 
     def _reopen(self, until: float) -> bool:
-        """Open the device again, by a new process, as soon as it is there; False where that is too late."""
+        """Open the device again, by a new process, as soon as it is there, or find that this object was closed; False
+        where that is too late."""
         wait, answer, longest = _RETRY_S, _REOPEN_S, max(_LONGEST_REOPEN_S, 3 * self._ready_s)
         while True:
             self._discard()
-            time.sleep(max(0.0, min(wait, until - time.monotonic())))
+            if self._closed.wait(max(0.0, min(wait, until - time.monotonic()))):
+                return True
             left = until - time.monotonic()
             if left <= 0:
                 return False
@@ -275,6 +284,8 @@ class Microphone(Queued):
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._closed.set()
+        self.queue.close()
         self._discard()
 
 

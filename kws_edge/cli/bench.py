@@ -59,12 +59,12 @@ def run(args: argparse.Namespace) -> int:
     args.live = args.live or args.device is not None
     if args.live and not args.seconds:
         raise UsageError("--live measures at live pace: give --seconds, more than 0")
-    if args.results and (args.plot or not args.against):
+    if args.results and (args.plot is not None or not args.against):
         raise UsageError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
     old = bench.load(args.against, "--against") if args.against else None  # before the time is spent
     if args.output:
         check_writable(args.output, option="--output")
-    if args.plot:
+    if args.plot is not None:
         from kws_edge.cli.plot import pyplot
 
         pyplot()
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"wrote {args.output}")
     for text in values["warnings"]:
         print(f"kws-edge: {'' if args.results else 'this measurement: '}{printable(text)}", file=sys.stderr)
-    if args.plot:
+    if args.plot is not None:
         _plot(args.plot, samples, values["model"]["name"])
         print(f"kws-edge: wrote {args.plot}", file=sys.stderr)
     return 0

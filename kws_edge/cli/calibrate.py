@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +32,9 @@ from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
 from kws_edge.cli.listen import add_source, level_db, limited, open_source
 from kws_edge.errors import AudioError, ConfigError, UsageError
-from kws_edge.files import check_writable
 from kws_edge.model import Model
 from kws_edge.ranges import number
-from kws_edge.site import Site, is_there, set_aside, site_path
+from kws_edge.site import Site, check_savable, is_there, set_aside, site_path
 from kws_edge.spotter import Spotter
 
 LEAST_MINUTES = 3.0
@@ -98,11 +98,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--minutes {minutes:g}: {_TOO_SHORT}")
     model = options.load_model(args)
     output = args.output or Path(site_path(model))
+    if not output.is_absolute() and not args.output:
+        raise ConfigError("there is no home folder for the site file; set HOME, or name a file: --output, then --site")
     if args.reset:
         return _reset(args, output)
     if not args.output and is_there(str(output)) and not output.is_file():
         raise ConfigError(f"{output}: is no regular file; set it aside with --reset, or name another --output")
-    check_writable(output, option="--output" if args.output else "")  # before the minutes are spent
+    check_savable(output, option="--output" if args.output else "")  # before the minutes are spent
     spotter = Spotter(model, detector=options.detector_config(args, model))
     c = model.front_end
     evidence = Evidence(model.labels, spotter.config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate)
@@ -155,6 +157,8 @@ def run(args: argparse.Namespace) -> int:
 def _reset(args: argparse.Namespace, path: Path) -> int:
     if args.files:
         raise UsageError("--reset hears nothing; leave the recordings out")
+    if args.output and is_there(str(path)) and not stat.S_ISREG(path.lstat().st_mode):
+        raise ConfigError(f"--output {path}: is no regular file; --reset renames what it is given")
     if not is_there(str(path)):
         text = f"{path}: there is none; the model file's thresholds count"
     else:

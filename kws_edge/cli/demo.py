@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     spotter = Spotter(model, detector=options.detector_config(args, model))
     with open(STREAM.with_suffix(".csv"), newline="") as file:
         spoken = [(float(row["start_s"]), float(row["end_s"]), row["said"]) for row in csv.DictReader(file)]
-    recorder = Recorder(model.front_end.sample_rate) if args.plot else None
+    recorder = Recorder(model.front_end.sample_rate) if args.plot is not None else None
     heard: list[Detection] = []
     wake = spotter.config.wake_word
     armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window

@@ -48,13 +48,13 @@ def as_text(found: Detection) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.plot and len(args.files) > 1:
+    if args.plot is not None and len(args.files) > 1:
         raise UsageError("--plot draws one recording; give one FILE")
     model = options.load_model(args)
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     status = 0
     for name in args.files:
-        recorder = Recorder(model.front_end.sample_rate) if args.plot else None
+        recorder = Recorder(model.front_end.sample_rate) if args.plot is not None else None
         try:
             detections = []
             if len(args.files) > 1 and not args.json:

@@ -20,6 +20,7 @@ __all__ = ["UNWRITTEN", "guarded", "interrupt"]
 UNWRITTEN = 74
 """Exit status where the output cannot be written (EX_IOERR of sysexits.h)."""
 _NOTICE_S = 1.0
+_PIECE = getattr(select, "PIPE_BUF", 512)  # bytes that a pipe takes whole once it takes some
 
 
 class _OutputError(Exception):
@@ -30,13 +31,20 @@ class _OutputError(Exception):
         self.reader_gone = isinstance(error, BrokenPipeError)
 
 
+def _wait(file: io.FileIO, event: int, seconds: float | None = None) -> bool:
+    """Wait until a file can be read or written, at most for some time; whether it can."""
+    poll = select.poll()  # which, unlike select, knows file descriptors beyond 1023
+    poll.register(file, event)
+    return bool(poll.poll(None if seconds is None else 1000 * seconds))
+
+
 class _Input(io.FileIO):
     """Standard input whose failures are this package's errors."""
 
     def readinto(self, buffer: Any) -> int:
         try:
             while (n := super().readinto(buffer)) is None:  # as in _Output
-                select.select([self], [], [])
+                _wait(self, select.POLLIN)
             return n
         except OSError as error:
             raise KwsError(f"standard input: cannot be read ({error.strerror or error})") from None
@@ -53,7 +61,7 @@ class _Output(io.FileIO):
             while left and not self._failed:
                 n = super().write(left)
                 if n is None:  # somebody has made it non-blocking
-                    select.select([], [self], [])
+                    _wait(self, select.POLLOUT)
                 left = left[n or 0 :]
             return len(data)
         except OSError as error:
@@ -70,11 +78,14 @@ class _Notices(io.FileIO):
     _wait_s = _NOTICE_S
 
     def write(self, data: Any) -> int:
+        left = memoryview(data)
         try:
-            if os.name != "posix" or select.select([], [self], [], self._wait_s)[1]:
+            while left:
+                if os.name == "posix" and not _wait(self, select.POLLOUT, self._wait_s):
+                    self._wait_s = 0.0  # not again before somebody reads
+                    break
                 self._wait_s = _NOTICE_S
-                return super().write(data) or len(data)
-            self._wait_s = 0.0  # not again before somebody reads
+                left = left[super().write(left[:_PIECE]) or len(left) :]
         except OSError:
             pass
         return len(data)

@@ -136,18 +136,21 @@ class Meter:
 
 class Mute:
     """Tells once that nothing but one value has come for a while, as from a microphone that is muted, and when that is
-    over."""
+    over; anew for a microphone that was gone."""
 
     def __init__(self, rate: int) -> None:
         self._limit = round(_MUTE_S * rate)
         self._value: int | None = None  # of all samples that came last
         self._n = 0  # how many
+        self._outages = 0
         self.told = False
 
-    def hear(self, block: np.ndarray) -> None:
-        """Take the next samples, shape (n,), int16."""
+    def hear(self, block: np.ndarray, outages: int = 0) -> None:
+        """Take the next samples, shape (n,), int16, and how often the microphone was gone before."""
         if not len(block):
             return
+        if outages != self._outages:
+            self._outages, self._value, self.told = outages, None, False
         first = block[0]
         if first != block[-1] or (block != first).any():  # mostly it takes no more than the first look
             self._value, self._n = None, 0
@@ -197,7 +200,7 @@ def listen(
                     flush=True,
                 )
             yield block
-            mute.hear(block)
+            mute.hear(block, getattr(source, "outages", 0))
             if meter:
                 meter.draw(block, spotter.detector, source.lost / c.sample_rate)
             if queue:

@@ -183,14 +183,15 @@ def site(args: argparse.Namespace, model: Model) -> Site | None:
 
     What nobody asked for by name ends nothing: a device goes on, with a warning, when its own site file is of no use.
     """
-    path = args.site or site_path(model)
+    named = args.site is not None
+    path = args.site if named else site_path(model)
     overridden = any(not keyword for keyword, _ in args.threshold)  # a threshold for every keyword leaves nothing of it
-    if args.no_site or (not args.site and (overridden or not is_there(path))):
+    if args.no_site or (not named and (overridden or not is_there(path))):
         return None
     try:
         found = Site.load(path, model)
     except ConfigError as error:
-        if args.site:
+        if named:
             raise
         print(f"kws-edge: warning: the model's own thresholds are used; {error}", file=sys.stderr)
         return None
