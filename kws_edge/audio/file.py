@@ -18,13 +18,15 @@ from kws_edge.errors import AudioError
 __all__ = ["AudioFile"]
 
 _FILE_BLOCK = 1 << 14
+_MISREAD = ("VOC",)
+"""What libsndfile gives noise for: it takes the heads of a file's blocks for samples."""
 
 
 class AudioFile(Decoded):
     """A file of any format, rate and channel count.
 
-    WAV, AU and SoX's own format are read here, what else libsndfile reads by that, and the rest by ffmpeg, where it is
-    installed. A FIFO, such as a shell's ``<(...)`` makes, is read as it arrives.
+    WAV, Wave64, AU and SoX's own format are read here, what else libsndfile reads by that, and the rest by ffmpeg,
+    where it is installed. A FIFO, such as a shell's ``<(...)`` makes, is read as it arrives.
 
     Parameters
     ----------
@@ -79,7 +81,8 @@ def _opened(name: str) -> io.FileIO:
     try:
         mode = os.stat(name).st_mode
     except FileNotFoundError:
-        raise AudioError("is a broken link" if os.path.islink(name) else "no such file") from None
+        missing = "no such file; standard input is /dev/stdin" if name == "-" else "no such file"
+        raise AudioError("is a broken link" if os.path.islink(name) else missing) from None
     if stat.S_ISDIR(mode):
         raise AudioError("is a folder, not an audio file")
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
@@ -108,6 +111,8 @@ def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
             return reader
         what = f"{kind} of {header.codec}"
     try:
+        if kind in _MISREAD:
+            raise AudioError("libsndfile misreads it")
         return _Sndfile(stream)
     except AudioError as error:
         if not is_audio(kind):
