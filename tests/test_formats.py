@@ -251,6 +251,20 @@ def test_recordings_one_after_another_are_heard_whole(tmp_path):
         assert np.array_equal(read_pipe(data), twice)
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.flac"])
+def test_encoded_recordings_one_after_another_are_heard_whole(tmp_path, monkeypatch, name):
+    """As a radio station's recording has them, a part for each title."""
+    path = tmp_path / name
+    encoded(path)
+    n = len(read_file(path))
+    path.write_bytes(2 * path.read_bytes())
+    assert abs(len(read_file(path)) - 2 * n) < RATE // 10
+    assert abs(len(read_pipe(path.read_bytes())) - 2 * n) < RATE // 10
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match=r"only the first of its recordings; install ffmpeg, or convert it"):
+        read_file(path)
+
+
 def looking(data):
     return lambda at, n: data[at : at + n]
 

@@ -18,8 +18,10 @@ from kws_edge.errors import AudioError
 __all__ = ["AudioFile"]
 
 _FILE_BLOCK = 1 << 14
-_MISREAD = ("VOC",)
-"""What libsndfile gives noise for: it takes the heads of a file's blocks for samples."""
+_STARTS = {"Ogg": b"OggS\0\2", "FLAC": b"fLaC\0\0\0\x22"}
+"""What a recording begins with where several may follow one another in a file."""
+_FIRST_BYTES = 1000
+"""Within these, all is of the first recording."""
 
 
 class AudioFile(Decoded):
@@ -111,8 +113,7 @@ def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
             return reader
         what = f"{kind} of {header.codec}"
     try:
-        if kind in _MISREAD:
-            raise AudioError("libsndfile misreads it")
+        _check_libsndfile(stream, kind)
         return _Sndfile(stream)
     except AudioError as error:
         if not is_audio(kind):
@@ -129,6 +130,18 @@ def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
         raise AudioError(f"{what}: {reason}; install ffmpeg, or convert it: ffmpeg -i {source} out.wav") from None
     except AudioError as error:
         raise AudioError(f"{what}: {error}") from None
+
+
+def _check_libsndfile(stream: io.FileIO, kind: str | None) -> None:
+    """Refuse what libsndfile would read, but wrongly."""
+    if kind == "VOC":
+        raise AudioError("libsndfile takes the heads of its blocks for samples")
+    if kind in _STARTS:
+        import mmap
+
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(_STARTS[kind], _FIRST_BYTES) >= 0:
+                raise AudioError("libsndfile reads only the first of its recordings")
 
 
 class _Sndfile:
