@@ -17,6 +17,7 @@ from kws_edge.cli import options
 from kws_edge.errors import RuntimeUnavailableError, UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.runtime import KERNELS
+from kws_edge.text import printable
 
 _SEED = whole(0, 2**32 - 1)
 _SHARE = number(0, 1)
@@ -81,7 +82,7 @@ def _index(args: argparse.Namespace) -> None:
     parts = ("training", "validation", "testing")
     print(f"{'word':<20}" + "".join(f"{part:>12}" for part in parts))
     for word, by_split in words.items():
-        print(f"{word:<20}" + "".join(f"{by_split.get(part, 0):>12}" for part in parts))
+        print(f"{printable(word):<20}" + "".join(f"{by_split.get(part, 0):>12}" for part in parts))
     print(f"{f'{len(clips)} clips':<20}" + "".join(f"{total.get(part, 0):>12}" for part in parts))
     if background:
         print(f"{BACKGROUND_FOLDER}: {len(background)} recordings")

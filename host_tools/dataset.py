@@ -353,9 +353,8 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
             if not found.paths:
                 problems.append(f"{sub}: no recording in this folder")
         left_out += found.left_out
-    loose = [path for path in entries if not path.is_dir() and _why_not(path) is None]
-    if loose:
-        left_out.append(LeftOut(loose[0], "a recording in no word's folder", len(loose)))
+    left_out += _loose(entries)
+    problems += _look_alikes(clips)
     if not clips:
         raise DatasetError(f"{folder}: no clips of the form <word>/<speaker>_nohash_<n>.wav in it")
     parts = None
@@ -367,6 +366,30 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
         parts = parts or [official_split(path.name) for path, _ in clips]
     named = [Clip(path, word, speaker_of(path.name), part) for (path, word), part in zip(clips, parts, strict=True)]
     return Index(named, background, left_out, [printable(line) for line in problems])
+
+
+def _loose(entries: Iterable[Path]) -> list[LeftOut]:
+    """That recordings beside the folders are left out, if there are any."""
+    loose = [path for path in entries if not path.is_dir() and _why_not(path) is None]
+    return [LeftOut(loose[0], "a recording in no word's folder", len(loose))] if loose else []
+
+
+def _look_alikes(clips: Iterable[tuple[Path, str]]) -> list[str]:
+    """Which words differ by capitals alone, and which recordings are there twice: a line for each kind."""
+    spellings: dict[str, set[str]] = {}
+    formats: dict[Path, list[Path]] = {}
+    for path, word in clips:
+        spellings.setdefault(word.casefold(), set()).add(word)
+        formats.setdefault(path.with_suffix(""), []).append(path)
+    lines = [
+        f"the words {', '.join(sorted(same))} differ by capitals alone" for same in spellings.values() if len(same) > 1
+    ]
+    if twice := [paths for paths in formats.values() if len(paths) > 1]:
+        lines.append(
+            f"{len(twice)} recordings are there in more than one format, and each counts, the first: {twice[0][0]} and "
+            f"{twice[0][1].name}"
+        )
+    return lines
 
 
 def _listed(folder: Path, paths: Sequence[Path]) -> tuple[list[str], list[str]]:
@@ -416,8 +439,9 @@ def index_labelled(folder: str | Path) -> tuple[list[tuple[Path, str]], list[Lef
         Sorted; labels without the surrounding underscores.
     left_out : list of LeftOut
     """
-    pairs, left_out = [], []
-    for sub in filter(Path.is_dir, _entries(_folder(folder))):
+    pairs, entries = [], list(_entries(_folder(folder)))
+    left_out = _loose(entries)
+    for sub in filter(Path.is_dir, entries):
         if sub.name != BACKGROUND_FOLDER:
             found = find_audio(sub, deep=False)
             pairs += [(path, spelt(sub.name).strip("_")) for path in found.paths]

@@ -244,6 +244,7 @@ def load_examples(
     if sources.synthetic is not None:
         synthetic = index_clips(sources.synthetic / "words", split="official")
         left_out += synthetic.left_out
+        problems += synthetic.problems
         levels, usable, spoken = features("training", synthetic.clips)
         numbers.append(usable + sum(map(len, stores)))
         stores.append(levels)

@@ -328,6 +328,38 @@ def test_everything_in_a_dataset_is_used_or_listed(folder, tmp_path, run_cli):
     assert {one.path.name for one in found.left_out} == {"fifo.wav", "gone.wav", "linked", "noise.bin", "yes.zip"}
 
 
+def test_words_and_recordings_that_are_there_twice_are_said(tmp_path):
+    """Folders of another spelling train as unknown words, and copies in another format may be in another part."""
+    names = [
+        "yes/a_nohash_0.wav",
+        "yes/a_nohash_0.flac",
+        "yes/a_nohash_1.wav",
+        "Yes/a_nohash_0.wav",
+        "no/a_nohash_0.wav",
+    ]
+    lay_out(tmp_path, names)
+    assert index_clips(tmp_path).problems == [
+        "the words Yes, yes differ by capitals alone",
+        f"1 recordings are there in more than one format, and each counts, the first: "
+        f"{tmp_path}/yes/a_nohash_0.flac and a_nohash_0.wav",
+    ]
+
+
+def test_recordings_beside_the_folders_of_labels_are_listed(tmp_path):
+    lay_out(tmp_path, ["yes/a.wav", "b.wav", "c.flac", "labels.txt"])
+    pairs, left_out = index_labelled(tmp_path)
+    assert len(pairs) == 1
+    assert list(map(str, left_out)) == [f"{tmp_path}/b.wav: a recording in no word's folder (2 files)"]
+
+
+def test_names_of_words_command_no_terminal(tmp_path, run_cli):
+    lay_out(tmp_path, ["yes\x1b[2J/a.wav"])
+    done = run_cli("index", tmp_path, package="host_tools")
+    assert done.returncode == 0
+    assert b"\x1b" not in done.stdout
+    assert b"yes\\x1b[2J" in done.stdout
+
+
 def test_unicode_forms_of_folders_and_labels_agree(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "grün") for form in ("NFC", "NFD"))
     lay_out(tmp_path, [f"{composed}/a.wav", f"{decomposed}/b.wav"])

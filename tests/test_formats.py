@@ -20,7 +20,7 @@ from kws_edge import AudioError, AudioFile, PcmStream
 from kws_edge.audio import ffmpeg, pcm
 from kws_edge.audio.formats import is_audio, recognise
 from kws_edge.audio.source import MAX_CHANNELS
-from tests.conftest import assert_one_line_error, need_program, peak_mb
+from tests.conftest import assert_one_line_error, assert_usage_error, need_program, peak_mb
 
 RATE = 16000
 X = (np.random.default_rng(0).normal(0, 3000, 4000)).astype(np.int16)
@@ -45,6 +45,17 @@ def riff(*chunks, size=None, magic=b"RIFF", order="<"):
 
 def extensible(bits, guid):
     return struct.pack("<HHIH", 22, bits, 4, guid) + bytes.fromhex("000000001000800000aa00389b71")
+
+
+def wave64_chunk(kind, data, size=None):
+    size = 24 + len(data) if size is None else size
+    return kind + bytes.fromhex("f3acd3118cd100c04f8edb8a") + struct.pack("<Q", size) + data + bytes(-len(data) % 8)
+
+
+def wave64(form, samples, size=None):
+    chunks = wave64_chunk(b"fmt ", form) + wave64_chunk(b"fact", bytes(8)) + wave64_chunk(b"data", samples, size)
+    head = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000") + struct.pack("<Q", 40 + len(chunks))
+    return head + wave64_chunk(b"wave", b"")[:16] + chunks
 
 
 FORM, DATA = chunk(b"fmt ", fmt()), chunk(b"data", PCM)
@@ -84,6 +95,11 @@ PLAIN = {  # what gives the very samples of the plain recording
     ),
     "RF64": riff(chunk(b"ds64", LONG), FORM, chunk(b"data", PCM, 0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64"),
     "RF64 on a pipe": riff(chunk(b"ds64", bytes(28)), FORM, chunk(b"data", PCM, 0xFFFFFFFF), size=0, magic=b"RF64"),
+    "audio in two chunks": riff(FORM, chunk(b"data", PCM[:3000]), chunk(b"LIST", b"INFO"), chunk(b"data", PCM[3000:])),
+    "Wave64": wave64(fmt(), PCM),
+    "Wave64 of extensible floats": wave64(fmt(0xFFFE, bits=32, extra=extensible(32, 3)), FLOATS.tobytes()),
+    "Wave64 on a pipe": wave64(fmt(), PCM, size=2**63 - 1),
+    "Wave64, tags after it": wave64(fmt(), PCM) + wave64_chunk(b"levl", bytes(500)),
     "AU": struct.pack(">4s5I", b".snd", 28, len(PCM), 3, RATE, 1) + bytes(4) + X.astype(">i2").tobytes(),
     "AU on a pipe": struct.pack(">4s5I", b".snd", 24, 0xFFFFFFFF, 6, RATE, 1) + FLOATS.astype(">f4").tobytes(),
     "sox -p": struct.pack("<4sIQdII", b".SoX", 36, 0, RATE, 1, 8) + bytes(8) + (X.astype("<i4") << 16).tobytes(),
@@ -146,6 +162,19 @@ REFUSED = {
     "another rate follows": (riff(FORM, DATA) + riff(chunk(b"fmt ", fmt(rate=8000)), DATA), "another WAV file"),
     "a broken AU": (struct.pack(">4s5I", b".snd", 4, 0, 3, RATE, 1) + PCM, "AU header is broken"),
     "a broken SoX": (struct.pack("<4sIQdII", b".SoX", 36, 0, float("nan"), 1, 2**31) + PCM, "SoX header is broken"),
+    "a broken Wave64": (wave64(fmt(), PCM).replace(struct.pack("<Q", 40), bytes(8), 1), "header is broken"),
+    "German": ("Größe und Länge, nur ein Text".encode(), "is a text, not audio"),
+    "a playlist with a mark": ("\ufeff#EXTM3U\n/etc/hostname\n".encode(), "is a text, not audio"),
+    "ffmpeg's list of files": (b"ffconcat version 1.0\nfile 'other.wav'\n", "is a text, not audio"),
+    "bzip2": (b"BZh91AY&SY" + bytes(100), "is a bzip2 archive, not audio"),
+    "NumPy": (b"\x93NUMPY\1\0v\0{'descr': '<i2'}" + PCM, "is a NumPy array, not audio"),
+    "a model": (b"\x1c\0\0\0TFL3" + PCM, "is a TFLite model, not audio"),
+    "WebP": (b"RIFF\x24\0\0\0WEBPVP8 " + PCM, "is RIFF of another kind, not audio"),
+    "another AU follows, of another rate": (
+        b"".join(struct.pack(">4s5I", b".snd", 24, len(PCM), 3, rate, 1) + PCM for rate in (RATE, 8000)),
+        "another AU file follows",
+    ),
+    "a sample that is none at 16 kHz": (riff(chunk(b"fmt ", fmt(rate=96000)), chunk(b"data", PCM[:2])), "no"),
     "HTML": (b"<html><body>404 not found</body></html>\n" * 30, "is a text, not audio"),
     "JSON": (b'{"error": "no such stream", "code": 404, "detail": "x"}', "is a text, not audio"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git lfs pull"),
@@ -214,10 +243,26 @@ def test_recordings_one_after_another_are_heard_whole(tmp_path):
         riff(FORM, DATA) + riff(FORM, DATA),
         riff(FORM, DATA, chunk(b"LIST", b"INFOabc")) + riff(chunk(b"JUNK", bytes(9)), FORM, DATA),
         riff(FORM, DATA) + riff(FORM, chunk(b"data", PCM, 0xFFFFFFFF), size=0xFFFFFFFF),
+        2 * (struct.pack("<4s5I", b"dns.", 24, len(PCM), 3, RATE, 1) + PCM),
+        riff(FORM, DATA) + wave64(fmt(), PCM),
     ):
         (tmp_path / "a.wav").write_bytes(data)
         assert np.array_equal(read_file(tmp_path / "a.wav"), twice)
         assert np.array_equal(read_pipe(data), twice)
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.flac"])
+def test_encoded_recordings_one_after_another_are_heard_whole(tmp_path, monkeypatch, name):
+    """As a radio station's recording has them, a part for each title."""
+    path = tmp_path / name
+    encoded(path)
+    n = len(read_file(path))
+    path.write_bytes(2 * path.read_bytes())
+    assert abs(len(read_file(path)) - 2 * n) < RATE // 10
+    assert abs(len(read_pipe(path.read_bytes())) - 2 * n) < RATE // 10
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match=r"only the first of its recordings; install ffmpeg, or convert it"):
+        read_file(path)
 
 
 def looking(data):
@@ -227,11 +272,12 @@ def looking(data):
 def test_raw_pcm_is_not_taken_for_a_format():
     """Two bytes of an MPEG frame's beginning are a sample as likely as any other."""
     rng = np.random.default_rng(0)
-    for first in (b"\xff\xfb\x90\x00", b"\xff\xf1\x50\x80", b"\xff\xf3\x40\xc0"):
+    firsts = [b"\xff\xfb\x90\x00", b"\xff\xf1\x50\x80", b"\xff\xf3\x40\xc0", b"\xff\xfd\x80\x04"]
+    for first in (*firsts, b"\x0b\x77\0\0\x14\x40", b"\x56\xe1\0\0", b"G@", b"\0\0\1\xb3"):
         for _ in range(50):
             data = first + rng.bytes(4000)
             assert recognise(looking(data)) is None
-            assert len(read_pipe(data)) == 2002
+            assert len(read_pipe(data)) == len(data) // 2
     assert recognise(looking(bytes(100))) is None
     assert recognise(looking(b"")) is None
     for level in (1, 100, 10_000, 32_767):
@@ -255,7 +301,6 @@ ENCODED = {
     "a.mp3": ("MP3", []),
     "b.mp3": ("MP3", ["-id3v2_version", "0", "-write_xing", "0"]),
     "a.aiff": ("AIFF", []),
-    "a.w64": ("Wave64", []),
     "a.m4a": ("MPEG-4", []),
     "alac.m4a": ("MPEG-4", ["-c:a", "alac"]),
     "a.3gp": ("MPEG-4", ["-c:a", "aac"]),
@@ -263,10 +308,20 @@ ENCODED = {
     "a.webm": ("Matroska or WebM", ["-c:a", "libopus"]),
     "a.wma": ("Windows Media", []),
     "a.wv": ("WavPack", []),
+    "a.mp2": ("MP2", []),
+    "a.ac3": ("AC-3", ["-b:a", "192k"]),
+    "a.eac3": ("AC-3", []),
+    "a.dts": ("DTS", ["-ar", "48000", "-strict", "-2"]),
+    "a.latm": ("AAC", ["-c:a", "aac"]),
+    "a.ts": ("MPEG transport stream", []),
+    "a.m2ts": ("M2TS", []),
+    "a.mpg": ("MPEG program stream", ["-ar", "44100", "-b:a", "192k"]),
+    "a.voc": ("VOC", ["-c:a", "pcm_s16le"]),
+    "a.sf": ("IRCAM", ["-f", "ircam"]),
     "yamaha.wav": ("WAV of Yamaha ADPCM", ["-c:a", "adpcm_yamaha"]),
     "ima.wav": ("WAV of IMA ADPCM", ["-c:a", "adpcm_ima_wav"]),
 }
-BY_LIBSNDFILE = {"a.flac", "a.ogg", "a.mp3", "b.mp3", "a.aiff", "a.w64", "ima.wav"}
+BY_LIBSNDFILE = {"a.flac", "a.ogg", "a.mp3", "b.mp3", "a.aiff", "ima.wav", "a.mp2", "a.sf"}
 
 
 def similar(samples):
@@ -306,6 +361,38 @@ def test_names_that_look_like_options_or_addresses_are_names(tmp_path, monkeypat
         os.replace("a.m4a", name)
         assert similar(read_file(name))
         os.replace(name, "a.m4a")
+
+
+def test_videos_without_sound_are_said_to_be_without(tmp_path):
+    need_program("ffmpeg")
+    video = ["-f", "lavfi", "-i", "testsrc=d=1:s=64x48:r=25", tmp_path / "a.mp4"]
+    if subprocess.run(["ffmpeg", "-v", "quiet", *video], check=False).returncode:
+        pytest.skip("this ffmpeg encodes no video")
+    with pytest.raises(AudioError, match=r"a\.mp4: MPEG-4: ffmpeg cannot decode it \(it holds no audio\)$"):
+        read_file(tmp_path / "a.mp4")
+
+
+def test_a_terminal_is_no_audio(run_cli):
+    controller, terminal = os.openpty()
+    for command in ("listen", "calibrate"):
+        assert_usage_error(run_cli(command, "-", stdin=terminal), "standard input is a terminal; send audio into it")
+    os.close(terminal)
+    os.close(controller)
+
+
+def test_names_of_files_command_no_terminal(tmp_path, run_cli):
+    """What a terminal would obey is shown, and a name is one line, whatever it is."""
+    name = "a\x1b[2J\n\u202eb.wav"
+    (tmp_path / name).write_bytes(riff(FORM, DATA)[:4044])
+    for command in ("detect", "classify"):
+        done = run_cli(command, name, name)
+        assert done.returncode == 0
+        assert "\x1b" not in (said := (done.stdout + done.stderr).decode())
+        assert "a\\x1b[2J \\u202eb.wav: cut short" in said
+        assert "\na\\x1b[2J \\u202eb.wav:" in "\n" + done.stdout.decode()
+    assert_one_line_error(
+        run_cli("detect", "-", stdin=subprocess.DEVNULL), "-: no such file; standard input is /dev/stdin"
+    )
 
 
 def test_broken_files_for_ffmpeg_are_one_line(tmp_path):

@@ -21,10 +21,12 @@ _HEADER_BYTES = 256
 _MOST_BYTES = 1 << 28
 """The largest piece of memory that ffmpeg may take at once."""
 _DEMUXERS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,flac,flv,matroska,mov,mp3,mpc,mpc8,nistsphere,ogg,rm,sox,tta,"
-    "voc,w64,wav,wv"
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,avr,caf,dsf,dts,dtshd,eac3,epaf,flac,flv,iff,ircam,loas,matroska,"
+    "mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,nut,ogg,pvf,rm,shn,sox,tak,truehd,tta,voc,w64,wav,wv"
 )
 """What it may take the data for: formats of audio, and none that names other files."""
+_PLAINLY = {"matches no streams": "it holds no audio", "not on whitelist": "it is of no format of audio"}
+"""What ffmpeg means where its words are about its options."""
 
 
 class MissingError(AudioError):
@@ -113,7 +115,8 @@ class _FFmpeg:
             lines = os.read(self._errors, 1 << 16).decode(errors="replace").splitlines()
         except OSError:
             lines = []
-        return lines[0].rpartition("] ")[2].strip() if lines else f"status {self._child.returncode}, no audio"
+        reason = lines[0].rpartition("] ")[2].strip() if lines else f"status {self._child.returncode}, no audio"
+        return next((plain for text, plain in _PLAINLY.items() if text in reason), reason)
 
     def close(self) -> None:
         """End it, wherever it is."""

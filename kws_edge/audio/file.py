@@ -18,13 +18,17 @@ from kws_edge.errors import AudioError
 __all__ = ["AudioFile"]
 
 _FILE_BLOCK = 1 << 14
+_STARTS = {"Ogg": b"OggS\0\2", "FLAC": b"fLaC\0\0\0\x22"}
+"""What a recording begins with where several may follow one another in a file."""
+_FIRST_BYTES = 1000
+"""Within these, all is of the first recording."""
 
 
 class AudioFile(Decoded):
     """A file of any format, rate and channel count.
 
-    WAV, AU and SoX's own format are read here, what else libsndfile reads by that, and the rest by ffmpeg, where it is
-    installed. A FIFO, such as a shell's ``<(...)`` makes, is read as it arrives.
+    WAV, Wave64, AU and SoX's own format are read here, what else libsndfile reads by that, and the rest by ffmpeg,
+    where it is installed. A FIFO, such as a shell's ``<(...)`` makes, is read as it arrives.
 
     Parameters
     ----------
@@ -79,7 +83,8 @@ def _opened(name: str) -> io.FileIO:
     try:
         mode = os.stat(name).st_mode
     except FileNotFoundError:
-        raise AudioError("is a broken link" if os.path.islink(name) else "no such file") from None
+        missing = "no such file; standard input is /dev/stdin" if name == "-" else "no such file"
+        raise AudioError("is a broken link" if os.path.islink(name) else missing) from None
     if stat.S_ISDIR(mode):
         raise AudioError("is a folder, not an audio file")
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
@@ -108,6 +113,7 @@ def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
             return reader
         what = f"{kind} of {header.codec}"
     try:
+        _check_libsndfile(stream, kind)
         return _Sndfile(stream)
     except AudioError as error:
         if not is_audio(kind):
@@ -124,6 +130,18 @@ def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
         raise AudioError(f"{what}: {reason}; install ffmpeg, or convert it: ffmpeg -i {source} out.wav") from None
     except AudioError as error:
         raise AudioError(f"{what}: {error}") from None
+
+
+def _check_libsndfile(stream: io.FileIO, kind: str | None) -> None:
+    """Refuse what libsndfile would read, but wrongly."""
+    if kind == "VOC":
+        raise AudioError("libsndfile takes the heads of its blocks for samples")
+    if kind in _STARTS:
+        import mmap
+
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(_STARTS[kind], _FIRST_BYTES) >= 0:
+                raise AudioError("libsndfile reads only the first of its recordings")
 
 
 class _Sndfile:

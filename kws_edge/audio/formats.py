@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 
 __all__ = ["NATIVE", "WAV", "is_audio", "recognise"]
 
 WAV = "WAV"
-NATIVE = (WAV, "AU", "SoX")
+NATIVE = (WAV, "Wave64", "AU", "SoX")
 """Formats whose samples follow a header that :mod:`kws_edge.audio.pcm` reads, in files and on pipes."""
 
 _Magic = dict[int, bytes | tuple[bytes, ...]]
@@ -19,11 +20,16 @@ _AUDIO: dict[str, _Magic] = {
     "Ogg": {0: b"OggS"},
     "MP3": {0: (b"ID3\2", b"ID3\3", b"ID3\4")},
     "AIFF": {0: b"FORM", 8: (b"AIFF", b"AIFC")},
+    "8SVX": {0: b"FORM", 8: (b"8SVX", b"16SV")},
     "CAF": {0: b"caff\0\1"},
     "Wave64": {0: b"riff\x2e\x91\xcf\x11"},
     "VOC": {0: b"Creative Voice File\x1a"},
     "NIST Sphere": {0: b"NIST_1A"},
-    "MPEG-4": {4: (b"ftyp", b"moov", b"mdat", b"wide")},
+    "IRCAM": {0: tuple(magic for n in range(1, 5) for magic in (bytes((0x64, 0xA3, n, 0)), bytes((0, n, 0xA3, 0x64))))},
+    "PAF": {0: (b" paf\0\0\0", b"fap \0\0\0")},
+    "PVF": {0: b"PVF1\n"},
+    "AVR": {0: b"2BIT"},
+    "MPEG-4": {4: (b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip")},
     "Matroska or WebM": {0: b"\x1aE\xdf\xa3"},
     "Windows Media": {0: b"0&\xb2u\x8ef\xcf\x11"},
     "AMR": {0: b"#!AMR"},
@@ -35,6 +41,14 @@ _AUDIO: dict[str, _Magic] = {
     "RealMedia": {0: (b".RMF", b".ra\xfd")},
     "DSF": {0: b"DSD "},
     "Flash Video": {0: b"FLV\1"},
+    "DTS": {0: (b"\x7f\xfe\x80\x01", b"\xfe\x7f\x01\x80", b"DTSHDHDR")},
+    "TrueHD": {4: (b"\xf8ro\xba", b"\xf8ro\xbb")},
+    "TAK": {0: b"tBaK"},
+    "Shorten": {0: b"ajkg"},
+    "NUT": {0: b"nut/multimedia container\0"},
+    "MPEG program stream": {0: b"\0\0\1\xba"},
+    "MPEG transport stream": {0: b"G", 188: b"G", 376: b"G", 564: b"G"},
+    "M2TS": {4: b"G", 196: b"G", 388: b"G", 580: b"G"},
 }
 _OTHER: dict[str, _Magic] = {
     "a Git LFS pointer (git lfs pull fetches the file)": {0: b"version https://git-lfs"},
@@ -42,13 +56,29 @@ _OTHER: dict[str, _Magic] = {
     "a gzip archive": {0: b"\x1f\x8b\x08"},
     "a PNG image": {0: b"\x89PNG"},
     "a JPEG image": {0: (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xdb")},
+    "a GIF image": {0: b"GIF8"},
     "a PDF document": {0: b"%PDF"},
+    "a bzip2 archive": {0: b"BZh", 4: b"1AY&SY"},
+    "an xz archive": {0: b"\xfd7zXZ\0"},
+    "a Zstandard archive": {0: b"\x28\xb5\x2f\xfd"},
+    "a 7-Zip archive": {0: b"7z\xbc\xaf\x27\x1c"},
+    "a RAR archive": {0: b"Rar!\x1a\7"},
+    "a program": {0: b"\x7fELF"},
+    "a TFLite model": {4: b"TFL3"},
+    "an HDF5 file": {0: b"\x89HDF\r\n"},
+    "a NumPy array": {0: b"\x93NUMPY"},
+    "MIDI notes": {0: b"MThd\0\0\0\6"},
+    "RIFF of another kind": {0: (b"RIFF", b"RIFX")},
+    "IFF of another kind": {0: b"FORM", 4: b"\0"},
 }
 _HEAD = 36
-_MP3_KBITS = {  # of MPEG-1, and of MPEG-2 and 2.5
-    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+_KBITS = {  # of a frame, by its name and whether it is of MPEG-1, not of 2 or 2.5
+    ("MP3", True): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    ("MP3", False): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    ("MP2", True): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    ("MP2", False): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 
 
 def recognise(look: Callable[[int, int], bytes]) -> str | None:
@@ -58,35 +88,59 @@ def recognise(look: Callable[[int, int], bytes]) -> str | None:
     ----------
     look : callable
         ``look(at, n)``: `n` bytes of the stream from `at` on, fewer where it ends before. More than the first bytes are
-        asked for only where these may begin an MPEG frame.
+        asked for only where these may begin a frame or a packet that others follow.
     """
     head = look(0, _HEAD)
     for name, magic in (*_AUDIO.items(), *_OTHER.items()):
-        if all(head.startswith(part, at) for at, part in magic.items()):
+        if all((head[at:] or look(at, 1)).startswith(part) for at, part in magic.items()):
             return name
-    if len(head) > 8 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+    if _is_text(head):
         return "a text"
-    name, length = _mpeg_frame(head)
-    return name if name and _mpeg_frame(look(length, 8))[0] == name else None
+    name, length = _frame(head)
+    return name if name and _frame(look(length, 8))[0] == name else None
 
 
 def is_audio(name: str | None) -> bool:
     """Whether the format that :func:`recognise` names is audio."""
-    return name in _AUDIO or name == "AAC"
+    return name in _AUDIO or name in ("AAC", "AC-3", "MP2")
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text, _ = codecs.utf_8_decode(head, "strict", False)  # whose last letter may be cut
+    except UnicodeDecodeError:
+        return False
+    return len(head) > 8 and all(c.isprintable() or c in "\t\r\n" for c in text.lstrip("\ufeff"))
+
+
+def _frame(head: bytes) -> tuple[str | None, int]:
+    """Format and bytes of the frame of MP2, MP3, AAC or AC-3 that begins here, if one does.
+
+    Sources: ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-7, 6.2; ISO/IEC 14496-3, 1.7.2; ETSI TS 102 366, 4.4.1 and E.1.2.
+    """
+    if len(head) < 8:
+        return None, 0
+    if head[0] == 0xFF:
+        return _mpeg_frame(head)
+    if head[0] == 0x56 and head[1] >> 5 == 7:  # LOAS
+        return "AAC", 3 + ((head[1] & 31) << 8 | head[2])
+    if head[:2] == b"\x0b\x77":
+        if 10 < head[5] >> 3 <= 16:  # Enhanced
+            return "AC-3", 2 + 2 * ((head[2] & 7) << 8 | head[3])
+        rate, size = head[4] >> 6, head[4] & 63
+        if head[5] >> 3 <= 10 and rate < 3 and size < 2 * len(_AC3_KBITS):
+            kbits = _AC3_KBITS[size // 2]
+            return "AC-3", 2 * (2 * kbits, 320 * kbits // 147 + size % 2, 3 * kbits)[rate]
+    return None, 0
 
 
 def _mpeg_frame(head: bytes) -> tuple[str | None, int]:
-    """Format and bytes of the frame of MP3 or AAC (ADTS) that begins here, if one does.
-
-    Sources: ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-7, 6.2.
-    """
-    if len(head) < 8 or head[0] != 0xFF:
-        return None, 0
-    if head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:
+    if head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:  # ADTS
         return "AAC", max(7, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5)
-    version, kbits, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
-    if head[1] & 0xE6 != 0xE2 or version == 1 or rate == 3 or kbits in (0, 15):
+    name, version = {0xE2: "MP3", 0xE4: "MP2"}.get(head[1] & 0xE6), head[1] >> 3 & 3
+    kbits, rate = head[2] >> 4, head[2] >> 2 & 3
+    if not name or version == 1 or rate == 3 or kbits in (0, 15):
         return None, 0
     hz = (44100, 48000, 32000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    size = (144 if version == 3 else 72) * 1000 * _MP3_KBITS[version == 3][kbits - 1] // hz
-    return "MP3", size + (head[2] >> 1 & 1)
+    samples = 576 if name == "MP3" and version != 3 else 1152
+    return name, samples * 125 * _KBITS[name, version == 3][kbits - 1] // hz + (head[2] >> 1 & 1)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from kws_edge.audio.formats import WAV, recognise
+from kws_edge.audio.formats import NATIVE, recognise
 from kws_edge.audio.source import check_format, check_scale
 from kws_edge.errors import AudioError
 
@@ -122,27 +122,34 @@ def read_header(data: Bytes, name: str) -> Header:
 
 
 def _riff(data: Bytes) -> Header:
-    """WAV, and its big-endian (RIFX) and long (RF64) relatives.
+    """WAV, and its relatives: big-endian (RIFX), long (RF64) and with chunks of 64 bits (Wave64).
 
-    Source: Multimedia Programming Interface and Data Specifications 1.0; EBU Tech 3306.
+    Source: Multimedia Programming Interface and Data Specifications 1.0; EBU Tech 3306; Sony Wave64.
     """
     magic = data.look(0, 8)
-    order = ">" if magic[:4] == b"RIFX" else "<"
+    order, wide = ">" if magic[:4] == b"RIFX" else "<", magic[:4] == b"riff"
     (whole,) = struct.unpack(f"{order}I", magic[4:])
-    at, form, long_size = 12, None, 0
+    chunk, at, most = (
+        (struct.Struct("<4s12xQ"), 40, 1 << 62) if wide else (struct.Struct(f"{order}4sI"), 12, _UNKNOWN_SIZE)
+    )
+    form, long_size = None, 0
     for _ in range(_MOST_CHUNKS):
-        kind, size = struct.unpack(f"{order}4sI", _chunk(data, at))
-        at += 8
+        head = data.look(at, chunk.size)
+        if len(head) < chunk.size:
+            raise AudioError("a WAV header without audio")
+        kind, size = chunk.unpack(head)
+        size -= chunk.size * wide  # which counts its own head
+        at += chunk.size
         if kind == b"data":
             break
-        if not _is_chunk(kind) or at + size > _MAX_HEADER:
+        if not _is_chunk(kind) or not 0 <= size <= _MAX_HEADER - at:
             raise AudioError("the WAV header is broken: no audio within its first bytes")
         if kind == b"fmt ":
             form = data.look(at, min(size, 40))
         elif kind == b"ds64":
             _, long_size = struct.unpack("<QQ", data.look(at, 16))
         at += size
-        at += _pad(data, at, size)
+        at += -at % 8 if wide else _pad(data, at, size)
     else:
         raise AudioError(f"the WAV header is broken: no audio after {_MOST_CHUNKS} chunks")
     if form is None:
@@ -153,17 +160,10 @@ def _riff(data: Bytes) -> Header:
     encoding = _encoding(order, code, bits, align // max(1, channels))
     if size == 0xFFFFFFFF and 0 < long_size < 1 << 62:
         size = long_size
-    elif size >= _UNKNOWN_SIZE or (size == 0 and data.look(at, 4) not in _TAGS):
+    elif not 0 <= size < most or (size == 0 and data.look(at, 4) not in _TAGS):
         size = None  # of 0: the recorder never came back to write it
-    end = 8 + whole if 36 < whole < _UNKNOWN_SIZE else None
+    end = 8 + whole if 36 < whole < _UNKNOWN_SIZE and not wide else None
     return Header(encoding, channels, rate, at, size, end, _CODECS.get(code, f"code {code}"))
-
-
-def _chunk(data: Bytes, at: int) -> bytes:
-    head = data.look(at, 8)
-    if len(head) < 8:
-        raise AudioError("a WAV header without audio")
-    return head
 
 
 def _is_chunk(kind: bytes) -> bool:
@@ -211,7 +211,7 @@ def _sox(data: Bytes) -> Header:
 
 
 class PcmReader:
-    """The samples after a header, and after the headers of WAV files that follow in the same stream.
+    """The samples after a header, and after the headers of files that follow in the same stream.
 
     Parameters
     ----------
@@ -264,10 +264,13 @@ class PcmReader:
             pad = _pad(data, 0, size)
             data.skip(pad)
             at += pad
-            if recognise(data.look) == WAV:
+            kind = recognise(data.look)
+            if kind in NATIVE:
                 break
             head = data.look(0, 8)
             size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":  # the audio goes on
+                return header._replace(start=8, size=size if size < _UNKNOWN_SIZE else None, file_end=None)
             if len(head) < 8 or not _is_chunk(head[:4]) or size > _MAX_HEADER:
                 if len(head) == 8 and header.file_end and header.file_end - at >= 8:
                     self.remark = (
@@ -276,9 +279,9 @@ class PcmReader:
                 return None
             data.skip(8 + size)
             at += 8 + size
-        following = read_header(data, WAV)
+        following = read_header(data, kind)
         if following[:3] != header[:3]:
-            raise AudioError("another WAV file follows in it, of other rate, channels or samples")
+            raise AudioError(f"another {kind} file follows in it, of other rate, channels or samples")
         return following
 
 

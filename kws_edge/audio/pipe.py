@@ -13,7 +13,7 @@ __all__ = ["PcmStream", "read_stream"]
 class PcmStream(Decoded):
     """Audio as it arrives: raw signed 16-bit little-endian PCM, or what begins as a format that is recognised.
 
-    WAV, as ``arecord`` writes it by default, AU and SoX's own format are read here; others need ffmpeg.
+    WAV, as ``arecord`` writes it by default, Wave64, AU and SoX's own format are read here; others need ffmpeg.
 
     Parameters
     ----------

@@ -108,28 +108,30 @@ class Decoded:
             If decoding stops, or there is no sample.
         """
         with self._named():
-            yield from self._frames()
+            yield from self._some(self._reader.frames(self._block))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        watch, convert = self.stopwatch, self._resampler.process
         with self._named():
-            for frames in self._frames():
-                watch.start()
-                pcm = mono_pcm(frames)
-                watch.lap(AUDIO)
-                samples = convert(pcm)
-                watch.lap(RESAMPLE)
-                if len(samples):
-                    yield samples
-            rest = convert(np.empty(0, np.int16), last=True)
-            if len(rest):
-                yield rest
+            yield from self._some(self._converted())
 
-    def _frames(self) -> Iterator[np.ndarray]:
-        empty = True
+    def _converted(self) -> Iterator[np.ndarray]:
+        watch, convert = self.stopwatch, self._resampler.process
         for frames in self._reader.frames(self._block):
-            empty = False
-            yield frames
+            watch.start()
+            pcm = mono_pcm(frames)
+            watch.lap(AUDIO)
+            samples = convert(pcm)
+            watch.lap(RESAMPLE)
+            yield samples
+        yield convert(np.empty(0, np.int16), last=True)
+
+    def _some(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Those of the blocks that hold samples; at least one does."""
+        empty = True
+        for block in blocks:
+            if len(block):
+                empty = False
+                yield block
         if empty:
             raise AudioError(self._nothing)
 

@@ -13,6 +13,7 @@ from kws_edge.cli import options
 from kws_edge.errors import KwsError
 from kws_edge.labels import MAX_LABELS
 from kws_edge.ranges import whole
+from kws_edge.text import printable
 
 _LONGEST_S = 600
 
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     c = model.front_end
     status = 0
     for name in args.files:
+        shown = printable(name)
         try:
             with AudioFile(name, rate=c.sample_rate) as audio:
                 samples = audio.read(longest_s=_LONGEST_S)
@@ -44,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
             status = 1
             continue
         if audio.remark:
-            print(f"kws-edge: {name}: {audio.remark}", file=sys.stderr)
+            print(f"kws-edge: {shown}: {audio.remark}", file=sys.stderr)
         if len(samples) > 1.5 * c.clip_samples:
             print(
-                f"kws-edge: {name}: {len(samples) / c.sample_rate:.1f} s; only the middle {c.clip_ms / 1000:g} s is "
+                f"kws-edge: {shown}: {len(samples) / c.sample_rate:.1f} s; only the middle {c.clip_ms / 1000:g} s is "
                 "classified (kws-edge detect hears all of it)",
                 file=sys.stderr,
             )
@@ -56,5 +58,5 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"file": name, "top": top}), flush=True)
         else:
-            print(f"{name}: " + "  ".join(f"{label} {score:.2f}" for label, score in top), flush=True)
+            print(f"{shown}: " + "  ".join(f"{label} {score:.2f}" for label, score in top), flush=True)
     return status

@@ -13,6 +13,7 @@ from kws_edge.cli.plot import Recorder, write_plot
 from kws_edge.detector import Detection
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Spotter
+from kws_edge.text import printable
 
 
 def add(commands) -> None:
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             detections = []
             if len(args.files) > 1 and not args.json:
-                print(f"{name}:")
+                print(f"{printable(name)}:")
             with AudioFile(name, rate=model.front_end.sample_rate) as audio:
                 spotter.reset()
                 for step in spotter.run(recorder.tap(audio) if recorder else audio):
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             if not detections and not args.json:
                 print("  no keyword")
             if audio.remark:
-                print(f"kws-edge: {name}: {audio.remark}", file=sys.stderr)
+                print(f"kws-edge: {printable(name)}: {audio.remark}", file=sys.stderr)
         except KwsError as error:
             print(f"kws-edge: {error}", file=sys.stderr)
             status = 1

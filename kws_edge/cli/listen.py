@@ -71,6 +71,10 @@ def add_microphone(parser: argparse.ArgumentParser, rate: str) -> None:
 def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Capture | None = None) -> Source:
     """Standard input, or the microphone that the options choose, by a process that may have been started earlier."""
     if piped:
+        if sys.stdin.isatty():
+            raise UsageError(
+                "standard input is a terminal; send audio into it: arecord -f S16_LE -r 16000 | kws-edge ..."
+            )
         return PcmStream(
             sys.stdin.buffer, rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
         )
