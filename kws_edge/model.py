@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from kws_edge.config import DetectorConfig, FrontendConfig
-from kws_edge.errors import ModelError
+from kws_edge.errors import ConfigError, ModelError
 from kws_edge.frontend import Frontend
 from kws_edge.modelfile import Metadata, unpack
 from kws_edge.quant import dequantize, quantize
@@ -27,8 +27,8 @@ _SHIPPED = os.path.join(os.path.dirname(__file__), "models")
 _MAX_BYTES = 64 * 2**20
 _SHARED, _STEPS = 0.05, 8
 """What of the front end's range an input takes at least, and in how many steps."""
-_POSTERIOR, _LOGIT = 0.1, 1e4
-"""What an output reaches at its most: that much at least, and not more."""
+_LEAST, _MOST = 0.1, 1.5
+"""What an output of posteriors reaches at its most."""
 
 
 def shipped_models() -> dict[str, str]:
@@ -153,13 +153,11 @@ class Model:
             if len(tensors) != 1:
                 raise ModelError(f"{name}: has {len(tensors)} {what}s; a keyword model has one")
             tensor = tensors[0]
-            if tensor.dtype == "float32" and not allow_float:
+            if tensor.dtype not in ("int8", "uint8") and not (tensor.dtype == "float32" and allow_float):
                 raise ModelError(
-                    f"{name}: is a float model ({what} is float32) where INT8 is expected; quantise it with "
-                    "`kws-host quantize`"
+                    f"{name}: {what} is {tensor.dtype} where INT8 is expected; quantise a run of yours with "
+                    "`kws-host quantize`, convert a model from elsewhere with full integer quantisation"
                 )
-            if tensor.dtype not in ("int8", "uint8", "float32"):
-                raise ModelError(f"{name}: {what} is {tensor.dtype}; INT8 is expected")
             if tensor.dtype != "float32" and not tensor.scale:
                 raise ModelError(f"{name}: {what} is {tensor.dtype} without a quantisation scale")
         if self.output.shape[:-1] != (1,) * (len(self.output.shape) - 1) or not self.output.shape:
@@ -194,10 +192,10 @@ class Model:
                 )
         if self.output.dtype != "float32":
             low, high = _range(self.output)
-            if not _POSTERIOR <= high <= _LOGIT:
+            if not _LEAST <= high <= _MOST:
                 raise ModelError(
                     f"{name}: its output goes from {low:.4g} to {high:.4g} in steps of {self.output.scale:.4g}; "
-                    "posteriors are expected"
+                    "posteriors from 0 to 1 are expected, as a softmax or a sigmoid makes them"
                 )
 
     @property
@@ -233,7 +231,10 @@ class Model:
     @cached_property
     def frontend(self) -> Frontend:
         """For clips and for all streams that this model hears; like the interpreter, for one thread at a time."""
-        return Frontend(self.front_end)
+        try:
+            return Frontend(self.front_end)
+        except ConfigError as error:
+            raise ModelError(f"{self.path}: its front end cannot be computed: {error}") from None
 
     def quantize(self, features: np.ndarray) -> np.ndarray:
         """Features as the input tensor takes them.

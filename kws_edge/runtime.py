@@ -126,6 +126,13 @@ class Interpreter:
         every convolution ends in a ReLU: a negative half is rounded otherwise there. ``reference`` is plain code, the
         same bits everywhere, and very slow. Its convolutions are TFLite Micro's; its SUM and RELU6 are not.
 
+    Attributes
+    ----------
+    runtime, version : str
+        Of the runtime that was loaded.
+    unproven : list of str
+        What made a trial necessary; empty for a model that is verified.
+
     Raises
     ------
     RuntimeUnavailableError
@@ -139,11 +146,11 @@ class Interpreter:
     def __init__(self, flat: FlatModel, *, runtime: str = "auto", threads: int = 1, kernels: str = "fast") -> None:
         self.flat = flat
         self._how = {"runtime": runtime, "threads": THREADS.check("threads", threads), "kernels": kernels}
-        unproven = verify(flat)
-        if unproven:
+        self.unproven = verify(flat)
+        if self.unproven:
             from kws_edge.trial import try_out
 
-            try_out(flat, unproven, **self._how)
+            try_out(flat, self.unproven, **self._how)
         self._load()
 
     def _load(self) -> None:

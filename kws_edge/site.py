@@ -15,13 +15,14 @@ from kws_edge.errors import ConfigError
 from kws_edge.files import check_writable, explained, sha256_hex, write_atomically
 from kws_edge.labels import is_keyword
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
-from kws_edge.text import MAX_BYTES, decode, parse_json, shown
+from kws_edge.ranges import number
+from kws_edge.text import parse_json, printable, read_text, shown
 
 __all__ = ["Site", "check_savable", "is_there", "set_aside", "site_path"]
 
 _FORMAT = 1
 _LONGEST = 1000
-_MOST = 1e9
+_COUNT = number(0, 1e9)
 _FORMER, _UNREADABLE = ".bak", ".bad"  # endings of what is set aside
 _UNUSABLE = (OSError, ValueError, TypeError, OverflowError, RecursionError)  # a ConfigError is a ValueError
 
@@ -203,22 +204,17 @@ def _text(path: str | os.PathLike[str]) -> str:
     """What is in a site file; never waits for a pipe or a device."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ConfigError("it is no regular file")
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ConfigError(f"it is larger than {MAX_BYTES:,} bytes")
-    if not data.strip():
+    text = read_text(path)
+    if not text.strip():
         raise ConfigError("it is empty")
-    return decode(data)
+    return text
 
 
 def _check(name: str, value: Any, kind: str) -> None:
-    if kind == "str" and not (isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST):
+    if kind == "str" and not (isinstance(value, str) and printable(value, most=_LONGEST) == value):
         raise ConfigError(f"{name} must be a text of a line, got {shown(value)}")
-    if kind in ("int", "float") and not (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MOST
-    ):
-        raise ConfigError(f"{name} must be a number from 0 to {_MOST:g}, got {shown(value)}")
+    if kind in ("int", "float"):
+        _COUNT.check(name, value)
 
 
 def _short_name(model: Model) -> str:

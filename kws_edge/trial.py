@@ -33,11 +33,14 @@ def try_out(flat: FlatModel, unproven: Sequence[str], *, runtime: str, threads: 
 
     Raises
     ------
+    RuntimeUnavailableError
+        If no runtime can be loaded.
     ModelError
         If that process is ended by it, does not end in time, or says that it cannot run the model.
     """
     import subprocess
 
+    load_runtime(runtime)  # so that a runtime that is not there is no fault of the model
     reason = f"{unproven[0]}{f' (and {len(unproven) - 1} more)' if len(unproven) > 1 else ''}"
     try:
         done = subprocess.run(

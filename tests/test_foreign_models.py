@@ -122,7 +122,27 @@ def test_info_describes_any_file(run_cli, tmp_path):
 def test_info_says_what_cannot_run_and_why(run_cli):
     values = json.loads(run_cli("info", MODELS / "operators_float.tflite", "--json").stdout)
     assert "input of INT8, not float32" in values["missing"][0]
-    assert "WHILE is not checked here" in json.loads(run_cli("info", MODELS / "loops.tflite", "--json").stdout)["runs"]
+    runs = json.loads(run_cli("info", MODELS / "loops.tflite", "--json").stdout)["runs"]
+    assert runs.startswith("cannot be run: three inferences take longer than 1 s; ")
+    assert "WHILE" in runs
+
+
+def test_shapes_that_are_known_only_as_it_runs(run_cli):
+    """What follows from a size that is computed has placeholders for a shape: any Keras model with a dense layer on
+    frames and a batch of any size is so."""
+    path = MODELS / "sized.tflite"
+    model = Model(path, labels=["a", "b", "c"], front_end=preset("logmel40"), allow_float=True)
+    assert model.posteriors(np.ones((98, 40), np.float32)).sum() == pytest.approx(1)
+    runs = json.loads(run_cli("info", path, "--json").stdout)["runs"]
+    assert runs.startswith("yes, as a trial in a process of its own showed: ")
+    assert "FULLY_CONNECTED" not in runs
+
+
+def test_a_front_end_that_cannot_be_computed_names_the_model():
+    narrow = dataclasses.replace(preset("logmel40"), f_min_hz=3999)
+    model = Model(MODELS / "one.tflite", labels=["marvin"], front_end=narrow)
+    with pytest.raises(ModelError, match=r"one\.tflite: its front end cannot be computed: no FFT bin"):
+        model.classify(np.zeros(16000, np.int16))
 
 
 def test_info_counts_every_operator_or_says_which_not(run_cli, tmp_path):

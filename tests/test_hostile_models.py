@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from kws_edge import Model, ModelError, pack, preset, shipped_models, unpack
-from kws_edge.runtime import Interpreter
+from kws_edge.errors import RuntimeUnavailableError
+from kws_edge.runtime import RUNTIMES, Interpreter, installed
 from kws_edge.tflite import FlatModel, verify
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.fuzz.mutants import campaign, subjects_of
@@ -62,7 +63,7 @@ def main(model):
 
 
 def op(model, name):
-    number = {"CONV_2D": 3, "FULLY_CONNECTED": 9, "MEAN": 40}[name]
+    number = {"CONV_2D": 3, "FULLY_CONNECTED": 9, "MEAN": 40, "RESHAPE": 22, "SOFTMAX": 25}[name]
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     return next(o for o in main(model).operators if codes[o.opcodeIndex] == number)
 
@@ -102,6 +103,11 @@ def other_padding(model):
     options.padding = 1 - options.padding
 
 
+def moved_into_bytes(model):
+    """What a RESHAPE moves is of another type behind it: the kernel writes past the end of what it has."""
+    main(model).tensors[op(model, "RESHAPE").outputs[0]].type = 7
+
+
 def huge_input(model):
     main(model).tensors[main(model).inputs[0]].shape = [1, 2**31 - 1, 2**31 - 1, 1]
 
@@ -135,6 +141,8 @@ CHANGES = {
     "FC weights -1": (of_operator("FULLY_CONNECTED", "inputs", lambda i: [i[0], -1, -1]), "lacks its input 1"),
     "FC without weights": (of_operator("FULLY_CONNECTED", "inputs", lambda i: i[:1]), "has 1 inputs"),
     "activation 77": (option("CONV_2D", "fusedActivationFunction", 77), "number 77"),
+    "a softmax that tells nothing apart": (option("SOFTMAX", "beta", 0.0), "beta of 0"),
+    "another type behind RESHAPE": (moved_into_bytes, r"\(RESHAPE\) goes from int8 to int16"),
     "sparse": (lambda m: setattr(tensor(m, "CONV_2D", 1), "sparsity", _sparsity(m)), "sparse"),
     "no operators": (lambda m: setattr(main(m), "operators", []), "computed by no operator"),
     "no output": (lambda m: setattr(main(m), "outputs", []), "no input or no output"),
@@ -191,9 +199,11 @@ def test_scales_that_are_none(changed, tmp_path, end, scale):
         Model(tmp_path / "scale.tflite")
 
 
-@pytest.mark.parametrize(("end", "scale"), [("inputs", 1e-30), ("inputs", 1e30), ("outputs", 1e-30), ("outputs", 1e30)])
+@pytest.mark.parametrize(
+    ("end", "scale"), [("inputs", 1e-30), ("inputs", 1e30), ("outputs", 1e-30), ("outputs", 1e30), ("outputs", 0.2)]
+)
 def test_scales_that_make_it_deaf(changed, tmp_path, end, scale):
-    """Numbers that are possible, but with which no sound, or every sound, reaches a threshold."""
+    """Numbers that are possible, but with which no sound, or every sound, reaches a threshold: logits, for instance."""
 
     def change(model):
         main(model).tensors[getattr(main(model), end)[0]].quantization.scale = [scale]
@@ -320,6 +330,23 @@ def test_an_unlisted_operator_is_tried_in_another_process(tmp_path, monkeypatch)
         Model(MODELS / "loops.tflite", **about)
     Model("micro12")
     assert len(started) == 2
+
+
+def test_no_unknown_operator_excuses_another_type(changed):
+    """Bytes for floats: a trial may go well, and the next run hang, by what lay behind the tensor."""
+
+    def change(model):
+        tensors, operators = main(model).tensors, main(model).operators
+        tensors[operators[9].outputs[0]].type = 9  # a RESHAPE of what follows from sizes that are computed
+
+    assert "operator 9 (RESHAPE) goes from float32 to int8" in refusal(changed(change, "sized"))
+
+
+def test_a_runtime_that_is_not_there_is_no_fault_of_the_model():
+    flat = FlatModel((MODELS / "unlisted.tflite").read_bytes(), "m")
+    absent = next(name for name in RUNTIMES if name not in installed())
+    with pytest.raises(RuntimeUnavailableError, match=f"^the runtime {absent} is not installed"):
+        Interpreter(flat, runtime=absent)
 
 
 def test_a_crash_in_the_trial_is_one_line(changed):

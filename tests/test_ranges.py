@@ -120,6 +120,7 @@ def test_ranges_are_inclusive_and_typed():
         ("listen", "file.wav"),
         ("classify", "a.wav", "--top", "0"),
         ("detect", "a.wav", "--threshold", "yes=nan"),
+        ("detect", "a.wav", "--threshold", "=0.1"),
         ("detect", "a.wav", "b.wav", "--plot", "p.png"),
         ("calibrate", "a.wav", "-"),
         ("bench", "--live", "--seconds", "0"),

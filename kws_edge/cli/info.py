@@ -14,12 +14,12 @@ import numpy as np
 import kws_edge
 from kws_edge.cli import options
 from kws_edge.config import PRESETS
-from kws_edge.errors import ConfigError, ModelError
+from kws_edge.errors import ConfigError, KwsError
 from kws_edge.model import Model, fits, read_model
-from kws_edge.runtime import installed
+from kws_edge.runtime import Interpreter, installed
 from kws_edge.site import Site, is_there, site_path
 from kws_edge.text import printable
-from kws_edge.tflite import FlatModel, Tensor, verify
+from kws_edge.tflite import FlatModel, Tensor
 
 _MOST, _MOST_NAME = 10_000, 60
 
@@ -129,7 +129,9 @@ def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
         fitting = [name for name, preset in PRESETS.items() if fits(source.shape, preset.feature_shape)]
         sides = [n for n in source.shape if n != 1]
         features = (
-            f"{sides[0]} frames of {sides[1]} mels" if len(sides) == 2 else f"levels of shape {list(source.shape)}"
+            f"{sides[0]} frames of {sides[1]} mels"
+            if len(sides) == 2
+            else f"{source.elements:,} levels, frame by frame (a model of samples of audio cannot be run)"
         )
         known = f"{', '.join(fitting)} has that shape, or give" if fitting else "give"
         found.append(
@@ -141,13 +143,14 @@ def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
     return found
 
 
-def _runs(flat: FlatModel) -> str:
+def _runs(args: argparse.Namespace, flat: FlatModel) -> str:
+    """Whether a foreign file can be run, as far as a trial shows."""
     try:
-        unproven = verify(flat)
-    except ModelError as error:
+        interpreter = Interpreter(flat, runtime=args.runtime, threads=args.threads, kernels=args.kernels)
+    except KwsError as error:
         return str(error).removeprefix(f"{flat.name}: ")
-    if unproven:
-        return f"after a trial in a process of its own: {'; '.join(unproven)}"
+    if interpreter.unproven:
+        return f"yes, as a trial in a process of its own showed: {'; '.join(interpreter.unproven)}"
     return "yes: every operator and tensor is verified"
 
 
@@ -232,7 +235,7 @@ def run(args: argparse.Namespace) -> int:
         lines = _model_lines(model, values)
     else:
         values = describe(flat, os.path.getsize(path)) | {
-            "runs": _runs(flat),
+            "runs": _runs(args, flat),
             "missing": missing(flat, labels=bool(args.labels), front_end=bool(args.front_end)),
         }
         lines = [

@@ -119,7 +119,9 @@ def _listed(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
 def threshold_of(text: str) -> tuple[str, float]:
     """The keyword and the number of ``KEYWORD=X``; no keyword where there is a number only."""
-    keyword, _, value = text.rpartition("=")
+    keyword, equals, value = text.rpartition("=")
+    if equals and not keyword:
+        raise argparse.ArgumentTypeError(f"names no keyword: {shown(text)}")
     return keyword, DetectorConfig.range_of("threshold")(value)
 
 

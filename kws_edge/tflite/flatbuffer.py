@@ -100,7 +100,7 @@ class Table:
         offset = self._fields[field] if field < len(self._fields) else 0
         if not offset:
             return None
-        if offset < 4 or offset + size > self._size:
+        if offset + size > self._size:
             raise DamagedError(f"field {field} of the table at {self.position} lies outside of it")
         return self.position + offset
 

@@ -14,16 +14,21 @@ from dataclasses import dataclass
 
 from kws_edge.tflite.model import FlatModel, Graph, Operator, Tensor
 
-__all__ = ["LISTED", "Form", "Node", "UnprovenError", "WrongError"]
+__all__ = ["LISTED", "Form", "Node", "TypesError", "UnprovenError", "WrongError"]
 
 _WINDOW = 4096  # the largest stride, dilation, or side of a pooling window
 _RELU6, _SIGN_BIT = 3, 5  # the last fused activation that every kernel knows, and the last that there is
 _ACTIVATIONS = ("float32", "int8", "uint8")
+_MOVED = (*_ACTIVATIONS, "int16", "int32", "int64")
 _INDICES = {"int32": "i", "int64": "q"}
 
 
 class WrongError(Exception):
     """What an operator cannot do."""
+
+
+class TypesError(WrongError):
+    """Values that an operator moves, or works on as they are, change their type: it would write past their end."""
 
 
 class UnprovenError(Exception):
@@ -83,9 +88,15 @@ class Node:
 
     def alike(self, *allowed: str) -> None:
         """Inputs and outputs are of one type."""
-        first = self.outputs[0].dtype
-        if first not in allowed or any(t.dtype != first for t in (*self.inputs, *self.outputs)):
-            raise UnprovenError(f"works on {', '.join(t.dtype for t in (*self.inputs, *self.outputs))}")
+        self.moves(*self.inputs, allowed=allowed)
+
+    def moves(self, *tensors: Tensor, allowed: Sequence[str] = _MOVED) -> None:
+        """What is in `tensors` goes to the outputs in its own type."""
+        types = [t.dtype for t in (*tensors, *self.outputs)]
+        if len(set(types)) > 1:
+            raise TypesError(f"goes from {', '.join(types[:-1])} to {types[-1]}")
+        if types[0] not in allowed:
+            raise UnprovenError(f"works on {types[0]}")
 
     def makes(self, shape: Sequence[int], i: int = 0) -> None:
         """Output `i` is of this shape."""
@@ -307,6 +318,8 @@ def _softmax(node: Node) -> None:
     if not node.inputs[0].shape:
         raise WrongError("works on a single number")
     beta = node.option(0, "f")
+    if not beta > 0:
+        raise WrongError(f"has a beta of {beta:g}")
     if not 2**-8 <= beta <= 2**8:
         raise UnprovenError(f"has a beta of {beta:g}")
     if node.inputs[0].scales and not 2**-16 <= beta * node.inputs[0].scale <= 2**8:
@@ -348,18 +361,8 @@ def _same_scale(node: Node, tensors: Sequence[Tensor]) -> None:
         raise UnprovenError("changes the scale")
 
 
-_MOVED = (*_ACTIVATIONS, "int16", "int32", "int64")
-
-
-def _moves(node: Node, *tensors: Tensor) -> None:
-    """Values go from `tensors` to the outputs as they are."""
-    tensors = (*tensors, *node.outputs)
-    if tensors[0].dtype not in _MOVED or any(t.dtype != tensors[0].dtype for t in tensors):
-        raise UnprovenError(f"works on {', '.join(t.dtype for t in tensors)}")
-
-
 def _concatenation(node: Node) -> None:
-    _moves(node, *node.inputs)
+    node.moves(*node.inputs)
     if node.outputs[0].dtype in ("int8", "uint8"):
         node.quantised()
         _same_scale(node, node.inputs)
@@ -374,7 +377,7 @@ def _concatenation(node: Node) -> None:
 
 
 def _pack(node: Node) -> None:
-    _moves(node, *node.inputs)
+    node.moves(*node.inputs)
     shapes = {t.shape for t in node.inputs}
     if len(shapes) > 1 or node.option(0, "i") != len(node.inputs):
         raise WrongError(f"joins {node.option(0, 'i')} of {len(node.inputs)} inputs")
@@ -384,7 +387,7 @@ def _pack(node: Node) -> None:
 
 
 def _reshape(node: Node) -> None:
-    _moves(node, node.inputs[0])
+    node.moves(node.inputs[0])
     wanted = node.op.options.scalars(0, "i", most=8) if node.op.options else None  # read even where an input says it
     if len(node.inputs) > 1:
         node.rank(node.inputs[1], 1)
@@ -404,7 +407,7 @@ def _reshape(node: Node) -> None:
 
 
 def _squeeze(node: Node) -> None:
-    _moves(node, node.inputs[0])
+    node.moves(node.inputs[0])
     shape = node.inputs[0].shape
     given = node.op.options.scalars(0, "i", most=8) if node.op.options else ()
     axes = node.axes(given, len(shape)) if given else [i for i, n in enumerate(shape) if n == 1]
@@ -414,7 +417,7 @@ def _squeeze(node: Node) -> None:
 
 
 def _expand_dims(node: Node) -> None:
-    _moves(node, node.inputs[0])
+    node.moves(node.inputs[0])
     shape, axis = node.inputs[0].shape, node.numbers(1)
     if len(axis) != 1:
         raise WrongError(f"has {len(axis)} axes")
@@ -423,7 +426,7 @@ def _expand_dims(node: Node) -> None:
 
 
 def _pad(node: Node) -> None:
-    _moves(node, node.inputs[0])
+    node.moves(node.inputs[0])
     if node.outputs[0].dtype in ("int8", "uint8"):
         node.quantised()
         _same_scale(node, node.inputs[:1])
@@ -438,8 +441,9 @@ def _pad(node: Node) -> None:
 
 def _reduce(node: Node) -> None:
     values = node.inputs[0]
-    if values.dtype not in _ACTIVATIONS or values.dtype != node.outputs[0].dtype or not values.shape:
-        raise UnprovenError(f"goes from {values.dtype} to {node.outputs[0].dtype}")
+    node.moves(values, allowed=_ACTIVATIONS)
+    if not values.shape:
+        raise UnprovenError("works on a single number")
     if values.dtype != "float32":
         node.quantised()
         if node.op.name == "REDUCE_MAX":
@@ -453,7 +457,7 @@ def _reduce(node: Node) -> None:
 
 
 def _strided_slice(node: Node) -> None:
-    _moves(node, node.inputs[0])
+    node.moves(node.inputs[0])
     shape = node.inputs[0].shape
     for tensor in node.inputs[1:]:
         node.rank(tensor, 1)
@@ -483,7 +487,7 @@ def _split(node: Node) -> None:
     # SPLIT has its axis first; SPLIT_V its values, then the sizes, then the axis.
     ragged = node.op.name == "SPLIT_V"
     values, axis = (node.inputs[0], node.numbers(2)) if ragged else (node.inputs[1], node.numbers(0))
-    _moves(node, values)
+    node.moves(values)
     _same_scale(node, [values, *node.outputs])
     if len(axis) != 1:
         raise WrongError(f"has {len(axis)} axes")
@@ -505,7 +509,7 @@ def _split(node: Node) -> None:
 
 
 def _transpose(node: Node) -> None:
-    _moves(node, node.inputs[0])
+    node.moves(node.inputs[0])
     shape, order = node.inputs[0].shape, node.numbers(1)
     if node.inputs[1].dtype != "int32" or sorted(order) != list(range(len(shape))):
         raise WrongError(f"has the order {list(order)} for {list(shape)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kws_edge.errors import ModelError
 from kws_edge.tflite.flatbuffer import DamagedError
 from kws_edge.tflite.model import FlatModel, Tensor, operator_macs
-from kws_edge.tflite.operators import LISTED, Node, UnprovenError, WrongError
+from kws_edge.tflite.operators import LISTED, Node, TypesError, UnprovenError, WrongError
 from kws_edge.tflite.schema import SIZES
 
 __all__ = ["verify"]
@@ -84,6 +84,7 @@ class _Verifier:
         if not read.issuperset(graph.inputs):
             self.unproven.append("an input is not read")
         handles: dict[int, tuple] = {}
+        doubtful: set[int] = set()  # what follows from an operator that is not known: it may have another shape
         for i, op in enumerate(graph.operators):
             here = f"{where}operator {i} ({op.name})"
             for t in op.inputs:
@@ -98,10 +99,14 @@ class _Verifier:
             node = Node(self.flat, graph, op)
             try:
                 self.operator(node, number, handles)
-            except WrongError as error:
-                raise WrongError(f"{here} {error}") from None
             except UnprovenError as error:
                 self.unproven.append(f"{op.name} {error}")
+                doubtful.update(op.outputs)
+            except WrongError as error:
+                if isinstance(error, TypesError) or doubtful.isdisjoint(op.inputs):
+                    raise WrongError(f"{here} {error}") from None
+            if not doubtful.isdisjoint(op.inputs):
+                doubtful.update(op.outputs)
             tensors = filter(None, (*node.inputs, *node.outputs))
             self.work += node.work + 4 * sum(t.elements for t in tensors) + operator_macs(op, graph.tensors)
             self.bytes += node.scratch

@@ -26,6 +26,7 @@ from kws_edge.tflite import FlatModel
 from kws_edge.tflite.flatbuffer import Reader
 
 SECONDS, MEGABYTES = 2.0, 200
+_PATIENCE = 30.0  # seconds of the clock: a trial waits up to 10, and the machine may be busy
 _VALUES = {
     "b": [-128, -1, 0, 1, 2, 3, 5, 7, 9, 17, 32, 64, 127],
     "B": [0, 1, 2, 8, 27, 111, 255],
@@ -217,7 +218,7 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(struct.pack("<I8s", len(data), kernels.encode()) + data)
             self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], 5 * SECONDS)
+        ready, _, _ = select.select([self.process.stdout], [], [], _PATIENCE)
         line = self.process.stdout.readline().decode() if ready else ""
         spent = time.monotonic() - started
         if not line:

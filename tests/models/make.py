@@ -1,7 +1,8 @@
 """The small models beside this file, made anew by ``python tests/models/make.py``, which needs TensorFlow.
 
 `operators_*` have nearly every operator that the verifier knows; `one` has one output; `stateful` has variables, too,
-in the form of microWakeWord's models; `unlisted` has an operator that the verifier does not know; `loops` never ends.
+in the form of microWakeWord's models; `unlisted` has an operator that the verifier does not know; `loops` never ends;
+`sized` takes batches of any size, so that its shapes are known only as it runs.
 """
 
 import contextlib
@@ -80,6 +81,19 @@ class Loops(One):
         return tf.while_loop(lambda v: tf.reduce_all(v > -1), lambda v: (v * 0.5,), (y,))[0]
 
 
+class Sized(tf.Module):
+    """A dense layer on each frame of a batch of any size: the file says (1, 1) for what is (98, 40)."""
+
+    shape = (None, 98, 40)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = random(40, 3)
+
+    def __call__(self, x):
+        return tf.nn.softmax(tf.reduce_mean(tf.tensordot(x, self.dense, 1), axis=1))
+
+
 class Stateful(tf.Module):
     """Three frames at a time; six frames before them are kept."""
 
@@ -121,6 +135,7 @@ def main() -> None:
     (FOLDER / "one.tflite").write_bytes(convert(One(), "int8"))
     (FOLDER / "unlisted.tflite").write_bytes(convert(Unlisted(), "float"))
     (FOLDER / "loops.tflite").write_bytes(convert(Loops(), "float"))
+    (FOLDER / "sized.tflite").write_bytes(convert(Sized(), "float"))
     (FOLDER / "stateful.tflite").write_bytes(convert(Stateful(), "int8", tf.uint8))
 
 
