@@ -182,7 +182,9 @@ def test_calibrated_thresholds_are_used(run_cli, short, config_home):
     assert len(live.stdout.splitlines()) == result["false_accepts"]
     assert b"thresholds of" in live.stderr
     assert [json.loads(line) for line in run_cli("detect", short, "--json", "--no-site").stdout.splitlines()] == before
-    explicit = run_cli("detect", short, "--json", "--threshold", Model("commands12").detector.threshold)
+    own = Model("commands12").detector
+    each = [text for word, value in own.thresholds.items() for text in ("--threshold", f"{word}={value}")]
+    explicit = run_cli("detect", short, "--json", "--threshold", own.threshold, *each)
     assert [json.loads(line) for line in explicit.stdout.splitlines()] == before
     assert not explicit.stderr
     word = before[1]["keyword"]
@@ -203,10 +205,12 @@ def test_calibrate_says_what_it_found(run_cli, short, config_home, tmp_path):
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert f"{Model('commands12').detector.threshold:.2f}" in text
-    # commands12 carries a miss curve, micro12 does not.
     assert "misses are unknown" not in text
     assert re.search(r"expected misses \d+\.\d % of the commands", text)
-    other = run_cli("calibrate", short, "--force", "--model", "micro12", "--budget", "2000", "-o", "other.json")
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    (tmp_path / "no_curve.tflite").write_bytes(pack(flatbuffer, dataclasses.replace(metadata, metrics={})))
+    model = ("--model", "no_curve.tflite")
+    other = run_cli("calibrate", short, "--force", *model, "--budget", "2000", "-o", "other.json")
     assert b"misses are unknown" in other.stdout, other.stderr
     assert "too short to show that 200 per hour is kept: it takes 0.015 h" in text
     assert "use it with --site here.json" in text

@@ -471,6 +471,7 @@ _OTHERS = {  # into temporary folders, or by a protocol of their own
     "firmware_export/folder.py": {"write_bytes"},
     "firmware_export/report.py": {"write_text", "write_bytes"},
     "host_tools/collect.py": {"write_bytes"},
+    "host_tools/dataset.py": {"open_memmap"},  # for reading
     "host_tools/download.py": {"open"},
     "host_tools/features.py": {"open", "open_memmap"},
     "host_tools/quantize.py": {"write_bytes"},

@@ -53,10 +53,13 @@ class _Input(io.FileIO):
 class _Output(io.FileIO):
     """Standard output that fails once: what is buffered then must not fail again, at the latest when Python ends."""
 
+    buffered = True
+    """Whether a buffer lies above, which gives again what it could not write."""
     _failed = False
+    _again = 0  # bytes that the buffer will give again, although they are dealt with
 
     def write(self, data: Any) -> int:
-        left = memoryview(data)
+        left, self._again = memoryview(data)[self._again :], 0
         try:
             while left and not self._failed:
                 n = super().write(left)
@@ -67,8 +70,9 @@ class _Output(io.FileIO):
         except OSError as error:
             self._failed = True
             raise _OutputError(error) from None
-        except BaseException:  # Ctrl-C while nobody reads
-            self._failed = True
+        except BaseException:  # Ctrl-C: while nobody reads, or just when this was written
+            self._failed = os.name != "posix" or not _wait(self, select.POLLOUT, 0)
+            self._again = len(data) if self.buffered else 0
             raise
 
 
@@ -119,6 +123,8 @@ def _replaced(stream: TextIO | None, fd: int, kind: type[io.FileIO], mode: str) 
         return stream
     # A number of its own: what native code prints is sent elsewhere at times, by way of number 2.
     file = kind(os.dup(fd), mode)
+    if isinstance(file, _Output):
+        file.buffered = not (stream and raw is buffer)
     return io.TextIOWrapper(
         file if stream and raw is buffer else io.BufferedReader(file) if mode == "r" else io.BufferedWriter(file),
         encoding=stream.encoding if stream else "utf-8",
