@@ -156,9 +156,9 @@ models: .venv/test reference
 	done
 	$(HOST) calibrate words36 $(DEVELOPMENT) --smoothing-ms 600 --threshold 0.61 --threshold marvin=0.8 -o $(SHIPPED)/words36.tflite
 	$(HOST) calibrate micro12 $(DEVELOPMENT) --threshold 0.76 -o $(SHIPPED)/micro12.tflite
-	$(HOST) calibrate commands12 $(DEVELOPMENT) --speech-margin 0.2 --smoothing-ms 800 --threshold 0.56 --threshold yes=0.7 \
-		--threshold down=0.66 --threshold left=0.81 --threshold right=0.76 --threshold on=0.6 --threshold off=0.78 \
-		--threshold go=0.76 -o $(SHIPPED)/commands12.tflite
+	$(HOST) calibrate commands12 $(DEVELOPMENT) --speech-margin 0.2 --smoothing-ms 800 --threshold 0.56 --threshold yes=0.76 \
+		--threshold no=0.62 --threshold down=0.74 --threshold left=0.81 --threshold right=0.76 --threshold on=0.8 \
+		--threshold off=0.82 --threshold go=0.79 -o $(SHIPPED)/commands12.tflite
 	for name in words36 commands12 micro12; do \
 		.venv/bin/kws-firmware arena $$name --json > runs/$$name/arena.json || exit 1; \
 	done

@@ -513,6 +513,7 @@ def test_where_there_is_no_home(run_cli, tmp_path, options):
 def test_an_empty_name_is_no_default(run_cli, room):
     """As of a variable that is not set."""
     assert_one_line_error(run_cli("detect", room, "--site", ""), "'': site file cannot be used: No such file")
+    pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
     assert b"--plot '': is a folder; name a file" in run_cli("detect", room, "--plot", "").stderr
 
 

@@ -129,7 +129,7 @@ def test_demo_says_by_its_status_whether_all_is_right(run_cli):
 
 
 def test_stopping_the_demo_counts_no_unplayed_word(tmp_path):
-    command = [sys.executable, "-m", "kws_edge", "demo", "--json", "--plot", "demo.png"]
+    command = [sys.executable, "-m", "kws_edge", "demo", "--json"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline().startswith(b'{"file"')  # the first word
     process.send_signal(signal.SIGINT)

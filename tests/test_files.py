@@ -470,6 +470,7 @@ def test_scratch_folders_are_of_their_user_alone(tmp_path):
 _OTHERS = {  # into temporary folders, or by a protocol of their own
     "firmware_export/folder.py": {"write_bytes"},
     "firmware_export/report.py": {"write_text", "write_bytes"},
+    "host_tools/archive.py": {"open"},
     "host_tools/collect.py": {"write_bytes"},
     "host_tools/dataset.py": {"open_memmap"},  # for reading
     "host_tools/download.py": {"open"},

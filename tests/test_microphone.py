@@ -90,7 +90,8 @@ def test_every_sample_arrives_unchanged(server, speech, tmp_path):
         "        if n > int(sys.argv[1]): break\n"
         "    np.save(sys.argv[2], np.concatenate(got)); print(m.queue.dropped, m.queue.overruns, m.source_rate)\n"
     )
-    expected = AudioFile(speech, rate=RATE).read()
+    with AudioFile(speech, rate=RATE) as audio:
+        expected = audio.read()
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(len(expected) + 2 * RATE), str(tmp_path / "got.npy")],
         env=server.environment,

@@ -115,8 +115,9 @@ class Decoded:
             yield from self._some(self._converted())
 
     def _converted(self) -> Iterator[np.ndarray]:
-        watch, convert = self.stopwatch, self._resampler.process
+        convert = self._resampler.process
         for frames in self._reader.frames(self._block):
+            watch = self.stopwatch  # which may change between two blocks
             watch.start()
             pcm = mono_pcm(frames)
             watch.lap(AUDIO)
