@@ -14,6 +14,7 @@ from kws_edge.audio.pcm import Bytes, PcmReader, read_header
 from kws_edge.audio.pipe import read_stream
 from kws_edge.audio.source import Decoded, Reader, check_scale
 from kws_edge.errors import AudioError
+from kws_edge.native import quiet_native
 
 __all__ = ["AudioFile"]
 
@@ -157,7 +158,8 @@ class _Sndfile:
         self._errors = soundfile.SoundFileError
         stream.seek(0)
         try:
-            self._file = soundfile.SoundFile(stream.fileno(), closefd=False)
+            with quiet_native():  # libmpg123 complains of what is no MP3
+                self._file = soundfile.SoundFile(stream.fileno(), closefd=False)
         except self._errors as error:
             raise AudioError(f"cannot be decoded ({_reason(error)})") from None
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
