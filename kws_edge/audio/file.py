@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -158,10 +159,12 @@ class _Sndfile:
         self._errors = soundfile.SoundFileError
         stream.seek(0)
         try:
-            with quiet_native():  # libmpg123 complains of what is no MP3
+            with quiet_native():
                 self._file = soundfile.SoundFile(stream.fileno(), closefd=False)
         except self._errors as error:
             raise AudioError(f"cannot be decoded ({_reason(error)})") from None
+        # libmpg123 complains, line after line, of what is no MP3.
+        self._quiet = quiet_native if self._file.format == "MPEG" else contextlib.nullcontext
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
         self.seconds = self._file.frames / max(1, self.source_rate)
         self.close = self._file.close
@@ -169,7 +172,8 @@ class _Sndfile:
     def frames(self, n: int) -> Iterator[np.ndarray]:
         while True:
             try:
-                frames = self._file.read(n, dtype="float32", always_2d=True)
+                with self._quiet():
+                    frames = self._file.read(n, dtype="float32", always_2d=True)
             except self._errors as error:
                 raise AudioError(f"decoding stopped ({_reason(error)})") from None
             if not len(frames):
