@@ -164,7 +164,7 @@ class _Sndfile:
         except self._errors as error:
             raise AudioError(f"cannot be decoded ({_reason(error)})") from None
         # libmpg123 complains, line after line, of what is no MP3.
-        self._quiet = quiet_native if self._file.format == "MPEG" else contextlib.nullcontext
+        self._quiet = quiet_native if self._file.format == "MP3" else contextlib.nullcontext
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
         self.seconds = self._file.frames / max(1, self.source_rate)
         self.close = self._file.close
