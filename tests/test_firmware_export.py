@@ -143,7 +143,7 @@ def _input_type(kind):
     return change
 
 
-@pytest.mark.parametrize(("kind", "reason"), [(0, "float model"), (3, "uint8")])
+@pytest.mark.parametrize(("kind", "reason"), [(0, "float32 where INT8"), (3, "uint8")])
 def test_other_types_are_refused(run, tmp_path, kind, reason):
     (tmp_path / "patched.tflite").write_bytes(patched(_input_type(kind)))
     assert_one_line_error(
@@ -257,7 +257,7 @@ def test_operator_that_tflite_micro_lacks(run, tmp_path, tiny_network):
 def test_output_that_is_no_softmax(run, tmp_path, tiny_network):
     (tmp_path / "logits.tflite").write_bytes(tiny_network(preset("logmel40"), WORDS, output=None))
     failed = run("export", "logits.tflite", "-o", "out")
-    assert_one_line_error(failed, "logits.tflite", "1/256", "softmax", program="kws-firmware")
+    assert_one_line_error(failed, "logits.tflite", "posteriors from 0 to 1", "softmax", program="kws-firmware")
 
 
 def array(text, name):

@@ -297,7 +297,7 @@ def test_an_error_in_a_process_is_one_line(run_cli, tmp_path):
     failed = run_cli("stream-eval", "commands12", "a.wav", "b.wav", "c.wav", package="host_tools")
     assert failed.returncode == 1
     assert b"Traceback" not in failed.stderr
-    assert failed.stderr.splitlines()[-1].startswith(b"kws-host: c.wav: is a text, not audio")
+    assert failed.stderr.splitlines()[-1].startswith(b"kws-host: c.wav: is RIFF of another kind, not audio")
 
 
 @pytest.mark.parametrize("after_s", [0.3, 3])

@@ -152,9 +152,11 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
     assert load_run(tmp_path / "more").record["best"]["epoch"] == 1
     blended = ("--epochs", "0", "--start", run_folder, "--blend", tmp_path / "more", "--blend-share", "0.25")
     assert run_cli(*train_command(folder, "blended", *blended), package="host_tools").returncode == 0
-    one, two, mean = (load_run(r).model().get_weights() for r in (run_folder, tmp_path / "more", tmp_path / "blended"))
-    for a, b, c in zip(one, two, mean, strict=True):
-        np.testing.assert_allclose(c, 0.75 * a + 0.25 * b, rtol=1e-5, atol=1e-7)
+    models = [load_run(r).model() for r in (run_folder, tmp_path / "more", tmp_path / "blended")]
+    for layers in zip(*(model.layers for model in models), strict=True):
+        if not isinstance(layers[0], keras.layers.BatchNormalization):  # see test_blending_is_of_what_networks_compute
+            for a, b, c in zip(*(layer.get_weights() for layer in layers), strict=True):
+                np.testing.assert_allclose(c, 0.75 * a + 0.25 * b, rtol=1e-5, atol=1e-7)
     shifted = ("--epochs", "0", "--start", run_folder, "--log-prior", "unknown=-0.5,yes=0.25")
     assert run_cli(*train_command(folder, "shifted", *shifted), package="host_tools").returncode == 0
     bias = [load_run(r).model().layers[-1].get_weights()[1] for r in (tmp_path / "shifted", run_folder)]
@@ -568,7 +570,7 @@ def test_unusable_folders_are_explained(folder, run_cli, tmp_path):
     for path in (tmp_path / "few" / "go").glob("*.wav"):
         path.write_text("not audio")
     failed = run_cli("train", "few", "-o", "run", package="host_tools")
-    assert_one_line_error_at_end(failed, "no training example of 'go'", "cannot be read as audio")
+    assert_one_line_error_at_end(failed, "no training example of 'go'", "is a text, not audio")
 
 
 def assert_one_line_error_at_end(process, *parts):
