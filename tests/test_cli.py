@@ -128,6 +128,18 @@ def test_demo_says_by_its_status_whether_all_is_right(run_cli):
     assert json.loads(wrong.stdout.splitlines()[-1])["heard"] < 13
 
 
+def test_a_keywords_own_threshold_counts_in_whatever_order(run_cli, short):
+    one, other = (
+        run_cli("detect", short, *order).stdout
+        for order in (
+            ("--threshold", "0.99", "--threshold", "stop=0.3"),
+            ("--threshold", "stop=0.3", "--threshold", "0.99"),
+        )
+    )
+    assert one == other
+    assert b"stop" in one
+
+
 def test_stopping_the_demo_counts_no_unplayed_word(tmp_path):
     command = [sys.executable, "-m", "kws_edge", "demo", "--json"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -34,8 +34,9 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "listen",
         help="hear keywords live",
-        description="Hear keywords live. With -, raw signed 16-bit PCM is read from standard input, for example "
-        "`arecord -f S16_LE -r 16000 -c 1 | kws-edge listen -`. Ctrl-C ends.",
+        description="Hear keywords live. With -, standard input is read: raw signed 16-bit PCM, for example "
+        "`arecord -f S16_LE -r 16000 -c 1 | kws-edge listen -`, or audio of a format that is recognised, such as WAV. "
+        "Ctrl-C ends, with exit status 0.",
     )
     parser.add_argument("source", nargs="?", metavar="-", help="read standard input in place of a microphone")
     add_source(parser)

@@ -229,7 +229,7 @@ def detector_config(args: argparse.Namespace, model: Model, site: Site | None = 
 def thresholds(given: Sequence[tuple[str, float]], own: Mapping[str, float] = MappingProxyType({})) -> dict[str, Any]:
     """What ``--threshold``, given repeatedly, changes in the detector's settings; `own` are the keywords' so far."""
     changes: dict[str, Any] = {"thresholds": dict(own)}
-    for keyword, value in given:
+    for keyword, value in sorted(given, key=lambda pair: bool(pair[0])):  # a keyword's own counts, in whatever order
         if keyword:
             changes["thresholds"][keyword] = value
         else:
