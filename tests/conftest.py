@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 # A shell starts background jobs with SIGINT ignored, and they pass it on: the commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
 RUN = os.environ.setdefault("KWS_TEST_RUN", secrets.token_hex(8))
 """Marks whatever this run of pytest starts, its workers included."""
