@@ -87,7 +87,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     add_detector(parser)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kws-firmware",
         description="Export models for microcontrollers.",
@@ -143,5 +143,5 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> None:
     """Run the command; what goes wrong is an exception."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     args.work(args)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import DatasetError
+from host_tools.recipe import cli as recipe_cli
 from kws_edge.cli import options
 from kws_edge.errors import RuntimeUnavailableError, UsageError
 from kws_edge.ranges import number, whole
@@ -439,7 +440,7 @@ def _log_prior(text: str) -> str:
     return text
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kws-host", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -670,6 +671,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_make_stream(commands)
     _add_stream_eval(commands)
     _add_calibrate(commands)
+    recipe_cli.add(commands)
     return parser
 
 
@@ -834,7 +836,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str]) -> None:
     """Run the command; what goes wrong is an exception."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow's own choice follows the processor, and with it the weights that a seed gives; and it is announced.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -13,3 +13,7 @@ class BusyError(KwsError):
 
 class TrainingError(KwsError):
     """Training or conversion that cannot start or go on."""
+
+
+class RecipeError(KwsError):
+    """A recipe that cannot be followed."""

@@ -1,0 +1,156 @@
+"""The command ``kws-host recipe``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import textwrap
+from pathlib import Path
+
+from kws_edge.errors import UsageError
+from kws_edge.ranges import number
+
+
+def add(commands) -> None:
+    """Add the command and its own commands."""
+    recipe = commands.add_parser(
+        "recipe",
+        help="make a model from its recipe: everything from data to the finished file",
+        description="A recipe is a TOML file whose stages lead from data to a finished model. Results lie in"
+        " RUNS/NAME, a folder for each stage; what is done is not done again unless something it depends on changes.",
+    )
+    actions = recipe.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, work, about in (
+        ("plan", _plan, "show the stages, what each takes, and its command"),
+        ("status", _status, "say which stages are done, stale or missing"),
+        ("explain", _explain, "say why stages are not done"),
+        ("run", _run, "do what is not done; after an interruption, go on"),
+    ):
+        action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        action.add_argument("recipe", metavar="NAME|FILE", help="a recipe in the folder recipes, or a .toml file")
+        action.add_argument("--until", metavar="STAGE", help="only this stage and those that it takes")
+        action.add_argument(
+            "--set",
+            dest="changes",
+            action="append",
+            default=[],
+            metavar="STAGE.OPTION=VALUE",
+            help="another value of an option, such as base.epochs=1; repeatable",
+        )
+        action.add_argument(
+            "--scale",
+            type=number(1e-4, 1),
+            default=1.0,
+            metavar="X",
+            help="this share of all training, synthetic speech and words in streams, to try a recipe (default: 1)",
+        )
+        action.add_argument(
+            "--data", type=Path, metavar="DIR", help="folder that holds the data (default: KWS_TEST_DATA)"
+        )
+        action.add_argument(
+            "-o", "--output", type=Path, default=Path("runs"), metavar="RUNS", help="folder of results (default: runs)"
+        )
+        if name in ("status", "plan"):
+            action.add_argument("--json", action="store_true", help="one JSON object")
+        action.set_defaults(work=work)
+
+
+def _workshop(args: argparse.Namespace):
+    from host_tools.recipe.file import find_recipe, load_recipe
+    from host_tools.recipe.graph import Workshop
+
+    changes = {}
+    for one in args.changes:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes STAGE.OPTION=VALUE, got {one!r}")
+        changes[name] = value
+    recipe = load_recipe(find_recipe(args.recipe), changes=changes, scale=args.scale)
+    given = args.data or os.environ.get("KWS_TEST_DATA")
+    return Workshop(recipe, args.output / recipe.name, Path(given) if given else None)
+
+
+def _wanted(args: argparse.Namespace, recipe) -> tuple:
+    return recipe.up_to(args.until) if args.until else recipe.stages
+
+
+def _plan(args: argparse.Namespace) -> None:
+    workshop = _workshop(args)
+    recipe = workshop.recipe
+    stages = _wanted(args, recipe)
+    if args.json:
+        values = [
+            {
+                "id": one.id,
+                "do": one.do,
+                "why": one.why,
+                "stages": list(one.parents),
+                "data": list(one.data),
+                "options": dict(one.resolved),
+            }
+            for one in stages
+        ]
+        print(json.dumps({"name": recipe.name, "about": recipe.about, "stages": values}))
+        return
+    print(f"{recipe.name}: {recipe.about}")
+    width = max(len(one.id) for one in stages)
+    for position, one in enumerate(stages, 1):
+        takes = ", ".join([*one.parents, *(f"({name})" for name in one.data)]) or "nothing"
+        print(f"\n{position:>2}  {one.id:<{width}}  {one.do}  <-  {takes}")
+        print(textwrap.fill(one.why, 100, initial_indent="    ", subsequent_indent="    "))
+        options = " ".join(f"{k}={_short(v)}" for k, v in one.options.items())
+        print(textwrap.fill(options, 100, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False))
+
+
+def _short(value: object) -> str:
+    return ",".join(str(one) for one in value) if isinstance(value, list) else str(value)
+
+
+def _status(args: argparse.Namespace) -> None:
+    workshop = _workshop(args)
+    states = workshop.states()
+    wanted = _wanted(args, workshop.recipe)
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    one.id: {
+                        "state": states[one.id].name,
+                        "output": str(workshop.output(one, states[one.id].result.folder))
+                        if states[one.id].result
+                        else None,
+                        "reasons": list(states[one.id].reasons),
+                    }
+                    for one in wanted
+                }
+            )
+        )
+        return
+    width = max(len(one.id) for one in wanted)
+    for one in wanted:
+        state = states[one.id]
+        where = workshop.output(one, state.result.folder) if state.result else "; ".join(state.reasons[:1])
+        print(f"{one.id:<{width}}  {state.name:<10}  {where}".rstrip())
+
+
+def _explain(args: argparse.Namespace) -> None:
+    workshop = _workshop(args)
+    states = workshop.states()
+    for one in _wanted(args, workshop.recipe):
+        state = states[one.id]
+        print(f"{one.id}: {state.name}")
+        for line in state.reasons:
+            print(f"  {line}")
+        if state.result is None and state.key:
+            print(f"  {shlex.join(workshop.arguments(one, states, workshop.folder_of(one, state.key)))}")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from host_tools.recipe.run import run
+
+    workshop = _workshop(args)
+    states = run(workshop, until=args.until, say=lambda line: print(line, flush=True))
+    last = _wanted(args, workshop.recipe)[-1]
+    print(f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].result.folder)}")

@@ -1,0 +1,386 @@
+"""Recipes as they are written: TOML, checked by the options of the commands that they name."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from host_tools.errors import RecipeError
+from host_tools.recipe.kinds import KINDS, Kind
+from kws_edge.text import printable, read_text, shown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Recipe", "Stage", "find_recipe", "load_recipe"]
+
+_FOLDER = "recipes"
+_ID = re.compile(r"[a-z][a-z0-9_]*")
+_UNSEEN = ("output", "cache", "workers", "json")
+"""Options that change nothing of what comes out, or that the runner sets."""
+_REFERENCES = ("start", "blend", "teacher", "model", "run")
+"""Options that name runs or files, besides those whose values are paths."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a recipe."""
+
+    id: str
+    do: str
+    """Which of :data:`host_tools.recipe.kinds.KINDS` it is."""
+    why: str
+    """A sentence."""
+    options: Mapping[str, Any]
+    """As they are written, with those of its mix and of the defaults."""
+    resolved: Mapping[str, Any]
+    """Every option of the command with its value, but where results are written to."""
+    parents: tuple[str, ...]
+    """Stages whose results it takes."""
+    data: tuple[str, ...]
+    """Data of the recipe that it takes."""
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.do]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as its file has it."""
+
+    path: Path
+    name: str
+    about: str
+    data: Mapping[str, str]
+    """Where each kind of data lies below the folder of all data."""
+    stages: tuple[Stage, ...]
+    """In the order in which they can be done."""
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Stage]:
+        return {stage.id: stage for stage in self.stages}
+
+    def up_to(self, stage: str) -> tuple[Stage, ...]:
+        """What must be done for `stage`, and it.
+
+        Raises
+        ------
+        RecipeError
+            If there is no such stage.
+        """
+        if stage not in self.by_id:
+            raise RecipeError(f"{self.path}: no stage {shown(stage)}{_near(stage, self.by_id)}")
+        needed, todo = set(), [stage]
+        while todo:
+            needed.add(one := todo.pop())
+            todo += self.by_id[one].parents
+        return tuple(one for one in self.stages if one.id in needed)
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path that ends in ``.toml``, or the name of one in ``recipes``, here or where this
+    package lies.
+
+    Raises
+    ------
+    RecipeError
+        If there is none.
+    """
+    if name.endswith(".toml"):
+        return Path(name)
+    folders = [Path(_FOLDER), Path(__file__).parents[2] / _FOLDER]
+    for folder in folders:
+        if (path := folder / f"{name}.toml").is_file():
+            return path
+    there = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.toml")})
+    raise RecipeError(f"no recipe {shown(name)}: give a file that ends in .toml, or one of {', '.join(there) or 'none'}")
+
+
+def load_recipe(
+    path: str | Path, *, changes: Mapping[str, str] = MappingProxyType({}), scale: float = 1.0
+) -> Recipe:
+    """Read a recipe and check every option of every stage.
+
+    Parameters
+    ----------
+    path : path
+    changes : mapping of str to str
+        Values for ``stage.option``, as TOML writes them, or plain text.
+    scale : float
+        Factor on the amount of training, of synthetic speech and of words in streams: one in 50, say, to try it.
+
+    Raises
+    ------
+    RecipeError
+        If the file or a change is none that can be followed; it names file, stage, option and value.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(read_text(path))
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path}: no recipe in TOML ({' '.join(str(error).split())})") from None
+    return _Reader(path, table, _parsed(path, changes), scale).recipe()
+
+
+def _parsed(path: Path, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    by_stage: dict[str, dict[str, Any]] = {}
+    for name, text in changes.items():
+        stage, dot, option = name.partition(".")
+        if not (stage and dot and option):
+            raise RecipeError(f"{path}: {shown(name)} is no stage.option")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except ValueError:
+            value = text
+        by_stage.setdefault(stage, {})[option] = value
+    return by_stage
+
+
+class _Reader:
+    """Makes a recipe of a table."""
+
+    def __init__(self, path: Path, table: dict, changes: dict[str, dict[str, Any]], scale: float) -> None:
+        self.path, self.table, self.changes, self.scale = path, table, changes, scale
+        self.data = self._texts("data")
+        self.mixes = self._tables("mix")
+        self.defaults = self._tables("defaults")
+        self.ids: list[str] = []
+
+    def _fail(self, where: str, message: str) -> RecipeError:
+        return RecipeError(printable(f"{self.path}: {where}: {message}"))
+
+    def _tables(self, name: str) -> dict[str, dict]:
+        found = self.table.get(name, {})
+        if not (isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())):
+            raise self._fail(name, f"is written in tables, such as [{name}.x]")
+        return found
+
+    def _texts(self, name: str) -> dict[str, str]:
+        found = self.table.get(name, {})
+        if not (isinstance(found, dict) and all(isinstance(one, str) for one in found.values())):
+            raise self._fail(name, "holds names of folders")
+        return found
+
+    def _text(self, table: dict, key: str, where: str) -> str:
+        value = table.get(key)
+        if not (isinstance(value, str) and value.strip()):
+            raise self._fail(where, f"{key!r} is missing, or no text")
+        return value
+
+    def recipe(self) -> Recipe:
+        known = ("name", "about", "data", "mix", "defaults", "stage")
+        for key in self.table:
+            if key not in known:
+                raise self._fail("recipe", f"there is no {shown(key)}{_near(key, known)}; it takes {', '.join(known)}")
+        name = self._text(self.table, "name", "recipe")
+        written = self.table.get("stage")
+        if not (isinstance(written, list) and written and all(isinstance(one, dict) for one in written)):
+            raise self._fail("recipe", "has no [[stage]]")
+        for key in self.defaults:
+            if key not in KINDS:
+                raise self._fail("defaults", f"there is no kind of stage {shown(key)}{_near(key, KINDS)}")
+        stages = tuple(self._stage(one, i) for i, one in enumerate(written))
+        for stage in self.changes:
+            if stage not in self.ids:
+                raise self._fail("changes", f"there is no stage {shown(stage)}{_near(stage, self.ids)}")
+        return Recipe(self.path, name, self._text(self.table, "about", "recipe"), self.data, stages)
+
+    def _stage(self, written: dict, position: int) -> Stage:
+        identity = self._text(written, "id", f"stage {position + 1}")
+        where = f"stage {identity}"
+        if not _ID.fullmatch(identity) or identity in self.ids or identity in self.data:
+            raise self._fail(where, "an id is new, in small letters, digits and underscores")
+        do = self._text(written, "do", where)
+        if do not in KINDS:
+            raise self._fail(where, f"there is no kind {shown(do)}{_near(do, KINDS)}; there are {', '.join(KINDS)}")
+        why = self._text(written, "why", where)
+        own = {key: value for key, value in written.items() if key not in ("id", "do", "why", "mix")}
+        options = {**self.defaults.get(do, {}), **self._mix(written, where), **own, **self.changes.get(identity, {})}
+        for name in KINDS[do].fixed:
+            if name in options:
+                raise self._fail(where, f"{do} sets {name!r} itself")
+        options |= KINDS[do].fixed
+        command = Command(KINDS[do])
+        resolved = command.resolve(options, lambda message: self._fail(where, message))
+        options, resolved = self._scaled(command, options, resolved, where)
+        parents, data = [], []
+        for name, value in command.references(resolved):
+            first = value.partition("/")[0]
+            if first in self.ids:
+                parents.append(first)
+            elif first in self.data:
+                data.append(first)
+            elif name not in _REFERENCES or "/" in value:
+                there = [*self.ids, *self.data]
+                raise self._fail(where, f"{name}: {shown(value)} is no stage before it, and no data{_near(first, there)}")
+        self.ids.append(identity)
+        return Stage(
+            identity, do, why, options, resolved, tuple(dict.fromkeys(parents)), tuple(dict.fromkeys(data))
+        )
+
+    def _mix(self, written: dict, where: str) -> dict:
+        if "mix" not in written:
+            return {}
+        mix = self._text(written, "mix", where)
+        if mix not in self.mixes:
+            raise self._fail(where, f"there is no mix {shown(mix)}{_near(mix, self.mixes)}")
+        self._text(self.mixes[mix], "why", f"mix {mix}")
+        return {key: value for key, value in self.mixes[mix].items() if key != "why"}
+
+    def _scaled(self, command: Command, options: dict, resolved: dict, where: str) -> tuple[dict, dict]:
+        """Options with smaller amounts. Of training the number of batches in all is scaled: first the epochs."""
+        amounts = {name: resolved[name] for name in command.kind.amounts if resolved.get(name)}
+        shares = {name: resolved[name] / self.scale for name in command.kind.shares if resolved.get(name)}
+        if self.scale == 1 or not (amounts or shares):
+            return options, resolved
+        if "epochs" in amounts:
+            total = amounts["epochs"] * amounts["steps"] * self.scale
+            epochs = max(1, round(amounts["epochs"] * self.scale))
+            amounts = {"epochs": epochs, "steps": max(1, round(total / epochs))}
+        else:
+            amounts = {name: max(1, round(value * self.scale)) for name, value in amounts.items()}
+        options = options | amounts | shares
+        return options, command.resolve(options, lambda message: self._fail(where, message))
+
+
+class Command:
+    """The command of a kind of stage: its options are those of the command line."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.parser = _parser_of(kind)
+        self.actions = {}
+        for action in self.parser._actions:  # no public way leads to the options of a parser
+            if action.dest != "help" and action.dest not in _UNSEEN:
+                self.actions[_name(action)] = action
+
+    def arguments(self, options: Mapping[str, Any]) -> list[str]:
+        """`options` as the command line has them.
+
+        Raises
+        ------
+        ValueError
+            If there is no such option, or a value is none that a command line can hold.
+        """
+        first, rest = [], []
+        for name in options:
+            if name not in self.actions:
+                raise ValueError(f"there is no option {shown(name)}{_near(name, self.actions)}")
+        for name, action in self.actions.items():  # in their order, which counts for those without a flag
+            if name not in options:
+                continue
+            value = options[name]
+            if not action.option_strings:
+                first += _words(name, value)
+            elif action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
+                rest += _switch(name, action, value)
+            elif isinstance(action, argparse._AppendAction):
+                flag = action.option_strings[-1]
+                rest += [f"{flag}={word}" for word in _words(name, value)]
+            elif action.nargs is None and not isinstance(value, list):
+                rest.append(f"{action.option_strings[-1]}={_words(name, value)[0]}")
+            elif action.nargs is None:
+                rest.append(f"{action.option_strings[-1]}={','.join(_words(name, value))}")
+            else:
+                rest += [action.option_strings[-1], *_words(name, value)]
+        return first + rest
+
+    def resolve(self, options: Mapping[str, Any], fail) -> dict[str, Any]:
+        """Every option's value, given and by default, as JSON has it."""
+
+        def error(message: str) -> None:
+            raise fail(message.replace("argument ", "", 1))
+
+        self.parser.error = error
+        try:
+            values = self.parser.parse_args([*self.arguments(options), *self.output("-")])
+        except ValueError as problem:
+            raise fail(str(problem)) from None
+        return {name: _plain(getattr(values, action.dest)) for name, action in self.actions.items()}
+
+    def output(self, path: str) -> list[str]:
+        """The arguments that name what is written."""
+        return ["--json"] if self.kind.program == "firmware_export" else ["-o", path]
+
+    def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Names and values of the options that may name stages or data."""
+        for name, value in resolved.items():
+            if name in _REFERENCES or self.actions[name].type is Path:
+                for one in value if isinstance(value, list) else str(value or "").split(","):
+                    if one and (name in _REFERENCES or one != str(self.actions[name].default)):
+                        yield name, str(one)
+
+    def located(self, options: Mapping[str, Any], locate) -> dict[str, Any]:
+        """`options` with what `locate` gives for each reference."""
+        out = {}
+        for name, value in options.items():
+            if name in _REFERENCES or self.actions[name].type is Path:
+                value = [locate(one) for one in value] if isinstance(value, list) else locate(value)
+            out[name] = value
+        return out
+
+
+def _parser_of(kind: Kind) -> argparse.ArgumentParser:
+    if not kind.program:
+        parser = argparse.ArgumentParser(prog=kind.command)
+        parser.add_argument("model")
+        parser.add_argument("-o", "--output")
+        return parser
+    if kind.program == "firmware_export":
+        from firmware_export.cli import make_parser
+    else:
+        from host_tools.cli import make_parser
+    commands = next(one for one in make_parser()._actions if isinstance(one, argparse._SubParsersAction))
+    return commands.choices[kind.command]
+
+
+def _name(action: argparse.Action) -> str:
+    long = [flag for flag in action.option_strings if flag.startswith("--")]
+    return long[0][2:].replace("-", "_") if long else action.dest
+
+
+def _words(name: str, value: Any) -> list[str]:
+    out = []
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
+            raise ValueError(f"{name}: {shown(one)} is neither text nor number")
+        if isinstance(one, str) and "\0" in one:
+            raise ValueError(f"{name}: {shown(one)} holds a zero character")
+        out.append(repr(one) if isinstance(one, float) else str(one))
+    return out
+
+
+def _switch(name: str, action: argparse.Action, value: Any) -> list[str]:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: true or false, not {shown(value)}")
+    if value:
+        return [action.option_strings[0]]
+    off = [flag for flag in action.option_strings if flag.startswith("--no-")]
+    return off[:1]
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _near(name: str, there) -> str:
+    found = difflib.get_close_matches(name, list(there), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -1,0 +1,227 @@
+"""What of a recipe is done: each stage's key, its results, and why they no longer count."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import kws_edge
+from host_tools.errors import DatasetError, RecipeError
+from host_tools.manifest import Manifest, manifest
+from host_tools.recipe.file import Command, Recipe, Stage
+from kws_edge.text import printable
+
+__all__ = ["DONE", "MISSING", "STALE", "UNFINISHED", "Result", "State", "Workshop"]
+
+DONE, STALE, MISSING, UNFINISHED = "done", "stale", "missing", "unfinished"
+RECORD = "stage.json"
+FILES = "data.json"
+_LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "ai-edge-litert", "tflite-micro")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Result:
+    """A stage that was done once."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    """What its ``stage.json`` says: key, inputs, checksum of what came out."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a stage stands."""
+
+    stage: Stage
+    name: str
+    """``done``, ``stale``, ``missing`` or ``unfinished``."""
+    key: str = ""
+    """Of what it would be done from; empty while a stage before it is not done."""
+    result: Result | None = None
+    """What counts, if it is done."""
+    reasons: tuple[str, ...] = ()
+    """Why an earlier result does not count."""
+
+
+@dataclass
+class Workshop:
+    """A recipe with the folder of its results and the folder of its data.
+
+    A result lies in a folder that is named after its stage and its key, so that results of other options stay beside
+    it. The key is the checksum of all that a stage depends on: its options, the results of the stages before it, its
+    data file by file, the versions of this package and of the libraries.
+    """
+
+    recipe: Recipe
+    folder: Path
+    data: Path | None
+    _seen: dict[Path, Manifest] = field(default_factory=dict)
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Of what computes."""
+        found = {"kws-edge": kws_edge.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
+        for name in _LIBRARIES:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+        return found
+
+    def path_of_data(self, name: str) -> Path:
+        """Where data of the recipe lie.
+
+        Raises
+        ------
+        RecipeError
+            If no folder of data is known.
+        """
+        place = self.recipe.data[name]
+        if place.startswith("./"):
+            return self.recipe.path.parent / place
+        if self.data is None:
+            raise RecipeError(
+                f"{self.recipe.path}: where are the data? Give --data DIR, the folder that holds"
+                f" {place}, or set KWS_TEST_DATA to it"
+            )
+        return self.data / place
+
+    def manifest_of_data(self, name: str) -> Manifest:
+        path = self.path_of_data(name)
+        if path not in self._seen:
+            self._seen[path] = manifest(path)
+        return self._seen[path]
+
+    def results(self, stage: Stage) -> list[Result]:
+        """What was done of a stage, the latest last."""
+        found = []
+        for path in self.folder.glob(f"{stage.id}-*/{RECORD}"):
+            with contextlib.suppress(OSError, ValueError):
+                record = json.loads(path.read_bytes())
+                if isinstance(record, dict) and record.get("id") == stage.id:
+                    found.append(Result(path.parent, record))
+        return sorted(found, key=lambda result: str(result.record.get("finished")))
+
+    def output(self, stage: Stage, folder: Path) -> Path:
+        """What references to a stage lead to."""
+        return folder / stage.kind.output.replace("ID", stage.id).replace("NAME", self.recipe.name)
+
+    def checksum(self, stage: Stage, folder: Path) -> str:
+        """Of what came out of a stage, as far as later ones take it."""
+        if not stage.kind.counts:
+            return manifest(folder, without=(RECORD, FILES)).sha256
+        output = self.output(stage, folder)
+        return hashlib.sha256(" ".join(manifest(output / one).sha256 for one in stage.kind.counts).encode()).hexdigest()
+
+    def inputs(self, stage: Stage, done: Mapping[str, State]) -> dict[str, Any]:
+        """All that a stage depends on, as a JSON-ready dict; `done` holds the states of the stages before it."""
+        return {
+            "do": stage.do,
+            "revision": stage.kind.revision,
+            "options": dict(stage.resolved),
+            "stages": {one: done[one].result.record["sha256"] for one in stage.parents},
+            "data": {one: self.manifest_of_data(one).to_dict() for one in stage.data},
+            "versions": self.versions,
+        }
+
+    def key(self, inputs: Mapping[str, Any]) -> str:
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+    def folder_of(self, stage: Stage, key: str) -> Path:
+        return self.folder / f"{stage.id}-{key[:12]}"
+
+    def state(self, stage: Stage, states: Mapping[str, State]) -> State:
+        """Where a stage stands, given those before it."""
+        earlier = self.results(stage)
+        if waiting := [one for one in stage.parents if states[one].name != DONE]:
+            if not earlier:
+                return State(stage, MISSING)
+            return State(stage, STALE, reasons=tuple(f"{one} before it is {states[one].name}" for one in waiting))
+        inputs = self.inputs(stage, states)
+        key = self.key(inputs)
+        folder = self.folder_of(stage, key)
+        for result in earlier:
+            if result.folder == folder and result.record.get("key") == key:
+                with contextlib.suppress(DatasetError):
+                    if self.checksum(stage, folder) == result.record["sha256"]:
+                        return State(stage, DONE, key, result)
+                return State(stage, STALE, key, reasons=(f"what came out of it, in {folder}, was changed or removed",))
+        if folder.is_dir():
+            return State(stage, UNFINISHED, key, reasons=("it was interrupted, and goes on",))
+        if not earlier:
+            return State(stage, MISSING, key)
+        return State(stage, STALE, key, reasons=tuple(self._differences(stage, earlier[-1], inputs)))
+
+    def states(self) -> dict[str, State]:
+        """Where every stage stands, by id."""
+        found: dict[str, State] = {}
+        for stage in self.recipe.stages:
+            found[stage.id] = self.state(stage, found)
+        return found
+
+    def _differences(self, stage: Stage, result: Result, inputs: Mapping[str, Any]) -> list[str]:
+        """In what a result's inputs differ from `inputs`, a line each."""
+        before, lines = result.record.get("inputs", {}), []
+        for part, what in (("options", "option"), ("versions", "version of"), ("stages", "stage")):
+            old, new = before.get(part, {}), inputs[part]
+            for name in sorted({*old, *new}):
+                if old.get(name) != new.get(name):
+                    if part == "stages":
+                        lines.append(f"{name} before it gives something else than before")
+                    else:
+                        lines.append(f"{what} {name}: was {_value(old, name)}, is {_value(new, name)}")
+        for name in stage.data:
+            if before.get("data", {}).get(name) != inputs["data"][name]:
+                lines += self._data_differences(name, result)
+        if (before.get("do"), before.get("revision")) != (inputs["do"], inputs["revision"]):
+            lines.append(f"this version's {stage.do!r} gives something else than the one that did it")
+        return lines or ["its record is of another form"]
+
+    def _data_differences(self, name: str, result: Result) -> list[str]:
+        try:
+            old = {path: sha256 for path, _, sha256 in json.loads((result.folder / FILES).read_bytes())[name]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return [f"data {name}: changed"]
+        new = {entry.path: entry.sha256 for entry in self.manifest_of_data(name).entries}
+        groups = {
+            "new": sorted(new.keys() - old.keys()),
+            "gone": sorted(old.keys() - new.keys()),
+            "changed": sorted(path for path in new.keys() & old.keys() if new[path] != old[path]),
+        }
+        lines = []
+        for kind, paths in groups.items():
+            if paths:
+                more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+                lines.append(printable(f"data {name}: {kind}: {', '.join(paths[:_SHOWN])}{more}"))
+        return lines or [f"data {name}: changed"]
+
+    def arguments(self, stage: Stage, states: Mapping[str, State], folder: Path) -> list[str]:
+        """The command line of a stage, with the places of its data and of the results that it takes."""
+        command = Command(stage.kind)
+
+        def locate(value: Any) -> Any:
+            if not isinstance(value, str):
+                return value
+            return ",".join(self._located(one, states) for one in value.split(","))
+
+        options = command.located(stage.options, locate)
+        return [stage.kind.command, *command.arguments(options), *command.output(str(self.output(stage, folder)))]
+
+    def _located(self, value: str, states: Mapping[str, State]) -> str:
+        first, slash, rest = value.partition("/")
+        if first in states:
+            state = states[first]
+            folder = state.result.folder if state.result else self.folder / f"{first}-..."
+            return f"{self.output(state.stage, folder)}{slash}{rest}"
+        return f"{self.path_of_data(first)}{slash}{rest}" if first in self.recipe.data else value
+
+
+def _value(values: Mapping[str, Any], name: str) -> str:
+    return printable(json.dumps(values[name]) if name in values else "not there", most=60)
