@@ -119,10 +119,11 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _qat(args: argparse.Namespace) -> None:
-    from host_tools.train import load_run, train
+    from host_tools.train import load_run, sources_of, train
 
+    run = load_run(args.run)
     config = dataclasses.replace(
-        load_run(args.run).config,
+        run.config,
         **{name: getattr(args, name) for name in ("epochs", "steps", "learning_rate", "seed")},
         qat=str(args.run),
         keep="best",
@@ -132,15 +133,14 @@ def _qat(args: argparse.Namespace) -> None:
         teacher=str(args.run),
         weight_decay=0.0,
     )
-    run = train(config, _sources(args), args.output)
+    sources = _sources(args) if args.data else dataclasses.replace(sources_of(run), cache=_cache(args))
+    run = train(config, sources, args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
 
 
 def _sources(args: argparse.Namespace):
     from host_tools.examples import Sources
-    from host_tools.features import default_cache
 
-    cache = args.cache or default_cache()
     return Sources(
         args.data,
         args.features,
@@ -150,8 +150,14 @@ def _sources(args: argparse.Namespace):
         more_speech=tuple(args.more_speech),
         more_noise=tuple(args.more_noise),
         also_said=args.also_said,
-        cache=cache,
+        cache=_cache(args),
     )
+
+
+def _cache(args: argparse.Namespace) -> Path:
+    from host_tools.features import default_cache
+
+    return args.cache or default_cache()
 
 
 def _collect(args: argparse.Namespace) -> None:
@@ -564,7 +570,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     qat.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
-    _add_sources(qat)
+    _add_sources(qat, data="?", about="; default: all data that the run was trained on")
     qat.add_argument("-o", "--output", type=Path, required=True, metavar="QAT_RUN", help="folder of the new run")
     qat.add_argument("--epochs", type=whole(0, 10_000), default=2)
     qat.add_argument("--steps", type=_STEPS, default=150, help="batches an epoch")
@@ -815,8 +821,10 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--own-labels", action="store_true", help="leave out words that are no label of the model")
 
 
-def _add_sources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
+def _add_sources(parser: argparse.ArgumentParser, *, data: str | None = None, about: str = "") -> None:
+    parser.add_argument(
+        "data", type=Path, nargs=data, metavar="DATA", help=f"folder laid out <word>/<speaker>_nohash_<n>.wav{about}"
+    )
     parser.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
     parser.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")

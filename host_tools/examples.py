@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ from host_tools.features import (
     raw_to_power,
     recording_features,
 )
+from host_tools.manifest import manifest
 from host_tools.truth import read_also_said
 from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
@@ -83,6 +84,28 @@ class Sources:
     """List of keywords that the speakers of `speech` happen to say; see :func:`host_tools.truth.read_also_said`."""
     cache: Path | None = None
     """Where features of clips are kept between runs."""
+
+    def folders(self) -> dict[str, tuple[Path, ...]]:
+        """What is given, by the name of its field, but for the cache."""
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "cache"}
+        return {
+            name: value if isinstance(value, tuple) else (value,)
+            for name, value in given.items()
+            if value is not None and value != ()
+        }
+
+    def fingerprint(self) -> dict[str, list[dict]]:
+        """Path, checksum, number of files and bytes of each folder or file, by the name of its field, as JSON has it.
+
+        Raises
+        ------
+        DatasetError
+            If one is missing, or a file in it cannot be read.
+        """
+        return {
+            name: [{"path": str(path), **manifest(path).to_dict()} for path in paths]
+            for name, paths in self.folders().items()
+        }
 
 
 @dataclass

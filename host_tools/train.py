@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import platform
 import sys
 import time
@@ -34,7 +35,7 @@ from kws_edge.files import write_atomically
 from kws_edge.model import shipped_models
 from kws_edge.text import printable
 
-__all__ = ["BEST", "Run", "TrainConfig", "load_run", "plot_curves", "read_log", "train"]
+__all__ = ["BEST", "Run", "TrainConfig", "load_run", "plot_curves", "read_log", "sources_of", "train"]
 
 BEST = "best.keras"
 LAST = "last.keras"
@@ -228,6 +229,22 @@ class Run:
         return chosen
 
 
+def sources_of(run: Run) -> Sources:
+    """The data that a run was trained on, where they lay then.
+
+    Raises
+    ------
+    TrainingError
+        If its record does not say, because an earlier version wrote it.
+    """
+    try:
+        places = {name: [Path(one["path"]) for one in folders] for name, folders in run.record["sources"].items()}
+        several = {one.name for one in dataclasses.fields(Sources) if one.default == ()}
+        return Sources(**{name: tuple(paths) if name in several else paths[0] for name, paths in places.items()})
+    except (KeyError, TypeError, AttributeError, IndexError):
+        raise TrainingError(f"{run.folder}: does not say what data it was trained on; name them") from None
+
+
 def load_run(folder: str | Path) -> Run:
     """Open a run's folder.
 
@@ -330,6 +347,12 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         raise TrainingError(
             f"{folder} holds a run with another {', '.join(changed)}; choose another folder, or repeat its options"
         )
+    origins = sources.fingerprint()
+    if previous and (lines := _other_data(previous.record.get("sources", {}), origins)):
+        raise TrainingError(
+            f"{folder} holds a run on other data: {'; '.join(lines)}. Put the data back as they were, or choose another"
+            " folder"
+        )
     teacher = _teacher(config, front_end, labels) if config.teacher else None
     if config.start and not Path(config.start).exists() and config.start not in shipped_models():
         raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
@@ -351,8 +374,10 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         "front_end": front_end.to_dict(),
         "augmentation": dataclasses.asdict(config.augment_config),
         "data": examples.summary,
+        "sources": origins,
         "versions": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
         "backend": keras.backend.backend(),
+        "threads": os.cpu_count(),
     }
     if not config.epochs and config.start and Path(config.start).is_dir():
         record["data"] = load_run(config.start).record["data"]  # nothing else has trained these weights
@@ -436,6 +461,22 @@ def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
         if isinstance(layer, keras.layers.Dropout) and layer.rate:  # spatial dropout is one, too
             state = np.random.default_rng((seed, epoch, i)).integers(2**32, size=2, dtype=np.uint32)
             layer.seed_generator.state.assign(state.astype(layer.seed_generator.state.dtype))
+
+
+def _other_data(before: dict, now: dict) -> list[str]:
+    """In what the data of a run differ from those at hand, a line for each option."""
+    lines = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if [one["sha256"] for one in old or []] != [one["sha256"] for one in new or []]:
+            lines.append(f"{name}: was {_described(old)}, is {_described(new)}")
+    return lines
+
+
+def _described(folders: list[dict] | None) -> str:
+    return (
+        " and ".join(f"{one['path']} ({one['files']} files, {one['bytes']:,} bytes)" for one in folders or []) or "none"
+    )
 
 
 def _changed(a: TrainConfig, b: TrainConfig) -> list[str]:

@@ -581,3 +581,32 @@ def assert_one_line_error_at_end(process, *parts):
     last = error.replace("\r", "\n").splitlines()[-1]
     assert last.startswith("kws-host: "), error
     assert all(part in last for part in parts), error
+
+
+def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path):
+    """Thirty clips deleted, two folders swapped: the record would claim what did not train it."""
+    shutil.copytree(folder / "clips", tmp_path / "clips")
+    shutil.copytree(folder / "speech", tmp_path / "speech")
+    shutil.copytree(folder / "clips" / "_background_noise_", tmp_path / "noise")
+
+    def trained(*options, speech="speech", noise="noise"):
+        return run_cli(
+            "train", "clips", "--speech", speech, "--noise", noise, "-o", "run", "--model", "micro", "--epochs", "1",
+            "--steps", "1", "--cache", "cache", *options, package="host_tools",
+        )  # fmt: skip
+
+    assert trained().returncode == 0
+    assert trained().returncode == 0
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["threads"] >= 1
+    assert record["sources"]["clips"][0]["files"] == 13 * 26 + 1
+    done = trained(speech="noise", noise="speech")
+    assert done.returncode == 1
+    assert b"run holds a run on other data: noise: was noise (1 files" in done.stderr
+    for path in sorted((tmp_path / "clips" / "yes").iterdir())[:3]:
+        path.unlink()
+    done = trained()
+    assert done.returncode == 1
+    assert b"clips: was clips (339 files" in done.stderr
+    assert b"is clips (336 files" in done.stderr
+    assert record == json.loads((tmp_path / "run" / "config.json").read_text())

@@ -97,7 +97,7 @@ def _plan(args: argparse.Namespace) -> None:
     print(f"{recipe.name}: {recipe.about}")
     width = max(len(one.id) for one in stages)
     for position, one in enumerate(stages, 1):
-        takes = ", ".join([*one.parents, *(f"({name})" for name in one.data)]) or "nothing"
+        takes = ", ".join([*one.parents, *one.shipped, *(f"({name})" for name in one.data)]) or "nothing"
         print(f"\n{position:>2}  {one.id:<{width}}  {one.do}  <-  {takes}")
         print(textwrap.fill(one.why, 100, initial_indent="    ", subsequent_indent="    "))
         options = " ".join(f"{k}={_short(v)}" for k, v in one.options.items())
@@ -144,7 +144,8 @@ def _explain(args: argparse.Namespace) -> None:
         for line in state.reasons:
             print(f"  {line}")
         if state.result is None and state.key:
-            print(f"  {shlex.join(workshop.arguments(one, states, workshop.folder_of(one, state.key)))}")
+            arguments = workshop.arguments(one, states, workshop.folder_of(one, state.key))
+            print(f"  {shlex.join([one.kind.program, *arguments])}")
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -153,4 +154,6 @@ def _run(args: argparse.Namespace) -> None:
     workshop = _workshop(args)
     states = run(workshop, until=args.until, say=lambda line: print(line, flush=True))
     last = _wanted(args, workshop.recipe)[-1]
-    print(f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].result.folder)}")
+    print(
+        f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].result.folder)}"
+    )

@@ -15,6 +15,7 @@ from typing import Any
 
 from host_tools.errors import RecipeError
 from host_tools.recipe.kinds import KINDS, Kind
+from kws_edge.model import shipped_models
 from kws_edge.text import printable, read_text, shown
 
 if sys.version_info >= (3, 11):
@@ -28,8 +29,8 @@ _FOLDER = "recipes"
 _ID = re.compile(r"[a-z][a-z0-9_]*")
 _UNSEEN = ("output", "cache", "workers", "json")
 """Options that change nothing of what comes out, or that the runner sets."""
-_REFERENCES = ("start", "blend", "teacher", "model", "run")
-"""Options that name runs or files, besides those whose values are paths."""
+_WEIGHTS = ("start", "blend", "teacher")
+"""Options that name runs or files, besides those whose values are paths, and ``MODEL``."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Stage:
     """Stages whose results it takes."""
     data: tuple[str, ...]
     """Data of the recipe that it takes."""
+    shipped: tuple[str, ...]
+    """Shipped models that it takes."""
 
     @property
     def kind(self) -> Kind:
@@ -104,12 +107,12 @@ def find_recipe(name: str) -> Path:
         if (path := folder / f"{name}.toml").is_file():
             return path
     there = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.toml")})
-    raise RecipeError(f"no recipe {shown(name)}: give a file that ends in .toml, or one of {', '.join(there) or 'none'}")
+    raise RecipeError(
+        f"no recipe {shown(name)}: give a file that ends in .toml, or one of {', '.join(there) or 'none'}"
+    )
 
 
-def load_recipe(
-    path: str | Path, *, changes: Mapping[str, str] = MappingProxyType({}), scale: float = 1.0
-) -> Recipe:
+def load_recipe(path: str | Path, *, changes: Mapping[str, str] = MappingProxyType({}), scale: float = 1.0) -> Recipe:
     """Read a recipe and check every option of every stage.
 
     Parameters
@@ -216,20 +219,21 @@ class _Reader:
         command = Command(KINDS[do])
         resolved = command.resolve(options, lambda message: self._fail(where, message))
         options, resolved = self._scaled(command, options, resolved, where)
-        parents, data = [], []
+        parents, data, shipped = [], [], []
         for name, value in command.references(resolved):
             first = value.partition("/")[0]
             if first in self.ids:
                 parents.append(first)
             elif first in self.data:
                 data.append(first)
-            elif name not in _REFERENCES or "/" in value:
-                there = [*self.ids, *self.data]
-                raise self._fail(where, f"{name}: {shown(value)} is no stage before it, and no data{_near(first, there)}")
+            elif value in shipped_models():
+                shipped.append(value)
+            else:
+                near = _near(first, [*self.ids, *self.data])
+                raise self._fail(where, f"{name}: {shown(value)} is no stage before it, and no data{near}")
         self.ids.append(identity)
-        return Stage(
-            identity, do, why, options, resolved, tuple(dict.fromkeys(parents)), tuple(dict.fromkeys(data))
-        )
+        takes = [tuple(dict.fromkeys(one)) for one in (parents, data, shipped)]
+        return Stage(identity, do, why, options, resolved, *takes)
 
     def _mix(self, written: dict, where: str) -> dict:
         if "mix" not in written:
@@ -313,21 +317,25 @@ class Command:
 
     def output(self, path: str) -> list[str]:
         """The arguments that name what is written."""
-        return ["--json"] if self.kind.program == "firmware_export" else ["-o", path]
+        return ["--json"] if self.kind.program == "kws-firmware" else ["-o", path]
 
     def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Names and values of the options that may name stages or data."""
         for name, value in resolved.items():
-            if name in _REFERENCES or self.actions[name].type is Path:
+            if self._refers(name):
                 for one in value if isinstance(value, list) else str(value or "").split(","):
-                    if one and (name in _REFERENCES or one != str(self.actions[name].default)):
+                    if one:
                         yield name, str(one)
+
+    def _refers(self, name: str) -> bool:
+        action = self.actions[name]
+        return action.type is Path or name in _WEIGHTS or (name == "model" and not action.option_strings)
 
     def located(self, options: Mapping[str, Any], locate) -> dict[str, Any]:
         """`options` with what `locate` gives for each reference."""
         out = {}
         for name, value in options.items():
-            if name in _REFERENCES or self.actions[name].type is Path:
+            if self._refers(name):
                 value = [locate(one) for one in value] if isinstance(value, list) else locate(value)
             out[name] = value
         return out
@@ -339,7 +347,7 @@ def _parser_of(kind: Kind) -> argparse.ArgumentParser:
         parser.add_argument("model")
         parser.add_argument("-o", "--output")
         return parser
-    if kind.program == "firmware_export":
+    if kind.program == "kws-firmware":
         from firmware_export.cli import make_parser
     else:
         from host_tools.cli import make_parser

@@ -17,6 +17,7 @@ import kws_edge
 from host_tools.errors import DatasetError, RecipeError
 from host_tools.manifest import Manifest, manifest
 from host_tools.recipe.file import Command, Recipe, Stage
+from kws_edge.model import shipped_models
 from kws_edge.text import printable
 
 __all__ = ["DONE", "MISSING", "STALE", "UNFINISHED", "Result", "State", "Workshop"]
@@ -24,7 +25,17 @@ __all__ = ["DONE", "MISSING", "STALE", "UNFINISHED", "Result", "State", "Worksho
 DONE, STALE, MISSING, UNFINISHED = "done", "stale", "missing", "unfinished"
 RECORD = "stage.json"
 FILES = "data.json"
-_LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "ai-edge-litert", "tflite-micro")
+_LIBRARIES = (
+    "numpy",
+    "scipy",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+    "jax",
+    "ai-edge-litert",
+    "tflite-micro",
+)
 _SHOWN = 3
 
 
@@ -128,6 +139,7 @@ class Workshop:
             "options": dict(stage.resolved),
             "stages": {one: done[one].result.record["sha256"] for one in stage.parents},
             "data": {one: self.manifest_of_data(one).to_dict() for one in stage.data},
+            "shipped": {one: manifest(shipped_models()[one]).sha256 for one in stage.shipped},
             "versions": self.versions,
         }
 
@@ -169,14 +181,15 @@ class Workshop:
     def _differences(self, stage: Stage, result: Result, inputs: Mapping[str, Any]) -> list[str]:
         """In what a result's inputs differ from `inputs`, a line each."""
         before, lines = result.record.get("inputs", {}), []
-        for part, what in (("options", "option"), ("versions", "version of"), ("stages", "stage")):
+        for part in ("options", "versions", "stages", "shipped"):
             old, new = before.get(part, {}), inputs[part]
             for name in sorted({*old, *new}):
-                if old.get(name) != new.get(name):
-                    if part == "stages":
-                        lines.append(f"{name} before it gives something else than before")
-                    else:
-                        lines.append(f"{what} {name}: was {_value(old, name)}, is {_value(new, name)}")
+                if old.get(name) == new.get(name):
+                    continue
+                if part in ("options", "versions"):
+                    lines.append(f"{part[:-1]} {name}: was {_value(old, name)}, is {_value(new, name)}")
+                else:
+                    lines.append(f"{name}: is something else than before")
         for name in stage.data:
             if before.get("data", {}).get(name) != inputs["data"][name]:
                 lines += self._data_differences(name, result)

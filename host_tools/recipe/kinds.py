@@ -27,8 +27,8 @@ class Kind:
     """Options that it makes larger: what is allowed an hour, where the hours are fewer."""
     fixed: Mapping[str, object] = field(default_factory=dict)
     """Options that the kind itself sets."""
-    program: str = "host_tools"
-    """The package whose command it is; of ``firmware_export`` the standard output is kept. Empty: done by the recipe's
+    program: str = "kws-host"
+    """The program whose command it is; of ``kws-firmware`` the standard output is kept. Empty: done by the recipe's
     own process."""
     revision: int = 1
     """Goes up when the same options and data give something else than before."""
@@ -47,7 +47,7 @@ KINDS = {
     "evaluate": Kind("evaluate", "ID.json"),
     "stream-eval": Kind("stream-eval", "ID", ("report.json",)),
     "report": Kind("report", "ID", ("report.json",)),
-    "arena": Kind("arena", "ID.json", program="firmware_export"),
+    "arena": Kind("arena", "ID.json", program="kws-firmware"),
     "lock": Kind("lock", "NAME.lock.json", program=""),
     "card": Kind("card", "NAME.md"),
 }

@@ -21,6 +21,8 @@ from kws_edge.files import write_atomically
 
 __all__ = ["run"]
 
+_PACKAGES = {"kws-host": "host_tools", "kws-firmware": "firmware_export"}
+
 
 def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], None] = print) -> dict[str, State]:
     """Do what is not done yet, and return where every stage stands.
@@ -84,8 +86,8 @@ def _do(workshop: Workshop, stage: Stage, state: State, states: dict[str, State]
 
 def _command(workshop: Workshop, stage: Stage, states: dict[str, State], folder: Path) -> None:
     arguments = workshop.arguments(stage, states, folder)
-    command = [sys.executable, "-m", stage.kind.program, *arguments]
-    if stage.kind.program == "firmware_export":
+    command = [sys.executable, "-m", _PACKAGES[stage.kind.program], *arguments]
+    if stage.kind.program == "kws-firmware":
         done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
         if done.returncode == 0:
             write_atomically(workshop.output(stage, folder), done.stdout)
