@@ -114,16 +114,17 @@ def _train(args: argparse.Namespace) -> None:
 
     names = TrainConfig.__dataclass_fields__
     config = TrainConfig(**{name: value for name, value in vars(args).items() if name in names})
-    run = train(config, _sources(args), args.output)
+    if args.data is None and args.config is None:
+        raise UsageError("no data to train on: name a folder of clips, or a run to repeat with --config RUN")
+    run = train(config, _sources(args) if args.data else _same_sources(args, args.config), args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
 
 
 def _qat(args: argparse.Namespace) -> None:
-    from host_tools.train import load_run, sources_of, train
+    from host_tools.train import load_run, train
 
-    run = load_run(args.run)
     config = dataclasses.replace(
-        run.config,
+        load_run(args.run).config,
         **{name: getattr(args, name) for name in ("epochs", "steps", "learning_rate", "seed")},
         qat=str(args.run),
         keep="best",
@@ -133,9 +134,16 @@ def _qat(args: argparse.Namespace) -> None:
         teacher=str(args.run),
         weight_decay=0.0,
     )
-    sources = _sources(args) if args.data else dataclasses.replace(sources_of(run), cache=_cache(args))
-    run = train(config, sources, args.output)
+    run = train(config, _sources(args) if args.data else _same_sources(args, args.run), args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from host_tools.compare import compare_runs, comparison_table
+    from host_tools.train import load_run
+
+    compared = compare_runs([load_run(folder) for folder in args.runs])
+    print(json.dumps(compared) if args.json else comparison_table(compared))
 
 
 def _sources(args: argparse.Namespace):
@@ -152,6 +160,13 @@ def _sources(args: argparse.Namespace):
         also_said=args.also_said,
         cache=_cache(args),
     )
+
+
+def _same_sources(args: argparse.Namespace, run: Path):
+    """The data that a run was trained on."""
+    from host_tools.train import load_run, sources_of
+
+    return dataclasses.replace(sources_of(load_run(run)), cache=_cache(args))
 
 
 def _cache(args: argparse.Namespace) -> Path:
@@ -479,7 +494,10 @@ def make_parser() -> argparse.ArgumentParser:
         " log.csv, config.json. The same command goes on where an interrupted run stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    _add_sources(train)
+    _add_sources(train, data="?")
+    train.add_argument(
+        "--config", type=Path, metavar="RUN", help="options and data of this run, but for those that you give"
+    )
     train.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument("--model", default="residual", help="network: residual, micro, cnn_reference")
     train.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
@@ -560,7 +578,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--teacher", default="", metavar="RUN[,RUN]", help="distil from this run, or these")
     train.add_argument("--teacher-weight", type=_SHARE, default=0.5, help="its share of the targets")
     train.add_argument("--seed", type=_SEED, default=1)
-    train.set_defaults(work=_train)
+    train.set_defaults(work=_train, set_defaults=train.set_defaults)
 
     qat = commands.add_parser(
         "qat",
@@ -577,6 +595,15 @@ def make_parser() -> argparse.ArgumentParser:
     qat.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-4, help="its peak")
     qat.add_argument("--seed", type=_SEED, default=1)
     qat.set_defaults(work=_qat)
+
+    compare = commands.add_parser(
+        "compare",
+        help="show in what runs differ, and how well each did",
+        description="Show the options, data and versions in which runs differ, and the best epoch of each.",
+    )
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
+    compare.add_argument("--json", action="store_true", help="one JSON object")
+    compare.set_defaults(work=_compare)
 
     synthesize = commands.add_parser(
         "synthesize",
@@ -842,9 +869,21 @@ def _add_sources(parser: argparse.ArgumentParser, *, data: str | None = None, ab
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
 
 
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    """The command line; with ``--config RUN`` that run's options are the defaults."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if getattr(args, "config", None) is None:
+        return args
+    from host_tools.train import load_run
+
+    args.set_defaults(**dataclasses.asdict(load_run(args.config).config))
+    return parser.parse_args(argv)
+
+
 def main(argv: list[str]) -> None:
     """Run the command; what goes wrong is an exception."""
-    args = make_parser().parse_args(argv)
+    args = _parsed(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow's own choice follows the processor, and with it the weights that a seed gives; and it is announced.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -610,3 +610,17 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     assert b"clips: was clips (339 files" in done.stderr
     assert b"is clips (336 files" in done.stderr
     assert record == json.loads((tmp_path / "run" / "config.json").read_text())
+
+    done = run_cli("train", "--config", "run", "--seed", "2", "-o", "again", "--cache", "cache", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    repeated = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert repeated["training"] == {**record["training"], "seed": 2}
+    assert repeated["sources"]["clips"][0]["files"] == 336
+    done = run_cli("compare", "run", "again", package="host_tools")
+    lines = [line.split() for line in done.stdout.decode().splitlines()]
+    assert lines[0] == ["run", "again"]
+    assert lines[1] == ["seed", "1", "2"]
+    assert lines[2][:2] == ["data", "clips"]
+    done = run_cli("train", "-o", "third", package="host_tools")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"name a folder of clips, or a run to repeat with --config RUN" in done.stderr
