@@ -147,20 +147,42 @@ def demo_stream() -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_wheel(tmp_path_factory) -> Path:
-    """The package's wheel, built from the tracked files."""
+def repository() -> list[str]:
+    """What the repository holds, as git tells it, or what a source distribution does, as its list tells it."""
+    if (ROOT / ".git").exists():
+        command = ["git", "-c", "core.quotepath=off", "ls-files"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.splitlines()
+    return (ROOT / "kws_edge.egg-info" / "SOURCES.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="session")
+def built_sdist(repository, tmp_path_factory) -> Path:
+    """The source distribution, built from a copy of the repository."""
     pytest.importorskip("setuptools", exc_type=ImportError)
-    out = tmp_path_factory.mktemp("wheel")
+    out = tmp_path_factory.mktemp("sdist")
     copy = out / "source"
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split()
-    for name in files:
+    for name in repository:
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, copy]
+        shutil.copy(ROOT / name, target)
+    build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(out)], cwd=copy, check=True, capture_output=True)
+    (path,) = out.glob("*.tar.gz")
+    return path
+
+
+def build_wheel(source: Path, out: Path) -> Path:
+    """The wheel of a folder or a source distribution."""
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, source]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     (path,) = out.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="session")
+def built_wheel(built_sdist, tmp_path_factory) -> Path:
+    """The package's wheel, built from its source distribution."""
+    return build_wheel(built_sdist, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,18 @@
 """What `pip install` brings."""
 
 import configparser
+import os
 import re
+import subprocess
+import sys
+import tarfile
 import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, build_wheel
 
 pytestmark = pytest.mark.host
 
@@ -17,19 +23,72 @@ def wheel(built_wheel):
         yield archive
 
 
-def test_data_travels(wheel):
-    names = set(wheel.namelist())
-    wanted = ("models/commands12.tflite", "demo/stream.flac", "demo/stream.csv")
-    assert {f"kws_edge/{name}" for name in wanted} <= names
-    sources = [
-        path for path in (ROOT / "firmware_export").rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    ]
-    assert len(sources) > 40
-    assert {path.relative_to(ROOT).as_posix() for path in sources} <= names
-    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"kws_edge", "host_tools", "firmware_export"}
-    assert any(name.endswith("NOTICE") for name in names)
-    assert any(name.endswith("LICENSE") for name in names)
+PACKAGES = {"kws_edge", "host_tools", "firmware_export"}
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel, repository):
+    """Their code, models, sounds, C sources, cards and marks of typing; no tests. Licences travel with the metadata."""
+    ours = {name for name in repository if name.split("/")[0] in PACKAGES}
+    assert len(ours) > 150
+    assert {f"{package}/py.typed" for package in PACKAGES} < ours
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == ours
+    licences = {name.split("/licenses/")[1] for name in wheel.namelist() if "/licenses/" in name}
+    assert licences == {"LICENSE", "NOTICE"}
+
+
+@pytest.fixture(scope="module")
+def unpacked(built_sdist, tmp_path_factory):
+    """The folder that the source distribution unpacks to."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(built_sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_the_sdist_holds_all_of_the_repository(unpacked, repository):
+    held = {path.relative_to(unpacked).as_posix(): path for path in unpacked.rglob("*") if path.is_file()}
+    assert set(repository) <= set(held)
+    added = {name for name in held if name not in repository}
+    assert {name.split("/")[0] for name in added} <= {"PKG-INFO", "kws_edge.egg-info"}
+    for name in repository:
+        same = held[name].read_bytes() == (ROOT / name).read_bytes()
+        assert same or name.split("/")[0] in ("setup.cfg", "PKG-INFO", "kws_edge.egg-info"), name
+    assert os.access(held[".ci/run"], os.X_OK)
+
+
+def test_the_wheel_is_the_same_from_the_sdist(wheel, repository, tmp_path):
+    copy = tmp_path / "checkout"
+    for name in repository:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    with zipfile.ZipFile(build_wheel(copy, tmp_path)) as other:
+        assert sorted(other.namelist()) == sorted(wheel.namelist())
+        for name in wheel.namelist():
+            assert other.read(name) == wheel.read(name), name
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is a source distribution's folder")
+def test_tests_run_from_the_sdist(unpacked):
+    """All are found, and those of what it brings pass, in its own folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KWS_TEST_RUN", "PYTEST"))}
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    for arguments, shown in (
+        (["--collect-only"], r"test_packaging\.py::test_commands(?s:.*)\n\d{4} tests collected"),
+        (["tests/test_packaging.py", "tests/test_public_api.py", "-k", "wheel or public"], r" passed"),
+    ):
+        done = subprocess.run(
+            [*pytest_, *arguments],
+            cwd=unpacked,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(shown, done.stdout), done.stdout
 
 
 def metadata(wheel):
@@ -77,6 +136,62 @@ def test_no_runtime_for_newer_python_on_32_bit_arm(wheel):
 def test_tensorflow_as_a_last_resort(wheel):
     found = requirements(wheel, platform_machine="x86_64", sys_platform="darwin", python_version="3.12")
     assert "tensorflow" in found
+
+
+def test_metadata_names_licence_and_types(wheel):
+    """As PEP 639 has it: one expression, and the files."""
+    lines = metadata(wheel)
+    assert "License-Expression: Apache-2.0" in lines
+    assert {"License-File: LICENSE", "License-File: NOTICE"} <= set(lines)
+    assert not [line for line in lines if line.startswith(("License: ", "Classifier: License"))]
+    assert "Requires-Python: >=3.10" in lines
+    assert "Classifier: Typing :: Typed" in lines
+    assert "Description-Content-Type: text/markdown" in lines
+
+
+PROGRAM = """
+from kws_edge import {names}
+
+for step in Spotter(Model("commands12")).run(AudioFile("a.wav", rate=16000)):
+    if step.detection is not None:
+        print(step.detection.keyword.upper(), step.detection.score + 1)
+"""
+
+WRONG = """
+from firmware_export.export import prepare
+from host_tools.intervals import wilson
+from kws_edge import Model
+
+Model("commands12").front_end.hop_length.upper()
+prepare("micro12")
+wilson("1", 2)
+"""
+
+
+def test_type_checkers_know_the_types(built_wheel, tmp_path):
+    """Of all that is public, installed from the wheel: a right program passes in mypy's strict mode, a wrong one does not."""
+    import kws_edge
+
+    pytest.importorskip("mypy")
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (packages / "numpy.pth").write_text(str(Path(np.__file__).parents[1]))
+    with zipfile.ZipFile(built_wheel) as archive:
+        archive.extractall(packages)
+    (tmp_path / "right.py").write_text(PROGRAM.format(names=", ".join(sorted(kws_edge.__all__))))
+    (tmp_path / "wrong.py").write_text(WRONG)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "right.py", "wrong.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert not re.search(r"^right\.py", done.stdout, re.MULTILINE), done.stdout
+    errors = re.findall(r"^wrong\.py:(\d+): error: .* \[(.*)\]$", done.stdout, re.MULTILINE)
+    assert errors == [("6", "attr-defined"), ("7", "arg-type"), ("8", "arg-type")], done.stdout
 
 
 def test_commands(wheel):
