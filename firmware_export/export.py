@@ -15,6 +15,7 @@ from firmware_export.arena import MicroInterpreter
 from firmware_export.c_array import model_data, plain, provenance
 from firmware_export.c_source import number
 from firmware_export.folder import write_files
+from firmware_export.licences import expression, licence_files
 from firmware_export.ops import resolver_calls
 from firmware_export.parity import Parity, describe
 from firmware_export.settings import DetectorSettings
@@ -106,6 +107,7 @@ def prepare(
         "model_sha256": hashlib.sha256(model.flat.data).hexdigest(),
         "front_end": model.front_end.hash,
         "sample_rate": model.front_end.sample_rate,
+        "licence": expression(model),
         "labels": list(model.labels),
         "keywords": list(spotter.detector.keywords),
         "wake_word": spotter.config.wake_word,
@@ -139,7 +141,7 @@ def prepare(
     }
     copied = {path.name: path.read_text() for path in sorted(CSRC.iterdir())}
     files = {f"src/{file}": text for file, text in sorted({**copied, **generated}.items())}
-    return Export(files | _package(summary, calls), summary)
+    return Export(files | licence_files(model) | _package(summary, calls), summary)
 
 
 def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
@@ -239,6 +241,7 @@ def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
     tokens = {
         "VERSION": kws_edge.__version__,
         "NAME": plain(summary["model"]),
+        "LICENCE": summary["licence"],
         "KEYWORDS": plain(", ".join(summary["keywords"])),
         "ARENA": f"{summary['arena']['size']:,}",
         "ARENA_MEASURED": f"{summary['arena']['measured']:,}",

@@ -1,5 +1,6 @@
 """``kws-firmware export`` and ``report``: what is written, what is refused, and that the packages hold together."""
 
+import dataclasses
 import json
 import re
 import struct
@@ -21,7 +22,7 @@ from kws_edge.detector import Detector
 from kws_edge.errors import ModelError
 from kws_edge.spotter import Spotter
 from kws_edge.tflite.flatbuffer import Reader
-from tests.conftest import assert_one_line_error, need_program
+from tests.conftest import ROOT, assert_one_line_error, need_program
 from tests.firmware.host import FRONT_END, compile_c
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
@@ -410,6 +411,45 @@ def test_packages_parse(run, tmp_path):
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
     assert "espressif/esp-tflite-micro" in yaml.safe_load((out / "idf_component.yml").read_text())["dependencies"]
     assert "build" in yaml.safe_load((out / "zephyr" / "module.yml").read_text())
+
+
+def test_the_exported_firmware_holds_licence_and_notice(run, tmp_path):
+    """Of the code, of the model, and of the recordings that a shipped one was made from."""
+    assert run("export", "micro12", "-o", "out").returncode == 0
+    out = tmp_path / "out"
+    assert (out / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    notice = (out / "NOTICE").read_text()
+    assert Model("micro12").metadata.licence in notice
+    assert notice.endswith((ROOT / "NOTICE").read_text())
+    assert licence_fields(out) == {"Apache-2.0"}
+
+
+@pytest.mark.parametrize(
+    ("licence", "shown"),
+    [
+        ("Apache-2.0", "Apache-2.0"),
+        ("Apache-2.0-like, ask", "Apache-2.0 AND LicenseRef-model"),
+        ("My own voice. All rights reserved.", "Apache-2.0 AND LicenseRef-model"),
+        ("", "Apache-2.0 AND LicenseRef-model"),
+    ],
+)
+def test_the_exported_licence_is_the_models_own(run, tmp_path, licence, shown):
+    """A model of private recordings is not said to be under another licence, nor made from what it was not."""
+    model = Model("micro12")
+    mine = pack(model.flat.data, dataclasses.replace(model.metadata, licence=licence))
+    (tmp_path / "mine.tflite").write_bytes(mine)
+    assert run("export", "mine.tflite", "-o", "out").returncode == 0
+    notice = (tmp_path / "out" / "NOTICE").read_text()
+    assert (licence or "names no licence") in notice
+    assert "LibriSpeech" not in notice
+    assert licence_fields(tmp_path / "out") == {shown}
+
+
+def licence_fields(folder):
+    """What the package managers' files say."""
+    properties = dict(line.split("=", 1) for line in (folder / "library.properties").read_text().splitlines())
+    (component,) = re.findall(r"^license: (.*)$", (folder / "idf_component.yml").read_text(), re.MULTILINE)
+    return {json.loads((folder / "library.json").read_text())["license"], properties["license"], component}
 
 
 def test_cmake_target(run, tmp_path):

@@ -1,5 +1,6 @@
 """What `pip install` brings."""
 
+import ast
 import configparser
 import os
 import re
@@ -169,7 +170,7 @@ wilson("1", 2)
 
 
 def test_type_checkers_know_the_types(built_wheel, tmp_path):
-    """Of all that is public, installed from the wheel: a right program passes in mypy's strict mode, a wrong one does not."""
+    """Of all that is public, in the installed wheel: mypy's strict mode passes a right program, and no wrong one."""
     import kws_edge
 
     pytest.importorskip("mypy")
@@ -192,6 +193,20 @@ def test_type_checkers_know_the_types(built_wheel, tmp_path):
     assert not re.search(r"^right\.py", done.stdout, re.MULTILINE), done.stdout
     errors = re.findall(r"^wrong\.py:(\d+): error: .* \[(.*)\]$", done.stdout, re.MULTILINE)
     assert errors == [("6", "attr-defined"), ("7", "arg-type"), ("8", "arg-type")], done.stdout
+
+
+def test_installed_firmware_export_finds_the_licences(built_wheel, tmp_path):
+    """Which an exported folder holds: a wheel has them beside its metadata."""
+    with zipfile.ZipFile(built_wheel) as archive:
+        archive.extractall(tmp_path)
+    script = (
+        "from firmware_export.licences import *; from kws_edge import Model; print(licence_files(Model('micro12')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    texts = ast.literal_eval(done.stdout)
+    assert texts["LICENSE"] == (ROOT / "LICENSE").read_text()
+    assert texts["NOTICE"].endswith((ROOT / "NOTICE").read_text())
 
 
 def test_commands(wheel):

@@ -1,0 +1,47 @@
+"""What an exported folder says of its licences: those of the code and of the model."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+import kws_edge
+from firmware_export.c_array import plain
+from kws_edge.model import Model
+
+__all__ = ["expression", "licence_files"]
+
+_CODE = "Apache-2.0"
+_ROOT = Path(__file__).parent.parent
+
+
+def expression(model: Model) -> str:
+    """The SPDX expression for code and model together, for package managers."""
+    same = re.match(rf"{re.escape(_CODE)}(?![\w+-])", model.metadata.licence)
+    return _CODE if same else f"{_CODE} AND LicenseRef-model"
+
+
+def licence_files(model: Model) -> dict[str, str]:
+    """The texts of ``LICENSE`` and ``NOTICE``, by name.
+
+    What the shipped weights were made from is named where the licence that the model file carries refers to NOTICE.
+    """
+    terms = model.metadata.licence.strip() or "its file names no licence; ask who made it."
+    notice = (
+        f"Keyword spotting firmware, exported by kws-edge {kws_edge.__version__}.\n\n"
+        "Code, build files and examples: part of kws-edge, under the Apache License 2.0, see LICENSE.\n\n"
+        f"The model {plain(model.metadata.name or model.stem)}, in src/kws_model_data.cc (LicenseRef-model): {terms}\n"
+    )
+    if re.search(r"\bNOTICE\b", model.metadata.licence):
+        notice += f"\nNOTICE of kws-edge:\n\n{_text('NOTICE')}"
+    return {"LICENSE": _text("LICENSE"), "NOTICE": notice}
+
+
+def _text(name: str) -> str:
+    """A file of the repository, or of what was installed from it."""
+    if (_ROOT / "pyproject.toml").exists():
+        return (_ROOT / name).read_text()
+    text = metadata.distribution("kws-edge").read_text(f"licenses/{name}")
+    assert text is not None, f"{name} was not installed"
+    return text
