@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kws_edge.config import DetectorConfig
 from kws_edge.labels import is_keyword
 from kws_edge.model import Model
+from kws_edge.text import listed
 
 __all__ = ["model_card"]
 
@@ -32,6 +33,10 @@ def model_card(
     others = [label for label in model.labels if not is_keyword(label)]
     provenance = m.provenance
     training, data = provenance.get("training", {}), provenance.get("data", {})
+    made = {k: v for k, v in training.items() if v not in ("", 0, 0.0)}
+    made |= {"best": provenance["best"]} if "best" in provenance else {}
+    made |= {"quantisation": m.description.rsplit(", ", 1)[-1]}
+    made |= {"calibration": provenance["calibration"]} if "calibration" in provenance else {}
     lines = [
         f"# {m.name}",
         "",
@@ -61,44 +66,60 @@ def model_card(
     ]
     counts = data.get("training", {})
     lines += [
-        f"- Data: {sum(counts.values()):,} training examples of Speech Commands (recordings, and precomputed features "
+        f"{sum(counts.values()):,} training examples of Speech Commands (recordings, and precomputed features "
         f"where no recording was at hand), {data.get('speech_minutes', 0):g} minutes of speech without the keywords, "
         f"{data.get('synthetic_minutes', 0):g} of synthetic speech, "
         f"{data.get('noise_minutes', 0):g} minutes of noise; {data.get('split', 'official')} split.",
-        "- Settings: " + ", ".join(f"{k} {v}" for k, v in training.items() if v not in ("", 0, 0.0)) + ".",
-        *([f"- Best epoch: {provenance['best']}."] if "best" in provenance else []),
-        f"- Quantisation: {m.description.rsplit(', ', 1)[-1]}"
-        + (f", {provenance['calibration']}" if "calibration" in provenance else "")
-        + ".",
+        "",
+        *_table(["setting", "value"], made.items()),
         "",
         "## Results",
         "",
         "INT8 file, as shipped:",
         "",
-        "| data | clips | accuracy | 95 % interval | lowest recall |",
-        "|---|---|---|---|---|",
     ]
     results = [r for evaluation in evaluations for r in evaluation["results"]]
-    for r in results:
+    names = [Path(r["data"].split(" (")[0]).name for r in results]
+    rows = []
+    for name, r in zip(names, results, strict=True):
         lowest = min(r["recall"], key=r["recall"].get)
         low, high = r["interval_95"]
-        name = Path(r["data"].split(" (")[0]).name + r["data"][len(r["data"].split(" (")[0]) :]
-        lines.append(
-            f"| {name} | {r['clips']:,} | {r['accuracy']:.2%} | {low:.2%} to {high:.2%} | "
-            f"{lowest} {r['recall'][lowest]:.2%} |"
+        rows.append(
+            (
+                name + r["data"][len(r["data"].split(" (")[0]) :],
+                f"{r['clips']:,}",
+                f"{r['accuracy']:.2%}",
+                f"{low:.2%} to {high:.2%}",
+                f"{lowest} {r['recall'][lowest]:.2%}",
+            )
         )
-    for r in results:
-        name = Path(r["data"].split(" (")[0]).name
-        lines += ["", f"Recall on {name}: " + ", ".join(f"{k} {v:.1%}" for k, v in r["recall"].items()) + "."]
+    lines += _table(["data", "clips", "accuracy", "95 % interval", "lowest recall"], rows)
+    heard = {label for r in results for label in r["recall"]}
+    rows = [
+        (label, *(f"{r['recall'][label]:.1%}" if label in r["recall"] else "" for r in results))
+        for label in model.labels
+        if label in heard
+    ]
+    if rows:
+        lines += ["", *_table(["recall of", *names], rows)]
     if report is not None:
         lines += ["", f"Forms on {report['clips']:,} clips of {Path(report['data'].split(' (')[0]).name}:", ""]
-        lines += ["| form | accuracy | drop, points | agrees with FP32 |", "|---|---|---|---|"]
-        lines += [
-            f"| {form} | {v['accuracy']:.2%} | {v['drop_points']:+.2f} | {v['agreement_with_fp32']:.2%} |"
-            for form, v in report["forms"].items()
-        ]
+        lines += _table(
+            ["form", "accuracy", "drop, points", "agrees with FP32"],
+            (
+                (form, f"{v['accuracy']:.2%}", f"{v['drop_points']:+.2f}", f"{v['agreement_with_fp32']:.2%}")
+                for form, v in report["forms"].items()
+            ),
+        )
     lines += ["", "## Licence", "", m.licence, ""]
     return "\n".join(lines)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = (" | ".join(listed(cell).replace("|", "\\|") for cell in row) for row in (heads, *rows))
+    head, *body = (f"| {line} |" for line in lines)
+    return [head, "|" + "---|" * len(heads), *body]
 
 
 def _after_speech(detector: DetectorConfig) -> str:

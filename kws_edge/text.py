@@ -8,7 +8,7 @@ import math
 import os
 from typing import Any
 
-__all__ = ["MAX_BYTES", "decode", "parse_json", "printable", "read_text", "shown"]
+__all__ = ["MAX_BYTES", "decode", "listed", "parse_json", "printable", "read_text", "shown"]
 
 MAX_BYTES = 2**20
 """Size of a text that is read. JSON of that size takes up to 60 MB."""
@@ -42,6 +42,19 @@ def shown(value: object) -> str:
     except RecursionError:
         text = "a value nested too deeply"
     return printable(text, most=_SHOWN)
+
+
+def listed(value: object) -> str:
+    """A value of JSON as people read it, on one line: names before their values, commas between."""
+
+    def inner(part: object) -> str:
+        return f"({listed(part)})" if isinstance(part, (dict, list)) else listed(part)
+
+    if isinstance(value, dict):
+        return ", ".join(f"{printable(name)} {inner(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(inner, value))
+    return printable(str(value))
 
 
 def decode(data: bytes) -> str:

@@ -214,6 +214,8 @@ def test_info(run_cli, model):
     assert values["sizes"]["file_bytes"] == Path(shipped_models()["commands12"]).stat().st_size
     assert values["provenance"]["training"]["seed"] is not None
     text = run_cli("info", "commands12").stdout.decode()
+    assert "made best           epoch 0, val_loss 0.20754, val_accuracy 0.9637\n" in text
+    assert "{" not in text
     for expected in ("yes, no, up", "40 htk mels", model.interpreter.version, "CC BY 4.0"):
         assert expected in text
 

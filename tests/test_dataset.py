@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from host_tools.card import model_card
 from host_tools.cli import main
 from host_tools.dataset import (
     index_clips,
@@ -613,6 +614,32 @@ def test_evaluate_takes_a_foreign_model(folder, run_cli, tmp_path):
     done = run_cli("card", "foreign.tflite", *foreign, "-o", "card.md", package="host_tools")
     assert done.returncode == 0, done.stderr
     assert "yes" in (tmp_path / "card.md").read_text()
+
+
+def test_cards_are_readable_tables(tmp_path):
+    """What Python or JSON would write of a value, people do not read; nor does a value break a table."""
+    model = Model("micro12")
+    model.metadata.provenance["training"]["snr_db"] = [0.0, 40.0]
+    model.metadata.provenance["training"]["start"] = "a|b"
+    recall = {label: 0.5 for label in model.labels}
+    results = [
+        {"data": f"somewhere/{data}", "clips": 3000, "accuracy": 0.5, "interval_95": [0.4, 0.6], "recall": heard}
+        for data, heard in (("first", recall), ("second", {"yes": 0.25}))
+    ]
+    card = model_card(model, [{"results": results}])
+    for line in (
+        "| learning_rate | 0.004 |",
+        "| snr_db | 0.0, 40.0 |",
+        "| start | a\\|b |",
+        "| calibration | examples 200,",
+    ):
+        assert line in card
+    assert "| best | epoch 19, val_loss 0.23459, val_accuracy 0.94979 |" in card
+    assert "| recall of | first | second |\n|---|---|---|\n| silence | 50.0% |  |" in card
+    assert "\n| yes | 50.0% | 25.0% |\n" in card
+    for text in (card, *(Path(path).with_suffix(".md").read_text() for path in shipped_models().values())):
+        assert "| setting | value |" in text
+        assert not re.search(r"[{}\[\]]", text)
 
 
 @pytest.mark.parametrize(

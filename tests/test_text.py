@@ -4,7 +4,7 @@ import pytest
 
 from kws_edge import ConfigError, KwsError
 from kws_edge.labels import check_labels, is_keyword, is_unknown
-from kws_edge.text import MAX_BYTES, decode, parse_json, printable, read_text, shown
+from kws_edge.text import MAX_BYTES, decode, listed, parse_json, printable, read_text, shown
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,9 @@ def test_bad_labels(labels):
 def test_good_labels():
     for labels in (["marvin"], ("a", "b"), [str(i) for i in range(1000)], ["می‌خواهم", "über", "turn on", "x" * 100]):
         assert check_labels("labels", labels) == tuple(labels)
+
+
+def test_values_of_json_are_listed_as_people_read_them():
+    value = {"a": 1, "b": [0.5, [2, "x\ny"]], "c": {"d": {}, "e": True}, "f\x1b": ""}
+    assert listed(value) == "a 1, b (0.5, (2, x y)), c (d (), e True), f\\x1b "
+    assert listed("plain") == "plain"

@@ -18,7 +18,7 @@ from kws_edge.errors import ConfigError, KwsError
 from kws_edge.model import Model, fits, read_model
 from kws_edge.runtime import Interpreter, installed
 from kws_edge.site import Site, is_there, site_path
-from kws_edge.text import printable
+from kws_edge.text import listed, printable
 from kws_edge.tflite import FlatModel, Tensor
 
 _MOST, _MOST_NAME = 10_000, 60
@@ -283,11 +283,8 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("wake word", f"{wake}, armed for {model.detector.armed_s:g} s" if wake else ""),
         ("site", _site_text(values["site"])),
-        *((f"metric {name}", json.dumps(value)) for name, value in values["metrics"].items()),
-        *(
-            (f"made {name}", value if isinstance(value, str) else json.dumps(value))
-            for name, value in values["provenance"].items()
-        ),
+        *((f"metric {name}", listed(value)) for name, value in values["metrics"].items()),
+        *((f"made {name}", listed(value)) for name, value in values["provenance"].items()),
         ("licence", values["licence"]),
         _runtime_line(values["runtime"]),
     ]
