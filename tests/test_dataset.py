@@ -621,7 +621,7 @@ def test_cards_are_readable_tables(tmp_path):
     model = Model("micro12")
     model.metadata.provenance["training"]["snr_db"] = [0.0, 40.0]
     model.metadata.provenance["training"]["start"] = "a|b"
-    recall = {label: 0.5 for label in model.labels}
+    recall = dict.fromkeys(model.labels, 0.5)
     results = [
         {"data": f"somewhere/{data}", "clips": 3000, "accuracy": 0.5, "interval_95": [0.4, 0.6], "recall": heard}
         for data, heard in (("first", recall), ("second", {"yes": 0.25}))

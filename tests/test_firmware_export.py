@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.export import MANIFEST
+from firmware_export.export import MANIFEST, prepare
 from firmware_export.parity import NEAR_TIE, Parity
 from firmware_export.vectors import default_recording
 from kws_edge import DetectorConfig, Metadata, Model, pack, preset, shipped_models, unpack
@@ -394,6 +394,29 @@ def test_report(run):
         assert 0.01 < values["ethos_u"]["inference_ms"] < 10
     else:
         assert "pip install ethos-u-vela" in text
+
+
+def test_readmes_say_what_the_tools_say():
+    """Sizes of the shipped models and of their firmware, and what the cards say of accuracy."""
+    text = (ROOT / "README.md").read_text()
+    rows = {row.split("`")[1]: row for row in re.findall(r"^\| `.* M \| .* bytes \|$", text, re.MULTILINE)}
+    for name in shipped_models():
+        model = Model(name)
+        arena = MicroInterpreter(model.flat, name).arena().total
+        cells = rows[name].split(" | ")
+        assert cells[4:] == [f"{model.size:,} bytes", f"{model.flat.macs / 1e6:.1f} M", f"{arena:,} bytes |"]
+        card = Path(model.path).with_suffix(".md").read_text()
+        measured = re.findall(r"\| ([\d.]+)% \| ([\d.]+)% to ([\d.]+)% \|", card)
+        assert sorted(re.findall(r"([\d.]+) % \(([\d.]+) to ([\d.]+)\)", cells[2])) == sorted(measured)
+        (parameters,) = re.findall(r"[\d,]+ parameters", model.metadata.description)
+        assert parameters.split()[0] in text
+    summary = prepare(Model("micro12", kernels="builtin")).summary
+    ram, flash = summary["ram"], summary["flash"]
+    assert f"{ram['front_end'] + ram['detector']:,} bytes of RAM" in text
+    costs = " ".join((ROOT / "benchmarks" / "README.md").read_text().split())
+    assert f"RAM {ram['front_end']:,} bytes for the front end" in costs
+    assert f" {ram['detector']:,} for the detector; flash {flash['tables']:,} bytes of tables" in costs
+    assert f"exported as {summary['arena']['size']:,}; model {flash['model']:,} bytes" in costs
 
 
 def test_packages_parse(run, tmp_path):
