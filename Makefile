@@ -10,6 +10,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
+# The other runtime, with the NumPy that it needs, where it has wheels for this Python.
+OLDER := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite/test" if sys.version_info < (3, 12) else "")')
+
 PYTEST = -m pytest --durations 15 -n auto
 
 .PHONY: demo test tests older-tests fuzz arm bench lint models reference clean
@@ -18,17 +21,19 @@ demo: .venv/demo
 	.venv/bin/kws-edge demo --plot demo.png
 
 # The older runtime's tests wait for sound most of their time, so both go on at once.
-test: .venv/test .venv-tflite/test lint
+test: .venv/test $(OLDER) lint
 	@$(MAKE) --no-print-directory -j 2 tests older-tests
 
-tests: .venv/test .venv-tflite/test
+tests: .venv/test $(OLDER)
 	KWS_TFLITE_PYTHON=$(wildcard $(CURDIR)/.venv-tflite/bin/python) TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python $(PYTEST)
 
-older-tests: .venv-tflite/test
-	@if [ -x .venv-tflite/bin/python ]; then \
-		echo "tflite-runtime with NumPy 1:"; \
-		.venv-tflite/bin/python $(PYTEST) -m 'not host'; \
-	fi
+older-tests: $(OLDER)
+ifdef OLDER
+	@echo "tflite-runtime with NumPy 1:"
+	@.venv-tflite/bin/python $(PYTEST) -m 'not host'
+else
+	@echo "SKIPPED: tflite-runtime needs Python 3.11 or earlier; its tests do not run here"
+endif
 
 fuzz: .venv/test
 	.venv/bin/python -m tests.fuzz --seconds 20
@@ -184,27 +189,50 @@ reference: .venv/test
 	$(HOST) report runs/cnn_reference --qat runs/cnn_reference-qat $(TEST12) --own-labels -o runs/cnn_reference/report
 
 clean:
-	rm -rf .venv .venv-tflite .venv-bench .cache build *.egg-info demo.png
+	rm -rf .venv .venv-tflite .venv*-unfinished .venv-bench .cache build *.egg-info demo.png
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# Environments. A stamp in one says what is installed there, and is written last. FOLDER-unfinished names the make at work until
+# then: what Ctrl-C, a kill or a full disk leaves is made anew, and so is an environment whose Python or pip no longer runs.
+define begin
+	@anew=; if maker=$$(cat $1-unfinished 2>&1); then \
+		case $$(ps -o comm= -p "$$maker" 2>&1) in *make) echo "make of process $$maker is setting $1 up: wait for it"; exit 1; esac; \
+		anew=yes; \
+	elif ! { { $1/bin/python -m pip --version || $1/bin/python -m ensurepip; } && $1/bin/python -m pip --version; } >/dev/null 2>&1; then \
+		anew=yes; \
+	fi; \
+	echo $$PPID > $1-unfinished && rm -f $1/demo $1/test && { [ -z "$$anew" ] || { rm -rf $1 && $(PYTHON) -m venv $1; }; }
+endef
 
-.venv/demo: .venv/bin/python setup.cfg pyproject.toml
+define end
+	@rm $1-unfinished && touch $@
+endef
+
+# A stamp does not count, either, where the folder was moved since: commands name the Python that they start with.
+whole = $(shell [ ! -e $1-unfinished ] && grep -qsF "$$(pwd -P)/$1/bin/" $1/bin/kws-edge && \
+	$1/bin/python -c 'import pip' 2>&1 && echo yes)
+
+ifneq ($(call whole,.venv),yes)
+.venv/demo .venv/test: FORCE
+endif
+ifneq ($(call whole,.venv-tflite),yes)
+.venv-tflite/test: FORCE
+endif
+FORCE:
+
+.venv/demo: setup.cfg pyproject.toml
+	$(call begin,.venv)
 	.venv/bin/python $(PIP) -e '.[plot]'
-	touch $@
+	$(call end,.venv)
 
-.venv/test: .venv/bin/python setup.cfg pyproject.toml
+.venv/test: setup.cfg pyproject.toml
+	$(call begin,.venv)
 	.venv/bin/python $(PIP) -e '.[plot,host,firmware,dev]'
-	touch $@ .venv/demo
+	$(call end,.venv)
+	@touch .venv/demo
 
-# The other runtime, with the NumPy that it needs; it has no wheels for Python 3.12 and later.
 .venv-tflite/test: setup.cfg pyproject.toml
-	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
-		$(PYTHON) -m venv .venv-tflite && \
-		.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.*' 'numpy<2' soundfile sounddevice soxr tqdm \
-			'pytest==9.1.*' 'pytest-timeout>=2.4' 'pytest-xdist>=3.8' && \
-		.venv-tflite/bin/python $(PIP) --no-deps -e .; \
-	else \
-		echo "SKIPPED: tflite-runtime needs Python 3.11 or earlier; its tests do not run here"; \
-	fi
-	mkdir -p .venv-tflite && touch $@
+	$(call begin,.venv-tflite)
+	.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.*' 'numpy<2' soundfile sounddevice soxr tqdm \
+		'pytest==9.1.*' 'pytest-timeout>=2.4' 'pytest-xdist>=3.8'
+	.venv-tflite/bin/python $(PIP) --no-deps -e .
+	$(call end,.venv-tflite)
