@@ -7,7 +7,7 @@
 #              (KWS_TEST_DATA names the unpacked recordings)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-PIP = -m pip --disable-pip-version-check install --quiet
+PIP = -m pip --require-virtualenv --disable-pip-version-check install --quiet
 DATA = $(or $(KWS_TEST_DATA),$(error KWS_TEST_DATA does not name a folder of unpacked recordings))
 
 # The other runtime, with the NumPy that it needs, where it has wheels for this Python.
@@ -194,11 +194,13 @@ clean:
 # Environments. A stamp in one says what is installed there, and is written last. FOLDER-unfinished names the make at work until
 # then: what Ctrl-C, a kill or a full disk leaves is made anew, and so is an environment whose Python or pip no longer runs.
 define begin
-	@anew=; if maker=$$(cat $1-unfinished 2>&1); then \
+	@anew=; \
+	if maker=$$(cat $1-unfinished 2>&1); then \
 		case $$(ps -o comm= -p "$$maker" 2>&1) in *make) echo "make of process $$maker is setting $1 up: wait for it"; exit 1; esac; \
 		anew=yes; \
-	elif ! { { $1/bin/python -m pip --version || $1/bin/python -m ensurepip; } && $1/bin/python -m pip --version; } >/dev/null 2>&1; then \
-		anew=yes; \
+	else \
+		{ [ -f $1/pyvenv.cfg ] && { $1/bin/python -m pip --version || $1/bin/python -m ensurepip; } && \
+			$1/bin/python -m pip --version; } >/dev/null 2>&1 || anew=yes; \
 	fi; \
 	echo $$PPID > $1-unfinished && rm -f $1/demo $1/test && { [ -z "$$anew" ] || { rm -rf $1 && $(PYTHON) -m venv $1; }; }
 endef

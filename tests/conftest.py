@@ -155,16 +155,20 @@ def repository() -> list[str]:
     return (ROOT / "kws_edge.egg-info" / "SOURCES.txt").read_text().splitlines()
 
 
+def copied(names: list[str], folder: Path) -> Path:
+    """The folder, with these files of the repository."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def built_sdist(repository, tmp_path_factory) -> Path:
     """The source distribution, built from a copy of the repository."""
     pytest.importorskip("setuptools", exc_type=ImportError)
     out = tmp_path_factory.mktemp("sdist")
-    copy = out / "source"
-    for name in repository:
-        target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, target)
+    copy = copied(repository, out / "source")
     build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(out)], cwd=copy, check=True, capture_output=True)
     (path,) = out.glob("*.tar.gz")

@@ -141,7 +141,8 @@ def test_make_demo_works_once_python_can_make_environments(folder):
     """On Debian, without python3-venv, a Python leaves half an environment and fails."""
     shutil.rmtree(folder / ".venv")
     python = folder / "python"
-    python.write_text(f"#!/bin/sh\nmkdir -p .venv/bin && ln -sf '{sys.executable}' .venv/bin/python\nexit 1\n")
+    half = f"'{sys.executable}' -m venv --without-pip .venv"
+    python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || {{ {half}; exit 1; }}\nexec \'{sys.executable}\' "$@"\n')
     python.chmod(0o755)
     process = make(folder, f"PYTHON={str(python)!r}")
     process.communicate(timeout=200)

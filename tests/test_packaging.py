@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, build_wheel
+from tests.conftest import ROOT, build_wheel, copied
 
 pytestmark = pytest.mark.host
 
@@ -60,11 +60,7 @@ def test_the_sdist_holds_all_of_the_repository(unpacked, repository):
 
 
 def test_the_wheel_is_the_same_from_the_sdist(wheel, repository, tmp_path):
-    copy = tmp_path / "checkout"
-    for name in repository:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes((ROOT / name).read_bytes())
-    with zipfile.ZipFile(build_wheel(copy, tmp_path)) as other:
+    with zipfile.ZipFile(build_wheel(copied(repository, tmp_path / "checkout"), tmp_path)) as other:
         assert sorted(other.namelist()) == sorted(wheel.namelist())
         for name in wheel.namelist():
             assert other.read(name) == wheel.read(name), name
