@@ -68,24 +68,20 @@ def test_the_wheel_is_the_same_from_the_sdist(wheel, repository, tmp_path):
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is a source distribution's folder")
 def test_tests_run_from_the_sdist(unpacked):
-    """All are found, and those of what it brings pass, in its own folder."""
+    """In its own folder: what it holds suffices, without git."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KWS_TEST_RUN", "PYTEST"))}
-    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    for arguments, shown in (
-        (["--collect-only"], r"test_packaging\.py::test_commands(?s:.*)\n\d{4} tests collected"),
-        (["tests/test_packaging.py", "tests/test_public_api.py", "-k", "wheel or public"], r" passed"),
-    ):
-        done = subprocess.run(
-            [*pytest_, *arguments],
-            cwd=unpacked,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(shown, done.stdout), done.stdout
+    files = ["test_packaging.py", "test_public_api.py", "test_benchmarks.py", "test_foreign_models.py"]
+    options = ["-q", "-p", "no:cacheprovider", "-k", "wheel or public or ratios or macs"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *(f"tests/{name}" for name in files)],
+        cwd=unpacked,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def metadata(wheel):
