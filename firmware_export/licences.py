@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kws_edge
 from firmware_export.c_array import plain
+from kws_edge.errors import ConfigError
 from kws_edge.model import Model
 
 __all__ = ["expression", "licence_files"]
@@ -42,6 +43,12 @@ def _text(name: str) -> str:
     """A file of the repository, or of what was installed from it."""
     if (_ROOT / "pyproject.toml").exists():
         return (_ROOT / name).read_text()
-    text = metadata.distribution("kws-edge").read_text(f"licenses/{name}")
-    assert text is not None, f"{name} was not installed"
+    try:
+        text = metadata.distribution("kws-edge").read_text(f"licenses/{name}")
+    except metadata.PackageNotFoundError:
+        text = None
+    if text is None:
+        raise ConfigError(
+            f"kws-edge was installed without its {name}, which the firmware must hold; install it with pip"
+        )
     return text

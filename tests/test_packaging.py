@@ -199,6 +199,10 @@ def test_installed_firmware_export_finds_the_licences(built_wheel, tmp_path):
     texts = ast.literal_eval(done.stdout)
     assert texts["LICENSE"] == (ROOT / "LICENSE").read_text()
     assert texts["NOTICE"].endswith((ROOT / "NOTICE").read_text())
+    (licence,) = tmp_path.glob("*.dist-info/licenses/LICENSE")
+    licence.unlink()
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "ConfigError: kws-edge was installed without its LICENSE" in done.stderr
 
 
 def test_commands(wheel):
