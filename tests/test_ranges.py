@@ -18,7 +18,11 @@ WRONG = [
     "nan", "inf", "-inf", "infinity", "1e400", "-1e400", str(BIG), "9" * 5000, "1_000", "\u0663", "\uff11", "", " ",
     "0x10", "1e", "1,5", "1 2", "NaN", "True",
 ]  # fmt: skip
-PARSERS = {"kws-edge": kws_edge.cli, "kws-host": host_tools.cli, "kws-firmware": firmware_export.cli}
+PARSERS = {
+    "kws-edge": kws_edge.cli._parser,
+    "kws-host": host_tools.cli.make_parser,
+    "kws-firmware": firmware_export.cli.make_parser,
+}
 NUMERIC = {
     "N", "N,M,...", "K", "S", "MS", "M", "X", "HZ", "DB", "BYTES", "SHARE", "[KEYWORD=]X", "LABEL=X[,...]",
     ("LOW", "HIGH"),
@@ -27,8 +31,8 @@ NUMERIC = {
 
 def actions():
     """Every option that takes a value: its command, the subcommand and the action."""
-    for command, module in PARSERS.items():
-        parser = module._parser()
+    for command, make_parser in PARSERS.items():
+        parser = make_parser()
         (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
         for name, sub in commands.choices.items():
             for action in sub._actions:
@@ -66,7 +70,7 @@ def test_the_walk_finds_them():
 @pytest.mark.parametrize(("command", "name", "action"), OPTIONS, ids=IDS)
 def test_every_numeric_option_has_a_range(command, name, action, capsys):
     """Wrong usage: status 2, and a line that names the option, what it takes and, abbreviated, what was given."""
-    parser = PARSERS[command]._parser()
+    parser = PARSERS[command]()
     option, prefix = action.option_strings[0], "yes=" if "=" in (action.metavar or "") else ""
     values = WRONG
     if isinstance(action.type, Range):
