@@ -251,6 +251,22 @@ def peak_mb(script: str, *args: object) -> float:
     return int(done.stdout.split()[-1]) / 1024
 
 
+def wait_until(condition, seconds=10.0):
+    """Wait for something that happens in a moment."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_gone(pid):
+    """Whether a process has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def need_program(name: str) -> None:
     """Skip, visibly, where a program is not installed."""
     if shutil.which(name) is None:

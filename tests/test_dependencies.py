@@ -75,7 +75,8 @@ def test_listening_is_light():
     )
     loaded = loaded_by(code) - loaded_by("import numpy, pathlib")
     assert "kws_edge_cli_listen" in loaded
-    late = {"_hashlib", "email", "ipaddress", "socket", "zipfile", "kws_edge_cli_bench", "kws_edge_cli_calibrate"}
+    late = {"_hashlib", "email", "ipaddress", "shlex", "socket", "zipfile"}
+    late |= {f"kws_edge_cli_{name}" for name in ("bench", "calibrate", "hooks")}
     assert not loaded & (HEAVY | late)
 
 

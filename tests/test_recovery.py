@@ -20,7 +20,7 @@ from kws_edge import Spotter
 from kws_edge.audio import BlockQueue
 from kws_edge.audio.capture_process import HEADER
 from kws_edge.cli.listen import listen
-from tests.conftest import assert_one_line_error
+from tests.conftest import assert_one_line_error, is_gone, wait_until
 from tests.sound import RATE, Listener, SoundServer, only_48_khz
 
 pytestmark = pytest.mark.sound
@@ -137,20 +137,6 @@ def recorder_of(listener):
     path = f"/proc/{listener.process.pid}/task/{listener.process.pid}/children"
     (child,) = (int(pid) for pid in Path(path).read_text().split())
     return child
-
-
-def wait_until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_gone(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def test_server_killed_and_back_at_once(server, words, tmp_path):

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from typing import Any
 
 from kws_edge.audio import AudioFile
 from kws_edge.cli import options
@@ -32,14 +33,19 @@ def add(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def as_json(name: str, found: Detection) -> str:
-    """A detection as one line of JSON."""
+def as_values(found: Detection) -> dict[str, Any]:
+    """What is told of a detection, by name."""
     values = dataclasses.asdict(found)
     for key in ("score", "start_s", "end_s"):
         values[key] = round(values[key], 4)
     if not found.wake:
         del values["wake"]
-    return json.dumps({"file": name, **values})
+    return values
+
+
+def as_json(name: str, found: Detection) -> str:
+    """A detection as one line of JSON."""
+    return json.dumps({"file": name, **as_values(found)})
 
 
 def as_text(found: Detection) -> str:

@@ -25,6 +25,7 @@ from kws_edge.spotter import Spotter, Step
 from kws_edge.timing import Stopwatch
 
 _MOST_S = 366 * 86_400
+_EXEC_S = 60.0
 _MUTE_S = 10.0
 _METER_FLOOR_DB = -70.0
 _METER_WIDTH = 24
@@ -44,6 +45,7 @@ def add(commands) -> None:
     options.add_model(parser)
     options.add_detector(parser)
     options.add_site(parser)
+    add_hooks(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
     parser.add_argument(
         "--stats", action="store_true", help='at the end, latency by stage; with --json as a last line {"stats": ...}'
@@ -67,6 +69,39 @@ def add_microphone(parser: argparse.ArgumentParser, rate: str) -> None:
     """Options that choose a microphone and its rate; `rate` says what that is."""
     parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
     parser.add_argument("--rate", type=whole(MIN_RATE, MAX_RATE), metavar="HZ", help=rate)
+
+
+def add_hooks(parser: argparse.ArgumentParser) -> None:
+    """Options that say what to run when a keyword is heard."""
+    group = parser.add_argument_group("commands to run")
+    group.add_argument(
+        "--exec",
+        action="append",
+        default=[],
+        metavar="[KEYWORD=]COMMAND",
+        help="run it when KEYWORD, or any keyword, is heard; repeatable. Words may hold {keyword}, {score}, {start_s}, "
+        "{end_s}, {time}; the environment has KWS_KEYWORD and so on. What it prints goes to standard error",
+    )
+    group.add_argument("--exec-shell", action="store_true", help="have /bin/sh run the commands")
+    group.add_argument(
+        "--exec-timeout",
+        type=number(0.1, _MOST_S),
+        metavar="S",
+        help=f"end a command that runs for longer; default {_EXEC_S:g}",
+    )
+
+
+def open_hooks(args: argparse.Namespace, spotter: Spotter) -> contextlib.AbstractContextManager:
+    """What the options say to run when a keyword is heard."""
+    if not args.exec:
+        if args.exec_shell or args.exec_timeout is not None:
+            raise UsageError("--exec-shell and --exec-timeout are about commands; give one with --exec")
+        return contextlib.nullcontext()
+    from kws_edge.cli.hooks import Hooks
+
+    return Hooks(
+        args.exec, spotter.detector.keywords, shell=args.exec_shell, limit_s=args.exec_timeout or _EXEC_S, notice=say
+    )
 
 
 def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Capture | None = None) -> Source:
@@ -95,16 +130,20 @@ def run(args: argparse.Namespace) -> None:
     with contextlib.nullcontext() if piped else Capture() as capture:  # which lists the devices while the model loads
         model = options.load_model(args)
         spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
+        hooks = open_hooks(args, spotter)
         # A supervisor's SIGTERM ends as Ctrl-C does.
         signal.signal(signal.SIGTERM, interrupt)
-        listen(
-            spotter,
-            open_source(args, model.front_end.sample_rate, piped=piped, capture=capture),
-            as_lines=args.json,
-            name="-" if piped else "microphone",
-            seconds=args.seconds,
-            stats=args.stats,
-        )
+        source = open_source(args, model.front_end.sample_rate, piped=piped, capture=capture)
+        with hooks as on_step:
+            listen(
+                spotter,
+                source,
+                as_lines=args.json,
+                name="-" if piped else "microphone",
+                seconds=args.seconds,
+                stats=args.stats,
+                on_step=on_step,
+            )
 
 
 def level_db(block: np.ndarray) -> float:

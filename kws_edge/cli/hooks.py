@@ -1,0 +1,279 @@
+"""What ``kws-edge listen --exec`` runs when a keyword is heard; listening never waits for it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from kws_edge.cli.detect import as_values
+from kws_edge.errors import KwsError, UsageError
+from kws_edge.spotter import Step
+from kws_edge.text import shown
+
+__all__ = ["Hooks"]
+
+_MOST = 8
+"""How many of one command may run at the same time: one that hangs leaves the others alone."""
+_END_S = 5.0
+"""What commands have left when listening ends, seconds."""
+_AT_ONCE_S = 0.5
+"""For how long nobody needs to be told that they are waited for, seconds."""
+_GRACE_S = 1.0
+"""From SIGTERM to SIGKILL, seconds."""
+_POLL_S = 0.05
+_NAMES = ("keyword", "score", "start_s", "end_s", "time")
+_KNOWN = ", ".join(f"{{{name}}}" for name in _NAMES)
+_NAME = re.compile(r"(?<!\$)\{([a-z_]+)\}")
+_FOR_A_SHELL = re.compile(r"\|\|?|&&?|;|<|[12]?>>?\S*|~(/.*)?|.*\$(\(|\{?[A-Z_]{3}).*", re.DOTALL)
+"""Words that only a shell understands."""
+
+
+class _Command:
+    """One ``--exec``: whose detections start it, and what that is."""
+
+    def __init__(self, given: str, keywords: Sequence[str], *, shell: bool) -> None:
+        self.what = f"--exec {shown(given)}"
+        self.keyword: str | None = None  # of all of them
+        name, equals, command = given.partition("=")
+        if not equals or (name not in keywords and re.search(r"[\s/\"']", name)):
+            command = given
+        elif name in keywords:
+            self.keyword = name
+        else:
+            raise self._wrong(f"{shown(name)} is none of the keywords: {', '.join(keywords)}; env sets variables")
+        self._shell = shell
+        self._argv = self._of_shell(command) if shell else self._split(command)
+
+    def _wrong(self, text: str) -> UsageError:
+        return UsageError(f"{self.what}: {text}")
+
+    def _of_shell(self, command: str) -> list[str]:
+        if not command.strip():
+            raise self._wrong("there is no command")
+        for name in _NAME.findall(command):
+            if name in _NAMES:  # would be text of the shell's, and what it quotes would not stay quoted
+                raise self._wrong(f"with --exec-shell write $KWS_{name.upper()} in place of {{{name}}}")
+        return ["/bin/sh", "-c", command]
+
+    def _split(self, command: str) -> list[str]:
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise self._wrong(f"it cannot be split into words ({str(error).lower()})") from None
+        if not words:
+            raise self._wrong("there is no command")
+        for word in words:
+            if _FOR_A_SHELL.fullmatch(word):
+                raise self._wrong(f"{shown(word)} is for a shell, and none runs it: write it out, or add --exec-shell")
+            for name in _NAME.findall(word):
+                if name not in _NAMES:
+                    raise self._wrong(f"{{{name}}} is unknown; known are {_KNOWN}")
+        if _NAME.search(words[0]):
+            raise self._wrong("the program has a fixed name; give each keyword its own --exec")
+        return [self._program(words[0]), *words[1:]]
+
+    def _program(self, name: str) -> str:
+        path = shutil.which(name)
+        if path:
+            if fault := _fault(path):
+                raise self._wrong(f"{name} {fault}")
+            return path
+        if os.path.isdir(name):
+            remedy = "it is a folder"
+        elif os.path.exists(name):
+            remedy = f"write ./{name}" if os.sep not in name else f"you may not run it: chmod +x {shlex.quote(name)}"
+        else:
+            remedy = "check its path"
+        raise self._wrong(f"no program {shown(name)} ({remedy})")
+
+    def argv(self, values: Mapping[str, str]) -> list[str]:
+        """Its words, with what was detected in them."""
+        return self._argv if self._shell else [_NAME.sub(lambda found: values[found[1]], word) for word in self._argv]
+
+
+def _fault(path: str) -> str | None:
+    """Why the system will not run a file, although it may be run."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(256)
+    except OSError:  # it may be run, but not read
+        return None
+    if not head.startswith(b"#!"):
+        return None if b"\0" in head else "is a script without a first line such as #!/bin/sh"
+    line = head[2:].partition(b"\n")[0]
+    if line.endswith(b"\r"):
+        return "has the line ends of Windows: sed -i 's/\\r$//' removes them"
+    interpreter = os.fsdecode(b"".join(line.split()[:1]))
+    return None if os.path.exists(interpreter) else f"is run by {shown(interpreter)}, which is missing"
+
+
+class _Run:
+    """A command at work, in a session of its own: a terminal's Ctrl-C is not for it."""
+
+    def __init__(self, command: _Command, process: subprocess.Popen[bytes], until: float, reason: str) -> None:
+        self.command, self.process = command, process
+        self.until, self.reason = until, reason
+        """When it is to end, of :func:`time.monotonic`, and why."""
+        self._signals = [signal.SIGTERM, signal.SIGKILL]
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether it did not end by itself."""
+        return len(self._signals) < 2
+
+    def is_over(self) -> bool:
+        """Whether it has ended; when its time is over it is made to, with all that it started in its session."""
+        now = time.monotonic()
+        if now >= self.until and self._signals:
+            with suppress(OSError):  # another user's
+                os.killpg(self.process.pid, self._signals.pop(0))
+            self.until = now + _GRACE_S
+        # It is not reaped between the two signals: until then its number is nobody else's.
+        return len(self._signals) != 1 and self.process.poll() is not None
+
+
+class Hooks:
+    """Commands that detections start, in a thread that starts, counts and reaps them.
+
+    They get what was detected as words and as variables of the environment, ``KWS_KEYWORD`` and so on. Standard input
+    is empty, and what they print goes to standard error. At most eight of one command run at a time, and what runs too
+    long is ended. Leaving the ``with`` block gives those that run five seconds.
+
+    Parameters
+    ----------
+    given : sequence of str
+        ``[KEYWORD=]COMMAND``; without a keyword, every one starts it.
+    keywords : sequence of str
+        Those that are listened for.
+    shell : bool
+        Whether ``/bin/sh`` runs the commands; otherwise they are split into words here, and run as they are.
+    limit_s : float
+        How long each may run, seconds.
+    notice : callable
+        Told in words what went wrong, once for each command and fault.
+
+    Raises
+    ------
+    UsageError
+        If a command names no keyword, or a program that is not there or cannot be run.
+    """
+
+    def __init__(
+        self,
+        given: Sequence[str],
+        keywords: Sequence[str],
+        *,
+        shell: bool,
+        limit_s: float,
+        notice: Callable[[str], None],
+    ) -> None:
+        if not hasattr(os, "killpg"):
+            raise UsageError("--exec needs Linux or macOS; kws-edge listen --json gives detections to any program")
+        self._commands = [_Command(one, keywords, shell=shell) for one in given]
+        self._limit_s, self._notice = limit_s, notice
+        self._told: set[str] = set()
+        self._started = self._failed = self._dropped = 0
+        self._jobs: queue.SimpleQueue[tuple[_Command, dict[str, str]] | None] = queue.SimpleQueue()
+        self._running: list[_Run] = []
+        self._thread = threading.Thread(target=self._work, name="exec", daemon=True)
+
+    def __call__(self, step: Step) -> None:
+        """Start the commands of what was detected, if anything was; returns at once."""
+        if not (found := step.detection):
+            return
+        values = {name: str(value).lower() if value is True else str(value) for name, value in as_values(found).items()}
+        values["time"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        for command in self._commands:
+            if command.keyword in (None, found.keyword):
+                self._jobs.put((command, values))
+
+    def _work(self) -> None:
+        """Until there is no more to start, and nothing runs."""
+        more = True
+        while more or self._running:
+            with suppress(queue.Empty):
+                if job := self._jobs.get(timeout=_POLL_S if self._running else None):
+                    self._start(*job)
+                else:
+                    more = False
+                    self._limit(_END_S, f"it still ran {_END_S:g} s after the end of listening")
+            self._running = [run for run in self._running if not self._is_over(run)]
+
+    def _limit(self, seconds: float, reason: str) -> None:
+        """Let nothing that runs go on for longer."""
+        until = time.monotonic() + seconds
+        for run in self._running:
+            if until < run.until:
+                run.until, run.reason = until, reason
+
+    def _start(self, command: _Command, values: dict[str, str]) -> None:
+        if sum(run.command is command for run in self._running) >= _MOST:
+            self._dropped += 1
+            self._tell(command, f"not started, because {_MOST} of it still run")
+            return
+        self._started += 1
+        try:
+            process = subprocess.Popen(
+                command.argv(values),
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,
+                stderr=sys.stderr,
+                env={**os.environ, **{f"KWS_{name.upper()}": value for name, value in values.items()}},
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            self._fail(command, f"cannot be started ({getattr(error, 'strerror', None) or error})")
+        else:
+            until = time.monotonic() + self._limit_s
+            self._running.append(_Run(command, process, until, f"it ran for more than {self._limit_s:g} s"))
+
+    def _is_over(self, run: _Run) -> bool:
+        if not run.is_over():
+            return False
+        status = run.process.returncode
+        if run.was_ended:
+            self._fail(run.command, f"was ended: {run.reason}")
+        elif status < 0:
+            self._fail(run.command, f"ended by signal {-status}")
+        elif status:
+            self._fail(run.command, f"ended with exit status {status}")
+        return True
+
+    def _fail(self, command: _Command, text: str) -> None:
+        self._failed += 1
+        self._tell(command, text)
+
+    def _tell(self, command: _Command, text: str) -> None:
+        if (line := f"{command.what}: {text}") not in self._told:
+            self._told.add(line)
+            self._notice(line)
+
+    def __enter__(self) -> Hooks:
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no memory for it, or too many
+            raise KwsError(f"--exec needs a thread of its own: {error}") from None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._jobs.put(None)
+        self._thread.join(_AT_ONCE_S)
+        if self._thread.is_alive():
+            self._notice(f"commands still run; they are ended in {_END_S:g} s")
+            self._thread.join(_END_S + 2 * _GRACE_S)
+        text = f"{self._started} commands run"
+        if self._failed:
+            text += f", {self._failed} failed"
+        if self._dropped:
+            text += f", {self._dropped} not started"
+        self._notice(text)

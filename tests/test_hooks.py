@@ -1,0 +1,269 @@
+"""``kws-edge listen --exec``: real programs, started by what is really heard."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from kws_edge.cli.hooks import Hooks
+from kws_edge.errors import UsageError
+from tests.conftest import assert_usage_error, is_gone, wait_until
+from tests.sound import RATE, Listener, SoundServer
+
+TELL = """
+import json, os, sys
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+told = {
+    "words": sys.argv[1:],
+    "variables": {name: value for name, value in os.environ.items() if name.startswith("KWS_") and "TEST" not in name},
+    "files": sorted(map(int, set(os.listdir("/proc/self/fd")) - {"3"})),
+    "input": os.readlink("/proc/self/fd/0"),
+    "blocked": int(status["SigBlk"], 16),
+    "ignored": int(status["SigIgn"], 16),
+    "leads": os.getsid(0) == os.getpid(),
+}
+open("told.jsonl", "a").write(json.dumps(told) + chr(10))
+print("printed by the command")
+"""
+
+
+@pytest.fixture(scope="module")
+def words(demo_stream):
+    """Seven seconds of the demo, raw: yes, left and stop are heard."""
+    return soundfile.read(demo_stream, dtype="int16", frames=7 * RATE)[0].tobytes()
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a program; returns how to run it."""
+
+    def write(name, text, first="#!/bin/sh\n"):
+        (tmp_path / name).write_text(first + text)
+        (tmp_path / name).chmod(0o755)
+        return f"./{name}"
+
+    return write
+
+
+def rows(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_exec(run_cli, script, words, tmp_path):
+    """A keyword's own command, and one for every keyword. They get what was heard as words, which are not split again
+    and which no shell sees, and in the environment; nothing else of the listener's; standard output is not theirs."""
+    tell = script("tell", TELL, f"#!{sys.executable}\n")
+    every = f"{tell} {{keyword}} '{{score}};  $x {{start_s}}' a={{keyword}},{{end_s}} '' {{}} * {{time}}"
+    done = run_cli("listen", "-", "--json", "--exec", f"stop={tell} own", "--exec", every, input=words)
+    assert done.returncode == 0, done.stderr
+    heard = rows(done)
+    assert [row["keyword"] for row in heard] == ["yes", "left", "stop"]
+    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    (own,) = (one for one in told if one["words"] == ["own"])
+    assert own["variables"]["KWS_KEYWORD"] == "stop"
+    told.remove(own)
+    by_keyword = {one["words"][0]: one for one in told}
+    assert len(told) == len(by_keyword) == 3
+    for row in heard:
+        one = by_keyword[row["keyword"]]
+        when = one["variables"]["KWS_TIME"]
+        score, start, end = (str(row[name]) for name in ("score", "start_s", "end_s"))
+        assert one["words"][1:] == [f"{score};  $x {start}", f"a={row['keyword']},{end}", "", "{}", "*", when]
+        assert one["variables"] == {
+            "KWS_KEYWORD": row["keyword"], "KWS_SCORE": score, "KWS_START_S": start, "KWS_END_S": end, "KWS_TIME": when
+        }  # fmt: skip
+        assert (one["files"], one["input"], one["blocked"], one["leads"]) == ([0, 1, 2], os.devnull, 0, True)
+        assert not one["ignored"] & 1 << signal.SIGINT - 1
+    assert done.stderr.decode().count("printed by the command") == 4
+    assert done.stderr.decode().splitlines()[-1] == "kws-edge: 4 commands run"
+
+
+def test_exec_for_the_wake_word(run_cli, script, words, tmp_path):
+    tell = script("tell", TELL, f"#!{sys.executable}\n")
+    run_cli("listen", "-", "--wake-word", "left", "--armed-s", "5", "--exec", tell, input=words)
+    told = [json.loads(line)["variables"] for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert sorted((one["KWS_KEYWORD"], one.get("KWS_WAKE")) for one in told) == [("left", "true"), ("stop", None)]
+
+
+def test_exec_by_a_shell(run_cli, words, tmp_path):
+    """Only where it is asked for, and then what was heard is no part of its text."""
+    command = 'echo "$KWS_KEYWORD" | tr a-z A-Z >> heard.txt; exit 3'
+    done = run_cli("listen", "-", "--exec-shell", "--exec", f"stop={command}", input=words)
+    assert (tmp_path / "heard.txt").read_text() == "STOP\n"
+    assert f"kws-edge: --exec {f'stop={command}'!r}: ended with exit status 3\n" in done.stderr.decode()
+    assert done.stderr.decode().splitlines()[-1] == "kws-edge: 1 commands run, 1 failed"
+    wrong = run_cli("listen", "-", "--exec-shell", "--exec", "echo {keyword}", input=b"")
+    assert_usage_error(wrong, "write $KWS_KEYWORD in place of {keyword}")
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("stpo=./good", ["'stpo' is none of the keywords: left, stop"]),
+        ("silence=./good", ["'silence' is none of the keywords"]),
+        ("up=./good", ["'up' is none of the keywords: left, stop"]),  # --keywords leaves it out
+        ("=./good", ["'' is none"]),
+        ("A=b ./good", ["'A' is none", "env sets variables"]),
+        ("", ["there is no command"]),
+        ("stop=", ["there is no command"]),
+        ("stop= ", ["there is no command"]),
+        ("stop=nobody-has-this", ["no program 'nobody-has-this'"]),
+        ("./nobody-has-this a=b", ["no program './nobody-has-this'"]),
+        ("good", ["no program 'good' (write ./good)"]),
+        ("./plain", ["you may not run it: chmod +x ./plain"]),
+        ("./folder", ["it is a folder"]),
+        ("./text", ["./text is a script without a first line such as #!/bin/sh"]),
+        ("./lost", ["./lost is run by '/no/such/shell', which is missing"]),
+        ("./windows", ["./windows has the line ends of Windows"]),
+        ("./good '", ["cannot be split into words (no closing quotation)"]),
+        ("./good {keywrod}", ["{keywrod} is unknown; known are {keyword}, {score}"]),
+        ("./{keyword}.sh", ["give each keyword its own --exec"]),
+        *((f"./good {word}", [f"{word.split()[0]!r} is for a shell", "--exec-shell"])
+          for word in ("| tee x", "> x", ">>x", "2>&1", "&", "&& x", "~/x", "$HOME/x", "${KWS_SCORE}", "$(date)")),
+    ],
+)  # fmt: skip
+def test_exec_used_wrongly(script, tmp_path, monkeypatch, command, parts):
+    """From a missing program to a script that the system will not run."""
+    for name, first in (("good", "#!/bin/sh\n"), ("text", ""), ("lost", "#!/no/such/shell\n"), ("windows", "#!sh\r\n")):
+        script(name, "echo", first)
+    (tmp_path / "plain").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as wrong:
+        Hooks([command], ["left", "stop"], shell=False, limit_s=1, notice=print)
+    assert f"--exec {command!r}: " in str(wrong.value)
+    for part in parts:
+        assert part in str(wrong.value)
+
+
+def test_exec_used_wrongly_is_known_at_the_start(run_cli):
+    """Before anything is listened to, with exit status 2."""
+    failed = run_cli("listen", "-", "--keywords", "left,stop", "--exec", "up=true", "--exec", "true", input=b"")
+    assert_usage_error(failed, "--exec 'up=true': 'up' is none of the keywords: left, stop")
+    assert_usage_error(run_cli("listen", "-", "--exec", "stop=./none", input=b""), "no program './none'")
+    assert_usage_error(run_cli("listen", "-", "--exec-shell", input=b""), "--exec")
+    assert_usage_error(run_cli("listen", "-", "--exec", "true", "--exec-timeout", "0", input=b""), "--exec-timeout")
+
+
+@pytest.fixture
+def listening(words, tmp_path):
+    """Starts listening on a pipe that stays open after some words; returns the process."""
+    started = []
+
+    def start(*args):
+        command = [sys.executable, "-m", "kws_edge", "listen", "-", *args]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, text=True)
+        started.append(process)
+        process.stdin.buffer.write(words)
+        process.stdin.buffer.flush()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def pids(path):
+    """What the commands wrote: the processes that they are."""
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def children(process):
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+def test_exec_that_hangs(listening, script, tmp_path):
+    """It is ended when its time is over, by force where it must, and with what it started; it is told once, and nothing
+    is left of it while listening goes on."""
+    hang = script("hang", "trap '' TERM; sleep 100 & echo $$ $! >> pids; while :; do sleep 1; done")
+    process = listening("--exec-timeout", "0.5", "--exec", hang)
+    wait_until(lambda: len(pids(tmp_path / "pids")) == 6)
+    wait_until(lambda: all(map(is_gone, pids(tmp_path / "pids"))))
+    wait_until(lambda: not children(process))  # reaped, too
+    _, err = process.communicate(timeout=30)
+    assert err.count("--exec './hang': was ended: it ran for more than 0.5 s") == 1
+    assert err.splitlines()[-1] == "kws-edge: 3 commands run, 3 failed"
+
+
+def test_exec_at_most_eight_at_once(run_cli, script, tmp_path, demo_stream):
+    """Of one command; others run meanwhile. What is not started is said and counted."""
+    slow, quick = script("slow", "echo $$ >> pids; sleep 100"), script("quick", "echo >> quick.txt")
+    samples = soundfile.read(demo_stream, dtype="int16")[0].tobytes()
+    done = run_cli("listen", "-", "--json", "--exec", slow, "--exec", f"off={quick}", input=samples)
+    heard = len(rows(done))
+    assert heard > 9  # off comes after eight others
+    assert len(pids(tmp_path / "pids")) == 8
+    assert (tmp_path / "quick.txt").exists()
+    assert all(map(is_gone, pids(tmp_path / "pids")))
+    err = done.stderr.decode()
+    assert err.count("--exec './slow': not started, because 8 of it still run") == 1
+    assert err.count("--exec './slow': was ended: it still ran 5 s after the end of listening") == 1
+    assert err.splitlines()[-1] == f"kws-edge: 9 commands run, 8 failed, {heard - 8} not started"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_exec_and_the_end_of_listening(listening, script, tmp_path, number):
+    """Ctrl-C, and a supervisor's SIGTERM, let what runs finish, for some seconds."""
+    process = listening("--exec", "stop=" + script("two-seconds", "echo $$ >> pids; sleep 2; echo done >> done"))
+    wait_until(lambda: pids(tmp_path / "pids"))
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert (tmp_path / "done").read_text() == "done\n"
+    last, count = err.splitlines()[-2:]
+    assert (last, count) == ("kws-edge: commands still run; they are ended in 5 s", "kws-edge: 1 commands run")
+
+
+def test_exec_second_interrupt(listening, script, tmp_path):
+    """It does not wait, and leaves them alone."""
+    process = listening("--exec", "stop=" + script("long", "echo $$ >> pids; exec sleep 4"))
+    wait_until(lambda: pids(tmp_path / "pids"))
+    process.send_signal(signal.SIGINT)
+    while "still run" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=3) == 130
+    (pid,) = pids(tmp_path / "pids")
+    assert not is_gone(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_exec_that_vanishes(listening, script, tmp_path):
+    """What was there at the start and cannot be started later is told, and listening goes on."""
+    process = listening("--exec", f"yes=rm {tmp_path}/gone", "--exec", "stop=" + script("gone", ""))
+    wait_until(lambda: not (tmp_path / "gone").exists())
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "--exec 'stop=./gone': cannot be started (No such file or directory)" in err
+    assert err.splitlines()[-1] == "kws-edge: 2 commands run, 1 failed"
+
+
+@pytest.mark.sound
+def test_exec_slow_fifty_times_loses_no_audio(tmp_path, demo_stream):
+    """Fifty commands at each detection, none of which ends while the stream lasts: the same detections as without, and
+    not a sample lost."""
+    server = SoundServer(tmp_path)
+    try:
+        first = tmp_path / "first.wav"
+        soundfile.write(first, soundfile.read(demo_stream, dtype="int16", frames=7 * RATE)[0], RATE)
+        slow = [word for _ in range(50) for word in ("--exec", "sleep 60")]
+        listener = Listener(server, "--device", "pulse", *slow)
+        server.play(first)
+        time.sleep(1)
+        listener.process.send_signal(signal.SIGINT)
+        summary = listener.wait_for("samples dropped")
+        heard, commands = listener.finish()
+    finally:
+        server.stop()
+    assert [row["keyword"] for row in heard] == ["yes", "left", "stop"]
+    assert summary.endswith("0 samples dropped, 0 overruns\n")
+    assert commands == "kws-edge: 150 commands run, 150 failed"
