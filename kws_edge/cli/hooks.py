@@ -199,6 +199,7 @@ class Hooks:
 
     def _work(self) -> None:
         """Until there is no more to start, and nothing runs."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # programs inherit it, and few look at it
         more = True
         while more or self._running:
             with suppress(queue.Empty):
