@@ -78,11 +78,12 @@ def test_microphone_file_and_pipe_agree(server, speech, run_cli):
     assert all(row["file"] == "microphone" for row in by_microphone)
 
 
-def test_every_sample_arrives_unchanged(server, speech, tmp_path):
-    """What PortAudio delivers is the stream, sample for sample."""
+@pytest.mark.parametrize("device", ["pulse", "vmic.monitor"])
+def test_every_sample_arrives_unchanged(server, speech, tmp_path, device):
+    """What PortAudio delivers is the stream, sample for sample; and what the sound server does by a source's name."""
     code = (
         "import numpy as np, sys; from kws_edge import Microphone\n"
-        "with Microphone('pulse', rate=16000) as m:\n"
+        f"with Microphone({device!r}, rate=16000) as m:\n"
         "    got, n = [], 0\n"
         "    for block in m:\n"
         "        if not got: print('ready', flush=True)\n"
@@ -196,6 +197,64 @@ def test_devices(server, run_cli):
     text = run_cli("devices", env=server.environment).stdout.decode()
     assert "pulse" in text
     assert "Hz" in text
+
+
+YETI = "alsa_input.usb-Blue_Yeti-00.analog-stereo"
+
+
+@pytest.fixture
+def yeti(server):
+    """The server with a second microphone, which is not the default one, and a third."""
+    server.pactl("load-module", "module-null-sink", "sink_name=Blue_Yeti", "rate=48000")
+    for name, description in ((YETI, "Yeti_Stereo"), ("alsa_input.usb-Webcam-00.mono", "Webcam")):
+        source = [f"source_name={name}", f"source_properties=device.description={description}"]
+        server.pactl("load-module", "module-remap-source", "master=Blue_Yeti.monitor", *source)
+    return server
+
+
+def test_devices_lists_sources_of_the_sound_server(yeti, run_cli):
+    """By the names that pactl gives them, with their descriptions; the doctor names them, too."""
+    listed = run_cli("devices", "--json", env=yeti.environment).stdout.splitlines()
+    sources = {row["name"]: row for row in map(json.loads, listed) if row["host_api"] == "PulseAudio"}
+    command = ["pactl", "list", "short", "sources"]
+    short = subprocess.run(command, env=yeti.environment, capture_output=True, text=True, check=True).stdout
+    assert set(sources) == {line.split("\t")[1] for line in short.splitlines()} == {
+        "vmic.monitor", "Blue_Yeti.monitor", YETI, "alsa_input.usb-Webcam-00.mono"
+    }  # fmt: skip
+    assert sources[YETI] == {
+        "index": None, "name": YETI, "host_api": "PulseAudio", "channels": 2, "rate": 48000, "default": False,
+        "description": "Yeti_Stereo", "monitor": False,
+    }  # fmt: skip
+    assert sources["vmic.monitor"]["monitor"]
+    assert (
+        f"-  {YETI}  (PulseAudio, 2 in, 48000 Hz)  Yeti_Stereo\n"
+        in run_cli("devices", env=yeti.environment).stdout.decode()
+    )
+    report = run_cli("doctor", "--seconds", "0.2", "--json", env=yeti.environment).stdout
+    assert set(json.loads(report)["devices"]["names"]) > set(sources)
+
+
+@pytest.mark.parametrize("device", [YETI, "yeti", "Yeti_Stereo"])
+def test_source_of_the_sound_server_by_name(yeti, demo_stream, tmp_path, device):
+    """It is heard although it is not the default one; a part of the name means no monitor."""
+    path = tmp_path / "left_stop.wav"
+    soundfile.write(path, soundfile.read(demo_stream, dtype="int16", frames=7 * RATE)[0][round(1.7 * RATE) :], RATE)
+    yeti.clients.append(subprocess.Popen(["pacat", "--device=Blue_Yeti", "/dev/zero"], env=yeti.environment))
+    listener = Listener(yeti, "--threshold", "0.5", "--device", device)
+    assert f"listening to {YETI} for" in listener.greeting
+    subprocess.run(["paplay", "--device=Blue_Yeti", path], env=yeti.environment, check=True, timeout=60)
+    heard = [listener.detection(), listener.detection()]
+    rest, summary = listener.finish(signal.SIGINT)
+    assert keywords([*heard, *rest]) == ["left", "stop"]
+    assert "0 samples dropped, 0 overruns" in summary
+
+
+def test_unknown_device_names_near_ones(yeti, run_cli):
+    for wanted in ("yetti", "blue yeti", YETI.replace("Yeti", "Yetty")):
+        failed = run_cli("listen", "--device", wanted, env=yeti.environment)
+        assert_one_line_error(failed, f"no input device {wanted!r}", f"near it: {YETI}", "kws-edge devices")
+    several = run_cli("listen", "--device", "alsa_input", env=yeti.environment)
+    assert_one_line_error(several, "several input devices match 'alsa_input'", YETI, "Webcam", "Give the whole name")
 
 
 def test_missing_device(server, run_cli):

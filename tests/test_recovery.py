@@ -27,7 +27,9 @@ pytestmark = pytest.mark.sound
 
 STOPPED_S = 3.0
 # The words were chosen to be heard wherever the steps of inference fall; a new model should not need new words.
-HEAR = ("--device", "pulse", "--threshold", "0.5")
+HEAR = ("--threshold", "0.5", "--device", "pulse")
+# PortAudio's device, behind which is the default source, and that source by its name.
+each_way = pytest.mark.parametrize("device", ["pulse", "vmic.monitor"])
 
 
 @pytest.fixture
@@ -69,22 +71,25 @@ def plug_in(server):
     server.make_room()
 
 
+@each_way
 @pytest.mark.parametrize(("lose", "restore"), [(kill, SoundServer.start), (unplug, plug_in)], ids=["server", "source"])
-def test_what_is_gone_comes_back(server, words, tmp_path, lose, restore):
+def test_what_is_gone_comes_back(server, words, tmp_path, lose, restore, device):
     """Sound server killed and started again, source unloaded and loaded again: heard before and after, nothing between,
-    and the clock has gone on."""
+    and the clock has gone on. A source that was named is waited for, though the server has another one."""
     down, stop = (write(tmp_path / f"{word}.wav", words, (0.5, word)) for word in ("down", "stop"))
-    listener = Listener(server, *HEAR)
+    if device != "pulse":
+        server.pactl("load-module", "module-sine-source", "source_name=other")
+    listener = Listener(server, "--threshold", "0.5", "--device", device)
     server.play(down)
     before = listener.detection()
     lost_at = time.monotonic()
     lose(server)
-    assert "'pulse' is gone (its stream ended); waiting" in listener.wait_for("gone")
+    assert f"{device!r} is gone (its stream ended); waiting" in listener.wait_for("gone")
     time.sleep(2)
     server.room.wait(timeout=60)
     restore(server)
     away = time.monotonic() - lost_at
-    assert "s lost; detection starts anew" in listener.wait_for("'pulse' is back")
+    assert "s lost; detection starts anew" in listener.wait_for(f"{device!r} is back")
     server.play(stop)
     after = listener.detection()
     rows, summary = listener.finish(signal.SIGINT)
@@ -93,17 +98,18 @@ def test_what_is_gone_comes_back(server, words, tmp_path, lose, restore):
     assert summary.endswith("s lost in all, 1 outages")
 
 
-def test_process_stopped(server, words, tmp_path):
+@each_way
+def test_process_stopped(server, words, tmp_path, device):
     """Stopped for three seconds and continued: the word that was said meanwhile is too old and is not acted upon; the
     next one is heard, at its time."""
     spoken = write(tmp_path / "spoken.wav", words, (0.5, "down"), (1.7, "left"), (4.0, "stop"))
-    listener = Listener(server, *HEAR)
+    listener = Listener(server, "--threshold", "0.5", "--device", device)
     player = subprocess.Popen(["paplay", "--device=vmic", str(spoken)], env=server.environment)
     first = listener.detection()
     listener.process.send_signal(signal.SIGSTOP)
     time.sleep(STOPPED_S)
     listener.process.send_signal(signal.SIGCONT)
-    assert "'pulse' lost " in listener.wait_for("the machine was too slow, or stood still; detection starts anew")
+    assert f"{device!r} lost " in listener.wait_for("the machine was too slow, or stood still; detection starts anew")
     second = listener.detection()
     player.wait(timeout=60)
     rows, summary = listener.finish(signal.SIGINT)
@@ -115,9 +121,10 @@ def test_process_stopped(server, words, tmp_path):
     assert "outages" not in summary
 
 
-def test_sound_server_hangs(server):
+@each_way
+def test_sound_server_hangs(server, device):
     """A server that is there but stands still: waited for, and Ctrl-C ends all the same."""
-    listener = Listener(server, "--device", "pulse")
+    listener = Listener(server, "--device", device)
     server.process.send_signal(signal.SIGSTOP)
     try:
         listener.wait_for("is gone (no audio for 3 s)")

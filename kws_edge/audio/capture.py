@@ -30,15 +30,20 @@ _LATENCY_S = 0.08
 
 @dataclass(frozen=True)
 class InputDevice:
-    """A microphone as PortAudio lists it."""
+    """A microphone as PortAudio lists it, or a source of the sound server."""
 
-    index: int
+    index: int | None
+    """Number; None for a source, which is opened by its name."""
     name: str
     host_api: str
     channels: int
     rate: int
     """Its own sample rate, Hz."""
     default: bool
+    description: str = ""
+    """What the sound server calls a source for people."""
+    monitor: bool = False
+    """Whether a source is what an output plays."""
 
 
 def _ignore(*nothing: Any) -> None:
@@ -129,19 +134,30 @@ class Capture:
             self._process.stdin.flush()
 
     def devices(self, *, timeout: float = ANSWER_S) -> list[InputDevice]:
-        """Every device that can record."""
+        """Every device of PortAudio's that can record."""
         if self._devices is None:
-            self._devices = [InputDevice(**device) for device in self._answer("audio devices", timeout)["devices"]]
+            self._devices = self._listed(timeout)
         return self._devices
+
+    def sources(self, *, timeout: float = ANSWER_S) -> list[InputDevice]:
+        """Every source of PulseAudio, or of PipeWire in its place, monitors last; none where there is no server."""
+        self.devices(timeout=timeout)
+        self._send("sources")
+        return self._listed(timeout)
+
+    def _listed(self, timeout: float) -> list[InputDevice]:
+        return [InputDevice(**device) for device in self._answer("audio devices", timeout)["devices"]]
 
     def open(
         self, device: InputDevice, rates: Sequence[int], channels: Sequence[int], *, timeout: float = ANSWER_S
     ) -> tuple[int, int]:
         """Open a device at the first of the rates, with the first number of channels, that it takes; returns both."""
+        self.devices(timeout=timeout)  # it answers in order
         self._what = f"microphone {device.name!r}"
         self._send(
             {
                 "device": device.index,
+                "source": device.name if device.index is None else None,
                 "rates": rates,
                 "channels": channels,
                 "block_ms": BLOCK_MS,

@@ -3,14 +3,15 @@
 PortAudio and the systems below it wait without a limit where a sound server dies or hangs, and leave threads that spin.
 So they live in a process that can be killed. It loads neither the package nor NumPy.
 
-Standard input carries orders, one JSON value a line: an object says what to open, another starts it, and a number says
-how many blocks are to be handed on together. Its end ends the process, whatever else it is at, and so does the end of
-the parent, of which a fork may still hold the pipes. Standard output carries messages: :data:`HEADER`, then as many
-bytes as it says. These are samples, or a JSON object: the devices at first, then an answer to each object, and instead
-of any of them ``{"error": TEXT}``.
+Standard input carries orders, one JSON value a line: ``"sources"`` asks for those of the sound server, an object says
+what to open, another starts it, and a number says how many blocks are to be handed on together. Its end ends the
+process, whatever else it is at, and so does the end of the parent, of which a fork may still hold the pipes. Standard
+output carries messages: :data:`HEADER`, then as many bytes as it says. These are samples, or a JSON object: the devices
+at first, then an answer to each order but a number, and instead of any of them ``{"error": TEXT}``.
 """
 
 import _thread
+import contextlib
 import os
 import struct
 import sys
@@ -41,11 +42,15 @@ class Blocks:
 
     def add(self, data, samples, when, status):
         """Called by PortAudio."""
-        if status.input_overflow:
+        self.hold(bytes(data), when.currentTime - when.inputBufferAdcTime, status.input_overflow)
+
+    def hold(self, data, age, lost):
+        """Take a block, the age of its first sample in seconds, and whether something before it was lost."""
+        if lost:
             self.flush()
             self._lost = True
-        self._held.append(bytes(data))
-        self._arrived, age = time.perf_counter(), when.currentTime - when.inputBufferAdcTime
+        self._held.append(data)
+        self._arrived = time.perf_counter()
         self._age = age if 0 <= age < 60 else 0.0  # some systems do not know
         if len(self._held) >= self.wanted:
             self.flush()
@@ -106,6 +111,24 @@ def devices(sd):
     ]
 
 
+def sound_server():
+    """A connection to PulseAudio, or to PipeWire in its place."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("pulse", os.path.join(os.path.dirname(__file__), "pulse.py"))
+    pulse = module_from_spec(spec)
+    spec.loader.exec_module(pulse)
+    return pulse.Pulse()
+
+
+def sources():
+    """What the sound server can record from, as :func:`devices`; nothing where there is none."""
+    try:
+        return sound_server().sources()
+    except (OSError, RuntimeError):
+        return []
+
+
 def choose(sd, device, rates, channels):
     """The first of the rates, and with it of the numbers of channels, that the device takes."""
     for rate in rates:
@@ -118,6 +141,39 @@ def choose(sd, device, rates, channels):
             else:
                 return rate, n
     return rates[0], 1  # let opening it say what is wrong
+
+
+def open_device(sd, order, blocks, on_end):
+    """Open a device of PortAudio's; its rate, its channels, and what starts it."""
+    rate, channels = choose(sd, order["device"], order["rates"], order["channels"])
+    stream = sd.RawInputStream(
+        samplerate=rate,
+        blocksize=rate * order["block_ms"] // 1000,
+        latency=order["latency_s"],
+        device=order["device"],
+        channels=channels,
+        dtype="int16",
+        callback=blocks.add,
+        finished_callback=on_end,
+    )
+    return rate, channels, stream.start
+
+
+def open_source(order, blocks, on_end):
+    """Open a source of the sound server's, which converts; its rate, its channels, and what starts it."""
+    import threading
+
+    server = sound_server()
+    rate, channels = next(rate for rate in order["rates"] if rate <= server.MAX_RATE), order["channels"][0]
+    server.open(order["source"], rate, channels, order["latency_s"])
+
+    def record():
+        with contextlib.suppress(RuntimeError):
+            for block in server.blocks(rate * order["block_ms"] // 1000):
+                blocks.hold(*block)
+        on_end()
+
+    return rate, channels, threading.Thread(target=record, daemon=True).start
 
 
 def main():
@@ -163,20 +219,14 @@ def main():
         answer({"devices": devices(sd)})
         while True:
             order = orders.get()
-            rate, channels = choose(sd, order["device"], order["rates"], order["channels"])
-            stream = sd.RawInputStream(
-                samplerate=rate,
-                blocksize=rate * order["block_ms"] // 1000,
-                latency=order["latency_s"],
-                device=order["device"],
-                channels=channels,
-                dtype="int16",
-                callback=blocks.add,
-                finished_callback=on_end,
-            )
+            if order == "sources":
+                answer({"devices": sources()})
+                continue
+            opened = open_source(order, blocks, on_end) if order["source"] else open_device(sd, order, blocks, on_end)
+            rate, channels, start = opened
             answer({"rate": rate, "channels": channels})
             orders.get()
-            stream.start()
+            start()
             answer({})
     except Exception as error:  # whatever it is, the parent tells
         answer({"error": " ".join(str(error).split()) or type(error).__name__})

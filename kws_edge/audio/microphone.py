@@ -26,7 +26,7 @@ _NOTICE_S = 5.0
 
 
 def input_devices() -> list[InputDevice]:
-    """Every device that can record.
+    """Every device that can record: PortAudio's, then the sound server's sources.
 
     Raises
     ------
@@ -34,11 +34,14 @@ def input_devices() -> list[InputDevice]:
         If PortAudio is missing, fails, or does not answer.
     """
     with Capture() as capture:
-        return capture.devices()
+        return [*capture.devices(), *capture.sources()]
 
 
 def find_device(wanted: str | int | None, devices: Sequence[InputDevice] | None = None) -> InputDevice:
-    """The input device with this number, or the one whose name contains this text; the default one for None.
+    """The input device with this number, or the one whose name is or contains this text; the default one for None.
+
+    Of the sound server's sources the description counts, too. Where a device of PortAudio's and a source contain the
+    text, the device is found; where a source and a monitor do, the source.
 
     Parameters
     ----------
@@ -59,13 +62,50 @@ def find_device(wanted: str | int | None, devices: Sequence[InputDevice] | None 
     if isinstance(wanted, int) or (wanted.isascii() and wanted.isdigit() and len(wanted) < 10):
         matches = [d for d in devices if d.index == int(wanted)]
     else:
-        matches = [d for d in devices if d.name == wanted] or [d for d in devices if wanted.lower() in d.name.lower()]
+        matches = _named(wanted, devices)
     if not matches:
-        raise AudioError(f"no input device {wanted!r} (or another program holds it); `kws-edge devices` lists them")
+        near = _near(str(wanted), devices)
+        what = f"no input device {wanted!r} (or another program holds it)"
+        raise AudioError(what + (f"; near it: {near}" if near else "") + "; `kws-edge devices` lists them")
     if len(matches) > 1:
-        names = "; ".join(f"{d.index} {d.name}" for d in matches)
-        raise AudioError(f"several input devices match {wanted!r}: {names}. Give the number")
+        names = "; ".join(d.name if d.index is None else f"{d.index} {d.name}" for d in matches)
+        remedy = "the whole name" if matches[0].index is None else "the number"
+        raise AudioError(f"several input devices match {wanted!r}: {names}. Give {remedy}")
     return matches[0]
+
+
+def _named(wanted: str, devices: Sequence[InputDevice]) -> list[InputDevice]:
+    """The devices that a text means, those that it means most plainly."""
+    part = [d for d in devices if wanted.lower() in f"{d.name}\n{d.description}".lower()]
+    return (
+        [d for d in part if d.name == wanted]
+        or [d for d in part if d.description == wanted]
+        or [d for d in part if d.index is not None]
+        or [d for d in part if not d.monitor]
+        or part
+    )
+
+
+def _near(wanted: str, devices: Sequence[InputDevice]) -> str:
+    """Names of devices that are spelt alike, wholly or in one of their words."""
+    import difflib
+
+    names = {}
+    for d in reversed(devices):
+        for text in (d.name, d.description):
+            names.update(dict.fromkeys([text.lower(), *re.findall(r"[^\W_]{3,}", text.lower())], d.name))
+    close = difflib.get_close_matches(wanted.lower(), names, n=9)
+    return ", ".join(list(dict.fromkeys(names[text] for text in close))[:3])
+
+
+def _choose(wanted: str | int | InputDevice | None, capture: Capture) -> InputDevice:
+    """The device that is wanted; the sound server is asked for its sources only where PortAudio's may not do."""
+    if isinstance(wanted, InputDevice):
+        return wanted
+    devices = capture.devices()
+    if not devices or (isinstance(wanted, str) and wanted not in [d.name for d in devices]):
+        devices = [*devices, *capture.sources()]
+    return find_device(wanted, devices)
 
 
 class Microphone(Queued):
@@ -80,8 +120,8 @@ class Microphone(Queued):
 
     Parameters
     ----------
-    device : str or int, optional
-        Number, or part of the name; the default device if None.
+    device : str, int or InputDevice, optional
+        Name or part of it, number, or what :func:`input_devices` gave; the default device if None.
     rate : int
         Hz of the blocks.
     device_rate : int, optional
@@ -116,7 +156,7 @@ class Microphone(Queued):
 
     def __init__(
         self,
-        device: str | int | None = None,
+        device: str | int | InputDevice | None = None,
         *,
         rate: int,
         device_rate: int | None = None,
@@ -137,7 +177,7 @@ class Microphone(Queued):
         self._cpu_s, self._peak_bytes = 0.0, 0  # of processes that have ended
         self._adopt(capture or Capture())
         try:
-            self._open(find_device(device, self._capture.devices()))
+            self._open(_choose(device, self._capture))
         except AudioError:
             self._capture.kill()
             raise
@@ -187,7 +227,7 @@ class Microphone(Queued):
             timeout=timeout,
         )
         self._resampler = Resampler(rate, self._rate)
-        self.name, self.source_rate, self.channels = found.name, rate, n
+        self._device, self.name, self.source_rate, self.channels = found, found.name, rate, n
         self._opened, self._latency = True, math.inf
 
     def _start(self, timeout: float = ANSWER_S) -> None:
@@ -272,7 +312,7 @@ class Microphone(Queued):
             with suppress(AudioError):
                 self._adopt(Capture())
                 timeout = min(answer, left)
-                self._open(_same_device(self.name, self._capture.devices(timeout=timeout)), timeout)
+                self._open(_same_device(self._device, self._capture, timeout), timeout)
                 self.queue.reopen()
                 self._start(timeout)
                 return True
@@ -289,13 +329,14 @@ class Microphone(Queued):
         self._discard()
 
 
-def _same_device(name: str, devices: list[InputDevice]) -> InputDevice:
+def _same_device(device: InputDevice, capture: Capture, timeout: float) -> InputDevice:
     """The device of that name; ALSA's card number in it may have changed."""
 
     def bare(text: str) -> str:
         return re.sub(r" \(hw:\d+,\d+\)$", "", text)
 
-    for device in sorted(devices, key=lambda device: device.name != name):
-        if bare(device.name) == bare(name):
-            return device
-    raise AudioError(f"no input device {name!r}")
+    devices = capture.sources(timeout=timeout) if device.index is None else capture.devices(timeout=timeout)
+    for found in sorted(devices, key=lambda found: found.name != device.name):
+        if bare(found.name) == bare(device.name):
+            return found
+    raise AudioError(f"no input device {device.name!r}")

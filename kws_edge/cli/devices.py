@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(dataclasses.asdict(device)))
         else:
-            mark = "*" if device.default else " "
-            print(f"{mark}{device.index:3}  {device.name}  ({device.host_api}, {device.channels} in, {device.rate} Hz)")
+            mark, number = "*" if device.default else " ", "-" if device.index is None else device.index
+            text = f"{mark}{number:>3}  {device.name}  ({device.host_api}, {device.channels} in, {device.rate} Hz)"
+            print(f"{text}  {device.description}".rstrip())
     return 0

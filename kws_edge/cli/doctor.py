@@ -8,15 +8,15 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kws_edge.audio import AudioFile, Capture, InputDevice, Microphone, find_device, input_devices
+from kws_edge.audio import AudioFile, Capture, InputDevice, Microphone, find_device
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_microphone, say
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
@@ -187,8 +187,8 @@ def _microphone(args: argparse.Namespace, rate: int, report: Report) -> None:
         report.found(DEVICE, permission)
     with Capture() as capture:
         try:
-            devices = capture.devices()
-            names = [f"{device.index} {device.name}" for device in devices]
+            devices = [*capture.devices(), *capture.sources()]
+            names = [d.name if d.index is None else f"{d.index} {d.name}" for d in devices]
             report.measured("devices", "; ".join(names) or "none", names=names)
             found = find_device(args.device, devices)
         except AudioError as error:
@@ -197,18 +197,23 @@ def _microphone(args: argparse.Namespace, rate: int, report: Report) -> None:
                 code, remedy = "portaudio", ""
             report.found(DEVICE, Finding(code, str(error), remedy))
             return
-        _device(args, capture, found, rate, report)
+        _device(args, capture, found, devices, rate, report)
 
 
-def _device(args: argparse.Namespace, capture: Capture, found: InputDevice, rate: int, report: Report) -> None:
+def _device(
+    args: argparse.Namespace,
+    capture: Capture,
+    found: InputDevice,
+    devices: list[InputDevice],
+    rate: int,
+    report: Report,
+) -> None:
     """Does it deliver, and is it the right one?"""
     server = SoundServer()
     try:
         # A server gives as many channels as are asked for; only those of the source behind it are worth hearing.
         wanted = server.channels() if found.channels > _MOST_CHANNELS else found.channels
-        microphone = Microphone(
-            found.index, rate=rate, device_rate=args.rate, channels=wanted, patience_s=0, capture=capture
-        )
+        microphone = Microphone(found, rate=rate, device_rate=args.rate, channels=wanted, patience_s=0, capture=capture)
         if not args.json:
             say(f"listening to {found.name} for {args.seconds:g} s; say something")
         health, source = _hear(microphone, args.seconds, report, server)
@@ -222,7 +227,7 @@ def _device(args: argparse.Namespace, capture: Capture, found: InputDevice, rate
         what = f"the microphone does not take {args.rate or rate} Hz; opened at {microphone.source_rate} and converted"
         remedy = "nothing: it works, at some cost; a microphone that takes it is cheaper to listen to"
         report.found(DEVICE, Finding("converted", what, remedy, REMARK))
-    _input(found, health, source, server, rate, report)
+    _input(found, health, source, devices, rate, report)
 
 
 def _hear(
@@ -242,7 +247,7 @@ def _hear(
             if arrived[-1][0] - arrived[0][0] >= seconds:
                 break
     queue = microphone.queue
-    behind = f", from {source['name']}" if source else ""
+    behind = f", from {source['name']}" if source and source["name"] != microphone.name else ""
     report.measured(
         "device",
         f"{microphone.name}{behind}: {microphone.channels} channels at {microphone.source_rate} Hz",
@@ -271,7 +276,7 @@ def _input(
     found: InputDevice,
     health: Health,
     source: dict[str, Any] | None,
-    server: SoundServer,
+    devices: list[InputDevice],
     rate: int,
     report: Report,
 ) -> None:
@@ -280,15 +285,22 @@ def _input(
         remedy = f"pactl set-source-mute {source['name']} 0"
         report.found(DEVICE, Finding("muted", f"{source['name']} is muted in the sound server", remedy))
     if source and _is_monitor(source):
-        others = [s["name"] for s in server.sources() if not _is_monitor(s)]
-        remedy = f"pactl set-default-source {others[0]}" if others else "plug in a microphone: the server has none"
+        others = [d.name for d in devices if d.index is None and not d.monitor]
+        remedy = (
+            f"--device {others[0]}, or for all programs pactl set-default-source {others[0]}"
+            if others
+            else "plug in a microphone: the server has none"
+        )
         what = f"{source['name']} is a monitor: it hears what the machine plays, and nobody who speaks"
         report.found(DEVICE, Finding("monitor", what, remedy))
     if any(c.silent < 1 for c in health.channels()):
         return
-    for name, remedy, opened in _others(found, source, server, rate):
+    # The server's where it is behind, or else PortAudio's.
+    name = source["name"] if source else found.name
+    others = [d for d in devices if (d.index is None) == bool(source) and d.name != name and not d.monitor]
+    for device in others[:_MOST_OTHERS]:
         try:
-            with opened as microphone:
+            with Microphone(device, rate=rate, patience_s=0) as microphone:
                 other = Health(microphone.source_rate, microphone.channels)
                 for frames in microphone.frames():
                     other.add(frames)
@@ -298,33 +310,9 @@ def _input(
             continue
         level = max((c.level_db for c in other.channels() if c.silent < 1), default=None)
         if level is not None:
-            what = f"the chosen input is silent, and {name} has sound, up to {level:.0f} dBFS"
-            report.found(DEVICE, Finding("wrong-input", what, remedy))
+            what = f"the chosen input is silent, and {device.name} has sound, up to {level:.0f} dBFS"
+            report.found(DEVICE, Finding("wrong-input", what, f"--device {shlex.quote(device.name)}"))
             return
-
-
-def _others(
-    found: InputDevice, source: dict[str, Any] | None, server: SoundServer, rate: int
-) -> Iterator[tuple[str, str, contextlib.AbstractContextManager[Microphone]]]:
-    """The other inputs, how to choose each, and each to be opened: the server's where it is behind, or else devices."""
-    if source:
-        for other in [s for s in server.sources() if s["name"] != source["name"] and not _is_monitor(s)][:_MOST_OTHERS]:
-            name = other["name"]
-            yield name, f"pactl set-default-source {name}", _opened(found.index, rate, PULSE_SOURCE=name)
-    else:
-        for device in [d for d in input_devices() if d.index != found.index][:_MOST_OTHERS]:
-            yield device.name, f"--device {device.name!r}", _opened(device.index, rate)
-
-
-@contextlib.contextmanager
-def _opened(index: int, rate: int, **environment: str) -> Iterator[Microphone]:
-    os.environ.update(environment)
-    try:
-        with Microphone(index, rate=rate, patience_s=0) as microphone:
-            yield microphone
-    finally:
-        for name in environment:
-            del os.environ[name]
 
 
 class SoundServer:
