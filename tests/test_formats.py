@@ -18,7 +18,7 @@ import soundfile
 
 from kws_edge import AudioError, AudioFile, PcmStream
 from kws_edge.audio import ffmpeg, pcm
-from kws_edge.audio.formats import is_audio, recognise
+from kws_edge.audio.formats import is_audio, recognise, recognise_within
 from kws_edge.audio.source import MAX_CHANNELS
 from tests.conftest import assert_one_line_error, assert_usage_error, need_program, peak_mb
 
@@ -284,6 +284,42 @@ def test_raw_pcm_is_not_taken_for_a_format():
         for seed in range(300):
             samples = np.random.default_rng(seed).uniform(-level, level, 2000).astype("<i2")
             assert recognise(looking(samples.tobytes())) is None
+
+
+def test_raw_pcm_is_not_taken_for_a_stream_that_was_tuned_into(demo_stream):
+    """Speech at any level and of any encoding, a channel that stands still on the beginning of a frame, and tones whose
+    periods are frames."""
+    rng = np.random.default_rng(0)
+    speech = soundfile.read(demo_stream, dtype="int16", frames=10 * RATE)[0].astype(int)
+    for at in range(0, len(speech) - 20_000, 4_000):
+        piece = speech[at : at + 20_000]
+        for gain in (0.05, 1, 8):
+            samples = np.clip(piece * gain, -32768, 32767).astype("<i2")
+            beside = np.full_like(samples, rng.choice([-1025, -1281, -3073, -3329, -7, -15]))
+            for data in (
+                samples, samples.byteswap(), np.stack([samples, beside], 1), (samples >> 8).astype("i1"),
+                samples.astype("<i4") << 16, (samples / 32768).astype("<f4"),
+            ):  # fmt: skip
+                assert recognise_within(looking(data.tobytes()[at % 3 :])) is None
+    for length in range(96, 2048):
+        tone = np.tile(np.frombuffer((b"\xff\xfb\x90\x40" + rng.bytes(length))[:length], "u1"), 10)
+        assert recognise_within(looking(tone.tobytes()[5:])) is None
+    assert recognise_within(looking(b"")) is None
+    assert recognise_within(looking(b"\xff" * 30_000)) is None
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "vbr.mp3", "a.mp2", "a.aac"])
+def test_a_stream_is_heard_from_the_middle_of_a_frame(tmp_path, name, run_cli, demo_stream):
+    """As a radio's begins where you tune in: wherever that is."""
+    need_program("ffmpeg")
+    options = ["-q:a", "4"] if name == "vbr.mp3" else ["-ar", "44100", "-b:a", "128k"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", demo_stream, "-t", "12", *options, tmp_path / name], check=True)
+    data = (tmp_path / name).read_bytes()[5000:]
+    kind = {"a.mp2": "MP2", "a.aac": "AAC"}.get(name, "MP3")
+    for cut in range(500):
+        assert kind in (recognise_within(looking(data[cut:])), recognise(looking(data[cut:])))
+    done = run_cli("listen", "-", "--json", input=data[100:])
+    assert {"stop", "right", "up"} <= {json.loads(line)["keyword"] for line in done.stdout.splitlines()}, done.stderr
 
 
 def encoded(path, *options):

@@ -21,7 +21,7 @@ from kws_edge.audio import BlockQueue
 from kws_edge.audio.capture_process import HEADER
 from kws_edge.cli.listen import listen
 from tests.conftest import assert_one_line_error, is_gone, wait_until
-from tests.sound import RATE, Listener, SoundServer, only_48_khz
+from tests.sound import RATE, Listener, SoundServer, altered, only_48_khz
 
 pytestmark = pytest.mark.sound
 
@@ -181,6 +181,33 @@ def test_process_that_records_hangs_or_dies(server, number, reason):
     assert second != first
     assert listener.finish(signal.SIGINT)[1].endswith("1 outages")
     assert not Path(f"/proc/{second}").exists()
+
+
+def test_process_that_records_and_spins_is_replaced(server, tmp_path):
+    """It delivers, but a thread in its audio system takes a whole core."""
+    spin = f"""
+import os, threading
+def spin():
+    while True: pass
+try: os.mkdir({str(tmp_path / "once")!r})
+except FileExistsError: pass
+else: threading.Thread(target=spin, daemon=True).start()
+"""
+    code = (
+        "from kws_edge import Microphone; from kws_edge.audio import capture\n"
+        "capture._MOST_CPU, capture._WATCHED_S = 0.1, 2\n"  # of a machine that others use, too
+        "with Microphone('pulse', rate=16000, notice=print) as microphone:\n"
+        "    first = microphone.process_id\n"
+        "    for block in microphone:\n"
+        "        if microphone.outages and microphone.queue.samples > 8 * 16000: break\n"
+        "    print(microphone.outages, microphone.process_id != first)\n"
+    )
+    command, environment = [sys.executable, "-c", code], altered(tmp_path, server.environment, spin)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    gone, back, counts = done.stdout.splitlines()
+    assert "is gone (its stream ended)" in gone
+    assert "is back" in back
+    assert counts == "1 True"
 
 
 def test_nobody_records_for_a_listener_that_was_killed(server):

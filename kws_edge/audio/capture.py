@@ -24,6 +24,8 @@ __all__ = ["ANSWER_S", "Capture", "InputDevice"]
 ANSWER_S = 20.0
 """How long an answer may take, seconds: a slow board loads PortAudio for some."""
 _END_S = 3.0
+# One that takes this much of a core for this long, seconds, has a thread in its audio system that spins.
+_MOST_CPU, _WATCHED_S = 0.5, 30.0
 # What the audio system may keep back: with its least, 10 to 40 ms, it wakes up so often that it costs twice the CPU.
 _LATENCY_S = 0.08
 
@@ -99,6 +101,7 @@ class Capture:
     def _read(self) -> None:
         out, started = self._process.stdout, time.monotonic()
         assert out
+        since, spent = started, 0.0  # of recording: the last answer comes before it
         with out:
             while len(head := out.read(HEADER.size)) == HEADER.size:
                 size, is_block, overrun, arrived, age, self.cpu_s = HEADER.unpack(head)
@@ -106,10 +109,15 @@ class Capture:
                     break
                 if is_block:
                     self._on_block(body, overrun, arrived, age)
+                    if (seconds := time.monotonic() - since) > _WATCHED_S:
+                        if self.cpu_s - spent > _MOST_CPU * seconds:
+                            break
+                        since, spent = since + seconds, self.cpu_s
                 else:
                     self.ready_s = self.ready_s or time.monotonic() - started
+                    since, spent = time.monotonic(), self.cpu_s
                     self._answers.put(json.loads(body))
-        self._answers.put({"error": "the process that records has died"})
+        self._answers.put({"error": "the process that records has died"})  # or will: nobody reads what it writes
         self._on_end()
 
     def _answer(self, what: str, timeout: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable
 
-__all__ = ["NATIVE", "WAV", "is_audio", "recognise"]
+__all__ = ["NATIVE", "WAV", "is_audio", "recognise", "recognise_within"]
 
 WAV = "WAV"
 NATIVE = (WAV, "Wave64", "AU", "SoX")
@@ -72,6 +72,11 @@ _OTHER: dict[str, _Magic] = {
     "IFF of another kind": {0: b"FORM", 4: b"\0"},
 }
 _HEAD = 36
+_LONGEST_FRAME = 2048
+"""Bytes: none of what radios send is longer."""
+_CHAIN = 8
+_SETTINGS = b"\xff\xff\x0d\xcc"
+"""Of a frame's header, what is the same in all of a stream: version, rate, channels, copyright."""
 _KBITS = {  # of a frame, by its name and whether it is of MPEG-1, not of 2 or 2.5
     ("MP3", True): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     ("MP3", False): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -98,6 +103,37 @@ def recognise(look: Callable[[int, int], bytes]) -> str | None:
         return "a text"
     name, length = _frame(head)
     return name if name and _frame(look(length, 8))[0] == name else None
+
+
+def recognise_within(look: Callable[[int, int], bytes]) -> str | None:
+    """Name of the format of a stream that begins within a frame of MP3, MP2 or AAC, as a radio's where you tune in.
+
+    None where it is none of them. `look` is that of :func:`recognise`.
+
+    PCM is not taken for one: eight headers of the same settings follow one another, each where the one before it says,
+    and what lies between is not the same each time, as it is in a tone.
+    """
+    window = look(0, _LONGEST_FRAME + 8)
+    at = window.find(b"\xff")
+    while 0 <= at < _LONGEST_FRAME:
+        if name := _chain(look, at):
+            return name
+        at = window.find(b"\xff", at + 1)
+    return None
+
+
+def _chain(look: Callable[[int, int], bytes], at: int) -> str | None:
+    """Format of the frames that begin at `at`, if enough of them follow one another."""
+    settings, bodies = set(), set()
+    for _ in range(_CHAIN):
+        head = look(at, 8)
+        name, length = _frame(head)
+        settings.add(bytes(a & b for a, b in zip(head, _SETTINGS, strict=False)))
+        if not name or len(settings) > 1:
+            return None
+        bodies.add(look(at, length))
+        at += length
+    return name if len(bodies) > 1 else None
 
 
 def is_audio(name: str | None) -> bool:

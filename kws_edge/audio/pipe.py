@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kws_edge.audio.formats import NATIVE, is_audio, recognise
+from kws_edge.audio.formats import NATIVE, is_audio, recognise, recognise_within
 from kws_edge.audio.pcm import Bytes, Header, PcmReader, Readable, read_header
 from kws_edge.audio.source import BLOCK_MS, Decoded, Reader, check_format
 from kws_edge.errors import AudioError
@@ -63,7 +63,7 @@ def read_stream(data: Bytes, rate: int) -> Reader | None:
     AudioError
         If it is no audio, or of a format that cannot be read here.
     """
-    kind = what = recognise(data.look)
+    kind = what = recognise(data.look) or recognise_within(data.look)
     if kind is None:
         return None
     if not is_audio(kind):
