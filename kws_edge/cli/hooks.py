@@ -133,13 +133,15 @@ class _Run:
 
     def is_over(self) -> bool:
         """Whether it has ended; when its time is over it is made to, with all that it started in its session."""
+        # It is not reaped between the two signals: until then its number is nobody else's.
+        if len(self._signals) != 1 and self.process.poll() is not None:
+            return True
         now = time.monotonic()
         if now >= self.until and self._signals:
             with suppress(OSError):  # another user's
                 os.killpg(self.process.pid, self._signals.pop(0))
             self.until = now + _GRACE_S
-        # It is not reaped between the two signals: until then its number is nobody else's.
-        return len(self._signals) != 1 and self.process.poll() is not None
+        return False
 
 
 class Hooks:
