@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from kws_edge.cli.hooks import Hooks
+from kws_edge.detector import Detection
 from kws_edge.errors import UsageError
+from kws_edge.spotter import Step
 from tests.conftest import assert_usage_error, is_gone, wait_until
 from tests.sound import RATE, Listener, SoundServer
 
@@ -100,7 +103,7 @@ def test_exec_by_a_shell(run_cli, words, tmp_path):
     done = run_cli("listen", "-", "--exec-shell", "--exec", f"stop={command}", input=words)
     assert (tmp_path / "heard.txt").read_text() == "STOP\n"
     assert f"kws-edge: --exec {f'stop={command}'!r}: ended with exit status 3\n" in done.stderr.decode()
-    assert done.stderr.decode().splitlines()[-1] == "kws-edge: 1 commands run, 1 failed"
+    assert done.stderr.decode().splitlines()[-1] == "kws-edge: 1 command run, 1 failed"
     wrong = run_cli("listen", "-", "--exec-shell", "--exec", "echo {keyword}", input=b"")
     assert_usage_error(wrong, "write $KWS_KEYWORD in place of {keyword}")
 
@@ -143,6 +146,26 @@ def test_exec_used_wrongly(script, tmp_path, monkeypatch, command, parts):
     assert f"--exec {command!r}: " in str(wrong.value)
     for part in parts:
         assert part in str(wrong.value)
+
+
+def test_exec_for_keywords_of_any_name(script, tmp_path, monkeypatch):
+    """With blanks, signs and letters of all kinds, as models from elsewhere have them."""
+    monkeypatch.chdir(tmp_path)
+    note = script("note", 'printf "%s|" "$@" "$KWS_KEYWORD" >> notes')
+    keywords = ["hey größe", "-rf", "on/off", "x", "x=y"]
+    told = []
+    with Hooks(
+        [f"{word}={note} {{keyword}} {i}" for i, word in enumerate(keywords)],
+        keywords,
+        shell=False,
+        limit_s=9,
+        notice=told.append,
+    ) as hooks:
+        for word in keywords:
+            hooks(Step(1.0, np.zeros(1), Detection(word, 0.9, 0.0, 1.0)))
+    assert told[-1] == "5 commands run"
+    ran = sorted((tmp_path / "notes").read_text().split("|")[:-1])
+    assert ran == sorted([*keywords, *keywords, *map(str, range(5))])
 
 
 def test_exec_used_wrongly_is_known_at_the_start(run_cli):
@@ -221,7 +244,7 @@ def test_exec_and_the_end_of_listening(listening, script, tmp_path, number):
     assert process.returncode == 0, err
     assert (tmp_path / "done").read_text() == "done\n"
     last, count = err.splitlines()[-2:]
-    assert (last, count) == ("kws-edge: commands still run; they are ended in 5 s", "kws-edge: 1 commands run")
+    assert (last, count) == ("kws-edge: commands still run; they are ended in 5 s", "kws-edge: 1 command run")
 
 
 def test_exec_second_interrupt(listening, script, tmp_path):

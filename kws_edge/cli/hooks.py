@@ -43,14 +43,11 @@ class _Command:
 
     def __init__(self, given: str, keywords: Sequence[str], *, shell: bool) -> None:
         self.what = f"--exec {shown(given)}"
-        self.keyword: str | None = None  # of all of them
-        name, equals, command = given.partition("=")
-        if not equals or (name not in keywords and re.search(r"[\s/\"']", name)):
-            command = given
-        elif name in keywords:
-            self.keyword = name
-        else:
+        self.keyword = max((word for word in keywords if given.startswith(f"{word}=")), key=len, default=None)
+        name, equals, _ = given.partition("=")
+        if self.keyword is None and equals and not re.search(r"[\s/\"']", name):
             raise self._wrong(f"{shown(name)} is none of the keywords: {', '.join(keywords)}; env sets variables")
+        command = given if self.keyword is None else given[len(self.keyword) + 1 :]
         self._shell = shell
         self._argv = self._of_shell(command) if shell else self._split(command)
 
@@ -274,7 +271,7 @@ class Hooks:
         if self._thread.is_alive():
             self._notice(f"commands still run; they are ended in {_END_S:g} s")
             self._thread.join(_END_S + 2 * _GRACE_S)
-        text = f"{self._started} commands run"
+        text = f"{self._started} command{'' if self._started == 1 else 's'} run"
         if self._failed:
             text += f", {self._failed} failed"
         if self._dropped:
