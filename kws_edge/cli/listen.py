@@ -45,11 +45,11 @@ def add(commands) -> None:
     options.add_model(parser)
     options.add_detector(parser)
     options.add_site(parser)
-    add_hooks(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
     parser.add_argument(
         "--stats", action="store_true", help='at the end, latency by stage; with --json as a last line {"stats": ...}'
     )
+    add_hooks(parser)
     parser.set_defaults(run=run)
 
 
