@@ -12,6 +12,7 @@ at first, then an answer to each order but a number, and instead of any of them 
 
 import _thread
 import contextlib
+import functools
 import os
 import struct
 import sys
@@ -111,8 +112,9 @@ def devices(sd):
     ]
 
 
+@functools.cache
 def sound_server():
-    """A connection to PulseAudio, or to PipeWire in its place."""
+    """The connection to PulseAudio, or to PipeWire in its place."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location("pulse", os.path.join(os.path.dirname(__file__), "pulse.py"))

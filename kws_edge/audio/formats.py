@@ -106,7 +106,7 @@ def recognise(look: Callable[[int, int], bytes]) -> str | None:
 
 
 def recognise_within(look: Callable[[int, int], bytes]) -> str | None:
-    """Name of the format of a stream that begins within a frame of MP3, MP2 or AAC, as a radio's where you tune in.
+    """Format of a stream that begins within a frame of MP3, MP2 or AAC, as a radio's does where you tune in.
 
     None where it is none of them. `look` is that of :func:`recognise`.
 

@@ -1,4 +1,4 @@
-"""Microphones, through PortAudio."""
+"""Microphones, through PortAudio or the sound server."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _choose(wanted: str | int | InputDevice | None, capture: Capture) -> InputDe
 
 
 class Microphone(Queued):
-    """Live input through PortAudio that outlives its device.
+    """Live input that outlives its device: through PortAudio, or from a source of the sound server.
 
     Opened at `rate` if the device takes it, or else at a rate that it takes, and converted. A process of its own
     records, a :class:`kws_edge.audio.Capture`. It is ended when the stream ends or nothing comes for three seconds: the

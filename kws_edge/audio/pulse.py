@@ -15,7 +15,7 @@ _STREAM_READY, _STREAM_FAILED = 2, 3
 _CORKED, _INTERPOLATE, _AUTO_UPDATE, _DONT_MOVE, _ADJUST_LATENCY = 0x1, 0x2, 0x8, 0x200, 0x2000
 _S16LE = 3
 _BYTES = 2
-_DEFAULT = 0xFFFFFFFF
+_UNSET = 0xFFFFFFFF
 
 
 class _SampleSpec(ctypes.Structure):
@@ -125,7 +125,7 @@ class Pulse:
                     "rate": info.sample_spec.rate,
                     "default": False,
                     "description": (info.description or b"").decode(errors="replace"),
-                    "monitor": info.monitor_of != _DEFAULT,
+                    "monitor": info.monitor_of != _UNSET,
                 }
             )
 
@@ -138,7 +138,7 @@ class Pulse:
         """Open a source, and no other one in its place, now or later; the server converts rate and channels."""
         spec = _SampleSpec(_S16LE, rate, channels)
         size = round(latency_s * rate) * _BYTES * channels
-        attributes = _BufferAttributes(_DEFAULT, _DEFAULT, _DEFAULT, _DEFAULT, size)
+        attributes = _BufferAttributes(_UNSET, _UNSET, _UNSET, _UNSET, size)
         flags = _CORKED | _INTERPOLATE | _AUTO_UPDATE | _DONT_MOVE | _ADJUST_LATENCY
         self._stream = self._stream_new(self._context, b"listening", byref(spec), None)
         if not self._stream or self._stream_connect_record(self._stream, name.encode(), byref(attributes), flags) < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import queue
 import re
@@ -191,7 +192,7 @@ class Hooks:
         if not (found := step.detection):
             return
         values = {name: str(value).lower() if value is True else str(value) for name, value in as_values(found).items()}
-        values["time"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        values["time"] = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
         for command in self._commands:
             if command.keyword in (None, found.keyword):
                 self._jobs.put((command, values))
