@@ -310,14 +310,10 @@ class Command:
 
         self.parser.error = error
         try:
-            values = self.parser.parse_args([*self.arguments(options), *self.output("-")])
+            values = self.parser.parse_args([*self.arguments(options), "-o", "output"])
         except ValueError as problem:
             raise fail(str(problem)) from None
         return {name: _plain(getattr(values, action.dest)) for name, action in self.actions.items()}
-
-    def output(self, path: str) -> list[str]:
-        """The arguments that name what is written."""
-        return ["--json"] if self.kind.program == "kws-firmware" else ["-o", path]
 
     def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Names and values of the options that may name stages or data."""
@@ -342,15 +338,13 @@ class Command:
 
 
 def _parser_of(kind: Kind) -> argparse.ArgumentParser:
-    if not kind.program:
+    if kind.program != "kws-host":  # takes a model, and nothing else
         parser = argparse.ArgumentParser(prog=kind.command)
         parser.add_argument("model")
         parser.add_argument("-o", "--output")
         return parser
-    if kind.program == "kws-firmware":
-        from firmware_export.cli import make_parser
-    else:
-        from host_tools.cli import make_parser
+    from host_tools.cli import make_parser
+
     commands = next(one for one in make_parser()._actions if isinstance(one, argparse._SubParsersAction))
     return commands.choices[kind.command]
 

@@ -225,7 +225,8 @@ class Workshop:
             return ",".join(self._located(one, states) for one in value.split(","))
 
         options = command.located(stage.options, locate)
-        return [stage.kind.command, *command.arguments(options), *command.output(str(self.output(stage, folder)))]
+        output = ["--json"] if stage.kind.program == "kws-firmware" else ["-o", str(self.output(stage, folder))]
+        return [stage.kind.command, *command.arguments(options), *output]
 
     def _located(self, value: str, states: Mapping[str, State]) -> str:
         first, slash, rest = value.partition("/")
