@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from host_tools.dataset import SPEECH_COMMANDS, origins_of
 from kws_edge.config import DetectorConfig
 from kws_edge.labels import is_keyword
 from kws_edge.model import Model
@@ -33,9 +34,11 @@ def model_card(
     others = [label for label in model.labels if not is_keyword(label)]
     provenance = m.provenance
     training, data = provenance.get("training", {}), provenance.get("data", {})
+    origins = origins_of(data, model.labels)
+    official = SPEECH_COMMANDS in origins
     made = {k: v for k, v in training.items() if v not in ("", 0, 0.0)}
     made |= {"best": provenance["best"]} if "best" in provenance else {}
-    made |= {"quantisation": m.description.rsplit(", ", 1)[-1]}
+    made |= {"quantisation": provenance.get("quantisation", m.description.rsplit(", ", 1)[-1])}
     made |= {"calibration": provenance["calibration"]} if "calibration" in provenance else {}
     lines = [
         f"# {m.name}",
@@ -46,11 +49,11 @@ def model_card(
         "",
         "## Use",
         "",
-        f"Hears {len(keywords)} English words ({', '.join(keywords)}), beside {' and '.join(others)}, in windows of "
+        f"Hears {len(keywords)} {'English ' if official else ''}{'words' if len(keywords) > 1 else 'word'} "
+        f"({', '.join(keywords)}), beside {' and '.join(others) or 'nothing'}, in windows of "
         f"{c.clip_ms / 1000:g} s of mono audio at {c.sample_rate} Hz, on the device, without a network.",
         "",
-        "Not for: safety, identification of speakers, other languages. Words were recorded singly, mostly by adults, "
-        "with laptop and phone microphones; children, far speech and loud rooms are less well covered. In continuous "
+        f"{_limits(data, official=official)} In continuous "
         f"speech a window may resemble a word: {_calibrated(m.metrics.get('calibration'))}."
         + _after_speech(model.detector),
         "",
@@ -66,8 +69,8 @@ def model_card(
     ]
     counts = data.get("training", {})
     lines += [
-        f"{sum(counts.values()):,} training examples of Speech Commands (recordings, and precomputed features "
-        f"where no recording was at hand), {data.get('speech_minutes', 0):g} minutes of speech without the keywords, "
+        f"{sum(counts.values()):,} training examples of {', '.join(origins) or 'unknown origin'}, "
+        f"{data.get('speech_minutes', 0):g} minutes of speech without the keywords, "
         f"{data.get('synthetic_minutes', 0):g} of synthetic speech, "
         f"{data.get('noise_minutes', 0):g} minutes of noise; {data.get('split', 'official')} split.",
         "",
@@ -111,7 +114,7 @@ def model_card(
                 for form, v in report["forms"].items()
             ),
         )
-    lines += ["", "## Licence", "", m.licence, ""]
+    lines += ["", "## Licence", "", m.licence or "None is stated.", ""]
     return "\n".join(lines)
 
 
@@ -120,6 +123,19 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     lines = (" | ".join(listed(cell).replace("|", "\\|") for cell in row) for row in (heads, *rows))
     head, *body = (f"| {line} |" for line in lines)
     return [head, "|" + "---|" * len(heads), *body]
+
+
+def _limits(data: dict, *, official: bool) -> str:
+    """What a model is not for; of `official` words it is known how they were recorded."""
+    text = "Not for: safety, identification of speakers"
+    if official:
+        text += (
+            ", other languages. Words were recorded singly, mostly by adults, with laptop and phone microphones; "
+            "children, far speech and loud rooms are less well covered"
+        )
+    if words := data.get("same_voices"):
+        text += f". Voices that validated {', '.join(words)} may have trained, too: expect worse for strangers"
+    return f"{text}."
 
 
 def _after_speech(detector: DetectorConfig) -> str:

@@ -49,14 +49,14 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _index(args: argparse.Namespace) -> None:
-    from host_tools.dataset import BACKGROUND_FOLDER, count, index_clips, shared_speakers
+    from host_tools.dataset import BACKGROUND_FOLDER, Voices, count, index_clips
     from host_tools.features import read_clip
     from kws_edge.config import preset
 
     index = index_clips(args.data, split=args.split, seed=args.seed)
     clips, background, problems = index.clips, index.background, index.problems
     words = {word: count(c.split for c in clips if c.word == word) for word in sorted({c.word for c in clips})}
-    shared, others = shared_speakers(clips)
+    voices = Voices.of(clips)
     if args.check:
         from tqdm import tqdm
 
@@ -73,7 +73,8 @@ def _index(args: argparse.Namespace) -> None:
         "splits": total,
         "words": words,
         BACKGROUND_FOLDER: len(background),
-        "speakers_outside_training": {"all": others, "also_in_training": shared},
+        "speakers_outside_training": {"all": voices.others, "also_in_training": voices.shared},
+        "clips_without_speaker_outside_training": voices.unnamed,
         "problems": problems,
         "left_out": [str(one) for one in index.left_out],
     }
@@ -88,10 +89,8 @@ def _index(args: argparse.Namespace) -> None:
     if background:
         print(f"{BACKGROUND_FOLDER}: {len(background)} recordings")
     print(f"{values['classes']} classes, {values['files']} files")
-    if shared:
-        print(
-            f"warning: {shared} of the {others} speakers outside training speak in training, too (split {args.split})"
-        )
+    if str(voices):
+        print(f"warning: {voices} (split {args.split})")
     for line in problems:
         print(f"problem: {line}")
     for one in index.left_out:
@@ -110,6 +109,8 @@ def _train(args: argparse.Namespace) -> None:
     shares = args.silence_share + args.unknown_share
     if shares >= 1:
         raise UsageError(f"--silence-share and --unknown-share leave nothing for keywords: together {shares:g}")
+    if args.blend and not args.start:
+        raise UsageError("--blend averages with weights to start from: give --start, too")
     from host_tools.train import TrainConfig, train
 
     names = TrainConfig.__dataclass_fields__
@@ -188,6 +189,8 @@ def _synthesize(args: argparse.Namespace) -> None:
     from host_tools.synthesize import synthesize_speech, synthesize_words
     from kws_edge.labels import is_keyword
 
+    if not args.minutes and not args.per_word:
+        raise UsageError("--minutes 0 and --per-word 0 leave nothing to make")
     words = [label for label in label_set(args.labels) if is_keyword(label)]
     try:
         text = args.text.read_text() if args.text else None
@@ -213,7 +216,14 @@ def _quantize(args: argparse.Namespace) -> None:
     run = load_run(args.run)
     name = args.name or Path(args.output).stem
     metadata = quantize_run(
-        run, args.output, name=name, n=args.samples, seed=args.seed, detector=DetectorConfig(**changes)
+        run,
+        args.output,
+        name=name,
+        n=args.samples,
+        seed=args.seed,
+        detector=DetectorConfig(**changes),
+        description=args.description,
+        licence=args.licence,
     )
     v = metadata.metrics["validation"]
     print(
@@ -276,6 +286,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
+    if bool(args.clips) == bool(args.features):
+        raise UsageError("a report is of --clips or of --features: give one of them")
     from host_tools.locks import locked
     from host_tools.report import compare
     from host_tools.train import load_run
@@ -657,6 +669,14 @@ def make_parser() -> argparse.ArgumentParser:
     quantize.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     quantize.add_argument("-o", "--output", required=True, metavar="FILE", help=".tflite to write")
     quantize.add_argument("--name", help="name that the file carries; default: the file's")
+    quantize.add_argument(
+        "--description", metavar="TEXT", help="what the file says of itself; default: the network's kind and size"
+    )
+    quantize.add_argument(
+        "--licence",
+        metavar="TEXT",
+        help="licence and attribution of the weights; default: what Speech Commands asks for, or that none is stated",
+    )
     quantize.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="calibration examples")
     quantize.add_argument("--seed", type=_SEED, default=0, help="choice of calibration examples")
     quantize.add_argument(
@@ -883,13 +903,29 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str]) -> None:
     """Run the command; what goes wrong is an exception."""
-    args = _parsed(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow's own choice follows the processor, and with it the weights that a seed gives; and it is announced.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing is not for this command's user
 
     try:
+        args = _parsed(argv)
+        if args.work in (_quantize, _report):  # the converter is TensorFlow's, whatever a run was trained with
+            os.environ["KERAS_BACKEND"] = "tensorflow"
         args.work(args)
     except ImportError as error:
-        raise RuntimeUnavailableError(f"{error}; the workstation tools need pip install 'kws-edge[host]'") from None
+        raise _unavailable(error) from None
+    except ValueError as error:
+        if not str(error).startswith("Unable to import backend"):  # as Keras says it
+            raise
+        raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> RuntimeUnavailableError:
+    """What to do where Keras, or what it computes with, cannot be loaded."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend == "tensorflow" and isinstance(error, ImportError):
+        return RuntimeUnavailableError(f"{error}; the workstation tools need pip install 'kws-edge[host]'")
+    return RuntimeUnavailableError(
+        f"Keras cannot be loaded ({error}); install its backend, or set KERAS_BACKEND to tensorflow, jax or torch"
+    )

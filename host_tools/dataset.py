@@ -1,7 +1,8 @@
 """Folders of recordings laid out like Speech Commands: ``<word>/<speaker>_nohash_<n>.wav``, of any format of audio.
 
-What such a folder holds is used, or listed as left out with the reason. The official split keeps every speaker in one
-part only: by the lists in the folder, or else by a hash of the speaker's id. The random split does not, and says so.
+What such a folder holds is used, or listed as left out with the reason. The official split is that of Speech Commands:
+by the lists in the folder, or by a hash of the speaker's id. Other words go by the same hash of their speakers, or of
+their recordings where few speak. The random split keeps nobody apart. :class:`Voices` says who is heard in two parts.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import os
 import re
 import tokenize
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,28 +30,39 @@ __all__ = [
     "BACKGROUND_FOLDER",
     "LABEL_SETS",
     "NPY_DAMAGE",
+    "PRIVATE",
+    "SPEECH_COMMANDS",
     "SPLITS",
+    "SYNTHETIC",
     "Clip",
     "FeatureSet",
     "Found",
     "Index",
     "LeftOut",
+    "Voices",
     "find_audio",
     "index_clips",
     "index_labelled",
+    "is_official",
     "label_of",
     "label_set",
     "load_features",
     "official_split",
+    "origin_of",
+    "origins_of",
     "random_split",
     "recordings",
-    "shared_speakers",
-    "speaker_of",
     "spelt",
 ]
 
 BACKGROUND_FOLDER = "_background_noise_"
 _MAX_CLIPS_PER_CLASS = 2**27 - 1  # constant of the dataset's split function
+_NOHASH = "_nohash_"
+_OFFICIAL = re.compile(rf"[0-9a-f]{{8}}{_NOHASH}.+", re.DOTALL)
+SPEECH_COMMANDS = "Speech Commands by Pete Warden (CC BY 4.0)"
+PRIVATE, SYNTHETIC = "private recordings", "synthetic speech"
+_LARGEST_VOICE = 0.25
+"""A word of one's own is split by speaker where nobody has more than this share of its recordings."""
 
 _COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _OTHER_WORDS = (
@@ -97,6 +109,7 @@ class Clip:
     path: Path
     word: str
     speaker: str
+    """Empty where nothing tells."""
     split: str
 
 
@@ -111,6 +124,21 @@ class LeftOut:
 
     def __str__(self) -> str:
         return printable(f"{self.path}: {self.why}" + (f" ({self.files} files)" if self.files > 1 else ""))
+
+
+class _Entry(NamedTuple):
+    """A recording of a word."""
+
+    path: Path
+    word: str
+    names: tuple[str, ...]
+    """Of the word's folder, of the folders within it, and of the file; each as :func:`spelt` has it."""
+
+    @property
+    def speaker(self) -> str:
+        """What stands before ``_nohash_`` in the file's name, or else the folder within the word's; empty without."""
+        before, marked, _ = self.names[-1].partition(_NOHASH)
+        return before if marked else self.names[1] if len(self.names) > 2 else ""
 
 
 class Found(NamedTuple):
@@ -143,34 +171,70 @@ class FeatureSet:
     splits: np.ndarray
 
 
-def official_split(name: str, *, validation_percent: float = 10.0, testing_percent: float = 10.0) -> str:
-    """Part of the official Speech Commands split that a recording belongs to.
+def official_split(name: str) -> str:
+    """Part of the official Speech Commands split that a recording belongs to, by its file's name or the speaker's.
 
     Source: ``which_set`` in the dataset's own README.
-
-    Parameters
-    ----------
-    name : str
-        The file's, or what of it :func:`speaker_of` keeps.
-    validation_percent, testing_percent : float
-        Shares.
 
     Returns
     -------
     str
         ``training``, ``validation`` or ``testing``.
     """
-    digest = int(hashlib.sha1(os.fsencode(speaker_of(name))).hexdigest(), 16)
-    percent = (digest % (_MAX_CLIPS_PER_CLASS + 1)) * (100.0 / _MAX_CLIPS_PER_CLASS)
-    if percent < validation_percent:
-        return "validation"
-    return "testing" if percent < validation_percent + testing_percent else "training"
+    return _part(_percent(name.partition(_NOHASH)[0]))
 
 
-def speaker_of(name: str) -> str:
-    """Who speaks in the file of this name: what stands before ``_nohash_``; without it, each file is a speaker of its
-    own, by its whole name."""
-    return re.sub("_nohash_.*$", "", name)
+def _percent(group: str) -> float:
+    """Where the hash of a name puts what must stay together, from 0 to 100."""
+    digest = int(hashlib.sha1(os.fsencode(group)).hexdigest(), 16)
+    return (digest % (_MAX_CLIPS_PER_CLASS + 1)) * (100.0 / _MAX_CLIPS_PER_CLASS)
+
+
+def _part(percent: float) -> str:
+    return "validation" if percent < 10 else "testing" if percent < 20 else "training"
+
+
+def is_official(word: str, name: str) -> bool:
+    """Whether a recording's word and its file's name are those of Speech Commands."""
+    return word in (*_COMMANDS, *_OTHER_WORDS, _SPOKEN_AS_UNKNOWN) and _OFFICIAL.fullmatch(name) is not None
+
+
+def origin_of(word: str, name: str) -> str:
+    """Whose a recording is, by its word and its file's name: :data:`SPEECH_COMMANDS`, or else :data:`PRIVATE`."""
+    return SPEECH_COMMANDS if is_official(word, name) else PRIVATE
+
+
+def origins_of(data: Mapping[str, Any], labels: Iterable[str]) -> list[str]:
+    """Whose the words are that a model was trained on, by what its run's record has of the data; of a run that was made
+    before this was kept, its labels tell. Nothing is known without a record."""
+    if not data or "origins" in data:
+        return data.get("origins", [])
+    return [SPEECH_COMMANDS if set(filter(is_keyword, labels)) <= {*_COMMANDS, *_OTHER_WORDS} else PRIVATE]
+
+
+def _own_split(entries: Sequence[_Entry], others: Iterable[str]) -> list[str]:
+    """Part of the split of each recording of a word that is not of Speech Commands.
+
+    It goes by the hash of the speaker, or of the recording's name where nobody is named or somebody has more than
+    :data:`_LARGEST_VOICE` of them. So a recording stays in its part when others are added, but for two cases: the first
+    by that order is for validation, and the last for training, where nothing else is.
+
+    Parameters
+    ----------
+    entries : sequence of _Entry
+    others : iterable of str
+        Parts of the word's recordings that are of Speech Commands.
+    """
+    groups = names = ["/".join(entry.names[1:]) for entry in entries]
+    voices = count(entry.speaker for entry in entries if entry.speaker)
+    if max(voices.values(), default=0) <= _LARGEST_VOICE * len(entries):
+        groups = [entry.speaker or name for entry, name in zip(entries, names, strict=True)]
+    percent = {group: _percent(group) for group in groups}
+    parts = {group: _part(value) for group, value in percent.items()}
+    for part, choose in (("validation", min), ("training", max)):
+        if part not in {*parts.values(), *others}:
+            parts[choose(percent, key=percent.__getitem__)] = part
+    return [parts[group] for group in groups]
 
 
 def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
@@ -192,11 +256,41 @@ def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
     return list(parts)
 
 
-def shared_speakers(clips: Sequence[Clip]) -> tuple[int, int]:
-    """Number of speakers outside training who also speak in training, and number of all speakers outside training."""
-    training = {c.speaker for c in clips if c.split == "training"}
-    others = {c.speaker for c in clips if c.split != "training"}
-    return len(training & others), len(others)
+class Voices(NamedTuple):
+    """Who is heard outside training, and whether in training, too."""
+
+    others: int
+    """Speakers outside training."""
+    shared: int
+    """Of them, those who speak in training, too."""
+    unnamed: int
+    """Clips outside training of which nothing tells who speaks."""
+    words: tuple[str, ...]
+    """The words of such clips, and of such speakers."""
+
+    @classmethod
+    def of(cls, clips: Sequence[Clip]) -> Voices:
+        """The voices of a split."""
+        training = {c.speaker for c in clips if c.split == "training"}
+        others = [c for c in clips if c.split != "training"]
+        known = {c.speaker for c in others if c.speaker}
+        same = [c for c in others if not c.speaker or c.speaker in training]
+        unnamed = sum(not c.speaker for c in same)
+        return cls(len(known), len(known & training), unnamed, tuple(sorted({c.word for c in same})))
+
+    def __str__(self) -> str:
+        """A line for people, empty where all outside training are strangers."""
+        facts = []
+        if self.shared:
+            facts.append(f"{self.shared} of the {self.others} speakers outside training speak in training, too")
+        if self.unnamed:
+            facts.append(
+                f"{self.unnamed} clips outside training name no speaker (as hello/anna/1.wav does), so that their"
+                " voices may train, too"
+            )
+        more = f" and {len(self.words) - 5} other words" if len(self.words) > 5 else ""
+        words = ", ".join(self.words[:5]) + more
+        return printable(f"{'; '.join(facts)}: expect worse for strangers than measured on {words}") if facts else ""
 
 
 def label_set(spec: str) -> tuple[str, ...]:
@@ -236,16 +330,10 @@ def spelt(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def find_audio(folder: str | Path, *, deep: bool = True) -> Found:
-    """Recordings in a folder, sorted, and what else lies there but texts and what systems leave behind.
+def find_audio(folder: str | Path) -> Found:
+    """Recordings in a folder, at any depth, sorted, and what else lies there but texts and what systems leave behind.
 
     A file whose name does not end as audio does is a recording if its first bytes are those of one.
-
-    Parameters
-    ----------
-    folder : path
-    deep : bool
-        Whether to look into its sub-folders. Otherwise these are left out.
 
     Raises
     ------
@@ -254,7 +342,6 @@ def find_audio(folder: str | Path, *, deep: bool = True) -> Found:
     """
     paths: list[Path] = []
     unused: dict[tuple[Path, str], list[Path]] = {}
-    left_out: list[LeftOut] = []
     folders = [_folder(folder)]
     while folders:
         here = folders.pop()
@@ -265,15 +352,12 @@ def find_audio(folder: str | Path, *, deep: bool = True) -> Found:
                 why = "a link to a folder, which is not followed"
             else:
                 why = ""
-                if deep:
-                    folders.append(path)
-                else:
-                    left_out += _unused(path, "recordings in a folder within the folder of a word")
+                folders.append(path)
             if why is None:
                 paths.append(path)
             elif why:
                 unused.setdefault((here, why), []).append(path)
-    left_out += [LeftOut(which[0], why, len(which)) for (_, why), which in unused.items()]
+    left_out = [LeftOut(which[0], why, len(which)) for (_, why), which in unused.items()]
     return Found(sorted(paths), sorted(left_out, key=lambda one: one.path))
 
 
@@ -313,15 +397,16 @@ def _why_not(path: Path) -> str | None:
 def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -> Index:
     """Every clip of a Speech Commands folder, with its part of the split, and what else the folder holds.
 
-    A folder's name is the word. ``_background_noise_``, ``_silence_`` and names like these hold noise, at any depth;
-    ``_unknown_`` holds words that are no keywords.
+    A folder's name is the word, and that of a folder within it a speaker. ``_background_noise_``, ``_silence_`` and
+    names like these hold noise; ``_unknown_`` holds words that are no keywords.
 
     Parameters
     ----------
     folder : path
     split : str
-        ``official``: by ``validation_list.txt`` and ``testing_list.txt`` where the folder has them with entries, or
-        else by :func:`official_split`. ``random``: by :func:`random_split`, as the reference system has it.
+        ``official``: by ``validation_list.txt`` and ``testing_list.txt`` for words that these name; other recordings of
+        Speech Commands by :func:`official_split`; of every other word some validate, and some train.
+        ``random``: by :func:`random_split`, as the reference system has it.
     seed : int
         Of the random split.
 
@@ -333,7 +418,7 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
     folder = _folder(folder)
     if split not in SPLITS:
         raise DatasetError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
-    clips: list[tuple[Path, str]] = []
+    clips: list[_Entry] = []
     background: list[Path] = []
     left_out: list[LeftOut] = []
     problems: list[str] = []
@@ -348,8 +433,11 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
             left_out += _unused(sub, "recordings in a folder that is no word: its name begins with _")
             continue
         else:
-            found = find_audio(sub, deep=False)
-            clips += [(path, _SPOKEN_AS_UNKNOWN if unknown else word) for path in found.paths]
+            found = find_audio(sub)
+            depth = len(sub.parts) - 1
+            for path in found.paths:
+                names = tuple(map(spelt, path.parts[depth:]))
+                clips.append(_Entry(path, _SPOKEN_AS_UNKNOWN if unknown else word, names))
             if not found.paths:
                 problems.append(f"{sub}: no recording in this folder")
         left_out += found.left_out
@@ -357,15 +445,33 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
     problems += _look_alikes(clips)
     if not clips:
         raise DatasetError(f"{folder}: no clips of the form <word>/<speaker>_nohash_<n>.wav in it")
-    parts = None
     if split == "random":
-        parts = random_split([word for _, word in clips], seed=seed)
+        parts = random_split([entry.word for entry in clips], seed=seed)
     else:
-        parts, said = _listed(folder, [path for path, _ in clips])
+        parts, said = _official_parts(folder, clips)
         problems += said
-        parts = parts or [official_split(path.name) for path, _ in clips]
-    named = [Clip(path, word, speaker_of(path.name), part) for (path, word), part in zip(clips, parts, strict=True)]
+    named = [Clip(one.path, one.word, one.speaker, part) for one, part in zip(clips, parts, strict=True)]
     return Index(named, background, left_out, [printable(line) for line in problems])
+
+
+def _official_parts(folder: Path, clips: Sequence[_Entry]) -> tuple[list[str], list[str]]:
+    """Part of the official split of each recording, and what of the folder's lists does not fit."""
+    listed, problems = _listed(folder, clips)
+    parts: dict[int, str] = {}
+    own: dict[str, list[int]] = {}
+    others: dict[str, set[str]] = {}
+    for number, entry in enumerate(clips):
+        if entry.word in listed:
+            parts[number] = listed[entry.word].get(number, "training")
+        elif is_official(entry.word, entry.path.name):
+            parts[number] = official_split(entry.path.name)
+            others.setdefault(entry.word, set()).add(parts[number])
+        else:
+            own.setdefault(entry.word, []).append(number)
+    for word, numbers in own.items():
+        split = _own_split([clips[number] for number in numbers], others.get(word, ()))
+        parts |= zip(numbers, split, strict=True)
+    return [parts[number] for number in range(len(clips))], problems
 
 
 def _loose(entries: Iterable[Path]) -> list[LeftOut]:
@@ -374,11 +480,11 @@ def _loose(entries: Iterable[Path]) -> list[LeftOut]:
     return [LeftOut(loose[0], "a recording in no word's folder", len(loose))] if loose else []
 
 
-def _look_alikes(clips: Iterable[tuple[Path, str]]) -> list[str]:
+def _look_alikes(clips: Iterable[_Entry]) -> list[str]:
     """Which words differ by capitals alone, and which recordings are there twice: a line for each kind."""
     spellings: dict[str, set[str]] = {}
     formats: dict[Path, list[Path]] = {}
-    for path, word in clips:
+    for path, word, _ in clips:
         spellings.setdefault(word.casefold(), set()).add(word)
         formats.setdefault(path.with_suffix(""), []).append(path)
     lines = [
@@ -392,25 +498,33 @@ def _look_alikes(clips: Iterable[tuple[Path, str]]) -> list[str]:
     return lines
 
 
-def _listed(folder: Path, paths: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """Part of the split of each recording, as the folder's lists say, and what does not fit; no parts without lists."""
-    numbers = {(spelt(path.parent.name), spelt(path.name)): number for number, path in enumerate(paths)}
-    parts: dict[int, str] = {}
-    problems, twice, listed = [], set(), False
+def _listed(folder: Path, clips: Sequence[_Entry]) -> tuple[dict[str, dict[int, str]], list[str]]:
+    """Parts of the split by a recording's number, for each word that the folder's lists name, and what does not fit."""
+    numbers = {entry.names: number for number, entry in enumerate(clips)}
+    listed: dict[str, dict[int, str]] = {}
+    problems, twice = [], set()
     for part, name in _LISTS.items():
-        entries = _list_entries(folder / name)
-        found = {entry: numbers.get(tuple(re.split(r"[/\\]+", entry)[-2:])) for entry in entries}
-        if strange := [entry for entry, number in found.items() if number is None]:
+        strange, entries = [], list(dict.fromkeys(_list_entries(folder / name)))
+        for entry in entries:
+            names = tuple(re.split(r"[/\\]+", entry))
+            number = next((numbers[tail] for at in range(len(names)) if (tail := names[at:]) in numbers), None)
+            if number is None:
+                strange.append(entry)
+                listed.setdefault("".join(names[-2:-1]), {})
+                continue
+            word = listed.setdefault(clips[number].word, {})
+            if word.get(number, part) != part:
+                twice.add(number)
+            word[number] = part
+        if strange:
             problems.append(
-                f"{folder / name}: {len(strange)} of {len(found)} entries match no clip, the first: {strange[0]!r}"
+                f"{folder / name}: {len(strange)} of {len(entries)} entries match no clip, the first: {strange[0]!r}"
             )
-        mine = {number for number in found.values() if number is not None}
-        twice |= mine & parts.keys()
-        parts |= dict.fromkeys(mine, part)
-        listed = listed or bool(entries)
     if twice:
-        problems.append(f"{len(twice)} clips are in both lists and count as {part}, the first: {paths[min(twice)]}")
-    return [parts.get(number, "training") for number in range(len(paths))] if listed else [], problems
+        problems.append(
+            f"{len(twice)} clips are in both lists and count as {part}, the first: {clips[min(twice)].path}"
+        )
+    return listed, problems
 
 
 def _list_entries(path: Path) -> list[str]:
@@ -443,7 +557,7 @@ def index_labelled(folder: str | Path) -> tuple[list[tuple[Path, str]], list[Lef
     left_out = _loose(entries)
     for sub in filter(Path.is_dir, entries):
         if sub.name != BACKGROUND_FOLDER:
-            found = find_audio(sub, deep=False)
+            found = find_audio(sub)
             pairs += [(path, spelt(sub.name).strip("_")) for path in found.paths]
             left_out += found.left_out
     if not pairs:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,14 +28,18 @@ from host_tools.augment import (
 from host_tools.dataset import (
     BACKGROUND_FOLDER,
     LABEL_SETS,
+    SYNTHETIC,
+    Clip,
+    FeatureSet,
     LeftOut,
+    Voices,
     count,
     index_clips,
     label_of,
     load_features,
+    origin_of,
     random_split,
     recordings,
-    shared_speakers,
 )
 from host_tools.errors import DatasetError
 from host_tools.features import (
@@ -46,17 +51,30 @@ from host_tools.features import (
     recording_features,
 )
 from host_tools.manifest import manifest
-from host_tools.truth import read_also_said
+from host_tools.truth import Word, read_also_said
 from kws_edge.config import FrontendConfig
 from kws_edge.frontend import resize_frames
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 from kws_edge.text import printable
 
-__all__ = ["Bank", "Batches", "Examples", "Sources", "load_examples", "model_input", "one_side", "quietest", "windows"]
+__all__ = [
+    "Bank",
+    "Batches",
+    "Examples",
+    "Files",
+    "Sources",
+    "check_sources",
+    "load_examples",
+    "model_input",
+    "one_side",
+    "quietest",
+    "windows",
+]
 
 _NOISE_SPAN_DB = 40.0
 _NOISE_GAIN_DB = 10.0
 """Silence examples reach from this far below the noise's level to this far above it, besides digital silence."""
+_UNKNOWN_FOLDER = f"_{UNKNOWN}_"
 _MINING_CHUNK, _MINING_CHUNKS = 1000, 10
 """Windows of noise, and as many of speech, that are looked at before an epoch."""
 _MINED = 0.1
@@ -75,7 +93,7 @@ class Sources:
     speech: Path | None = None
     noise: Path | None = None
     synthetic: Path | None = None
-    """Folder with ``words`` and ``speech`` in it, as ``kws-host synthesize`` writes them."""
+    """Folder with ``words``, ``speech`` or both in it, as ``kws-host synthesize`` writes them."""
     more_speech: tuple[Path, ...] = ()
     """Folders of speech without the keywords, all of which trains."""
     more_noise: tuple[Path, ...] = ()
@@ -209,9 +227,10 @@ def load_examples(
 
     `sources.clips` is a Speech Commands folder, `features` a folder of precomputed features, `speech` and `noise` are
     recordings without keywords, of which only the training half is used, as of the voices of `synthetic`; of
-    `more_speech` and `more_noise` everything is. Background noise inside the clips' folder is noise, too. What cannot
-    be used (unreadable, cut short, empty) is left out and listed in :attr:`Examples.problems`, as are empty folders of
-    words and entries of split lists without a clip.
+    `more_speech` and `more_noise` everything is. Background noise inside the clips' folder is noise, too. Labels that
+    no recording validates are validated by synthetic voices that do not train. What cannot be used (unreadable, cut
+    short, empty) is left out and listed in :attr:`Examples.problems`, as are empty folders of words, entries of split
+    lists without a clip, and what the validation set does not tell.
 
     Parameters
     ----------
@@ -228,113 +247,70 @@ def load_examples(
     Raises
     ------
     DatasetError
-        If a folder is not what it should be, or a label has no training example.
+        If a folder is not what it should be, or a label has no training or no validation example: before anything is
+        computed, where the names of files tell.
     """
-    index = index_clips(sources.clips, split=split, seed=seed)
-    clips, left_out, problems = index.clips, list(index.left_out), index.problems
-    missing = {*labels} - {SILENCE, UNKNOWN} - {clip.word for clip in clips}
-    if missing and sources.features is None and sources.synthetic is None:  # said before anything takes long
-        raise DatasetError(
-            f"{sources.clips}: no recordings of {', '.join(sorted(missing))}; --labels takes a label set "
-            f"({', '.join(LABEL_SETS)}), or words that have a folder there"
-        )
-    shared, others = shared_speakers(clips)
-    if shared:
-        problems.append(
-            f"the {split} split leaks speakers: {shared} of the {others} speakers outside training speak in training, "
-            f"too; accuracy on them says little about strangers (--split official does)"
-        )
+    files = check_sources(sources, config, labels, split=split, seed=seed)
+    left_out, stored = files.left_out, files.stored
+    stand_ins = files.stand_ins(labels)
 
-    def features(part: str, clips=clips, **options) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Levels of the clips of a part, numbers of those that can be used, and their words."""
-        chosen = [c for c in clips if c.split == part]
-        found = clip_features([c.path for c in chosen], config, cache=sources.cache, what=f"{part} clips", **options)
-        left_out.extend(_unreadable(chosen[i].path, why) for i, why in found.skipped.items())
-        return found.levels, found.usable, [chosen[i].word for i in found.usable]
+    def features(clips: Sequence[Clip], what: str, **options) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Levels of clips, numbers of those that can be used, and their words."""
+        found = clip_features([c.path for c in clips], config, cache=sources.cache, what=what, **options)
+        left_out.extend(_unreadable(clips[i].path, why) for i, why in found.skipped.items())
+        return found.levels, found.usable, [clips[i].word for i in found.usable]
 
-    levels, usable, training_words = features("training")
+    training = [c for c in files.recorded if c.split == "training"]
+    levels, usable, training_words = features(training, "training clips")
     stores, numbers, words = [levels], [usable], [np.array(training_words, dtype=object)]
     kinds = ["recorded"]
     for copy in range(audio_copies):
         settings = AugmentConfig(reverberation_probability=0.5, noise_probability=0)
         vary = AudioVariation(settings=settings, sample_rate=config.sample_rate, seed=seed, copy=copy)
-        chosen = [c.path for c in clips if c.split == "training"]
-        varied = clip_features(chosen, config, cache=sources.cache, vary=vary, what=f"varied copy {copy + 1}")
+        paths = [c.path for c in training]
+        varied = clip_features(paths, config, cache=sources.cache, vary=vary, what=f"varied copy {copy + 1}")
         numbers.append(usable + sum(map(len, stores)))
         stores.append(varied.levels)
         kinds.append("recorded")
         words.append(words[0])
     if sources.synthetic is not None:
-        synthetic = index_clips(sources.synthetic / "words", split="official")
-        left_out += synthetic.left_out
-        problems += synthetic.problems
-        levels, usable, spoken = features("training", synthetic.clips)
+        levels, usable, spoken = features([c for c in files.synthetic if c.split == "training"], "synthetic clips")
         numbers.append(usable + sum(map(len, stores)))
         stores.append(levels)
         kinds.append("synthetic")
         words.append(np.array(spoken, dtype=object))
-    held_out_levels, usable, held_out_words = features("validation")
-    validation = (held_out_levels[usable].astype(np.float32), held_out_words)
-
-    validation_features: tuple[np.ndarray, list[str]] = (np.empty((0, config.n_frames, config.n_mels), np.uint8), [])
+    held_out = [c for c in files.recorded if c.split == "validation"]
+    levels, usable, held_out_words = features([*held_out, *stand_ins], "validation clips")
+    validation = (levels[usable].astype(np.float32), held_out_words)
     if sources.features is not None:
-        stored = load_features(sources.features, (config.n_frames, config.n_mels))
-        parts = stored.splits
-        if split == "random":
-            parts = np.array(random_split(list(stored.words), seed=seed))
-        numbers.append(np.flatnonzero(parts == "training") + sum(map(len, stores)))
-        words.append(stored.words[parts == "training"].astype(object))
+        numbers.append(np.flatnonzero(stored.splits == "training") + sum(map(len, stores)))
+        words.append(stored.words[stored.splits == "training"].astype(object))
         stores.append(stored.levels)
         kinds.append("precomputed")
-        held_out = parts == "validation"
-        validation_features = (stored.levels[held_out], list(stored.words[held_out]))
+    rows = np.flatnonzero(stored.splits == "validation")
+    validation_features = (stored.levels[rows], [str(word) for word in stored.words[rows]])
 
     noise, speech = (Bank(config.n_frames, float(silent_raw(config))) for _ in range(2))
     minutes = dict.fromkeys(("noise", "speech", "synthetic speech"), 0.0)
-    said = read_also_said(sources.also_said) if sources.also_said else {}
-
-    def take(bank: Bank, paths: Sequence[Path], kind: str) -> None:
+    for kind, paths in files.banks:
         levels, skipped = recording_features(paths, config, what=kind)
         left_out.extend(_unreadable(path, why) for path, why in skipped.items())
-        words = [said.get(path.stem, ()) for path in paths if path not in skipped]
-        frames = [[(1000 * w.start_s / config.hop_ms, 1000 * w.end_s / config.hop_ms) for w in each] for each in words]
-        taken = bank.add(levels, frames)
+        keywords = [files.said.get(path.stem, ()) for path in paths if path not in skipped]
+        frames = [
+            [(1000 * w.start_s / config.hop_ms, 1000 * w.end_s / config.hop_ms) for w in each] for each in keywords
+        ]
+        taken = (noise if kind == "noise" else speech).add(levels, frames)
         minutes[kind] += taken * config.hop_ms / 60000
         if not taken and paths:
             raise DatasetError(f"{paths[0].parent}: no usable recording" + _first(left_out))
 
-    def of(folder: Path, half: str | None = None) -> list[Path]:
-        found = recordings(folder, half)
-        left_out.extend(found.left_out)
-        return found.paths
-
-    take(noise, index.background, "noise")
-    spoken = sources.synthetic / "speech" if sources.synthetic else None
-    for bank, folder, kind in (
-        (noise, sources.noise, "noise"),
-        (speech, sources.speech, "speech"),
-        (speech, spoken, "synthetic speech"),
-    ):
-        if folder is not None:
-            take(bank, of(folder, "training"), kind)
-    for bank, folders, kind in ((noise, sources.more_noise, "noise"), (speech, sources.more_speech, "speech")):
-        for folder in folders:
-            take(bank, of(folder), kind)
-    if SILENCE in labels and not noise:
-        raise DatasetError(f"{sources.clips}: no recordings in {BACKGROUND_FOLDER} to make {SILENCE!r} of")
-
     words, numbers = np.concatenate(words), np.concatenate(numbers)
     by_word = {str(w): numbers[words == w] for w in sorted(set(words))}
-    for label in labels:
-        if label not in (SILENCE, UNKNOWN) and label not in by_word:
-            raise DatasetError(f"no training example of {label!r} in {sources.clips}" + _first(left_out))
-    if UNKNOWN in labels and not set(by_word) - set(labels) and not speech:
-        raise DatasetError(
-            f"{sources.clips}: no word besides the keywords to make {UNKNOWN!r} of, and no --speech" + _first(left_out)
-        )
+    heard = {*validation[1], *validation_features[1]}
+    _require(sources.clips, labels, by_word, heard, noise=bool(noise), speech=bool(speech), left_out=left_out)
 
     rng = np.random.default_rng(seed)
-    held_out = _validation_set(validation, validation_features, noise, speech, config, labels, rng, sources.clips)
+    held_out = _validation_set(validation, validation_features, noise, speech, config, labels, rng)
     summary = {
         "split": split,
         "training": count(label_name(labels, w) for w in words),
@@ -343,9 +319,192 @@ def load_examples(
         "speech_minutes": round(minutes["speech"], 1),
         "synthetic_minutes": round(minutes["synthetic speech"], 1),
         "left_out": sum(one.files for one in left_out),
+        "origins": files.origins,
+        "same_voices": Voices.of(files.recorded).words,
     }
-    problems += map(str, left_out)
+    recorded = {*training_words, *files.stored.words[files.stored.splits == "training"]}
+    notes = _notes(files, [w for w in labels if is_keyword(w) and w not in recorded], stand_ins)
+    problems = [*notes, *files.problems, *map(str, left_out)]
     return Examples(config, tuple(labels), stores, kinds, by_word, noise, speech, held_out, summary, problems)
+
+
+@dataclass
+class Files:
+    """What examples can be made of, by the names of files: nothing of it has been read."""
+
+    recorded: list[Clip]
+    synthetic: list[Clip]
+    stored: FeatureSet
+    banks: list[tuple[str, Sequence[Path]]]
+    """Recordings without keywords, of a kind: ``noise``, ``speech`` or ``synthetic speech``."""
+    said: dict[str, tuple[Word, ...]]
+    """Where keywords are said in these all the same, by the recording's name."""
+    left_out: list[LeftOut]
+    problems: list[str]
+
+    @property
+    def every_word(self) -> set[str]:
+        return {*(c.word for c in (*self.recorded, *self.synthetic)), *map(str, self.stored.words)}
+
+    def words(self, part: str) -> set[str]:
+        """Words of a part of the split that are recorded."""
+        stored = self.stored.words[self.stored.splits == part]
+        return {*(c.word for c in self.recorded if c.split == part), *map(str, stored)}
+
+    def stand_ins(self, labels: Sequence[str]) -> list[Clip]:
+        """Synthetic clips that do not train, of labels that have nothing else to be validated on."""
+        heard = {label_name(labels, word) for word in self.words("validation")}
+        if any(paths for kind, paths in self.banks if kind != "noise"):
+            heard.add(UNKNOWN)
+        return [c for c in self.synthetic if c.split == "validation" and label_name(labels, c.word) not in heard]
+
+    @property
+    def origins(self) -> list[str]:
+        """Whose the words are that train."""
+        clips = {origin_of(c.word, c.path.name) for c in self.recorded if c.split == "training"}
+        rows = np.flatnonzero(self.stored.splits == "training")
+        stored = {origin_of(str(self.stored.words[i]), f"{self.stored.speakers[i]}_nohash_0.wav") for i in rows}
+        return sorted(clips | stored) + [SYNTHETIC] * any(c.split == "training" for c in self.synthetic)
+
+
+def check_sources(
+    sources: Sources, config: FrontendConfig, labels: Sequence[str], *, split: str = "official", seed: int = 0
+) -> Files:
+    """What :func:`load_examples` can make examples of, by the names of files alone.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is not what it should be, or a label has no training or no validation example.
+    """
+    files = _find(sources, config, split=split, seed=seed)
+    unheard = {*labels} - {SILENCE, UNKNOWN} - files.every_word
+    if unheard:
+        raise DatasetError(
+            f"{sources.clips}: no recordings of {', '.join(sorted(unheard))}; --labels takes a label set "
+            f"({', '.join(LABEL_SETS)}), or words that have a folder there or in what kws-host synthesize made"
+        )
+    kinds_heard = {kind for kind, paths in files.banks if paths}
+    stand_ins = files.stand_ins(labels)
+    _require(
+        sources.clips,
+        labels,
+        files.words("training") | {c.word for c in files.synthetic if c.split == "training"},
+        files.words("validation") | {c.word for c in stand_ins},
+        noise="noise" in kinds_heard,
+        speech=bool(kinds_heard - {"noise"}),
+    )
+    return files
+
+
+def _find(sources: Sources, config: FrontendConfig, *, split: str, seed: int) -> Files:
+    """List the sources; precomputed features, which are mapped, are opened, too."""
+    index = index_clips(sources.clips, split=split, seed=seed)
+    files = Files(
+        recorded=index.clips,
+        synthetic=[],
+        stored=FeatureSet(np.empty((0, config.n_frames, config.n_mels), np.uint8), *np.empty((3, 0), str)),
+        banks=[("noise", index.background)],
+        said=read_also_said(sources.also_said) if sources.also_said else {},
+        left_out=[*index.left_out],
+        problems=[*index.problems],
+    )
+    spoken = None
+    if sources.synthetic is not None:
+        words, spoken = (sources.synthetic / name for name in ("words", "speech"))
+        if not words.is_dir() and not spoken.is_dir():
+            raise DatasetError(
+                f"{sources.synthetic}: holds neither words nor speech, as kws-host synthesize writes them"
+            )
+        if words.is_dir():
+            index = index_clips(words)
+            files.synthetic = index.clips
+            files.left_out += index.left_out
+            files.problems += index.problems
+        spoken = spoken if spoken.is_dir() else None
+    for kind, folder, half in (
+        ("noise", sources.noise, "training"),
+        ("speech", sources.speech, "training"),
+        ("synthetic speech", spoken, "training"),
+        *(("noise", folder, None) for folder in sources.more_noise),
+        *(("speech", folder, None) for folder in sources.more_speech),
+    ):
+        if folder is not None:
+            found = recordings(folder, half)
+            files.banks.append((kind, found.paths))
+            files.left_out += found.left_out
+    if sources.features is not None:
+        stored = load_features(sources.features, (config.n_frames, config.n_mels))
+        if split == "random":
+            stored = dataclasses.replace(stored, splits=np.array(random_split(list(stored.words), seed=seed)))
+        files.stored = stored
+    return files
+
+
+def _require(
+    folder: Path,
+    labels: Sequence[str],
+    training: Collection[str],
+    validation: Collection[str],
+    *,
+    noise: bool,
+    speech: bool,
+    left_out: Sequence[LeftOut] = (),
+) -> None:
+    """Raise an error with the remedy, unless every label has examples to train and to validate it.
+
+    Parameters
+    ----------
+    folder : path
+        Of the clips.
+    labels : sequence of str
+    training, validation : collection of str
+        Words that there are examples of.
+    noise, speech : bool
+        Whether there are recordings without keywords.
+    left_out : sequence of LeftOut
+        What could not be read, if that is known.
+    """
+    more = _first(left_out)
+    keywords = [label for label in labels if label not in (SILENCE, UNKNOWN)]
+    trained, validated = ({label_name(labels, word) for word in words} for words in (training, validation))
+    if missing := [repr(word) for word in keywords if word not in trained]:
+        raise DatasetError(
+            f"no training example of {', '.join(missing)} in {folder}: add recordings, or take some off its lists{more}"
+        )
+    if missing := [repr(word) for word in keywords if word not in validated]:
+        raise DatasetError(
+            f"no validation example of {', '.join(missing)} in {folder}: add recordings, of other speakers where names "
+            f"are those of Speech Commands, or give --split random{more}"
+        )
+    if UNKNOWN in labels and UNKNOWN not in trained and not speech:
+        raise DatasetError(
+            f"{folder}: no word besides the keywords to make {UNKNOWN!r} of, and no --speech: run kws-host synthesize "
+            f"and give --synthetic, or record other words into {folder / _UNKNOWN_FOLDER}{more}"
+        )
+    if UNKNOWN in labels and UNKNOWN not in validated and not speech:
+        raise DatasetError(
+            f"no validation example of {UNKNOWN!r} in {folder}: run kws-host synthesize and give --synthetic, or "
+            f"record more words that are no keywords into {folder / _UNKNOWN_FOLDER}{more}"
+        )
+    if SILENCE in labels and not noise:
+        raise DatasetError(
+            f"{folder}: no recordings in {BACKGROUND_FOLDER} to make {SILENCE!r} of: record a minute of the room into "
+            f"it, or give --noise{more}"
+        )
+
+
+def _notes(files: Files, unrecorded: Sequence[str], stand_ins: Sequence[Clip]) -> list[str]:
+    """What accuracy on the validation set does not tell: a line each."""
+    lines = []
+    if unrecorded:
+        lines.append(f"no recorded training clip of {', '.join(unrecorded)}: only synthetic speech trains it")
+    if stand_ins:
+        words = sorted({c.word for c in stand_ins})
+        lines.append(f"no recorded validation clip of {', '.join(words)}: synthetic voices that do not train stand in")
+    if voices := str(Voices.of(files.recorded)):
+        lines.append(voices)
+    return [printable(line) for line in lines]
 
 
 def _unreadable(path: Path, why: str) -> LeftOut:
@@ -361,7 +520,7 @@ def label_name(labels: Sequence[str], word: str) -> str:
     return labels[label_of(word, labels)]
 
 
-def _validation_set(clips, features, noise, speech, config, labels, rng, folder):
+def _validation_set(clips, features, noise, speech, config, labels, rng):
     """With an unknown class as the official test set is made: as many of unknown and of silence as of a keyword.
 
     There clips come first, and precomputed features fill up labels with few of them. Without an unknown class it is
@@ -381,15 +540,13 @@ def _validation_set(clips, features, noise, speech, config, labels, rng, folder)
             quiet = windows(noise, target, rng, config)
             rows = list(raw_to_levels(quiet, config))
         elif name == UNKNOWN and not candidates[i] and not extra[i]:
-            rows = list(raw_to_levels(speech.draw(target, rng), config)) if speech else []
+            rows = list(raw_to_levels(speech.draw(target, rng), config))
         else:
             rng.shuffle(candidates[i])
             rng.shuffle(extra[i])
             rows = candidates[i] + extra[i]
             if UNKNOWN in labels:
                 rows = rows[: target if name == UNKNOWN else max(target, len(candidates[i]))]
-        if not rows:
-            raise DatasetError(f"{folder}: no validation example of {name!r}")
         levels.extend(rows)
         truth.extend([i] * len(rows))
     return np.stack(levels), np.array(truth)

@@ -8,6 +8,7 @@ import io
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -15,6 +16,7 @@ import numpy as np
 
 import kws_edge
 from host_tools.compact import compact
+from host_tools.dataset import SPEECH_COMMANDS, SYNTHETIC
 from host_tools.errors import TrainingError
 from host_tools.models import build
 from host_tools.qat import export_model, is_quantisation_aware
@@ -23,9 +25,10 @@ from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
 from kws_edge.model import Model
 from kws_edge.modelfile import Metadata, pack
+from kws_edge.native import quiet_native
 from kws_edge.tflite import FlatModel
 
-__all__ = ["quantize_run", "to_float", "to_int8"]
+__all__ = ["default_licence", "quantize_run", "to_float", "to_int8"]
 
 
 def _with_positive_logits(model: keras.Model, calibration: np.ndarray) -> keras.Model:
@@ -110,7 +113,7 @@ def _converter(model: keras.Model):
 
 
 def _converted(converter) -> bytes:
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with quiet_native(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         return converter.convert()
 
@@ -123,6 +126,8 @@ def quantize_run(
     n: int = 200,
     seed: int = 0,
     detector: DetectorConfig | None = None,
+    description: str | None = None,
+    licence: str | None = None,
 ) -> Metadata:
     """Quantise the best weights of `run` and write a self-describing model file.
 
@@ -139,6 +144,8 @@ def quantize_run(
         Number and choice of calibration examples; a quantisation-aware run needs none.
     detector : DetectorConfig, optional
         Defaults that the file carries.
+    description, licence : str, optional
+        What the file says of itself; by default the network's kind and size, and what :func:`default_licence` says.
     """
     model = run.model()
     aware = is_quantisation_aware(model)
@@ -150,20 +157,23 @@ def quantize_run(
         k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "teacher", "qat") else v
         for k, v in run.record["training"].items()
     }
+    quantisation = "INT8 by " + ("quantisation-aware training" if aware else "post-training quantisation")
+    if description is None:
+        description = f"{t.model} of width {t.width:g}, {_float_parameters(run):,} parameters, {quantisation}"
     metadata = Metadata(
         labels=run.labels,
         front_end=run.front_end,
         detector=detector or DetectorConfig(),
         name=name,
-        description=f"{t.model} of width {t.width:g}, {_float_parameters(run):,} parameters, INT8 by "
-        + ("quantisation-aware training" if aware else "post-training quantisation"),
-        licence="Apache-2.0. Trained on Speech Commands by Pete Warden (CC BY 4.0); see NOTICE for all sources.",
+        description=description,
+        licence=default_licence(run.origins) if licence is None else licence,
         provenance={
             "tool": f"kws-edge {kws_edge.__version__}",
             "training": training,
             "data": run.record["data"],
             "best": run.record["best"],
             "versions": run.record["versions"],
+            "quantisation": quantisation,
             **({} if aware else {"calibration": {"examples": n, "seed": seed}}),
         },
     )
@@ -184,6 +194,20 @@ def quantize_run(
     metadata = dataclasses.replace(metadata, metrics=metrics)
     write_atomically(path, pack(flatbuffer, metadata), durable=True)
     return metadata
+
+
+def default_licence(origins: Sequence[str]) -> str:
+    """Licence and attribution of weights that were trained on these words: what others ask for, and nothing about what
+    is the user's own.
+
+    Parameters
+    ----------
+    origins : sequence of str
+        See :attr:`host_tools.train.Run.origins`.
+    """
+    if SPEECH_COMMANDS in origins and {*origins} <= {SPEECH_COMMANDS, SYNTHETIC}:
+        return f"Apache-2.0. Trained on {SPEECH_COMMANDS}; see NOTICE for all sources."
+    return f"Trained on {', '.join(origins)}. No licence is stated." if origins else ""
 
 
 def _float_parameters(run: Run) -> int:

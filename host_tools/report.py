@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from host_tools.errors import TrainingError
 from host_tools.evaluate import Evaluation, TestSet, posteriors_of
 from host_tools.models import count_macs
+from host_tools.qat import is_quantisation_aware
 from host_tools.quantize import quantize_run, to_float, to_int8
 from host_tools.train import LAST, Run
 from kws_edge.config import DetectorConfig
@@ -165,9 +167,20 @@ def compare(
     folder : path
     qat : Run, optional
         Its quantisation-aware run.
+
+    Raises
+    ------
+    TrainingError
+        If the runs are not of these kinds, or do not hear the same.
     """
     folder = Path(folder)
     model = run.model()
+    if is_quantisation_aware(model):
+        raise TrainingError(f"{run.folder}: is a quantisation-aware run; give the float run, and this one with --qat")
+    if qat and not is_quantisation_aware(qat.model()):
+        raise TrainingError(f"{qat.folder}: is a float run; --qat takes what kws-host qat made of {run.folder}")
+    if qat and (qat.front_end, qat.labels) != (run.front_end, run.labels):
+        raise TrainingError(f"{qat.folder}: has another front end or other labels than {run.folder}")
     metadata = Metadata(labels=run.labels, front_end=run.front_end, detector=DetectorConfig(), name=FLOAT)
     flatbuffer = to_float(model)
     write_atomically(folder / "float.tflite", pack(flatbuffer, metadata))

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 import time
 import zipfile
@@ -21,10 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig
-from host_tools.dataset import NPY_DAMAGE, label_set
+from host_tools.dataset import NPY_DAMAGE, label_set, origins_of
 from host_tools.dequantize import load_int8
 from host_tools.errors import TrainingError
-from host_tools.examples import Batches, Sources, load_examples, model_input
+from host_tools.examples import Batches, Sources, check_sources, load_examples, model_input
 from host_tools.features import raw_to_levels
 from host_tools.locks import locked
 from host_tools.models import build
@@ -33,6 +34,7 @@ from host_tools.weights import load_weights, transfer
 from kws_edge.config import FrontendConfig, preset
 from kws_edge.files import write_atomically
 from kws_edge.model import shipped_models
+from kws_edge.modelfile import unpack
 from kws_edge.text import printable
 
 __all__ = ["BEST", "Run", "TrainConfig", "load_run", "plot_curves", "read_log", "sources_of", "train"]
@@ -46,6 +48,7 @@ _PROBLEMS = "problems.txt"
 _CURVES = "curves.png"
 _TENSORBOARD = "tensorboard"
 _CALIBRATION = 600
+_BACKENDS = ("tensorflow", "jax", "torch")
 _SHOWN_PROBLEMS = 10
 _DAMAGE = (  # what Keras and NumPy raise for a file that is cut short or of another kind
     *NPY_DAMAGE,
@@ -168,6 +171,11 @@ class Run:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.record["labels"])
 
+    @property
+    def origins(self) -> list[str]:
+        """Whose the words are that trained it, and the weights that it started from."""
+        return origins_of(self.record["data"], self.labels)
+
     def model(self) -> keras.Model:
         """The network with its best weights.
 
@@ -278,8 +286,11 @@ def _check_record(run: Run) -> None:
         raise TypeError("labels are not a list of texts")
     _ = run.front_end
     best = run.record.get("best", {})
-    if not isinstance(run.record["data"], dict) or not isinstance(best, dict):
+    data = run.record["data"]
+    if not isinstance(data, dict) or not isinstance(best, dict):
         raise TypeError("data and best are not objects")
+    if not isinstance(run.origins, list) or not all(isinstance(origin, str) for origin in run.origins):
+        raise TypeError("origins are not a list of texts")
     if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", "val_accuracy")):
         raise ValueError("the best epoch's values are not finite")
 
@@ -343,10 +354,15 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
     labels = label_set(config.labels)
     front_end = preset(config.front_end)
     previous = load_run(folder) if (folder / _CONFIG).exists() else None
-    if previous and (changed := _changed(previous.config, config)):
+    if previous:
+        _check_same(folder, _options(previous.config), _options(config))
+    if keras.backend.backend() not in _BACKENDS:
         raise TrainingError(
-            f"{folder} holds a run with another {', '.join(changed)}; choose another folder, or repeat its options"
+            f"Keras's backend {keras.backend.backend()} cannot train; set KERAS_BACKEND to {', '.join(_BACKENDS)}"
         )
+    if not (config.epochs or config.start or config.qat):
+        raise TrainingError("no epochs to train, and no weights to start from: give --epochs or --start")
+    check_sources(sources, front_end, labels, split=config.split, seed=config.seed)  # before anything is read
     origins = sources.fingerprint()
     if previous and (lines := _other_data(previous.record.get("sources", {}), origins)):
         raise TrainingError(
@@ -381,6 +397,7 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
     }
     if not config.epochs and config.start and Path(config.start).is_dir():
         record["data"] = load_run(config.start).record["data"]  # nothing else has trained these weights
+    record["data"] = {**record["data"], "origins": _origins(config, record["data"], labels)}
     if previous:
         record["best"] = previous.record.get("best", {})
     run = Run(folder, config, record)
@@ -449,8 +466,7 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         }
         _finish_epoch(run, model, row)
         say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-    if not (best := run.record.get("best")):
-        raise TrainingError("no epochs to train, and no weights to start from")
+    best = run.record["best"]
     say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
     return run
 
@@ -479,8 +495,41 @@ def _described(folders: list[dict] | None) -> str:
     )
 
 
-def _changed(a: TrainConfig, b: TrainConfig) -> list[str]:
-    return [f.name for f in dataclasses.fields(a) if getattr(a, f.name) != getattr(b, f.name)]
+def _options(config: TrainConfig) -> dict[str, str]:
+    """The value of each option, as it is given on the command line."""
+    names = {"snr_db": "--snr", "qat": "RUN"}
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        texts = (str(one).removesuffix(".0") for one in (value if isinstance(value, tuple) else (value,)))
+        values[names.get(field.name, f"--{field.name.replace('_', '-')}")] = " ".join(map(shlex.quote, texts))
+    return values
+
+
+def _check_same(folder: Path, before: dict[str, str], now: dict[str, str]) -> None:
+    """Raise an error that names each option which is no longer that of the run in a folder, unless none is."""
+    changed = [f"{name} {before[name]}, not {value}" for name, value in now.items() if before[name] != value]
+    if changed:
+        raise TrainingError(
+            f"{folder} holds a run with {'; '.join(changed)}. Repeat what it was made with, or choose another folder "
+            f"with -o (--start {shlex.quote(str(folder))} goes on from its weights)"
+        )
+
+
+def _origins(config: TrainConfig, data: dict, labels: tuple[str, ...]) -> list[str]:
+    """Whose words train, and those that have trained the weights to start from."""
+    origins = [*origins_of(data, labels)]
+    for folder in filter(None, (config.qat, config.blend, config.start)):
+        if Path(folder).is_dir():
+            origins += load_run(folder).origins
+    if config.start and not Path(config.start).is_dir():
+        licence = ""
+        if config.start in shipped_models() or config.start.lower().endswith(".tflite"):
+            path = Path(shipped_models().get(config.start, config.start))
+            _, metadata = unpack(path.read_bytes(), config.start)
+            licence = f" ({metadata.licence})" if metadata and metadata.licence else ""
+        origins.append(f"weights of {Path(config.start).name}{licence}")
+    return list(dict.fromkeys(origins))
 
 
 def _teacher(config: TrainConfig, front_end: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
@@ -602,8 +651,7 @@ def _finish_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
     if row["epoch"]:
         write_atomically(run.folder / LAST, model.save)
     _log_to_tensorboard(run, row)
-    if len(rows) > 1:
-        write_atomically(run.folder / _CURVES, lambda temporary: plot_curves(rows, temporary, run.folder.name))
+    write_atomically(run.folder / _CURVES, lambda temporary: plot_curves(rows, temporary, run.folder.name))
 
 
 def _better(row: dict[str, float], run: Run) -> bool:

@@ -80,7 +80,8 @@ def test_run_folder(run_folder):
 
 def test_another_configuration_is_refused(folder, run_folder, run_cli):
     command = train_command(folder, run_folder, "--width", "0.5")
-    assert_one_line_error(run_cli(*command, package="host_tools"), "another width", program="kws-host")
+    told = ("first holds a run with --width 0.34, not 0.5. ", "-o (--start ")
+    assert_one_line_error(run_cli(*command, package="host_tools"), *told, program="kws-host")
 
 
 def weights_of(folder):
@@ -569,7 +570,7 @@ def test_unusable_folders_are_explained(folder, run_cli, tmp_path):
     assert_one_line_error_at_end(failed, "no word besides the keywords", "no --speech")
     for path in (tmp_path / "few" / "go").glob("*.wav"):
         path.write_text("not audio")
-    failed = run_cli("train", "few", "-o", "run", package="host_tools")
+    failed = run_cli("train", "few", "-o", "run", "--speech", folder / "speech", package="host_tools")
     assert_one_line_error_at_end(failed, "no training example of 'go'", "is a text, not audio")
 
 
