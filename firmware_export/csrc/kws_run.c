@@ -45,4 +45,4 @@ void kws_run_lost(uint32_t n_samples) {
     }
 }
 
-const kws_app *kws_run_app(void) { return &app; }
+const kws_app *kws_run_state(void) { return &app; }

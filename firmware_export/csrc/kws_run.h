@@ -17,7 +17,7 @@ int kws_run(kws_callback callback, void *user);
 void kws_run_lost(uint32_t n_samples);
 
 /* What kws_run works on: its `lost` and `overruns` count what a board that is too slow does not hear. */
-const kws_app *kws_run_app(void);
+const kws_app *kws_run_state(void);
 
 #ifdef __cplusplus
 }
