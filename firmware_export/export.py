@@ -22,7 +22,7 @@ from firmware_export.names import DEFAULT_PREFIX, check_prefix, generated, renam
 from firmware_export.ops import resolver_calls
 from firmware_export.parity import Parity, describe
 from firmware_export.settings import DetectorSettings
-from firmware_export.speed import describe_board, describe_need, estimate, on_board
+from firmware_export.speed import describe_board, describe_need, estimate, longest_step_ms, on_board
 from firmware_export.tables import FrontendTables
 from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
@@ -188,11 +188,14 @@ def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
     ]
     if asked.wake_word is not None:
         times.append(("armed_s", asked.armed_s, detector.armed_steps * step_ms / 1000, "inferences"))
-    return [
+    notes = [
         f"{name} {value:g} becomes {got:g}: whole {what}"
         for name, value, got, what in times
         if not math.isclose(value, got)
     ]
+    if step_ms > (longest := longest_step_ms(spotter.model.front_end)):
+        notes.append(f"step_ms {step_ms:g} is more than {longest:g}: words may fall between two windows")
+    return notes
 
 
 def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
@@ -319,7 +322,7 @@ def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
     for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file()):
         text = renamed(path.read_text(), summary["prefix"])
         files[path.relative_to(_PACKAGE).as_posix()] = re.sub(
-            r"@([A-Z_]+)@", lambda token: tokens.get(token[1], token[0]), text
+            r"@([A-Z0-9_]+)@", lambda token: tokens.get(token[1], token[0]), text
         )
     return files
 

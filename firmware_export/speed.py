@@ -7,7 +7,7 @@ from typing import Any
 
 from kws_edge.config import FrontendConfig
 
-__all__ = ["describe_board", "describe_need", "estimate", "on_board"]
+__all__ = ["describe_board", "describe_need", "estimate", "longest_step_ms", "on_board"]
 
 _PER_MAC = {"cmsis-nn": 7.32e6 / 1_720_992, "reference": 128.7e6 / 1_720_992}
 """Instructions for each multiply-accumulate of a model: micro12 on a Cortex-M4F, see ``benchmarks/README.md``."""
@@ -15,10 +15,8 @@ _PER_FRAME = 44_500
 """Those of a frame of ``logmel40``, transforms of 512 points, in fixed point: the slower form, on a Cortex-M3."""
 _CYCLES = 2.0
 """Cycles that are counted for each instruction: memories that the core waits for, and the rest of the program."""
-_LONGEST = 0.5
-"""Part of the window that a step may take; with longer ones words fall between two windows."""
 
-_BASIS = f"estimate: instructions counted in QEMU, {_CYCLES:g} cycles for each; the board's self-test measures"
+_BASIS = f"instructions counted in QEMU, {_CYCLES:g} cycles for each"
 
 
 def estimate(front_end: FrontendConfig, *, macs: int, step_ms: float) -> dict[str, Any]:
@@ -32,12 +30,17 @@ def estimate(front_end: FrontendConfig, *, macs: int, step_ms: float) -> dict[st
         mhz = math.ceil((listening + inference * 1000 / step_ms) / 1e6)
         kernels[name] = {"inference_cycles": round(inference), "mhz": mhz}
     return {
-        "basis": _BASIS,
+        "estimated_from": _BASIS,
         "front_end_cycles": round(listening),
         "hop_ms": hop_ms,
-        "longest_step_ms": _LONGEST * 1000 * front_end.clip_samples / front_end.sample_rate,
+        "longest_step_ms": longest_step_ms(front_end),
         "kernels": kernels,
     }
+
+
+def longest_step_ms(front_end: FrontendConfig) -> float:
+    """Half of the window: with a longer step, words fall between two windows."""
+    return 500 * front_end.clip_samples / front_end.sample_rate
 
 
 def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, Any]:
@@ -59,8 +62,8 @@ def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, 
 
 def describe_need(speed: dict[str, Any], step_ms: float) -> str:
     """A line on :func:`estimate`'s result."""
-    needs = " and ".join(f"{need['mhz']:,} MHz with {name} kernels" for name, need in speed["kernels"].items())
-    return f"at a step of {step_ms:g} ms a core needs {needs} ({speed['basis']})"
+    needs = ", ".join(f"{need['mhz']:,} MHz with {name} kernels" for name, need in speed["kernels"].items())
+    return f"a step of {step_ms:g} ms takes about {needs} (an estimate: {speed['estimated_from']})"
 
 
 def describe_board(board: dict[str, Any], step_ms: float) -> list[str]:
@@ -74,6 +77,6 @@ def describe_board(board: dict[str, Any], step_ms: float) -> list[str]:
             answer = f"loses samples at a step of {step_ms:g} ms; export with --step-ms {least:g}"
         else:
             answer = "loses samples at any step that hears every word; take a smaller model or a faster core"
-        answer += f" (an inference: about {found['inference_ms']:,.0f} ms)"
+        answer += f" (an inference takes about {found['inference_ms']:,.0f} ms, which the driver must hold)"
         lines.append(f"{board['mhz']:g} MHz with {name} kernels: {answer}")
     return lines

@@ -49,7 +49,7 @@ bool is_int8_of(const Tensor *tensor, std::size_t size) {
 }  // namespace
 
 extern "C" int kws_model_use_arena(void *memory, std::size_t size) {
-    if (memory == nullptr || size < kLeastArena) {
+    if (memory == nullptr || size < kLeastArena || size > SIZE_MAX / 2) {
         return KWS_ERR_ARGUMENT;
     }
     arena = static_cast<std::uint8_t *>(memory);

@@ -14,7 +14,7 @@ extern "C" {
 
 /* Before kws_model_init (and kws_app_init, kws_run): has it use the application's memory, `size` bytes at `arena`, from then
  * on. It needs about KWS_ARENA_SIZE; up to 15 bytes are lost where it is not aligned to 16. Returns KWS_OK, or
- * KWS_ERR_ARGUMENT for NULL and for less than 1024 bytes. */
+ * KWS_ERR_ARGUMENT for NULL, for less than 1024 bytes, and for a negative size. */
 int kws_model_use_arena(void *arena, size_t size);
 
 /* Sets up the interpreter, by default in a static array of KWS_ARENA_SIZE bytes, which -DKWS_STATIC_ARENA=0 leaves out.
