@@ -201,7 +201,7 @@ def ten_minutes(micro12, data):
 DETECTORS = {
     "defaults": DetectorConfig(),
     "two keywords": DetectorConfig(keywords=("stop", "go"), threshold=0.6),
-    "a threshold each": DetectorConfig(threshold=0.8, thresholds={"yes": 0.4, "no": 0.95, "up": 1.0}, hysteresis=0.0),
+    "a threshold each": DetectorConfig(threshold=0.8, thresholds={"yes": 0.4, "no": 0.95, "up": 0.99}, hysteresis=0.0),
     "at once": DetectorConfig(smoothing_ms=0, refractory_ms=0, threshold=0.5, hysteresis=0.9),
     "armed": DetectorConfig(wake_word="yes", keywords=("stop", "go", "no", "up", "left"), armed_s=30, threshold=0.4),
     "armed briefly": DetectorConfig(wake_word="left", armed_s=2, threshold=0.4, smoothing_ms=200, refractory_ms=300),
