@@ -75,11 +75,18 @@ def _arena(args: argparse.Namespace) -> None:
     print(f"flatbuffer {arena.flatbuffer:,} bytes, {arena.macs:,} multiply-accumulates")
 
 
+def _path(text: str) -> Path:
+    """A path; an empty one, of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("names nothing: ''")
+    return Path(text)
+
+
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
     add_foreign(parser)
     parser.add_argument(
         "--golden",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="recording of two seconds or more (its first minute counts), with keywords in it, that the board's "
         "self-test replays; default: the bundled stream of synthetic speech",
@@ -129,7 +136,6 @@ def make_parser() -> argparse.ArgumentParser:
         " TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) computes what the self-test"
         " expects. A model that answers otherwise there than on the host is refused.",
     )
-    export.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to")
     export.add_argument("--force", action="store_true", help="overwrite files that were changed since their export")
     _add_prepare(export)
     sizes = add(
@@ -146,7 +152,6 @@ def make_parser() -> argparse.ArgumentParser:
         "write a model as a C array",
         "Write any .tflite as kws_model_data.h and kws_model_data.cc, aligned for TFLite Micro.",
     )
-    array.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write to")
     arena = add(
         "arena",
         _arena,
@@ -155,6 +160,7 @@ def make_parser() -> argparse.ArgumentParser:
         " arena that it allocates.",
     )
     for command in (export, array):
+        command.add_argument("-o", "--output", required=True, type=_path, metavar="DIR", help="folder to write to")
         command.add_argument(
             "--prefix",
             default=DEFAULT_PREFIX,

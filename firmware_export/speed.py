@@ -44,7 +44,7 @@ def longest_step_ms(front_end: FrontendConfig) -> float:
 
 
 def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, Any]:
-    """Whether a core of `mhz` keeps up by :func:`estimate`, and the least `step_ms` at which it would (None: at none)."""
+    """Whether a core of `mhz` keeps up by :func:`estimate`, and the least `step_ms` at which it does; None: at none."""
     kernels = {}
     for name, need in speed["kernels"].items():
         left = 1e6 * mhz - speed["front_end_cycles"]

@@ -61,8 +61,8 @@ class GoldenVectors:
         Raises
         ------
         AudioError
-            If the recording cannot be read, is shorter than what is cut from it, or holds nothing that the model's input
-            could tell from silence.
+            If the recording cannot be read, is shorter than what is cut from it, or holds nothing that the model's
+            input could tell from silence.
         """
         path = recording or default_recording()
         model, c = spotter.model, spotter.model.front_end

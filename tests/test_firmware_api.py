@@ -192,8 +192,8 @@ def two_exports(tflm, tmp_path_factory):
 
 
 def test_two_models_in_one_program(two_exports, tflm, tmp_path):
-    """Two libraries, in either order, linked into one program that feeds both in turns: each prints what it prints alone
-    (detections, features by their hash, self-test)."""
+    """Two libraries, in either order, linked into one program that feeds both in turns: each prints what it prints
+    alone (detections, features by their hash, self-test)."""
     libraries, objects = {}, {}
     for prefix, (out, library) in two_exports.items():
         libraries[prefix] = library
@@ -260,7 +260,9 @@ def test_labels_and_file_names_are_no_names_of_code(tmp_path):
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     labels = ("kws_app", *metadata.labels[1:-1], "KWS_OK @ARENA@")
     path = tmp_path / "kws_model.tflite"
-    path.write_bytes(pack(flatbuffer, Metadata(labels=labels, front_end=metadata.front_end, detector=metadata.detector)))
+    path.write_bytes(
+        pack(flatbuffer, Metadata(labels=labels, front_end=metadata.front_end, detector=metadata.detector))
+    )
     files = prepare(Model(path, kernels="builtin"), prefix="lamp").files
     assert '"kws_app"' in files["src/lamp_detector_config.c"]
     assert '"KWS_OK @ARENA@"' in files["src/lamp_detector_config.c"]

@@ -33,6 +33,7 @@ from kws_edge.tflite import FlatModel
 from tests.conftest import need_program
 from tests.firmware.host import (
     FRONT_END,
+    HERE,
     CDetection,
     CDetector,
     CFrontend,

@@ -1,4 +1,4 @@
-"""What ``kws-firmware export`` and ``report`` refuse, what they say of what was rounded, and whether a board keeps up."""
+"""What ``kws-firmware export`` and ``report`` refuse, what they say was rounded, and whether a board keeps up."""
 
 import json
 import math
@@ -32,7 +32,9 @@ def micro12():
     return Model("micro12", kernels="builtin")
 
 
-@pytest.mark.parametrize(("step_ms", "choices"), [("15", "give 10 or 20"), ("104", "100 or 110"), ("9999", "9990 or 10000")])
+@pytest.mark.parametrize(
+    ("step_ms", "choices"), [("15", "give 10 or 20"), ("104", "100 or 110"), ("9999", "9990 or 10000")]
+)
 def test_step_that_is_no_whole_number_of_hops(run, tmp_path, step_ms, choices):
     failed = run("export", "micro12", "-o", "out", "--step-ms", step_ms)
     assert_one_line_error(failed, f"--step-ms {step_ms}", "hops of 10 ms", choices, program="kws-firmware")
@@ -121,7 +123,10 @@ def test_report_says_whether_a_board_keeps_up(run):
     assert "an estimate" in text
     done = run("export", "micro12", "-o", "out", "--mhz", "64", "--step-ms", least)
     assert f"64 MHz with cmsis-nn kernels: keeps up at a step of {least:g} ms" in done.stdout.decode()
-    assert b"480 MHz with cmsis-nn kernels: keeps up at a step of 100 ms" in run("report", "micro12", "--mhz", "480").stdout
+    assert (
+        b"480 MHz with cmsis-nn kernels: keeps up at a step of 100 ms"
+        in run("report", "micro12", "--mhz", "480").stdout
+    )
 
 
 def test_export_says_what_clock_it_takes(run, tmp_path):
@@ -211,7 +216,8 @@ def test_many_exports_at_once_leave_one_whole(tmp_path):
     script = (
         "import sys\nfrom firmware_export.export import Export, write\nfrom kws_edge import ConfigError\n"
         "n = sys.argv[2]\n"
-        "try:\n    write(Export({f'src/{i}.c': n for i in range(100)} | {f'own{n}.c': n}, {}), sys.argv[1], force=True)\n"
+        "files = {f'src/{i}.c': n for i in range(100)} | {f'own{n}.c': n}\n"
+        "try:\n    write(Export(files, {}), sys.argv[1], force=True)\n"
         "except ConfigError as error:\n    print(error)\n"
     )
     for _ in range(3):
@@ -235,3 +241,15 @@ def test_library_properties_have_a_licence(run, tmp_path):
     assert properties["license"] == "Apache-2.0"
     assert json.loads((tmp_path / "out" / "library.json").read_text())["license"] == properties["license"]
     assert f"license: {properties['license']}\n" in (tmp_path / "out" / "idf_component.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("export", "micro12", "-o", ""), ("c-array", "micro12", "-o", ""), ("report", "micro12", "--golden", "")],
+)
+def test_empty_paths_are_wrong_usage(run, tmp_path, arguments):
+    """As of a shell's variable that is not set: the current folder is not meant."""
+    failed = run(*arguments)
+    assert failed.returncode == 2
+    assert b"names nothing" in failed.stderr
+    assert os.listdir(tmp_path) == []
