@@ -39,25 +39,25 @@ def _export(args: argparse.Namespace) -> None:
     export, _ = _prepare(args, args.prefix)
     write(export, args.output, force=args.force)
     if args.json:
-        print(json.dumps(export.summary | _board(export, args)))
+        print(json.dumps(export.summary | _at_mhz(export, args)))
         return
     arena = export.summary["arena"]
     print(f"wrote {len(export.files)} files to {args.output}: begin with {args.output / 'README.md'}")
     print(f"arena {arena['size']:,} bytes ({arena['measured']:,} measured); sizes in full: kws-firmware report")
     print(describe(export.summary["parity"]))
-    print("\n".join(speed_lines(export.summary | _board(export, args))))
+    print("\n".join(speed_lines(export.summary | _at_mhz(export, args))))
 
 
-def _board(export: Export, args: argparse.Namespace) -> dict[str, Any]:
+def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
     """What ``--mhz`` adds to the summary."""
     if args.mhz is None:
         return {}
-    return {"board": on_board(export.summary["speed"], mhz=args.mhz, step_ms=export.summary["step_ms"])}
+    return {"at_mhz": on_board(export.summary["speed"], mhz=args.mhz, step_ms=export.summary["step_ms"])}
 
 
 def _report(args: argparse.Namespace) -> None:
     export, model = _prepare(args)
-    values = report(export, model.flat.data) | _board(export, args)
+    values = report(export, model.flat.data) | _at_mhz(export, args)
     print(json.dumps(values) if args.json else render(values))
 
 

@@ -113,8 +113,8 @@ def render(values: dict[str, Any]) -> str:
 def speed_lines(values: dict[str, Any]) -> list[str]:
     """Lines on the speed, and on what was not taken as it was asked for."""
     lines = [f"speed       {describe_need(values['speed'], values['step_ms'])}"]
-    if "board" in values:
-        lines += [f"board       {line}" for line in describe_board(values["board"], values["step_ms"])]
+    if "at_mhz" in values:
+        lines += [f"            {line}" for line in describe_board(values["at_mhz"], values["step_ms"])]
     return lines + [f"note        {note}" for note in values["notes"]]
 
 

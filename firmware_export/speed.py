@@ -77,6 +77,7 @@ def describe_board(board: dict[str, Any], step_ms: float) -> list[str]:
             answer = f"loses samples at a step of {step_ms:g} ms; export with --step-ms {least:g}"
         else:
             answer = "loses samples at any step that hears every word; take a smaller model or a faster core"
-        answer += f" (an inference takes about {found['inference_ms']:,.0f} ms, which the driver must hold)"
+        holds = ", which the driver must hold" if found["keeps_up"] or least is not None else ""
+        answer += f" (an inference takes about {found['inference_ms']:,.0f} ms{holds})"
         lines.append(f"{board['mhz']:g} MHz with {name} kernels: {answer}")
     return lines

@@ -14,8 +14,7 @@
 extern "C" {
 #endif
 
-/* Called from kws_app_process, with the `user` of kws_app_init. It may call kws_app_reset and kws_app_lost, and nothing else
- * that changes the kws_app. */
+/* Called from kws_app_process, with the `user` of kws_app_init. Of what changes the kws_app, it may call kws_app_reset. */
 typedef void (*kws_callback)(const kws_detection *detection, void *user);
 
 /* Owned by the caller (static: it has some KiB); set up by kws_app_init. All but `config` is for reading. */
@@ -34,8 +33,8 @@ typedef struct kws_app {
     uint32_t until_step; /* frames until the next inference */
 } kws_app;
 
-/* Every function returns KWS_OK or KWS_ERR_*. An error of the model ends the stream: from then on they return this error
- * and do nothing, until kws_app_init succeeds. KWS_ERR_ARGUMENT of the others leaves the stream as it was. */
+/* Every function returns KWS_OK or KWS_ERR_*. An error of kws_app_init or of the model ends the stream: all functions then
+ * return this error and do nothing, until kws_app_init succeeds. Any other KWS_ERR_ARGUMENT leaves the stream as it was. */
 
 /* Sets up the model (kws_model_init) and starts a stream; again, too, and after an error. `user` may be NULL, `callback` may
  * not. */

@@ -12,9 +12,9 @@
 extern "C" {
 #endif
 
-/* Before kws_model_init (and kws_app_init, kws_run): has it use the application's memory, `size` bytes at `arena`, from then
- * on. It needs about KWS_ARENA_SIZE; up to 15 bytes are lost where it is not aligned to 16. Returns KWS_OK, or
- * KWS_ERR_ARGUMENT for NULL, for less than 1024 bytes, and for a negative size. */
+/* Has the next kws_model_init (so kws_app_init, and kws_run) use the application's memory: `size` bytes at `arena`, about
+ * KWS_ARENA_SIZE. Up to 15 of them are lost where it is not aligned to 16. Returns KWS_OK, or KWS_ERR_ARGUMENT for NULL,
+ * for less than 1024 bytes, and for a negative size. */
 int kws_model_use_arena(void *arena, size_t size);
 
 /* Sets up the interpreter, by default in a static array of KWS_ARENA_SIZE bytes, which -DKWS_STATIC_ARENA=0 leaves out.

@@ -27,8 +27,8 @@ int kws_self_test_frontend(const kws_self_test_port *port, kws_frontend_state *s
 /* Detector against the golden detections, which must be the same. */
 int kws_self_test_detector(const kws_self_test_port *port);
 
-/* Model, which kws_model_init or kws_app_init has set up, against the golden posteriors, which must be the same for the golden features, and for this board's own
- * features name the same label within 16 of 256 steps (fixed point: 32). */
+/* Model, which kws_model_init or kws_app_init has set up, against the golden posteriors. They must be the same for the
+ * golden features, and for this board's own name the same label within 16 of 256 steps (fixed point: 32). */
 int kws_self_test_model(const kws_self_test_port *port, kws_frontend_state *state);
 
 /* All of the above; with `cycles`, also prints what all takes of them in a second of audio. */
