@@ -132,7 +132,7 @@ def prepare(
         "parity": parity.to_dict(),
         "notes": notes,
         "step_ms": step_ms,
-        "speed": estimate(model.front_end, macs=model.flat.macs, step_ms=step_ms),
+        "speed": estimate(model.front_end, model.flat, step_ms=step_ms),
         "operators": list(model.flat.operators),
         "macs": model.flat.macs,
         "arena": {"size": size, "measured": arena.total, "tensors": arena.tensors, "persistent": arena.persistent},
@@ -312,7 +312,11 @@ def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
         "STEP_MS": f"{summary['step_ms']:g}",
         "SPEED": describe_need(summary["speed"], summary["step_ms"]),
         "AT_64_MHZ": "; ".join(
-            describe_board(on_board(summary["speed"], mhz=64, step_ms=summary["step_ms"]), summary["step_ms"])
+            line
+            for line in describe_board(
+                on_board(summary["speed"], mhz=64, step_ms=summary["step_ms"]), summary["step_ms"]
+            )
+            if "-mve" not in line  # no Cortex-M4 has vectors
         ),
         "HASH": summary["front_end"],
         "MACS": f"{summary['macs']:,}",

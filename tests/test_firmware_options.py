@@ -113,8 +113,7 @@ def test_golden_vectors_without_a_keyword_are_said(run, tmp_path):
 def test_report_says_whether_a_board_keeps_up(run):
     """The Nano 33 BLE has 64 MHz, at which micro12 cannot keep up with an inference every 100 ms."""
     values = json.loads(run("report", "micro12", "--mhz", "64", "--json").stdout)
-    for found in values["at_mhz"]["kernels"].values():
-        assert not found["keeps_up"]
+    assert not values["at_mhz"]["kernels"]["cmsis-nn"]["keeps_up"]
     assert values["at_mhz"]["kernels"]["reference"]["least_step_ms"] is None
     least = values["at_mhz"]["kernels"]["cmsis-nn"]["least_step_ms"]
     assert 200 <= least <= 400
@@ -140,25 +139,35 @@ def test_export_says_what_clock_it_takes(run, tmp_path):
 
 @pytest.mark.parametrize("mhz", [16, 64, 168, 480])
 @pytest.mark.parametrize("name", ["logmel40", "reference"])
-def test_the_least_step_is_the_least(name, mhz):
+def test_the_least_step_is_the_least(micro12, name, mhz):
     """It keeps up; one hop less does not."""
     front_end = preset(name)
-    speed = estimate(front_end, macs=1_720_992, step_ms=100)
+    speed = estimate(front_end, micro12.flat, step_ms=100)
     for kernels, found in on_board(speed, mhz=mhz, step_ms=100)["kernels"].items():
         least = found["least_step_ms"]
         if least is not None:
-            for step_ms, keeps_up in ((least, True), (least - speed["hop_ms"], False)):
+            shorter = [(least - speed["hop_ms"], False)] if least > speed["hop_ms"] else []
+            for step_ms, keeps_up in [(least, True), *shorter]:
                 again = on_board(speed, mhz=mhz, step_ms=step_ms)["kernels"][kernels]
                 assert again["keeps_up"] == keeps_up
-            need = estimate(front_end, macs=1_720_992, step_ms=least)["kernels"][kernels]["mhz"]
+            need = estimate(front_end, micro12.flat, step_ms=least)["kernels"][kernels]["mhz"]
             assert need <= math.ceil(mhz)
 
 
-def test_estimates_are_those_of_the_benchmarks(micro12):
-    """What QEMU counted, see benchmarks/README.md: 7.32 and 128.7 million instructions an inference."""
-    speed = estimate(micro12.front_end, macs=micro12.flat.macs, step_ms=100)
-    assert speed["kernels"]["cmsis-nn"]["inference_cycles"] == pytest.approx(2 * 7.32e6)
-    assert speed["kernels"]["reference"]["inference_cycles"] == pytest.approx(2 * 128.7e6)
+@pytest.mark.parametrize(
+    ("name", "counted"),
+    [
+        ("micro12", {"reference": 24.5e6, "cmsis-nn": 7.32e6, "cmsis-nn-mve": 1.697e6}),
+        ("commands12", {"reference": 77.88e6, "cmsis-nn": 23.19e6, "cmsis-nn-mve": 3.061e6}),
+        ("words36", {"reference": 77.91e6, "cmsis-nn": 23.21e6, "cmsis-nn-mve": 3.076e6}),
+    ],
+)
+def test_estimates_are_what_was_counted(name, counted):
+    """By QEMU, with a checkout of TensorFlow Lite Micro: instructions of an inference."""
+    model = Model(name, kernels="builtin")
+    speed = estimate(model.front_end, model.flat, step_ms=100)
+    cycles = {kernels: need["inference_cycles"] for kernels, need in speed["kernels"].items()}
+    assert cycles == pytest.approx({kernels: 2 * count for kernels, count in counted.items()}, rel=0.01)
     assert speed["front_end_cycles"] == pytest.approx(2 * 4.45e6)
 
 
@@ -238,7 +247,7 @@ def test_many_exports_at_once_leave_one_whole(tmp_path):
 def test_library_properties_have_a_licence(run, tmp_path):
     assert run("export", "micro12", "-o", "out").returncode == 0
     properties = dict(line.split("=", 1) for line in (tmp_path / "out" / "library.properties").read_text().splitlines())
-    assert properties["license"] == "Apache-2.0"
+    assert properties["license"].startswith("Apache-2.0")
     assert json.loads((tmp_path / "out" / "library.json").read_text())["license"] == properties["license"]
     assert f"license: {properties['license']}\n" in (tmp_path / "out" / "idf_component.yml").read_text()
 
