@@ -164,7 +164,7 @@ def prepare(
         f"{prefix}_detector_config.c": f"/* {made} */\n{settings.source(lambda text: renamed(text, prefix))}",
     }
     files = {f"src/{file}": text for file, text in sorted(sources.items())}
-    return Export(files | licence_files(model) | _package(summary, calls), summary)
+    return Export(files | licence_files(model, prefix) | _package(summary, calls), summary)
 
 
 def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:

@@ -244,14 +244,6 @@ def test_many_exports_at_once_leave_one_whole(tmp_path):
         assert own == [f"own{texts.pop()}.c"]
 
 
-def test_library_properties_have_a_licence(run, tmp_path):
-    assert run("export", "micro12", "-o", "out").returncode == 0
-    properties = dict(line.split("=", 1) for line in (tmp_path / "out" / "library.properties").read_text().splitlines())
-    assert properties["license"].startswith("Apache-2.0")
-    assert json.loads((tmp_path / "out" / "library.json").read_text())["license"] == properties["license"]
-    assert f"license: {properties['license']}\n" in (tmp_path / "out" / "idf_component.yml").read_text()
-
-
 @pytest.mark.parametrize(
     "arguments",
     [("export", "micro12", "-o", ""), ("c-array", "micro12", "-o", ""), ("report", "micro12", "--golden", "")],
