@@ -307,7 +307,7 @@ def test_model_array_is_the_model(src, micro12, clips):
         assert np.array_equal(micro.invoke(q), micro12.interpreter.invoke(q))
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])
 @FORMS
 def test_compiles_without_a_warning(src, compiler, fixed, tmp_path):
     need_program(compiler)
