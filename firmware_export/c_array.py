@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 import kws_edge
-from firmware_export.folder import write_files
+from firmware_export.folder import sole_writer, write_files
+from firmware_export.names import DEFAULT_PREFIX, check_prefix, generated
 from kws_edge.errors import ModelError
 from kws_edge.modelfile import Metadata, unpack
 from kws_edge.tflite import FlatModel
@@ -52,7 +53,7 @@ def model_data(flatbuffer: bytes, made: str) -> dict[str, str]:
     return {"kws_model_data.h": header, "kws_model_data.cc": source}
 
 
-def write_c_array(model: str | Path, folder: str | Path) -> tuple[Path, Path]:
+def write_c_array(model: str | Path, folder: str | Path, *, prefix: str = DEFAULT_PREFIX) -> tuple[Path, Path]:
     """Write ``kws_model_data.h`` and ``kws_model_data.cc``; the same model gives the same bytes.
 
     Only the TFLite flatbuffer goes into the array: what a kws-edge file carries behind it (labels, settings) would cost
@@ -64,6 +65,8 @@ def write_c_array(model: str | Path, folder: str | Path) -> tuple[Path, Path]:
         Any ``.tflite``.
     folder : path
         Made if it does not exist.
+    prefix : str
+        What files and names begin with; another for each model of a program.
 
     Returns
     -------
@@ -73,17 +76,20 @@ def write_c_array(model: str | Path, folder: str | Path) -> tuple[Path, Path]:
     ------
     ModelError
         If the file is no TFLite model.
+    ConfigError
+        If names cannot begin with `prefix`, or another process writes to the folder.
     WriteError
         If the folder cannot be written.
     """
-    model, folder = Path(model), Path(folder)
+    model, folder, prefix = Path(model), Path(folder), check_prefix(prefix)
     try:
         data = model.read_bytes()
     except OSError as error:
         raise ModelError(f"{model}: cannot be read ({error.strerror})") from None
     flatbuffer, metadata = unpack(data, str(model))
     FlatModel(flatbuffer, str(model))
-    texts = model_data(flatbuffer, provenance(flatbuffer, model.name, metadata))
-    write_files(folder, texts)
+    texts = generated(model_data(flatbuffer, provenance(flatbuffer, model.name, metadata)), prefix)
+    with sole_writer(folder) as new:
+        write_files(folder, texts, new=new)
     header, source = (folder / name for name in texts)
     return header, source

@@ -7,18 +7,21 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from firmware_export.arena import measure_arena
 from firmware_export.c_array import write_c_array
 from firmware_export.export import ARENA_MARGIN, Export, prepare, write
+from firmware_export.names import DEFAULT_PREFIX
 from firmware_export.parity import describe
-from firmware_export.report import render, report
+from firmware_export.report import render, report, speed_lines
+from firmware_export.speed import on_board
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
 from kws_edge.model import Model, shipped_models
-from kws_edge.ranges import whole
+from kws_edge.ranges import number, whole
 
 
-def _prepare(args: argparse.Namespace) -> tuple[Export, Model]:
+def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> tuple[Export, Model]:
     model = Model(args.model, labels=labels(args.labels), front_end=front_end(args.front_end), kernels="builtin")
     export = prepare(
         model,
@@ -26,31 +29,40 @@ def _prepare(args: argparse.Namespace) -> tuple[Export, Model]:
         recording=args.golden,
         arena_size=args.arena,
         exact=args.exact,
+        prefix=prefix,
         progress=lambda line: print(f"{line} ...", file=sys.stderr) if sys.stderr.isatty() else None,
     )
     return export, model
 
 
 def _export(args: argparse.Namespace) -> None:
-    export, _ = _prepare(args)
+    export, _ = _prepare(args, args.prefix)
     write(export, args.output, force=args.force)
     if args.json:
-        print(json.dumps(export.summary))
+        print(json.dumps(export.summary | _at_mhz(export, args)))
         return
     arena = export.summary["arena"]
     print(f"wrote {len(export.files)} files to {args.output}: begin with {args.output / 'README.md'}")
     print(f"arena {arena['size']:,} bytes ({arena['measured']:,} measured); sizes in full: kws-firmware report")
     print(describe(export.summary["parity"]))
+    print("\n".join(speed_lines(export.summary | _at_mhz(export, args))))
+
+
+def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
+    """What ``--mhz`` adds to the summary."""
+    if args.mhz is None:
+        return {}
+    return {"at_mhz": on_board(export.summary["speed"], mhz=args.mhz, step_ms=export.summary["step_ms"])}
 
 
 def _report(args: argparse.Namespace) -> None:
     export, model = _prepare(args)
-    values = report(export, model.flat.data)
+    values = report(export, model.flat.data) | _at_mhz(export, args)
     print(json.dumps(values) if args.json else render(values))
 
 
 def _c_array(args: argparse.Namespace) -> None:
-    for path in write_c_array(shipped_models().get(args.model, args.model), args.output):
+    for path in write_c_array(shipped_models().get(args.model, args.model), args.output, prefix=args.prefix):
         print(f"wrote {path}")
 
 
@@ -63,11 +75,18 @@ def _arena(args: argparse.Namespace) -> None:
     print(f"flatbuffer {arena.flatbuffer:,} bytes, {arena.macs:,} multiply-accumulates")
 
 
+def _path(text: str) -> Path:
+    """A path; an empty one, of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("names nothing: ''")
+    return Path(text)
+
+
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
     add_foreign(parser)
     parser.add_argument(
         "--golden",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="recording of two seconds or more (its first minute counts), with keywords in it, that the board's "
         "self-test replays; default: the bundled stream of synthetic speech",
@@ -83,6 +102,12 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         "--exact",
         action="store_true",
         help="refuse a model where a posterior of TFLite Micro's differs from LiteRT's; default: where answers differ",
+    )
+    parser.add_argument(
+        "--mhz",
+        type=number(1, 10_000),
+        metavar="N",
+        help="clock of the board's core: say whether it keeps up, and with which --step-ms it would (an estimate)",
     )
     add_detector(parser)
 
@@ -111,7 +136,6 @@ def make_parser() -> argparse.ArgumentParser:
         " TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) computes what the self-test"
         " expects. A model that answers otherwise there than on the host is refused.",
     )
-    export.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to")
     export.add_argument("--force", action="store_true", help="overwrite files that were changed since their export")
     _add_prepare(export)
     sizes = add(
@@ -128,7 +152,6 @@ def make_parser() -> argparse.ArgumentParser:
         "write a model as a C array",
         "Write any .tflite as kws_model_data.h and kws_model_data.cc, aligned for TFLite Micro.",
     )
-    array.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write to")
     arena = add(
         "arena",
         _arena,
@@ -136,6 +159,15 @@ def make_parser() -> argparse.ArgumentParser:
         "Load a .tflite in TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) and print the"
         " arena that it allocates.",
     )
+    for command in (export, array):
+        command.add_argument("-o", "--output", required=True, type=_path, metavar="DIR", help="folder to write to")
+        command.add_argument(
+            "--prefix",
+            default=DEFAULT_PREFIX,
+            metavar="NAME",
+            help="what the names of all files, functions and macros begin with; give each model of a program its own; "
+            f"default {DEFAULT_PREFIX}",
+        )
     for command in (export, sizes, arena):
         command.add_argument("--json", action="store_true", help="one JSON object")
     return parser

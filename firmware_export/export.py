@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,13 @@ import kws_edge
 from firmware_export.arena import MicroInterpreter
 from firmware_export.c_array import model_data, plain, provenance
 from firmware_export.c_source import number
-from firmware_export.folder import write_files
+from firmware_export.folder import sole_writer, write_files
 from firmware_export.licences import expression, licence_files
+from firmware_export.names import DEFAULT_PREFIX, check_prefix, generated, renamed
 from firmware_export.ops import resolver_calls
 from firmware_export.parity import Parity, describe
 from firmware_export.settings import DetectorSettings
+from firmware_export.speed import describe_board, describe_need, estimate, longest_step_ms, on_board
 from firmware_export.tables import FrontendTables
 from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
@@ -56,6 +60,7 @@ def prepare(
     recording: Path | None = None,
     arena_size: int | None = None,
     exact: bool = False,
+    prefix: str = DEFAULT_PREFIX,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Export:
     """Generate the firmware of a model, having checked that TFLite Micro answers as the host does.
@@ -74,6 +79,9 @@ def prepare(
         Bytes; by default what TFLite Micro's interpreter takes and :data:`ARENA_MARGIN`.
     exact : bool
         Refuse a model whose posteriors differ between TFLite Micro and LiteRT at all.
+    prefix : str
+        What all names begin with, of files, functions, types, macros and build targets; another for each model of a
+        program.
     progress : callable, optional
         Called with a line before each step that takes long.
 
@@ -82,10 +90,13 @@ def prepare(
     ModelError, ConfigError, AudioError, RuntimeUnavailableError
         If the firmware could not do what this model needs; the message says why.
     """
+    check_prefix(prefix)
     _check_tensors(model)
     name = model.path
     tables = FrontendTables(model.front_end, model.input.scale, model.input.zero_point)
     spotter = Spotter(model, detector=detector)
+    step_ms = 1000 * spotter.step_s
+    notes = _rounded(spotter, model.detector)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
     calls = resolver_calls(model.flat, name)
     progress("measuring the arena in TFLite Micro's interpreter")
@@ -101,8 +112,14 @@ def prepare(
     vectors = GoldenVectors.of(Spotter(board, detector=detector), recording)
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(name, exact=exact)
+    if not vectors.detections:
+        notes.append(
+            f"no keyword is detected in {vectors.recording}, so the self-test sees the detector find nothing; "
+            "--golden names a recording with keywords in it"
+        )
     summary = {
         "tool": f"kws-edge {kws_edge.__version__}",
+        "prefix": prefix,
         "model": model.metadata.name or model.stem,
         "model_sha256": hashlib.sha256(model.flat.data).hexdigest(),
         "front_end": model.front_end.hash,
@@ -113,7 +130,9 @@ def prepare(
         "wake_word": spotter.config.wake_word,
         "golden": vectors.recording,
         "parity": parity.to_dict(),
-        "step_ms": 1000 * spotter.step_frames * model.front_end.hop_length / model.front_end.sample_rate,
+        "notes": notes,
+        "step_ms": step_ms,
+        "speed": estimate(model.front_end, model.flat, step_ms=step_ms),
         "operators": list(model.flat.operators),
         "macs": model.flat.macs,
         "arena": {"size": size, "measured": arena.total, "tensors": arena.tensors, "persistent": arena.persistent},
@@ -131,17 +150,52 @@ def prepare(
     }
     made = provenance(model.flat.data, Path(model.path).name, model.metadata)
     macros = tables.macros() | settings.macros() | {"KWS_ARENA_SIZE": size} | vectors.macros()
-    generated = {
+    copied = {path.name: path.read_text() for path in CSRC.iterdir()}
+    made_here = {
         "kws_config.h": config_header(made, macros),
         "kws_model_ops.h": _ops(made, calls, model.flat.version),
         "kws_tables.c": f"/* {made} */\n{tables.source()}",
-        "kws_detector_config.c": f"/* {made} */\n{settings.source()}",
         "kws_vectors.c": f"/* {made} Golden recording: {plain(vectors.recording)}. */\n{vectors.source()}",
         **model_data(model.flat.data, made),
     }
-    copied = {path.name: path.read_text() for path in sorted(CSRC.iterdir())}
-    files = {f"src/{file}": text for file, text in sorted({**copied, **generated}.items())}
-    return Export(files | licence_files(model) | _package(summary, calls), summary)
+    sources = {
+        **{renamed(file, prefix): renamed(text, prefix) for file, text in copied.items()},
+        **generated(made_here, prefix),
+        f"{prefix}_detector_config.c": f"/* {made} */\n{settings.source(lambda text: renamed(text, prefix))}",
+    }
+    files = {f"src/{file}": text for file, text in sorted(sources.items())}
+    return Export(files | licence_files(model, prefix) | _package(summary, calls), summary)
+
+
+def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
+    """What times become that are no whole number of hops or inferences.
+
+    Raises
+    ------
+    ConfigError
+        If the step was asked for, in place of the model's `own`.
+    """
+    asked, step_ms, hop_ms = spotter.config, 1000 * spotter.step_s, 1000 * spotter.step_s / spotter.step_frames
+    if not math.isclose(asked.step_ms, step_ms) and asked.step_ms != own.step_ms:
+        below = math.floor(asked.step_ms / hop_ms) * hop_ms
+        choices = " or ".join(f"{x:g}" for x in (below, below + hop_ms) if x in DetectorConfig.range_of("step_ms"))
+        raise ConfigError(f"--step-ms {asked.step_ms:g}: is no whole number of hops of {hop_ms:g} ms; give {choices}")
+    detector = spotter.detector
+    times = [
+        ("step_ms", asked.step_ms, step_ms, f"hops of {hop_ms:g} ms"),
+        ("smoothing_ms", asked.smoothing_ms or step_ms, detector.smoothing_steps * step_ms, "inferences"),
+        ("refractory_ms", asked.refractory_ms, detector.refractory_steps * step_ms, "inferences"),
+    ]
+    if asked.wake_word is not None:
+        times.append(("armed_s", asked.armed_s, detector.armed_steps * step_ms / 1000, "inferences"))
+    notes = [
+        f"{name} {value:g} becomes {got:g}: whole {what}"
+        for name, value, got, what in times
+        if not math.isclose(value, got)
+    ]
+    if step_ms > (longest := longest_step_ms(spotter.model.front_end)):
+        notes.append(f"step_ms {step_ms:g} is more than {longest:g}: words may fall between two windows")
+    return notes
 
 
 def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
@@ -152,29 +206,31 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
     Raises
     ------
     ConfigError
-        If something would be overwritten that was not exported there, or has been changed since, and not `force`.
+        If something would be overwritten that was not exported there, or has been changed since, and not `force`; or
+        another process exports there.
     WriteError
         If the folder cannot be written; it is as it was.
     """
     folder = Path(folder)
-    known = _exported(folder / MANIFEST)
     written = {path: _sha256(text.encode()) for path, text in export.files.items()}
     texts = export.files | {MANIFEST: json.dumps({**export.summary, "files": written}, indent=1) + "\n"}
-    changed = sorted(
-        path
-        for path in {*export.files, *known}
-        if _checksum(folder / path) not in (None, known.get(path), written.get(path))
-    )
-    if changed and not force:
-        others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
-        raise ConfigError(
-            f"{folder}: {', '.join(changed[:3])}{others} would be overwritten, and were changed since their export "
-            "or not exported; move them away, or give --force"
+    with sole_writer(folder) as new:
+        known = _exported(folder / MANIFEST)
+        changed = sorted(
+            path
+            for path in {*export.files, *known}
+            if _checksum(folder / path) not in (None, known.get(path), written.get(path))
         )
-    write_files(folder, texts)
-    for path in known.keys() - export.files.keys():
-        with explained(folder / path):
-            (folder / path).unlink(missing_ok=True)
+        if changed and not force:
+            others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
+            raise ConfigError(
+                f"{folder}: {', '.join(changed[:3])}{others} would be overwritten, and were changed since their export "
+                "or not exported; move them away, or give --force"
+            )
+        write_files(folder, texts, new=new)
+        for path in known.keys() - export.files.keys():
+            with explained(folder / path):
+                (folder / path).unlink(missing_ok=True)
 
 
 def _exported(manifest: Path) -> dict[str, str]:
@@ -240,6 +296,7 @@ def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
     """The files of ``package``, with their ``@TOKENS@`` replaced."""
     tokens = {
         "VERSION": kws_edge.__version__,
+        "SUFFIX": "" if summary["prefix"] == DEFAULT_PREFIX else f"_{summary['prefix']}",
         "NAME": plain(summary["model"]),
         "LICENCE": summary["licence"],
         "KEYWORDS": plain(", ".join(summary["keywords"])),
@@ -253,16 +310,24 @@ def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
         "OPS": ", ".join(calls),
         "SAMPLE_RATE": str(summary["sample_rate"]),
         "STEP_MS": f"{summary['step_ms']:g}",
+        "SPEED": describe_need(summary["speed"], summary["step_ms"]),
+        "AT_64_MHZ": "; ".join(
+            line
+            for line in describe_board(
+                on_board(summary["speed"], mhz=64, step_ms=summary["step_ms"]), summary["step_ms"]
+            )
+            if "-mve" not in line  # no Cortex-M4 has vectors
+        ),
         "HASH": summary["front_end"],
         "MACS": f"{summary['macs']:,}",
         "PARITY": describe(summary["parity"]),
     }
     files = {}
     for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file()):
-        text = path.read_text()
-        for token, value in tokens.items():
-            text = text.replace(f"@{token}@", value)
-        files[path.relative_to(_PACKAGE).as_posix()] = text
+        text = renamed(path.read_text(), summary["prefix"])
+        files[path.relative_to(_PACKAGE).as_posix()] = re.sub(
+            r"@([A-Z0-9_]+)@", lambda token: tokens.get(token[1], token[0]), text
+        )
     return files
 
 

@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kws_edge.files import check_writable, explained, move_into_place, scratch_folder
+from kws_edge.errors import ConfigError
+from kws_edge.files import check_writable, explained, move_into_place, scratch_folder, try_lock
 
-__all__ = ["write_files"]
+__all__ = ["sole_writer", "write_files"]
 
 
-def write_files(folder: str | Path, texts: Mapping[str, str]) -> None:
+@contextlib.contextmanager
+def sole_writer(folder: str | Path) -> Iterator[bool]:
+    """Have a folder, if it exists, for this process alone; gives whether it is new, for :func:`write_files`.
+
+    Raises
+    ------
+    ConfigError
+        If another process writes to it.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:  # a new folder, or what is reported when it is written; Windows opens no folders
+        yield not os.path.exists(folder)
+        return
+    try:
+        if try_lock(descriptor) is False:
+            raise _busy(folder)
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def _busy(folder: str | Path) -> ConfigError:
+    return ConfigError(f"{folder}: another process exports there; wait for its end, or name another folder")
+
+
+def write_files(folder: str | Path, texts: Mapping[str, str], *, new: bool | None = None) -> None:
     """Write texts, by their paths in a folder, in this order.
 
     All of them lie on the disk before the first is in its place, so that a disk that is full leaves the folder as it
-    was. A new folder appears as a whole.
+    was. A new folder appears as a whole; `new` is whether it is one, by default what it is now.
 
     Raises
     ------
     WriteError
         If they cannot be written.
+    ConfigError
+        If the folder is new, and another process has made it meanwhile.
     """
     place = Path(os.path.realpath(folder))
     with explained(folder):
-        new = not place.exists()
+        new = not place.exists() if new is None else new
         for path in texts:
             check_writable(place / path)
         with scratch_folder(place.parent if new else place) as scratch:
@@ -33,7 +64,10 @@ def write_files(folder: str | Path, texts: Mapping[str, str]) -> None:
                 (fresh / path).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / path).write_bytes(text.encode())
             if new:
-                fresh.rename(place)
+                try:
+                    fresh.rename(place)
+                except OSError as error:
+                    raise _busy(folder) if error.errno in (errno.ENOTEMPTY, errno.EEXIST) else error from None
                 return
             for path in texts:
                 (place / path).parent.mkdir(parents=True, exist_ok=True)

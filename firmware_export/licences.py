@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kws_edge
 from firmware_export.c_array import plain
+from firmware_export.names import DEFAULT_PREFIX
 from kws_edge.errors import ConfigError
 from kws_edge.model import Model
 
@@ -23,7 +24,7 @@ def expression(model: Model) -> str:
     return _CODE if same else f"{_CODE} AND LicenseRef-model"
 
 
-def licence_files(model: Model) -> dict[str, str]:
+def licence_files(model: Model, prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
     """The texts of ``LICENSE`` and ``NOTICE``, by name.
 
     What the shipped weights were made from is named where the licence that the model file carries refers to NOTICE.
@@ -32,7 +33,8 @@ def licence_files(model: Model) -> dict[str, str]:
     notice = (
         f"Keyword spotting firmware, exported by kws-edge {kws_edge.__version__}.\n\n"
         "Code, build files and examples: part of kws-edge, under the Apache License 2.0, see LICENSE.\n\n"
-        f"The model {plain(model.metadata.name or model.stem)}, in src/kws_model_data.cc (LicenseRef-model): {terms}\n"
+        f"The model {plain(model.metadata.name or model.stem)}, in src/{prefix}_model_data.cc (LicenseRef-model): "
+        f"{terms}\n"
     )
     if re.search(r"\bNOTICE\b", model.metadata.licence):
         notice += f"\nNOTICE of kws-edge:\n\n{_text('NOTICE')}"

@@ -13,9 +13,10 @@ from typing import Any
 
 from firmware_export.export import Export
 from firmware_export.parity import describe
+from firmware_export.speed import describe_board, describe_need
 from kws_edge.errors import ConfigError
 
-__all__ = ["code_size", "ethos_u", "render", "report"]
+__all__ = ["code_size", "ethos_u", "render", "report", "speed_lines"]
 
 _COMPILER = "arm-none-eabi-gcc"
 _CODE = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "detector", "app")
@@ -49,7 +50,7 @@ def code_size(export: Export) -> dict[str, int] | None:
             objects = []
             for name in _CODE:
                 objects.append(Path(folder) / f"{core}-{name}.o")
-                source = Path(folder) / f"kws_{name}.c"
+                source = Path(folder) / f"{export.summary['prefix']}_{name}.c"
                 _run(_COMPILER, "-std=c99", "-O2", "-mthumb", f"-mcpu={core}", *flags, "-c", source, "-o", objects[-1])
             # `text` includes constants: of these files, a few of the functions' own; the tables are a file apart.
             lines = _run("arm-none-eabi-size", *objects).splitlines()[1:]
@@ -106,7 +107,15 @@ def render(values: dict[str, Any]) -> str:
             f"inference, {npu['sram_bytes']:,} bytes of SRAM, {npu['operators_on_cpu']} operators left to the CPU "
             "(Vela's estimate)"
         )
-    return "\n".join([*lines, describe(values["parity"])])
+    return "\n".join([*lines, *speed_lines(values), describe(values["parity"])])
+
+
+def speed_lines(values: dict[str, Any]) -> list[str]:
+    """Lines on the speed, and on what was not taken as it was asked for."""
+    lines = [f"speed       {describe_need(values['speed'], values['step_ms'])}"]
+    if "at_mhz" in values:
+        lines += [f"            {line}" for line in describe_board(values["at_mhz"], values["step_ms"])]
+    return lines + [f"note        {note}" for note in values["notes"]]
 
 
 def _run(*command: object, cwd: str | None = None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from firmware_export.c_source import array, number, string
@@ -38,6 +40,13 @@ class DetectorSettings:
                 f"the firmware's detector averages up to 1000 posteriors, got {detector.smoothing_steps}; "
                 "shorten smoothing_ms or lengthen step_ms"
             )
+        deaf = np.flatnonzero(self.sums(detector.thresholds) > (_UNIT - 1) * detector.smoothing_steps)
+        if len(deaf):
+            raise ConfigError(
+                f"a threshold of {detector.thresholds[deaf[0]]:.4g} for {detector.labels[deaf[0]]!r} is never reached: "
+                f"posteriors in INT8 end at {(_UNIT - 1) / _UNIT:.3f}; give a lower --threshold, or leave the word out "
+                "with --keywords"
+            )
 
     def macros(self) -> dict[str, object]:
         """Constants for ``kws_config.h``, by name."""
@@ -61,8 +70,9 @@ class DetectorSettings:
         d = self.detector
         return -(-(14 + 2 * d.smoothing_steps * n + 2 * d.spoken_steps + n) // 4) * 4
 
-    def source(self) -> str:
-        """The text of ``kws_detector_config.c``, without its heading."""
+    def source(self, names: Callable[[str], str] = str) -> str:
+        """The text of ``kws_detector_config.c``, without its heading; `names` changes what code is called, which labels
+        are not."""
         d = self.detector
         none = len(d.labels)
         unknown = none if d.unknown is None else d.unknown
@@ -78,9 +88,9 @@ class DetectorSettings:
         members = [f".{name} = {{{', '.join(map(number, row))}}}" for name, row in values]
         return "\n".join(
             [
-                '#include "kws_detector.h"\n',
-                array("const char *const kws_labels[KWS_N_LABELS]", map(string, d.labels)),
-                "const kws_detector_config kws_detector_defaults = {",
+                names('#include "kws_detector.h"\n'),
+                array(names("const char *const kws_labels[KWS_N_LABELS]"), map(string, d.labels)),
+                names("const kws_detector_config kws_detector_defaults = {"),
                 *(f"    {member}," for member in members),
                 f"    .unknown_label = {unknown},",
                 f"    .refractory_steps = {d.refractory_steps},",

@@ -61,7 +61,8 @@ class GoldenVectors:
         Raises
         ------
         AudioError
-            If the recording cannot be read, or is shorter than what is cut from it.
+            If the recording cannot be read, is shorter than what is cut from it, or holds nothing that the model's
+            input could tell from silence.
         """
         path = recording or default_recording()
         model, c = spotter.model, spotter.model.front_end
@@ -92,11 +93,18 @@ class GoldenVectors:
             (round(step.time_s * c.sample_rate), spotter.input.flatten(), step.posteriors)
             for step in _fresh(spotter).steps(audio)
         ][-1::-_SPACING][:_CLIPS][::-1]
+        features = np.array([features for _, features, _ in heard])
+        frames = features.reshape(-1, c.n_mels)
+        if (frames == frames[0]).all():
+            raise AudioError(
+                f"{path}: is silence to the model, and golden vectors of silence prove nothing; give a recording with "
+                "keywords in it"
+            )
         return cls(
             recording=path.name,
             audio=audio,
             ends=np.array([end for end, _, _ in heard]),
-            features=np.array([features for _, features, _ in heard]),
+            features=features,
             posteriors=np.array([_quantized(model, posteriors) for _, _, posteriors in heard]),
             stream_features=np.array(inputs),
             stream=np.array(stream),

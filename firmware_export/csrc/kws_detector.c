@@ -2,11 +2,15 @@
 
 #include <string.h>
 
-void kws_detector_reset(kws_detector_state *state) {
+int kws_detector_reset(kws_detector_state *state) {
+    if (state == NULL) {
+        return KWS_ERR_ARGUMENT;
+    }
     memset(state, 0, sizeof *state);
     for (int label = 0; label < KWS_N_LABELS; label++) {
         state->released[label] = true;
     }
+    return KWS_OK;
 }
 
 /* Whether other speech precedes the posteriors that are averaged. */
@@ -20,6 +24,9 @@ static bool in_speech(const kws_detector_state *state) {
 
 bool kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
                           const int8_t posteriors[KWS_N_LABELS], uint64_t end, kws_detection *found) {
+    if (state == NULL || config == NULL || posteriors == NULL || found == NULL) {
+        return false;
+    }
     uint16_t counted[KWS_N_LABELS] = {0};
     for (int label = 0; label < KWS_N_LABELS; label++) {
         const uint8_t as = config->counts_for[label];

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "kws_config.h"
+#include "kws_status.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -69,11 +70,11 @@ typedef struct kws_detector_state {
     bool released[KWS_N_LABELS];
 } kws_detector_state;
 
-/* Forgets everything: the next posteriors are the first of a new stream. */
-void kws_detector_reset(kws_detector_state *state);
+/* Forgets everything: the next posteriors are the first of a new stream. Returns KWS_OK, or KWS_ERR_ARGUMENT for NULL. */
+int kws_detector_reset(kws_detector_state *state);
 
 /* Takes the model's output for the window that ends at `end` (in samples). Returns whether a keyword was detected there,
- * and it in `found`. */
+ * and it in `found`; never where an argument is NULL. */
 bool kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
                           const int8_t posteriors[KWS_N_LABELS], uint64_t end, kws_detection *found);
 

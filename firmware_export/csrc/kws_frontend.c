@@ -4,7 +4,10 @@
 
 #include "kws_tables.h"
 
-void kws_frontend_reset(kws_frontend_state *state) {
+int kws_frontend_reset(kws_frontend_state *state) {
+    if (state == NULL) {
+        return KWS_ERR_ARGUMENT;
+    }
     memset(state->samples, 0, sizeof state->samples);
     kws_levels(state->samples, state->work, state->window[0]);
     for (int row = 1; row < KWS_N_FRAMES; row++) {
@@ -13,9 +16,13 @@ void kws_frontend_reset(kws_frontend_state *state) {
     state->n_samples = 0;
     state->skip = 0;
     state->oldest = 0;
+    return KWS_OK;
 }
 
 size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, bool *frame) {
+    if (state == NULL || samples == NULL || frame == NULL || n_samples > SIZE_MAX / 2) {
+        return 0;
+    }
     const size_t skipped = n_samples < state->skip ? n_samples : state->skip;
     const size_t wanted = (size_t)KWS_FRAME_LENGTH - state->n_samples;
     const size_t taken = n_samples - skipped < wanted ? n_samples - skipped : wanted;
@@ -41,7 +48,10 @@ size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, s
     return skipped + taken;
 }
 
-void kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]) {
+int kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]) {
+    if (state == NULL || input == NULL) {
+        return KWS_ERR_ARGUMENT;
+    }
 #if KWS_RESIZE
     for (int row = 0; row < KWS_INPUT_FRAMES; row++) {
         const kws_level *lower = state->window[(state->oldest + kws_resize_lower[row]) % KWS_N_FRAMES];
@@ -55,4 +65,5 @@ void kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INP
     memcpy(input, state->window[state->oldest], newer);
     memcpy(input + newer, state->window, (size_t)state->oldest * KWS_N_MELS);
 #endif
+    return KWS_OK;
 }

@@ -12,6 +12,7 @@
 #include "kws_config.h"
 #include "kws_fft.h"
 #include "kws_levels.h"
+#include "kws_status.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,15 +28,17 @@ typedef struct kws_frontend_state {
     uint16_t oldest;                            /* row of the window */
 } kws_frontend_state;
 
-/* Forgets everything: the next sample is the first of a new stream. */
-void kws_frontend_reset(kws_frontend_state *state);
+/* Forgets everything: the next sample is the first of a new stream. Returns KWS_OK, or KWS_ERR_ARGUMENT for NULL. */
+int kws_frontend_reset(kws_frontend_state *state);
 
 /* Takes samples (mono, KWS_SAMPLE_RATE Hz) until a frame is complete or there are no more. Returns how many were taken,
- * and in `frame` whether a frame was completed; call again with the rest. */
+ * and in `frame` whether a frame was completed; call again with the rest. None of some are taken only where an argument is
+ * NULL, or `n_samples` negative. */
 size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, bool *frame);
 
-/* Writes the window, oldest frame first, as the model takes it: KWS_INPUT_FRAMES rows of KWS_N_MELS. */
-void kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]);
+/* Writes the window, oldest frame first, as the model takes it: KWS_INPUT_FRAMES rows of KWS_N_MELS. Returns KWS_OK, or
+ * KWS_ERR_ARGUMENT for NULL. */
+int kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]);
 
 #ifdef __cplusplus
 }

@@ -9,11 +9,14 @@
 extern "C" {
 #endif
 
-/* Starts the microphone: mono, KWS_SAMPLE_RATE Hz, 16 bits. Returns 0, or a negative error of the board's. */
+/* Errors are the board's own numbers, which kws_run passes on: all but those of KWS_ERR_* (kws_status.h). */
+
+/* Starts the microphone: mono, KWS_SAMPLE_RATE Hz, 16 bits. Returns 0; any other number is an error. */
 int kws_hal_audio_start(void);
 
-/* Waits for samples and copies at most `n` of them. Returns how many, or a negative error of the board's. The driver must
- * hold what arrives during an inference: at 16 kHz, 1600 samples for one of 100 ms. */
+/* Waits for samples and copies at most `n` of them. Returns how many, 0 if there were none for a while, or a negative error.
+ * The driver must hold what arrives during an inference: at 16 kHz, 1600 samples for one of 100 ms (kws_ring.h does).
+ * Where samples were lost before those that it returns, it calls kws_run_lost (kws_run.h). */
 int kws_hal_audio_read(int16_t *samples, size_t n);
 
 /* Prints one line, which comes without its end. */

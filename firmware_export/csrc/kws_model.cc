@@ -13,13 +13,28 @@
 #define KWS_ARENA_ATTRIBUTE
 #endif
 
+// -DKWS_STATIC_ARENA=0 leaves the static array out: the application gives its memory to kws_model_use_arena.
+#ifndef KWS_STATIC_ARENA
+#define KWS_STATIC_ARENA 1
+#endif
+
 namespace kws_tflm {
 namespace {
 
 using Resolver = MicroMutableOpResolver<kKwsModelOps>;
 using Interpreter = MicroInterpreter;
 
-alignas(16) KWS_ARENA_ATTRIBUTE std::uint8_t arena[KWS_ARENA_SIZE];
+#if KWS_STATIC_ARENA
+alignas(16) KWS_ARENA_ATTRIBUTE std::uint8_t own_arena[KWS_ARENA_SIZE];
+std::uint8_t *arena = own_arena;
+std::size_t arena_size = sizeof own_arena;
+#else
+std::uint8_t *arena = nullptr;
+std::size_t arena_size = 0;
+#endif
+
+// Less is not given to TFLM, which puts its own structures into it unasked.
+constexpr std::size_t kLeastArena = 1024;
 
 // In place, so that there is no constructor before main and no allocation.
 alignas(Resolver) std::uint8_t resolver_memory[sizeof(Resolver)];
@@ -33,10 +48,22 @@ bool is_int8_of(const Tensor *tensor, std::size_t size) {
 
 }  // namespace
 
+extern "C" int kws_model_use_arena(void *memory, std::size_t size) {
+    if (memory == nullptr || size < kLeastArena || size > SIZE_MAX / 2) {
+        return KWS_ERR_ARGUMENT;
+    }
+    arena = static_cast<std::uint8_t *>(memory);
+    arena_size = size;
+    return KWS_OK;
+}
+
 extern "C" int kws_model_init(void) {
     if (interpreter != nullptr) {
         interpreter->~Interpreter();
         interpreter = nullptr;
+    }
+    if (arena == nullptr) {
+        return KWS_ERR_ARENA;
     }
     const auto *const model = GetModel(kws_model_data);
     if (model->version() != kKwsModelSchema) {
@@ -46,7 +73,7 @@ extern "C" int kws_model_init(void) {
     if (kws_register_ops(*resolver) != kTfLiteOk) {
         return KWS_ERR_OPS;
     }
-    auto *const made = new (interpreter_memory) Interpreter(model, *resolver, arena, sizeof arena);
+    auto *const made = new (interpreter_memory) Interpreter(model, *resolver, arena, arena_size);
     if (made->AllocateTensors() != kTfLiteOk) {
         return KWS_ERR_ARENA;
     }
@@ -66,6 +93,9 @@ extern "C" std::int8_t *kws_model_input(void) {
 }
 
 extern "C" int kws_model_invoke(const std::int8_t **posteriors) {
+    if (posteriors == nullptr) {
+        return KWS_ERR_ARGUMENT;
+    }
     if (interpreter == nullptr) {
         return KWS_ERR_STATE;
     }

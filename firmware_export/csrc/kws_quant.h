@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-/* Divides, rounds half to even, adds the zero point and saturates, in single precision, as kws_edge does. */
+/* Divides, rounds half to even, adds the zero point and saturates, in single precision, as kws_edge does. What is no number
+ * gives -128. */
 int8_t kws_quantize(float value, float scale, int32_t zero_point);
 
 /* The real value of q. */

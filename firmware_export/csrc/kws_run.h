@@ -8,9 +8,16 @@
 extern "C" {
 #endif
 
-/* Runs the self-test, then calls `callback` for every keyword that the microphone hears. Returns only on an error:
- * KWS_ERR_*, KWS_ERR_SELF_TEST, or what the HAL returned. */
+/* Runs the self-test, then calls `callback` for every keyword that the microphone hears, with `user`, which may be NULL.
+ * Returns only on an error: KWS_ERR_*, or the board's own (kws_hal.h). */
 int kws_run(kws_callback callback, void *user);
+
+/* For kws_hal_audio_read: so many samples were lost before those that it is about to return. kws_run prints and counts
+ * them; see kws_app_lost. */
+void kws_run_lost(uint32_t n_samples);
+
+/* What kws_run works on: its `lost` and `overruns` count what a board that is too slow does not hear. */
+const kws_app *kws_run_state(void);
 
 #ifdef __cplusplus
 }

@@ -18,7 +18,7 @@ typedef struct kws_self_test_port {
 } kws_self_test_port;
 
 /* Each returns the number of failed checks, prints one line for every failure and one with what was measured. The state
- * is used as memory and must be reset afterwards. */
+ * is used as memory and must be reset afterwards. A missing state or `print` is a failed check. */
 
 /* Front end against the golden features: single precision at most 1 step apart and 99 % equal, fixed point at most 2
  * and 85 %. */
@@ -27,11 +27,11 @@ int kws_self_test_frontend(const kws_self_test_port *port, kws_frontend_state *s
 /* Detector against the golden detections, which must be the same. */
 int kws_self_test_detector(const kws_self_test_port *port);
 
-/* Model against the golden posteriors, which must be the same for the golden features, and for this board's own
- * features name the same label within 16 of 256 steps (fixed point: 32). */
+/* Model, which kws_model_init or kws_app_init has set up, against the golden posteriors. They must be the same for the
+ * golden features, and for this board's own name the same label within 16 of 256 steps (fixed point: 32). */
 int kws_self_test_model(const kws_self_test_port *port, kws_frontend_state *state);
 
-/* All of the above. */
+/* All of the above; with `cycles`, also prints what all takes of them in a second of audio. */
 int kws_self_test(const kws_self_test_port *port, kws_frontend_state *state);
 
 #ifdef __cplusplus

@@ -41,12 +41,13 @@ static int difference(const kws_self_test_port *port, int clip, bool *same_label
 }
 
 int kws_self_test_model(const kws_self_test_port *port, kws_frontend_state *state) {
-    int failures = 0, status = kws_model_input() == NULL ? kws_model_init() : KWS_OK;
-    if (status == KWS_OK) {
-        status = kws_model_reset();
+    int failures = 0;
+    if (!kws_self_test_ready(port, state)) {
+        return 1;
     }
+    const int status = kws_model_reset();
     if (status != KWS_OK) {
-        kws_self_test_print(port, "FAILED: the model cannot be set up, KWS_ERR %d", status);
+        kws_self_test_print(port, "FAILED: the model is not set up (kws_model_init), KWS_ERR %d", status);
         return 1;
     }
     uint32_t spent = 0, heard = 0;
@@ -76,7 +77,10 @@ int kws_self_test_model(const kws_self_test_port *port, kws_frontend_state *stat
     kws_self_test_print(port, "model: %d of %d posteriors of golden features equal; of golden audio at most %d steps apart",
                         equal, KWS_VECTOR_CLIPS, most);
     if (port->cycles != NULL) {
-        kws_self_test_print(port, "model: %lu cycles an inference", (unsigned long)spent);
+        const uint64_t second = (uint64_t)spent * KWS_SAMPLE_RATE / (KWS_STEP_FRAMES * KWS_HOP_LENGTH);
+        kws_self_test_print(port, "model: %lu cycles an inference, %lu per second of audio", (unsigned long)spent,
+                            (unsigned long)second);
+        kws_self_test_cycles += second;
     }
     kws_self_test_print(port, "arena: %lu of %lu bytes used; model: %lu bytes of flash",
                         (unsigned long)kws_model_arena_used(), (unsigned long)KWS_ARENA_SIZE,
@@ -85,8 +89,17 @@ int kws_self_test_model(const kws_self_test_port *port, kws_frontend_state *stat
 }
 
 int kws_self_test(const kws_self_test_port *port, kws_frontend_state *state) {
+    kws_self_test_cycles = 0;
     const int failures =
         kws_self_test_frontend(port, state) + kws_self_test_detector(port) + kws_self_test_model(port, state);
+    if (!kws_self_test_ready(port, state)) {
+        return failures;
+    }
+    if (port->cycles != NULL) {
+        kws_self_test_print(port, "speed: %lu.%lu million cycles per second of audio; a slower core loses samples",
+                            (unsigned long)(kws_self_test_cycles / 1000000),
+                            (unsigned long)(kws_self_test_cycles / 100000 % 10));
+    }
     if (failures == 0) {
         kws_self_test_print(port, "self-test passed");
     } else {

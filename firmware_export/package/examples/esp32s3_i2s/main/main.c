@@ -4,7 +4,6 @@
  *
  * The functions of kws_hal.h are in the same file as app_main: a linker that has read this library before that of
  * kws_run finds them. */
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -91,6 +90,7 @@ int kws_hal_audio_read(int16_t *samples, size_t n) {
     static int32_t slots[DMA_SAMPLES];
     static uint32_t reported;
     size_t taken = 0;
+    const uint32_t lost = overruns; /* the driver has overwritten its oldest buffers, which came before these */
     const size_t wanted = n < DMA_SAMPLES ? n : DMA_SAMPLES;
     const esp_err_t error =
         i2s_channel_read(microphone, slots, wanted * sizeof slots[0], &taken, READ_TIMEOUT_MS);
@@ -102,11 +102,8 @@ int kws_hal_audio_read(int16_t *samples, size_t n) {
         const int32_t level = slots[i] >> MICROPHONE_SHIFT; /* rounds down: the compiler keeps the sign */
         samples[i] = (int16_t)(level > INT16_MAX ? INT16_MAX : level < INT16_MIN ? INT16_MIN : level);
     }
-    const uint32_t now = overruns;
-    if (now != reported) {
-        ESP_LOGW(TAG, "%" PRIu32 " buffers of %d samples were lost", now - reported, DMA_SAMPLES);
-        reported = now;
-    }
+    kws_run_lost((lost - reported) * DMA_SAMPLES);
+    reported = lost;
     return (int)taken;
 }
 

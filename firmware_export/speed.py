@@ -1,0 +1,88 @@
+"""Whether a board keeps up with a model: estimates from instructions that were counted in QEMU."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kws_edge.config import FrontendConfig
+from kws_edge.tflite import FlatModel
+from kws_edge.tflite.model import operator_macs
+
+__all__ = ["describe_board", "describe_need", "estimate", "longest_step_ms", "on_board"]
+
+_PER_MAC = {"reference": (6.62, 74.3), "cmsis-nn": (1.97, 22.3), "cmsis-nn-mve": (0.26, 6.72)}
+"""Instructions for each multiply-accumulate, by kernels: of depthwise convolutions, and of all else before it. They are
+those of commands12 and micro12 on a Cortex-M4F and, with vectors (``mve``), an M55; TFLite Micro with ``-DNDEBUG``."""
+_PER_FRAME = 44_500
+"""Those of a frame of ``logmel40``, transforms of 512 points, in fixed point: the slower form, on a Cortex-M3."""
+_CYCLES = 2.0
+"""Cycles that are counted for each instruction: memories that the core waits for, and the rest of the program."""
+
+_BASIS = f"instructions counted in QEMU, {_CYCLES:g} cycles for each"
+
+
+def estimate(front_end: FrontendConfig, flat: FlatModel, *, step_ms: float) -> dict[str, Any]:
+    """What a model takes with each kind of TFLite Micro's kernels: cycles, and the clock that keeps up, in MHz."""
+    points = front_end.n_fft * math.log2(front_end.n_fft) / (512 * 9)
+    hop_ms = 1000 * front_end.hop_length / front_end.sample_rate
+    listening = _CYCLES * _PER_FRAME * points * 1000 / hop_ms
+    operators = flat.graphs[0].operators
+    depthwise = sum(operator_macs(op, flat.tensors) for op in operators if op.name == "DEPTHWISE_CONV_2D")
+    kernels = {}
+    for name, (per_mac, per_depthwise) in _PER_MAC.items():
+        inference = _CYCLES * (per_mac * (flat.macs - depthwise) + per_depthwise * depthwise)
+        mhz = math.ceil((listening + inference * 1000 / step_ms) / 1e6)
+        kernels[name] = {"inference_cycles": round(inference), "mhz": mhz}
+    return {
+        "estimated_from": _BASIS,
+        "front_end_cycles": round(listening),
+        "hop_ms": hop_ms,
+        "longest_step_ms": longest_step_ms(front_end),
+        "kernels": kernels,
+    }
+
+
+def longest_step_ms(front_end: FrontendConfig) -> float:
+    """Half of the window: with a longer step, words fall between two windows."""
+    return 500 * front_end.clip_samples / front_end.sample_rate
+
+
+def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, Any]:
+    """Whether a core of `mhz` keeps up by :func:`estimate`, and the least `step_ms` at which it does; None: at none."""
+    kernels = {}
+    for name, need in speed["kernels"].items():
+        left = 1e6 * mhz - speed["front_end_cycles"]
+        least = None
+        if left > 0:
+            hops = max(1, math.ceil(1000 * need["inference_cycles"] / left / speed["hop_ms"]))
+            least = hops * speed["hop_ms"]
+        kernels[name] = {
+            "inference_ms": need["inference_cycles"] / mhz / 1000,
+            "keeps_up": least is not None and least <= step_ms,
+            "least_step_ms": least if least is not None and least <= speed["longest_step_ms"] else None,
+        }
+    return {"mhz": mhz, "kernels": kernels}
+
+
+def describe_need(speed: dict[str, Any], step_ms: float) -> str:
+    """A line on :func:`estimate`'s result."""
+    needs = ", ".join(f"{need['mhz']:,} MHz with {name} kernels" for name, need in speed["kernels"].items())
+    return f"a step of {step_ms:g} ms takes about {needs} (an estimate: {speed['estimated_from']})"
+
+
+def describe_board(board: dict[str, Any], step_ms: float) -> list[str]:
+    """Lines on :func:`on_board`'s result, one for each kind of kernels."""
+    lines = []
+    for name, found in board["kernels"].items():
+        least = found["least_step_ms"]
+        if found["keeps_up"]:
+            answer = f"keeps up at a step of {step_ms:g} ms"
+        elif least is not None:
+            answer = f"loses samples at a step of {step_ms:g} ms; export with --step-ms {least:g}"
+        else:
+            answer = "loses samples at any step that hears every word; take a smaller model or a faster core"
+        holds = ", which the driver must hold" if found["keeps_up"] or least is not None else ""
+        answer += f" (an inference takes about {found['inference_ms']:,.0f} ms{holds})"
+        lines.append(f"{board['mhz']:g} MHz with {name} kernels: {answer}")
+    return lines
