@@ -323,7 +323,8 @@ def test_glue_compiles(src, compiler, namespace, tmp_path):
     need_program(compiler)
     opening = "namespace tflite {" + (" namespace micro {" if "micro" in namespace else "")
     header = (HERE / "tflm.h").read_text().replace("OPENING", opening).replace("CLOSING", "}" * opening.count("{"))
-    for name in ("micro/micro_interpreter.h", "micro/micro_mutable_op_resolver.h", "schema/schema_generated.h"):
+    names = ("micro/micro_interpreter.h", "micro/micro_log.h", "micro/micro_mutable_op_resolver.h")
+    for name in (*names, "schema/schema_generated.h"):
         path = tmp_path / "tensorflow" / "lite" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(header)

@@ -25,6 +25,8 @@ struct TfLiteTensor {
     std::size_t bytes;
 };
 
+void MicroPrintf(const char *format, ...);
+
 class MicroOpResolver {};
 
 template <unsigned int count>
