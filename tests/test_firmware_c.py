@@ -40,6 +40,7 @@ from tests.firmware.host import (
     compile_c,
     shared_library,
     write_front_end,
+    write_tflm,
 )
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
@@ -321,13 +322,7 @@ def test_glue_compiles(src, compiler, namespace, tmp_path):
     """Against declarations of what it uses of TFLite Micro, in the namespace of older and of newer sources; linking the
     library itself is tried by hand."""
     need_program(compiler)
-    opening = "namespace tflite {" + (" namespace micro {" if "micro" in namespace else "")
-    header = (HERE / "tflm.h").read_text().replace("OPENING", opening).replace("CLOSING", "}" * opening.count("{"))
-    names = ("micro/micro_interpreter.h", "micro/micro_log.h", "micro/micro_mutable_op_resolver.h")
-    for name in (*names, "schema/schema_generated.h"):
-        path = tmp_path / "tensorflow" / "lite" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(header)
+    write_tflm(tmp_path, namespace)
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror", "-fno-exceptions"]
     for path in sorted(src.glob("*.cc")):
         command = [compiler, *flags, f"-I{tmp_path}", "-c", path, "-o", tmp_path / "x.o"]

@@ -34,6 +34,22 @@ def write_front_end(tables: FrontendTables, src: Path) -> None:
     (src / "kws_tables.c").write_text(tables.source())
 
 
+def write_tflm(folder: Path, namespace: str) -> None:
+    """Headers with the declarations in ``tflm.h``, where TensorFlow Lite Micro has its own."""
+    names = namespace.split("::")
+    header = (HERE / "tflm.h").read_text()
+    header = header.replace("OPENING", " ".join(f"namespace {name} {{" for name in names))
+    for name in (
+        "micro/micro_interpreter.h",
+        "micro/micro_log.h",
+        "micro/micro_mutable_op_resolver.h",
+        "schema/schema_generated.h",
+    ):
+        path = folder / "tensorflow" / "lite" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(header.replace("CLOSING", "}" * len(names)))
+
+
 def shared_library(target: Path, sources: list[Path], *options: str) -> ctypes.CDLL:
     compile_c("gcc", "-O2", "-fPIC", "-shared", *options, *sources, "-o", target, "-lm")
     return ctypes.CDLL(str(target))
