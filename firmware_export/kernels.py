@@ -31,22 +31,18 @@ def arenas(flat: FlatModel, head: int, tail: int) -> dict[str, int]:
     graph = flat.graphs[0]
     nodes = [Node(flat, graph, op) for op in graph.operators]
 
-    def plan(kernels: str) -> tuple[int, int]:
-        scratch: dict[int, list[int]] = {}
-        kept = 0
-        for i, node in enumerate(nodes):
-            sizes, more = asked(node, kernels)
-            if sizes:
-                scratch[i] = sizes
-            kept += more
-        return head_bytes(graph, scratch), kept + 8 * sum(map(len, scratch.values()))
+    def plan(kernels: str) -> tuple[int, int, int]:
+        wants = [asked(node, kernels) for node in nodes]
+        scratch = {i: sizes for i, (sizes, _) in enumerate(wants)}
+        kept = sum(more for _, more in wants) + 8 * sum(map(len, scratch.values()))
+        return *head_bytes(graph, scratch), kept
 
-    reference = plan("reference")
-    needs = {}
-    for kernels in KERNELS:
-        planned, kept = plan(kernels)
-        needs[kernels] = head + tail + planned - reference[0] + kept - reference[1]
-    return needs
+    tensors, _, kept = plan("reference")  # all of `head`, unless the model calls subgraphs
+    plans = {kernels: plan(kernels) for kernels in KERNELS}
+    return {
+        kernels: tail + more - kept + max(head + planned - tensors, planning)
+        for kernels, (planned, planning, more) in plans.items()
+    }
 
 
 def asked(node: Node, kernels: str) -> tuple[list[int], int]:

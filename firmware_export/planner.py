@@ -23,8 +23,8 @@ class _Buffer(NamedTuple):
     """Operators, counted from 1, during which it is in use."""
 
 
-def head_bytes(graph: Graph, scratch: Mapping[int, Iterable[int]]) -> int:
-    """Bytes of the arena that hold, in turn, the plan of a graph's memory, and its tensors and scratch buffers.
+def head_bytes(graph: Graph, scratch: Mapping[int, Iterable[int]]) -> tuple[int, int]:
+    """Bytes that a graph's tensors and scratch buffers take, and those that planning takes there before.
 
     Parameters
     ----------
@@ -33,15 +33,14 @@ def head_bytes(graph: Graph, scratch: Mapping[int, Iterable[int]]) -> int:
     scratch : mapping of int to iterable of int
         Bytes of the scratch buffers that each operator, by its number, asks for.
     """
-    tensors = _tensors(graph)
     scratches = [_Buffer(size, i + 1, i + 1) for i, sizes in sorted(scratch.items()) for size in sizes]
-    buffers = [buffer._replace(size=_aligned(buffer.size)) for buffer in tensors + scratches]
+    buffers = [buffer._replace(size=_aligned(buffer.size)) for buffer in _tensors(graph) + scratches]
     planning = (
         _aligned(_REQUEST * (len(scratches) + _REQUESTS))
         + _aligned(8 + _INFO * (len(graph.tensors) + len(scratches)))
         + _ENTRY * len(buffers)
     )
-    return max(planning, _greedy(buffers))
+    return _greedy(buffers), planning
 
 
 def _tensors(graph: Graph) -> list[_Buffer]:
