@@ -80,7 +80,7 @@ def test_memory_plan_is_the_interpreters(name):
 
 @pytest.mark.parametrize("name", ["one", "operators_int8", "stateful", "loops"])
 def test_arena_of_small_models(name):
-    """TensorFlow Lite Micro plans its memory in the arena itself, which for a small model takes more than its tensors."""
+    """TensorFlow Lite Micro plans its memory in the arena, which for a small model takes more than its tensors."""
     from tflite_micro import runtime
 
     path = ROOT / "tests" / "models" / f"{name}.tflite"
