@@ -16,6 +16,8 @@ from firmware_export.c_array import model_data, plain, provenance
 from firmware_export.c_source import number
 from firmware_export.folder import write_files
 from firmware_export.licences import expression, licence_files
+from firmware_export.kernels import KERNELS
+from firmware_export.ops import kernel_sources, resolver_calls
 from firmware_export.ops import kernel_sources, resolver_calls
 from firmware_export.parity import Parity, describe
 from firmware_export.settings import DetectorSettings
@@ -86,6 +88,8 @@ def prepare(
     ModelError, ConfigError, AudioError, RuntimeUnavailableError
         If the firmware could not do what this model needs; the message says why.
     """
+    if kernels not in (None, *KERNELS):
+        raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
     _check_tensors(model)
     name = model.path
     tables = FrontendTables(model.front_end, model.input.scale, model.input.zero_point)

@@ -99,9 +99,9 @@ def _up(size: int, to: int) -> int:
     return -(-size // to) * to
 
 
-def _one(size: int, kept: int = _GRANULE) -> tuple[list[int], int]:
+def _one(size: int) -> tuple[list[int], int]:
     """One scratch buffer, if it has a size, and its number in the operator's own structure."""
-    return [size] * (size > 0), kept
+    return [size] * (size > 0), _GRANULE
 
 
 def _cmsis_conv(node: Node, *, mve: bool) -> tuple[list[int], int]:

@@ -16,7 +16,7 @@ enum {
     KWS_OK = 0,
     KWS_ERR_SCHEMA = -1, /* TensorFlow Lite Micro reads another version of the file format */
     KWS_ERR_OPS = -2,    /* an operator could not be registered */
-    KWS_ERR_ARENA = -3,  /* the arena is too small, or an operator refused the model; TFLM's log says which, and what it takes */
+    KWS_ERR_ARENA = -3,  /* the arena is too small, or an operator refused the model; TFLM's log says which */
     KWS_ERR_TENSOR = -4, /* the input or output is not as it was at export */
     KWS_ERR_INVOKE = -5, /* an operator failed */
     KWS_ERR_STATE = -6,    /* kws_model_init has not succeeded */
