@@ -122,8 +122,9 @@ def _figures(example: Path, tflm: Path, core: str, kernels: str) -> dict[str, in
         raise ConfigError(f"{where}: cannot be built: {said.strip()}{remedy}")
     ran = _make(["-s", "run", *settings], example)
     if ran.returncode or "self-test passed" not in ran.stdout:
-        lines = [line for line in (ran.stderr + ran.stdout).splitlines() if re.search("[Ff]ailed|FAILED|the arena has", line)]
-        raise ConfigError(f"{where}: the self-test does not pass: {'; '.join(lines) or 'it ended early'}")
+        lines = (ran.stderr + ran.stdout).splitlines()
+        said = "; ".join(line for line in lines if re.search("[Ff]ailed|FAILED|the arena has", line))
+        raise ConfigError(f"{where}: the self-test does not pass: {said or 'it ended early'}")
     size = subprocess.run(
         ["arm-none-eabi-size", example / build / "self_test.elf"], capture_output=True, text=True, check=True
     )
