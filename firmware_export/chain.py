@@ -123,7 +123,7 @@ def _figures(example: Path, tflm: Path, core: str, kernels: str) -> dict[str, in
     ran = _make(["-s", "run", *settings], example)
     if ran.returncode or "self-test passed" not in ran.stdout:
         lines = (ran.stderr + ran.stdout).splitlines()
-        said = "; ".join(line for line in lines if re.search("[Ff]ailed|FAILED|the arena has", line))
+        said = "; ".join(line for line in lines if re.search("[Ff]ailed|FAILED|TFLM gave up", line))
         raise ConfigError(f"{where}: the self-test does not pass: {said or 'it ended early'}")
     size = subprocess.run(
         ["arm-none-eabi-size", example / build / "self_test.elf"], capture_output=True, text=True, check=True

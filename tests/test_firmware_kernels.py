@@ -159,7 +159,7 @@ def test_need_is_printed_where_the_arena_is_too_small(tmp_path):
     subprocess.run([*command, "-o", tmp_path / "failing"], check=True)
     done = subprocess.run([tmp_path / "failing"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert "12345 were taken" in done.stdout
+    assert "gave up with 12345 bytes" in done.stdout
     needs = MicroInterpreter(Model("micro12").flat, "micro12").arena().kernels
     assert all(f"{kernels} {need:,}" in done.stdout for kernels, need in needs.items())
 

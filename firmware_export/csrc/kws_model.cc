@@ -49,9 +49,8 @@ extern "C" int kws_model_init(void) {
     }
     auto *const made = new (interpreter_memory) Interpreter(model, *resolver, arena, sizeof arena);
     if (made->AllocateTensors() != kTfLiteOk) {
-        MicroPrintf("kws: the arena has %u bytes, of which %u were taken when TFLM gave up; this model takes %s",
-                    static_cast<unsigned>(sizeof arena), static_cast<unsigned>(made->arena_used_bytes()),
-                    kKwsArenaByKernels);
+        MicroPrintf("kws: TFLM gave up with %u bytes of the arena taken; this model takes, by kernels: %s",
+                    static_cast<unsigned>(made->arena_used_bytes()), kKwsArenaByKernels);
         return KWS_ERR_ARENA;
     }
     if (!is_int8_of(made->input(0), KWS_INPUT_SIZE) || !is_int8_of(made->output(0), KWS_N_LABELS)) {
