@@ -15,9 +15,8 @@ from firmware_export.arena import MicroInterpreter
 from firmware_export.c_array import model_data, plain, provenance
 from firmware_export.c_source import number
 from firmware_export.folder import write_files
-from firmware_export.licences import expression, licence_files
 from firmware_export.kernels import KERNELS
-from firmware_export.ops import kernel_sources, resolver_calls
+from firmware_export.licences import expression, licence_files
 from firmware_export.ops import kernel_sources, resolver_calls
 from firmware_export.parity import Parity, describe
 from firmware_export.settings import DetectorSettings
