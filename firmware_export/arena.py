@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from firmware_export.kernels import arenas
 from kws_edge.errors import ModelError, RuntimeUnavailableError
 from kws_edge.modelfile import unpack
 from kws_edge.native import quiet_native
@@ -33,6 +34,8 @@ class Arena:
     """The model itself, which lies in flash."""
     macs: int
     """Multiply-accumulates of one inference."""
+    kernels: dict[str, int]
+    """What the model takes with each of :data:`firmware_export.kernels.KERNELS`, by formula."""
 
 
 class MicroInterpreter:
@@ -91,7 +94,9 @@ class MicroInterpreter:
         sizes = {name: int(size) for name, size in re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text)}
         if len(sizes) != 3:
             raise ModelError(f"{self.name}: TFLite Micro does not tell its allocations: {text.strip() or 'nothing'}")
-        return Arena(sizes["total"], sizes["head"], sizes["tail"], len(self.flat.data), self.flat.macs)
+        head, tail = sizes["head"], sizes["tail"]
+        kernels = arenas(self.flat, head, tail)
+        return Arena(sizes["total"], head, tail, len(self.flat.data), self.flat.macs, kernels)
 
     def another(self) -> MicroInterpreter:
         """One for another stream: this one, because there is one at a time."""

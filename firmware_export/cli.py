@@ -6,15 +6,18 @@ import argparse
 import dataclasses
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from firmware_export.arena import measure_arena
 from firmware_export.c_array import write_c_array
+from firmware_export.chain import boards_for, run_chain
 from firmware_export.export import ARENA_MARGIN, Export, prepare, write
+from firmware_export.kernels import KERNELS
 from firmware_export.names import DEFAULT_PREFIX
 from firmware_export.parity import describe
-from firmware_export.report import render, report, speed_lines
+from firmware_export.report import board_lines, render, report, speed_lines
 from firmware_export.speed import on_board
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
 from kws_edge.model import Model, shipped_models
@@ -22,30 +25,45 @@ from kws_edge.ranges import number, whole
 
 
 def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> tuple[Export, Model]:
+    if args.with_tflm:
+        boards_for(args.with_tflm, args.kernels)  # before what takes long
     model = Model(args.model, labels=labels(args.labels), front_end=front_end(args.front_end), kernels="builtin")
     export = prepare(
         model,
         detector=detector_config(args, model),
         recording=args.golden,
         arena_size=args.arena,
+        kernels=args.kernels,
         exact=args.exact,
         prefix=prefix,
-        progress=lambda line: print(f"{line} ...", file=sys.stderr) if sys.stderr.isatty() else None,
+        progress=_progress,
     )
     return export, model
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"{line} ...", file=sys.stderr)
+
+
+def _run_chain(args: argparse.Namespace, export: Export, folder: Path) -> list[dict]:
+    boards, golden = boards_for(args.with_tflm, args.kernels), export.summary["flash"]["golden"]
+    return run_chain(folder, args.with_tflm, boards, golden=golden, progress=_progress)
 
 
 def _export(args: argparse.Namespace) -> None:
     export, _ = _prepare(args, args.prefix)
     write(export, args.output, force=args.force)
+    boards = {"boards": _run_chain(args, export, args.output)} if args.with_tflm else {}
     if args.json:
-        print(json.dumps(export.summary | _at_mhz(export, args)))
+        print(json.dumps(export.summary | _at_mhz(export, args) | boards))
         return
     arena = export.summary["arena"]
     print(f"wrote {len(export.files)} files to {args.output}: begin with {args.output / 'README.md'}")
-    print(f"arena {arena['size']:,} bytes ({arena['measured']:,} measured); sizes in full: kws-firmware report")
+    print(f"arena {arena['size']:,} bytes, for the kernels {arena['kernels']}; sizes in full: kws-firmware report")
     print(describe(export.summary["parity"]))
-    print("\n".join(speed_lines(export.summary | _at_mhz(export, args))))
+    for line in [*speed_lines(export.summary | _at_mhz(export, args)), *board_lines(boards)]:
+        print(line)
 
 
 def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
@@ -58,6 +76,10 @@ def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
 def _report(args: argparse.Namespace) -> None:
     export, model = _prepare(args)
     values = report(export, model.flat.data) | _at_mhz(export, args)
+    if args.with_tflm:
+        with tempfile.TemporaryDirectory() as folder:
+            write(export, folder)
+            values["boards"] = _run_chain(args, export, Path(folder))
     print(json.dumps(values) if args.json else render(values))
 
 
@@ -72,6 +94,7 @@ def _arena(args: argparse.Namespace) -> None:
         print(json.dumps(dataclasses.asdict(arena)))
         return
     print(f"arena {arena.total:,} bytes: tensors {arena.tensors:,}, persistent {arena.persistent:,}")
+    print("by kernels: " + ", ".join(f"{kernels} {need:,}" for kernels, need in arena.kernels.items()))
     print(f"flatbuffer {arena.flatbuffer:,} bytes, {arena.macs:,} multiply-accumulates")
 
 
@@ -95,8 +118,15 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         "--arena",
         type=whole(1024, 2**30),
         metavar="BYTES",
-        help="size of the arena; default: what TFLite Micro takes for the model and "
+        help="size of the arena; default: what TFLite Micro takes for the model with --kernels and "
         f"{100 * ARENA_MARGIN:.0f} %%, in whole KiB",
+    )
+    parser.add_argument(
+        "--kernels",
+        choices=KERNELS,
+        help="kernels that you build TFLite Micro with, which decide the arena's size: cmsis-nn for Arm cores, "
+        "cmsis-nn-mve for those with vectors (Cortex-M52, M55, M85), esp-nn for an ESP32-S3; default: those that take "
+        "the largest",
     )
     parser.add_argument(
         "--exact",
@@ -108,6 +138,13 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         type=number(1, 10_000),
         metavar="N",
         help="clock of the board's core: say whether it keeps up, and with which --step-ms it would (an estimate)",
+    )
+    parser.add_argument(
+        "--with-tflm",
+        type=_path,
+        metavar="PATH",
+        help="a checkout of TensorFlow Lite Micro: build the firmware with it and run the whole self-test on emulated "
+        "Cortex-M4 and M55 cores, with reference kernels and CMSIS-NN's, or with --kernels alone",
     )
     add_detector(parser)
 

@@ -17,9 +17,10 @@ from firmware_export.arena import MicroInterpreter
 from firmware_export.c_array import model_data, plain, provenance
 from firmware_export.c_source import number
 from firmware_export.folder import sole_writer, write_files
+from firmware_export.kernels import KERNELS
 from firmware_export.licences import expression, licence_files
 from firmware_export.names import DEFAULT_PREFIX, check_prefix, generated, renamed
-from firmware_export.ops import resolver_calls
+from firmware_export.ops import kernel_sources, resolver_calls
 from firmware_export.parity import Parity, describe
 from firmware_export.settings import DetectorSettings
 from firmware_export.speed import describe_board, describe_need, estimate, longest_step_ms, on_board
@@ -59,6 +60,7 @@ def prepare(
     detector: DetectorConfig | None = None,
     recording: Path | None = None,
     arena_size: int | None = None,
+    kernels: str | None = None,
     exact: bool = False,
     prefix: str = DEFAULT_PREFIX,
     progress: Callable[[str], None] = lambda line: None,
@@ -76,7 +78,10 @@ def prepare(
     recording : path, optional
         Audio to make golden vectors from; by default the stream that comes with ``kws_edge``.
     arena_size : int, optional
-        Bytes; by default what TFLite Micro's interpreter takes and :data:`ARENA_MARGIN`.
+        Bytes; by default what TFLite Micro takes with `kernels` and :data:`ARENA_MARGIN`.
+    kernels : str, optional
+        Those that TFLite Micro will be built with, of :data:`firmware_export.kernels.KERNELS`; by default those that
+        take the largest arena.
     exact : bool
         Refuse a model whose posteriors differ between TFLite Micro and LiteRT at all.
     prefix : str
@@ -91,6 +96,8 @@ def prepare(
         If the firmware could not do what this model needs; the message says why.
     """
     check_prefix(prefix)
+    if kernels not in (None, *KERNELS):
+        raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
     _check_tensors(model)
     name = model.path
     tables = FrontendTables(model.front_end, model.input.scale, model.input.zero_point)
@@ -101,10 +108,14 @@ def prepare(
     calls = resolver_calls(model.flat, name)
     progress("measuring the arena in TFLite Micro's interpreter")
     arena = MicroInterpreter(model.flat, name).arena()
-    size = arena_size if arena_size is not None else -(-round(arena.total * (1 + ARENA_MARGIN)) // 1024) * 1024
-    if size < arena.total:
+    chosen = kernels or max(arena.kernels, key=arena.kernels.__getitem__)
+    need = arena.kernels[chosen]
+    size = arena_size if arena_size is not None else -(-round(need * (1 + ARENA_MARGIN)) // 1024) * 1024
+    if size < need:
+        others = "" if kernels else f"; --kernels names those of your board: {_by_kernels(arena.kernels)}"
         raise ConfigError(
-            f"{name}: an arena of {size:,} bytes is too small; TFLite Micro takes {arena.total:,} for this model"
+            f"{name}: an arena of {size:,} bytes is too small; TFLite Micro takes {need:,} for this model with the "
+            f"kernels {chosen}{others}"
         )
     progress("computing golden vectors")
     board = copy.copy(model)
@@ -135,7 +146,14 @@ def prepare(
         "speed": estimate(model.front_end, model.flat, step_ms=step_ms),
         "operators": list(model.flat.operators),
         "macs": model.flat.macs,
-        "arena": {"size": size, "measured": arena.total, "tensors": arena.tensors, "persistent": arena.persistent},
+        "arena": {
+            "size": size,
+            "kernels": chosen,
+            "by_kernels": arena.kernels,
+            "measured": arena.total,
+            "tensors": arena.tensors,
+            "persistent": arena.persistent,
+        },
         "ram": {
             "front_end": tables.state_bytes(fixed=False),
             "front_end_fixed": tables.state_bytes(fixed=True),
@@ -153,7 +171,7 @@ def prepare(
     copied = {path.name: path.read_text() for path in CSRC.iterdir()}
     made_here = {
         "kws_config.h": config_header(made, macros),
-        "kws_model_ops.h": _ops(made, calls, model.flat.version),
+        "kws_model_ops.h": _ops(made, calls, model.flat.version, _by_kernels(arena.kernels)),
         "kws_tables.c": f"/* {made} */\n{tables.source()}",
         "kws_vectors.c": f"/* {made} Golden recording: {plain(vectors.recording)}. */\n{vectors.source()}",
         **model_data(model.flat.data, made),
@@ -164,7 +182,7 @@ def prepare(
         f"{prefix}_detector_config.c": f"/* {made} */\n{settings.source(lambda text: renamed(text, prefix))}",
     }
     files = {f"src/{file}": text for file, text in sorted(sources.items())}
-    return Export(files | licence_files(model, prefix) | _package(summary, calls), summary)
+    return Export(files | licence_files(model, prefix) | _package(summary, calls, kernel_sources(model.flat)), summary)
 
 
 def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
@@ -276,7 +294,11 @@ def config_header(made: str, macros: dict[str, object]) -> str:
     )
 
 
-def _ops(made: str, calls: list[str], schema: int) -> str:
+def _by_kernels(needs: dict[str, int]) -> str:
+    return ", ".join(f"{kernels} {need:,}" for kernels, need in needs.items())
+
+
+def _ops(made: str, calls: list[str], schema: int, needs: str) -> str:
     lines = "".join(f"    if (resolver.{call}() != kTfLiteOk) return kTfLiteError;\n" for call in calls)
     return (
         f"// {made}\n#ifndef KWS_MODEL_OPS_H_\n#define KWS_MODEL_OPS_H_\n\n"
@@ -287,12 +309,14 @@ def _ops(made: str, calls: list[str], schema: int) -> str:
         "namespace kws_tflm {\nusing namespace tflite;\nusing namespace tflite::micro;\n\n"
         "// Operators of the model, and the version of its file format.\n"
         f"constexpr int kKwsModelOps = {len(calls)};\nconstexpr int kKwsModelSchema = {schema};\n\n"
+        "// Bytes of the arena that the model takes, by the kernels that TFLM was built with.\n"
+        f'constexpr char kKwsArenaByKernels[] = "{needs}";\n\n'
         f"inline TfLiteStatus kws_register_ops(MicroMutableOpResolver<kKwsModelOps> &resolver) {{\n{lines}"
         "    return kTfLiteOk;\n}\n\n}  // namespace kws_tflm\n\n#endif  // KWS_MODEL_OPS_H_\n"
     )
 
 
-def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
+def _package(summary: dict[str, Any], calls: list[str], sources: list[str]) -> dict[str, str]:
     """The files of ``package``, with their ``@TOKENS@`` replaced."""
     tokens = {
         "VERSION": kws_edge.__version__,
@@ -301,13 +325,15 @@ def _package(summary: dict[str, Any], calls: list[str]) -> dict[str, str]:
         "LICENCE": summary["licence"],
         "KEYWORDS": plain(", ".join(summary["keywords"])),
         "ARENA": f"{summary['arena']['size']:,}",
-        "ARENA_MEASURED": f"{summary['arena']['measured']:,}",
+        "ARENA_KERNELS": summary["arena"]["kernels"],
+        "ARENA_BY_KERNELS": _by_kernels(summary["arena"]["by_kernels"]),
         "MODEL_BYTES": f"{summary['flash']['model']:,}",
         "TABLE_BYTES": f"{summary['flash']['tables']:,}",
         "GOLDEN_BYTES": f"{summary['flash']['golden']:,}",
         "FRONTEND_RAM": f"{summary['ram']['front_end']:,}",
         "DETECTOR_RAM": f"{summary['ram']['detector']:,}",
         "OPS": ", ".join(calls),
+        "KERNEL_SOURCES": " ".join(sources),
         "SAMPLE_RATE": str(summary["sample_rate"]),
         "STEP_MS": f"{summary['step_ms']:g}",
         "SPEED": describe_need(summary["speed"], summary["step_ms"]),

@@ -1,11 +1,11 @@
-"""How TFLite Micro's ``MicroMutableOpResolver`` calls the operators that a model uses."""
+"""How TFLite Micro calls the operators that a model uses: in ``MicroMutableOpResolver``, and its source files."""
 
 from __future__ import annotations
 
 from kws_edge.errors import ModelError
 from kws_edge.tflite import FlatModel
 
-__all__ = ["resolver_calls"]
+__all__ = ["kernel_sources", "resolver_calls"]
 
 _METHODS = {
     name: f"Add{method}"
@@ -40,6 +40,24 @@ _METHODS = {
         "TANH": "Tanh",
     }.items()
 }
+
+
+_SOURCES = {
+    "AVERAGE_POOL_2D": "pooling",
+    "CONV_2D": "conv",
+    "DEPTHWISE_CONV_2D": "depthwise_conv",
+    "MAX_POOL_2D": "pooling",
+    "MEAN": "reduce",
+    "RELU": "activations",
+    "RELU6": "activations",
+    "SUM": "reduce",
+}
+"""Where the file is not called after the operator."""
+
+
+def kernel_sources(flat: FlatModel) -> list[str]:
+    """Names of TFLite Micro's source files that have the kernels of `flat`'s operators, sorted."""
+    return sorted({_SOURCES.get(operator, operator.lower()) for operator in flat.operators})
 
 
 def resolver_calls(flat: FlatModel, name: str) -> list[str]:

@@ -97,11 +97,12 @@ class Parity:
 def describe(parity: dict[str, int]) -> str:
     """A sentence on what :meth:`Parity.to_dict` gives."""
     n = parity["inferences"]
+    both = "TFLite Micro and LiteRT's builtin kernels"
     if parity["identical"] == n:
-        return f"TFLite Micro and LiteRT give the same bits at all {n} inferences on the golden recording."
+        return f"{both} give the same bits at all {n} inferences on the golden recording."
     steps = f"{parity['most_steps']} step{'s' * (parity['most_steps'] > 1)}"
     return (
-        f"TFLite Micro and LiteRT differ by at most {steps} of 256 on the golden recording: "
+        f"{both} differ by at most {steps} of 256 on the golden recording: "
         f"{parity['identical']} of {n} inferences have the same bits, and {parity['same_label']} the same winner."
     )
 

@@ -16,7 +16,7 @@ from firmware_export.parity import describe
 from firmware_export.speed import describe_board, describe_need
 from kws_edge.errors import ConfigError
 
-__all__ = ["code_size", "ethos_u", "render", "report", "speed_lines"]
+__all__ = ["board_lines", "code_size", "ethos_u", "render", "report", "speed_lines"]
 
 _COMPILER = "arm-none-eabi-gcc"
 _CODE = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "detector", "app")
@@ -83,12 +83,11 @@ def render(values: dict[str, Any]) -> str:
     """`values` of :func:`report` as lines for people."""
     arena, ram, flash = values["arena"], values["ram"], values["flash"]
     code, npu = values["code"], values["ethos_u"]
-    margin = arena["size"] - arena["measured"]
     lines = [
         f"{values['model']}: {len(values['keywords'])} keywords, {values['macs']:,} multiply-accumulates an inference",
         f"operators   {', '.join(values['operators'])}",
-        f"arena       {arena['size']:,} bytes: measured {arena['measured']:,} (tensors {arena['tensors']:,}, "
-        f"persistent {arena['persistent']:,}) and {margin:,} of margin",
+        f"arena       {arena['size']:,} bytes, for the kernels {arena['kernels']}; TFLite Micro takes, by kernels, "
+        + ", ".join(f"{kernels} {need:,}" for kernels, need in arena["by_kernels"].items()),
         f"RAM         front end {ram['front_end']:,} bytes ({ram['front_end_fixed']:,} in fixed point), "
         f"detector {ram['detector']:,}",
         f"flash       model {flash['model']:,} bytes, tables {flash['tables']:,} ({flash['tables_fixed']:,} in fixed "
@@ -107,7 +106,7 @@ def render(values: dict[str, Any]) -> str:
             f"inference, {npu['sram_bytes']:,} bytes of SRAM, {npu['operators_on_cpu']} operators left to the CPU "
             "(Vela's estimate)"
         )
-    return "\n".join([*lines, *speed_lines(values), describe(values["parity"])])
+    return "\n".join([*lines, *speed_lines(values), describe(values["parity"]), *board_lines(values)])
 
 
 def speed_lines(values: dict[str, Any]) -> list[str]:
@@ -116,6 +115,16 @@ def speed_lines(values: dict[str, Any]) -> list[str]:
     if "at_mhz" in values:
         lines += [f"            {line}" for line in describe_board(values["at_mhz"], values["step_ms"])]
     return lines + [f"note        {note}" for note in values["notes"]]
+
+
+def board_lines(values: dict[str, Any]) -> list[str]:
+    """A line for each board in `values`."""
+    return [
+        f"{row['core'] + ' ' + row['kernels']:<14} self-test passed: arena {row['arena']:,} bytes, flash "
+        f"{row['flash']:,} bytes with TFLite Micro, {row['inference'] / 1e6:.1f} million instructions an inference and "
+        f"{(row['front_end'] + row['detector']) / 1e6:.1f} million for the rest of a second of audio"
+        for row in values.get("boards", ())
+    ]
 
 
 def _run(*command: object, cwd: str | None = None) -> str:

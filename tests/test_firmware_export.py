@@ -171,13 +171,16 @@ def test_arena_of_a_model_that_contradicts_itself(run, tmp_path):
 
 
 def test_arena_of_the_users(run, tmp_path):
-    measured = json.loads(run("arena", "micro12", "--json").stdout)["total"]
-    failed = run("export", "micro12", "-o", "out", "--arena", measured - 1)
-    error = failed.stderr.decode()
-    assert failed.returncode == 1
-    assert f"{measured - 1:,} bytes is too small; TFLite Micro takes {measured:,}" in error
-    assert run("export", "micro12", "-o", "out", "--arena", measured).returncode == 0
-    assert f"KWS_ARENA_SIZE {measured}" in (tmp_path / "out" / "src" / "kws_config.h").read_text()
+    needs = json.loads(run("arena", "micro12", "--json").stdout)["kernels"]
+    for kernels, least in (("reference", needs["reference"]), (None, needs["esp-nn"])):
+        chosen = ("--kernels", kernels) if kernels else ()
+        failed = run("export", "micro12", "-o", "out", "--arena", least - 1, *chosen)
+        error = failed.stderr.decode()
+        assert failed.returncode == 1
+        assert f"{least - 1:,} bytes is too small; TFLite Micro takes {least:,}" in error
+        assert ("--kernels names those of your board" in error) == (kernels is None)
+        assert run("export", "micro12", "-o", "out", "--arena", least, *chosen).returncode == 0
+        assert f"KWS_ARENA_SIZE {least}" in (tmp_path / "out" / "src" / "kws_config.h").read_text()
 
 
 def test_front_end_that_the_firmware_cannot_do(run, tmp_path):

@@ -6,6 +6,7 @@
 
 #include "kws_model_data.h"
 #include "kws_model_ops.h"
+#include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
 // Where the arena lies: for example -DKWS_ARENA_ATTRIBUTE='__attribute__((section(".dtcm")))'.
@@ -75,6 +76,8 @@ extern "C" int kws_model_init(void) {
     }
     auto *const made = new (interpreter_memory) Interpreter(model, *resolver, arena, arena_size);
     if (made->AllocateTensors() != kTfLiteOk) {
+        MicroPrintf("kws: TFLM gave up with %u bytes of the arena taken; this model takes, by kernels: %s",
+                    static_cast<unsigned>(made->arena_used_bytes()), kKwsArenaByKernels);
         return KWS_ERR_ARENA;
     }
     if (!is_int8_of(made->input(0), KWS_INPUT_SIZE) || !is_int8_of(made->output(0), KWS_N_LABELS)) {

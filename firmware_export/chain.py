@@ -1,0 +1,142 @@
+"""The whole chain in emulation: an export with TensorFlow Lite Micro's own sources, on Cortex-M cores in QEMU."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from kws_edge.errors import ConfigError
+
+__all__ = ["boards_for", "run_chain"]
+
+_BOARDS = {
+    "reference": (("m4", "reference"), ("m55", "reference")),
+    "cmsis-nn": (("m4", "cmsis-nn"),),
+    "cmsis-nn-mve": (("m55", "cmsis-nn"),),
+    "esp-nn": (),
+}
+"""Cores, and kernels as the example's Makefile calls them, by the kernels of an export."""
+
+_PROGRAMS = {
+    "make": "make",
+    "arm-none-eabi-g++": "gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib",
+    "qemu-system-arm": "qemu-system-arm",
+}
+"""What it takes, and the packages of Debian's that have it."""
+
+_REMEDIES = (
+    (
+        "Non-compatible flatbuffers version",
+        "tensorflow/lite/schema/schema_generated.h says which flatbuffers it takes; check out that tag",
+    ),
+    ("No such file or directory", f"of Debian's packages it takes {_PROGRAMS['arm-none-eabi-g++']}"),
+)
+_FIGURES = {
+    "front_end": r"front end: (\d+) cycles per second",
+    "detector": r"detector: (\d+) cycles per second",
+    "inference": r"model: (\d+) cycles an inference",
+    "arena": r"arena: (\d+) of \d+ bytes",
+}
+_LONGEST_S = 1800
+
+
+def boards_for(tflm: Path, kernels: str | None) -> list[tuple[str, str]]:
+    """The boards that a checkout of TensorFlow Lite Micro can be built for, by `kernels`, or all of them.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, it is no checkout, or a program is missing.
+    """
+    boards = [board for name, boards in _BOARDS.items() if kernels in (None, name) for board in boards]
+    if not boards:
+        raise ConfigError(f"--with-tflm: QEMU has no board for the kernels {kernels}; give --kernels of an Arm core")
+    if not (tflm / "tensorflow/lite/micro/micro_interpreter.h").is_file():
+        raise ConfigError(
+            f"--with-tflm: {tflm} is no checkout of TensorFlow Lite Micro (it has no tensorflow/lite/micro); "
+            "git clone https://github.com/tensorflow/tflite-micro"
+        )
+    if len(str(tflm.resolve()).split()) > 1:
+        raise ConfigError(f"--with-tflm: {tflm}: make cannot work with a path that has spaces; move it")
+    for program, packages in _PROGRAMS.items():
+        if shutil.which(program) is None:
+            raise ConfigError(f"--with-tflm: {program} is not installed; of Debian's packages it takes {packages}")
+    return boards
+
+
+def run_chain(
+    folder: Path,
+    tflm: Path,
+    boards: Iterable[tuple[str, str]],
+    *,
+    golden: int,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Any]]:
+    """Build an exported folder with a checkout of TensorFlow Lite Micro, and run its self-test.
+
+    Parameters
+    ----------
+    folder : path
+        What :func:`firmware_export.export.write` wrote; it is built in ``examples/cortex_m``.
+    tflm : path
+        The checkout, with its third parties.
+    boards : iterable of (str, str)
+        Of :func:`boards_for`.
+    golden : int
+        Bytes of the golden vectors, which do not count as flash.
+
+    Returns
+    -------
+    list of dict
+        For each core and kernels: bytes of the arena that are used and of flash; instructions of an inference, and of
+        the front end and the detector for a second of audio.
+
+    Raises
+    ------
+    ConfigError
+        If the build fails, or the self-test does.
+    """
+    rows = []
+    for core, kernels in boards:
+        progress(f"building TensorFlow Lite Micro for {core} with the kernels {kernels}, and running the self-test")
+        figures = _figures(folder / "examples" / "cortex_m", tflm, core, kernels)
+        figures["flash"] -= golden
+        rows.append({"core": core, "kernels": kernels, **figures})
+    return rows
+
+
+def _figures(example: Path, tflm: Path, core: str, kernels: str) -> dict[str, int]:
+    build = f"build-{core}-{kernels}"
+    settings = [f"CORE={core}", f"KERNELS={kernels}", f"TFLM={tflm.resolve()}", f"BUILD={build}"]
+    where = f"{tflm} with the kernels {kernels} on {core}"
+    built = _make(["-s", f"-j{os.cpu_count()}", "build", *settings], example)
+    if built.returncode:
+        lines = built.stderr.splitlines()
+        said = next((line for line in lines if "error:" in line or "***" in line), lines[-1] if lines else "no reason")
+        remedy = next((f"; {remedy}" for text, remedy in _REMEDIES if text in said), "")
+        raise ConfigError(f"{where}: cannot be built: {said.strip()}{remedy}")
+    ran = _make(["-s", "run", *settings], example)
+    if ran.returncode or "self-test passed" not in ran.stdout:
+        lines = (ran.stderr + ran.stdout).splitlines()
+        said = "; ".join(line for line in lines if re.search("[Ff]ailed|FAILED|TFLM gave up", line))
+        raise ConfigError(f"{where}: the self-test does not pass: {said or 'it ended early'}")
+    size = subprocess.run(
+        ["arm-none-eabi-size", example / build / "self_test.elf"], capture_output=True, text=True, check=True
+    )
+    text, data, *_ = map(int, size.stdout.splitlines()[1].split()[:2])
+    found = {name: int(re.search(pattern, ran.stdout).group(1)) for name, pattern in _FIGURES.items()}
+    return {"flash": text + data, **found}
+
+
+def _make(arguments: list[str], example: Path) -> subprocess.CompletedProcess:
+    try:
+        return subprocess.run(
+            ["make", *arguments], cwd=example, capture_output=True, text=True, check=False, timeout=_LONGEST_S
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"--with-tflm: make {' '.join(arguments)} took more than {_LONGEST_S} s") from None
