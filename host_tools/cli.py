@@ -265,19 +265,27 @@ def _test_sets(args: argparse.Namespace, subject) -> list:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from host_tools.evaluate import evaluate
+    from host_tools.evaluate import evaluate, write_errors
+    from host_tools.mistakes import check_unused
     from kws_edge.files import write_atomically
 
+    if args.errors:
+        check_unused(args.errors)
     subject = _subject(args)
     kind = "Keras" if Path(args.model).is_dir() else "INT8"
-    results = []
+    results, heard = [], []
     for test in _test_sets(args, subject):
         result = evaluate(subject, test)
+        heard.append((test, result))
         results.append({"data": test.name, "skipped": list(test.skipped), **result.to_dict()})
         if not args.json:
             print(f"{args.model} ({kind}) on {test.name}\n{result.table()}")
             for line in test.skipped:
                 print(f"left out: {line}")
+    if args.errors:
+        wrote = write_errors(args.errors, heard, most=args.most_errors)
+        if not args.json:
+            print(wrote)
     values = {"model": str(args.model), "kind": kind, "results": results}
     if args.json:
         print(json.dumps(values))
@@ -436,10 +444,13 @@ def _calibrate(args: argparse.Namespace) -> None:
 
 
 def _stream_eval(args: argparse.Namespace) -> None:
+    from host_tools.mistakes import check_unused
     from host_tools.stream_report import evaluate_streams
     from kws_edge.files import check_writable
     from kws_edge.model import Model
 
+    if args.errors:
+        check_unused(args.errors)
     if args.output:  # what cannot be written is said before the work
         try:
             args.output.mkdir(parents=True, exist_ok=True)
@@ -462,6 +473,10 @@ def _stream_eval(args: argparse.Namespace) -> None:
         report.write(args.output)
         if not args.json:
             print(f"wrote {args.output}/report.json, det.png, timeline.png and false_accepts/")
+    if args.errors:
+        wrote = report.write_errors(args.errors, most=args.most_errors)
+        if not args.json:
+            print(wrote)
     if args.json:
         print(json.dumps(report.to_dict()))
 
@@ -699,6 +714,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--kernels", choices=KERNELS, default="builtin", help="kernels of the runtime")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     evaluate.add_argument("-o", "--output", type=Path, metavar="JSON", help="also write it to this file")
+    _add_errors(evaluate, "copy misclassified clips to this new folder, with a table of posteriors")
     evaluate.set_defaults(work=_evaluate)
 
     report = commands.add_parser(
@@ -857,7 +873,17 @@ def _add_stream_eval(commands) -> None:
     evaluate.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write report.json, det.png, timeline.png, false_accepts/*.wav"
     )
+    _add_errors(
+        evaluate, "cut out missed words, confusions and false accepts with 1 s around each, with a table of posteriors"
+    )
     evaluate.set_defaults(work=_stream_eval)
+
+
+def _add_errors(parser: argparse.ArgumentParser, about: str) -> None:
+    parser.add_argument("--errors", type=Path, metavar="DIR", help=about)
+    parser.add_argument(
+        "--most-errors", type=_WORDS, default=100, metavar="N", help="sounds of each kind, worst first; default 100"
+    )
 
 
 def _add_test(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,29 @@ from host_tools.errors import DatasetError
 from host_tools.examples import model_input
 from host_tools.features import read_clip
 from host_tools.intervals import wilson
+from host_tools.locks import locked
+from host_tools.mistakes import MOST, TABLE, check_unused, clip_name, posterior_columns, write_table
 from kws_edge.config import FrontendConfig
+from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend
 from kws_edge.labels import UNKNOWN
 from kws_edge.model import Model
+from kws_edge.text import counted
 
 if TYPE_CHECKING:  # it imports Keras, which model files do without
     from host_tools.train import Run
 
-__all__ = ["Evaluation", "TestSet", "answers", "clip_set", "evaluate", "feature_set", "posteriors_of", "wilson"]
+__all__ = [
+    "Evaluation",
+    "TestSet",
+    "answers",
+    "clip_set",
+    "evaluate",
+    "feature_set",
+    "posteriors_of",
+    "wilson",
+    "write_errors",
+]
 
 
 @dataclass(frozen=True)
@@ -33,8 +48,14 @@ class Evaluation:
 
     labels: tuple[str, ...]
     truth: np.ndarray
-    predicted: np.ndarray
+    posteriors: np.ndarray
+    """shape (n, n_labels)"""
     items: tuple[str, ...]
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The label of the largest posterior."""
+        return self.posteriors.argmax(axis=1)
 
     @property
     def accuracy(self) -> float:
@@ -68,7 +89,8 @@ class Evaluation:
         """The results for people: accuracy, and for each label its recall and what it is mistaken for."""
         values, confusion = self.to_dict(), self.confusion
         low, high = values["interval_95"]
-        lines = [f"accuracy {self.accuracy:.2%} of {len(self.truth)} clips (95 % interval {low:.2%} to {high:.2%})"]
+        clips = counted(len(self.truth), "clip")
+        lines = [f"accuracy {self.accuracy:.2%} of {clips} (95 % interval {low:.2%} to {high:.2%})"]
         for i, label in enumerate(self.labels):
             row = confusion[i].copy()
             if not (total := row.sum()):
@@ -94,6 +116,8 @@ class TestSet:
     """Label indices."""
     skipped: tuple[str, ...] = ()
     """What was left out, and why: a line each."""
+    recorded: bool = False
+    """Whether the items are files of sound."""
 
 
 def answers(labels: Sequence[str]) -> tuple[str, ...]:
@@ -152,13 +176,14 @@ def clip_set(
         else:
             used.append((path, label_of(word, answers(labels))))
     if not used:
-        raise DatasetError(f"{folder}: none of its {len(pairs)} clips can be used, the last: {skipped[-1]}")
+        raise DatasetError(f"{folder}: none of its {counted(len(pairs), 'clip')} can be used, the last: {skipped[-1]}")
     return TestSet(
         str(folder) + (f" ({split})" if split else ""),
         tuple(str(path) for path, _ in used),
         np.stack(features),
         np.array([label for _, label in used]),
         tuple(skipped),
+        recorded=True,
     )
 
 
@@ -197,4 +222,65 @@ def posteriors_of(subject: Model | Run, features: np.ndarray, *, progress: Calla
 def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable = tqdm) -> Evaluation:
     """Accuracy of a model file through kws_edge, or of a run's network in Keras."""
     posteriors = posteriors_of(subject, test.features, progress=progress)
-    return Evaluation(answers(subject.labels), test.truth, posteriors.argmax(axis=1), test.items)
+    return Evaluation(answers(subject.labels), test.truth, posteriors, test.items)
+
+
+def write_errors(folder: str | Path, results: Sequence[tuple[TestSet, Evaluation]], *, most: int = MOST) -> str:
+    """Copy the clips that were misclassified to a folder, with a table of all of them and their posteriors.
+
+    The worst come first: those whose posterior is furthest below that of the label they were taken for. Their names
+    tell the rank, the truth, the prediction and its posterior.
+
+    Parameters
+    ----------
+    folder : path
+        New, or empty.
+    results : sequence of (TestSet, Evaluation)
+        Of one model. Features have no sound: the table alone names them.
+    most : int
+        Clips to copy.
+
+    Returns
+    -------
+    str
+        What was written, for people.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds something, or a clip is gone.
+    WriteError
+        If it cannot be written.
+    """
+    check_unused(folder)
+    folder, labels = Path(folder), results[0][1].labels
+    wrong = []
+    for test, result in results:
+        for i in np.flatnonzero(result.truth != result.predicted):
+            posteriors, truth, predicted = result.posteriors[i], result.truth[i], result.predicted[i]
+            wrong.append((float(posteriors[truth] - posteriors[predicted]), test, result.items[i], truth, posteriors))
+    wrong.sort(key=lambda one: one[0])
+    rows = [["file", "clip", "truth", "predicted", *posterior_columns(labels)]]
+    copied = 0
+    with locked(folder):
+        for _, test, item, truth, posteriors in wrong:
+            best, name = int(posteriors.argmax()), ""
+            if test.recorded and copied < most:
+                copied += 1
+                how = f"{labels[truth]}_as_{labels[best]}_{posteriors[best]:.2f}"
+                name = clip_name(f"{copied:04}", how, Path(item).stem, ending=Path(item).suffix)
+                _copy(Path(item), folder / name)
+            rows.append([name, item, labels[truth], labels[best], *map(float, posteriors)])
+        write_table(folder, rows)
+    sounds = f"{counted(copied, 'clip')}, worst first" if copied else "no clips"
+    return (
+        f"wrote {folder}: {sounds}, and {TABLE} with the posteriors of {counted(len(wrong), 'misclassified example')}"
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{source}: cannot be read ({error.strerror})") from None
+    write_atomically(target, content)

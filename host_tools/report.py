@@ -42,7 +42,7 @@ class Report:
     macs: int
 
     def evaluation(self, form: str) -> Evaluation:
-        return Evaluation(self.labels, self.test.truth, self.posteriors[form].argmax(axis=1), self.test.items)
+        return Evaluation(self.labels, self.test.truth, self.posteriors[form], self.test.items)
 
     def ratios(self) -> dict[str, float]:
         """How many times smaller the INT8 file is, and than what."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from host_tools.intervals import poisson_interval, wilson
-from host_tools.truth import Word
+from host_tools.truth import Word, anything_said
 from kws_edge.detector import Detection
 
 __all__ = [
@@ -58,6 +58,8 @@ class Event:
     """``hit`` (a word and its detection), ``miss`` (a word), ``confusion``, ``duplicate``, ``false_accept``, or
     ``genuine`` (the detection of an optional word)."""
     stream: str
+    start_s: float
+    """Of the window that decided; of a missed word its own."""
     time_s: float
     """Of the decision; of a missed word its end."""
     said: str | None
@@ -122,30 +124,39 @@ def match(
             kind = GENUINE
         word = next((words[i] for i in (*free[:1], *own[-1:], *confused[-1:], *near[-1:])), None)
         credited.update(free[:1])
-        delay = at - word.end_s if kind == HIT else None
-        events.append(Event(kind, stream, at, word and word.label, found.keyword, found.score, delay))
+        said, delay = word and word.label, at - word.end_s if kind == HIT else None
+        events.append(Event(kind, stream, found.start_s, at, said, found.keyword, found.score, delay))
     for i, word in enumerate(words):
         if i not in credited and word.label in keywords:
-            events.append(Event(MISS, stream, word.end_s, word.label, None))
+            events.append(Event(MISS, stream, word.start_s, word.end_s, word.label, None))
     return sorted(events, key=lambda event: event.time_s)
 
 
 def score(streams: Iterable[Heard], keywords: Sequence[str], *, tolerance_s: float = TOLERANCE_S) -> Score:
-    """:func:`match` on every stream, added up."""
-    seconds, events = 0.0, []
-    for heard in streams:
-        seconds += heard.duration_s
-        events += match(heard.detections, heard.words, keywords, tolerance_s=tolerance_s, stream=heard.name)
-    return Score(tuple(keywords), seconds, tuple(events))
+    """:func:`match` on every stream, added up; and on those alone in which nothing is said."""
+    parts = [(h, match(h.detections, h.words, keywords, tolerance_s=tolerance_s, stream=h.name)) for h in streams]
+    wordless = [(heard, events) for heard, events in parts if not anything_said(heard.words)]
+
+    def total(parts: Sequence[tuple[Heard, list[Event]]], wordless: Score | None = None) -> Score:
+        every = tuple(event for _, events in parts for event in events)
+        return Score(tuple(keywords), sum(heard.duration_s for heard, _ in parts), every, wordless)
+
+    return total(parts, total(wordless))
 
 
 @dataclass(frozen=True)
 class Score:
-    """Errors on streams. Rates of false accepts rest on all the time of the streams, words included."""
+    """Errors on streams. Rates of false accepts rest on all the time of the streams, words included.
+
+    Between words that are close together little else can be falsely accepted, so that streams with words lower such a
+    rate: `wordless` has that of the others.
+    """
 
     keywords: tuple[str, ...]
     seconds: float
     events: tuple[Event, ...]
+    wordless: Score | None = None
+    """Of the streams in which nothing is said; those of optional words are among them."""
 
     def of_kind(self, kind: str) -> list[Event]:
         """Events of one kind."""
@@ -190,23 +201,27 @@ class Score:
         """The counts and rates as a JSON-ready dict."""
         said = Counter(e.said for e in self.events if e.kind in (HIT, MISS))
         missed = Counter(e.said for e in self.of_kind(MISS))
-        accepted = Counter(e.keyword for e in self.of_kind(FALSE_ACCEPT))
         duplicates, hits, delays = len(self.of_kind(DUPLICATE)), len(self.of_kind(HIT)), self.delays_ms(50, 95)
         return {
             "hours": round(self.hours, 5),
+            "hours_without_words": round(self.wordless.hours, 5) if self.wordless else None,
             "false_rejects": _proportion(self.false_rejects, self.words),
-            "false_accepts": _rate(self.false_accepts, self.hours),
+            **self._accepts(self.keywords),
             "confusions": len(self.of_kind(CONFUSION)),
             "genuine": len(self.of_kind(GENUINE)),
             "duplicates": {"count": duplicates, "per_hit": round(duplicates / hits, 5) if hits else None},
             "delay_ms": {"p50": round(delays[0], 1), "p95": round(delays[1], 1)} if delays else None,
             "keywords": {
-                word: {
-                    "false_rejects": _proportion(missed[word], said[word]),
-                    "false_accepts": _rate(accepted[word], self.hours),
-                }
+                word: {"false_rejects": _proportion(missed[word], said[word]), **self._accepts([word])}
                 for word in self.keywords
             },
+        }
+
+    def _accepts(self, keywords: Sequence[str]) -> dict:
+        """Rates of the false accepts of some keywords: over all time, and where nothing is said."""
+        return {
+            name: part and _rate(sum(e.keyword in keywords for e in part.of_kind(FALSE_ACCEPT)), part.hours)
+            for name, part in (("false_accepts", self), ("false_accepts_without_words", self.wordless))
         }
 
 

@@ -27,7 +27,7 @@ from host_tools.errors import DatasetError
 from host_tools.gate import gated
 from host_tools.parallel import run_parallel
 from host_tools.scoring import Heard, Score, score
-from host_tools.truth import Word, labels_beside, read_also_said, read_labels
+from host_tools.truth import Word, anything_said, labels_beside, read_also_said, read_labels
 from kws_edge.audio import AudioFile
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.detector import Detection, Detector
@@ -70,7 +70,7 @@ class Stream:
     @property
     def spoken(self) -> bool:
         """Whether a word is said in it that is to be heard."""
-        return not all(word.optional for word in self.words)
+        return anything_said(self.words)
 
 
 @dataclass(frozen=True)

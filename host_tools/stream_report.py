@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,16 +12,31 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.locks import locked
-from host_tools.scoring import CONFUSION, DUPLICATE, FALSE_ACCEPT, GENUINE, HIT, MISS, Event, Score
+from host_tools.mistakes import MOST, TABLE, check_unused, clip_name, posterior_columns, write_table
+from host_tools.scoring import (
+    CONFUSION,
+    DUPLICATE,
+    EARLY_S,
+    FALSE_ACCEPT,
+    GENUINE,
+    HIT,
+    MISS,
+    TOLERANCE_S,
+    Event,
+    Score,
+)
 from host_tools.sound import write_sound
-from host_tools.stream_eval import THRESHOLDS, Condition, Stream, hear_all, samples_of, score_heard
+from host_tools.stream_eval import THRESHOLDS, Condition, Stream, Track, hear_all, samples_of, score_heard
 from kws_edge.config import DetectorConfig, FrontendConfig
+from kws_edge.detector import Detector
 from kws_edge.files import explained, write_atomically
 from kws_edge.model import Model
+from kws_edge.text import counted
 
 __all__ = ["Result", "StreamReport", "evaluate_streams"]
 
 _BEFORE_S, _AFTER_S = 1.4, 0.1  # of a false accept's decision; the window that decided and what was averaged with it
+_AROUND_S = 1.0  # of a mistake that is cut out to be heard
 _SHOWN_PERCENT = 50  # false rejects above this are off the DET curve, so that the rest can be read
 _COLOURS = {
     HIT: "0.75",
@@ -40,6 +54,7 @@ _NAMES = {
     GENUINE: "genuine",
     HIT: "heard",
 }
+_KINDS = {MISS: "missed word", CONFUSION: "confusion", FALSE_ACCEPT: "false accept"}
 _MARKERS = {HIT: "|", MISS: "x", CONFUSION: "D", DUPLICATE: "+", FALSE_ACCEPT: "o", GENUINE: "^"}
 
 
@@ -52,6 +67,8 @@ class Result:
     """Of the live run, with the settings as they are."""
     sweep: tuple[tuple[float, Score], ...]
     """By threshold of every keyword."""
+    tracks: dict[int, Track]
+    """What was heard, by the number of the stream."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +110,8 @@ class StreamReport:
         c, first = self.config, self.results[0].score
         thresholds = ", ".join(f"{word} {value:g}" for word, value in c.thresholds.items())
         lines = [
-            f"{self.model.metadata.name} on {len(self.streams)} {_plural('stream', len(self.streams))} of"
-            f" {first.hours:.3g} h with {first.words} {_plural('keyword', first.words)}; threshold {c.threshold:g}"
+            f"{self.model.metadata.name} on {counted(len(self.streams), 'stream')} of {first.hours:.3g} h with"
+            f" {counted(first.words, 'keyword')}; threshold {c.threshold:g}"
             + (f" ({thresholds})" if thresholds else "")
             + f", smoothing {c.smoothing_ms:g} ms, refractory {c.refractory_ms:g} ms, step {c.step_ms:g} ms",
             f"one core takes {3600 * self.rtf:.0f} s for an hour of stream (RTF {self.rtf:.4f})",
@@ -125,19 +142,145 @@ class StreamReport:
         folder.mkdir(exist_ok=True)
         for old in folder.glob("[0-9][0-9][0-9][0-9]_*s_*_*.wav"):
             old.unlink()
-        rate = self.model.front_end.sample_rate
-        jobs = [
-            (result.condition, number, stream, events)
+        pieces = [
+            _Piece(
+                result.condition, number, event.time_s - _BEFORE_S, event.time_s + _AFTER_S,
+                folder / _clip_name(event, result.condition, number),
+            )
             for result in self.results
-            for number, stream in enumerate(self.streams)
-            if (events := [e for e in result.score.of_kind(FALSE_ACCEPT) if e.stream == str(stream.path)])
-        ]
-        for condition, number, stream, events in progress(
-            jobs, desc="false accepts", unit="stream", mininterval=0.5, disable=not jobs
-        ):
-            blocks = samples_of(stream, rate, condition, seed=number)
-            for event, samples in zip(events, _cut(blocks, events, rate), strict=True):
-                write_sound(folder / _clip_name(event, condition, number), samples, rate)
+            for number, event in self._events(result)
+            if event.kind == FALSE_ACCEPT
+        ]  # fmt: skip
+        self._cut_out(pieces, progress)
+
+    def _events(self, result: Result) -> Iterator[tuple[int, Event]]:
+        """What became of words and detections, with the number of the stream."""
+        numbers = {str(self.streams[number].path): number for number in result.tracks}
+        return ((numbers[event.stream], event) for event in result.score.events)
+
+    def _cut_out(self, pieces: Iterable[_Piece], progress: Callable) -> None:
+        """Write pieces of the streams as they were heard; each stream is read once."""
+        rate = self.model.front_end.sample_rate
+        pieces = sorted(pieces, key=lambda piece: (piece.condition.name, piece.number, piece.start_s))
+        groups = [list(group) for _, group in itertools.groupby(pieces, lambda p: (p.condition, p.number))]
+        for group in progress(groups, desc="cutting out", unit="stream", mininterval=0.5, disable=not groups):
+            first = group[0]
+            blocks = samples_of(self.streams[first.number], rate, first.condition, seed=first.number)
+            for piece, samples in zip(group, _cut(blocks, group, rate), strict=True):
+                write_sound(piece.path, samples, rate)
+
+    def write_errors(self, folder: str | Path, *, most: int = MOST, progress: Callable = tqdm) -> str:
+        """Cut out missed words, confusions and false accepts with a second around each, with a table of all of them.
+
+        Of each kind the worst come first: words missed with the least posterior, and what was detected for nothing with
+        the largest. Posteriors are averages as the detector takes them, at the time of the decision; of a missed word
+        where its own is the largest.
+
+        Parameters
+        ----------
+        folder : path
+            New, or empty.
+        most : int
+            Sounds of each kind.
+
+        Returns
+        -------
+        str
+            What was written, for people.
+
+        Raises
+        ------
+        DatasetError
+            If the folder holds something.
+        WriteError
+            If it cannot be written.
+        """
+        check_unused(folder)
+        folder, labels = Path(folder), self.model.labels
+        rows: list[list] = [["file", "kind", "stream", "condition", "start_s", "end_s", "said", "heard", "at_s"]]
+        rows[0] += posterior_columns(labels)
+        pieces, counts = [], []
+        for kind in (MISS, CONFUSION, FALSE_ACCEPT):
+            wrong = sorted(self._mistakes(kind), key=lambda mistake: mistake.rank)
+            counts.append(counted(len(wrong), _KINDS[kind]))
+            for number, one in enumerate(wrong, 1):
+                event, path = one.event, ""
+                if number <= most:
+                    path = folder / one.name(_NAMES[kind].replace(" ", "_"), number)
+                    start_s, end_s = event.start_s - _AROUND_S, event.time_s + _AROUND_S
+                    pieces.append(_Piece(one.condition, one.number, start_s, end_s, path))
+                what = [path and path.name, _NAMES[kind], event.stream, one.condition.name, event.start_s, event.time_s]
+                rows.append([*what, event.said, event.keyword, one.at_s, *map(float, one.posteriors)])
+        with locked(folder):
+            self._cut_out(pieces, progress)
+            write_table(folder, rows)
+        return (
+            f"wrote {folder}: {', '.join(counts)} in {TABLE}; the sound of {len(pieces)} of them, the worst of each"
+            " kind first"
+        )
+
+    def _mistakes(self, kind: str) -> Iterator[_Mistake]:
+        for result in self.results:
+            smoothed = {number: _smoothed(track, self.config) for number, track in result.tracks.items()}
+            for number, event in self._events(result):
+                if event.kind == kind:
+                    yield _mistake(event, result.condition, number, result.tracks[number], smoothed[number])
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Of a stream, to be written to a file."""
+
+    condition: Condition
+    number: int
+    """Of the stream."""
+    start_s: float
+    end_s: float
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """A word that was missed, or a detection that is wrong."""
+
+    event: Event
+    condition: Condition
+    number: int
+    """Of the stream."""
+    at_s: float
+    posteriors: np.ndarray
+    """Averages of all labels at that time."""
+    rank: float
+    """The lower, the worse."""
+
+    def name(self, kind: str, number: int) -> str:
+        """Of its file."""
+        event = self.event
+        what = filter(None, (event.said, event.keyword and f"as_{event.keyword}", f"{abs(self.rank):.2f}"))
+        where = (Path(event.stream).stem[:100], f"{event.time_s:.2f}s{_how(self.condition)}")
+        return clip_name(kind, f"{number:04}", *what, *where)
+
+
+def _smoothed(track: Track, config: DetectorConfig) -> np.ndarray:
+    """Averages that end at each window, as the detector takes them; float32, of the posteriors' shape."""
+    n = Detector(track.labels, config, step_s=track.step_s, clip_s=track.clip_s).smoothing_steps
+    total = np.cumsum(track.posteriors(), axis=0, dtype=np.float64)
+    total[n:] -= total[:-n].copy()
+    total[: n - 1] = 0
+    return (total / n).astype(np.float32)
+
+
+def _mistake(event: Event, condition: Condition, number: int, track: Track, smoothed: np.ndarray) -> _Mistake:
+    times = track.times_s
+    if event.kind != MISS:
+        at = min(int(np.searchsorted(times, event.time_s - 1e-6)), len(times) - 1)
+        return _Mistake(event, condition, number, event.time_s, smoothed[at], -event.score)
+    label = track.labels.index(event.said)
+    span = np.flatnonzero((times >= event.start_s + EARLY_S) & (times <= event.time_s + TOLERANCE_S))
+    if not len(span):
+        return _Mistake(event, condition, number, event.time_s, np.zeros_like(smoothed[0]), 0.0)
+    at = span[smoothed[span, label].argmax()]
+    return _Mistake(event, condition, number, float(times[at]), smoothed[at], float(smoothed[at, label]))
 
 
 def evaluate_streams(
@@ -178,14 +321,16 @@ def evaluate_streams(
     )
     results, heard = [], iter(every)
     for condition in conditions:
-        taken = [stream for stream in streams if condition.takes(stream)]
+        numbers = [number for number, stream in enumerate(streams) if condition.takes(stream)]
+        taken = [streams[number] for number in numbers]
         part = list(itertools.islice(heard, len(taken)))
         tracks = [h.track for h in part]
         sweep = tuple(
             (threshold, score_heard(taken, tracks, [h.swept[i] for h in part], config))
             for i, threshold in enumerate(thresholds)
         )
-        results.append(Result(condition, score_heard(taken, tracks, [h.detections for h in part], config), sweep))
+        score = score_heard(taken, tracks, [h.detections for h in part], config)
+        results.append(Result(condition, score, sweep, dict(zip(numbers, tracks, strict=True))))
     audio_s = sum(h.track.duration_s for h in every)
     return StreamReport(
         loaded,
@@ -200,23 +345,15 @@ def evaluate_streams(
 def _point(threshold: float, score: Score) -> dict:
     """A point of the DET curve."""
     values = score.to_dict()
-    return {
-        "threshold": threshold,
-        "false_rejects": values["false_rejects"],
-        "false_accepts": values["false_accepts"],
-        "confusions": values["confusions"],
-    }
+    names = ("false_rejects", "false_accepts", "false_accepts_without_words", "confusions")
+    return {"threshold": threshold, **{name: values[name] for name in names}}
 
 
 def _event(event: Event) -> dict:
     values = asdict(event)
-    for name in ("time_s", "score", "delay_s"):
+    for name in ("start_s", "time_s", "score", "delay_s"):
         values[name] = values[name] and round(values[name], 4)
     return values
-
-
-def _plural(noun: str, n: int) -> str:
-    return noun if n == 1 else noun + "s"
 
 
 def _rejects(values: dict) -> str:
@@ -233,8 +370,9 @@ def _accepts(values: dict) -> str:
     return f"{values['per_hour']:7.2f} ({low:.2f} to {high:.2f}), {values['count']} counted"
 
 
-def _row(name: str, values: dict) -> str:
-    return f"{name:<16} {_rejects(values['false_rejects']):<33} {_accepts(values['false_accepts'])}".rstrip()
+def _row(name: str, values: dict, mixed: bool) -> str:
+    columns = f"{name:<16} {_rejects(values['false_rejects']):<33} {_accepts(values['false_accepts']):<41}"
+    return (columns + _accepts(values["false_accepts_without_words"]) * mixed).rstrip()
 
 
 def _tables(result: Result) -> list[str]:
@@ -242,34 +380,40 @@ def _tables(result: Result) -> list[str]:
     on_words = sum(e.said is not None for e in result.score.of_kind(FALSE_ACCEPT))
     delay = values["delay_ms"]
     duplicates = values["duplicates"]
+    hours = values["hours_without_words"]
+    mixed = 0 < hours < values["hours"]
+    header = f"{result.condition.name:<16} {'false rejects (95 % interval)':<33} false accepts per hour (95 % interval)"
     lines = [
-        f"{result.condition.name:<16} {'false rejects (95 % interval)':<33} false accepts per hour (95 % interval)",
-        _row("all", values),
-        *(_row(f"  {word}", v) for word, v in values["keywords"].items()),
+        header + f"   in the {hours:.3g} h without words" * mixed,
+        _row("all", values, mixed),
+        *(_row(f"  {word}", v, mixed) for word, v in values["keywords"].items()),
         f"{values['confusions']} confused with another keyword, {duplicates['count']} heard twice"
         + (f", {on_words} of the false accepts on other words" if on_words else "")
         + (f", {values['genuine']} genuine, by the list of what is also said" if values["genuine"] else "")
         + (f"; decided {delay['p50']:.0f} ms after the word's end (p50), {delay['p95']:.0f} ms (p95)" if delay else ""),
     ]
     if result.sweep:
-        lines += ["threshold", *(_row(f"  {t:.2f}", _point(t, score)) for t, score in result.sweep)]
+        lines += ["threshold", *(_row(f"  {t:.2f}", _point(t, score), mixed) for t, score in result.sweep)]
     return lines
+
+
+def _how(condition: Condition) -> str:
+    """The condition in a file's name; nothing for the plain one."""
+    how = f"_{condition.gain_db:+g}dB" + "_room" * condition.room + "_gated" * condition.gated
+    return "" if condition == Condition() else how
 
 
 def _clip_name(event: Event, condition: Condition, number: int) -> str:
     """Source, time, keyword and score; the number of the stream tells apart files of one name."""
-    how = f"_{condition.gain_db:+g}dB" + "_room" * condition.room + "_gated" * condition.gated
-    how = "" if condition == Condition() else how
-    name = f"{number:04}_{Path(event.stream).stem[:100]}_{event.time_s:.2f}s_{event.keyword}_{event.score:.2f}{how}"
-    return re.sub(r"[^\w.+-]", "_", name) + ".wav"
+    source, time = Path(event.stream).stem[:100], f"{event.time_s:.2f}s"
+    return clip_name(f"{number:04}", source, time, event.keyword, f"{event.score:.2f}{_how(condition)}")
 
 
-def _cut(blocks: Iterator[np.ndarray], events: Sequence[Event], rate: int) -> Iterator[np.ndarray]:
-    """The samples around the events of a stream, which are in order of time."""
+def _cut(blocks: Iterator[np.ndarray], pieces: Sequence[_Piece], rate: int) -> Iterator[np.ndarray]:
+    """The samples of pieces of a stream, which are in order of their starts."""
     kept, start = np.zeros(0, np.int16), 0  # `start`: the number of the first sample that is kept
-    for event in events:
-        first = max(0, round((event.time_s - _BEFORE_S) * rate))
-        last = round((event.time_s + _AFTER_S) * rate)
+    for piece in pieces:
+        first, last = max(0, round(piece.start_s * rate)), round(piece.end_s * rate)
         while start + len(kept) < last and (block := next(blocks, None)) is not None:
             kept = np.concatenate([kept, block])
             drop = min(max(0, first - start), len(kept))
@@ -294,6 +438,9 @@ def plot_det(report: StreamReport, path: str | Path) -> None:
             continue
         rejects = [100 * s.false_reject_rate for _, s in result.sweep]
         (line,) = axes.plot(rates, rejects, "o-", markersize=4, label=label)
+        if 0 < result.score.wordless.seconds < result.score.seconds:
+            quiet = [max(0.5, s.wordless.false_accepts) / s.wordless.hours for _, s in result.sweep]
+            axes.plot(quiet, rejects, ":", color=line.get_color(), label=f"{label}: per hour without words")
         named = list(zip(thresholds, rates, rejects, strict=True))[::2] if len(report.results) <= 2 else ()
         for threshold, x, y in named:
             axes.annotate(

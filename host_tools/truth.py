@@ -13,7 +13,7 @@ from host_tools.errors import DatasetError
 from kws_edge.files import write_atomically
 from kws_edge.text import decode
 
-__all__ = ["Word", "labels_beside", "read_also_said", "read_labels", "write_labels"]
+__all__ = ["Word", "anything_said", "labels_beside", "read_also_said", "read_labels", "write_labels"]
 
 _LARGEST = 2**26  # bytes
 
@@ -28,6 +28,11 @@ class Word:
     label: str
     optional: bool = False
     """It may be detected or not: a keyword that occurs in speech that was not recorded to test it."""
+
+
+def anything_said(words: Iterable[Word]) -> bool:
+    """Whether any of the words of a recording was recorded to test it."""
+    return not all(word.optional for word in words)
 
 
 def labels_beside(path: str | Path) -> Path | None:

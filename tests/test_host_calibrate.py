@@ -128,7 +128,7 @@ def test_place_counts_once(run_cli, streams):
 
 def test_places():
     def score(*times, stream="a"):
-        return Score(("yes",), 60.0, tuple(Event(FALSE_ACCEPT, stream, t, None, "yes") for t in times))
+        return Score(("yes",), 60.0, tuple(Event(FALSE_ACCEPT, stream, t - 1, t, None, "yes") for t in times))
 
     assert _places([]) == _places([score()]) == 0
     assert _places([score(1.0, 1.6)]) == 2  # twice under one condition

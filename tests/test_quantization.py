@@ -1,12 +1,16 @@
 """Quantisation: PTQ, QAT, the compact file, and the report that compares them."""
 
+import csv
+import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kws_edge import Model, preset
 from kws_edge.runtime import Interpreter
+from tests.conftest import assert_one_line_error
 from tests.tones import WORDS
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
@@ -227,3 +231,29 @@ def test_qat_and_report(folder, run_folder, run_cli, tmp_path):
         run_cli("evaluate", "report/qat.tflite", "--clips", folder / "test", "--json", package="host_tools").stdout
     )
     assert again["results"][0]["confusion"] == forms["QAT INT8"]["confusion"]
+
+
+def test_errors_of_clips_to_hear(folder, run_folder, run_cli, tmp_path):
+    """Misclassified clips with their posteriors, the worst first, of a run and of a file; no folder is written over."""
+    run = functools.partial(run_cli, "evaluate", run_folder, package="host_tools")
+    done = run("--clips", folder / "test", "--features", folder / "features", "--json", "--errors", "wrong")
+    assert done.returncode == 0, done.stderr
+    expected = sum(v["clips"] - np.trace(v["confusion"]) for v in json.loads(done.stdout)["results"])
+    with open(tmp_path / "wrong" / "errors.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == expected > 3
+    margins = []
+    for row in rows:
+        margins.append(float(row[f"p({row['truth']})"]) - float(row[f"p({row['predicted']})"]))
+        assert margins[-1] < 0
+        if ", row " in row["clip"]:
+            assert not row["file"]  # features have no sound
+        else:
+            assert f"_{row['truth']}_as_{row['predicted']}_" in row["file"]
+            assert (tmp_path / "wrong" / row["file"]).read_bytes() == Path(row["clip"]).read_bytes()
+    assert margins == sorted(margins)
+    assert_one_line_error(run("--clips", folder / "test", "--errors", "wrong"), "is there already", program="kws-host")
+    done = run("--clips", folder / "test", "--errors", "few", "--most-errors", "2")
+    assert b"wrote few: 2 clips, worst first, and errors.csv with the posteriors of " in done.stdout
+    names = sorted(path.name[:5] for path in (tmp_path / "few").iterdir())
+    assert names == ["0001_", "0002_", "error"]

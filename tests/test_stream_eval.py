@@ -1,5 +1,6 @@
 """The shipped file on streams: the real chain, replays, reports, and the command."""
 
+import csv
 import dataclasses
 import functools
 import json
@@ -338,3 +339,66 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
         soundfile.write(path, np.tile(noise, minutes), RATE)
         peaks.append(peak_mb(script, path))
     assert peaks[1] - peaks[0] < 2, peaks
+
+
+def test_errors_of_streams_to_hear(run_cli, short, tmp_path):
+    """Missed words, confusions and false accepts, each with a second around it, and a table with the posteriors."""
+    said = [(0.5, 0.92, "yes"), (2.19, 2.59, "go"), (4.0, 4.6, "stop"), (7.63, 8.1, "right"), (9.3, 9.59, "up")]
+    streams = [Stream(short, tuple(Word(*word) for word in said))]
+    conditions = [Condition(), Condition(gated=True)]
+    report = evaluate_streams("commands12", streams, conditions=conditions, thresholds=())
+    line = report.write_errors(tmp_path / "errors")
+    with open(tmp_path / "errors" / "errors.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"] for row in rows} | {"errors.csv"} == {p.name for p in (tmp_path / "errors").iterdir()}
+    plain = [row for row in rows if row["condition"] == "+0 dB"]
+    kinds = {(row["kind"], row["said"], row["heard"]) for row in plain}
+    assert kinds == {("missed", "go", ""), ("missed", "stop", ""), ("confused", "go", "left"),
+                     ("false accept", "", "stop")}  # fmt: skip
+    missed = [float(row[f"p({row['said']})"]) for row in rows if row["kind"] == "missed"]
+    assert missed == sorted(missed)
+    assert "missed words" in line and f"of {len(rows)} of them" in line
+
+    (event,) = (e for e in report.results[0].score.of_kind(FALSE_ACCEPT))
+    row = next(row for row in plain if row["kind"] == "false accept")
+    assert float(row["p(stop)"]) == pytest.approx(event.score, abs=1e-4)
+    assert row["file"] == f"false_accept_0001_as_stop_{event.score:.2f}_short_{event.time_s:.2f}s.wav"
+    samples = soundfile.read(tmp_path / "errors" / row["file"], dtype="int16")[0]
+    start = round((event.start_s - 1) * RATE)
+    expected = soundfile.read(short, dtype="int16", start=start, stop=round((event.time_s + 1) * RATE))[0]
+    np.testing.assert_array_equal(samples, expected)
+    gated = next(row for row in rows if row["said"] == "stop" and "gated" in row["condition"])
+    assert not soundfile.read(tmp_path / "errors" / gated["file"], dtype="int16")[0][: RATE // 2].any()
+
+    with pytest.raises(DatasetError, match="errors: is there already"):
+        report.write_errors(tmp_path / "errors")
+    report.write_errors(tmp_path / "few", most=1)
+    assert len(list((tmp_path / "few").glob("*.wav"))) == 3
+    assert len((tmp_path / "few" / "errors.csv").read_text().splitlines()) == 1 + len(rows)
+    run = functools.partial(run_cli, "stream-eval", "commands12", short, package="host_tools")
+    refused = run("--errors", "few")
+    assert_one_line_error(refused, "few: is there already; name a new folder", program="kws-host")
+    done = run("--errors", "new", "--threshold", "0.95", "--no-gated")
+    assert done.returncode == 0, done.stderr
+    assert b"wrote new: 5 missed words, 0 confusions, 0 false accepts" in done.stdout
+
+
+def test_false_accepts_of_streams_without_words_are_given_too(run_cli, short, tmp_path):
+    """Words leave less room for false accepts: the rate over all hours is less than where nothing is said."""
+    soundfile.write(tmp_path / "speech.flac", *soundfile.read(short, dtype="int16"))
+    run = functools.partial(run_cli, "stream-eval", "commands12", short, package="host_tools")
+    done = run("speech.flac", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    plain, gated = json.loads((tmp_path / "out" / "report.json").read_text())["conditions"]
+    hours = 12 / 3600
+    assert (plain["hours"], plain["hours_without_words"]) == pytest.approx((2 * hours, hours), abs=1e-4)
+    everywhere, wordless = plain["false_accepts"], plain["false_accepts_without_words"]
+    assert everywhere["count"] == wordless["count"] > 0
+    assert wordless["per_hour"] == pytest.approx(2 * everywhere["per_hour"], rel=1e-3)
+    assert plain["det"][5]["false_accepts_without_words"]["count"] > 0
+    assert sum(w["false_accepts_without_words"]["count"] for w in plain["keywords"].values()) == wordless["count"]
+    assert (gated["hours_without_words"], gated["false_accepts_without_words"]["per_hour"]) == (0, None)
+    text = done.stdout.decode()
+    assert "in the 0.00333 h without words" in text
+    assert f"{wordless['per_hour']:7.2f} (" in text
+    assert "without words" not in run().stdout.decode()
