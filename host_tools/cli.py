@@ -211,8 +211,7 @@ def _quantize(args: argparse.Namespace) -> None:
     from host_tools.train import load_run
     from kws_edge.config import DetectorConfig
 
-    changes = {k: v for k in ("smoothing_ms", "refractory_ms", "speech_margin") if (v := getattr(args, k)) is not None}
-    changes |= options.thresholds(args.threshold)
+    detector = DetectorConfig(**_carried(args))
     run = load_run(args.run)
     name = args.name or Path(args.output).stem
     metadata = quantize_run(
@@ -221,7 +220,7 @@ def _quantize(args: argparse.Namespace) -> None:
         name=name,
         n=args.samples,
         seed=args.seed,
-        detector=DetectorConfig(**changes),
+        detector=detector,
         description=args.description,
         licence=args.licence,
     )
@@ -230,6 +229,34 @@ def _quantize(args: argparse.Namespace) -> None:
         f"wrote {args.output}, {Path(args.output).stat().st_size:,} bytes; on {v['clips']} validation examples: "
         f"float {v['float_accuracy']:.2%}, INT8 {v['int8_accuracy']:.2%}, agreement {v['agreement']:.2%}"
     )
+
+
+def _carried(args: argparse.Namespace) -> dict:
+    """What the options of :func:`_add_carried` change in the detector's settings."""
+    changes = {k: v for k in ("smoothing_ms", "refractory_ms", "speech_margin") if (v := getattr(args, k)) is not None}
+    return changes | (options.thresholds(args.threshold) if args.threshold else {})
+
+
+def _import(args: argparse.Namespace) -> None:
+    from host_tools.import_model import import_model
+
+    imported = import_model(
+        args.model,
+        args.output,
+        **_foreign(args),
+        changes=_carried(args),
+        name=args.name or "",
+        description=args.description,
+        licence=args.licence,
+        clips=args.clips,
+        n=args.samples,
+        seed=args.seed,
+    )
+    front_end, labels = imported.metadata.front_end, imported.metadata.labels
+    frames, mels = front_end.feature_shape
+    print(f"wrote {args.output}, {imported.size:,} bytes: {frames} frames of {mels} mels to {', '.join(labels)}")
+    for note in imported.notes:
+        print(f"note: {note}")
 
 
 def _foreign(args: argparse.Namespace) -> dict:
@@ -526,7 +553,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--config", type=Path, metavar="RUN", help="options and data of this run, but for those that you give"
     )
     train.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
-    train.add_argument("--model", default="residual", help="network: residual, micro, cnn_reference")
+    train.add_argument(
+        "--model",
+        default="residual",
+        metavar="NAME|MODULE:FUNCTION",
+        help="network: residual, micro, cnn_reference, or your own function(input_shape, classes) of a module in the"
+        " current folder",
+    )
     train.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
     train.add_argument("--front-end", default="logmel40", help="front-end preset")
     train.add_argument("--labels", default="commands12", help="label set (commands12, words36), or words: hello,lamp")
@@ -694,17 +727,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     quantize.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="calibration examples")
     quantize.add_argument("--seed", type=_SEED, default=0, help="choice of calibration examples")
-    quantize.add_argument(
-        "--threshold",
-        type=options.threshold_of,
-        action="append",
-        default=[],
-        metavar="[KEYWORD=]X",
-        help="detection threshold that it carries",
-    )
-    options.add_setting(quantize, "smoothing_ms", help="smoothing that the file carries")
-    options.add_setting(quantize, "refractory_ms", help="refractory time that the file carries")
-    options.add_setting(quantize, "speech_margin", help="what keywords need above the threshold after speech")
+    _add_carried(quantize)
     quantize.set_defaults(work=_quantize)
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model file, or of a run's float network, on clips")
@@ -737,6 +760,7 @@ def make_parser() -> argparse.ArgumentParser:
     card.add_argument("--arena", type=Path, metavar="JSON", help="of kws-firmware arena --json")
     card.add_argument("--report", type=Path, metavar="JSON", help="report.json of kws-host report")
     card.set_defaults(work=_card)
+    _add_import(commands)
     _add_make_stream(commands)
     _add_stream_eval(commands)
     _add_calibrate(commands)
@@ -877,6 +901,43 @@ def _add_stream_eval(commands) -> None:
         evaluate, "cut out missed words, confusions and false accepts with 1 s around each, with a table of posteriors"
     )
     evaluate.set_defaults(work=_stream_eval)
+
+
+def _add_import(commands) -> None:
+    imported = commands.add_parser(
+        "import",
+        help="make a model file of a network from elsewhere",
+        description="Make a model file of a network that was not trained here: a TFLite file in INT8, or a float one"
+        " or a Keras file, which are quantised on recordings. It is checked, and run once.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    imported.add_argument("model", type=Path, metavar="FILE", help=".tflite or .keras file")
+    imported.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".tflite to write")
+    options.add_foreign(imported)
+    imported.add_argument(
+        "--clips", type=Path, metavar="DIR", help="recordings such as it will hear, to quantise a float network on"
+    )
+    imported.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="how many of them")
+    imported.add_argument("--seed", type=_SEED, default=0, help="their choice")
+    imported.add_argument("--name", help="name that the file carries; default: the file's")
+    imported.add_argument("--description", default="", metavar="TEXT", help="description that the file carries")
+    imported.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights that the file carries")
+    _add_carried(imported)
+    imported.set_defaults(work=_import)
+
+
+def _add_carried(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold",
+        type=options.threshold_of,
+        action="append",
+        default=[],
+        metavar="[KEYWORD=]X",
+        help="detection threshold that it carries",
+    )
+    options.add_setting(parser, "smoothing_ms", help="smoothing that the file carries")
+    options.add_setting(parser, "refractory_ms", help="refractory time that the file carries")
+    options.add_setting(parser, "speech_margin", help="what keywords need above the threshold after speech")
 
 
 def _add_errors(parser: argparse.ArgumentParser, about: str) -> None:

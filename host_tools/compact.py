@@ -9,7 +9,7 @@ from __future__ import annotations
 import flatbuffers
 import numpy as np
 
-__all__ = ["compact"]
+__all__ = ["compact", "opened", "written"]
 
 _IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT = 16  # bytes, of tensor data: the schema's force_align
@@ -52,14 +52,24 @@ def compact(flatbuffer: bytes) -> bytes:
     -------
     bytes
     """
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(flatbuffer), 0))
+    model = opened(flatbuffer)
     for graph in model.subgraphs:
         kept = {*graph.inputs, *graph.outputs}
         for i, tensor in enumerate(graph.tensors):
             if i not in kept:
                 tensor.name = _short(tensor.name)
-    builder = _SharingBuilder(len(flatbuffer) + 1024)
+    return written(model)
+
+
+def opened(flatbuffer: bytes):
+    """A flatbuffer as objects of TensorFlow's schema, to be changed and :func:`written`."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(flatbuffer), 0))
+
+
+def written(model) -> bytes:
+    """The flatbuffer of such objects, equal vectors once."""
+    builder = _SharingBuilder(2**16)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())

@@ -68,6 +68,7 @@ __all__ = [
     "model_input",
     "one_side",
     "quietest",
+    "span_range",
     "windows",
 ]
 
@@ -630,6 +631,22 @@ def model_input(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
     if config.resize_frames is not None:
         levels = np.stack([resize_frames(row, config.resize_frames) for row in levels])
     return levels[..., np.newaxis]
+
+
+def span_range(inputs: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """Set two values of the first example to the ends of the levels' range, where they are clipped, with the zero that
+    TFLite's ranges hold: so the scale and zero point of a quantised input follow from the front end, not from clips.
+
+    Parameters
+    ----------
+    inputs : numpy.ndarray, shape (n, ...), float32
+        Is changed, and returned.
+    config : FrontendConfig
+    """
+    for edge, position, widest in ((config.level_min, 0, min), (config.level_max, -1, max)):
+        if edge is not None:
+            inputs[0].flat[position] = widest(0.0, edge)
+    return inputs
 
 
 def _step_back() -> None:

@@ -9,6 +9,7 @@ import keras
 from keras import layers, ops
 
 from host_tools.errors import TrainingError
+from host_tools.own_network import build_own, is_own
 from kws_edge.config import FrontendConfig
 from kws_edge.mel import window
 
@@ -192,13 +193,15 @@ def count_macs(model: keras.Model) -> int:
 
 
 def build(name: str, config: FrontendConfig, n_classes: int, **options) -> keras.Model:
-    """The network `name` of :data:`MODELS`.
+    """The network `name` of :data:`MODELS`, or one's own; see :mod:`host_tools.own_network`.
 
     Raises
     ------
     TrainingError
-        If there is none of that name.
+        If there is none of that name, or one's own cannot be used.
     """
+    if is_own(name):
+        return build_own(name, config, n_classes, **options)
     if name not in MODELS:
-        raise TrainingError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
+        raise TrainingError(f"unknown model {name!r}; known are {', '.join(MODELS)}, or your own as MODULE:FUNCTION")
     return MODELS[name](config, n_classes, **options)

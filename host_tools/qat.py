@@ -9,6 +9,8 @@ Keras operations, so it trains on every backend; only :func:`export_model` needs
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -21,6 +23,18 @@ __all__ = ["export_model", "is_quantisation_aware", "quantisation_aware"]
 _STEPS = 255  # of an activation's range
 _WEIGHT_STEPS = 127  # to either side of zero
 _SMALLEST = 1e-6  # range, so that nothing is divided by zero
+_USUAL = {
+    "dilation_rate": (1, 1),
+    "groups": 1,
+    "depth_multiplier": 1,
+    "data_format": "channels_last",
+    "max_value": None,
+    "negative_slope": 0,
+    "threshold": 0,
+    "keepdims": False,
+}
+"""Settings of layers that have a quantised form."""
+_WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 
 def _through(rounded, exact):
@@ -173,8 +187,8 @@ def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Mod
     Parameters
     ----------
     model : keras.Model
-        Convolutions without activation, each followed by batch norm or not; ReLU, pooling, sums; dense layers with ReLU
-        or softmax. The last layer is a dense softmax.
+        Convolutions, each followed by batch norm or not and then by ReLU, or with that activation; pooling, sums; dense
+        layers with ReLU or none. The last layer is a dense softmax.
     calibration : numpy.ndarray, shape (n, frames, mels, 1), float32
 
     Raises
@@ -182,7 +196,7 @@ def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Mod
     TrainingError
         If a layer has no quantised form.
     """
-    norms = norm_after(model)
+    norms, takers = norm_after(model), _takers(model)
     source, inputs = model.inputs[0], keras.Input(model.input_shape[1:], name="levels")
     low, high = float(calibration.min()), float(calibration.max())
     tensors = {id(source): FakeQuant(low=low, high=high, relu=False, learn=False, name="levels_range")(inputs)}
@@ -190,11 +204,19 @@ def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Mod
         arguments = [tensors[id(t)] for t in _inputs_of(layer)]
         x = arguments[0]
         name = layer.name
+        if strange := next((f"{k}={v}" for k in _USUAL if (v := getattr(layer, k, _USUAL[k])) != _USUAL[k]), None):
+            raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} with {strange}")
         if isinstance(layer, layers.BatchNormalization | layers.Dropout | layers.SpatialDropout2D):
             y = x  # folded, or nothing to do in the few epochs of fine-tuning
         elif isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
             y = _conv(layer)(x)
-        elif isinstance(layer, layers.ReLU):
+            if layer.activation is keras.activations.relu:
+                y = FakeQuant(name=f"{name}_range")(y)
+            elif not all(map(_is_relu, takers[id(norms.get(name, layer).output)])):
+                raise TrainingError(
+                    f"{model.name}: no quantised form of the convolution {name!r} without a ReLU after it"
+                )
+        elif _is_relu(layer):
             y = FakeQuant(name=name)(x)
         elif isinstance(layer, layers.Add):
             y = FakeQuant(relu=False, name=f"{name}_range")(layers.Add(name=name)(arguments))
@@ -202,17 +224,19 @@ def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Mod
             y = FakeQuant(relu=False, name=f"{name}_range")(layers.GlobalAveragePooling2D(name=name)(x))
         elif isinstance(layer, layers.Dense):
             y = QuantDense(kernel_shape=layer.kernel.shape, units=layer.units, name=name)(x)
-            y = FakeQuant(name=f"{name}_range")(y)
-            if layer.activation is keras.activations.softmax:
+            y = FakeQuant(relu=layer.activation is not keras.activations.linear, name=f"{name}_range")(y)
+            if layer is model.layers[-1]:
                 y = layers.Softmax(name="softmax")(y)
-        elif isinstance(layer, layers.Reshape | layers.MaxPooling2D):
+            elif layer.activation not in (keras.activations.relu, keras.activations.linear):
+                raise TrainingError(f"{model.name}: no quantised form of the activation of the dense layer {name!r}")
+        elif isinstance(layer, layers.Reshape | layers.Flatten | layers.MaxPooling2D):
             y = layer.__class__.from_config(layer.get_config())(x)
         else:
             raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} ({type(layer).__name__})")
         tensors[id(layer.output)] = y
     aware = keras.Model(inputs, y, name=model.name)
     for layer in model.layers:
-        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
+        if isinstance(layer, _WEIGHTED):
             aware.get_layer(layer.name).set_folded(*_folded(layer, norms.get(layer.name)))
     _positive_logits(aware, model, calibration)
     _observe(aware, calibration)
@@ -223,16 +247,52 @@ def _inputs_of(layer) -> list:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
+def _takers(model: keras.Model) -> dict[int, list]:
+    """The layers that take each tensor, by its ``id``."""
+    takers = defaultdict(list)
+    for layer in model.layers[1:]:
+        for tensor in _inputs_of(layer):
+            takers[id(tensor)].append(layer)
+    return takers
+
+
+def _is_relu(layer) -> bool:
+    activation = layer.activation if isinstance(layer, layers.Activation) else None
+    return isinstance(layer, layers.ReLU) or activation is keras.activations.relu
+
+
 def norm_after(model: keras.Model) -> dict[str, layers.BatchNormalization]:
-    """Batch norm by the name of the convolution whose output it takes."""
+    """Batch norm by the name of the convolution or dense layer whose output it alone takes.
+
+    Raises
+    ------
+    TrainingError
+        If a batch norm takes something else, so that it cannot be folded; or the network has parts that are no layers,
+        or layers in several places.
+    """
+    for part in model.operations:
+        if not isinstance(part, layers.Layer):
+            raise TrainingError(f"{model.name}: no quantised form of the operation {part.name!r}; use a layer instead")
+        if len(part._inbound_nodes) > 1:
+            raise TrainingError(f"{model.name}: the layer {part.name!r} is used more than once; make two layers")
     producer = {id(layer.output): layer for layer in model.layers}
-    return {
-        producer[id(layer.input)].name: layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)
-    }
+    takers = _takers(model)
+    norms = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            before = producer[id(layer.input)]
+            linear = getattr(before, "activation", None) is keras.activations.linear
+            if not linear or not isinstance(before, _WEIGHTED) or len(takers[id(layer.input)]) > 1:
+                raise TrainingError(
+                    f"{model.name}: the batch norm {layer.name!r} cannot be folded; it must follow a convolution or"
+                    f" dense layer without activation, whose output nothing else takes, not {before.name!r}"
+                )
+            norms[before.name] = layer
+    return norms
 
 
 def _conv(layer) -> QuantConv2D:
-    if layer.activation is not keras.activations.linear:
+    if layer.activation not in (keras.activations.linear, keras.activations.relu):
         raise TrainingError(f"the convolution {layer.name!r} has an activation of its own; use a layer after it")
     depthwise = isinstance(layer, layers.DepthwiseConv2D)
     return QuantConv2D(

@@ -18,7 +18,7 @@ import kws_edge
 from host_tools.compact import compact
 from host_tools.dataset import SPEECH_COMMANDS, SYNTHETIC
 from host_tools.errors import TrainingError
-from host_tools.models import build
+from host_tools.models import MODELS, build
 from host_tools.qat import export_model, is_quantisation_aware
 from host_tools.train import Run
 from kws_edge.config import DetectorConfig
@@ -32,16 +32,18 @@ __all__ = ["default_licence", "quantize_run", "to_float", "to_int8"]
 
 
 def _with_positive_logits(model: keras.Model, calibration: np.ndarray) -> keras.Model:
-    """A copy whose logits are shifted to be positive on the calibration examples, which leaves the softmax as it is.
+    """A copy whose logits are shifted to be positive on the calibration examples, which leaves the softmax as it is;
+    the network itself where it does not end in a dense softmax.
 
     TFLite's kernels round negative halves otherwise than TFLite Micro's; without negative values both give the same
     bits.
     """
+    last = model.layers[-1]
+    if not (isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax):
+        return model
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     dense = copy.layers[-1]
-    if not (isinstance(dense, keras.layers.Dense) and dense.activation is keras.activations.softmax):
-        raise TrainingError(f"{model.name}: its last layer is no dense softmax")
     kernel, bias = dense.get_weights()
     logits = keras.Model(copy.inputs, dense.input).predict(calibration, verbose=0) @ kernel + bias
     dense.set_weights([kernel, bias + max(0.0, float(-logits.min()))])
@@ -115,7 +117,10 @@ def _converter(model: keras.Model):
 def _converted(converter) -> bytes:
     with quiet_native(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
-        return converter.convert()
+        try:
+            return converter.convert()
+        except Exception as error:  # whatever TensorFlow raises for a network of one's own
+            raise TrainingError(f"TensorFlow cannot convert this network to TFLite: {str(error)[:500]}") from None
 
 
 def quantize_run(
@@ -159,7 +164,8 @@ def quantize_run(
     }
     quantisation = "INT8 by " + ("quantisation-aware training" if aware else "post-training quantisation")
     if description is None:
-        description = f"{t.model} of width {t.width:g}, {_float_parameters(run):,} parameters, {quantisation}"
+        width = f" of width {t.width:g}" if t.model in MODELS or t.width != 1 else ""
+        description = f"{t.model}{width}, {_float_parameters(run):,} parameters, {quantisation}"
     metadata = Metadata(
         labels=run.labels,
         front_end=run.front_end,

@@ -25,10 +25,11 @@ from host_tools.augment import AugmentConfig
 from host_tools.dataset import NPY_DAMAGE, label_set, origins_of
 from host_tools.dequantize import load_int8
 from host_tools.errors import TrainingError
-from host_tools.examples import Batches, Sources, check_sources, load_examples, model_input
+from host_tools.examples import Batches, Sources, check_sources, load_examples, model_input, span_range
 from host_tools.features import raw_to_levels
 from host_tools.locks import locked
 from host_tools.models import build
+from host_tools.own_network import is_own, source_of
 from host_tools.qat import quantisation_aware
 from host_tools.weights import load_weights, transfer
 from kws_edge.config import FrontendConfig, preset
@@ -66,6 +67,7 @@ class TrainConfig:
     """Everything that a run depends on besides its data."""
 
     model: str = "residual"
+    """A name of :data:`host_tools.models.MODELS`, or ``module:function``; see :mod:`host_tools.own_network`."""
     width: float = 1.0
     front_end: str = "logmel40"
     labels: str = "commands12"
@@ -182,15 +184,34 @@ class Run:
         Raises
         ------
         TrainingError
-            If no epoch has finished yet, or the file is broken.
+            If no epoch has finished yet, the file is broken, or the module of one's own network is not there.
         """
         path = self.folder / BEST
         if not path.exists():
             raise TrainingError(f"{path}: missing; no epoch of this run has finished yet")
+        self.import_network()
         try:
             return keras.models.load_model(path, compile=False)
         except _DAMAGE as error:
             raise _broken(path, error) from None
+
+    def import_network(self) -> None:
+        """Import the module of one's own network, whose layers cannot be loaded without it.
+
+        Raises
+        ------
+        TrainingError
+            If it is not there.
+        """
+        if not is_own(self.config.model):
+            return
+        trained = self.record["network"]
+        try:
+            source = source_of(self.config.model)
+        except TrainingError as error:
+            raise TrainingError(f"{self.folder}: trained with {trained['file']}: {error}") from None
+        if source["sha256"] != trained["sha256"]:
+            print(f"kws-host: warning: {source['file']} has changed since {self.folder} was trained", file=sys.stderr)
 
     def examples(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Examples that training set aside: ``validation``, or ``calibration`` (training examples, evenly by label).
@@ -214,9 +235,7 @@ class Run:
     def calibration(self, n: int, *, seed: int) -> np.ndarray:
         """`n` of the calibration examples, chosen by `seed`.
 
-        Where the front end's levels are clipped, two values of the first example are set to the ends of their range,
-        with the zero that TFLite's ranges hold: so the input's scale and zero point follow from the configuration, not
-        from the choice of clips.
+        They span the range of the front end's levels; see :func:`host_tools.examples.span_range`.
 
         Returns
         -------
@@ -231,10 +250,7 @@ class Run:
         if not 1 <= n <= len(inputs):
             raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
         chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
-        for edge, position, widest in ((self.front_end.level_min, 0, min), (self.front_end.level_max, -1, max)):
-            if edge is not None:
-                chosen[0].flat[position] = widest(0.0, edge)
-        return chosen
+        return span_range(chosen, self.front_end)
 
 
 def sources_of(run: Run) -> Sources:
@@ -291,6 +307,8 @@ def _check_record(run: Run) -> None:
         raise TypeError("data and best are not objects")
     if not isinstance(run.origins, list) or not all(isinstance(origin, str) for origin in run.origins):
         raise TypeError("origins are not a list of texts")
+    if is_own(run.config.model) and not {"file", "sha256"} <= dict(run.record["network"]).keys():
+        raise TypeError("network does not say which file it is from")
     if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", "val_accuracy")):
         raise ValueError("the best epoch's values are not finite")
 
@@ -373,6 +391,11 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
     if config.start and not Path(config.start).exists() and config.start not in shipped_models():
         raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
     keras.utils.set_random_seed(config.seed)
+    network = build(config.model, front_end, len(labels), width=config.width)  # what is wrong with it is said at once
+    source = {"network": source_of(config.model)} if is_own(config.model) else {}
+    if previous and source and previous.record["network"]["sha256"] != source["network"]["sha256"]:
+        file = source["network"]["file"]
+        raise TrainingError(f"{folder} holds a run of {file} as it was before it changed; choose another folder")
     examples = load_examples(
         sources, front_end, labels, split=config.split, audio_copies=config.audio_copies, seed=config.seed
     )
@@ -388,6 +411,7 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         "training": dataclasses.asdict(config),
         "labels": list(labels),
         "front_end": front_end.to_dict(),
+        **source,
         "augmentation": dataclasses.asdict(config.augment_config),
         "data": examples.summary,
         "sources": origins,
@@ -420,7 +444,7 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         babble=config.babble,
     )
     _keep_examples(run, batches)
-    model, first = _start(run, say)
+    model, first = _start(run, network, say)
     say(
         f"{config.model}: {model.count_params():,} parameters, {config.epochs} epochs of {config.steps} batches"
         + (f", from epoch {first + 1} on" if first else "")
@@ -562,8 +586,8 @@ def _keep_examples(run: Run, batches: Batches) -> None:
     write_atomically(run.folder / _KEPT, lambda path: np.savez(path, **parts))
 
 
-def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
-    """The model to train, new or as the last finished epoch left it, and the number of epochs that are done."""
+def _start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[keras.Model, int]:
+    """The model to train, `network` or as the last finished epoch left it, and the number of epochs that are done."""
     config = run.config
     last = run.folder / LAST
     if last.exists():
@@ -576,7 +600,7 @@ def _start(run: Run, say: Callable[[str], None]) -> tuple[keras.Model, int]:
         parent = load_run(config.qat)
         model = quantisation_aware(parent.model(), run.calibration(200, seed=config.seed))
     else:
-        model = build(config.model, run.front_end, len(run.labels), width=config.width)
+        model = network
     if config.start:
         if config.start in shipped_models() or config.start.lower().endswith(".tflite"):
             left = load_int8(model, config.start, run.front_end, run.examples("calibration")[0])

@@ -156,7 +156,7 @@ class Model:
             if tensor.dtype not in ("int8", "uint8") and not (tensor.dtype == "float32" and allow_float):
                 raise ModelError(
                     f"{name}: {what} is {tensor.dtype} where INT8 is expected; quantise a run of yours with "
-                    "`kws-host quantize`, convert a model from elsewhere with full integer quantisation"
+                    "`kws-host quantize`, a model from elsewhere with `kws-host import`"
                 )
             if tensor.dtype != "float32" and not tensor.scale:
                 raise ModelError(f"{name}: {what} is {tensor.dtype} without a quantisation scale")

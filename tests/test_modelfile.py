@@ -372,7 +372,7 @@ def test_float_model_is_refused(file):
     network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
     path = file(tf.lite.TFLiteConverter.from_keras_model(network).convert(), "float.tflite")
     with pytest.raises(
-        ModelError, match=r"float\.tflite: input is float32 where INT8 is expected; .* full integer quant"
+        ModelError, match=r"float\.tflite: input is float32 where INT8 is expected; .* `kws-host import`"
     ):
         Model(path, labels=("a", "b"), front_end=preset("logmel40"))
     allowed = Model(path, labels=("a", "b"), front_end=preset("logmel40"), allow_float=True)

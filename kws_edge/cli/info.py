@@ -124,7 +124,7 @@ def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
     (source,), (target,) = flat.inputs, flat.outputs
     for what, tensor in (("input", source), ("output", target)):
         if tensor.dtype not in ("int8", "uint8"):
-            found.append(f"{what} of INT8, not {tensor.dtype}: convert the model with full integer quantisation")
+            found.append(f"{what} of INT8, not {tensor.dtype}: quantise the model with kws-host import")
     if not front_end:
         fitting = [name for name, preset in PRESETS.items() if fits(source.shape, preset.feature_shape)]
         sides = [n for n in source.shape if n != 1]

@@ -29,7 +29,7 @@ _LEFT_OUT = {
 _OTHERS = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the model itself; fetch it with `git lfs pull`"),
     (b"\x1f\x8b", "is a gzip archive, not a TFLite model; unpack it"),
-    (b"\x89HDF\r\n", "is an HDF5 file (Keras .h5), not a TFLite model; convert it with TensorFlow's TFLiteConverter"),
+    (b"\x89HDF\r\n", "is an HDF5 file (Keras .h5), not a TFLite model; save it as .keras, and kws-host import that"),
     (b"\x80\x02", "is a Python pickle (PyTorch?), not a TFLite model; convert it"),
     (b"BZh", "is a bzip2 archive, not a TFLite model; unpack it"),
     (b"\xfd7zXZ", "is an xz archive, not a TFLite model; unpack it"),
@@ -38,7 +38,7 @@ _OTHERS = (
 )
 """How other files begin."""
 _ARCHIVES = (
-    (b"config.json", b"model.weights.h5", "is a Keras model (.keras); convert it with TensorFlow's TFLiteConverter"),
+    (b"config.json", b"model.weights.h5", "is a Keras model (.keras); make a model file of it with `kws-host import`"),
     (b"/data.pkl", b"/version", "is a PyTorch model; convert it to TFLite"),
     (b"", b"", "is a ZIP archive, not a TFLite model; unpack it"),
 )
