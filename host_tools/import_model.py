@@ -237,12 +237,12 @@ def _check_shapes(name: str, taken: Sequence[int], given: Sequence[int], metadat
 
 def _quantised_ends(flat: FlatModel) -> tuple[FlatModel, bool]:
     """Without the conversion from and to floating point, where a file has such around an INT8 network."""
+    if "float32" not in (flat.inputs[0].dtype, flat.outputs[0].dtype):
+        return flat, False
     from tensorflow import float32, int8
     from tensorflow.lite.python.util import modify_model_io_type
 
     kinds = [int8 if tensors[0].dtype == "float32" else float32 for tensors in (flat.inputs, flat.outputs)]
-    if int8 not in kinds:
-        return flat, False
     for ends in (kinds, [kinds[0], float32], [float32, kinds[1]]):
         with contextlib.suppress(ValueError, RuntimeError):
             changed = written(opened(bytes(modify_model_io_type(bytearray(flat.data), *ends))))
