@@ -182,7 +182,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
         if record is None:
             if start is None and METADATA_NAME.encode() in data:
                 raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy")
-            return data[:start], None  # what others append, such as TFLite Metadata's files, is no part of the network
+            return data[: start or None], None  # what others append, such as TFLite Metadata's files, is left out
         values = parse_json(decode(_content(data, *record)))
     except (ValueError, struct.error, zlib.error) as error:
         raise ModelError(f"{name}: its metadata is damaged ({error}); get a whole copy") from None

@@ -331,9 +331,11 @@ def test_archive_of_its_own(shipped):
 
 
 def test_foreign_archive(shipped):
-    """What TFLite Metadata appends says nothing to us."""
-    data = unpack(shipped, "shipped")[0] + archive(**{"labels.txt": "yes"})
-    assert unpack(data, "foreign") == (data, None)
+    """What TFLite Metadata appends says nothing to us, and is no part of the network; an archive alone stays one."""
+    flatbuffer = unpack(shipped, "shipped")[0]
+    other = archive(**{"labels.txt": "yes"})
+    assert unpack(flatbuffer + other, "foreign") == (flatbuffer, None)
+    assert unpack(other, "archive") == (other, None)
 
 
 def test_damaged_archive(shipped):
