@@ -18,7 +18,7 @@ from kws_edge.cli import options
 from kws_edge.errors import RuntimeUnavailableError, UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.runtime import KERNELS
-from kws_edge.text import printable
+from kws_edge.text import counted, printable
 
 _SEED = whole(0, 2**32 - 1)
 _SHARE = number(0, 1)
@@ -102,7 +102,7 @@ def _count_left_out(left_out: list) -> None:
     """Say on standard error how much was not used: nothing is passed over without a word."""
     if left_out:
         files = sum(one.files for one in left_out)
-        print(f"kws-host: {files} files left out, the first: {left_out[0]}", file=sys.stderr)
+        print(f"kws-host: {counted(files, 'file')} left out, the first: {left_out[0]}", file=sys.stderr)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -203,7 +203,7 @@ def _synthesize(args: argparse.Namespace) -> None:
             print(f"{heard:.1f} minutes of speech without {', '.join(words)} in {folder}")
         if args.per_word > 0:
             n = synthesize_words(args.output / "words", words, per_word=args.per_word, seed=args.seed)
-            print(f"{n} clips of {len(words)} words in {args.output / 'words'}")
+            print(f"{counted(n, 'clip')} of {counted(len(words), 'word')} in {args.output / 'words'}")
 
 
 def _quantize(args: argparse.Namespace) -> None:
@@ -456,11 +456,12 @@ def _calibrate(args: argparse.Namespace) -> None:
         for name, trial in (("before", result.before), ("chosen", result.after)):
             v = trial.to_dict()
             low, high = v["interval_95"]
+            accepts, words = counted(v["false_accepts"], "false accept"), counted(v["words"], "word")
             print(
                 f"{name}: smoothing {v['smoothing_ms']:g} ms, threshold {v['threshold']:.2f}, hysteresis"
-                f" {v['hysteresis']:g}, refractory {v['refractory_ms']:g} ms: {v['false_accepts']} false accepts in"
+                f" {v['hysteresis']:g}, refractory {v['refractory_ms']:g} ms: {accepts} in"
                 f" {v['hours']:.2f} hours ({low:.2f} to {high:.2f} per hour; to expect:"
-                f" {v['expected_per_hour']:.2f}), {100 * v['false_reject_rate']:.2f} % of {v['words']} words missed"
+                f" {v['expected_per_hour']:.2f}), {100 * v['false_reject_rate']:.2f} % of {words} missed"
             )
     if args.output:
         folders = Counter(path.parent.name for path in args.streams)
