@@ -479,6 +479,8 @@ def _stream_eval(args: argparse.Namespace) -> None:
 
     if args.errors:
         check_unused(args.errors)
+        if args.output and args.errors.resolve() in (args.output.resolve(), *args.output.resolve().parents):
+            raise UsageError(f"--errors {args.errors}: holds the folder of -o; name another one")
     if args.output:  # what cannot be written is said before the work
         try:
             args.output.mkdir(parents=True, exist_ok=True)

@@ -378,6 +378,7 @@ def test_errors_of_streams_to_hear(run_cli, short, tmp_path):
     run = functools.partial(run_cli, "stream-eval", "commands12", short, package="host_tools")
     refused = run("--errors", "few")
     assert_one_line_error(refused, "few: is there already; name a new folder", program="kws-host")
+    assert_usage_error(run("--errors", "new", "-o", "new/report"), "holds the folder of -o", program="kws-host")
     done = run("--errors", "new", "--threshold", "0.95", "--no-gated")
     assert done.returncode == 0, done.stderr
     assert b"wrote new: 5 missed words, 0 confusions, 0 false accepts" in done.stdout
