@@ -1000,7 +1000,7 @@ def main(argv: list[str]) -> None:
 
     try:
         args = _parsed(argv)
-        if args.work in (_quantize, _report):  # the converter is TensorFlow's, whatever a run was trained with
+        if args.work in (_quantize, _report, _import):  # the converter is TensorFlow's, whatever a run was trained with
             os.environ["KERAS_BACKEND"] = "tensorflow"
         args.work(args)
     except ImportError as error:
