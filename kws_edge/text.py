@@ -8,7 +8,7 @@ import math
 import os
 from typing import Any
 
-__all__ = ["MAX_BYTES", "decode", "listed", "parse_json", "printable", "read_text", "shown"]
+__all__ = ["MAX_BYTES", "counted", "decode", "listed", "parse_json", "printable", "read_text", "shown"]
 
 MAX_BYTES = 2**20
 """Size of a text that is read. JSON of that size takes up to 60 MB."""
@@ -31,6 +31,11 @@ def printable(text: str, *, most: int | None = None) -> str:
     if most is not None and len(text) > most:
         text = f"{text[: most * 2 // 3]}...{text[len(text) - most // 3 :]}"
     return text
+
+
+def counted(n: float, noun: str) -> str:
+    """A number of things: ``1 file``, ``1,200 files``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def shown(value: object) -> str:
