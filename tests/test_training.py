@@ -554,7 +554,7 @@ def test_without_tensorflow_the_remedy_is_named(run_folder, run_cli, tmp_path):
     (tmp_path / "keras.py").write_text("raise ImportError('No module named keras')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     failed = run_cli("quantize", run_folder, "-o", "x.tflite", package="host_tools", env=environment)
-    assert_one_line_error(failed, "kws-edge[host]", program="kws-host")
+    assert_one_line_error(failed, "pip install '.[host]'", program="kws-host")
 
 
 def test_unusable_folders_are_explained(folder, run_cli, tmp_path):
