@@ -20,6 +20,7 @@ from firmware_export.parity import describe
 from firmware_export.report import board_lines, render, report, speed_lines
 from firmware_export.speed import on_board
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
+from kws_edge.cli.parser import STATUSES, Parser, output_path
 from kws_edge.model import Model, shipped_models
 from kws_edge.ranges import number, whole
 
@@ -105,7 +106,7 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _add_prepare(parser: argparse.ArgumentParser) -> None:
+def _add_prepare(parser: Parser) -> None:
     add_foreign(parser)
     parser.add_argument(
         "--golden",
@@ -149,16 +150,15 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     add_detector(parser)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    parser = Parser(
         prog="kws-firmware",
         description="Export models for microcontrollers.",
-        epilog="Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 74 output that cannot"
-        " be written, 130 interrupted.",
+        epilog=f"{STATUSES}. kws-firmware COMMAND --help describes a command.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_commands()
 
-    def add(name: str, work, about: str, description: str) -> argparse.ArgumentParser:
+    def add(name: str, work, about: str, description: str) -> Parser:
         command = commands.add_parser(name, help=about, description=description)
         command.add_argument("model", metavar="MODEL", help="a shipped model or a .tflite file")
         command.set_defaults(work=work)
@@ -197,7 +197,9 @@ def make_parser() -> argparse.ArgumentParser:
         " arena that it allocates.",
     )
     for command in (export, array):
-        command.add_argument("-o", "--output", required=True, type=_path, metavar="DIR", help="folder to write to")
+        command.add_argument(
+            "-o", "--output", required=True, type=output_path, metavar="DIR", help="folder to write to"
+        )
         command.add_argument(
             "--prefix",
             default=DEFAULT_PREFIX,

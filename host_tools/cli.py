@@ -15,9 +15,10 @@ from pathlib import Path
 from host_tools.errors import DatasetError
 from host_tools.recipe import cli as recipe_cli
 from kws_edge.cli import options
-from kws_edge.errors import RuntimeUnavailableError, UsageError
+from kws_edge.cli.parser import STATUSES, Parser, output_path
+from kws_edge.config import PRESETS, DetectorConfig
+from kws_edge.errors import RuntimeUnavailableError, UsageError, extra
 from kws_edge.ranges import number, whole
-from kws_edge.runtime import KERNELS
 from kws_edge.text import counted, printable
 
 _SEED = whole(0, 2**32 - 1)
@@ -27,15 +28,12 @@ _STEPS = whole(1, 1_000_000)
 _LEARNING_RATE = number(1e-9, 10)
 _WORDS = whole(0, 10_000_000)
 
-_DESCRIPTION = """\
-Train, quantise and evaluate keyword models on a workstation. Needs: pip install 'kws-edge[host]'
+_DESCRIPTION = f"""\
+Train, quantise and evaluate keyword models on a workstation. Install what that takes: {extra("host")}
 
   kws-host train DATA -o runs/first
   kws-host quantize runs/first -o first.tflite
   kws-host evaluate first.tflite --clips CLIPS
-
-Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 74 output that cannot be written, 130
-interrupted.
 """
 
 
@@ -85,9 +83,9 @@ def _index(args: argparse.Namespace) -> None:
     print(f"{'word':<20}" + "".join(f"{part:>12}" for part in parts))
     for word, by_split in words.items():
         print(f"{printable(word):<20}" + "".join(f"{by_split.get(part, 0):>12}" for part in parts))
-    print(f"{f'{len(clips)} clips':<20}" + "".join(f"{total.get(part, 0):>12}" for part in parts))
+    print(f"{counted(len(clips), 'clip'):<20}" + "".join(f"{total.get(part, 0):>12}" for part in parts))
     if background:
-        print(f"{BACKGROUND_FOLDER}: {len(background)} recordings")
+        print(f"{BACKGROUND_FOLDER}: {counted(len(background), 'recording')}")
     print(f"{values['classes']} classes, {values['files']} files")
     if str(voices):
         print(f"warning: {voices} (split {args.split})")
@@ -209,7 +207,6 @@ def _synthesize(args: argparse.Namespace) -> None:
 def _quantize(args: argparse.Namespace) -> None:
     from host_tools.quantize import quantize_run
     from host_tools.train import load_run
-    from kws_edge.config import DetectorConfig
 
     detector = DetectorConfig(**_carried(args))
     run = load_run(args.run)
@@ -402,7 +399,7 @@ def _make_stream(args: argparse.Namespace) -> None:
     said = ", ".join(f"{word} {n}" for word, n in summary.words.items())
     print(f"wrote {summary.file}, {summary.seconds:.1f} s, and {summary.labels}: {said or 'no words'}")
     if summary.clipped:
-        print(f"warning: {summary.clipped} samples were cut at full scale; lower --gain-db")
+        print(f"warning: {counted(summary.clipped, 'sample')} cut at full scale; lower --gain-db")
 
 
 def _streams(args: argparse.Namespace) -> list:
@@ -436,8 +433,10 @@ def _calibrate(args: argparse.Namespace) -> None:
     budget = 1.0 if args.budget is None and not args.threshold else args.budget
     say = (lambda line: None) if args.json else print
     streams, foreign = _streams(args), _foreign(args)
-    own = Model(args.model, **foreign).detector
+    model = Model(args.model, **foreign)
+    own = model.detector
     given = {"threshold": own.threshold, **options.thresholds(args.threshold, own.thresholds)} if args.threshold else {}
+    options.changed(model, own, given)  # before the streams are heard
     result = calibrate(
         args.model,
         streams,
@@ -518,11 +517,13 @@ def _log_prior(text: str) -> str:
     return text
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kws-host", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="kws-host",
+        description=_DESCRIPTION,
+        epilog=f"{STATUSES}. kws-host COMMAND --help describes a command.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_commands()
 
     download = commands.add_parser(
         "download",
@@ -538,10 +539,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     index = commands.add_parser("index", help="count the clips of a Speech Commands folder by word and split")
     index.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
-    index.add_argument("--split", default="official", help="official, or random (70/15/15)")
-    index.add_argument("--seed", type=_SEED, default=1, help="of the random split")
+    index.add_argument(
+        "--split", choices=("official", "random"), default="official", help="by speaker, or 70/15/15 at random"
+    )
+    index.add_argument("--seed", type=_SEED, default=1, help="seed of the random split")
     index.add_argument("--check", action="store_true", help="read every file and list those that cannot be used")
-    index.add_argument("--json", action="store_true")
+    index.add_argument("--json", action="store_true", help="one JSON object")
     index.set_defaults(work=_index)
 
     train = commands.add_parser(
@@ -549,13 +552,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="train a network",
         description="Train a network and write a run folder: best.keras (lowest validation loss), last.keras,"
         " log.csv, config.json. The same command goes on where an interrupted run stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_sources(train, data="?")
     train.add_argument(
         "--config", type=Path, metavar="RUN", help="options and data of this run, but for those that you give"
     )
-    train.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("-o", "--output", type=output_path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument(
         "--model",
         default="residual",
@@ -564,12 +566,17 @@ def make_parser() -> argparse.ArgumentParser:
         " current folder",
     )
     train.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
-    train.add_argument("--front-end", default="logmel40", help="front-end preset")
-    train.add_argument("--labels", default="commands12", help="label set (commands12, words36), or words: hello,lamp")
-    train.add_argument("--split", default="official", help="official, or random (70/15/15, leaks speakers)")
+    train.add_argument("--front-end", choices=PRESETS, default="logmel40", help="front-end preset")
+    _add_labels(train)
+    train.add_argument(
+        "--split",
+        choices=("official", "random"),
+        default="official",
+        help="by speaker, or 70/15/15 at random, which leaks speakers",
+    )
     train.add_argument("--epochs", type=whole(0, 10_000), default=40, help="0: only take over the weights of --start")
     train.add_argument("--steps", type=_STEPS, default=300, help="batches an epoch")
-    train.add_argument("--batch-size", type=whole(1, 16_384), default=160)
+    train.add_argument("--batch-size", type=whole(1, 16_384), default=160, help="examples a batch")
     train.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-3, help="its peak")
     train.add_argument("--augmentation", type=number(0, 10), default=1.0, help="strength of the augmentation; 0: none")
     train.add_argument("--reverberation", type=_SHARE, default=0.0, help="share of examples that get a room's response")
@@ -640,7 +647,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--teacher", default="", metavar="RUN[,RUN]", help="distil from this run, or these")
     train.add_argument("--teacher-weight", type=_SHARE, default=0.5, help="its share of the targets")
-    train.add_argument("--seed", type=_SEED, default=1)
+    train.add_argument("--seed", type=_SEED, default=1, help="seed of weights, batches and augmentation")
     train.set_defaults(work=_train, set_defaults=train.set_defaults)
 
     qat = commands.add_parser(
@@ -648,15 +655,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="fine-tune a run with fake quantisation",
         description="Fine-tune a run's best weights so that they lose nothing when rounded: batch norm folded, fake"
         " quantisation, the float network as teacher. Writes a run folder, which quantize, evaluate and report take.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     qat.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
     _add_sources(qat, data="?", about="; default: all data that the run was trained on")
-    qat.add_argument("-o", "--output", type=Path, required=True, metavar="QAT_RUN", help="folder of the new run")
-    qat.add_argument("--epochs", type=whole(0, 10_000), default=2)
+    qat.add_argument("-o", "--output", type=output_path, required=True, metavar="QAT_RUN", help="folder of the new run")
+    qat.add_argument("--epochs", type=whole(0, 10_000), default=2, help="epochs of fine-tuning")
     qat.add_argument("--steps", type=_STEPS, default=150, help="batches an epoch")
     qat.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-4, help="its peak")
-    qat.add_argument("--seed", type=_SEED, default=1)
+    qat.add_argument("--seed", type=_SEED, default=1, help="seed of batches and augmentation")
     qat.set_defaults(work=_qat)
 
     compare = commands.add_parser(
@@ -674,16 +680,15 @@ def make_parser() -> argparse.ArgumentParser:
         description="Have the speech synthesisers that are installed (espeak-ng, flite, festival, RHVoice) speak:"
         " DIR/speech gets speech without the keywords, DIR/words clips of words, laid out as Speech Commands. The same"
         " command goes on where an interrupted one stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    synthesize.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
-    synthesize.add_argument("--labels", default="commands12", help="keywords: label set, or words: hello,lamp")
+    synthesize.add_argument("-o", "--output", type=output_path, required=True, metavar="DIR", help="folder to write to")
+    _add_labels(synthesize)
     synthesize.add_argument(
         "--minutes", type=number(0, 1_000_000), default=120.0, help="speech without the keywords; 0: none"
     )
     synthesize.add_argument("--text", type=Path, metavar="FILE", help="what is read; default: sentences at random")
     synthesize.add_argument("--per-word", type=whole(0, 1_000_000), default=200, help="clips of each keyword; 0: none")
-    synthesize.add_argument("--seed", type=_SEED, default=1)
+    synthesize.add_argument("--seed", type=_SEED, default=1, help="seed of sentences and voices")
     synthesize.set_defaults(work=_synthesize)
 
     collect = commands.add_parser(
@@ -701,9 +706,9 @@ def make_parser() -> argparse.ArgumentParser:
         dest="origin",
         choices=("debian", "repositories"),
         default="debian",
-        help="Debian's packages (default) or git repositories",
+        help="Debian's packages or git repositories",
     )
-    collect.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
+    collect.add_argument("-o", "--output", type=output_path, required=True, metavar="DIR", help="folder to write to")
     collect.add_argument(
         "--cache",
         type=Path,
@@ -714,12 +719,10 @@ def make_parser() -> argparse.ArgumentParser:
     collect.add_argument("--without", nargs="+", default=[], metavar="NAME", help="not these packages or repositories")
     collect.set_defaults(work=_collect)
 
-    quantize = commands.add_parser(
-        "quantize", help="quantise a run to an INT8 model file", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    quantize = commands.add_parser("quantize", help="quantise a run to an INT8 model file")
     quantize.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    quantize.add_argument("-o", "--output", required=True, metavar="FILE", help=".tflite to write")
-    quantize.add_argument("--name", help="name that the file carries; default: the file's")
+    quantize.add_argument("-o", "--output", type=output_path, required=True, metavar="FILE", help=".tflite to write")
+    quantize.add_argument("--name", metavar="NAME", help="name that the file carries; default: the file's")
     quantize.add_argument(
         "--description", metavar="TEXT", help="what the file says of itself; default: the network's kind and size"
     )
@@ -737,9 +740,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", metavar="MODEL|RUN", help="shipped model, .tflite file, or folder of a run")
     options.add_foreign(evaluate)
     _add_test(evaluate)
-    evaluate.add_argument("--kernels", choices=KERNELS, default="builtin", help="kernels of the runtime")
+    options.add_kernels(evaluate)
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
-    evaluate.add_argument("-o", "--output", type=Path, metavar="JSON", help="also write it to this file")
+    evaluate.add_argument("-o", "--output", type=output_path, metavar="JSON", help="also write it to this file")
     _add_errors(evaluate, "copy misclassified clips to this new folder, with a table of posteriors")
     evaluate.set_defaults(work=_evaluate)
 
@@ -752,13 +755,13 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
     report.add_argument("--qat", type=Path, metavar="QAT_RUN", help="folder of its quantisation-aware run")
     _add_test(report)
-    report.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
+    report.add_argument("-o", "--output", type=output_path, required=True, metavar="DIR", help="folder to write to")
     report.set_defaults(work=_report)
 
     card = commands.add_parser("card", help="write a model's card", description="Write a model card in Markdown.")
     card.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
     options.add_foreign(card)
-    card.add_argument("-o", "--output", type=Path, required=True, metavar="MD", help="file to write")
+    card.add_argument("-o", "--output", type=output_path, required=True, metavar="MD", help="file to write")
     card.add_argument("--evaluation", type=Path, nargs="+", default=[], metavar="JSON", help="of kws-host evaluate -o")
     card.add_argument("--arena", type=Path, metavar="JSON", help="of kws-firmware arena --json")
     card.add_argument("--report", type=Path, metavar="JSON", help="report.json of kws-host report")
@@ -806,7 +809,9 @@ def _add_calibrate(commands) -> None:
         help="what keywords need above the threshold after speech, instead of the model's own",
     )
     calibrate.add_argument("--json", action="store_true", help="one JSON object")
-    calibrate.add_argument("-o", "--output", type=Path, metavar="FILE", help=".tflite to write; without it only shown")
+    calibrate.add_argument(
+        "-o", "--output", type=output_path, metavar="FILE", help=".tflite to write; without it only shown"
+    )
     calibrate.set_defaults(work=_calibrate)
 
 
@@ -821,7 +826,7 @@ def _add_streams(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="keywords in unlabelled recordings, neither errors nor missed: recording,start_s,end_s,label",
     )
-    _add_half(parser, "all", "of folders: half, by speaker; default all")
+    _add_half(parser, "all", "of folders: half, by speaker")
     parser.add_argument("--gains", type=_DB, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
     parser.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
     parser.add_argument(
@@ -831,6 +836,11 @@ def _add_streams(parser: argparse.ArgumentParser) -> None:
         help="repeat with what is labelled behind a noise gate: silent but for the words",
     )
     parser.add_argument("--workers", type=whole(1, 1024), metavar="N", help="processes; default: one a core")
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    about = "keywords: a label set (commands12, words36), or words: hello,lamp"
+    parser.add_argument("--labels", default="commands12", metavar="NAME|A,B,...", help=about)
 
 
 def _add_half(parser: argparse.ArgumentParser, default: str, about: str) -> None:
@@ -843,10 +853,9 @@ def _add_make_stream(commands) -> None:
         help="mix clips into a long stream with exact truth",
         description="Mix clips of words into a long stream, and write where each word is said to a CSV beside it."
         " The same options give the same bytes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     make.add_argument("data", type=Path, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
-    make.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".flac or .wav to write")
+    make.add_argument("-o", "--output", type=output_path, required=True, metavar="FILE", help=".flac or .wav to write")
     make.add_argument(
         "--split", default="validation", choices=("training", "validation", "testing", "all"), help="clips to draw from"
     )
@@ -878,7 +887,7 @@ def _add_make_stream(commands) -> None:
     make.add_argument(
         "--rooms", type=_SHARE, default=0.0, metavar="SHARE", help="share of words with a room's response"
     )
-    make.add_argument("--seed", type=_SEED, default=0)
+    make.add_argument("--seed", type=_SEED, default=0, help="seed of all choices")
     make.add_argument("--json", action="store_true", help="one JSON object")
     make.set_defaults(work=_make_stream)
 
@@ -895,10 +904,14 @@ def _add_stream_eval(commands) -> None:
     options.add_foreign(evaluate)
     _add_streams(evaluate)
     options.add_detector(evaluate)
-    evaluate.add_argument("--kernels", choices=KERNELS, default="fast", help="kernels of the runtime; default fast")
+    options.add_kernels(evaluate)
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     evaluate.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="write report.json, det.png, timeline.png, false_accepts/*.wav"
+        "-o",
+        "--output",
+        type=output_path,
+        metavar="DIR",
+        help="write report.json, det.png, timeline.png, false_accepts/*.wav",
     )
     _add_errors(
         evaluate, "cut out missed words, confusions and false accepts with 1 s around each, with a table of posteriors"
@@ -912,10 +925,9 @@ def _add_import(commands) -> None:
         help="make a model file of a network from elsewhere",
         description="Make a model file of a network that was not trained here: a TFLite file in INT8, or a float one"
         " or a Keras file, which are quantised on recordings. It is checked, and run once.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     imported.add_argument("model", type=Path, metavar="FILE", help=".tflite or .keras file")
-    imported.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".tflite to write")
+    imported.add_argument("-o", "--output", type=output_path, required=True, metavar="FILE", help=".tflite to write")
     options.add_foreign(imported)
     imported.add_argument(
         "--clips", type=Path, metavar="DIR", help="recordings such as it will hear, to quantise a float network on"
@@ -936,18 +948,19 @@ def _add_carried(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[KEYWORD=]X",
-        help="detection threshold that it carries",
+        help=f"detection threshold that it carries; repeatable; default {DetectorConfig.threshold:g}",
     )
-    options.add_setting(parser, "smoothing_ms", help="smoothing that the file carries")
-    options.add_setting(parser, "refractory_ms", help="refractory time that the file carries")
-    options.add_setting(parser, "speech_margin", help="what keywords need above the threshold after speech")
+    for name, about in (
+        ("smoothing_ms", "smoothing that the file carries"),
+        ("refractory_ms", "refractory time that the file carries"),
+        ("speech_margin", "what keywords need above the threshold after speech"),
+    ):
+        options.add_setting(parser, name, help=f"{about}; default {getattr(DetectorConfig, name):g}")
 
 
 def _add_errors(parser: argparse.ArgumentParser, about: str) -> None:
-    parser.add_argument("--errors", type=Path, metavar="DIR", help=about)
-    parser.add_argument(
-        "--most-errors", type=_WORDS, default=100, metavar="N", help="sounds of each kind, worst first; default 100"
-    )
+    parser.add_argument("--errors", type=output_path, metavar="DIR", help=about)
+    parser.add_argument("--most-errors", type=_WORDS, default=100, metavar="N", help="sounds of each kind, worst first")
 
 
 def _add_test(parser: argparse.ArgumentParser) -> None:
@@ -1015,7 +1028,7 @@ def _unavailable(error: Exception) -> RuntimeUnavailableError:
     """What to do where Keras, or what it computes with, cannot be loaded."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend == "tensorflow" and isinstance(error, ImportError):
-        return RuntimeUnavailableError(f"{error}; the workstation tools need pip install 'kws-edge[host]'")
+        return RuntimeUnavailableError(f"{error}; install the workstation tools: {extra('host')}")
     return RuntimeUnavailableError(
         f"Keras cannot be loaded ({error}); install its backend, or set KERAS_BACKEND to tensorflow, jax or torch"
     )

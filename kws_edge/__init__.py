@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kws_edge.frontend import Frontend, StreamingFrontend
     from kws_edge.model import Model, shipped_models
     from kws_edge.modelfile import Metadata, pack, unpack
+    from kws_edge.site import Site
     from kws_edge.spotter import Spotter, Step
 del TYPE_CHECKING
 
@@ -41,6 +42,7 @@ __all__ = [
     "PcmStream",
     "Resampler",
     "RuntimeUnavailableError",
+    "Site",
     "Spotter",
     "Step",
     "StreamingFrontend",
@@ -52,7 +54,7 @@ __all__ = [
 ]
 
 
-_MODULES = ("errors", "config", "frontend", "detector", "modelfile", "model", "spotter", "audio")
+_MODULES = ("errors", "config", "frontend", "detector", "modelfile", "model", "spotter", "site", "audio")
 
 
 def __getattr__(name: str) -> object:

@@ -24,7 +24,7 @@ from kws_edge.model import Model
 from kws_edge.ranges import number, whole
 from kws_edge.runtime import Interpreter
 from kws_edge.spotter import Spotter
-from kws_edge.text import parse_json, printable, read_text, shown
+from kws_edge.text import counted, parse_json, printable, read_text, shown
 from kws_edge.tflite import FlatModel
 from kws_edge.timing import STAGES, Stopwatch, percentiles
 
@@ -389,5 +389,5 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[t
 def configuration(result: dict[str, Any]) -> str:
     """What was measured, in words; versions may differ."""
     threads = whole(1, 1024).check("threads", result["threads"])
-    text = f"{result['runtime']}, {threads} thread{'s'[: threads > 1]}, {result['kernels']} kernels"
+    text = f"{result['runtime']}, {counted(threads, 'thread')}, {result['kernels']} kernels"
     return printable(text, most=200)

@@ -12,6 +12,7 @@ import numpy as np
 from kws_edge.config import DetectorConfig
 from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
+from kws_edge.text import counted
 
 __all__ = ["CONFIDENCE", "MARGIN", "Choice", "Evidence", "choose", "poisson_interval", "poisson_upper"]
 
@@ -176,8 +177,8 @@ def choose(evidence: Evidence, budget: float) -> Choice:
     if not keeps(chosen):
         n = sum(evidence.false_accepts(chosen).values())
         raise ConfigError(
-            f"{n} false accepts in {evidence.hours:.2f} h even at a threshold of {grid[-1]:g}; give a larger --budget "
-            f"than {budget:g} per hour, fewer --keywords, or a --wake-word"
+            f"{counted(n, 'false accept')} in {evidence.hours:.2f} h even at a threshold of {grid[-1]:g}; give a "
+            f"larger --budget than {budget:g} per hour, fewer --keywords, or a --wake-word"
         )
     common = grid[-1]
     for threshold in reversed(grid):

@@ -195,6 +195,10 @@ class FrontendConfig(_Config):
         """Full frames in that many samples."""
         return max(0, 1 + (samples - self.frame_length) // self.hop_length)
 
+    def frames_of(self, ms: float) -> int:
+        """Hops in that time, rounded; at least one."""
+        return max(1, round(ms / 1000 / (self.hop_length / self.sample_rate)))
+
     @property
     def feature_shape(self) -> tuple[int, int]:
         """Shape of a clip's features, ``(frames, n_mels)``."""
@@ -269,7 +273,10 @@ def preset(name: str) -> FrontendConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig(_Config):
-    """How a sequence of posteriors becomes detections; see :class:`kws_edge.Detector`."""
+    """How a sequence of posteriors becomes detections; see :class:`kws_edge.Detector`.
+
+    A model file has settings that were tuned for it: change those by ``dataclasses.replace(model.detector, ...)``.
+    """
 
     step_ms: float = _within(number(10, 10_000), 100.0)
     """Time between inferences; rounded to whole frames by the spotter."""

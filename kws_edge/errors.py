@@ -20,6 +20,11 @@ from kws_edge.text import printable
 _MOST = 2000
 
 
+def extra(name: str) -> str:
+    """How to install the optional dependencies called `name`, for a message. The package is on no index."""
+    return f"pip install '.[{name}]' in a checkout of kws-edge (of a wheel: 'FILE.whl[{name}]')"
+
+
 class KwsError(Exception):
     """Base of the package's errors."""
 

@@ -16,7 +16,7 @@ from kws_edge.files import check_writable, explained, sha256_hex, write_atomical
 from kws_edge.labels import is_keyword
 from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
 from kws_edge.ranges import number
-from kws_edge.text import parse_json, printable, read_text, shown
+from kws_edge.text import counted, parse_json, printable, read_text, shown
 
 __all__ = ["Site", "check_savable", "is_there", "set_aside", "site_path"]
 
@@ -38,7 +38,13 @@ def site_path(model: Model) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What ``kws-edge calibrate`` found out, and for which model."""
+    """What ``kws-edge calibrate`` found out, and for which model.
+
+    >>> detector = model.detector                       # doctest: +SKIP
+    >>> if site := Site.find(model):                    # doctest: +SKIP
+    ...     detector = site.applied(detector)
+    >>> spotter = Spotter(model, detector=detector)     # doctest: +SKIP
+    """
 
     model: str
     """File name of the model."""
@@ -73,9 +79,25 @@ class Site:
     def summary(self) -> str:
         """What was found, in a few words."""
         return (
-            f"calibrated {self.date}, {self.false_accepts} false accepts in {self.hours:.2f} h, "
+            f"calibrated {self.date}, {counted(self.false_accepts, 'false accept')} in {self.hours:.2f} h, "
             f"budget {self.budget:g} per hour"
         )
+
+    def applied(self, detector: DetectorConfig) -> DetectorConfig:
+        """`detector` with the calibrated thresholds."""
+        return dataclasses.replace(detector, thresholds={**detector.thresholds, **self.thresholds})
+
+    @classmethod
+    def find(cls, model: Model) -> Site | None:
+        """What ``kws-edge calibrate`` wrote for `model` and this user; None where there is nothing.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`load` does.
+        """
+        path = site_path(model)
+        return cls.load(path, model) if is_there(path) else None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: Model) -> Site:
@@ -90,16 +112,19 @@ class Site:
         try:
             return cls._read(path, model)
         except _UNUSABLE as error:
+            from shlex import quote
+
             why = error.strerror or error if isinstance(error, OSError) else error
             again = "kws-edge calibrate"
             if (name := _short_name(model)) != DEFAULT_MODEL:
-                again += f" --model {name}"
+                again += f" --model {quote(name)}"
             if path != site_path(model):
-                again += f" --output {path}"
-            raise ConfigError(
-                f"{path or repr('')}: site file cannot be used: {why}; calibrate anew ({again}), or set it aside "
-                "(add --reset)"
-            ) from None
+                again += f" --output {quote(str(path))}"
+            if is_there(path):
+                what = f"site file cannot be used: {why}; calibrate anew ({again}), or set it aside (add --reset)"
+            else:
+                what = f"no such site file; {again} makes one" if path else "names no site file"
+            raise ConfigError(f"{path or repr('')}: {what}") from None
 
     @classmethod
     def _read(cls, path: str | os.PathLike[str], model: Model) -> Site:
@@ -151,7 +176,7 @@ class Site:
         ]  # fmt: skip
 
 
-def is_there(path: str) -> bool:
+def is_there(path: str | os.PathLike[str]) -> bool:
     """Whether anything has the name `path`, whatever it is."""
     try:
         os.lstat(path)

@@ -14,7 +14,7 @@ from kws_edge.frontend import StreamingFrontend, to_int16
 from kws_edge.model import Model
 from kws_edge.timing import DETECTOR, FRONT_END, INVOKE, OFF, QUANTISE, Stopwatch
 
-__all__ = ["Spotter", "Step"]
+__all__ = ["Spotter", "Step", "detector_of"]
 
 
 class Step(NamedTuple):
@@ -25,6 +25,19 @@ class Step(NamedTuple):
     posteriors: np.ndarray
     """shape (len(labels),), float32"""
     detection: Detection | None
+
+
+def detector_of(model: Model, config: DetectorConfig) -> Detector:
+    """A detector for what `model` makes of a stream.
+
+    Raises
+    ------
+    ConfigError
+        If that is impossible, as :class:`kws_edge.Detector` says.
+    """
+    c = model.front_end
+    step_s = c.frames_of(config.step_ms) * c.hop_length / c.sample_rate
+    return Detector(model.labels, config, step_s=step_s, clip_s=c.clip_samples / c.sample_rate)
 
 
 class _Window:
@@ -61,7 +74,8 @@ class Spotter:
     model : Model
         May serve several streams that take turns.
     detector : DetectorConfig, optional
-        In place of the model's own.
+        In place of the model's own, `model.detector`, which was tuned for it. To change one of its settings, give
+        ``dataclasses.replace(model.detector, wake_word="stop")``. ``DetectorConfig(wake_word="stop")`` drops the rest.
     """
 
     def __init__(self, model: Model, *, detector: DetectorConfig | None = None) -> None:
@@ -70,10 +84,9 @@ class Spotter:
         """Times the stages of each inference, where it is also the source's."""
         self.config = detector or model.detector
         c = model.front_end
-        hop_s = c.hop_length / c.sample_rate
-        self.step_frames = max(1, round(self.config.step_ms / 1000 / hop_s))
+        self.step_frames = c.frames_of(self.config.step_ms)
         """Frames from one inference to the next."""
-        self.step_s = self.step_frames * hop_s
+        self.step_s = self.step_frames * c.hop_length / c.sample_rate
         """Seconds from one inference to the next."""
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = StreamingFrontend(c, frontend=model.frontend)
@@ -83,7 +96,7 @@ class Spotter:
         # The last frames as the model takes them, so that each is quantised once, but for a model that resizes them.
         self._resized = c.resize_frames is not None
         self._last = _Window(c.n_frames, c.n_mels, np.float32 if self._resized else model.input.dtype)
-        self.detector = Detector(model.labels, self.config, step_s=self.step_s, clip_s=c.clip_samples / c.sample_rate)
+        self.detector = detector_of(model, self.config)
         self.reset()
 
     def reset(self) -> None:

@@ -19,12 +19,20 @@ __all__ = [
     "STAGES",
     "Stopwatch",
     "percentiles",
+    "wall_clock",
 ]
 
 STAGES = ("audio", "resample", "front_end", "quantise", "invoke", "detector")
 """What happens between the arrival of an inference's last sample and its decision, in order."""
 AUDIO, RESAMPLE, FRONT_END, QUANTISE, INVOKE, DETECTOR = range(len(STAGES))
 _KEPT = 36_000
+
+
+def wall_clock(precision: str = "seconds") -> str:
+    """Now, in local time with its offset, ISO 8601, to ``seconds`` or to ``milliseconds``."""
+    import datetime
+
+    return datetime.datetime.now().astimezone().isoformat(timespec=precision)
 
 
 def percentiles(seconds: np.ndarray) -> dict[str, float]:

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import kws_edge
-from kws_edge import AudioFile, Model, Spotter, shipped_models, unpack
-from kws_edge.cli.plot import compared
+from kws_edge import AudioFile, ConfigError, Model, Spotter, shipped_models, unpack
+from kws_edge.cli.plot import Recorder, compared
 from tests.conftest import assert_one_line_error, assert_usage_error
 
 RATE = 16000
@@ -29,19 +28,7 @@ def short(tmp_path, demo_stream):
     return path
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["detect"], ["listen"], ["classify"], ["demo"], ["devices"], ["info"], ["calibrate"], ["doctor"], ["bench"]],
-)
-def test_help(run_cli, command):
-    shown = run_cli(*command, "--help")
-    assert shown.returncode == 0
-    assert b"usage: " in shown.stdout
-    assert not shown.stderr
-
-
-def test_version_and_usage(run_cli):
-    assert run_cli("--version").stdout.decode().strip() == f"kws-edge {kws_edge.__version__}"
+def test_usage(run_cli):
     for wrong in ([], ["sing"], ["detect"], ["detect", "a.wav", "--threads", "0"]):
         failed = run_cli(*wrong)
         assert failed.returncode == 2
@@ -70,7 +57,6 @@ def test_detect_options(run_cli, short):
     none = run_cli("detect", short, "--threshold", "1")
     assert none.stdout.split() == [b"no", b"keyword"]
     assert run_cli("detect", short, "--threshold", "1", "--threshold", f"{first}=0.5", "--json").stdout
-    assert_one_line_error(run_cli("detect", short, "--keywords", "maybe"), "'maybe'", "yes, no")
     assert_usage_error(run_cli("detect", short, "--threshold", "high"), "high")
     assert_usage_error(run_cli("detect", short, "--threshold", "7"), "--threshold", "from 0.001 to 1, got '7'")
     assert_usage_error(run_cli("detect", short, "--step-ms", "0"), "--step-ms")
@@ -87,12 +73,11 @@ def test_wake_word(run_cli, short):
     live = run_cli("listen", "-", *options, input=short.read_bytes())
     assert live.stdout.decode().splitlines() == text
     assert b"for left, and 3 s after it for yes, no" in live.stderr
-    assert_one_line_error(run_cli("detect", short, "--wake-word", "marvin"), "'marvin'", "yes, no")
-    assert_one_line_error(run_cli("detect", short, "--armed-s", "3"), "--wake-word")
+    assert_usage_error(run_cli("detect", short, "--armed-s", "3"), "--wake-word")
     own = Model().detector
     takes = f"{(own.refractory_ms + own.smoothing_ms) / 1000:g} s"
-    assert_one_line_error(run_cli("detect", short, "--wake-word", "up", "--armed-s", "1"), "armed_s=1", takes)
-    assert_one_line_error(run_cli("detect", short, "--wake-word", "up", "--keywords", "up"), "'up'")
+    assert_usage_error(run_cli("detect", short, "--wake-word", "up", "--armed-s", "1"), "armed_s=1", takes)
+    assert_usage_error(run_cli("detect", short, "--wake-word", "up", "--keywords", "up"), "'up'")
     assert run_cli("detect", short, "--wake-word", "").stdout == run_cli("detect", short).stdout
 
 
@@ -166,12 +151,26 @@ def test_plot_shows_what_the_detector_compares(model, demo_stream):
     assert len(np.unique(needed)) > 1
 
 
-def test_plot_of_a_long_recording_is_refused_before_it_is_heard_to_its_end(run_cli, tmp_path):
+def test_plot_of_a_long_recording_is_refused_before_it_is_heard(run_cli, short, tmp_path):
+    """Where its length is known, nothing of it is detected; what comes by a pipe is kept until it is too long."""
     pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
-    soundfile.write(tmp_path / "long.flac", np.zeros(16000 * 7200, np.int16), 16000)
-    start = time.monotonic()
-    assert_one_line_error(run_cli("detect", "long.flac", "--plot", "out.png"), "--plot", "600 s")
-    assert time.monotonic() - start < 15
+    samples = np.tile(soundfile.read(short, dtype="int16")[0], 51)
+    for name in ("long.flac", "long.wav"):
+        soundfile.write(tmp_path / name, samples, RATE)
+        failed = run_cli("detect", name, "--plot", "out.png")
+        assert failed.stdout == b""
+        assert_one_line_error(failed, f"{name}: 612 s are too much to draw", "at most 600 s")
+    assert not (tmp_path / "out.png").exists()
+    soundfile.write(tmp_path / "streamed.flac", samples[: 2 * RATE], RATE)
+    data = bytearray((tmp_path / "streamed.flac").read_bytes())
+    data[21] &= 0xF0  # the samples in all are 36 bits of STREAMINFO; 0 is unknown, as where a stream was recorded
+    data[22:26] = bytes(4)
+    (tmp_path / "streamed.flac").write_bytes(data)
+    with AudioFile(tmp_path / "streamed.flac", rate=RATE) as audio:
+        assert audio.seconds is None
+    recorder = Recorder("a pipe", RATE)
+    with pytest.raises(ConfigError, match="a pipe: 601 s are too much to draw"):
+        list(recorder.tap([samples[: 600 * RATE], samples[:1]]))
 
 
 def test_plot_without_matplotlib(run_cli, short, tmp_path):
@@ -246,13 +245,10 @@ def test_listen_to_standard_input(run_cli, short):
     expected = [json.loads(line) for line in run_cli("detect", short, "--json").stdout.splitlines()]
     for row in expected:
         row["file"] = "-"
-    as_raw = run_cli("listen", "-", "--json", input=samples.tobytes())
-    assert [json.loads(line) for line in as_raw.stdout.splitlines()] == expected
-    as_wav = run_cli("listen", "-", "--json", input=short.read_bytes())
-    assert [json.loads(line) for line in as_wav.stdout.splitlines()] == expected
     stereo = np.repeat(samples, 2).tobytes()
-    as_stereo = run_cli("listen", "-", "--json", "--channels", "2", input=stereo)
-    assert [json.loads(line) for line in as_stereo.stdout.splitlines()] == expected
+    for options, audio in (([], samples.tobytes()), ([], short.read_bytes()), (["--channels", "2"], stereo)):
+        heard = run_cli("listen", "-", "--json", *options, input=audio)
+        assert [row for row in map(json.loads, heard.stdout.splitlines()) if row.pop("time")] == expected
     plain = run_cli("listen", "-", input=samples.tobytes())
     assert b"\r" not in plain.stdout
     assert b"heard 12.0 s" in plain.stderr

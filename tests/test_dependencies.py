@@ -61,7 +61,7 @@ def test_detecting_is_light(demo_stream):
 
 
 def test_help_is_light():
-    code = "import sys; sys.argv = ['kws-edge', 'info']\nfrom kws_edge.cli import _parser; _parser()"
+    code = "import sys; sys.argv = ['kws-edge', 'info']\nfrom kws_edge.cli import make_parser; make_parser()"
     assert not loaded_by(code) & (HEAVY | {"sounddevice", "soundfile", "ai_edge_litert", "tflite_runtime"})
 
 
@@ -69,8 +69,8 @@ def test_listening_is_light():
     """What the microphone and the model need, and no parser of e-mails or addresses, nothing for archives, no OpenSSL
     (but what NumPy 1 and pathlib themselves load), no other command."""
     code = (
-        "from kws_edge import *; from kws_edge.cli import _parser\n"
-        "_parser(['listen']).parse_args(['listen']); Spotter(Model())\n"
+        "from kws_edge import *; from kws_edge.cli import make_parser\n"
+        "make_parser(['listen']).parse_args(['listen']); Spotter(Model())\n"
         "print(*[name.replace('.', '_') for name in sys.modules if name.startswith('kws_edge.cli.')])\n"
     )
     loaded = loaded_by(code) - loaded_by("import numpy, pathlib")

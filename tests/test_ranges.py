@@ -19,7 +19,7 @@ WRONG = [
     "0x10", "1e", "1,5", "1 2", "NaN", "True",
 ]  # fmt: skip
 PARSERS = {
-    "kws-edge": kws_edge.cli._parser,
+    "kws-edge": kws_edge.cli.make_parser,
     "kws-host": host_tools.cli.make_parser,
     "kws-firmware": firmware_export.cli.make_parser,
 }

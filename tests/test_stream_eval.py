@@ -286,7 +286,7 @@ def test_command_errors(run_cli, tmp_path, short):
     assert empty.returncode == 1 and b"kws-host: empty.wav: is empty" in empty.stderr
     assert b"Traceback" not in empty.stderr
     wrong = run("commands12", short, "--keywords", "maybe")
-    assert wrong.returncode == 1 and b"'maybe' is no" in wrong.stderr and b"Traceback" not in wrong.stderr
+    assert wrong.returncode == 2 and b"'maybe' is no" in wrong.stderr and b"Traceback" not in wrong.stderr
     (tmp_path / "short.csv").write_text("start_s,end_s,label\n1,2\n")
     assert_one_line_error(run("commands12", "short.flac"), "short.csv, line 2", program="kws-host")
 

@@ -9,6 +9,7 @@ import shlex
 import textwrap
 from pathlib import Path
 
+from kws_edge.cli.parser import output_path
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number
 
@@ -50,7 +51,12 @@ def add(commands) -> None:
             "--data", type=Path, metavar="DIR", help="folder that holds the data (default: KWS_TEST_DATA)"
         )
         action.add_argument(
-            "-o", "--output", type=Path, default=Path("runs"), metavar="RUNS", help="folder of results (default: runs)"
+            "-o",
+            "--output",
+            type=output_path,
+            default=Path("runs"),
+            metavar="RUNS",
+            help="folder of results (default: runs)",
         )
         if name in ("status", "plan"):
             action.add_argument("--json", action="store_true", help="one JSON object")

@@ -27,7 +27,7 @@ __all__ = ["Recipe", "Stage", "find_recipe", "load_recipe"]
 
 _FOLDER = "recipes"
 _ID = re.compile(r"[a-z][a-z0-9_]*")
-_UNSEEN = ("output", "cache", "workers", "json")
+_UNSEEN = ("output", "errors", "cache", "workers", "json", "config")
 """Options that change nothing of what comes out, or that the runner sets."""
 _WEIGHTS = ("start", "blend", "teacher")
 """Options that name runs or files, besides those whose values are paths, and ``MODEL``."""

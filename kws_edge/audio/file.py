@@ -22,6 +22,8 @@ __all__ = ["AudioFile"]
 _FILE_BLOCK = 1 << 14
 _STARTS = {"Ogg": b"OggS\0\2", "FLAC": b"fLaC\0\0\0\x22"}
 """What a recording begins with where several may follow one another in a file."""
+_UNKNOWN = 2**63 - 1
+"""Frames of a file that does not say how many it has, as libsndfile has it."""
 _FIRST_BYTES = 1000
 """Within these, all is of the first recording."""
 
@@ -166,7 +168,8 @@ class _Sndfile:
         # libmpg123 complains, line after line, of what is no MP3.
         self._quiet = quiet_native if self._file.format == "MP3" else contextlib.nullcontext
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
-        self.seconds = self._file.frames / max(1, self.source_rate)
+        length = self._file.frames
+        self.seconds = None if length == _UNKNOWN else length / max(1, self.source_rate)
         self.close = self._file.close
 
     def frames(self, n: int) -> Iterator[np.ndarray]:

@@ -45,7 +45,7 @@ class Reader(Protocol):
     source_rate: int
     channels: int
     seconds: float | None
-    """Length that the header gives."""
+    """Length that the header gives, if it does."""
     remark: str | None
     """What is wrong with the audio although it can be heard; known at its end."""
     close: Callable[[], object]

@@ -6,33 +6,27 @@ import sys
 
 TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
+
+    from kws_edge.cli.parser import Parser
 
 __all__ = ["main", "program"]
 
 _COMMANDS = ("detect", "listen", "classify", "calibrate", "doctor", "bench", "demo", "devices", "info")
 
-_DESCRIPTION = """\
-Hear keywords in recordings and live audio, without a cloud.
 
-Exit status: 0 success, 1 an error that is explained in one line, 2 wrong usage, 74 output that cannot be written, 130
-interrupted; doctor has its own.
-"""
-
-
-def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+def make_parser(argv: Sequence[str] = ()) -> Parser:
     """The parser of `argv`; of the commands, only the one that is named there is loaded, if one is."""
-    import argparse
     import importlib
 
-    import kws_edge
+    from kws_edge.cli.parser import STATUSES, Parser
 
-    parser = argparse.ArgumentParser(
-        prog="kws-edge", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="kws-edge",
+        description="Hear keywords in recordings and live audio, without a cloud.",
+        epilog=f"{STATUSES}; doctor has its own. kws-edge COMMAND --help describes a command.",
     )
-    parser.add_argument("--version", action="version", version=f"kws-edge {kws_edge.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_commands()
     for name in argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS:
         importlib.import_module(f"kws_edge.cli.{name}").add(commands)
     return parser
@@ -42,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
 
     def work(argv: Sequence[str]) -> int | None:
-        args = _parser(argv).parse_args(argv)
+        args = make_parser(argv).parse_args(argv)
         return args.run(args)
 
     return program("kws-edge", work, argv)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 from pathlib import Path
@@ -12,13 +11,16 @@ from typing import Any
 from kws_edge import bench, board
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, live_text, stage_table
-from kws_edge.errors import ConfigError, UsageError
+from kws_edge.cli.parser import output_path
+from kws_edge.cli.plot import add_plot
+from kws_edge.errors import ConfigError, KwsError, ModelError, RuntimeUnavailableError, UsageError
 from kws_edge.files import check_writable, sha256_hex, write_atomically
 from kws_edge.model import read_model
 from kws_edge.ranges import number, whole
-from kws_edge.runtime import Interpreter
-from kws_edge.text import printable
+from kws_edge.runtime import Interpreter, installed
+from kws_edge.text import counted, printable
 from kws_edge.tflite import FlatModel
+from kws_edge.timing import wall_clock
 
 _NOTABLE = 0.05
 
@@ -33,25 +35,21 @@ def add(commands) -> None:
     )
     options.add_model(parser, compare=True)
     options.add_detector(parser)
+    parser.add_argument("--inferences", type=whole(1, 100_000), default=1000, metavar="N", help="count, back to back")
     parser.add_argument(
-        "--inferences", type=whole(1, 100_000), default=1000, metavar="N", help="back to back; default 1000"
-    )
-    parser.add_argument(
-        "--seconds",
-        type=number(0, 86_400),
-        default=10.0,
-        metavar="S",
-        help="at live pace; default 10; 0 leaves this out",
+        "--seconds", type=number(0, 86_400), default=10.0, metavar="S", help="time at live pace; 0 leaves this out"
     )
     parser.add_argument("--live", action="store_true", help="at live pace, hear the microphone in place of a recording")
-    add_source(parser)
+    add_source(parser, "the recording")
     parser.add_argument("--json", action="store_true", help="the results as one JSON object in place of the tables")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write that JSON object to a file, too")
+    parser.add_argument(
+        "-o", "--output", type=output_path, metavar="FILE", help="write that JSON object to a file, too"
+    )
     parser.add_argument("--against", metavar="FILE", help="compare with the results in this file")
     parser.add_argument(
         "--from", dest="results", metavar="FILE", help="with --against: results to compare, in place of measuring"
     )
-    parser.add_argument("--plot", metavar="PNG", help="draw histograms of the latencies")
+    add_plot(parser, "draw histograms of the latencies")
     parser.set_defaults(run=run)
 
 
@@ -73,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         values, samples = _measure(args)
     against = bench.compare(old, values) if old else None
+    if args.output:  # first of all: whoever reads the tables may go before their end
+        write_atomically(args.output, json.dumps(values, indent=1) + "\n", option="--output")
     if args.json:
         print(json.dumps(_compared(values, *against) if against else values))
     else:
@@ -80,10 +80,8 @@ def run(args: argparse.Namespace) -> int:
             _print(values)
         if against:
             _print_comparison(args.against, *against)
-    if args.output:
-        write_atomically(args.output, json.dumps(values, indent=1) + "\n", option="--output")
-        if not args.json:
-            print(f"wrote {args.output}")
+    if args.output and not args.json:
+        print(f"wrote {args.output}")
     for text in values["warnings"]:
         print(f"kws-edge: {'' if args.results else 'this measurement: '}{printable(text)}", file=sys.stderr)
     if args.plot is not None:
@@ -103,21 +101,32 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.
         )
     machine, before, others = board.describe(), board.state(), board.Load()
     results, samples, audio = [], {}, None
-    for runtime in args.runtime:
+    every = args.runtime == ["all"]
+    unloaded: KwsError | None = None
+    for runtime in (installed() or ["auto"]) if every else args.runtime:
         for threads in args.threads:
             one = argparse.Namespace(**{**vars(args), "runtime": runtime, "threads": threads})
-            if foreign:
-                result, seconds = _measure_foreign(one, flat, name)
-            else:
-                result, seconds, audio = _measure_chain(one)
+            try:
+                if foreign:
+                    result, seconds = _measure_foreign(one, flat, name)
+                else:
+                    result, seconds, audio = _measure_chain(one)
+            except (RuntimeUnavailableError, ModelError) as error:
+                if not every:
+                    raise
+                unloaded = error
+                print(f"kws-edge: {runtime} is left out: {error}", file=sys.stderr)
+                break
             results.append(result)
             samples[bench.configuration(result)] = seconds
+    if unloaded and not results:
+        raise unloaded
     after, load = board.state(), others.shares()
     tensor = flat.inputs[0] if flat.inputs else None
     values = {
         "kind": bench.KIND,
         "format": bench.FORMAT,
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "date": wall_clock(),
         "board": machine,
         "before": before,
         "after": after,
@@ -152,9 +161,12 @@ def _measure_chain(args: argparse.Namespace) -> tuple[dict[str, Any], bench.Samp
     )
     live = None
     if args.seconds:
-        arguments = _listen_arguments(args)
-        pcm = None
-        if not args.live:
+        arguments = options.given(args)
+        if args.live:
+            pcm = None
+            found = {"device": args.device, "rate": args.rate}
+            arguments += [f"--{name}={value}" for name, value in found.items() if value is not None]
+        else:
             arguments += ["-", "--rate", str(rate), "--channels", str(args.channels)]
             pcm = bench.recording(args.seconds + 2, rate=rate, channels=args.channels)
         live = bench.live(arguments, seconds=args.seconds, pcm=pcm, bytes_per_s=2 * rate * args.channels)
@@ -170,32 +182,10 @@ def _how(interpreter: Interpreter, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _listen_arguments(args: argparse.Namespace) -> list[str]:
-    """The options that `listen` takes, too, as they were given here."""
-    given = {
-        "model": args.model,
-        "labels": args.labels,
-        "front-end": args.front_end,
-        "runtime": args.runtime,
-        "threads": args.threads,
-        "kernels": args.kernels,
-        "keywords": args.keywords,
-        "wake-word": args.wake_word,
-        "armed-s": args.armed_s,
-        "smoothing-ms": args.smoothing_ms,
-        "refractory-ms": args.refractory_ms,
-        "step-ms": args.step_ms,
-    }
-    if args.live:
-        given |= {"device": args.device, "rate": args.rate}
-    found = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    return found + [f"--threshold={word}{'=' * bool(word)}{value}" for word, value in args.threshold]
-
-
 def _print(values: dict[str, Any]) -> None:
     b, m = values["board"], values["model"]
     state = values["after"]
-    facts = [b["model"], b["cpu"], f"{b['cores']} cores", b["machine"]]
+    facts = [b["model"], b["cpu"], counted(b["cores"], "core"), b["machine"]]
     facts += ["virtual machine"] * b["virtual_machine"] + ["emulated"] * b["emulated"]
     facts += [f"governor {state['governor']}"] * bool(state["governor"])
     if state["temperature_c"] is not None:
@@ -213,7 +203,8 @@ def _print(values: dict[str, Any]) -> None:
 
 def _print_result(result: dict[str, Any], audio: dict[str, Any] | None) -> None:
     print(
-        f"\n{bench.configuration(result)} (version {result['version']}), {result['inferences']} inferences back to back"
+        f"\n{bench.configuration(result)} (version {result['version']}), "
+        f"{counted(result['inferences'], 'inference')} back to back"
     )
     print(stage_table({**result["stages"], "bare invoke": result["bare_invoke"]}))
     ratio = result["stages"]["invoke"]["p50_s"] / result["bare_invoke"]["p50_s"]
@@ -232,7 +223,7 @@ def _print_result(result: dict[str, Any], audio: dict[str, Any] | None) -> None:
         print(stage_table(live["stages"]))
         print(live_text(live))
     if live.get("dropped_samples"):
-        print(f"{live['dropped_samples']} samples dropped")
+        print(f"{counted(live['dropped_samples'], 'sample')} dropped")
     print("started listening after " + ", ".join(f"{seconds:.2f}" for seconds in live["startup_s"]) + " s")
 
 

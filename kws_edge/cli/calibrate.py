@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import json
 import math
 import shutil
@@ -31,11 +30,14 @@ from kws_edge.calibration import (
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
 from kws_edge.cli.listen import add_source, level_db, limited, open_source
+from kws_edge.cli.parser import output_path
 from kws_edge.errors import AudioError, ConfigError, UsageError
 from kws_edge.model import Model
 from kws_edge.ranges import number
 from kws_edge.site import Site, check_savable, is_there, set_aside, site_path
 from kws_edge.spotter import Spotter
+from kws_edge.text import counted
+from kws_edge.timing import wall_clock
 
 LEAST_MINUTES = 3.0
 """In this time a keyword detected for nothing each minute shows itself, with a probability of 95 %: 1 - e^-3."""
@@ -72,9 +74,15 @@ def add(commands) -> None:
         type=options.BUDGET,
         default=1.0,
         metavar="N",
-        help="false accepts per hour, of all keywords; default 1",
+        help="false accepts per hour, of all keywords",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: where listen and detect look")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=output_path,
+        metavar="FILE",
+        help="site file to write, or to set aside; default: the one that listen and detect look for",
+    )
     parser.add_argument(
         "--force",
         action="store_true",
@@ -94,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
     if not live and "-" in args.files:
         raise UsageError("calibrate takes recordings or - for standard input, not both")
     minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
-    if live and minutes < LEAST_MINUTES and not args.force and not args.reset:
-        raise ConfigError(f"--minutes {minutes:g}: {_TOO_SHORT}")
+    if minutes < LEAST_MINUTES and not args.force and not args.reset:
+        raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
     model = options.load_model(args)
     output = args.output or Path(site_path(model))
     if not output.is_absolute() and not args.output:
@@ -131,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         raise
     site = Site.of(
         model,
-        date=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        date=wall_clock(),
         hours=round(evidence.hours, 6),
         false_accepts=sum(choice.counts.values()),
         budget=args.budget,
@@ -249,11 +257,15 @@ class _Progress:
                 else:
                     left = max(0, math.ceil(60 * self._minutes - heard))
                     text = f"{left // 60}:{left % 60:02} left"
-                text += f"  {level_db(block):4.0f} dBFS  {self.found} false accepts at the model file's thresholds"
+                text += f"  {level_db(block):4.0f} dBFS  {counted(self.found, 'false accept')}"
+                text += " at the model file's thresholds"
                 sys.stderr.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
                 sys.stderr.flush()
         if queue and queue.dropped:
-            print(f"kws-edge: {queue.dropped} samples dropped, {queue.overruns} overruns", file=sys.stderr)
+            print(
+                f"kws-edge: {counted(queue.dropped, 'sample')} dropped, {counted(queue.overruns, 'overrun')}",
+                file=sys.stderr,
+            )
 
 
 def _misses(model: Model) -> np.ndarray | None:
@@ -262,10 +274,11 @@ def _misses(model: Model) -> np.ndarray | None:
     return None if curve is None else np.array(curve)
 
 
-def _missed(misses: np.ndarray | None, threshold: float) -> float | None:
-    if misses is None or not misses[0, 0] <= threshold <= misses[-1, 0]:
+def _missed(misses: np.ndarray | None, *thresholds: float) -> float | None:
+    """Share of commands missed where the keywords have these thresholds; None where that is unknown."""
+    if misses is None or not misses[0, 0] <= min(thresholds) <= max(thresholds) <= misses[-1, 0]:
         return None
-    return float(np.interp(threshold, misses[:, 0], misses[:, 1]))
+    return float(np.interp(thresholds, misses[:, 0], misses[:, 1]).mean())
 
 
 def _rate(n: int, hours: float) -> dict[str, Any]:
@@ -277,33 +290,36 @@ def _print_table(evidence: Evidence, misses: np.ndarray | None) -> None:
     print(
         f"{'threshold':>9} {'false accepts':>14} {'per hour':>9} {f'{100 * CONFIDENCE:g} % interval':>16} {'misses':>8}"
     )
-    for threshold in evidence.grid:
-        default = threshold in evidence.defaults.values()
-        if not default and abs(threshold * 20 - round(threshold * 20)) > 1e-6:
-            continue
-        rate = _rate(sum(evidence.false_accepts(evidence.common(threshold)).values()), evidence.hours)
+    twentieths = [t for t in evidence.grid if abs(t * 20 - round(t * 20)) < 1e-6]
+    rows = [(f"{threshold:.2f}", evidence.common(threshold)) for threshold in twentieths]
+    for name, thresholds in [*rows, ("as it is", evidence.defaults)]:
+        rate = _rate(sum(evidence.false_accepts(thresholds).values()), evidence.hours)
         low, high = rate["interval"]
-        missed = _missed(misses, threshold)
+        missed = _missed(misses, *thresholds.values())
         print(
-            f"{threshold:9.2f} {rate['false_accepts']:14} {rate['per_hour']:9.1f} {f'{low:.1f} to {high:.1f}':>16} "
-            f"{'unknown' if missed is None else f'{100 * missed:.1f} %':>8}{'  the model file' if default else ''}"
+            f"{name:>9} {rate['false_accepts']:14} {rate['per_hour']:9.1f} {f'{low:.1f} to {high:.1f}':>16} "
+            f"{'unknown' if missed is None else f'{100 * missed:.1f} %':>8}"
         )
+    print("as it is: each keyword at the model file's threshold")
     if misses is None:
         print("misses are unknown: the model file has no miss curve")
 
 
 def _print_choice(evidence: Evidence, choice: Choice, misses: np.ndarray | None, budget: float) -> None:
     print(f"\nchosen for a budget of {budget:g} per hour, at first {choice.common:.2f} for all:")
-    for threshold in sorted(set(choice.thresholds.values())):
-        words = [word for word, value in choice.thresholds.items() if value == threshold]
-        n = sum(choice.counts[word] for word in words)
-        print(f"{threshold:9.2f} {n:14}  {', '.join(words)}")
-    missed = [_missed(misses, threshold) for threshold in choice.thresholds.values()]
-    if None not in missed:
-        print(f"expected misses {100 * np.mean(missed):.1f} % of the commands, by the model file's miss curve")
+    width = max(map(len, ("keyword", *choice.thresholds)))
+    print(f"{'keyword':<{width}} {'model file':>11} {'chosen':>7} {'false accepts':>14}")
+    for word, threshold in choice.thresholds.items():
+        print(f"{word:<{width}} {evidence.defaults[word]:11.2f} {threshold:7.2f} {choice.counts[word]:14}")
+    missed = _missed(misses, *choice.thresholds.values())
+    if missed is not None:
+        print(f"expected misses {100 * missed:.1f} % of the commands, by the model file's miss curve")
     n, hours = sum(choice.counts.values()), evidence.hours
     upper = poisson_upper(n) / hours
-    print(f"{n} false accepts in {hours:.2f} h, so at most {upper:.2g} per hour ({100 * CONFIDENCE:g} % confidence)")
+    print(
+        f"{counted(n, 'false accept')} in {hours:.2f} h, so at most {upper:.2g} per hour "
+        f"({100 * CONFIDENCE:g} % confidence)"
+    )
     print(f"the same without a site file: {' '.join(f'--threshold {w}={t:g}' for w, t in choice.thresholds.items())}")
     print("the thresholds were chosen on this very recording, which flatters them somewhat")
     if not choice.supported:
@@ -327,6 +343,7 @@ def _as_dict(
         "hours": evidence.hours,
         "budget": budget,
         "common": choice.common,
+        "defaults": evidence.defaults,
         "thresholds": choice.thresholds,
         **_rate(n, evidence.hours),
         "upper": poisson_upper(n) / evidence.hours,

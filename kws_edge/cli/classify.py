@@ -26,7 +26,7 @@ def add(commands) -> None:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
-    parser.add_argument("--top", type=whole(1, MAX_LABELS), default=3, metavar="K", help="labels to show; default 3")
+    parser.add_argument("--top", type=whole(1, MAX_LABELS), default=3, metavar="K", help="labels to show")
     parser.add_argument("--json", action="store_true", help="one JSON object per file and line")
     parser.set_defaults(run=run)
 

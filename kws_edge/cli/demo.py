@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from kws_edge.audio import Playback
 from kws_edge.cli import options
 from kws_edge.cli.listen import listen
-from kws_edge.cli.plot import Recorder, write_plot
+from kws_edge.cli.plot import Recorder, add_plot, write_plot
 from kws_edge.detector import Detection
 from kws_edge.spotter import Spotter
+from kws_edge.text import counted
 
 STREAM = Path(__file__).parents[1] / "demo" / "stream.flac"
 _LATE_S = 1.0
@@ -29,7 +31,7 @@ def add(commands) -> None:
     options.add_model(parser)
     options.add_detector(parser)
     parser.add_argument("--fast", action="store_true", help="do not wait for real time")
-    parser.add_argument("--plot", metavar="PNG", help="draw waveform, log-mel, posteriors and detections")
+    add_plot(parser, "draw waveform, log-mel, posteriors and detections")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end in place of the table")
     parser.set_defaults(run=run)
 
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     spotter = Spotter(model, detector=options.detector_config(args, model))
     with open(STREAM.with_suffix(".csv"), newline="") as file:
         spoken = [(float(row["start_s"]), float(row["end_s"]), row["said"]) for row in csv.DictReader(file)]
-    recorder = Recorder(model.front_end.sample_rate) if args.plot is not None else None
+    recorder = Recorder(STREAM.name, model.front_end.sample_rate) if args.plot is not None else None
     heard: list[Detection] = []
     wake = spotter.config.wake_word
     armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window
@@ -107,12 +109,13 @@ def run(args: argparse.Namespace) -> int:
             name, score = (found.keyword, f"{found.score:.2f}") if found else ("-", "    ")
             print(f"{time:7.2f}s  {word:<16} {name:<10} {score}  {'' if ok else '<-- wrong'}".rstrip())
         print(
-            f"\n{right} of {commands} commands heard, {silent} of {len(spoken) - commands} other utterances ignored, "
-            f"{false} false detections" + (f"; stopped after {played_s:.1f} s" if stopped else "")
+            f"\n{right} of {counted(commands, 'command')} heard, {silent} of "
+            f"{counted(len(spoken) - commands, 'other utterance')} ignored, {counted(false, 'false detection')}"
+            + (f"; stopped after {played_s:.1f} s" if stopped else "")
         )
     if recorder and recorder.steps:
         write_plot(args.plot, recorder, spotter, heard, title="demo", spoken=spoken)
-        print(f"wrote {args.plot}", flush=True)
+        print(f"kws-edge: wrote {args.plot}", file=sys.stderr)
     if stopped:
         return 130
     return 0 if right == commands and silent == len(spoken) - commands and not false else 1

@@ -10,11 +10,12 @@ from typing import Any
 
 from kws_edge.audio import AudioFile
 from kws_edge.cli import options
-from kws_edge.cli.plot import Recorder, write_plot
+from kws_edge.cli.plot import MAX_S, Recorder, add_plot, write_plot
 from kws_edge.detector import Detection
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Spotter
 from kws_edge.text import printable
+from kws_edge.timing import wall_clock
 
 
 def add(commands) -> None:
@@ -28,8 +29,10 @@ def add(commands) -> None:
     options.add_model(parser)
     options.add_detector(parser)
     options.add_site(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
-    parser.add_argument("--plot", metavar="PNG", help="draw waveform, log-mel, posteriors and detections (one FILE)")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per detection and line; times are those of the recording"
+    )
+    add_plot(parser, f"draw waveform, log-mel, posteriors and detections of one FILE of at most {MAX_S} s")
     parser.set_defaults(run=run)
 
 
@@ -43,9 +46,10 @@ def as_values(found: Detection) -> dict[str, Any]:
     return values
 
 
-def as_json(name: str, found: Detection) -> str:
-    """A detection as one line of JSON."""
-    return json.dumps({"file": name, **as_values(found)})
+def as_json(name: str, found: Detection, *, live: bool = False) -> str:
+    """A detection as one line of JSON; `time`, by the machine's clock, is in it where it was just heard."""
+    time = {"time": wall_clock("milliseconds")} if live else {}
+    return json.dumps({"file": name, **time, **as_values(found)})
 
 
 def as_text(found: Detection) -> str:
@@ -61,12 +65,14 @@ def run(args: argparse.Namespace) -> int:
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     status = 0
     for name in args.files:
-        recorder = Recorder(model.front_end.sample_rate) if args.plot is not None else None
+        recorder = Recorder(name, model.front_end.sample_rate) if args.plot is not None else None
         try:
             detections = []
             if len(args.files) > 1 and not args.json:
                 print(f"{printable(name)}:")
             with AudioFile(name, rate=model.front_end.sample_rate) as audio:
+                if recorder:
+                    recorder.check(audio.seconds)
                 spotter.reset()
                 for step in spotter.run(recorder.tap(audio) if recorder else audio):
                     if recorder:

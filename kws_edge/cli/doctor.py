@@ -24,7 +24,9 @@ from kws_edge.health import FAULT, REMARK, Channel, Finding, Health, as_dict, fi
 from kws_edge.model import Model
 from kws_edge.ranges import number
 from kws_edge.runtime import installed
-from kws_edge.site import Site, is_there, site_path
+from kws_edge.site import Site
+from kws_edge.text import counted
+from kws_edge.timing import wall_clock
 
 SOFTWARE, DEVICE, SIGNAL = 3, 4, 5
 """Exit statuses."""
@@ -52,7 +54,7 @@ def add(commands) -> None:
         type=number(0.1, 3600),
         default=_SECONDS,
         metavar="S",
-        help=f"time to listen; default {_SECONDS:g}",
+        help="time to listen",
     )
     options.add_model(parser)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
@@ -90,7 +92,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         found = [dataclasses.asdict(finding) for finding in self.findings]
-        return {"status": self.status, "findings": found, **self.values}
+        return {"date": wall_clock(), "status": self.status, "findings": found, **self.values}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,7 +139,7 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
     took_ms = 1000 * float(np.median(np.diff(times[1:])))
     report.measured(
         "model",
-        f"{model.path}, {model.size:,} bytes, {took_ms:.1f} ms an inference by {model.interpreter.runtime}",
+        f"{model.path}, {model.size:,} bytes, {took_ms:.3f} ms an inference by {model.interpreter.runtime}",
         file=model.path,
         inference_ms=round(took_ms, 3),
         runtime=model.interpreter.runtime,
@@ -145,12 +147,10 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
     if took_ms > model.detector.step_ms:
         what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector.step_ms:g} ms"
         report.found(SOFTWARE, Finding("slow", what, "--threads 4, a longer --step-ms, or a smaller model"))
-    path = site_path(model)
-    if is_there(path):
-        try:
-            Site.load(path, model)
-        except KwsError as error:
-            report.found(SOFTWARE, Finding("site", str(error)))
+    try:
+        Site.find(model)
+    except KwsError as error:
+        report.found(SOFTWARE, Finding("site", str(error)))
     return model
 
 
@@ -165,7 +165,7 @@ def _recording(name: str, rate: int, report: Report) -> None:
 def _signal(health: Health, report: Report, rate: float) -> list[Channel]:
     channels = health.channels()
     if not channels:
-        raise AudioError(f"{health.n_samples} samples are too few to examine")
+        raise AudioError(f"{counted(health.n_samples, 'sample')}: too few to examine")
     text = f"{health.n_samples / health.rate:.1f} s at {rate:.0f} Hz"
     for i, c in enumerate(channels, 1):
         text += f"\n{f'channel {i}':<10} peak {c.peak_db:.1f} dBFS, loud {c.level_db:.1f}, floor {c.floor_db:.1f}, "
@@ -250,7 +250,7 @@ def _hear(
     behind = f", from {source['name']}" if source and source["name"] != microphone.name else ""
     report.measured(
         "device",
-        f"{microphone.name}{behind}: {microphone.channels} channels at {microphone.source_rate} Hz",
+        f"{microphone.name}{behind}: {counted(microphone.channels, 'channel')} at {microphone.source_rate} Hz",
         name=microphone.name,
         source=source and source["name"],
         channels=microphone.channels,
@@ -259,7 +259,7 @@ def _hear(
         overruns=queue.overruns,
     )
     if queue.overruns or microphone.lost:
-        what = f"{queue.overruns} overruns, {queue.dropped} samples dropped in {seconds:g} s"
+        what = f"{counted(queue.overruns, 'overrun')}, {counted(queue.dropped, 'sample')} dropped in {seconds:g} s"
         report.found(SIGNAL, Finding("overruns", what, "close what else is running, or take another USB port"))
     # The first second may bring what a sound server had kept, all at once.
     steady = np.array([(t, k) for t, k in arrived if t > arrived[0][0] + 1.0])

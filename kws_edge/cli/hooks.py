@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import queue
 import re
@@ -20,6 +19,7 @@ from kws_edge.cli.detect import as_values
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Step
 from kws_edge.text import shown
+from kws_edge.timing import wall_clock
 
 __all__ = ["Hooks"]
 
@@ -192,7 +192,7 @@ class Hooks:
         if not (found := step.detection):
             return
         values = {name: str(value).lower() if value is True else str(value) for name, value in as_values(found).items()}
-        values["time"] = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+        values["time"] = wall_clock("milliseconds")
         for command in self._commands:
             if command.keyword in (None, found.keyword):
                 self._jobs.put((command, values))

@@ -7,6 +7,10 @@ import json
 import math
 import os
 import platform
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +22,10 @@ from kws_edge.errors import ConfigError, KwsError
 from kws_edge.model import Model, fits, read_model
 from kws_edge.runtime import Interpreter, installed
 from kws_edge.site import Site, is_there, site_path
-from kws_edge.text import listed, printable
+from kws_edge.text import counted, listed, printable
 from kws_edge.tflite import FlatModel, Tensor
 
-_MOST, _MOST_NAME = 10_000, 60
+_MOST, _MOST_NAME, _LEAST = 10_000, 60, 80
 
 
 def add(commands) -> None:
@@ -139,7 +143,7 @@ def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
         )
     if not labels:
         n = target.elements
-        found.append(f"the label{'s' * (n != 1)} of its {n} output{'s' * (n != 1)}: --labels A,B,... or a file")
+        found.append(f"the label{'s' * (n != 1)} of its {counted(n, 'output')}: --labels A,B,... or a file")
     return found
 
 
@@ -177,7 +181,7 @@ def _site_text(site: dict | None) -> str:
 def _tensor_text(t: dict[str, Any]) -> str:
     text = f"{t['dtype']} {t['shape']}"
     if t["scales"] > 1:
-        return f"{text}, {t['scales']} scales"
+        return f"{text}, {counted(t['scales'], 'scale')}"
     return text if t["scale"] is None else f"{text}, scale {t['scale']:.6g}, zero point {t['zero_point']}"
 
 
@@ -209,13 +213,19 @@ def _file_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("operators", ", ".join(values["operators"]) + f"; {values['macs']:,} multiply-accumulates{left_out}"),
         (
             "graph",
-            f"{len(main['operators'])} operators on {len(main['tensors'])} tensors"
-            + (f"; {others} more subgraph{'s' * (others > 1)}" if others else "")
+            f"{counted(len(main['operators']), 'operator')} on {counted(len(main['tensors']), 'tensor')}"
+            + (f"; {counted(others, 'more subgraph')}" if others else "")
             + (f"; signatures {', '.join(values['signatures'])}" if len(values["signatures"]) > 1 else ""),
         ),
         ("state", "keeps what it has heard from one inference to the next" if values["stateful"] else ""),
         ("sizes", f"file {s['file_bytes']:,} bytes, TFLite {s['tflite_bytes']:,}, weights {s['weight_bytes']:,}"),
     ]
+
+
+def _misses(curve: Sequence[tuple[float, float]] | None) -> str:
+    """A model file's miss curve."""
+    shares = ", ".join(f"{threshold:g}: {100 * share:.1f} %" for threshold, share in curve or ())
+    return shares and f"commands missed, by threshold: {shares}"
 
 
 def _runtime_line(r: dict[str, Any]) -> tuple[str, str]:
@@ -252,9 +262,18 @@ def run(args: argparse.Namespace) -> int:
         lines += _listing(flat, values)
     lines = [(printable(name, most=_MOST_NAME), printable(text, most=_MOST)) for name, text in lines]
     width = max(len(name) for name, _ in lines)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 2 * _MOST
     for name, text in lines:
         if text:
-            print(f"{name:<{width}}  {text}")
+            print(
+                textwrap.fill(
+                    text,
+                    max(columns, _LEAST),
+                    initial_indent=f"{name:<{width}}  ",
+                    subsequent_indent=" " * (width + 2),
+                    break_on_hyphens=False,
+                )
+            )
     return 0
 
 
@@ -283,8 +302,13 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("wake word", f"{wake}, armed for {model.detector.armed_s:g} s" if wake else ""),
         ("site", _site_text(values["site"])),
-        *((f"metric {name}", listed(value)) for name, value in values["metrics"].items()),
-        *((f"made {name}", listed(value)) for name, value in values["provenance"].items()),
+        ("misses", _misses(model.metadata.miss_curve)),
+        *(
+            (f"{what} {name}", listed(value))
+            for what, facts in (("metric", values["metrics"]), ("made", values["provenance"]))
+            for name, value in facts.items()
+            if name != "miss_curve"
+        ),
         ("licence", values["licence"]),
         _runtime_line(values["runtime"]),
     ]

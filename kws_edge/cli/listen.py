@@ -22,6 +22,7 @@ from kws_edge.detector import Detector
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter, Step
+from kws_edge.text import counted
 from kws_edge.timing import Stopwatch
 
 _MOST_S = 366 * 86_400
@@ -41,11 +42,15 @@ def add(commands) -> None:
     )
     parser.add_argument("source", nargs="?", metavar="-", help="read standard input in place of a microphone")
     add_source(parser)
-    parser.add_argument("--seconds", type=number(0.001, _MOST_S), metavar="S", help="stop after this much audio")
+    parser.add_argument(
+        "--seconds", type=number(0.001, _MOST_S), metavar="S", help="stop after this much audio; default: never"
+    )
     options.add_model(parser)
     options.add_detector(parser)
     options.add_site(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object per detection and line")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per detection and line, with its wall-clock time"
+    )
     parser.add_argument(
         "--stats", action="store_true", help='at the end, latency by stage; with --json as a last line {"stats": ...}'
     )
@@ -53,22 +58,22 @@ def add(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Options that choose a microphone, or say what standard input carries."""
-    add_microphone(parser, "rate of standard input, or to open the microphone at")
-    parser.add_argument(
-        "--channels",
-        type=whole(1, MAX_CHANNELS),
-        default=1,
-        metavar="N",
-        help="channels on standard input; default 1",
+def add_source(parser: argparse.ArgumentParser, what: str = "standard input, where it is raw PCM") -> None:
+    """Options that choose a microphone, or say how `what` is heard in its place."""
+    group = add_microphone(parser, f"rate of {what}, or to open the microphone at; default: the model's")
+    group.add_argument("--channels", type=whole(1, MAX_CHANNELS), default=1, metavar="N", help=f"channels of {what}")
+
+
+def add_microphone(parser: argparse.ArgumentParser, rate: str) -> argparse._ArgumentGroup:
+    """Options that choose a microphone and its rate; `rate` says what that is. Returns their group."""
+    group = parser.add_argument_group("audio")
+    group.add_argument(
+        "--device",
+        metavar="N|NAME",
+        help="microphone: number or part of its name (kws-edge devices); default: the system's",
     )
-
-
-def add_microphone(parser: argparse.ArgumentParser, rate: str) -> None:
-    """Options that choose a microphone and its rate; `rate` says what that is."""
-    parser.add_argument("--device", metavar="N|NAME", help="microphone: number or part of its name (kws-edge devices)")
-    parser.add_argument("--rate", type=whole(MIN_RATE, MAX_RATE), metavar="HZ", help=rate)
+    group.add_argument("--rate", type=whole(MIN_RATE, MAX_RATE), metavar="HZ", help=rate)
+    return group
 
 
 def add_hooks(parser: argparse.ArgumentParser) -> None:
@@ -260,28 +265,30 @@ def listen(
                     found += 1
                     if meter:
                         meter.clear()
-                    print(as_json(name, step.detection) if as_lines else as_text(step.detection), flush=True)
+                    line = as_json(name, step.detection, live=True) if as_lines else as_text(step.detection)
+                    print(line, flush=True)
         except KeyboardInterrupt:
             pass
         finally:
             watch.close()
             if meter:
                 meter.clear()
-    counted = watch.summary()
+    figures = watch.summary()
     if stats and as_lines:
         lost = {"dropped_samples": queue.dropped, "overruns": queue.overruns} if queue else {}
-        print(json.dumps({"stats": {**counted, **lost}}), flush=True)
-    elif stats and counted["stages"]:
-        print(stage_table(counted["stages"]), file=sys.stderr)
-    if counted["stages"]:
-        print(f"kws-edge: {live_text(counted)}", file=sys.stderr)
-    summary = f"kws-edge: heard {(spotter.n_samples - source.lost) / c.sample_rate:.1f} s, {found} detections"
+        print(json.dumps({"stats": {**figures, **lost}}), flush=True)
+    elif stats and figures["stages"]:
+        print(stage_table(figures["stages"]), file=sys.stderr)
+    if figures["stages"]:
+        print(f"kws-edge: {live_text(figures)}", file=sys.stderr)
+    summary = f"kws-edge: heard {(spotter.n_samples - source.lost) / c.sample_rate:.1f} s"
+    summary += f", {counted(found, 'detection')}"
     if queue:
-        summary += f", {queue.dropped} samples dropped, {queue.overruns} overruns"
+        summary += f", {counted(queue.dropped, 'sample')} dropped, {counted(queue.overruns, 'overrun')}"
     if source.lost:
         summary += f"; {source.lost / c.sample_rate:.1f} s lost in all"
     if getattr(source, "outages", 0):
-        summary += f", {source.outages} outages"
+        summary += f", {counted(source.outages, 'outage')}"
     print(summary, file=sys.stderr)
 
 
@@ -294,15 +301,15 @@ def stage_table(stages: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def live_text(counted: dict) -> str:
+def live_text(figures: dict) -> str:
     """What a :class:`Stopwatch` counted, in a line."""
-    latency = counted["stages"]["end_to_end"]
-    text = f"{counted['inferences']} inferences, " + ", ".join(
+    latency = figures["stages"]["end_to_end"]
+    text = f"{counted(figures['inferences'], 'inference')}, " + ", ".join(
         f"{key[:-2]} {1000 * latency[key]:.2f} ms" for key in ("p50_s", "p95_s", "max_s")
     )
-    text += f"; {counted['deadline_misses']} later than {1000 * counted['deadline_s']:g} ms"
-    text += f"; {100 * counted['cpu_share']:.1f} % of a core"
-    return text + (f", at most {counted['peak_bytes'] / 1e6:.1f} MB" if counted["peak_bytes"] else "")
+    text += f"; {figures['deadline_misses']} later than {1000 * figures['deadline_s']:g} ms"
+    text += f"; {100 * figures['cpu_share']:.1f} % of a core"
+    return text + (f", at most {figures['peak_bytes'] / 1e6:.1f} MB" if figures["peak_bytes"] else "")
 
 
 def _what(spotter: Spotter) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import os
@@ -11,76 +12,97 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from kws_edge.cli.parser import Parser
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
-from kws_edge.errors import ConfigError
-from kws_edge.model import DEFAULT_MODEL, Model, shipped_models
+from kws_edge.errors import ConfigError, KwsError, UsageError
+from kws_edge.labels import is_keyword
+from kws_edge.model import DEFAULT_MODEL, Model, read_model, shipped_models
 from kws_edge.ranges import number
-from kws_edge.runtime import KERNELS, RUNTIMES, THREADS, installed
+from kws_edge.runtime import KERNELS, RUNTIMES, THREADS
 from kws_edge.site import Site, is_there, site_path
-from kws_edge.text import parse_json, read_text, shown
+from kws_edge.spotter import detector_of
+from kws_edge.text import parse_json, printable, read_text, shown
 
 BUDGET = number(1e-6, 1e6)
 """False accepts per hour."""
 
 
-def add_model(parser: argparse.ArgumentParser, *, positional: bool = False, compare: bool = False) -> None:
+_SETTINGS = {
+    "armed_s": ("S", "time after the wake word for one other keyword"),
+    "smoothing_ms": ("MS", "time that posteriors are averaged over"),
+    "speech_margin": ("X", "how much more than its threshold a keyword needs after speech"),
+    "refractory_ms": ("MS", "time after a detection without another"),
+    "step_ms": ("MS", "time between inferences"),
+}
+"""The numbers among the detector's settings that options change, with what help says of them."""
+
+
+def add_model(parser: Parser, *, positional: bool = False, compare: bool = False) -> None:
     """Options that choose the model and how it runs; `compare` takes lists of runtimes and of threads."""
-    shipped = ", ".join(shipped_models())
-    about = f"a shipped model ({shipped}) or a .tflite file; default {DEFAULT_MODEL}"
+    group = parser.add_argument_group("model")
+    about = f"a shipped model ({', '.join(shipped_models())}) or a .tflite file"
     if positional:
         parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help=about)
     else:
-        parser.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL", help=about)
-    add_foreign(parser)
+        group.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL", help=about)
+    _add_foreign(group)
     if compare:
-        parser.add_argument(
+        group.add_argument(
             "--runtime",
             type=_runtimes,
             default=["auto"],
             metavar="A,B,...|all",
-            help=f"TFLite runtimes to compare, of {', '.join(RUNTIMES)}; default: the first installed",
+            help=f"TFLite runtimes to compare, of {', '.join(RUNTIMES)}; all: those that load; default: the first that "
+            "loads",
         )
-        parser.add_argument(
-            "--threads", type=_listed(THREADS), default=[1], metavar="N,M,...", help="threads to compare; default 1"
+        group.add_argument(
+            "--threads", type=_listed(THREADS), default=[1], metavar="N,M,...", help="threads to compare"
         )
     else:
-        parser.add_argument(
-            "--runtime",
-            choices=("auto", *RUNTIMES),
-            default="auto",
-            help="TFLite runtime; default: the first installed",
+        group.add_argument(
+            "--runtime", choices=("auto", *RUNTIMES), default="auto", help="TFLite runtime; auto: the first that loads"
         )
-        parser.add_argument("--threads", type=THREADS, default=1, metavar="N", help="threads of the runtime; default 1")
+        group.add_argument("--threads", type=THREADS, default=1, metavar="N", help="threads of the runtime")
+    add_kernels(group)
+
+
+def add_kernels(parser: argparse._ActionsContainer) -> None:
+    """The option that chooses the runtime's kernels."""
     parser.add_argument(
         "--kernels",
         choices=KERNELS,
         default="fast",
-        help="fast (default); builtin: the same bits in every runtime but LiteRT on Arm; reference: the same bits "
-        "everywhere, nearest to TFLite Micro's, very slow",
+        help="the runtime's kernels; fast: its own choice; builtin: the same bits in every runtime but LiteRT on Arm; "
+        "reference: the same bits everywhere, nearest to TFLite Micro's, very slow",
     )
 
 
 def add_foreign(parser: argparse.ArgumentParser) -> None:
     """Options that say what a model file made elsewhere does not."""
-    parser.add_argument(
+    _add_foreign(parser.add_argument_group("model"))
+
+
+def _add_foreign(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
         "--labels", metavar="A,B,...|FILE", help="labels of a foreign model: a list, or a file with one on each line"
     )
-    parser.add_argument(
+    group.add_argument(
         "--front-end",
         metavar="NAME|FILE",
         help=f"front end of a foreign model: {', '.join(PRESETS)}, or a JSON file of settings",
     )
 
 
-def add_detector(parser: argparse.ArgumentParser, *, threshold: bool = True) -> None:
+def add_detector(parser: Parser, *, threshold: bool = True) -> None:
     """Options that override the model's detector settings; `threshold` leaves those in or out."""
-    parser.add_argument("--keywords", metavar="A,B,...", help="active keywords; the others count as unknown")
-    parser.add_argument(
+    group = parser.add_argument_group("detection")
+    group.add_argument("--keywords", metavar="A,B,...", help="active keywords; the others count as unknown")
+    group.add_argument(
         "--wake-word", metavar="WORD", help="keyword that must be heard before the others count; '' for none"
     )
     parser.set_defaults(threshold=[])
     if threshold:
-        parser.add_argument(
+        group.add_argument(
             "--threshold",
             type=threshold_of,
             action="append",
@@ -88,14 +110,33 @@ def add_detector(parser: argparse.ArgumentParser, *, threshold: bool = True) -> 
             metavar="[KEYWORD=]X",
             help="posterior at which a keyword, or every one, is detected; repeatable",
         )
-    for name, metavar, about in (
-        ("armed_s", "S", "time after the wake word for one other keyword"),
-        ("smoothing_ms", "MS", "time that posteriors are averaged over"),
-        ("speech_margin", "X", "how much more than its threshold a keyword needs after speech"),
-        ("refractory_ms", "MS", "time after a detection without another"),
-        ("step_ms", "MS", "time between inferences"),
-    ):
-        add_setting(parser, name, metavar=metavar, help=about)
+    for name, (metavar, about) in _SETTINGS.items():
+        add_setting(group, name, metavar=metavar, help=about)
+
+    def complete(words: Sequence[str]) -> None:
+        name, labels, detector = _model_of(words)
+        group.description = f"By default as the model file says. The defaults below are those of {name}."
+        words_own = (f"{word}={value:g}" for word, value in detector.thresholds.items())
+        own = {
+            **vars(detector),
+            "threshold": " ".join([f"{detector.threshold:g}", *words_own]),
+            "keywords": ", ".join(detector.keywords or filter(is_keyword, labels)),
+        }
+        for action in group._group_actions:
+            action.own = own[action.dest]
+
+    parser.before_help = complete
+
+
+def _model_of(words: Sequence[str]) -> tuple[str, Sequence[str], DetectorConfig]:
+    """Name, labels and detector of the model that the words of a command line name, or else of the default one."""
+    for word in [*(word.rpartition("=")[2] for word in words), DEFAULT_MODEL]:
+        if word in shipped_models() or word.endswith(".tflite"):
+            with contextlib.suppress(KwsError):
+                metadata = read_model(word)[2]
+                found = (metadata.labels, metadata.detector) if metadata else ((), DetectorConfig())
+                return printable(os.path.basename(word)), *found
+    raise AssertionError(DEFAULT_MODEL)
 
 
 def add_setting(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
@@ -105,7 +146,7 @@ def add_setting(parser: argparse._ActionsContainer, name: str, **options: Any) -
 
 def add_site(parser: argparse.ArgumentParser) -> None:
     """Options that choose the site file."""
-    group = parser.add_mutually_exclusive_group()
+    group = parser.add_argument_group("calibrated thresholds").add_mutually_exclusive_group()
     group.add_argument(
         "--site", metavar="FILE", help="thresholds that kws-edge calibrate wrote; default: where it writes the model's"
     )
@@ -126,13 +167,12 @@ def threshold_of(text: str) -> tuple[str, float]:
 
 
 def _runtimes(text: str) -> list[str]:
-    found = list(installed()) if text == "all" else list(dict.fromkeys(text.split(",")))
+    found = list(dict.fromkeys(text.split(",")))
+    known = ("all", "auto", *RUNTIMES)
     for name in found:
-        if name not in ("auto", *RUNTIMES):
-            raise argparse.ArgumentTypeError(
-                f"unknown runtime {shown(name)}; known are all, auto, {', '.join(RUNTIMES)}"
-            )
-    return found
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"unknown runtime {shown(name)}; known are {', '.join(known)}")
+    return ["all"] if "all" in found else found
 
 
 def labels(text: str | None) -> list[str] | None:
@@ -203,27 +243,57 @@ def site(args: argparse.Namespace, model: Model) -> Site | None:
     changed = found.differences(detector_config(args, model))
     if changed:
         print(
-            f"kws-edge: {path} was calibrated with another {', '.join(changed)}; its budget does not hold for these",
+            f"kws-edge: {path} was calibrated with another {', '.join(changed)}; its budget does not hold now",
             file=sys.stderr,
         )
     return found
 
 
 def detector_config(args: argparse.Namespace, model: Model, site: Site | None = None) -> DetectorConfig:
-    """The model's detector settings with the site file's thresholds and then the options applied."""
-    changes = {
-        name: getattr(args, name)
-        for name in ("smoothing_ms", "refractory_ms", "step_ms", "armed_s", "speech_margin")
-        if getattr(args, name) is not None
-    }
+    """The model's detector settings with the site file's thresholds and then the options applied.
+
+    Raises
+    ------
+    UsageError
+        If the options make a detector that cannot work with `model`.
+    """
+    own = site.applied(model.detector) if site else model.detector
+    changes: dict[str, Any] = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.keywords is not None:
         changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
     if args.wake_word is not None:
         changes["wake_word"] = args.wake_word or None
-    if args.armed_s is not None and not changes.get("wake_word", model.detector.wake_word):
-        raise ConfigError(f"--armed-s {args.armed_s:g}: there is no wake word; name one with --wake-word")
-    own = {**model.detector.thresholds, **(site.thresholds if site else {})}
-    return dataclasses.replace(model.detector, **changes, **thresholds(args.threshold, own))
+    if args.armed_s is not None and not changes.get("wake_word", own.wake_word):
+        raise UsageError(f"--armed-s {args.armed_s:g}: there is no wake word; name one with --wake-word")
+    if args.threshold:
+        changes |= thresholds(args.threshold, own.thresholds)
+    return changed(model, own, changes)
+
+
+def changed(model: Model, own: DetectorConfig, changes: Mapping[str, Any]) -> DetectorConfig:
+    """`own` with the changes that options ask for.
+
+    Raises
+    ------
+    UsageError
+        If they make a detector that cannot work with `model`.
+    """
+    if not changes:
+        return own
+    try:
+        config = dataclasses.replace(own, **changes)
+        detector_of(model, config)
+    except ConfigError as error:
+        raise UsageError(str(error).removeprefix("DetectorConfig: ")) from None
+    return config
+
+
+def given(args: argparse.Namespace) -> list[str]:
+    """The options of :func:`add_model` and :func:`add_detector` as another command takes them."""
+    names = ("model", "labels", "front_end", "runtime", "threads", "kernels", "keywords", "wake_word", *_SETTINGS)
+    found = {name: getattr(args, name) for name in names}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in found.items() if value is not None]
+    return options + [f"--threshold={word}{'=' * bool(word)}{value}" for word, value in args.threshold]
 
 
 def thresholds(given: Sequence[tuple[str, float]], own: Mapping[str, float] = MappingProxyType({})) -> dict[str, Any]:

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from kws_edge.detector import Detection, Detector
-from kws_edge.errors import ConfigError
+from kws_edge.cli.parser import output_path
+from kws_edge.detector import Detection
+from kws_edge.errors import ConfigError, extra
 from kws_edge.files import write_atomically
 from kws_edge.frontend import Frontend
-from kws_edge.spotter import Spotter, Step
+from kws_edge.spotter import Spotter, Step, detector_of
 from kws_edge.text import printable
 
-_MAX_S = 600
+MAX_S = 600
+"""Length of a recording that is drawn, in seconds."""
+
+
+def add_plot(parser: argparse.ArgumentParser, about: str) -> None:
+    """The option that names the picture."""
+    parser.add_argument("--plot", type=output_path, metavar="PNG", help=about)
 
 
 class Recorder:
-    """Keeps what a plot needs while a recording is heard; `rate` is that of its samples, in Hz."""
+    """Keeps what a plot needs while a recording, called `name`, is heard; `rate` is that of its samples, in Hz."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, name: str, rate: int) -> None:
         pyplot()  # a missing matplotlib is said before the work, not after it
-        self._rate = rate
+        self._name, self._rate = name, rate
         self._blocks: list[np.ndarray] = []
         self.steps: list[Step] = []
+
+    def check(self, seconds: float | None) -> None:
+        """Refuse what is too long to draw, before it is heard; None is a length that only hearing tells.
+
+        Raises
+        ------
+        ConfigError
+            If it is longer than :data:`MAX_S`.
+        """
+        if seconds and seconds > MAX_S:
+            raise ConfigError(
+                f"--plot: {self._name}: {math.ceil(seconds)} s are too much to draw; cut it to at most {MAX_S} s"
+            )
 
     def tap(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pass blocks on, keeping a copy.
@@ -35,11 +57,10 @@ class Recorder:
         ConfigError
             As soon as they are too long to draw.
         """
-        left = _MAX_S * self._rate
+        n = 0
         for block in blocks:
-            left -= len(block)
-            if left < 0:
-                raise ConfigError(f"--plot: more than {_MAX_S} s are too much to draw; cut the recording")
+            n += len(block)
+            self.check(n / self._rate)
             self._blocks.append(block)
             yield block
 
@@ -62,7 +83,7 @@ def pyplot():
     try:
         import matplotlib
     except ImportError:
-        raise ConfigError("plots need matplotlib: pip install matplotlib") from None
+        raise ConfigError(f"plots need matplotlib: {extra('plot')}, or pip install matplotlib") from None
     matplotlib.use("Agg")
     import matplotlib.pyplot
 
@@ -151,7 +172,7 @@ def write_plot(
     save_figure(figure, path)
 
 
-def save_figure(figure: Any, path: str) -> None:
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
     """Write a figure in the format of the file's ending, PNG without one, and close it.
 
     Raises
@@ -173,10 +194,7 @@ def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[np.ndarray, np.nd
     Both have the shape (len(steps), len(labels)), float32. The smoothed posteriors are NaN in the refractory time, when
     nothing is compared.
     """
-    c = spotter.model.front_end
-    replay = Detector(
-        spotter.model.labels, spotter.config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
-    )
+    replay = detector_of(spotter.model, spotter.config)
     smoothed = np.full((len(steps), len(replay.labels)), np.nan, np.float32)
     needed = np.empty_like(smoothed)
     for i, step in enumerate(steps):
