@@ -27,6 +27,7 @@ from kws_edge.calibration import (
     choose,
     poisson_interval,
     poisson_upper,
+    wilson,
 )
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
@@ -142,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(_as_dict(evidence, choice, misses, args.budget, output)))
         else:
             _print_table(evidence, misses)
-            _print_choice(evidence, choice, misses, args.budget)
+            _print_choice(evidence, choice, misses, model.metadata.miss_words, args.budget)
         sys.stdout.flush()
     finally:
         former = site.save(output)
@@ -292,7 +293,9 @@ def _print_table(evidence: Evidence, misses: np.ndarray | None) -> None:
         print("misses are unknown: the model file has no miss curve")
 
 
-def _print_choice(evidence: Evidence, choice: Choice, misses: np.ndarray | None, budget: float) -> None:
+def _print_choice(
+    evidence: Evidence, choice: Choice, misses: np.ndarray | None, said: int | None, budget: float
+) -> None:
     print(f"\nchosen for a budget of {budget:g} per hour, at first {choice.common:.2f} for all:")
     for threshold in sorted(set(choice.thresholds.values())):
         words = [word for word, value in choice.thresholds.items() if value == threshold]
@@ -300,7 +303,12 @@ def _print_choice(evidence: Evidence, choice: Choice, misses: np.ndarray | None,
         print(f"{threshold:9.2f} {n:14}  {', '.join(words)}")
     missed = [_missed(misses, threshold) for threshold in choice.thresholds.values()]
     if None not in missed:
-        print(f"expected misses {100 * np.mean(missed):.1f} % of the commands, by the model file's miss curve")
+        share = float(np.mean(missed))
+        interval = ""
+        if said:
+            low, high = wilson(share * said, said)
+            interval = f" ({100 * low:.1f} to {100 * high:.1f}, from {said} words)"
+        print(f"expected misses {100 * share:.1f} %{interval} of the commands, by the model file's miss curve")
     n, hours = sum(choice.counts.values()), evidence.hours
     upper = poisson_upper(n) / hours
     print(f"{n} false accepts in {hours:.2f} h, so at most {upper:.2g} per hour ({100 * CONFIDENCE:g} % confidence)")
