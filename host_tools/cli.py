@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import DatasetError
+from host_tools.presets import PRESETS
 from host_tools.recipe import cli as recipe_cli
 from kws_edge.cli import options
 from kws_edge.cli.parser import STATUSES, Parser, output_path
-from kws_edge.config import PRESETS, DetectorConfig
+from kws_edge.config import PRESETS as FRONT_ENDS
+from kws_edge.config import DetectorConfig
 from kws_edge.errors import RuntimeUnavailableError, UsageError, extra
 from kws_edge.ranges import number, whole
 from kws_edge.text import counted, printable
@@ -129,9 +131,11 @@ def _qat(args: argparse.Namespace) -> None:
         keep="best",
         blend="",
         log_prior="",
+        minutes=0.0,
         start="",
         teacher=str(args.run),
         weight_decay=0.0,
+        words_first=0.0,
     )
     run = train(config, _sources(args) if args.data else _same_sources(args, args.run), args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
@@ -462,6 +466,7 @@ def _calibrate(args: argparse.Namespace) -> None:
                 f" {v['hours']:.2f} hours ({low:.2f} to {high:.2f} per hour; to expect:"
                 f" {v['expected_per_hour']:.2f}), {100 * v['false_reject_rate']:.2f} % of {words} missed"
             )
+        print(f"to expect elsewhere: {result.promise}")
     if args.output:
         folders = Counter(path.parent.name for path in args.streams)
         names = [p.name if folders[p.parent.name] < 10 else f"{p.parent.name}/" for p in args.streams]
@@ -559,6 +564,12 @@ def make_parser() -> Parser:
     )
     train.add_argument("-o", "--output", type=output_path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        default="",
+        help="other defaults: own, for a few words of your own, in 15 minutes",
+    )
+    train.add_argument(
         "--model",
         default="residual",
         metavar="NAME|MODULE:FUNCTION",
@@ -566,7 +577,7 @@ def make_parser() -> Parser:
         " current folder",
     )
     train.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
-    train.add_argument("--front-end", choices=PRESETS, default="logmel40", help="front-end preset")
+    train.add_argument("--front-end", choices=FRONT_ENDS, default="logmel40", help="front-end preset")
     _add_labels(train)
     train.add_argument(
         "--split",
@@ -575,6 +586,13 @@ def make_parser() -> Parser:
         help="by speaker, or 70/15/15 at random, which leaks speakers",
     )
     train.add_argument("--epochs", type=whole(0, 10_000), default=40, help="0: only take over the weights of --start")
+    train.add_argument(
+        "--minutes",
+        type=number(0, 1_000_000),
+        default=0.0,
+        metavar="N",
+        help="train for this long, features included, in place of a number of epochs",
+    )
     train.add_argument("--steps", type=_STEPS, default=300, help="batches an epoch")
     train.add_argument("--batch-size", type=whole(1, 16_384), default=160, help="examples a batch")
     train.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-3, help="its peak")
@@ -631,6 +649,13 @@ def make_parser() -> Parser:
         default=(0.0, 40.0),
         metavar=("LOW", "HIGH"),
         help="range of its signal-to-noise ratio in dB",
+    )
+    train.add_argument(
+        "--words-first",
+        type=_SHARE,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the time in which, to begin with, all words with 50 recordings or more are told apart",
     )
     train.add_argument("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
     train.add_argument(
@@ -993,14 +1018,18 @@ def _add_sources(parser: argparse.ArgumentParser, *, data: str | None = None, ab
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
-    """The command line; with ``--config RUN`` that run's options are the defaults."""
+    """The command line; the options of ``--config RUN``, and over them those of ``--preset``, are the defaults."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if getattr(args, "config", None) is None:
-        return args
-    from host_tools.train import load_run
+    defaults: dict = {}
+    if getattr(args, "config", None) is not None:
+        from host_tools.train import load_run
 
-    args.set_defaults(**dataclasses.asdict(load_run(args.config).config))
+        defaults |= dataclasses.asdict(load_run(args.config).config)
+    defaults |= PRESETS.get(getattr(args, "preset", ""), {})
+    if not defaults:
+        return args
+    args.set_defaults(**defaults)
     return parser.parse_args(argv)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 from host_tools.errors import TrainingError
 from host_tools.models import LevelConv2D
 from host_tools.qat import norm_after
+from host_tools.weights import set_head
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import KwsError
 from kws_edge.model import Model
@@ -23,7 +25,9 @@ _OPERATORS = (
 )
 
 
-def load_int8(model: keras.Model, path: str | Path, front_end: FrontendConfig, inputs: np.ndarray) -> list[str]:
+def load_int8(
+    model: keras.Model, path: str | Path, front_end: FrontendConfig, inputs: np.ndarray, labels: Sequence[str]
+) -> list[str]:
     """Set the weights of `model`, which our own code built, from an INT8 file of the same network.
 
     Layers are paired by kind, shape and order. In the file batch norm is folded into the convolutions: each norm takes
@@ -40,11 +44,13 @@ def load_int8(model: keras.Model, path: str | Path, front_end: FrontendConfig, i
         Of `model`; the file's must be equal.
     inputs : numpy.ndarray, shape (n, *front_end.feature_shape, 1), float32
         Training examples, some hundreds.
+    labels : sequence of str
+        Of `model`. Where the file has others, the last layer is set by :func:`host_tools.weights.set_head`.
 
     Returns
     -------
     list of str
-        Layers of `model` with weights that were not set: dense ones of another shape.
+        What is new: labels, and dense layers of another shape.
 
     Raises
     ------
@@ -59,7 +65,12 @@ def load_int8(model: keras.Model, path: str | Path, front_end: FrontendConfig, i
         raise TrainingError(f"{path}: has another front end than the one to train with; its weights do not fit it")
     saved = [(kind, *_weights(file, kind, tensors)) for kind, tensors, _ in file.flat.weighted]
     norms, left = norm_after(model), []
-    for layer in model.layers:
+    layers = list(model.layers)
+    if file.labels != tuple(labels):
+        *saved, (_, kernel, bias) = saved
+        left += set_head(model, kernel, bias, file.labels, labels)
+        layers.pop()
+    for layer in layers:
         kind = next((kind for of, kind in _OPERATORS if isinstance(layer, of)), None)
         if kind is None:
             continue

@@ -14,6 +14,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.augment import AugmentConfig
-from host_tools.dataset import NPY_DAMAGE, label_set, origins_of
+from host_tools.dataset import NPY_DAMAGE, count, index_clips, label_set, origins_of
 from host_tools.dequantize import load_int8
 from host_tools.errors import TrainingError
 from host_tools.examples import Batches, Sources, check_sources, load_examples, model_input, span_range
@@ -31,9 +32,10 @@ from host_tools.locks import locked
 from host_tools.models import build
 from host_tools.own_network import is_own, source_of
 from host_tools.qat import quantisation_aware
-from host_tools.weights import load_weights, transfer
+from host_tools.weights import load_weights, set_head, transfer
 from kws_edge.config import FrontendConfig, preset
 from kws_edge.files import write_atomically
+from kws_edge.labels import is_keyword
 from kws_edge.model import shipped_models
 from kws_edge.modelfile import unpack
 from kws_edge.text import printable
@@ -48,6 +50,9 @@ _KEPT = "examples.npz"
 _PROBLEMS = "problems.txt"
 _CURVES = "curves.png"
 _TENSORBOARD = "tensorboard"
+_WORDS = "words"
+_MANY = 50
+"""Recordings of a word from which on it is worth telling from others."""
 _CALIBRATION = 600
 _BACKENDS = ("tensorflow", "jax", "torch")
 _SHOWN_PROBLEMS = 10
@@ -75,6 +80,8 @@ class TrainConfig:
     split: str = "official"
     epochs: int = 40
     """0: the weights to start from are measured and kept as they are."""
+    minutes: float = 0.0
+    """Time that everything takes together, features included, however many epochs that gives; 0: `epochs` are done."""
     steps: int = 300
     """Batches an epoch."""
     batch_size: int = 160
@@ -122,6 +129,10 @@ class TrainConfig:
     """Epoch whose weights are kept: the ``best`` on the validation examples, or the ``last``, where validation clips do
     not show what is trained for, such as few false accepts in streams."""
     seed: int = 1
+    words_first: float = 0.0
+    """Share of the time in which, to begin with, all words with many recordings are told apart, by a run in the folder
+    ``words``, from which the run itself starts: who tells many words of many speakers apart learns a new one from few
+    recordings. 0: none of it."""
     start: str = ""
     """Run, file of weights in any Keras format, or INT8 model file (a shipped one's name, too) to start from; empty:
     from scratch."""
@@ -318,21 +329,57 @@ def _broken(path: Path, error: Exception) -> TrainingError:
     return TrainingError(f"{path}: broken ({reason[:200]})")
 
 
-@keras.saving.register_keras_serializable("kws_edge")
-class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `peak`, then half a cosine to zero."""
+class _Progress:
+    """How much of the training is done: of its batches, or of its time.
 
-    def __init__(self, peak: float, warm_up: int, total: int) -> None:
-        self.peak, self.warm_up, self.total = peak, warm_up, total
+    Parameters
+    ----------
+    config : TrainConfig
+    first : int
+        Epochs that an earlier call did.
+    used_s : float
+        What they took, with all around them, and what this call has taken so far.
+    """
 
-    def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        done = (step - self.warm_up) / max(1, self.total - self.warm_up)
-        cosine = 0.5 * (1 + keras.ops.cos(math.pi * keras.ops.clip(done, 0, 1)))
-        return self.peak * keras.ops.minimum((step + 1) / max(1, self.warm_up), cosine)
+    def __init__(self, config: TrainConfig, first: int, used_s: float) -> None:
+        self._limit_s = 60 * config.minutes
+        self._total = max(1, config.epochs * config.steps)
+        self._warm_up = 0.05 if self._limit_s else min(config.steps, max(1, self._total // 5)) / self._total
+        self._peak = config.learning_rate
+        self._batches = first * config.steps
+        self._started, self._began_s = time.monotonic(), used_s
+        self._before = self._share()
 
-    def get_config(self) -> dict:
-        return {"peak": self.peak, "warm_up": self.warm_up, "total": self.total}
+    def _share(self) -> float:
+        return self.used_s / self._limit_s if self._limit_s else self._batches / self._total
+
+    @property
+    def used_s(self) -> float:
+        """Time since the run began, pauses between calls left out."""
+        return self._began_s + time.monotonic() - self._started
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self._share() >= 1
+
+    @property
+    def left_s(self) -> float:
+        """Time that is left, as far as this call's pace tells."""
+        if self._limit_s:
+            return max(0.0, self._limit_s - self.used_s)
+        done = self._share()
+        return (1 - done) * (time.monotonic() - self._started) / max(1e-9, done - self._before)
+
+    def learning_rate(self) -> float:
+        """Of the next batch: a linear warm-up to the peak, then half a cosine to zero."""
+        done = min(1.0, self._share() + 0.5 / self._total * (not self._limit_s))
+        cosine = 0.5 * (1 + math.cos(math.pi * max(0.0, done - self._warm_up) / max(1e-9, 1 - self._warm_up)))
+        return self._peak * min(done / self._warm_up, cosine)
+
+    def step(self) -> None:
+        """A batch is done."""
+        self._batches += 1
 
 
 def _write_record(run: Run) -> None:
@@ -364,21 +411,51 @@ def train(config: TrainConfig, sources: Sources, folder: str | Path, *, say: Cal
     WriteError
         If the folder cannot be written.
     """
+    folder, share = Path(folder), config.words_first
     with locked(folder):
-        return _train(config, sources, Path(folder), say)
+        if not share or not (labels := _words_to_tell(config, sources)):
+            return _train(config, sources, folder, say)
+        parts = [
+            dataclasses.replace(config, minutes=part * config.minutes, epochs=round(part * config.epochs))
+            for part in (share, 1 - share)
+        ]
+        say(f"to begin with, {labels.count(',') + 1} words are told apart")
+        _train(dataclasses.replace(parts[0], labels=labels, words_first=0.0), sources, folder / _WORDS, say)
+        rest = dataclasses.replace(parts[1], start=str(folder / _WORDS), learning_rate=config.learning_rate / 2)
+        return _train(rest, sources, folder, say, asked=config)
 
 
-def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[str], None]) -> Run:
+def _words_to_tell(config: TrainConfig, sources: Sources) -> str:
+    """The words to be told apart to begin with: the keywords, and all words of which there are many recordings; empty
+    where none are."""
+    clips = index_clips(sources.clips, split=config.split, seed=config.seed).clips
+    own = [label for label in label_set(config.labels) if is_keyword(label)]
+    found = count(clip.word for clip in clips if is_keyword(clip.word) and clip.word not in own)
+    many = [word for word, n in found.items() if n >= _MANY]
+    return ",".join([*own, *many]) if many else ""
+
+
+def _train(
+    config: TrainConfig,
+    sources: Sources,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    asked: TrainConfig | None = None,
+) -> Run:
+    """`asked` is what the record says, where `config` is a part of it."""
+    asked = asked or config
+    started = time.monotonic()
     labels = label_set(config.labels)
     front_end = preset(config.front_end)
     previous = load_run(folder) if (folder / _CONFIG).exists() else None
     if previous:
-        _check_same(folder, _options(previous.config), _options(config))
+        _check_same(folder, _options(previous.config), _options(asked))
     if keras.backend.backend() not in _BACKENDS:
         raise TrainingError(
             f"Keras's backend {keras.backend.backend()} cannot train; set KERAS_BACKEND to {', '.join(_BACKENDS)}"
         )
-    if not (config.epochs or config.start or config.qat):
+    if not (config.epochs or config.minutes or config.start or config.qat):
         raise TrainingError("no epochs to train, and no weights to start from: give --epochs or --start")
     check_sources(sources, front_end, labels, split=config.split, seed=config.seed)  # before anything is read
     origins = sources.fingerprint()
@@ -408,7 +485,7 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
     say(f"examples: {json.dumps(examples.summary)}")
 
     record = {
-        "training": dataclasses.asdict(config),
+        "training": dataclasses.asdict(asked),
         "labels": list(labels),
         "front_end": front_end.to_dict(),
         **source,
@@ -419,7 +496,7 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
         "backend": keras.backend.backend(),
         "threads": os.cpu_count(),
     }
-    if not config.epochs and config.start and Path(config.start).is_dir():
+    if not (config.epochs or config.minutes) and config.start and Path(config.start).is_dir():
         record["data"] = load_run(config.start).record["data"]  # nothing else has trained these weights
     record["data"] = {**record["data"], "origins": _origins(config, record["data"], labels)}
     if previous:
@@ -445,54 +522,78 @@ def _train(config: TrainConfig, sources: Sources, folder: Path, say: Callable[[s
     )
     _keep_examples(run, batches)
     model, first = _start(run, network, say)
+    counted_s = sum(row["seconds"] for row in read_log(folder)) if first else 0.0
+    progress = _Progress(config, first, counted_s + time.monotonic() - started)
+    if progress.over and not first:
+        raise TrainingError(
+            f"{config.minutes:.3g} minutes were over before the first batch; give more --minutes (features are kept)"
+        )
+    length = f"{config.minutes:g} minutes" if config.minutes else f"{config.epochs} epochs of {config.steps} batches"
     say(
-        f"{config.model}: {model.count_params():,} parameters, {config.epochs} epochs of {config.steps} batches"
+        f"{config.model}: {model.count_params():,} parameters, {length}"
         + (f", from epoch {first + 1} on" if first else "")
     )
     inputs, truth = run.examples("validation")
     targets = np.eye(len(labels), dtype=np.float32)[truth]
 
-    def held_out() -> dict[str, float]:
+    def finished(epoch: int, history: list[dict[str, float]]) -> dict[str, float]:
+        nonlocal counted_s
         logs = model.evaluate(inputs, targets, batch_size=config.batch_size, verbose=0, return_dict=True)
-        return {"val_loss": float(logs["loss"]), "val_accuracy": float(logs["accuracy"])}
-
-    if not first and (config.start or config.qat):
-        row = {"epoch": 0, "loss": math.nan, "accuracy": math.nan, **held_out(), "seconds": 0.0}
-        _finish_epoch(run, model, row)
-        say(f"before training: validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.2%}")
-    for epoch in range(first, config.epochs):
-        started = time.monotonic()
-        if config.mined:
-            found = batches.mine(model.predict_on_batch, epoch)
-            say("hard: " + ", ".join(f"{n} windows of {name}" for name, n in found.items()))
-        bar = tqdm(
-            batches.epoch(epoch, config.steps),
-            total=config.steps,
-            desc=f"epoch {epoch + 1}/{config.epochs}",
-            unit="batch",
-            mininterval=1,
-            leave=False,
-            disable=None,
-        )
-        _seed_dropout(model, config.seed, epoch)
-        history = []
-        for x, y in bar:
-            if teacher:
-                share = np.float32(config.teacher_weight)
-                y = (1 - share) * y + share * teacher.predict_on_batch(x)
-            history.append(model.train_on_batch(x, y, return_dict=True))
+        before_s, counted_s = counted_s, progress.used_s
         row = {
-            "epoch": epoch + 1,
-            "loss": float(np.mean([logs["loss"] for logs in history])),
-            "accuracy": float(np.mean([logs["accuracy"] for logs in history])),
-            **held_out(),
-            "seconds": time.monotonic() - started,
+            "epoch": epoch,
+            **{name: float(np.mean([one[name] for one in history] or [math.nan])) for name in ("loss", "accuracy")},
+            **{f"val_{name}": float(logs[name]) for name in ("loss", "accuracy")},
+            "seconds": counted_s - before_s,
         }
         _finish_epoch(run, model, row)
-        say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        return row
+
+    def trained(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        if teacher:
+            share = np.float32(config.teacher_weight)
+            y = (1 - share) * y + share * teacher.predict_on_batch(x)
+        model.optimizer.learning_rate = progress.learning_rate()
+        logs = model.train_on_batch(x, y, return_dict=True)
+        progress.step()
+        return logs
+
+    if not first and (config.start or config.qat):
+        row = finished(0, [])
+        say(f"before training: validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.2%}")
+    epoch = first
+    try:
+        while not progress.over and (config.minutes or epoch < config.epochs):
+            if config.mined:
+                found = batches.mine(model.predict_on_batch, epoch)
+                say("hard: " + ", ".join(f"{n} windows of {name}" for name, n in found.items()))
+            _seed_dropout(model, config.seed, epoch)
+            with _bar(config, epoch) as bar, closing(batches.epoch(epoch, config.steps)) as made:
+                history = []
+                for x, y in made:
+                    history.append(trained(x, y))
+                    bar.update()
+                    bar.set_postfix_str(_time_left(progress.left_s), refresh=False)
+                    if progress.over:
+                        break
+            epoch += 1
+            row = finished(epoch, history)
+            say("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + "  " + _time_left(progress.left_s))
+    except KeyboardInterrupt:
+        say(f"kept: epoch {epoch} of {folder}; the same command goes on, kws-host quantize {folder} takes it as it is")
+        raise
     best = run.record["best"]
     say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
     return run
+
+
+def _bar(config: TrainConfig, epoch: int) -> tqdm:
+    name = f"epoch {epoch + 1}" + ("" if config.minutes else f"/{config.epochs}")
+    return tqdm(total=config.steps, desc=name, unit="batch", mininterval=1, leave=False, disable=None)
+
+
+def _time_left(seconds: float) -> str:
+    return f"{math.ceil(seconds / 60)} min left" if seconds > 90 else f"{math.ceil(seconds)} s left"
 
 
 def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
@@ -520,10 +621,10 @@ def _described(folders: list[dict] | None) -> str:
 
 
 def _options(config: TrainConfig) -> dict[str, str]:
-    """The value of each option, as it is given on the command line."""
+    """The value of each option, as it is given on the command line; but for the time, of which a run may get more."""
     names = {"snr_db": "--snr", "qat": "RUN"}
     values = {}
-    for field in dataclasses.fields(config):
+    for field in (one for one in dataclasses.fields(config) if one.name != "minutes"):
         value = getattr(config, field.name)
         texts = (str(one).removesuffix(".0") for one in (value if isinstance(value, tuple) else (value,)))
         values[names.get(field.name, f"--{field.name.replace('_', '-')}")] = " ".join(map(shlex.quote, texts))
@@ -603,9 +704,14 @@ def _start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[
         model = network
     if config.start:
         if config.start in shipped_models() or config.start.lower().endswith(".tflite"):
-            left = load_int8(model, config.start, run.front_end, run.examples("calibration")[0])
+            left = load_int8(model, config.start, run.front_end, run.examples("calibration")[0], run.labels)
         elif Path(config.start).is_dir():
-            left = transfer(load_run(config.start).model(), model)
+            parent = load_run(config.start)
+            source = parent.model()
+            left = transfer(source, model)
+            if parent.labels != run.labels:
+                left = [name for name in left if name != model.layers[-1].name]
+                left += set_head(model, *source.layers[-1].get_weights(), parent.labels, run.labels)
         else:
             left = load_weights(model, config.start)
         say(f"weights from {config.start}" + (f"; new: {', '.join(left)}" if left else ""))
@@ -614,10 +720,8 @@ def _start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[
         say(f"and {config.blend_share:.0%} of {config.blend}")
     if config.log_prior:
         _shift_logits(model, run.labels, config.log_prior)
-    steps = max(1, config.epochs * config.steps)
-    schedule = WarmUpCosine(config.learning_rate, min(config.steps, steps // 5), steps)
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),
+        optimizer=keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
     )

@@ -10,14 +10,20 @@ The layouts are those of Keras's ``saving_lib`` (``.keras``, ``.weights.h5``) an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from host_tools.errors import TrainingError
 from host_tools.hdf5 import Layer, read_weights
+from kws_edge.labels import UNKNOWN
 
-__all__ = ["load_weights", "transfer"]
+__all__ = ["load_weights", "set_head", "transfer"]
+
+_NEW_LOGIT = 3.0
+"""By this much the logit of a label that is new begins below that of unknown words."""
 
 
 def transfer(source: keras.Model, target: keras.Model) -> list[str]:
@@ -45,6 +51,38 @@ def transfer(source: keras.Model, target: keras.Model) -> list[str]:
     if len(left) == len(layers):
         raise TrainingError(f"{source.name} and {target.name} have no layer in common")
     return left
+
+
+def set_head(
+    model: keras.Model, kernel: np.ndarray, bias: np.ndarray, known: Sequence[str], labels: Sequence[str]
+) -> list[str]:
+    """Set the last layer of `model` from that of a network with other labels.
+
+    A label that both have keeps its weights. Any other was unknown so far: it begins as a less likely ``unknown``, or,
+    where that is no label, as the mean of all.
+
+    Parameters
+    ----------
+    model : keras.Model
+    kernel : numpy.ndarray, shape (channels, len(known))
+    bias : numpy.ndarray, shape (len(known),)
+    known, labels : sequence of str
+        Of the other network, and of `model`.
+
+    Returns
+    -------
+    list of str
+        What is new: labels, or the layer's name where it does not fit.
+    """
+    head = model.layers[-1]
+    if kernel.shape != (head.kernel.shape[0], len(known)):
+        return [head.name]
+    like = [known.index(UNKNOWN)] if UNKNOWN in known else list(range(len(known)))
+    columns = {name: (kernel[:, i], bias[i]) for i, name in enumerate(known)}
+    new = (kernel[:, like].mean(axis=1), bias[like].mean() - _NEW_LOGIT)
+    kernels, biases = zip(*(columns.get(label, new) for label in labels), strict=True)
+    head.set_weights([np.stack(kernels, axis=1), np.stack(biases)])
+    return [label for label in labels if label not in columns]
 
 
 def load_weights(model: keras.Model, path: str | Path) -> list[str]:

@@ -14,7 +14,7 @@ from kws_edge.detector import Detector
 from kws_edge.errors import ConfigError
 from kws_edge.text import counted
 
-__all__ = ["CONFIDENCE", "MARGIN", "Choice", "Evidence", "choose", "poisson_interval", "poisson_upper"]
+__all__ = ["CONFIDENCE", "MARGIN", "Choice", "Evidence", "choose", "poisson_interval", "poisson_upper", "wilson"]
 
 CONFIDENCE = 0.95
 MARGIN = 0.15
@@ -48,6 +48,16 @@ def poisson_interval(k: int, confidence: float = CONFIDENCE) -> tuple[float, flo
     tail = (1 - confidence) / 2
     # P(at least k) = tail at the lower end: P(at most k - 1) = 1 - tail.
     return (poisson_upper(k - 1, tail) if k else 0.0), poisson_upper(k, 1 - tail)
+
+
+def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, at 95 % by default (Wilson, 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    middle = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 class Evidence:

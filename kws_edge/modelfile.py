@@ -88,6 +88,13 @@ class Metadata:
         share = number(0, 1)
         return tuple(sorted(tuple(share.check("a number of miss_curve", value) for value in pair) for pair in curve))
 
+    @property
+    def miss_words(self) -> int | None:
+        """Words that the miss curve rests on: ``metrics["calibration"]["distinct_words"]``; None if it does not say."""
+        calibration = self.metrics.get("calibration")
+        words = calibration.get("distinct_words") if isinstance(calibration, dict) else None
+        return words if isinstance(words, int) and words > 0 else None
+
 
 def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     """A model file of `flatbuffer` and `metadata`; the same arguments give the same bytes."""

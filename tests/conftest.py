@@ -283,6 +283,16 @@ def assert_one_line_error(process: subprocess.CompletedProcess, *parts: str, pro
         assert part in error, error
 
 
+def assert_one_line_error_at_end(process, *parts):
+    """As assert_one_line_error, after progress bars."""
+    assert process.returncode == 1
+    error = process.stderr.decode()
+    assert "Traceback" not in error
+    last = error.replace("\r", "\n").splitlines()[-1]
+    assert last.startswith("kws-host: "), error
+    assert all(part in last for part in parts), error
+
+
 def assert_usage_error(process: subprocess.CompletedProcess, *parts: str, program: str = "kws-edge") -> None:
     """The command was used wrongly: its last line says how, naming `parts`, and its status is 2."""
     error = process.stderr.decode()

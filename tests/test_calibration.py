@@ -230,7 +230,7 @@ def test_minutes_and_pipe(run_cli, short, config_home):
 
 def test_miss_curve(run_cli, short, config_home, tmp_path):
     flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
-    for curve, expected in (([[1.0, 0.12], [0.5, 0.02]], 0.06), (None, None)):
+    for curve, expected in (([[1.0, 0.18], [0.1, 0.0]], 0.12), (None, None)):
         metadata.metrics["miss_curve"] = curve
         (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))
         options = ("--model", "curved.tflite", "--budget", "900", "--force")
@@ -240,6 +240,10 @@ def test_miss_curve(run_cli, short, config_home, tmp_path):
         text = run_cli("calibrate", short, *options).stdout.decode()
         assert ("misses are unknown" in text) == (expected is None)
         assert ("expected misses" in text) == (expected is not None)
+    metadata.metrics.update({"miss_curve": [[0.1, 0.1], [1.0, 0.1]], "calibration": {"distinct_words": 20}})
+    (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))
+    text = run_cli("calibrate", short, *options).stdout.decode()
+    assert "expected misses 10.0 % (2.8 to 30.1, from 20 words)" in text
     metadata.metrics["miss_curve"] = [[0.5, 2], [1.0, 0.1]]
     (tmp_path / "curved.tflite").write_bytes(pack(flatbuffer, metadata))
     assert_one_line_error(run_cli("calibrate", short, *options), "miss_curve must be a number from 0 to 1, got 2")

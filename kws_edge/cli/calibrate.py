@@ -26,6 +26,7 @@ from kws_edge.calibration import (
     choose,
     poisson_interval,
     poisson_upper,
+    wilson,
 )
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(_as_dict(evidence, choice, misses, args.budget, output)))
         else:
             _print_table(evidence, misses)
-            _print_choice(evidence, choice, misses, args.budget)
+            _print_choice(evidence, choice, misses, model.metadata.miss_words, args.budget)
         sys.stdout.flush()
     finally:
         former = site.save(output)
@@ -305,15 +306,21 @@ def _print_table(evidence: Evidence, misses: np.ndarray | None) -> None:
         print("misses are unknown: the model file has no miss curve")
 
 
-def _print_choice(evidence: Evidence, choice: Choice, misses: np.ndarray | None, budget: float) -> None:
+def _print_choice(
+    evidence: Evidence, choice: Choice, misses: np.ndarray | None, said: int | None, budget: float
+) -> None:
     print(f"\nchosen for a budget of {budget:g} per hour, at first {choice.common:.2f} for all:")
     width = max(map(len, ("keyword", *choice.thresholds)))
     print(f"{'keyword':<{width}} {'model file':>11} {'chosen':>7} {'false accepts':>14}")
     for word, threshold in choice.thresholds.items():
         print(f"{word:<{width}} {evidence.defaults[word]:11.2f} {threshold:7.2f} {choice.counts[word]:14}")
-    missed = _missed(misses, *choice.thresholds.values())
-    if missed is not None:
-        print(f"expected misses {100 * missed:.1f} % of the commands, by the model file's miss curve")
+    share = _missed(misses, *choice.thresholds.values())
+    if share is not None:
+        interval = ""
+        if said:
+            low, high = wilson(share * said, said)
+            interval = f" ({100 * low:.1f} to {100 * high:.1f}, from {counted(said, 'word')})"
+        print(f"expected misses {100 * share:.1f} %{interval} of the commands, by the model file's miss curve")
     n, hours = sum(choice.counts.values()), evidence.hours
     upper = poisson_upper(n) / hours
     print(
