@@ -1,6 +1,8 @@
 """The shipped models on validation clips; its accuracy on the test clips is for `kws-host evaluate` to measure."""
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,16 @@ def test_cards():
         assert card.startswith(f"# {name}\n")
         assert f"{model.size:,} bytes" in card
         assert model.front_end.hash in card
+
+
+def test_locks():
+    """Beside each model lies what made it, and names these very bytes."""
+    for path in map(Path, shipped_models().values()):
+        lock = json.loads(path.with_suffix(".lock.json").read_text())
+        assert lock["model"] == {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        made = [stage["do"] for stage in lock["stages"]] if lock["recipe"] else lock["commands"]
+        assert any("quantize" in one for one in made)
+        assert "calibrate" in made[-1]
 
 
 def test_a_command_after_a_wake_word(data):
