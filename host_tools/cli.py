@@ -314,7 +314,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         wrote = write_errors(args.errors, heard, most=args.most_errors)
         if not args.json:
             print(wrote)
-    values = {"model": str(args.model), "kind": kind, "results": results}
+    values = {"model": Path(args.model).name, "kind": kind, "results": results}
     if args.json:
         print(json.dumps(values))
     if args.output:

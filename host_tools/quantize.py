@@ -159,7 +159,7 @@ def quantize_run(
     floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
     t = run.config
     training = {
-        k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "teacher", "qat") else v
+        k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "blend", "teacher", "qat") else v
         for k, v in run.record["training"].items()
     }
     quantisation = "INT8 by " + ("quantisation-aware training" if aware else "post-training quantisation")

@@ -227,6 +227,7 @@ def test_manifests_count_files_and_of_networks_the_weights(tmp_path):
     assert sums[0] == sums[1]
 
 
+@pytest.mark.timeout(900)
 def test_a_recipe_runs_whole_and_after_kills_to_the_same_bytes(tmp_path, folder):
     """From data to a packed, calibrated, evaluated file with card and lock; killed at three places, and run again."""
     command = [sys.executable, "-m", "host_tools", "recipe", "run", TONES, "--data", folder, "-o"]
