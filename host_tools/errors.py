@@ -11,6 +11,10 @@ class BusyError(KwsError):
     """A folder that another process writes to."""
 
 
+class WorkerError(KwsError):
+    """A process that died in the middle of its work."""
+
+
 class TrainingError(KwsError):
     """Training or conversion that cannot start or go on."""
 

@@ -6,6 +6,9 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from host_tools.errors import WorkerError
 
 __all__ = ["run_parallel"]
 
@@ -22,6 +25,11 @@ def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) 
     jobs : sequence
     workers : int, optional
         Processes; by default one a core. With 1 the work is done in this process.
+
+    Raises
+    ------
+    WorkerError
+        If one of the processes dies.
     """
     if workers == 1:
         yield from map(work, jobs)
@@ -42,8 +50,13 @@ def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) 
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             yield from results
-        except BaseException:
+        except BaseException as error:
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
             pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerError(
+                    "a worker process was ended from outside, as the system does when memory runs out; the same command"
+                    " goes on from there"
+                ) from None
             raise

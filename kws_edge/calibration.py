@@ -57,7 +57,8 @@ def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]
     p = successes / n
     middle = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return max(0.0, low), min(1.0, high)  # which rounding may leave
 
 
 class Evidence:

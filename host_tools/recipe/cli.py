@@ -24,9 +24,9 @@ def add(commands) -> None:
     )
     actions = recipe.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, work, about in (
-        ("plan", _plan, "show the stages, what each takes, and its command"),
+        ("plan", _plan, "show the stages, what each takes, and its options"),
         ("status", _status, "say which stages are done, stale or missing"),
-        ("explain", _explain, "say why stages are not done"),
+        ("explain", _explain, "say why stages are not done, and by which commands they would be"),
         ("run", _run, "do what is not done; after an interruption, go on"),
     ):
         action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
