@@ -95,7 +95,7 @@ def test_what_is_gone_comes_back(server, words, tmp_path, lose, restore, device)
     rows, summary = listener.finish(signal.SIGINT)
     assert [row["keyword"] for row in (before, after, *rows)] == ["down", "stop"]
     assert after["start_s"] - before["end_s"] > away - 1
-    assert summary.endswith("s lost in all, 1 outages")
+    assert summary.endswith("s lost in all, 1 outage")
 
 
 @each_way
@@ -179,7 +179,7 @@ def test_process_that_records_hangs_or_dies(server, number, reason):
     assert not Path(f"/proc/{first}").exists()
     second = recorder_of(listener)
     assert second != first
-    assert listener.finish(signal.SIGINT)[1].endswith("1 outages")
+    assert listener.finish(signal.SIGINT)[1].endswith("1 outage")
     assert not Path(f"/proc/{second}").exists()
 
 
