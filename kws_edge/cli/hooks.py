@@ -30,6 +30,7 @@ _END_S = 5.0
 _AT_ONCE_S = 0.5
 """For how long nobody needs to be told that they are waited for, seconds."""
 _GRACE_S = 1.0
+_LATE_S = 10.0  # what a busy machine may take besides, to end a hundred of them
 """From SIGTERM to SIGKILL, seconds."""
 _POLL_S = 0.05
 _NAMES = ("keyword", "score", "start_s", "end_s", "time")
@@ -271,7 +272,7 @@ class Hooks:
         self._thread.join(_AT_ONCE_S)
         if self._thread.is_alive():
             self._notice(f"commands still run; they are ended in {_END_S:g} s")
-            self._thread.join(_END_S + 2 * _GRACE_S)
+            self._thread.join(_END_S + _GRACE_S + _LATE_S)
         text = f"{self._started} command{'' if self._started == 1 else 's'} run"
         if self._failed:
             text += f", {self._failed} failed"
