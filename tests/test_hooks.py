@@ -131,7 +131,8 @@ def test_exec_by_a_shell(run_cli, words, tmp_path):
         ("./good {keywrod}", ["{keywrod} is unknown; known are {keyword}, {score}"]),
         ("./{keyword}.sh", ["give each keyword its own --exec"]),
         *((f"./good {word}", [f"{word.split()[0]!r} is for a shell", "--exec-shell"])
-          for word in ("| tee x", "> x", ">>x", "2>&1", "&", "&& x", "~/x", "$HOME/x", "${KWS_SCORE}", "$(date)")),
+          for word in ("| tee x", "> x", ">>x", "2>&1", "&", "&& x", "~/x", "$HOME/x", "${KWS_SCORE}", "$(date)",
+                       "a; ./good", "`date`")),
     ],
 )  # fmt: skip
 def test_exec_used_wrongly(script, tmp_path, monkeypatch, command, parts):

@@ -36,7 +36,7 @@ _POLL_S = 0.05
 _NAMES = ("keyword", "score", "start_s", "end_s", "time")
 _KNOWN = ", ".join(f"{{{name}}}" for name in _NAMES)
 _NAME = re.compile(r"(?<!\$)\{([a-z_]+)\}")
-_FOR_A_SHELL = re.compile(r"\|\|?|&&?|;|<|[12]?>>?\S*|~(/.*)?|.*\$(\(|\{?[A-Z_]{3}).*", re.DOTALL)
+_FOR_A_SHELL = re.compile(r"\|\|?|&&?|\S*;|<|[12]?>>?\S*|~(/.*)?|.*(`|\$(\(|\{?[A-Z_]{3})).*", re.DOTALL)
 """Words that only a shell understands."""
 
 
