@@ -311,6 +311,8 @@ class DetectorConfig(_Config):
         if self.keywords is not None:
             object.__setattr__(self, "keywords", check_labels("DetectorConfig: keywords", self.keywords))
         if self.wake_word is not None:
+            if not isinstance(self.wake_word, str):
+                raise ConfigError(f"DetectorConfig: wake_word must be a name or None, got {shown(self.wake_word)}")
             check_labels("DetectorConfig: wake_word", [self.wake_word])
 
     def to_dict(self) -> dict[str, Any]:

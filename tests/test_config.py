@@ -132,3 +132,8 @@ def test_a_detector_without_wake_word_is_written_as_before():
 def test_bad_detector(bad):
     with pytest.raises(ConfigError, match=next(iter(bad)).rstrip("s")):
         DetectorConfig(**bad)
+
+
+def test_a_wake_word_is_one_name():
+    with pytest.raises(ConfigError, match="wake_word must be a name or None, got 3"):
+        DetectorConfig(wake_word=3)
