@@ -102,9 +102,7 @@ def import_model(
         If there are no recordings to quantise it on.
     """
     path, output = Path(path), Path(output)
-    if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
-        raise UsageError(f"-o {output}: is the network to import; name another file")
-    check_writable(output)
+    check_writable(output, option="-o", apart=[path])
     calibration = _Calibration(clips, n, seed)
     is_keras = _is_keras(path)
     flat, metadata = (None, None) if is_keras else read_model(path)[1:]

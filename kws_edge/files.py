@@ -8,9 +8,9 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from kws_edge.errors import WriteError
+from kws_edge.errors import UsageError, WriteError
 
 try:  # hashlib would load OpenSSL, 3.5 MB that the device has no other use for
     from _sha2 import sha256
@@ -110,15 +110,29 @@ def _produced(content: str | bytes | Callable[[str], object], folder: str, path:
     return temporary
 
 
-def check_writable(path: str | os.PathLike[str], *, option: str = "") -> None:
+def check_writable(
+    path: str | os.PathLike[str], *, option: str = "", apart: Iterable[str | os.PathLike[str] | None] = ()
+) -> None:
     """Find out before the work, as far as that is possible, what would keep `path` from being written after it.
+
+    Parameters
+    ----------
+    path : path
+    option : str
+        The option that named it, for the message.
+    apart : iterable of path or None
+        What the command reads, or writes besides: none of it is to be lost.
 
     Raises
     ------
     WriteError
         If it cannot be written.
+    UsageError
+        If it is one of `apart`, by whatever name.
     """
     path = os.fspath(path)
+    if any(_is_same(path, one) for one in apart if one is not None):
+        raise UsageError(f"{option} {path}: is what this command reads, or writes already; name another file".lstrip())
     with explained(path, option):
         if _is_special(path):
             return
@@ -144,6 +158,15 @@ def explained(path: str | os.PathLike[str], option: str = "") -> Iterator[None]:
         reason = _REASONS.get(error.errno) or f"cannot be written ({error.strerror or error})"
         remedy = _REMEDIES.get(error.errno, "name another place")
         raise WriteError(f"{option} {os.fspath(path) or repr('')}: {reason}; {remedy}".lstrip()) from None
+
+
+def _is_same(path: str, other: str | os.PathLike[str]) -> bool:
+    """Whether two names lead to one file, there or not; devices and pipes are read and written at once."""
+    try:
+        there = os.stat(path)
+        return stat.S_ISREG(there.st_mode) and os.path.samestat(there, os.stat(other))
+    except (OSError, ValueError):
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _error(code: int) -> OSError:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,12 +183,12 @@ def is_there(path: str | os.PathLike[str]) -> bool:
         os.lstat(path)
     except PermissionError:  # who may not look cannot say that there is nothing
         return True
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True
 
 
-def check_savable(path: str | os.PathLike[str], *, option: str = "") -> None:
+def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iterable[str] = ()) -> None:
     """Find out before the work, as :func:`kws_edge.files.check_writable` does, what would keep a site file from being
     saved, and what is there now from being kept.
 
@@ -195,8 +196,10 @@ def check_savable(path: str | os.PathLike[str], *, option: str = "") -> None:
     ------
     WriteError
         If it cannot be written.
+    UsageError
+        If it is one of `apart`.
     """
-    check_writable(path, option=option)
+    check_writable(path, option=option, apart=apart)
     if _former(path):
         check_writable(f"{path}{_FORMER}", option=option)
 

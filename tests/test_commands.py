@@ -19,9 +19,13 @@ import soundfile
 import kws_edge
 import kws_edge.bench
 from kws_edge import Detector, DetectorConfig, Model, Site, Spotter, shipped_models
-from kws_edge.cli import options
+from kws_edge.audio import InputDevice, find_device
+from kws_edge.cli import devices, doctor, options
+from kws_edge.cli.listen import say
 from kws_edge.cli.parser import Parser
-from kws_edge.errors import KwsError, UsageError
+from kws_edge.errors import AudioError, KwsError, UsageError
+from kws_edge.files import check_writable
+from kws_edge.health import Finding
 from kws_edge.runtime import KERNELS, installed
 from kws_edge.text import counted
 from tests.conftest import assert_one_line_error, assert_usage_error
@@ -100,6 +104,7 @@ def test_help_groups_options():
         ["detect", "--model", "words36", "--help"],
         ["listen", "--help", "--model=micro12"],
         ["bench", "--model", "MINE", "-h"],
+        ["listen", "--model", "words36", "--model", "MINE", "-h"],  # the last one counts
         ["demo", "--model", "gone.tflite", "-h"],
     ],
 )
@@ -378,6 +383,9 @@ def test_python_keeps_the_model_s_settings_and_uses_site_files(model, short, con
     (config_home / "site-commands12.json").write_text("torn {")
     with pytest.raises(kws_edge.ConfigError, match="calibrate anew"):
         Site.find(model)
+    for name in ("gone.json", "no\0name"):
+        with pytest.raises(kws_edge.ConfigError, match="no such site file"):
+            Site.load(name, model)
 
 
 @pytest.mark.parametrize("args", [["detect"], ["detect", "a.wav", "--threads", "0"], ["listen", "--runtime", "x"]])
@@ -403,3 +411,83 @@ def test_demo_writes_nothing_but_json_with_json(run_cli):
     done = run_cli("demo", "--fast", "--json", "--plot", "out.png")
     assert [json.loads(line) for line in done.stdout.splitlines()][-1]["heard"] == 13
     assert done.stderr.endswith(b"kws-edge: wrote out.png\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (["detect", "talk", "--plot", "talk"], "--plot talk"),
+        (["detect", "short.wav", "--plot", "link.png"], "--plot link.png"),
+        (["calibrate", "talk", "--force", "-o", "./talk"], "--output talk"),
+        (["calibrate", "short.wav", "--force", "--model", "m.tflite", "-o", "m.tflite"], "--output m.tflite"),
+        (["bench", "--model", "m.tflite", "-o", "m.tflite"], "--output m.tflite"),
+        (["bench", "-o", "new.png", "--plot", "./new.png"], "--plot new.png"),
+        (["demo", "--fast", "--labels", "talk", "--plot", "talk"], "--plot talk"),
+    ],
+)
+def test_no_output_takes_the_place_of_an_input(run_cli, short, tmp_path, args, name):
+    """By whatever name: a recording does not come again. It is wrong usage, known before the work."""
+    if "--plot" in args:
+        pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
+    (tmp_path / "talk").write_bytes(short.read_bytes())
+    (tmp_path / "link.png").symlink_to(short)
+    (tmp_path / "m.tflite").write_bytes(Path(shipped_models()["micro12"]).read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    failed = run_cli(*args)
+    assert_usage_error(failed, f"{name}: is what this command reads, or writes already")
+    assert failed.stdout == b""
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_output_may_be_a_device_that_is_read(tmp_path):
+    check_writable(os.devnull, apart=[os.devnull])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_writable(pipe, apart=[pipe, None, tmp_path / "missing"])
+
+
+@pytest.mark.parametrize("command", [["detect", "short.wav"], ["demo"], ["bench"]])
+def test_a_picture_that_cannot_be_written_is_known_before_the_work(run_cli, short, tmp_path, command):
+    pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
+    failed = run_cli(*command, "--plot", "out.foo")
+    assert_usage_error(failed, "--plot out.foo: no picture has the ending 'foo'", "png")
+    (tmp_path / "file").touch()
+    failed = run_cli(*command, "--plot", "file/out.png")
+    assert_one_line_error(failed, "--plot file/out.png")
+    assert failed.stdout == b""
+
+
+def test_plot_of_what_is_too_short_for_a_frame(run_cli, tmp_path):
+    """It says nothing of Matplotlib's own."""
+    pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
+    soundfile.write(tmp_path / "click.wav", np.zeros(100, np.int16), RATE)
+    assert run_cli("detect", "click.wav", "--plot", "OUT.PNG").stderr == b"kws-edge: wrote OUT.PNG\n"
+
+
+def test_a_microphone_is_chosen_only_where_one_is_heard(run_cli, short):
+    for command in (["listen", "-"], ["calibrate", "-"], ["calibrate", short, "--force"], ["doctor", short]):
+        assert_usage_error(run_cli(*command, "--device", "usb", input=b""), "--device usb: ", "no microphone")
+
+
+def test_a_terminal_obeys_no_name_of_a_device(monkeypatch, capsys):
+    """USB devices name themselves, and every program may name a source."""
+    odd = InputDevice(None, "a\x1b[2Jb", "PulseAudio", 1, 16000, False, "c\nd\x9b2J")
+    monkeypatch.setattr(devices, "input_devices", lambda: [odd])
+    devices.run(argparse.Namespace(json=False))
+    shown = capsys.readouterr().out
+    assert "a\\x1b[2Jb" in shown
+    assert shown.endswith("c d\\x9b2J\n")
+    say(f"microphone {odd.name} is back")
+    report = doctor.Report(shown=True)
+    report.found(doctor.DEVICE, Finding("wrong-input", f"{odd.name} has sound", f"--device {odd.name}"))
+    report.print()
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("a\\x1b[2Jb") == 3
+    assert "\x1b" not in told.out + told.err
+
+
+def test_no_name_names_no_device():
+    """As where a variable of a script is unset."""
+    for wanted in ("", " "):
+        with pytest.raises(AudioError, match=f"no input device '{wanted}'"):
+            find_device(wanted, [InputDevice(0, "only one", "ALSA", 1, 16000, True)])

@@ -76,7 +76,7 @@ def find_device(wanted: str | int | None, devices: Sequence[InputDevice] | None 
 
 def _named(wanted: str, devices: Sequence[InputDevice]) -> list[InputDevice]:
     """The devices that a text means, those that it means most plainly."""
-    part = [d for d in devices if wanted.lower() in f"{d.name}\n{d.description}".lower()]
+    part = [d for d in devices if wanted.strip() and wanted.lower() in f"{d.name}\n{d.description}".lower()]
     return (
         [d for d in part if d.name == wanted]
         or [d for d in part if d.description == wanted]

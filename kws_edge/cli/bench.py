@@ -12,7 +12,7 @@ from kws_edge import bench, board
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, live_text, stage_table
 from kws_edge.cli.parser import output_path
-from kws_edge.cli.plot import add_plot
+from kws_edge.cli.plot import add_plot, check_plot
 from kws_edge.errors import ConfigError, KwsError, ModelError, RuntimeUnavailableError, UsageError
 from kws_edge.files import check_writable, sha256_hex, write_atomically
 from kws_edge.model import read_model
@@ -61,11 +61,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
     old = bench.load(args.against, "--against") if args.against else None  # before the time is spent
     if args.output:
-        check_writable(args.output, option="--output")
-    if args.plot is not None:
-        from kws_edge.cli.plot import pyplot
-
-        pyplot()
+        check_writable(args.output, option="--output", apart=options.inputs(args))
+    drawn = check_plot(args, args.output)
     if args.results:
         values, samples = bench.load(args.results, "--from"), {}
     else:
@@ -84,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"wrote {args.output}")
     for text in values["warnings"]:
         print(f"kws-edge: {'' if args.results else 'this measurement: '}{printable(text)}", file=sys.stderr)
-    if args.plot is not None:
+    if drawn:
         _plot(args.plot, samples, values["model"]["name"])
         print(f"kws-edge: wrote {args.plot}", file=sys.stderr)
     return 0

@@ -30,14 +30,14 @@ from kws_edge.calibration import (
 )
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
-from kws_edge.cli.listen import add_source, level_db, limited, open_source
+from kws_edge.cli.listen import add_source, check_device, level_db, limited, open_source, say
 from kws_edge.cli.parser import output_path
 from kws_edge.errors import AudioError, ConfigError, UsageError
 from kws_edge.model import Model
 from kws_edge.ranges import number
 from kws_edge.site import Site, check_savable, is_there, set_aside, site_path
 from kws_edge.spotter import Spotter
-from kws_edge.text import counted
+from kws_edge.text import counted, printable
 from kws_edge.timing import wall_clock
 
 LEAST_MINUTES = 3.0
@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
     live = args.files in ([], ["-"])
     if not live and "-" in args.files:
         raise UsageError("calibrate takes recordings or - for standard input, not both")
+    if args.files:
+        check_device(args, "standard input" if live else "a recording")
     minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
     if minutes < LEAST_MINUTES and not args.force and not args.reset:
         raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
@@ -113,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
         return _reset(args, output)
     if not args.output and is_there(str(output)) and not output.is_file():
         raise ConfigError(f"{output}: is no regular file; set it aside with --reset, or name another --output")
-    check_savable(output, option="--output" if args.output else "")  # before the minutes are spent
+    # Before the minutes are spent.
+    check_savable(output, option="--output" if args.output else "", apart=options.inputs(args))
     spotter = Spotter(model, detector=options.detector_config(args, model))
     c = model.front_end
     evidence = Evidence(model.labels, spotter.config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate)
@@ -244,17 +247,15 @@ class _Progress:
         queue = getattr(source, "queue", None)
         for i, block in enumerate(blocks):
             if i == 0 and live:
-                print(
-                    f"kws-edge: listening to {source.name} for {self._minutes:g} min; carry on as usual, but speak "
-                    f"none of {', '.join(self._spotter.detector.keywords)}; Ctrl-C ends early",
-                    file=sys.stderr,
-                    flush=True,
+                say(
+                    f"listening to {source.name} for {self._minutes:g} min; carry on as usual, but speak "
+                    f"none of {', '.join(self._spotter.detector.keywords)}; Ctrl-C ends early"
                 )
             yield block
             if self._tty:
                 heard = (self._spotter.n_samples - source.lost) / self._spotter.model.front_end.sample_rate
                 if self._minutes is None:
-                    text = f"{source.name}: {heard / 60:.1f} min"
+                    text = f"{printable(source.name)}: {heard / 60:.1f} min"
                 else:
                     left = max(0, math.ceil(60 * self._minutes - heard))
                     text = f"{left // 60}:{left % 60:02} left"

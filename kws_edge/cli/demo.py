@@ -12,7 +12,7 @@ from pathlib import Path
 from kws_edge.audio import Playback
 from kws_edge.cli import options
 from kws_edge.cli.listen import listen
-from kws_edge.cli.plot import Recorder, add_plot, write_plot
+from kws_edge.cli.plot import Recorder, add_plot, check_plot, write_plot
 from kws_edge.detector import Detection
 from kws_edge.spotter import Spotter
 from kws_edge.text import counted
@@ -53,11 +53,12 @@ def match(
 
 
 def run(args: argparse.Namespace) -> int:
+    drawn = check_plot(args)
     model = options.load_model(args)
     spotter = Spotter(model, detector=options.detector_config(args, model))
     with open(STREAM.with_suffix(".csv"), newline="") as file:
         spoken = [(float(row["start_s"]), float(row["end_s"]), row["said"]) for row in csv.DictReader(file)]
-    recorder = Recorder(STREAM.name, model.front_end.sample_rate) if args.plot is not None else None
+    recorder = Recorder(STREAM.name, model.front_end.sample_rate) if drawn else None
     heard: list[Detection] = []
     wake = spotter.config.wake_word
     armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window

@@ -10,7 +10,7 @@ from typing import Any
 
 from kws_edge.audio import AudioFile
 from kws_edge.cli import options
-from kws_edge.cli.plot import MAX_S, Recorder, add_plot, write_plot
+from kws_edge.cli.plot import MAX_S, Recorder, add_plot, check_plot, write_plot
 from kws_edge.detector import Detection
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Spotter
@@ -61,11 +61,12 @@ def as_text(found: Detection) -> str:
 def run(args: argparse.Namespace) -> int:
     if args.plot is not None and len(args.files) > 1:
         raise UsageError("--plot draws one recording; give one FILE")
+    drawn = check_plot(args)
     model = options.load_model(args)
     spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
     status = 0
     for name in args.files:
-        recorder = Recorder(name, model.front_end.sample_rate) if args.plot is not None else None
+        recorder = Recorder(name, model.front_end.sample_rate) if drawn else None
         try:
             detections = []
             if len(args.files) > 1 and not args.json:

@@ -8,6 +8,7 @@ import json
 
 from kws_edge.audio import input_devices
 from kws_edge.errors import AudioError
+from kws_edge.text import printable
 
 
 def add(commands) -> None:
@@ -26,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
         else:
             mark, number = "*" if device.default else " ", "-" if device.index is None else device.index
             text = f"{mark}{number:>3}  {device.name}  ({device.host_api}, {device.channels} in, {device.rate} Hz)"
-            print(f"{text}  {device.description}".rstrip())
+            print(printable(f"{text}  {device.description}").rstrip())
     return 0

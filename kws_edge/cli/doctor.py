@@ -18,14 +18,14 @@ import numpy as np
 
 from kws_edge.audio import AudioFile, Capture, InputDevice, Microphone, find_device
 from kws_edge.cli import options
-from kws_edge.cli.listen import add_microphone, say
+from kws_edge.cli.listen import add_microphone, check_device, say
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
 from kws_edge.health import FAULT, REMARK, Channel, Finding, Health, as_dict, findings
 from kws_edge.model import Model
 from kws_edge.ranges import number
 from kws_edge.runtime import installed
 from kws_edge.site import Site
-from kws_edge.text import counted
+from kws_edge.text import counted, printable
 from kws_edge.timing import wall_clock
 
 SOFTWARE, DEVICE, SIGNAL = 3, 4, 5
@@ -85,7 +85,9 @@ class Report:
     def print(self) -> None:
         """The findings, or that there are none."""
         for f in self.findings:
-            print(f"\n{f.level.upper()} {f.code}: {f.what}" + (f"\n  do: {f.remedy}" if f.remedy else ""))
+            print(f"\n{f.level.upper()} {f.code}: {printable(f.what)}")
+            if f.remedy:
+                print(f"  do: {printable(f.remedy)}")
         if not self.status:
             print("\nnothing is wrong")
 
@@ -96,6 +98,8 @@ class Report:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.file:
+        check_device(args, "a recording")
     report = Report(shown=not args.json)
     model = _software(args, report)
     rate = model.front_end.sample_rate if model else _RATE
@@ -189,7 +193,7 @@ def _microphone(args: argparse.Namespace, rate: int, report: Report) -> None:
         try:
             devices = [*capture.devices(), *capture.sources()]
             names = [d.name if d.index is None else f"{d.index} {d.name}" for d in devices]
-            report.measured("devices", "; ".join(names) or "none", names=names)
+            report.measured("devices", printable("; ".join(names)) or "none", names=names)
             found = find_device(args.device, devices)
         except AudioError as error:
             code, remedy = "no-device", _why_none(Path("/proc/asound"))
@@ -248,9 +252,10 @@ def _hear(
                 break
     queue = microphone.queue
     behind = f", from {source['name']}" if source and source["name"] != microphone.name else ""
+    channels = counted(microphone.channels, "channel")
     report.measured(
         "device",
-        f"{microphone.name}{behind}: {counted(microphone.channels, 'channel')} at {microphone.source_rate} Hz",
+        printable(f"{microphone.name}{behind}: {channels} at {microphone.source_rate} Hz"),
         name=microphone.name,
         source=source and source["name"],
         channels=microphone.channels,

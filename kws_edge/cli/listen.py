@@ -22,7 +22,7 @@ from kws_edge.detector import Detector
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter, Step
-from kws_edge.text import counted
+from kws_edge.text import counted, printable
 from kws_edge.timing import Stopwatch
 
 _MOST_S = 366 * 86_400
@@ -76,6 +76,18 @@ def add_microphone(parser: argparse.ArgumentParser, rate: str) -> argparse._Argu
     return group
 
 
+def check_device(args: argparse.Namespace, heard: str) -> None:
+    """Refuse ``--device`` where something else is heard.
+
+    Raises
+    ------
+    UsageError
+        If it is given.
+    """
+    if args.device is not None:
+        raise UsageError(f"--device {args.device}: {heard} is heard, and no microphone; leave one of them out")
+
+
 def add_hooks(parser: argparse.ArgumentParser) -> None:
     """Options that say what to run when a keyword is heard."""
     group = parser.add_argument_group("commands to run")
@@ -125,13 +137,14 @@ def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Ca
 def say(text: str) -> None:
     """Tell people, who may be looking at a meter, what happens."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}kws-edge: {text}", file=sys.stderr, flush=True)
+    print(f"{clear}kws-edge: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def run(args: argparse.Namespace) -> None:
     if args.source not in (None, "-"):
         raise UsageError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
-    piped = args.source == "-"
+    if piped := args.source == "-":
+        check_device(args, "standard input")
     with contextlib.nullcontext() if piped else Capture() as capture:  # which lists the devices while the model loads
         model = options.load_model(args)
         spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
@@ -243,11 +256,7 @@ def listen(
         blocks = limited(spotter.follow(source), seconds, c.sample_rate)
         for i, block in enumerate(tap(blocks) if tap else blocks):
             if i == 0:  # sound servers take a moment: only now is anything heard
-                print(
-                    f"kws-edge: listening to {source.name} for {_what(spotter)}; Ctrl-C ends",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                say(f"listening to {source.name} for {_what(spotter)}; Ctrl-C ends")
             yield block
             mute.hear(block, getattr(source, "outages", 0))
             if meter:

@@ -130,7 +130,7 @@ def add_detector(parser: Parser, *, threshold: bool = True) -> None:
 
 def _model_of(words: Sequence[str]) -> tuple[str, Sequence[str], DetectorConfig]:
     """Name, labels and detector of the model that the words of a command line name, or else of the default one."""
-    for word in [*(word.rpartition("=")[2] for word in words), DEFAULT_MODEL]:
+    for word in [*(word.rpartition("=")[2] for word in reversed(words)), DEFAULT_MODEL]:  # the last one counts
         if word in shipped_models() or word.endswith(".tflite"):
             with contextlib.suppress(KwsError):
                 metadata = read_model(word)[2]
@@ -286,6 +286,12 @@ def changed(model: Model, own: DetectorConfig, changes: Mapping[str, Any]) -> De
     except ConfigError as error:
         raise UsageError(str(error).removeprefix("DetectorConfig: ")) from None
     return config
+
+
+def inputs(args: argparse.Namespace) -> list[str]:
+    """The files that the options name to be read, as far as they are there."""
+    named = [getattr(args, name, None) for name in ("model", "labels", "front_end", "site")]
+    return [name for name in (*getattr(args, "files", ()), *named) if name and os.path.exists(name)]
 
 
 def given(args: argparse.Namespace) -> list[str]:

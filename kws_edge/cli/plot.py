@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from kws_edge.cli import options
 from kws_edge.cli.parser import output_path
 from kws_edge.detector import Detection
-from kws_edge.errors import ConfigError, extra
-from kws_edge.files import write_atomically
+from kws_edge.errors import ConfigError, UsageError, extra
+from kws_edge.files import check_writable, write_atomically
 from kws_edge.frontend import Frontend
 from kws_edge.spotter import Spotter, Step, detector_of
-from kws_edge.text import printable
+from kws_edge.text import printable, shown
 
 MAX_S = 600
 """Length of a recording that is drawn, in seconds."""
@@ -27,11 +28,40 @@ def add_plot(parser: argparse.ArgumentParser, about: str) -> None:
     parser.add_argument("--plot", type=output_path, metavar="PNG", help=about)
 
 
+def check_plot(args: argparse.Namespace, *others: str | os.PathLike[str] | None) -> bool:
+    """Whether a picture is asked for. What would keep it from being drawn is said before the work, not after it.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        With what :func:`add_plot` adds.
+    others : path or None
+        What the command writes besides.
+
+    Raises
+    ------
+    ConfigError, WriteError
+        If matplotlib is missing, or the file cannot be written.
+    UsageError
+        If its ending names no format, or it is a file that the command reads or writes besides.
+    """
+    if args.plot is None:
+        return False
+    pyplot()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    ending = os.path.splitext(args.plot)[1][1:]
+    if ending and ending.lower() not in known:
+        raise UsageError(f"--plot {args.plot}: no picture has the ending {shown(ending)}; known are {', '.join(known)}")
+    check_writable(args.plot, option="--plot", apart=[*options.inputs(args), *others])
+    return True
+
+
 class Recorder:
     """Keeps what a plot needs while a recording, called `name`, is heard; `rate` is that of its samples, in Hz."""
 
     def __init__(self, name: str, rate: int) -> None:
-        pyplot()  # a missing matplotlib is said before the work, not after it
         self._name, self._rate = name, rate
         self._blocks: list[np.ndarray] = []
         self.steps: list[Step] = []
@@ -134,13 +164,14 @@ def write_plot(
         wave.text((start + end) / 2, peak * 0.8, word, ha="center", color="tab:green", fontsize=9)
 
     levels = Frontend(c).frames(samples)
-    mel.imshow(
-        levels.T,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        extent=(0, len(levels) * c.hop_length / c.sample_rate, 0, c.n_mels),
-    )
+    if len(levels):
+        mel.imshow(
+            levels.T,
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+            extent=(0, len(levels) * c.hop_length / c.sample_rate, 0, c.n_mels),
+        )
     mel.set(ylabel="mel band")
 
     times = [step.time_s for step in recorder.steps]
