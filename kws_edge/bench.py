@@ -39,7 +39,7 @@ STREAM = Path(__file__).parent / "demo" / "stream.flac"
 _WARM_UP = 20
 _STARTS = 3
 _PATIENCE_S = 180.0
-_HEAD_BLOCKS = 5
+_HEAD_BLOCKS, _HEAD_BYTES = 5, 4096
 _MOST_BYTES = 2**28
 _FIGURE = number(0, 1e18)
 _PARTS = ("board", "model", "audio")
@@ -258,13 +258,14 @@ def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_p
 
 
 class _Feeder:
-    """Writes audio into a pipe: some at once, for what a resampler holds back, the rest at a microphone's pace."""
+    """Writes audio into a pipe: some at once, for what a resampler holds back and what a format is recognised by, the
+    rest at a microphone's pace."""
 
     def __init__(self, pipe: io.BufferedWriter, pcm: bytes, bytes_per_s: int, seconds: float) -> None:
         self._pipe, self._pcm, self._bytes_per_s = pipe, pcm, bytes_per_s
         self._block = bytes_per_s * BLOCK_MS // 1000
         self._end = min(len(pcm), math.ceil((seconds + 1) * bytes_per_s))
-        self._head = _HEAD_BLOCKS * self._block
+        self._head = max(_HEAD_BLOCKS, math.ceil(_HEAD_BYTES / self._block)) * self._block
         with contextlib.suppress(BrokenPipeError):  # it ended at once, and says why
             for at in range(0, self._head, self._block):
                 self._write(at)

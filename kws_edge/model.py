@@ -17,7 +17,7 @@ from kws_edge.frontend import Frontend
 from kws_edge.modelfile import Metadata, unpack
 from kws_edge.quant import dequantize, quantize
 from kws_edge.runtime import Interpreter
-from kws_edge.text import printable
+from kws_edge.text import counted, printable
 from kws_edge.tflite import FlatModel, Tensor
 
 __all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
@@ -163,8 +163,8 @@ class Model:
         if self.output.shape[:-1] != (1,) * (len(self.output.shape) - 1) or not self.output.shape:
             raise ModelError(f"{name}: output of shape {list(self.output.shape)}; one vector of posteriors is expected")
         if self.output.shape[-1] != len(self.labels):
-            labels = printable(", ".join(self.labels), most=60)
-            raise ModelError(f"{name}: {self.output.shape[-1]} outputs, but {len(self.labels)} labels: {labels}")
+            outputs, labels = counted(self.output.shape[-1], "output"), counted(len(self.labels), "label")
+            raise ModelError(f"{name}: {outputs}, but {labels}: {printable(', '.join(self.labels), most=60)}")
         expected = self.front_end.feature_shape
         if not fits(self.input.shape, expected):
             raise ModelError(

@@ -412,6 +412,16 @@ def test_listen_that_does_not_start_is_explained():
         bench.live(["--model=missing.tflite", "-"], seconds=1, pcm=bytes(64000), bytes_per_s=32000)
 
 
+@pytest.mark.parametrize("rate", [1000, 8000])
+def test_low_rates_do_not_wait_for_what_does_not_come(rate):
+    """Before anything is heard, a pipe is looked at for frames of MP3, which takes two kilobytes."""
+    pytest.importorskip("soxr", exc_type=ImportError)
+    pcm = bench.recording(2.3, rate=rate, channels=1)
+    live = bench.live(["-", f"--rate={rate}"], seconds=0.3, pcm=pcm, bytes_per_s=2 * rate)
+    assert live["inferences"] >= 1
+    assert max(live["startup_s"]) < 60
+
+
 def test_listen_counts(run_cli, demo_stream):
     pcm = bench.recording(3, rate=16000)
     plain = run_cli("listen", "-", input=pcm).stderr.decode().splitlines()

@@ -348,8 +348,8 @@ def test_labels_that_are_none(run_cli, tmp_path, short):
     (tmp_path / "large.txt").write_text("yes\n" * 300_000)
     (tmp_path / "empty.txt").touch()
     for labels, part in {
-        "marvin": "12 outputs, but 1 labels: marvin",  # a word: the label of a model with one output
-        "hey-jarvis": "1 labels: hey-jarvis",
+        "marvin": "12 outputs, but 1 label: marvin",  # a word: the label of a model with one output
+        "hey-jarvis": "1 label: hey-jarvis",
         "missing.txt": "No such file",
         "no/labels": "No such file",
         ".": "neither labels with commas nor a file",

@@ -198,7 +198,7 @@ def test_one_output_on_the_command_line(run_cli, one, sounds):
     assert "labels " in text
     assert "marvin" in text
     options = ("--model", one, "--labels", "a,b", "--front-end", "logmel40")
-    assert_one_line_error(run_cli("classify", sounds[0], *options), "1 outputs, but 2 labels")
+    assert_one_line_error(run_cli("classify", sounds[0], *options), "1 output, but 2 labels")
 
 
 def test_uint8_output_of_one_wake_word(stateful):

@@ -187,7 +187,7 @@ def labels(text: str | None) -> list[str] | None:
         lines = [line.strip() for line in io.StringIO(read_text(text), newline=None)]
     except OSError as error:
         raise ConfigError(
-            f"--labels {text}: neither labels with commas nor a file to read ({error.strerror})"
+            f"--labels {text or repr(text)}: neither labels with commas nor a file to read ({error.strerror})"
         ) from None
     except ValueError as error:
         raise ConfigError(f"--labels {text}: no list of labels ({error})") from None
