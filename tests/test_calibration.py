@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import soundfile
 
 from kws_edge import ConfigError, Detector, DetectorConfig, Model, shipped_models, unpack
 from kws_edge.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
+from kws_edge.cli import calibrate
 from kws_edge.cli import options as cli_options
 from kws_edge.modelfile import pack
 from kws_edge.site import Site, site_path
@@ -114,6 +116,21 @@ def test_only_the_keyword_that_fires_is_raised():
     assert choice.common == 0.84
     assert not choice.supported
     assert choose(evidence_of([*event("no", 0.84), *HOUR]), 0.5).thresholds["no"] == 0.84
+
+
+def test_what_it_shows_to_be_typed_can_be_typed(capsys):
+    """Also for keywords of models from elsewhere, which have blanks and quotes."""
+    labels = ("unknown", "hey you", "it's")
+    evidence = Evidence(labels, DetectorConfig(thresholds={"hey you": 0.8}), step_s=0.1, clip_s=1.0)
+    for _ in range(100):
+        evidence.add(np.array([1, 0, 0], np.float32))
+    evidence.close()
+    choice = choose(evidence, 1.0)
+    calibrate._print_choice(evidence, choice, None, None, 1.0)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "--threshold" in line)
+    words = shlex.split(line.partition(": ")[2])
+    assert words[::2] == ["--threshold"] * 2
+    assert dict(map(cli_options.threshold_of, words[1::2])) == choice.thresholds
 
 
 def test_the_choice_is_the_lowest_that_keeps_to_the_budget():

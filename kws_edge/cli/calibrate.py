@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import shlex
 import shutil
 import signal
 import stat
@@ -159,7 +160,11 @@ def run(args: argparse.Namespace) -> int:
     finally:
         former = site.save(output)
     if not args.json:
-        use = "listen and detect use it" if str(output) == site_path(model) else f"use it with --site {output}"
+        use = (
+            "listen and detect use it"
+            if str(output) == site_path(model)
+            else f"use it with --site {shlex.quote(str(output))}"
+        )
         print(f"wrote {output}: {use}")
         if former:
             print(f"what was there before is {former}")
@@ -328,7 +333,8 @@ def _print_choice(
         f"{counted(n, 'false accept')} in {hours:.2f} h, so at most {upper:.2g} per hour "
         f"({100 * CONFIDENCE:g} % confidence)"
     )
-    print(f"the same without a site file: {' '.join(f'--threshold {w}={t:g}' for w, t in choice.thresholds.items())}")
+    given = (f"--threshold {shlex.quote(f'{word}={value:g}')}" for word, value in choice.thresholds.items())
+    print(f"the same without a site file: {' '.join(given)}")
     print("the thresholds were chosen on this very recording, which flatters them somewhat")
     if not choice.supported:
         print(
