@@ -92,7 +92,8 @@ def test_exec(run_cli, script, words, tmp_path):
 
 def test_exec_for_the_wake_word(run_cli, script, words, tmp_path):
     tell = script("tell", TELL, f"#!{sys.executable}\n")
-    run_cli("listen", "-", "--wake-word", "left", "--armed-s", "5", "--exec", tell, input=words)
+    nested = {**os.environ, "KWS_WAKE": "true"}  # started by a hook itself
+    run_cli("listen", "-", "--wake-word", "left", "--armed-s", "5", "--exec", tell, input=words, env=nested)
     told = [json.loads(line)["variables"] for line in (tmp_path / "told.jsonl").read_text().splitlines()]
     assert sorted((one["KWS_KEYWORD"], one.get("KWS_WAKE")) for one in told) == [("left", "true"), ("stop", None)]
 

@@ -224,13 +224,14 @@ class Hooks:
             self._tell(command, f"not started, because {_MOST} of it still run")
             return
         self._started += 1
+        inherited = {name: value for name, value in os.environ.items() if name != "KWS_WAKE"}  # as of another listener
         try:
             process = subprocess.Popen(
                 command.argv(values),
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr,
                 stderr=sys.stderr,
-                env={**os.environ, **{f"KWS_{name.upper()}": value for name, value in values.items()}},
+                env=inherited | {f"KWS_{name.upper()}": value for name, value in values.items()},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
