@@ -475,6 +475,7 @@ _OTHERS = {  # into temporary folders, or by a protocol of their own
     "host_tools/dataset.py": {"open_memmap"},  # for reading
     "host_tools/download.py": {"open"},
     "host_tools/features.py": {"open", "open_memmap"},
+    "host_tools/import_model.py": {"write_bytes"},
     "host_tools/quantize.py": {"write_bytes"},
     "host_tools/sound.py": {"write"},
     "kws_edge/files.py": {"open"},
