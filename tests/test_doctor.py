@@ -239,6 +239,8 @@ def test_recording(tmp_path, run_cli, demo_stream, speech):
     (tmp_path / "text.wav").write_text("not audio")
     failed = run_cli("doctor", "text.wav", "--json")
     assert_one_line_error(failed, "text.wav: is a text, not audio")
+    soundfile.write(tmp_path / "click.wav", np.zeros(100, np.int16), RATE)
+    assert_one_line_error(run_cli("doctor", "click.wav", "--json"), "click.wav: is too short to examine")
     assert_usage_error(run_cli("doctor", "--seconds", "0"), "--seconds")
 
 

@@ -163,6 +163,8 @@ def _recording(name: str, rate: int, report: Report) -> None:
         health = Health(audio.source_rate, audio.channels)
         for frames in audio.frames():
             health.add(frames)
+    if not health.channels():
+        raise AudioError(f"{name}: is too short to examine")
     _signal(health, report, audio.source_rate)
 
 
