@@ -305,6 +305,14 @@ def test_against(results, run_cli, tmp_path):
     assert b"live memory" not in measured.stdout  # which was not measured this time
 
 
+def test_no_picture_takes_the_place_of_results(results, run_cli, tmp_path):
+    pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
+    (tmp_path / "board").write_text(json.dumps(results[0]))
+    failed = run_cli("bench", "--against", "board", "--plot", "board")
+    assert_usage_error(failed, "--plot board: is what this command reads")
+    assert json.loads((tmp_path / "board").read_text()) == results[0]
+
+
 def test_what_cannot_be_compared(results, run_cli, tmp_path):
     values, path = results
     (tmp_path / "text.json").write_text("hello")

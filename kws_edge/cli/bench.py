@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     old = bench.load(args.against, "--against") if args.against else None  # before the time is spent
     if args.output:
         check_writable(args.output, option="--output", apart=options.inputs(args))
-    drawn = check_plot(args, args.output)
+    drawn = check_plot(args, args.output, args.against)
     if args.results:
         values, samples = bench.load(args.results, "--from"), {}
     else:
