@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from kws_edge.cli import hooks as hooks_module
 from kws_edge.cli.hooks import Hooks
 from kws_edge.detector import Detection
 from kws_edge.errors import UsageError
@@ -234,6 +236,22 @@ def test_exec_at_most_eight_at_once(run_cli, script, tmp_path, demo_stream):
     assert err.count("--exec './slow': not started, because 8 of it still run") == 1
     assert err.count("--exec './slow': was ended: it still ran 5 s after the end of listening") == 1
     assert err.splitlines()[-1] == f"kws-edge: 9 commands run, 8 failed, {heard - 8} not started"
+
+
+def test_exec_on_a_machine_that_is_slow_to_start_them(monkeypatch):
+    """The time that commands have at the end counts from when the last one was started: all are counted and ended."""
+    monkeypatch.setattr(hooks_module, "_END_S", 0.2)
+    monkeypatch.setattr(hooks_module, "_GRACE_S", 0.1)
+    told = []
+
+    def slowly(text):
+        told.append(text)
+        time.sleep(0.3)
+
+    commands = [*(f"false {i}" for i in range(6)), "sleep 60"]
+    with Hooks(commands, ["stop"], shell=False, limit_s=90, notice=slowly) as hooks:
+        hooks(Step(1.0, np.zeros(1), Detection("stop", 0.9, 0.0, 1.0)))
+    assert told[-1] == "7 commands run, 7 failed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

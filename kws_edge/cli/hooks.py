@@ -30,8 +30,9 @@ _END_S = 5.0
 _AT_ONCE_S = 0.5
 """For how long nobody needs to be told that they are waited for, seconds."""
 _GRACE_S = 1.0
-_LATE_S = 10.0  # what a busy machine may take besides, to end a hundred of them
 """From SIGTERM to SIGKILL, seconds."""
+_LATE_S = 10.0
+"""What a busy machine may take besides, to start a hundred of them and to end them, seconds."""
 _POLL_S = 0.05
 _NAMES = ("keyword", "score", "start_s", "end_s", "time")
 _KNOWN = ", ".join(f"{{{name}}}" for name in _NAMES)
@@ -186,6 +187,7 @@ class Hooks:
         self._started = self._failed = self._dropped = 0
         self._jobs: queue.SimpleQueue[tuple[_Command, dict[str, str]] | None] = queue.SimpleQueue()
         self._running: list[_Run] = []
+        self._all_started = threading.Event()
         self._thread = threading.Thread(target=self._work, name="exec", daemon=True)
 
     def __call__(self, step: Step) -> None:
@@ -208,6 +210,7 @@ class Hooks:
                     self._start(*job)
                 else:
                     more = False
+                    self._all_started.set()
                     self._limit(_END_S, f"it still ran {_END_S:g} s after the end of listening")
             self._running = [run for run in self._running if not self._is_over(run)]
 
@@ -273,6 +276,7 @@ class Hooks:
         self._thread.join(_AT_ONCE_S)
         if self._thread.is_alive():
             self._notice(f"commands still run; they are ended in {_END_S:g} s")
+            self._all_started.wait(_LATE_S)
             self._thread.join(_END_S + _GRACE_S + _LATE_S)
         text = f"{self._started} command{'' if self._started == 1 else 's'} run"
         if self._failed:
