@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -47,8 +48,24 @@ def test_command(run_cli, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="no such file, and no shipped model of that name"):
         write_c_array(tmp_path / "missing.tflite", tmp_path)
+
+
+@pytest.mark.parametrize("command", [("c-array", "-o", "out"), ("arena",)], ids=["c-array", "arena"])
+def test_models_that_are_no_files(run_cli, tmp_path, command):
+    """A pipe without a writer, a device without an end, a folder, a name that is none: said at once, as elsewhere."""
+    if command[0] == "arena":
+        pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
+    os.mkfifo(tmp_path / "pipe")
+    for model, reason in [
+        ("pipe", "is a pipe or a device"),
+        ("/dev/zero", "is a pipe or a device"),
+        (".", "is a folder"),
+        ("comands12", "shipped are commands12"),
+    ]:
+        failed = run_cli(command[0], model, *command[1:], package="firmware_export", timeout=60)
+        assert_one_line_error(failed, model, reason, program="kws-firmware")
 
 
 def test_arena(run_cli):

@@ -252,5 +252,5 @@ def test_empty_paths_are_wrong_usage(run, tmp_path, arguments):
     """As of a shell's variable that is not set: the current folder is not meant."""
     failed = run(*arguments)
     assert failed.returncode == 2
-    assert b"names nothing" in failed.stderr
+    assert b"'' names no file or folder" in failed.stderr
     assert os.listdir(tmp_path) == []
