@@ -128,6 +128,7 @@ def prepare(
             f"no keyword is detected in {vectors.recording}, so the self-test sees the detector find nothing; "
             "--golden names a recording with keywords in it"
         )
+    speed = estimate(model.front_end, model.flat, step_ms=step_ms)
     summary = {
         "tool": f"kws-edge {kws_edge.__version__}",
         "prefix": prefix,
@@ -143,7 +144,7 @@ def prepare(
         "parity": parity.to_dict(),
         "notes": notes,
         "step_ms": step_ms,
-        "speed": estimate(model.front_end, model.flat, step_ms=step_ms),
+        "speed": _of_kernels(speed, kernels),
         "operators": list(model.flat.operators),
         "macs": model.flat.macs,
         "arena": {
@@ -182,7 +183,13 @@ def prepare(
         f"{prefix}_detector_config.c": f"/* {made} */\n{settings.source(lambda text: renamed(text, prefix))}",
     }
     files = {f"src/{file}": text for file, text in sorted(sources.items())}
-    return Export(files | licence_files(model, prefix) | _package(summary, calls, kernel_sources(model.flat)), summary)
+    package = _package(summary, speed, calls, kernel_sources(model.flat))
+    return Export(files | licence_files(model, prefix) | package, summary)
+
+
+def _of_kernels(speed: dict[str, Any], kernels: str | None) -> dict[str, Any]:
+    """Of an estimate for each kind of kernels that of those that were asked for, if any were."""
+    return speed | {"kernels": {name: need for name, need in speed["kernels"].items() if kernels in (None, name)}}
 
 
 def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
@@ -316,7 +323,7 @@ def _ops(made: str, calls: list[str], schema: int, needs: str) -> str:
     )
 
 
-def _package(summary: dict[str, Any], calls: list[str], sources: list[str]) -> dict[str, str]:
+def _package(summary: dict[str, Any], speed: dict[str, Any], calls: list[str], sources: list[str]) -> dict[str, str]:
     """The files of ``package``, with their ``@TOKENS@`` replaced."""
     tokens = {
         "VERSION": kws_edge.__version__,
@@ -339,9 +346,7 @@ def _package(summary: dict[str, Any], calls: list[str], sources: list[str]) -> d
         "SPEED": describe_need(summary["speed"], summary["step_ms"]),
         "AT_64_MHZ": "; ".join(
             line
-            for line in describe_board(
-                on_board(summary["speed"], mhz=64, step_ms=summary["step_ms"]), summary["step_ms"]
-            )
+            for line in describe_board(on_board(speed, mhz=64, step_ms=summary["step_ms"]), summary["step_ms"])
             if "-mve" not in line  # no Cortex-M4 has vectors
         ),
         "HASH": summary["front_end"],
