@@ -31,6 +31,7 @@ from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import explained
 from kws_edge.model import Model
 from kws_edge.spotter import Spotter
+from kws_edge.text import decode, parse_json
 
 __all__ = ["ARENA_MARGIN", "CSRC", "MANIFEST", "Export", "config_header", "prepare", "write"]
 
@@ -249,8 +250,8 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
         if changed and not force:
             others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
             raise ConfigError(
-                f"{folder}: {', '.join(changed[:3])}{others} would be overwritten, and were changed since their export "
-                "or not exported; move them away, or give --force"
+                f"{folder}: {', '.join(changed[:3])}{others} would be replaced or removed, and were changed since "
+                "their export or not exported; move them away, or give --force"
             )
         write_files(folder, texts, new=new)
         for path in known.keys() - export.files.keys():
@@ -260,21 +261,38 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
 
 def _exported(manifest: Path) -> dict[str, str]:
     """The files that an earlier export wrote, with their checksums."""
+    data = _content(manifest)
+    if data is None:
+        return {}
     try:
-        files = json.loads(manifest.read_text())["files"]
-        if any(Path(path).is_absolute() or ".." in Path(path).parts for path in files):
+        files = parse_json(decode(data))["files"]
+        if any(Path(path).is_absolute() or ".." in Path(path).parts or not path.isprintable() for path in files):
             raise ValueError("a file outside the folder")
         return {str(path): str(checksum) for path, checksum in files.items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{manifest}: is no manifest of an export; move it away, or export elsewhere") from None
 
 
 def _checksum(path: Path) -> str | None:
     """Of a file; None if there is none."""
+    data = _content(path)
+    return None if data is None else _sha256(data)
+
+
+def _content(path: Path) -> bytes | None:
+    """Of a file; None if there is none.
+
+    Raises
+    ------
+    ConfigError, WriteError
+        If what is there is no file, or cannot be read.
+    """
     with explained(path):
-        return _sha256(path.read_bytes()) if path.exists() else None
+        if not path.exists():
+            return None
+        if not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"{path}: is a pipe or a device; move it away")
+        return path.read_bytes()
 
 
 def _check_tensors(model: Model) -> None:
