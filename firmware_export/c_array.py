@@ -28,8 +28,8 @@ def provenance(flatbuffer: bytes, name: str, metadata: Metadata | None) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without what could end a comment or continue one."""
-    return "".join(c if c.isprintable() and c not in "*\\" else "_" for c in text)
+    """`text` on one line, without what could end a comment or continue one, by a trigraph, too."""
+    return "".join(c if c.isprintable() and c not in "*\\?" else "_" for c in text)
 
 
 def model_data(flatbuffer: bytes, made: str) -> dict[str, str]:

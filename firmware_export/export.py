@@ -31,7 +31,7 @@ from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import explained
 from kws_edge.model import Model
 from kws_edge.spotter import Spotter
-from kws_edge.text import decode, parse_json
+from kws_edge.text import decode, parse_json, printable
 
 __all__ = ["ARENA_MARGIN", "CSRC", "MANIFEST", "Export", "config_header", "prepare", "write"]
 
@@ -126,8 +126,8 @@ def prepare(
     parity.check(name, exact=exact)
     if not vectors.detections:
         notes.append(
-            f"no keyword is detected in {vectors.recording}, so the self-test sees the detector find nothing; "
-            "--golden names a recording with keywords in it"
+            f"no keyword is detected in {printable(vectors.recording)}, so the self-test sees the detector find "
+            "nothing; --golden names a recording with keywords in it"
         )
     speed = estimate(model.front_end, model.flat, step_ms=step_ms)
     summary = {

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from firmware_export import write_c_array
-from kws_edge import ModelError, shipped_models, unpack
+from kws_edge import ModelError, pack, shipped_models, unpack
 from tests.conftest import assert_one_line_error
 
 pytestmark = pytest.mark.firmware
@@ -34,6 +35,19 @@ def test_c_array_compiles(tmp_path):
     _, source = write_c_array(shipped_models()["commands12"], tmp_path)
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
     subprocess.run(["g++", *flags, "-c", source, "-o", tmp_path / "m.o"], check=True)
+
+
+def test_texts_cannot_continue_a_comment(tmp_path):
+    """Nor by the trigraph of a backslash, at the end of the first line."""
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    for i, end in enumerate(["\\", "??/", "*/", "\n#error"]):
+        licence = f"of my own {end}"
+        (tmp_path / f"{i}.tflite").write_bytes(pack(flatbuffer, dataclasses.replace(metadata, licence=licence)))
+        _, source = write_c_array(tmp_path / f"{i}.tflite", tmp_path / str(i))
+        assert "Licence of the model: of my own" in source.read_text().splitlines()[0]
+        if shutil.which("g++"):
+            command = ["g++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-c", source, "-o", tmp_path / "m.o"]
+            subprocess.run(command, check=True)
 
 
 def test_command(run_cli, tmp_path):
