@@ -231,6 +231,18 @@ def test_objects_of_another_model_are_not_reused(export, checkout):
     assert all(f"-c ../../src/kws_{name}.c" in planned.stdout for name in ("frontend", "detector", "vectors", "tables"))
 
 
+def test_variables_of_the_environment_are_not_the_examples(export, monkeypatch):
+    """A shell's own SRC, BUILD, CORE or KERNELS, as build servers have them."""
+    need_program("make")
+    need_program("arm-none-eabi-gcc")
+    for name in ("SRC", "BUILD", "CORE", "KERNELS"):
+        monkeypatch.setenv(name, "/nowhere")
+    planned = make(export, "-n", "build", "BUILD=another")
+    assert planned.returncode == 0, planned.stderr
+    assert "-c ../../src/kws_frontend.c -o another/kws_frontend.c.o" in planned.stdout
+    assert "-mcpu=cortex-m4" in planned.stdout
+
+
 LINKED = """
 #include "kws_config.h"
 #include "kws_vectors.h"
