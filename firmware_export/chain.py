@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -149,7 +150,8 @@ def _make(arguments: list[str], example: Path) -> subprocess.CompletedProcess:
         try:
             out, err = process.communicate(timeout=_LONGEST_S)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise ConfigError(f"--with-tflm: make {' '.join(arguments)} took more than {_LONGEST_S} s") from None
             raise
