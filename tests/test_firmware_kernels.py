@@ -222,6 +222,8 @@ def test_objects_of_another_model_are_not_reused(export, checkout):
         assert "svdf" not in planned.stdout  # the model has none
         assert ("arm_convolve_s8.c" in planned.stdout) == (len(more) > 1)
         assert "arm_convolve_f16.c" not in planned.stdout
+    relative = make(export, "-n", "build", "CORE=m4", "TFLM=tflite-micro")
+    assert re.search("TFLM=tflite-micro is no checkout .* seen from .*/examples/cortex_m", relative.stderr)
     planned = make(export, "-n", "build", "CORE=m4", "CFLAGS=-std=c99 -DKWS_FIXED_POINT=1")
     assert planned.stdout.count("-DKWS_FIXED_POINT=1 -c") >= 8
     assert make(export, "build", "CORE=m4").returncode == 0
