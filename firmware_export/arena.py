@@ -12,7 +12,7 @@ import numpy as np
 
 from firmware_export.kernels import arenas
 from kws_edge.errors import ModelError, RuntimeUnavailableError
-from kws_edge.modelfile import unpack
+from kws_edge.model import read_model
 from kws_edge.native import quiet_native
 from kws_edge.tflite import FlatModel, verify
 
@@ -114,7 +114,7 @@ class MicroInterpreter:
 
 
 def measure_arena(model: str | Path) -> Arena:
-    """Load a model file in TFLite Micro's interpreter and read off its allocations.
+    """Load a model, one of the shipped or a file, in TFLite Micro's interpreter and read off its allocations.
 
     Raises
     ------
@@ -123,10 +123,6 @@ def measure_arena(model: str | Path) -> Arena:
     RuntimeUnavailableError
         If tflite-micro is not installed.
     """
-    try:
-        flatbuffer, _ = unpack(Path(model).read_bytes(), str(model))
-    except OSError as error:
-        raise ModelError(f"{model}: {error.strerror}") from None
-    flat = FlatModel(flatbuffer, str(model))
+    path, flat, _ = read_model(model)
     verify(flat)
-    return MicroInterpreter(flat, str(model)).arena()
+    return MicroInterpreter(flat, path).arena()

@@ -8,9 +8,8 @@ from pathlib import Path
 import kws_edge
 from firmware_export.folder import sole_writer, write_files
 from firmware_export.names import DEFAULT_PREFIX, check_prefix, generated
-from kws_edge.errors import ModelError
-from kws_edge.modelfile import Metadata, unpack
-from kws_edge.tflite import FlatModel
+from kws_edge.model import read_model
+from kws_edge.modelfile import Metadata
 
 __all__ = ["model_data", "plain", "provenance", "write_c_array"]
 
@@ -29,8 +28,8 @@ def provenance(flatbuffer: bytes, name: str, metadata: Metadata | None) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without what could end a comment or continue one."""
-    return "".join(c if c.isprintable() and c not in "*\\" else "_" for c in text)
+    """`text` on one line, without what could end a comment or continue one, by a trigraph, too."""
+    return "".join(c if c.isprintable() and c not in "*\\?" else "_" for c in text)
 
 
 def model_data(flatbuffer: bytes, made: str) -> dict[str, str]:
@@ -61,8 +60,8 @@ def write_c_array(model: str | Path, folder: str | Path, *, prefix: str = DEFAUL
 
     Parameters
     ----------
-    model : path
-        Any ``.tflite``.
+    model : str or path
+        Name of a shipped model, or any ``.tflite``.
     folder : path
         Made if it does not exist.
     prefix : str
@@ -81,14 +80,9 @@ def write_c_array(model: str | Path, folder: str | Path, *, prefix: str = DEFAUL
     WriteError
         If the folder cannot be written.
     """
-    model, folder, prefix = Path(model), Path(folder), check_prefix(prefix)
-    try:
-        data = model.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{model}: cannot be read ({error.strerror})") from None
-    flatbuffer, metadata = unpack(data, str(model))
-    FlatModel(flatbuffer, str(model))
-    texts = generated(model_data(flatbuffer, provenance(flatbuffer, model.name, metadata)), prefix)
+    folder, prefix = Path(folder), check_prefix(prefix)
+    path, flat, metadata = read_model(model)
+    texts = generated(model_data(flat.data, provenance(flat.data, Path(path).name, metadata)), prefix)
     with sole_writer(folder) as new:
         write_files(folder, texts, new=new)
     header, source = (folder / name for name in texts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -134,9 +136,23 @@ def _figures(example: Path, tflm: Path, core: str, kernels: str) -> dict[str, in
 
 
 def _make(arguments: list[str], example: Path) -> subprocess.CompletedProcess:
-    try:
-        return subprocess.run(
-            ["make", *arguments], cwd=example, capture_output=True, text=True, check=False, timeout=_LONGEST_S
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"--with-tflm: make {' '.join(arguments)} took more than {_LONGEST_S} s") from None
+    """Run make. Where this ends early, by Ctrl-C for example, so does what make has started."""
+    with subprocess.Popen(
+        ["make", *arguments],
+        cwd=example,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=_LONGEST_S)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ConfigError(f"--with-tflm: make {' '.join(arguments)} took more than {_LONGEST_S} s") from None
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -21,7 +21,7 @@ from firmware_export.report import board_lines, render, report, speed_lines
 from firmware_export.speed import on_board
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
 from kws_edge.cli.parser import STATUSES, Parser, output_path
-from kws_edge.model import Model, shipped_models
+from kws_edge.model import Model
 from kws_edge.ranges import number, whole
 
 
@@ -85,12 +85,12 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _c_array(args: argparse.Namespace) -> None:
-    for path in write_c_array(shipped_models().get(args.model, args.model), args.output, prefix=args.prefix):
+    for path in write_c_array(args.model, args.output, prefix=args.prefix):
         print(f"wrote {path}")
 
 
 def _arena(args: argparse.Namespace) -> None:
-    arena = measure_arena(shipped_models().get(args.model, args.model))
+    arena = measure_arena(args.model)
     if args.json:
         print(json.dumps(dataclasses.asdict(arena)))
         return
@@ -102,7 +102,7 @@ def _arena(args: argparse.Namespace) -> None:
 def _path(text: str) -> Path:
     """A path; an empty one, of a variable that is not set, would be the current folder."""
     if not text:
-        raise argparse.ArgumentTypeError("names nothing: ''")
+        raise argparse.ArgumentTypeError("'' names no file or folder")
     return Path(text)
 
 

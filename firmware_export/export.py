@@ -31,6 +31,7 @@ from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import explained
 from kws_edge.model import Model
 from kws_edge.spotter import Spotter
+from kws_edge.text import decode, parse_json, printable
 
 __all__ = ["ARENA_MARGIN", "CSRC", "MANIFEST", "Export", "config_header", "prepare", "write"]
 
@@ -125,9 +126,10 @@ def prepare(
     parity.check(name, exact=exact)
     if not vectors.detections:
         notes.append(
-            f"no keyword is detected in {vectors.recording}, so the self-test sees the detector find nothing; "
-            "--golden names a recording with keywords in it"
+            f"no keyword is detected in {printable(vectors.recording)}, so the self-test sees the detector find "
+            "nothing; --golden names a recording with keywords in it"
         )
+    speed = estimate(model.front_end, model.flat, step_ms=step_ms)
     summary = {
         "tool": f"kws-edge {kws_edge.__version__}",
         "prefix": prefix,
@@ -143,7 +145,7 @@ def prepare(
         "parity": parity.to_dict(),
         "notes": notes,
         "step_ms": step_ms,
-        "speed": estimate(model.front_end, model.flat, step_ms=step_ms),
+        "speed": _of_kernels(speed, kernels),
         "operators": list(model.flat.operators),
         "macs": model.flat.macs,
         "arena": {
@@ -182,7 +184,13 @@ def prepare(
         f"{prefix}_detector_config.c": f"/* {made} */\n{settings.source(lambda text: renamed(text, prefix))}",
     }
     files = {f"src/{file}": text for file, text in sorted(sources.items())}
-    return Export(files | licence_files(model, prefix) | _package(summary, calls, kernel_sources(model.flat)), summary)
+    package = _package(summary, speed, calls, kernel_sources(model.flat))
+    return Export(files | licence_files(model, prefix) | package, summary)
+
+
+def _of_kernels(speed: dict[str, Any], kernels: str | None) -> dict[str, Any]:
+    """Of an estimate for each kind of kernels that of those that were asked for, if any were."""
+    return speed | {"kernels": {name: need for name, need in speed["kernels"].items() if kernels in (None, name)}}
 
 
 def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
@@ -242,8 +250,8 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
         if changed and not force:
             others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
             raise ConfigError(
-                f"{folder}: {', '.join(changed[:3])}{others} would be overwritten, and were changed since their export "
-                "or not exported; move them away, or give --force"
+                f"{folder}: {', '.join(changed[:3])}{others} would be replaced or removed, and were changed since "
+                "their export or not exported; move them away, or give --force"
             )
         write_files(folder, texts, new=new)
         for path in known.keys() - export.files.keys():
@@ -253,21 +261,38 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
 
 def _exported(manifest: Path) -> dict[str, str]:
     """The files that an earlier export wrote, with their checksums."""
+    data = _content(manifest)
+    if data is None:
+        return {}
     try:
-        files = json.loads(manifest.read_text())["files"]
-        if any(Path(path).is_absolute() or ".." in Path(path).parts for path in files):
+        files = parse_json(decode(data))["files"]
+        if any(Path(path).is_absolute() or ".." in Path(path).parts or not path.isprintable() for path in files):
             raise ValueError("a file outside the folder")
         return {str(path): str(checksum) for path, checksum in files.items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{manifest}: is no manifest of an export; move it away, or export elsewhere") from None
 
 
 def _checksum(path: Path) -> str | None:
     """Of a file; None if there is none."""
+    data = _content(path)
+    return None if data is None else _sha256(data)
+
+
+def _content(path: Path) -> bytes | None:
+    """Of a file; None if there is none.
+
+    Raises
+    ------
+    ConfigError, WriteError
+        If what is there is no file, or cannot be read.
+    """
     with explained(path):
-        return _sha256(path.read_bytes()) if path.exists() else None
+        if not path.exists():
+            return None
+        if not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"{path}: is a pipe or a device; move it away")
+        return path.read_bytes()
 
 
 def _check_tensors(model: Model) -> None:
@@ -316,7 +341,7 @@ def _ops(made: str, calls: list[str], schema: int, needs: str) -> str:
     )
 
 
-def _package(summary: dict[str, Any], calls: list[str], sources: list[str]) -> dict[str, str]:
+def _package(summary: dict[str, Any], speed: dict[str, Any], calls: list[str], sources: list[str]) -> dict[str, str]:
     """The files of ``package``, with their ``@TOKENS@`` replaced."""
     tokens = {
         "VERSION": kws_edge.__version__,
@@ -339,9 +364,7 @@ def _package(summary: dict[str, Any], calls: list[str], sources: list[str]) -> d
         "SPEED": describe_need(summary["speed"], summary["step_ms"]),
         "AT_64_MHZ": "; ".join(
             line
-            for line in describe_board(
-                on_board(summary["speed"], mhz=64, step_ms=summary["step_ms"]), summary["step_ms"]
-            )
+            for line in describe_board(on_board(speed, mhz=64, step_ms=summary["step_ms"]), summary["step_ms"])
             if "-mve" not in line  # no Cortex-M4 has vectors
         ),
         "HASH": summary["front_end"],

@@ -16,6 +16,8 @@ DEFAULT_PREFIX = "kws"
 _PREFIX = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=-D))(kws|KWS)(?![A-Za-z0-9-]|_edge|_export)")
 _FORM = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _LONGEST = 31
+_ERRORS = "_err"
+"""With ``kws_err``, ``KWS_SELF_TEST`` would be called like the error ``KWS_ERR_SELF_TEST`` of ``kws``."""
 
 
 def check_prefix(prefix: str) -> str:
@@ -26,10 +28,10 @@ def check_prefix(prefix: str) -> str:
     ConfigError
         If not.
     """
-    if not _FORM.fullmatch(prefix) or len(prefix) > _LONGEST:
+    if not _FORM.fullmatch(prefix) or len(prefix) > _LONGEST or prefix.endswith(_ERRORS):
         raise ConfigError(
             f"--prefix {shown(prefix)}: names in C begin with it, so give up to {_LONGEST} lower-case letters and "
-            "digits, a letter first, with single underscores between them"
+            f"digits, a letter first, with single underscores between them, and no {_ERRORS} at the end"
         )
     return prefix
 

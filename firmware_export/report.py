@@ -32,20 +32,33 @@ _NPU = "ethos-u55-128"
 def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
     """The summary of `export`, with what the tools on this machine can add.
 
-    ``code`` is None without the cross compiler, ``ethos_u`` without Vela (``pip install ethos-u-vela``).
+    ``code`` is None without the cross compiler, ``ethos_u`` without Vela (``pip install ethos-u-vela``), or where these
+    fail; ``unmeasured`` says why.
     """
-    return {**export.summary, "code": code_size(export), "ethos_u": ethos_u(flatbuffer)}
+    added, unmeasured = {}, {}
+    for name, measure in (("code", lambda: code_size(export)), ("ethos_u", lambda: ethos_u(flatbuffer))):
+        try:
+            added[name] = measure()
+        except ConfigError as error:
+            added[name], unmeasured[name] = None, str(error)
+    return {**export.summary, **added, "unmeasured": unmeasured}
 
 
-def code_size(export: Export) -> dict[str, int] | None:
-    """Bytes of machine code of front end, detector and application for each core of Arm's; None without a compiler."""
+def code_size(export: Export) -> dict[str, int]:
+    """Bytes of machine code of front end, detector and application for each core of Arm's.
+
+    Raises
+    ------
+    ConfigError
+        Without a compiler, or where it fails.
+    """
     if shutil.which(_COMPILER) is None:
-        return None
+        raise ConfigError(f"{_COMPILER} is not installed")
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
         for path, text in export.files.items():
             if path.startswith("src/"):
-                (Path(folder) / Path(path).name).write_text(text)
+                (Path(folder) / Path(path).name).write_bytes(text.encode())
         for core, flags in _CORES.items():
             objects = []
             for name in _CODE:
@@ -58,11 +71,17 @@ def code_size(export: Export) -> dict[str, int] | None:
     return sizes
 
 
-def ethos_u(flatbuffer: bytes) -> dict[str, float] | None:
-    """Vela's estimate of an inference on an Ethos-U55 of 128 multipliers; None where Vela is not installed."""
+def ethos_u(flatbuffer: bytes) -> dict[str, float]:
+    """Vela's estimate of an inference on an Ethos-U55 of 128 multipliers.
+
+    Raises
+    ------
+    ConfigError
+        Where Vela is not installed, or fails.
+    """
     vela = shutil.which("vela") or shutil.which("vela", path=str(Path(sys.executable).parent))
     if vela is None:
-        return None
+        raise ConfigError("pip install ethos-u-vela")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.tflite").write_bytes(flatbuffer)
         said = _run(vela, "model.tflite", "--accelerator-config", _NPU, "--output-dir", ".", cwd=folder)
@@ -82,7 +101,7 @@ def ethos_u(flatbuffer: bytes) -> dict[str, float] | None:
 def render(values: dict[str, Any]) -> str:
     """`values` of :func:`report` as lines for people."""
     arena, ram, flash = values["arena"], values["ram"], values["flash"]
-    code, npu = values["code"], values["ethos_u"]
+    code, npu, unmeasured = values["code"], values["ethos_u"], values["unmeasured"]
     lines = [
         f"{values['model']}: {len(values['keywords'])} keywords, {values['macs']:,} multiply-accumulates an inference",
         f"operators   {', '.join(values['operators'])}",
@@ -94,12 +113,12 @@ def render(values: dict[str, Any]) -> str:
         f"point), golden vectors {flash['golden']:,} (self-test only)",
     ]
     if code is None:
-        lines.append(f"code        not measured: {_COMPILER} is not installed")
+        lines.append(f"code        not measured: {unmeasured['code']}")
     else:
         sizes = ", ".join(f"{size:,} bytes on {core}" for core, size in code.items())
         lines.append(f"code        front end, detector and application {sizes} (-O2), without TFLite Micro")
     if npu is None:
-        lines.append("Ethos-U     not estimated: pip install ethos-u-vela")
+        lines.append(f"Ethos-U     not estimated: {unmeasured['ethos_u']}")
     else:
         lines.append(
             f"Ethos-U     {npu['accelerator']} at {npu['clock_hz'] / 1e6:.0f} MHz: {npu['inference_ms']:.2f} ms an "
@@ -128,8 +147,11 @@ def board_lines(values: dict[str, Any]) -> list[str]:
 
 
 def _run(*command: object, cwd: str | None = None) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=cwd)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, errors="replace", check=False, cwd=cwd
+    )
     if done.returncode:
-        reason = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise ConfigError(f"{command[0]} failed with status {done.returncode}: {reason[-1]}")
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        reason = next((line for line in lines if "error:" in line), lines[-1])
+        raise ConfigError(f"{command[0]} failed with status {done.returncode}: {reason.strip()}")
     return done.stdout

@@ -19,6 +19,7 @@ _PER_FRAME = 44_500
 _CYCLES = 2.0
 """Cycles that are counted for each instruction: memories that the core waits for, and the rest of the program."""
 
+_MEASURE = "the self-test prints what an inference takes on your board"
 _BASIS = f"instructions counted in QEMU, {_CYCLES:g} cycles for each"
 
 
@@ -67,12 +68,16 @@ def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, 
 
 def describe_need(speed: dict[str, Any], step_ms: float) -> str:
     """A line on :func:`estimate`'s result."""
+    if not speed["kernels"]:
+        return f"not estimated for these kernels: {_MEASURE}"
     needs = ", ".join(f"{need['mhz']:,} MHz with {name} kernels" for name, need in speed["kernels"].items())
     return f"a step of {step_ms:g} ms takes about {needs} (an estimate: {speed['estimated_from']})"
 
 
 def describe_board(board: dict[str, Any], step_ms: float) -> list[str]:
     """Lines on :func:`on_board`'s result, one for each kind of kernels."""
+    if not board["kernels"]:
+        return [f"{board['mhz']:g} MHz: not estimated for these kernels; {_MEASURE}"]
     lines = []
     for name, found in board["kernels"].items():
         least = found["least_step_ms"]

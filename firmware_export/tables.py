@@ -150,7 +150,7 @@ class FrontendTables:
             "KWS_FRAME_LENGTH": c.frame_length,
             "KWS_HOP_LENGTH": c.hop_length,
             "KWS_N_FFT": c.n_fft,
-            "KWS_LOG2_N_FFT": c.n_fft.bit_length() - 1,
+            "KWS_FFT_LOG2": c.n_fft.bit_length() - 1,
             "KWS_FFT_SWAPS": len(self._swaps),
             "KWS_FIRST_BIN": int(bins[0]),
             "KWS_LAST_BIN": int(bins[-1]),

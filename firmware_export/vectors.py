@@ -146,7 +146,7 @@ class GoldenVectors:
                 array("const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][KWS_N_LABELS]", self.posteriors),
                 array("const int8_t kws_vector_stream[KWS_VECTOR_STEPS][KWS_N_LABELS]", self.stream),
                 array(
-                    "const kws_vector_detection kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]",
+                    "const kws_vector_found kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]",
                     [*rows, "{0, 0, 0.0f, 0, 0}"],
                 ),
                 "#endif /* KWS_SELF_TEST */\n",

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from firmware_export import write_c_array
-from kws_edge import ModelError, shipped_models, unpack
+from kws_edge import ModelError, pack, shipped_models, unpack
 from tests.conftest import assert_one_line_error
 
 pytestmark = pytest.mark.firmware
@@ -35,6 +37,19 @@ def test_c_array_compiles(tmp_path):
     subprocess.run(["g++", *flags, "-c", source, "-o", tmp_path / "m.o"], check=True)
 
 
+def test_texts_cannot_continue_a_comment(tmp_path):
+    """Nor by the trigraph of a backslash, at the end of the first line."""
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    for i, end in enumerate(["\\", "??/", "*/", "\n#error"]):
+        licence = f"of my own {end}"
+        (tmp_path / f"{i}.tflite").write_bytes(pack(flatbuffer, dataclasses.replace(metadata, licence=licence)))
+        _, source = write_c_array(tmp_path / f"{i}.tflite", tmp_path / str(i))
+        assert "Licence of the model: of my own" in source.read_text().splitlines()[0]
+        if shutil.which("g++"):
+            command = ["g++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-c", source, "-o", tmp_path / "m.o"]
+            subprocess.run(command, check=True)
+
+
 def test_command(run_cli, tmp_path):
     done = run_cli("c-array", "commands12", "-o", "out", package="firmware_export")
     assert done.returncode == 0
@@ -47,8 +62,24 @@ def test_command(run_cli, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="no such file, and no shipped model of that name"):
         write_c_array(tmp_path / "missing.tflite", tmp_path)
+
+
+@pytest.mark.parametrize("command", [("c-array", "-o", "out"), ("arena",)], ids=["c-array", "arena"])
+def test_models_that_are_no_files(run_cli, tmp_path, command):
+    """A pipe without a writer, a device without an end, a folder, a name that is none: said at once, as elsewhere."""
+    if command[0] == "arena":
+        pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
+    os.mkfifo(tmp_path / "pipe")
+    for model, reason in [
+        ("pipe", "is a pipe or a device"),
+        ("/dev/zero", "is a pipe or a device"),
+        (".", "is a folder"),
+        ("comands12", "shipped are commands12"),
+    ]:
+        failed = run_cli(command[0], model, *command[1:], package="firmware_export", timeout=60)
+        assert_one_line_error(failed, model, reason, program="kws-firmware")
 
 
 def test_arena(run_cli):

@@ -250,6 +250,19 @@ def test_every_name_has_the_prefix(two_exports):
     assert len(set(modules)) == 2
 
 
+def test_no_prefix_makes_a_name_of_another_export(export):
+    """``kws_vector`` and ``kws``: what one calls ``kws_vector`` with ``_x``, the other must not call ``kws`` with
+    ``_vector_x``."""
+    text = "".join(path.read_text() for path in (export / "src").iterdir())
+    text = re.sub(r"kws_\w+\.\w+", "", text)  # files lie in folders of their own
+    names = set(re.findall(r"\b(?:kws|KWS)_\w+", text))
+    assert len(names) > 150
+    for name in names - {"KWS_ERR_SELF_TEST"}:  # kws_err is refused
+        first, *parts = name.split("_")
+        shorter = {"_".join([first, *parts[i:]]) for i in range(1, len(parts))}
+        assert not shorter & names, name
+
+
 def test_without_a_prefix_nothing_changes(export):
     """The sources are those of the package as they are."""
     for path in CSRC.iterdir():
@@ -271,7 +284,9 @@ def test_labels_and_file_names_are_no_names_of_code(tmp_path):
     assert "KWS_OK @ARENA@" in files["README.md"]
 
 
-@pytest.mark.parametrize("prefix", ["", "Lamp", "9a", "_a", "a_", "a__b", "a b", "ä", "a-b", "a" * 32, "a\n"])
+@pytest.mark.parametrize(
+    "prefix", ["", "Lamp", "9a", "_a", "a_", "a__b", "a b", "ä", "a-b", "a" * 32, "a\n", "kws_err"]
+)
 def test_prefixes_that_are_no_names(prefix):
     with pytest.raises(ConfigError, match="--prefix"):
         check_prefix(prefix)

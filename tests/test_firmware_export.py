@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import struct
 import subprocess
@@ -397,6 +398,25 @@ def test_report(run):
         assert 0.01 < values["ethos_u"]["inference_ms"] < 10
     else:
         assert "pip install ethos-u-vela" in text
+
+
+def test_report_without_what_its_tools_add(run, tmp_path, monkeypatch):
+    """A cross compiler without its C library, or an NPU's compiler that fails: the rest is printed, and why."""
+    for name, said in [
+        ("arm-none-eabi-gcc", "x.c:3:10: fatal error: string.h: No such file\ncompilation terminated."),
+        ("vela", "Error: this model is too odd"),
+    ]:
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    done = run("report", "micro12")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert "code        not measured: arm-none-eabi-gcc failed with status 1: x.c:3:10: fatal error: string.h" in text
+    assert re.search("Ethos-U     not estimated: .*vela failed with status 1: Error: this model is too odd", text)
+    values = json.loads(run("report", "micro12", "--json").stdout)
+    assert values["code"] is values["ethos_u"] is None
+    assert "string.h" in values["unmeasured"]["code"]
 
 
 def test_readmes_say_what_the_tools_say():

@@ -109,3 +109,30 @@ def test_the_command_says_it_in_one_line(run_cli, tmp_path):
     done = run_cli("c-array", "micro12", "-o", "file", package="firmware_export")
     assert_one_line_error(done, "cannot be written (Not a directory)", program="kws-firmware")
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["src/a.h", MANIFEST])
+def test_what_is_no_file_is_refused(tmp_path, name):
+    """A pipe, whose reader would wait for ever, and a device without an end."""
+    (tmp_path / "src").mkdir()
+    script = (
+        "import sys\nfrom firmware_export.export import Export, write\n"
+        "write(Export({'src/a.h': 'int a;\\n'}, {}), sys.argv[1], force=True)\n"
+    )
+    for make in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+        make(tmp_path / name)
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert f"ConfigError: {tmp_path / name}: is a pipe or a device; move it away" in done.stderr
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"files": []}', '{"files": {"a\\u0000b": ""}}', '{"files": {"../a": ""}}', "[" * 100_000]
+)
+def test_manifests_that_are_none(tmp_path, text):
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(ConfigError, match="is no manifest of an export; move it away, or export elsewhere"):
+        write(Export(SMALL, {}), tmp_path)
+    assert os.listdir(tmp_path) == [MANIFEST]

@@ -5,7 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +19,7 @@ from firmware_export.kernels import KERNELS, asked
 from firmware_export.planner import head_bytes
 from kws_edge import Model, shipped_models, unpack
 from kws_edge.tflite.operators import Node
-from tests.conftest import ROOT, assert_one_line_error, need_program
+from tests.conftest import ROOT, assert_one_line_error, need_program, wait_until
 from tests.firmware.host import HERE, write_tflm
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
@@ -219,6 +222,8 @@ def test_objects_of_another_model_are_not_reused(export, checkout):
         assert "svdf" not in planned.stdout  # the model has none
         assert ("arm_convolve_s8.c" in planned.stdout) == (len(more) > 1)
         assert "arm_convolve_f16.c" not in planned.stdout
+    relative = make(export, "-n", "build", "CORE=m4", "TFLM=tflite-micro")
+    assert re.search("TFLM=tflite-micro is no checkout .* seen from .*/examples/cortex_m", relative.stderr)
     planned = make(export, "-n", "build", "CORE=m4", "CFLAGS=-std=c99 -DKWS_FIXED_POINT=1")
     assert planned.stdout.count("-DKWS_FIXED_POINT=1 -c") >= 8
     assert make(export, "build", "CORE=m4").returncode == 0
@@ -226,6 +231,18 @@ def test_objects_of_another_model_are_not_reused(export, checkout):
     header.write_text(header.read_text() + "/* another model's */\n")
     planned = make(export, "-n", "build", "CORE=m4")
     assert all(f"-c ../../src/kws_{name}.c" in planned.stdout for name in ("frontend", "detector", "vectors", "tables"))
+
+
+def test_variables_of_the_environment_are_not_the_examples(export, monkeypatch):
+    """A shell's own SRC, BUILD, CORE or KERNELS, as build servers have them."""
+    need_program("make")
+    need_program("arm-none-eabi-gcc")
+    for name in ("SRC", "BUILD", "CORE", "KERNELS"):
+        monkeypatch.setenv(name, "/nowhere")
+    planned = make(export, "-n", "build", "BUILD=another")
+    assert planned.returncode == 0, planned.stderr
+    assert "-c ../../src/kws_frontend.c -o another/kws_frontend.c.o" in planned.stdout
+    assert "-mcpu=cortex-m4" in planned.stdout
 
 
 LINKED = """
@@ -291,6 +308,40 @@ def test_with_tflm_says_what_it_needs(run, tmp_path, checkout, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     failed = run("export", "micro12", "-o", "out", "--with-tflm", checkout)
     assert_one_line_error(failed, "make is not installed", "Debian", program="kws-firmware")
+
+
+HANGS = """
+build:
+\ttouch built
+run:
+\t@cat >heard; sh -c 'echo $$$$ >emulator; exec sleep 600'
+"""
+
+
+def test_an_interrupted_chain_leaves_nothing_behind(tmp_path, monkeypatch):
+    """What make has started reads nothing of this program's input, and ends with it."""
+    need_program("make")
+    example = tmp_path / "examples" / "cortex_m"
+    example.mkdir(parents=True)
+    (example / "Makefile").write_text(HANGS)
+    script = (
+        "import signal, sys\nfrom pathlib import Path\nfrom firmware_export.chain import run_chain\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "run_chain(Path(sys.argv[1]), Path('.'), [('m4', 'reference')], golden=0)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: (example / "emulator").exists() and (example / "emulator").read_text().endswith("\n"), 30)
+        assert (example / "heard").read_text() == ""
+        process.send_signal(signal.SIGINT)
+        process.communicate(b"another command's", timeout=30)
+    emulator = Path(f"/proc/{(example / 'emulator').read_text().strip()}")
+    wait_until(lambda: not emulator.exists() or " Z " in (emulator / "stat").read_text())
 
 
 @pytest.mark.skipif(not TFLM, reason="KWS_TFLM names no checkout of TensorFlow Lite Micro")

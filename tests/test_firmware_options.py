@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -126,6 +127,21 @@ def test_report_says_whether_a_board_keeps_up(run):
         b"480 MHz with cmsis-nn kernels: keeps up at a step of 100 ms"
         in run("report", "micro12", "--mhz", "480").stdout
     )
+
+
+def test_speed_of_the_kernels_that_were_asked_for(run, tmp_path):
+    """And of no others; those of an ESP32-S3 were not counted."""
+    text = run("report", "micro12", "--mhz", "64", "--kernels", "cmsis-nn").stdout.decode()
+    assert "64 MHz with cmsis-nn kernels" in text
+    assert not re.search("(reference|-mve) kernels", text)
+    done = run("export", "commands12", "-o", "out", "--mhz", "240", "--kernels", "esp-nn")
+    text = done.stdout.decode()
+    assert "speed       not estimated for these kernels: the self-test prints" in text
+    assert "240 MHz: not estimated for these kernels" in text
+    assert "keeps up" not in text and "loses samples" not in text
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert "- not estimated for these kernels" in readme
+    assert "64 MHz with cmsis-nn kernels: loses samples" in readme  # of the Nano 33 BLE, whatever was asked for
 
 
 def test_export_says_what_clock_it_takes(run, tmp_path):
@@ -252,5 +268,5 @@ def test_empty_paths_are_wrong_usage(run, tmp_path, arguments):
     """As of a shell's variable that is not set: the current folder is not meant."""
     failed = run(*arguments)
     assert failed.returncode == 2
-    assert b"names nothing" in failed.stderr
+    assert b"'' names no file or folder" in failed.stderr
     assert os.listdir(tmp_path) == []

@@ -60,6 +60,7 @@ static int step(kws_app *app) {
     if (status == KWS_OK && kws_detector_process(&app->detector, app->config, posteriors, app->n_samples, &found)) {
         found.start = found.start > app->start ? found.start : app->start;
         app->callback(&found, app->user);
+        return app->status; /* of a reset in the callback */
     }
     return status;
 }

@@ -27,7 +27,7 @@ void kws_rfft(kws_real buffer[KWS_FFT_BUFFER]) {
  * (1987). */
 
 #define N_COMPLEX (KWS_N_FFT / 2)
-#define RADIX2_FIRST (KWS_LOG2_N_FFT % 2 == 0)
+#define RADIX2_FIRST (KWS_FFT_LOG2 % 2 == 0)
 
 typedef struct kws_complex {
     kws_real re, im;

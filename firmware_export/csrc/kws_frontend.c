@@ -20,13 +20,16 @@ int kws_frontend_reset(kws_frontend_state *state) {
 }
 
 size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, bool *frame) {
-    if (state == NULL || samples == NULL || frame == NULL || n_samples > SIZE_MAX / 2) {
+    if (frame == NULL) {
+        return 0;
+    }
+    *frame = false;
+    if (state == NULL || samples == NULL || n_samples > SIZE_MAX / 2) {
         return 0;
     }
     const size_t skipped = n_samples < state->skip ? n_samples : state->skip;
     const size_t wanted = (size_t)KWS_FRAME_LENGTH - state->n_samples;
     const size_t taken = n_samples - skipped < wanted ? n_samples - skipped : wanted;
-    *frame = false;
     state->skip = (uint16_t)(state->skip - skipped);
     if (taken == 0) {
         return skipped;

@@ -37,12 +37,15 @@ size_t kws_ring_write(kws_ring *ring, const int16_t *samples, size_t n) {
 }
 
 size_t kws_ring_read(kws_ring *ring, int16_t *samples, size_t n, uint32_t *lost) {
-    if (ring == NULL || samples == NULL || lost == NULL) {
+    if (lost == NULL) {
+        return 0;
+    }
+    *lost = 0;
+    if (ring == NULL || samples == NULL) {
         return 0;
     }
     const uint32_t overrun = LOAD(ring->overrun), taken = ring->taken; /* before `written`, which then stands still */
     uint32_t waiting = LOAD(ring->written) - taken;
-    *lost = 0;
     if (overrun && waiting == 0) {
         STORE(ring->overrun, 0);
         *lost = LOAD(ring->lost) - ring->told;

@@ -104,7 +104,7 @@ int kws_self_test_detector(const kws_self_test_port *port) {
     kws_detector_reset(&state);
     const uint32_t start = now(port);
     for (int step = 0; step < KWS_VECTOR_STEPS; step++) {
-        const kws_vector_detection *wanted = &kws_vector_detections[found];
+        const kws_vector_found *wanted = &kws_vector_detections[found];
         const uint64_t end = KWS_FRAME_LENGTH + ((uint64_t)step * KWS_STEP_FRAMES + KWS_STEP_FRAMES - 1) * KWS_HOP_LENGTH;
         kws_detection detection;
         if (kws_detector_process(&state, &kws_detector_defaults, kws_vector_stream[step], end, &detection)) {

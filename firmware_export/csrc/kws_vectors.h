@@ -17,15 +17,15 @@ extern const int8_t kws_vector_features[KWS_VECTOR_CLIPS][KWS_INPUT_SIZE];
 extern const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][KWS_N_LABELS];
 
 /* Posteriors of a longer stream, and what the detector finds in them. */
-typedef struct kws_vector_detection {
+typedef struct kws_vector_found {
     uint16_t step;
     uint8_t label;
     float score;
     uint64_t start, end;
-} kws_vector_detection;
+} kws_vector_found;
 
 extern const int8_t kws_vector_stream[KWS_VECTOR_STEPS][KWS_N_LABELS];
-extern const kws_vector_detection kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]; /* the last is a filler */
+extern const kws_vector_found kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]; /* the last is a filler */
 
 #ifdef __cplusplus
 }

@@ -54,6 +54,15 @@ uint32_t kws_hal_cycles(void) {
 }
 
 static int16_t silence[SECOND];
+static kws_app *restarted; /* by reset_that_fails */
+
+static void reset_that_fails(const kws_detection *found, void *user) {
+    (void)found;
+    ++*(int *)user;
+    tflm_fails = 1;
+    IS(kws_app_reset(restarted), KWS_ERR_INVOKE);
+    tflm_fails = 0;
+}
 
 static void hear(const kws_detection *found, void *user) {
     (void)found;
@@ -104,6 +113,18 @@ static void errors_stick(void) {
     IS(app.n_samples, 0);
     IS(kws_app_process(&app, silence, SECOND), KWS_OK);
     IS(tflm_invoked > invoked, true);
+
+    restarted = &app; /* a reset that fails in the callback */
+    heard = 0;
+    IS(kws_app_init(&app, reset_that_fails, &heard), KWS_OK);
+    int status = KWS_OK;
+    for (int second = 0; second < 60 && heard == 0; second++) {
+        status = kws_app_process(&app, silence, SECOND);
+    }
+    IS(heard, 1);
+    IS(status, KWS_ERR_INVOKE);
+    IS(kws_app_process(&app, silence, SECOND), KWS_ERR_INVOKE);
+    IS(heard, 1);
 }
 
 static void arguments(void) {
@@ -136,9 +157,12 @@ static void arguments(void) {
     IS(kws_frontend_features(NULL, input), KWS_ERR_ARGUMENT);
     IS(kws_frontend_features(&app.frontend, NULL), KWS_ERR_ARGUMENT);
     IS(kws_frontend_process(NULL, silence, 5, &frame), 0);
+    IS(frame, false);
+    frame = true;
     IS(kws_frontend_process(&app.frontend, NULL, 5, &frame), 0);
     IS(kws_frontend_process(&app.frontend, silence, 5, no_frame), 0);
     IS(kws_frontend_process(&app.frontend, silence, NEGATIVE(5), &frame), 0);
+    IS(frame, false);
     kws_detection found;
     const int8_t *posteriors = kws_vector_stream[0];
     IS(kws_detector_reset(NULL), KWS_ERR_ARGUMENT);
@@ -233,8 +257,12 @@ static void ring(void) {
     IS(kws_ring_write(NULL, block, 3), 0);
     IS(kws_ring_write(&ring, NULL, 3), 0);
     IS(kws_ring_write(&ring, block, NEGATIVE(3)), 0);
+    lost = 99;
     IS(kws_ring_read(NULL, out, 3, &lost), 0);
+    IS(lost, 0);
+    lost = 99;
     IS(kws_ring_read(&ring, NULL, 3, &lost), 0);
+    IS(lost, 0);
     IS(kws_ring_read(&ring, out, 3, NULL), 0);
     IS(kws_ring_read(&ring, out, 3, &lost), 0);
     IS(lost, 0);

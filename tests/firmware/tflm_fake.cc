@@ -93,7 +93,7 @@ TfLiteStatus MicroInterpreter::AllocateTensors() {
     return by_interpreter(this)->arena < tflm_need ? kTfLiteError : kTfLiteOk;
 }
 
-TfLiteStatus MicroInterpreter::Reset() { return kTfLiteOk; }
+TfLiteStatus MicroInterpreter::Reset() { return tflm_fails ? kTfLiteError : kTfLiteOk; }
 TfLiteTensor *MicroInterpreter::input(std::size_t) { return &by_interpreter(this)->input; }
 TfLiteTensor *MicroInterpreter::output(std::size_t) { return &by_interpreter(this)->output; }
 std::size_t MicroInterpreter::arena_used_bytes() const { return tflm_need; }

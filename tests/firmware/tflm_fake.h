@@ -19,7 +19,7 @@ typedef struct tflm_answers {
 void tflm_know(const tflm_answers *answers);
 
 extern size_t tflm_need;        /* bytes of the arena that every model takes */
-extern int tflm_fails;          /* whether invocations fail */
+extern int tflm_fails;          /* whether invocations and resets fail */
 extern unsigned tflm_invoked;   /* how often something was invoked */
 extern const void *tflm_arena;  /* the last interpreter's */
 extern size_t tflm_arena_bytes;

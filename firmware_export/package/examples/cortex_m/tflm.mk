@@ -9,7 +9,8 @@ third_party = $(or $(patsubst %/$1,%,$(firstword $(wildcard $(foreach name,$2,$(
 	$(error TFLM=$(TFLM): no $1 in a folder $(firstword $2) beside it or in tools/make/downloads; give $3=))
 
 LITE = $(TFLM)/tensorflow/lite
-$(if $(wildcard $(LITE)/micro/micro_interpreter.h),,$(error TFLM=$(TFLM) is no checkout of TensorFlow Lite Micro))
+$(if $(wildcard $(LITE)/micro/micro_interpreter.h),,$(error TFLM=$(TFLM) is no checkout of TensorFlow Lite Micro, \
+	seen from $(CURDIR)))
 FLATBUFFERS ?= $(call third_party,include/flatbuffers/base.h,flatbuffers,FLATBUFFERS)
 GEMMLOWP ?= $(call third_party,fixedpoint/fixedpoint.h,gemmlowp,GEMMLOWP)
 RUY ?= $(call third_party,ruy/profiler/instrumentation.h,ruy,RUY)
