@@ -109,6 +109,8 @@ def _train(args: argparse.Namespace) -> None:
     shares = args.silence_share + args.unknown_share
     if shares >= 1:
         raise UsageError(f"--silence-share and --unknown-share leave nothing for keywords: together {shares:g}")
+    if args.snr_db[0] > args.snr_db[1]:
+        raise UsageError("--snr takes the lower bound first, got {:g} and {:g}".format(*args.snr_db))
     if args.blend and not args.start:
         raise UsageError("--blend averages with weights to start from: give --start, too")
     from host_tools.train import TrainConfig, train

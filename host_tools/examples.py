@@ -122,7 +122,7 @@ class Sources:
             If one is missing, or a file in it cannot be read.
         """
         return {
-            name: [{"path": str(path), **manifest(path).to_dict()} for path in paths]
+            name: [{"path": os.path.abspath(path), **manifest(path).to_dict()} for path in paths]
             for name, paths in self.folders().items()
         }
 

@@ -9,7 +9,6 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 import kws_edge
 from host_tools.compact import compact, opened, written
 from host_tools.dataset import find_audio
-from host_tools.errors import DatasetError, TrainingError
+from host_tools.errors import DatasetError, TrainingError, WorkerError
 from host_tools.examples import span_range
 from host_tools.features import read_clip
 from host_tools.parallel import run_parallel
@@ -210,7 +209,7 @@ def _from_tflite(flat: FlatModel, metadata: Metadata, calibration: _Calibration)
         floating = _run(flat, inputs)
     try:  # TensorFlow ends the process over some networks: what is not known to be harmless gets one of its own
         (small,) = run_parallel(_calibrated, [(flat, inputs)], workers=None if verify(flat) else 1)
-    except BrokenProcessPool:
+    except WorkerError:
         raise TrainingError(f"{flat.name}: TensorFlow fails to quantise it; leave out recurrent layers") from None
     return small.data, notes + calibration.notes(floating, _run(small, inputs))
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -64,8 +65,9 @@ def manifest(path: str | Path, *, without: Collection[str] = ()) -> Manifest:
     """The files below `path`, or `path` itself.
 
     Hidden files are left out, as locks, scratch files and those of other systems are. Of a Keras file only the weights
-    count: the rest of it tells the time. Checksums are remembered in the user's cache, and a file of the same size,
-    times and inode is not read again.
+    count: the rest of it tells the time. Of what cannot be read, such as a pipe or a broken link, the name counts; of
+    a folder that links lead to again, where it was met first. Checksums are remembered in the user's cache, and a file
+    of the same size, times and inode is not read again.
 
     Parameters
     ----------
@@ -76,32 +78,55 @@ def manifest(path: str | Path, *, without: Collection[str] = ()) -> Manifest:
     Raises
     ------
     DatasetError
-        If there is no such file or folder, or a file cannot be read.
+        If there is no such file or folder, or `path` is a file that cannot be read.
     """
     path = Path(path)
+    is_folder = _is_folder(path)
     remembered = _Remembered(path)
-    names = [""] if path.is_file() else sorted(name for name in _names(path) if name not in without)
+    found = {name: first for name, first in _names(path) if name not in without} if is_folder else {"": None}
     entries = []
-    for name in tqdm(names, desc=f"checksums of {path.name}", unit="file", leave=False, delay=2, disable=None):
-        file = path / name if name else path
-        try:
-            state = os.stat(file)
-            sha256 = remembered.get(name, state) or remembered.put(name, state, _sum(file))
-        except OSError as error:
-            raise DatasetError(f"{file}: {error.strerror}") from None
-        entries.append(Entry(name or path.name, state.st_size if not _is_keras(file) else 0, sha256))
+    for name in tqdm(sorted(found), desc=f"checksums of {path.name}", unit="file", leave=False, delay=2, disable=None):
+        file = path / name
+        size, sha256 = 0, f"as {found[name]}"
+        if found[name] is None:
+            try:
+                state = os.stat(file)
+                if not stat.S_ISREG(state.st_mode):
+                    raise OSError(None, "no regular file")
+                sha256 = remembered.get(name, state) or remembered.put(name, state, _sum(file))
+                size = 0 if _is_keras(file) else state.st_size
+            except OSError as error:
+                if not is_folder:
+                    raise DatasetError(f"{file}: cannot be read ({error.strerror})") from None
+                sha256 = "unreadable"
+        entries.append(Entry(name or path.name, size, sha256))
     remembered.keep()
     return Manifest(tuple(entries))
 
 
-def _names(folder: Path) -> Iterator[str]:
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such file or folder")
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file or folder") from None
+    except (OSError, ValueError) as error:  # of a zero character in it
+        raise DatasetError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def _names(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Names below a folder; of a folder that was met before, by which name: links may lead around."""
+    met: dict[tuple[int, int], str] = {}
     for base, folders, files in os.walk(folder, followlinks=True):
+        here = os.path.relpath(base, folder).replace(os.sep, "/")
+        state = os.stat(base)
+        if (first := met.setdefault((state.st_dev, state.st_ino), here)) != here:
+            folders.clear()
+            yield here, first
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if not name.startswith("."):
-                yield os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/")
+                yield name if here == "." else f"{here}/{name}", None
 
 
 def _is_keras(path: Path) -> bool:
@@ -127,9 +152,9 @@ class _Remembered:
         name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
         self._file = default_cache().parent / "manifests" / f"{name}.json"
         self._old: dict = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             values = json.loads(self._file.read_bytes())
-            if values["layout"] == _LAYOUT:
+            if isinstance(values, dict) and values.get("layout") == _LAYOUT and isinstance(values.get("files"), dict):
                 self._old = values["files"]
         self._new: dict = {}
 
@@ -138,11 +163,11 @@ class _Remembered:
         return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
     def get(self, name: str, state: os.stat_result) -> str | None:
-        key, sha256 = self._old.get(name, (None, None))
-        if key != self._key(state):
+        known = self._old.get(name)
+        if not (isinstance(known, list) and known[:1] == [self._key(state)] and isinstance(known[-1], str)):
             return None
-        self._new[name] = [key, sha256]
-        return sha256
+        self._new[name] = known
+        return known[-1]
 
     def put(self, name: str, state: os.stat_result, sha256: str) -> str:
         self._new[name] = [self._key(state), sha256]

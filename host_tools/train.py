@@ -307,6 +307,8 @@ def _check_record(run: Run) -> None:
         value, kind = getattr(run.config, field.name), type(field.default)
         if not isinstance(value, (int, float) if kind is float else kind):
             raise TypeError(f"{field.name} is {str(value)[:60]!r}, not of the type {kind.__name__}")
+        if kind in (int, float) and not 0 <= value < math.inf:
+            raise ValueError(f"{field.name} is {value}")
     if run.config.steps < 1 or run.config.batch_size < 1:
         raise ValueError("steps and batch_size must be at least 1")
     if not run.labels or not all(isinstance(label, str) for label in run.labels):
@@ -580,9 +582,13 @@ def _train(
             row = finished(epoch, history)
             say("  ".join(f"{name} {value:.4g}" for name, value in row.items()) + "  " + _time_left(progress.left_s))
     except KeyboardInterrupt:
-        say(f"kept: epoch {epoch} of {folder}; the same command goes on, kws-host quantize {folder} takes it as it is")
+        if (folder / BEST).exists():
+            line = f"kept: epoch {epoch} of {folder}; the same command goes on"
+            say(f"{line}, kws-host quantize {folder} takes it as it is")
         raise
-    best = run.record["best"]
+    best = run.record.get("best")
+    if not best:  # nothing was left to train
+        raise TrainingError(f"{folder / _CONFIG}: broken (it names no best epoch); remove {folder} to start anew")
     say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
     return run
 

@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.errors import RecipeError
+from host_tools.errors import DatasetError, RecipeError
+from host_tools.locks import locked
 from host_tools.manifest import manifest
 from host_tools.recipe.file import find_recipe, load_recipe
 from host_tools.recipe.graph import DONE, MISSING, STALE, Workshop
@@ -270,3 +271,135 @@ def test_names_lead_to_the_folder_of_recipes(monkeypatch, tmp_path):
     assert find_recipe("x.toml") == Path("x.toml")
     with pytest.raises(RecipeError, match=r"x\.toml: No such file"):
         load_recipe("x.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "short"', 'name = "../evil"', "recipe: the name '../evil' names files"),
+        ('name = "short"', r'name = "a\u0000b"', r"recipe: the name 'a\x00b' names files"),
+        ('name = "short"', 'name = "."', "recipe: the name '.' names files"),
+        ('name = "short"', f'name = "{"x" * 300}"', "names files: give up to 60 letters"),
+        ('id = "apart"', f'id = "{"a" * 61}"', "an id is new, in up to 60 small letters"),
+        ('id = "apart"', 'id = "commands12"', "stage commands12: an id is new"),
+        ('clips = "clips"', 'clips = "clips"\n"a/b" = "x"', "data: 'a/b' is no name"),
+        ('clips = "clips"', 'clips = "clips"\nmicro12 = "x"', "data: 'micro12' is no name"),
+        ('data = "clips"', 'data = "clips/../x"', "stage quiet: data: 'clips/../x' leads out of 'clips'"),
+        ("clips = 5\n", f"clips = 0x{'f' * 4000}\n", "clips: a number of thousands of digits is too large"),
+        ("seed = 4", 'seed = 4\n[[stage]]\nid="l"\ndo="lock"\nwhy="x"\nmodel="commands12"', "is no stage before it"),
+        ("seed = 4", 'seed = 4\n[[stage]]\nid="l"\ndo="lock"\nwhy="x"\nmodel="quiet"', "that makes a model file"),
+    ],
+)
+def test_names_lead_nowhere_else(tmp_path, old, new, message):
+    assert old in SHORT
+    with pytest.raises(RecipeError) as error:
+        load_recipe(written(tmp_path, SHORT.replace(old, new, 1)))
+    assert message in str(error.value)
+
+
+def test_a_change_is_one_value_of_toml_or_else_text(tmp_path):
+    path = written(tmp_path, SHORT)
+    for text in ("1\nb = 2", "[" * 5000):
+        with pytest.raises(RecipeError, match="stage apart: --clips: must be a whole number"):
+            load_recipe(path, changes={"apart.clips": text})
+
+
+def test_references_are_located_however_they_are_written(tmp_path, small):
+    path = written(tmp_path, SHORT.replace('data = "clips"', 'data = "./clips"', 1))
+    workshop = Workshop(load_recipe(path), tmp_path / "runs", small)
+    states = workshop.states()
+    quiet = workshop.recipe.stages[0]
+    assert str(small / "clips") in workshop.arguments(quiet, states, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"sha256": None}, {"inputs": 3}, {"inputs": {"options": 3}}, {"key": 1}, "[" * 5000, b"\xff\xfe", "[]"]
+)
+def test_damaged_records_count_for_nothing(tmp_path, small, damage):
+    workshop = Workshop(load_recipe(written(tmp_path, SHORT)), tmp_path / "runs", small)
+    stage = workshop.recipe.stages[0]
+    states = run(workshop, until="quiet", say=lambda line: None)
+    record = states["quiet"].result.folder / "stage.json"
+    if isinstance(damage, dict):
+        damage = json.dumps({**json.loads(record.read_text()), **damage})
+    record.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    assert workshop.state(stage, {}).name == "unfinished"
+
+
+def test_what_somebody_changed_is_set_aside(tmp_path, small):
+    workshop = Workshop(load_recipe(written(tmp_path, SHORT)), tmp_path / "runs", small)
+    folder = run(workshop, until="quiet", say=lambda line: None)["quiet"].result.folder
+    for n in (1, 2):
+        (folder / "notes.txt").write_text("mine")
+        said = []
+        run(workshop, until="quiet", say=said.append)
+        assert f"  kept as it is: {folder}.changed{n}" in said
+        assert (folder.with_name(f"{folder.name}.changed{n}") / "notes.txt").read_text() == "mine"
+        assert workshop.states()["quiet"].name == DONE
+
+
+def test_a_network_of_ones_own_is_part_of_what_a_stage_depends_on(tmp_path, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = SHORT.split("[[stage]]")[0] + '[[stage]]\nid="t"\ndo="train"\nwhy="x"\ndata="clips"\nmodel="net:build"\n'
+    workshop = Workshop(load_recipe(written(tmp_path, text)), tmp_path / "runs", small)
+    with pytest.raises(RecipeError, match="stage t: there is no module net in"):
+        workshop.states()
+    keys = []
+    for content in ("", "x = 1\n"):
+        (tmp_path / "net.py").write_text(content)
+        keys.append(workshop.states()["t"].key)
+    assert keys[0] != keys[1]
+
+
+def test_what_cannot_be_read_or_leads_around_is_part_of_a_folder(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x.wav").write_bytes(b"1")
+    before = manifest(tmp_path).sha256
+    (tmp_path / "a" / "link.wav").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "a" / "pipe.wav")
+    for name in ("a/up", "a/up2", "a/b/up", "a/b/up2"):
+        (tmp_path / name).symlink_to("..")
+    found = {entry.path: entry.sha256 for entry in manifest(tmp_path).entries}
+    assert manifest(tmp_path).sha256 != before
+    assert found["a/link.wav"] == found["a/pipe.wav"] == "unreadable"
+    assert (found["a/up"], found["a/b/up"]) == ("as .", "as a")
+    assert len(found) == 7
+    for name in ("nothing", "a\0b", "x" * 5000, "a/pipe.wav"):
+        with pytest.raises(DatasetError):
+            manifest(tmp_path / name)
+
+
+def test_damaged_checksums_are_computed_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_bytes(b"1")
+    right = manifest(tmp_path / "data").sha256
+    (file,) = (tmp_path / "cache").rglob("manifests/*.json")
+    for text in ("[]", "3", '{"layout": 1, "files": []}', '{"layout": 1, "files": {"x": 3}}', "[" * 5000):
+        file.write_text(text)
+        assert manifest(tmp_path / "data").sha256 == right
+
+
+@pytest.mark.parametrize("who", ["all", "it"])
+def test_interrupted_it_says_one_line_and_leaves_nothing_running(tmp_path, folder, who):
+    """Ctrl-C, which all processes of a terminal get, and a signal to the recipe's own alone."""
+    command = [sys.executable, "-m", "host_tools", "recipe", "run", TONES, "--data", folder, "-o", tmp_path / "runs"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 250
+    while not list((tmp_path / "runs" / "tones").glob("words-*/words/examples.npz")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    if who == "all":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.endswith("kws-host: interrupted\n")
+    (trained,) = (tmp_path / "runs" / "tones").glob("words-*/words")
+    with locked(trained):  # nobody trains there
+        pass

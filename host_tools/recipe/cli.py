@@ -9,9 +9,11 @@ import shlex
 import textwrap
 from pathlib import Path
 
+from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.parser import output_path
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number
+from kws_edge.text import printable
 
 
 def add(commands) -> None:
@@ -100,18 +102,18 @@ def _plan(args: argparse.Namespace) -> None:
         ]
         print(json.dumps({"name": recipe.name, "about": recipe.about, "stages": values}))
         return
-    print(f"{recipe.name}: {recipe.about}")
+    print(printable(f"{recipe.name}: {recipe.about}"))
     width = max(len(one.id) for one in stages)
     for position, one in enumerate(stages, 1):
         takes = ", ".join([*one.parents, *one.shipped, *(f"({name})" for name in one.data)]) or "nothing"
         print(f"\n{position:>2}  {one.id:<{width}}  {one.do}  <-  {takes}")
-        print(textwrap.fill(one.why, 100, initial_indent="    ", subsequent_indent="    "))
+        print(textwrap.fill(printable(one.why), 100, initial_indent="    ", subsequent_indent="    "))
         options = " ".join(f"{k}={_short(v)}" for k, v in one.options.items())
         print(textwrap.fill(options, 100, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False))
 
 
 def _short(value: object) -> str:
-    return ",".join(str(one) for one in value) if isinstance(value, list) else str(value)
+    return printable(",".join(str(one) for one in value) if isinstance(value, list) else str(value))
 
 
 def _status(args: argparse.Namespace) -> None:
@@ -157,6 +159,7 @@ def _explain(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     from host_tools.recipe.run import run
 
+    interrupted_by("SIGTERM", "SIGHUP")
     workshop = _workshop(args)
     states = run(workshop, until=args.until, say=lambda line: print(line, flush=True))
     last = _wanted(args, workshop.recipe)[-1]

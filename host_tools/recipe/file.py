@@ -26,7 +26,8 @@ else:
 __all__ = ["Recipe", "Stage", "find_recipe", "load_recipe"]
 
 _FOLDER = "recipes"
-_ID = re.compile(r"[a-z][a-z0-9_]*")
+_ID = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_NAME = re.compile(r"\w([\w. -]{0,58}\w)?")
 _UNSEEN = ("output", "errors", "cache", "workers", "json", "config")
 """Options that change nothing of what comes out, or that the runner sets."""
 _WEIGHTS = ("start", "blend", "teacher")
@@ -107,9 +108,8 @@ def find_recipe(name: str) -> Path:
         if (path := folder / f"{name}.toml").is_file():
             return path
     there = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.toml")})
-    raise RecipeError(
-        f"no recipe {shown(name)}: give a file that ends in .toml, or one of {', '.join(there) or 'none'}"
-    )
+    known = f"one of {', '.join(there)}" if there else "run this in a checkout of kws-edge, which has some"
+    raise RecipeError(f"no recipe {shown(name)}: give a file that ends in .toml, or {known}")
 
 
 def load_recipe(path: str | Path, *, changes: Mapping[str, str] = MappingProxyType({}), scale: float = 1.0) -> Recipe:
@@ -145,10 +145,10 @@ def _parsed(path: Path, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]
         if not (stage and dot and option):
             raise RecipeError(f"{path}: {shown(name)} is no stage.option")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except ValueError:
-            value = text
-        by_stage.setdefault(stage, {})[option] = value
+            table = tomllib.loads(f"value = {text}")
+        except (ValueError, RecursionError):
+            table = {}
+        by_stage.setdefault(stage, {})[option] = table["value"] if len(table) == 1 else text
     return by_stage
 
 
@@ -160,7 +160,7 @@ class _Reader:
         self.data = self._texts("data")
         self.mixes = self._tables("mix")
         self.defaults = self._tables("defaults")
-        self.ids: list[str] = []
+        self.ids: dict[str, Kind] = {}
 
     def _fail(self, where: str, message: str) -> RecipeError:
         return RecipeError(printable(f"{self.path}: {where}: {message}"))
@@ -175,6 +175,9 @@ class _Reader:
         found = self.table.get(name, {})
         if not (isinstance(found, dict) and all(isinstance(one, str) for one in found.values())):
             raise self._fail(name, "holds names of folders")
+        for key in found:
+            if not _ID.fullmatch(key) or key in shipped_models():
+                raise self._fail(name, f"{shown(key)} is no name: give small letters, digits and underscores")
         return found
 
     def _text(self, table: dict, key: str, where: str) -> str:
@@ -189,6 +192,10 @@ class _Reader:
             if key not in known:
                 raise self._fail("recipe", f"there is no {shown(key)}{_near(key, known)}; it takes {', '.join(known)}")
         name = self._text(self.table, "name", "recipe")
+        if not _NAME.fullmatch(name):
+            raise self._fail(
+                "recipe", f"the name {shown(name)} names files: give up to 60 letters, digits, spaces, dots, - and _"
+            )
         written = self.table.get("stage")
         if not (isinstance(written, list) and written and all(isinstance(one, dict) for one in written)):
             raise self._fail("recipe", "has no [[stage]]")
@@ -204,8 +211,8 @@ class _Reader:
     def _stage(self, written: dict, position: int) -> Stage:
         identity = self._text(written, "id", f"stage {position + 1}")
         where = f"stage {identity}"
-        if not _ID.fullmatch(identity) or identity in self.ids or identity in self.data:
-            raise self._fail(where, "an id is new, in small letters, digits and underscores")
+        if not _ID.fullmatch(identity) or identity in {*self.ids, *self.data, *shipped_models()}:
+            raise self._fail(where, "an id is new, in up to 60 small letters, digits and underscores")
         do = self._text(written, "do", where)
         if do not in KINDS:
             raise self._fail(where, f"there is no kind {shown(do)}{_near(do, KINDS)}; there are {', '.join(KINDS)}")
@@ -222,6 +229,10 @@ class _Reader:
         parents, data, shipped = [], [], []
         for name, value in command.references(resolved):
             first = value.partition("/")[0]
+            if ".." in value.split("/"):
+                raise self._fail(where, f"{name}: {shown(value)} leads out of {shown(first)}")
+            if do == "lock" and not (value in self.ids and self.ids[value].output.endswith(".tflite")):
+                raise self._fail(where, f"{name}: {shown(value)} is no stage before it that makes a model file")
             if first in self.ids:
                 parents.append(first)
             elif first in self.data:
@@ -231,7 +242,7 @@ class _Reader:
             else:
                 near = _near(first, [*self.ids, *self.data])
                 raise self._fail(where, f"{name}: {shown(value)} is no stage before it, and no data{near}")
-        self.ids.append(identity)
+        self.ids[identity] = KINDS[do]
         takes = [tuple(dict.fromkeys(one)) for one in (parents, data, shipped)]
         return Stage(identity, do, why, options, resolved, *takes)
 
@@ -332,7 +343,8 @@ class Command:
         out = {}
         for name, value in options.items():
             if self._refers(name):
-                value = [locate(one) for one in value] if isinstance(value, list) else locate(value)
+                plain = (lambda one: str(Path(one))) if self.actions[name].type is Path else (lambda one: one)
+                value = [locate(plain(one)) for one in value] if isinstance(value, list) else locate(plain(value))
             out[name] = value
         return out
 
@@ -361,7 +373,10 @@ def _words(name: str, value: Any) -> list[str]:
             raise ValueError(f"{name}: {shown(one)} is neither text nor number")
         if isinstance(one, str) and "\0" in one:
             raise ValueError(f"{name}: {shown(one)} holds a zero character")
-        out.append(repr(one) if isinstance(one, float) else str(one))
+        try:
+            out.append(repr(one) if isinstance(one, float) else str(one))
+        except ValueError:
+            raise ValueError(f"{name}: {shown(one)} is too large") from None
     return out
 
 

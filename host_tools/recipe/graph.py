@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
+import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
+from importlib import machinery, metadata
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +117,9 @@ class Workshop:
         """What was done of a stage, the latest last."""
         found = []
         for path in self.folder.glob(f"{stage.id}-*/{RECORD}"):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 record = json.loads(path.read_bytes())
-                if isinstance(record, dict) and record.get("id") == stage.id:
+                if _is_record(record) and record["id"] == stage.id:
                     found.append(Result(path.parent, record))
         return sorted(found, key=lambda result: str(result.record.get("finished")))
 
@@ -136,7 +139,7 @@ class Workshop:
         return {
             "do": stage.do,
             "revision": stage.kind.revision,
-            "options": dict(stage.resolved),
+            "options": {**stage.resolved, **_network(stage)},
             "stages": {one: done[one].result.record["sha256"] for one in stage.parents},
             "data": {one: self.manifest_of_data(one).to_dict() for one in stage.data},
             "shipped": {one: manifest(shipped_models()[one]).sha256 for one in stage.shipped},
@@ -235,6 +238,30 @@ class Workshop:
             folder = state.result.folder if state.result else self.folder / f"{first}-..."
             return f"{self.output(state.stage, folder)}{slash}{rest}"
         return f"{self.path_of_data(first)}{slash}{rest}" if first in self.recipe.data else value
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it is of the form that ``stage.json`` is written in, whatever has become of the file since."""
+    if not (isinstance(record, dict) and isinstance(record.get("inputs"), dict)):
+        return False
+    texts = (record.get(name) for name in ("id", "key", "sha256"))
+    parts = (record["inputs"].get(name) for name in ("options", "versions", "stages", "shipped", "data"))
+    return all(isinstance(one, str) for one in texts) and all(isinstance(one, dict) for one in parts)
+
+
+def _network(stage: Stage) -> dict[str, str]:
+    """Checksum of the module of one's own network, ``module:function``, which is looked for as training does."""
+    module, own, _ = str(stage.resolved.get("model")).partition(":")
+    if stage.kind.command != "train" or not own:
+        return {}
+    importlib.invalidate_caches()
+    places, file = [os.getcwd(), *sys.path], ""
+    for part in module.split("."):
+        spec = machinery.PathFinder.find_spec(part, places)
+        if spec is None:
+            raise RecipeError(f"stage {stage.id}: there is no module {module} in {os.getcwd()}")
+        places, file = spec.submodule_search_locations or [], spec.origin or ""
+    return {"network": manifest(file).sha256} if os.path.isfile(file) else {}
 
 
 def _value(values: Mapping[str, Any], name: str) -> str:

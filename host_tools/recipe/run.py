@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -17,10 +17,12 @@ from host_tools.locks import locked
 from host_tools.recipe.file import Stage
 from host_tools.recipe.graph import DONE, FILES, RECORD, Result, State, Workshop
 from host_tools.recipe.lock import lock
-from kws_edge.files import write_atomically
+from kws_edge.files import explained, write_atomically
 
 __all__ = ["run"]
 
+_GRACE_S = 6.0
+_INTERRUPTED = 130
 _PACKAGES = {"kws-host": "host_tools", "kws-firmware": "firmware_export"}
 
 
@@ -52,17 +54,18 @@ def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], No
                 say(f"[{number}/{len(recipe.stages)}] {stage.id}: {stage.why}")
                 for line in state.reasons:
                     say(f"  because: {line}")
-                state = _do(workshop, stage, state, states)
+                state = _do(workshop, stage, state, states, say)
                 say(f"  done in {state.result.record['seconds']:.0f} s: {workshop.output(stage, state.result.folder)}")
             states[stage.id] = state
     return states
 
 
-def _do(workshop: Workshop, stage: Stage, state: State, states: dict[str, State]) -> State:
+def _do(workshop: Workshop, stage: Stage, state: State, states: dict[str, State], say: Callable[[str], None]) -> State:
     folder = workshop.folder_of(stage, state.key)
-    if (folder / RECORD).exists():  # what came out of it is not what it was
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with explained(folder):
+        if (folder / RECORD).exists():  # what came out of it is not what it was
+            say(f"  kept as it is: {_set_aside(folder)}")
+        folder.mkdir(parents=True, exist_ok=True)
     inputs = workshop.inputs(stage, states)
     started = time.monotonic()
     if not stage.kind.program:
@@ -84,17 +87,37 @@ def _do(workshop: Workshop, stage: Stage, state: State, states: dict[str, State]
     return State(stage, DONE, state.key, Result(folder, record))
 
 
+def _set_aside(folder: Path) -> Path:
+    """Give a folder that somebody has changed a name that is free, and return it."""
+    names = (folder.with_name(f"{folder.name}.changed{n}") for n in itertools.count(1))
+    return folder.rename(next(name for name in names if not name.exists()))
+
+
 def _command(workshop: Workshop, stage: Stage, states: dict[str, State], folder: Path) -> None:
     arguments = workshop.arguments(stage, states, folder)
     command = [sys.executable, "-m", _PACKAGES[stage.kind.program], *arguments]
-    if stage.kind.program == "kws-firmware":
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-        if done.returncode == 0:
-            write_atomically(workshop.output(stage, folder), done.stdout)
-    else:
-        done = subprocess.run(command, check=False)
-    if done.returncode:
-        how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+    kept = stage.kind.program == "kws-firmware"
+    status, output = _ended(command, subprocess.PIPE if kept else None)
+    if status:
+        how = f"status {status}" if status > 0 else f"signal {-status}"
         raise RecipeError(
             f"{workshop.recipe.path}: stage {stage.id}: ended with {how}; the same command goes on from there"
         )
+    if kept:
+        write_atomically(workshop.output(stage, folder), output)
+
+
+def _ended(command: list[str], stdout: int | None) -> tuple[int, bytes]:
+    """Run a command; its status and output. It never outlives this process's interruption, but has time to end."""
+    with subprocess.Popen(command, stdout=stdout) as process:
+        try:
+            output = process.communicate()[0] or b""
+            return process.returncode, output
+        except KeyboardInterrupt:
+            try:
+                process.communicate(timeout=_GRACE_S)  # a terminal has interrupted it, too
+            except subprocess.TimeoutExpired:
+                process.terminate()
+            if process.returncode == _INTERRUPTED:  # it has said so
+                raise SystemExit(_INTERRUPTED) from None
+            raise

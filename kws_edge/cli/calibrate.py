@@ -9,7 +9,6 @@ import json
 import math
 import shlex
 import shutil
-import signal
 import stat
 import sys
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from kws_edge.calibration import (
     wilson,
 )
 from kws_edge.cli import options
-from kws_edge.cli.guard import interrupt
+from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.listen import add_source, check_device, level_db, limited, open_source, say
 from kws_edge.cli.parser import output_path
 from kws_edge.errors import AudioError, ConfigError, UsageError
@@ -194,10 +193,7 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
     AudioError
         If a source fails.
     """
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, interrupt)
+    interrupted_by("SIGTERM", "SIGHUP")
     rate = spotter.model.front_end.sample_rate
     progress = _Progress(spotter, minutes if live else None)
     left_s = 60 * minutes

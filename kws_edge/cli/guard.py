@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TextIO
 
 from kws_edge.errors import KwsError, UsageError
 
-__all__ = ["UNWRITTEN", "guarded", "interrupt"]
+__all__ = ["UNWRITTEN", "guarded", "interrupt", "interrupted_by"]
 
 UNWRITTEN = 74
 """Exit status where the output cannot be written (EX_IOERR of sysexits.h)."""
@@ -169,6 +169,14 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
     _received.add(signum)
     if len(_received) == 1:  # of another kind, as when a terminal and then its session end: it is ending already
         raise KeyboardInterrupt
+
+
+def interrupted_by(*names: str) -> None:
+    """Let signals, of those that the system has, end a command as Ctrl-C does. What nohup ignores stays ignored."""
+    for name in names:
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 @contextlib.contextmanager
