@@ -27,10 +27,11 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 
 from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
-from host_tools.errors import TrainingError  # noqa: E402
+from host_tools.errors import TrainingError, WorkerError  # noqa: E402
 from host_tools.examples import Bank, Batches, Sources, load_examples, one_side, quietest, windows  # noqa: E402
 from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
+from host_tools.parallel import run_parallel  # noqa: E402
 from host_tools.train import TrainConfig, _blend, load_run, read_log  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
@@ -455,6 +456,10 @@ def test_missing_data_is_explained(folder, run_cli, tmp_path):
     for command, words in (
         (["train", folder / "clips", "-o", "run", "--front-end", "mfcc"], "mfcc"),
         (["train", folder / "clips", "-o", "run", "--split", "kfold"], "kfold"),
+        (
+            ["train", folder / "clips", "-o", "run", "--snr", "40", "0"],
+            "--snr takes the lower bound first",
+        ),
         (["evaluate", "commands12"], "--clips"),
         (["download", "new", "--url", "http://127.0.0.1:1/a.tar.gz"], "--sha256"),
     ):
@@ -483,6 +488,9 @@ DAMAGED = {
     "unknown option": damaged(lambda r: r["training"].update(colour="red")),
     "steps a text": damaged(lambda r: r["training"].update(steps="300")),
     "no steps": damaged(lambda r: r["training"].update(steps=0)),
+    "epochs negative": damaged(lambda r: r["training"].update(epochs=-5)),
+    "rate no number": damaged(lambda r: r["training"].update(learning_rate=float("nan"))),
+    "minutes without end": damaged(lambda r: r["training"].update(minutes=float("inf"))),
     "one ratio": damaged(lambda r: r["training"].update(snr_db=3)),
     "no labels": damaged(lambda r: r.pop("labels")),
     "labels of numbers": damaged(lambda r: r.update(labels=[1, 2])),
@@ -590,16 +598,22 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     assert trained().returncode == 0
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["threads"] >= 1
+    assert record["sources"]["clips"][0]["path"] == str(tmp_path / "clips"), "so that it is found from elsewhere"
     assert record["sources"]["clips"][0]["files"] == 13 * 26 + 1
+    shutil.copytree(tmp_path / "run", tmp_path / "elsewhere")
+    without = {name: value for name, value in record.items() if name != "best"}
+    (tmp_path / "elsewhere" / "config.json").write_text(json.dumps(without))
+    done = trained("-o", "elsewhere")
+    assert_one_line_error_at_end(done, "config.json: broken (it names no best epoch); remove elsewhere to start anew")
     done = trained(speech="noise", noise="speech")
     assert done.returncode == 1
-    assert b"run holds a run on other data: noise: was noise (1 files" in done.stderr
+    assert f"run holds a run on other data: noise: was {tmp_path}/noise (1 files".encode() in done.stderr
     for path in sorted((tmp_path / "clips" / "yes").iterdir())[:3]:
         path.unlink()
     done = trained()
     assert done.returncode == 1
-    assert b"clips: was clips (339 files" in done.stderr
-    assert b"is clips (336 files" in done.stderr
+    assert f"clips: was {tmp_path}/clips (339 files".encode() in done.stderr
+    assert f"is {tmp_path}/clips (336 files".encode() in done.stderr
     assert record == json.loads((tmp_path / "run" / "config.json").read_text())
 
     done = run_cli("train", "--config", "run", "--seed", "2", "-o", "again", "--cache", "cache", package="host_tools")
@@ -615,3 +629,9 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     done = run_cli("train", "-o", "third", package="host_tools")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"name a folder of clips, or a run to repeat with --config RUN" in done.stderr
+
+
+def test_a_process_that_is_ended_from_outside_is_explained():
+    """As the system does it where memory is short."""
+    with pytest.raises(WorkerError, match="was ended, as systems do where memory is short"):
+        list(run_parallel(os._exit, [3, 3], workers=2))
