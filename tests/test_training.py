@@ -27,11 +27,10 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 
 from host_tools.augment import AugmentConfig  # noqa: E402
 from host_tools.dataset import LABEL_SETS  # noqa: E402
-from host_tools.errors import TrainingError, WorkerError  # noqa: E402
+from host_tools.errors import TrainingError  # noqa: E402
 from host_tools.examples import Bank, Batches, Sources, load_examples, one_side, quietest, windows  # noqa: E402
 from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
-from host_tools.parallel import run_parallel  # noqa: E402
 from host_tools.train import TrainConfig, _blend, load_run, read_log  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
@@ -629,9 +628,3 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     done = run_cli("train", "-o", "third", package="host_tools")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"name a folder of clips, or a run to repeat with --config RUN" in done.stderr
-
-
-def test_a_process_that_is_ended_from_outside_is_explained():
-    """As the system does it where memory is short."""
-    with pytest.raises(WorkerError, match="was ended, as systems do where memory is short"):
-        list(run_parallel(os._exit, [3, 3], workers=2))
