@@ -554,129 +554,7 @@ def make_parser() -> Parser:
     index.add_argument("--json", action="store_true", help="one JSON object")
     index.set_defaults(work=_index)
 
-    train = commands.add_parser(
-        "train",
-        help="train a network",
-        description="Train a network and write a run folder: best.keras (lowest validation loss), last.keras,"
-        " log.csv, config.json. The same command goes on where an interrupted run stopped.",
-    )
-    _add_sources(train, data="?")
-    train.add_argument(
-        "--config", type=Path, metavar="RUN", help="options and data of this run, but for those that you give"
-    )
-    train.add_argument("-o", "--output", type=output_path, required=True, metavar="RUN", help="folder of the run")
-    train.add_argument(
-        "--preset",
-        choices=tuple(PRESETS),
-        default="",
-        help="other defaults: own, for a few words of your own, in 15 minutes",
-    )
-    train.add_argument(
-        "--model",
-        default="residual",
-        metavar="NAME|MODULE:FUNCTION",
-        help="network: residual, micro, cnn_reference, or your own function(input_shape, classes) of a module in the"
-        " current folder",
-    )
-    train.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
-    train.add_argument("--front-end", choices=FRONT_ENDS, default="logmel40", help="front-end preset")
-    _add_labels(train)
-    train.add_argument(
-        "--split",
-        choices=("official", "random"),
-        default="official",
-        help="by speaker, or 70/15/15 at random, which leaks speakers",
-    )
-    train.add_argument("--epochs", type=whole(0, 10_000), default=40, help="0: only take over the weights of --start")
-    train.add_argument(
-        "--minutes",
-        type=number(0, 1_000_000),
-        default=0.0,
-        metavar="N",
-        help="train for this long, features included, in place of a number of epochs",
-    )
-    train.add_argument("--steps", type=_STEPS, default=300, help="batches an epoch")
-    train.add_argument("--batch-size", type=whole(1, 16_384), default=160, help="examples a batch")
-    train.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-3, help="its peak")
-    train.add_argument("--augmentation", type=number(0, 10), default=1.0, help="strength of the augmentation; 0: none")
-    train.add_argument("--reverberation", type=_SHARE, default=0.0, help="share of examples that get a room's response")
-    train.add_argument(
-        "--mixup", type=number(0, 100), default=0.0, help="parameter of mixup's Beta distribution; 0: none"
-    )
-    train.add_argument("--audio-copies", type=whole(0, 100), default=0, help="copies of each clip, varied as audio")
-    train.add_argument(
-        "--shift-ms", type=number(0, 10_000), default=100.0, help="largest shift, before scaling by --augmentation"
-    )
-    train.add_argument("--silence-share", type=_SHARE, default=0.08, help="share of a batch that is noise")
-    train.add_argument("--unknown-share", type=_SHARE, default=0.25, help="share of a batch that is unknown")
-    train.add_argument("--speech-share", type=_SHARE, default=0.3, help="share of unknown that is continuous speech")
-    train.add_argument(
-        "--hard-negatives", type=_SHARE, default=0.0, help="share of unknown that are pairs of words and cut keywords"
-    )
-    train.add_argument(
-        "--mined",
-        type=_SHARE,
-        default=0.0,
-        help="share of noise and speech that is what the network hears keywords in",
-    )
-    train.add_argument(
-        "--variety",
-        type=_SHARE,
-        default=0.0,
-        help="share of noise and speech that gets another speed, pitch and level over time than recorded",
-    )
-    train.add_argument(
-        "--hiss", type=_SHARE, default=0.0, help="share of noise that is the quietest part of recorded words, repeated"
-    )
-    train.add_argument("--babble", type=_SHARE, default=0.0, help="share of the noise behind examples that is speech")
-    train.add_argument(
-        "--equalisation-db",
-        type=number(0, 200),
-        default=0.0,
-        help="largest gain of a part of the bands, before scaling",
-    )
-    train.add_argument(
-        "--gated",
-        type=_SHARE,
-        default=0.15,
-        metavar="SHARE",
-        help="share of examples that are digitally silent but for the word, before scaling by --augmentation",
-    )
-    train.add_argument("--noise-share", type=_SHARE, default=0.6, help="share of examples that get noise")
-    train.add_argument(
-        "--snr",
-        dest="snr_db",
-        type=_DB,
-        nargs=2,
-        default=(0.0, 40.0),
-        metavar=("LOW", "HIGH"),
-        help="range of its signal-to-noise ratio in dB",
-    )
-    train.add_argument(
-        "--words-first",
-        type=_SHARE,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the time in which, to begin with, all words with 50 recordings or more are told apart",
-    )
-    train.add_argument("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
-    train.add_argument(
-        "--start", default="", metavar="RUN|FILE", help="weights to start from: Keras's or an INT8 model's"
-    )
-    train.add_argument("--blend", default="", metavar="RUN", help="average the weights to start from with this run's")
-    train.add_argument("--blend-share", type=_SHARE, default=0.5, help="its share")
-    train.add_argument(
-        "--log-prior",
-        type=_log_prior,
-        default="",
-        metavar="LABEL=X[,...]",
-        help="add X to the logit of LABEL to start with",
-    )
-    train.add_argument("--teacher", default="", metavar="RUN[,RUN]", help="distil from this run, or these")
-    train.add_argument("--teacher-weight", type=_SHARE, default=0.5, help="its share of the targets")
-    train.add_argument("--seed", type=_SEED, default=1, help="seed of weights, batches and augmentation")
-    train.set_defaults(work=_train, set_defaults=train.set_defaults)
-
+    _add_train(commands)
     qat = commands.add_parser(
         "qat",
         help="fine-tune a run with fake quantisation",
@@ -799,6 +677,138 @@ def make_parser() -> Parser:
     _add_calibrate(commands)
     recipe_cli.add(commands)
     return parser
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Train a network and write a run folder: best.keras (lowest validation loss), last.keras,"
+        " log.csv, config.json. The same command goes on where an interrupted run stopped.",
+    )
+    _add_sources(train, data="?")
+    train.add_argument(
+        "--config", type=Path, metavar="RUN", help="options and data of this run, but for those that you give"
+    )
+    train.add_argument("-o", "--output", type=output_path, required=True, metavar="RUN", help="folder of the run")
+    train.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        default="",
+        help="other defaults: own, for a few words of your own, in 15 minutes",
+    )
+    train.add_argument(
+        "--split",
+        choices=("official", "random"),
+        default="official",
+        help="by speaker, or 70/15/15 at random, which leaks speakers",
+    )
+    train.add_argument("--seed", type=_SEED, default=1, help="seed of weights, batches and augmentation")
+    net = train.add_argument_group("network")
+    net.add_argument(
+        "--model",
+        default="residual",
+        metavar="NAME|MODULE:FUNCTION",
+        help="network: residual, micro, cnn_reference, or your own function(input_shape, classes) of a module in the"
+        " current folder",
+    )
+    net.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
+    net.add_argument("--front-end", choices=FRONT_ENDS, default="logmel40", help="front-end preset")
+    _add_labels(net)
+    pace = train.add_argument_group("length")
+    pace.add_argument("--epochs", type=whole(0, 10_000), default=40, help="0: only take over the weights of --start")
+    pace.add_argument(
+        "--minutes",
+        type=number(0, 1_000_000),
+        default=0.0,
+        metavar="N",
+        help="train for this long, features included, in place of a number of epochs",
+    )
+    pace.add_argument("--steps", type=_STEPS, default=300, help="batches an epoch")
+    pace.add_argument("--batch-size", type=whole(1, 16_384), default=160, help="examples a batch")
+    pace.add_argument("--learning-rate", type=_LEARNING_RATE, default=2e-3, help="its peak")
+    pace.add_argument(
+        "--words-first",
+        type=_SHARE,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the time in which, to begin with, all words with 50 recordings or more are told apart",
+    )
+    pace.add_argument("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
+    batch = train.add_argument_group("what a batch holds")
+    batch.add_argument("--silence-share", type=_SHARE, default=0.08, help="share of a batch that is noise")
+    batch.add_argument("--unknown-share", type=_SHARE, default=0.25, help="share of a batch that is unknown")
+    batch.add_argument("--speech-share", type=_SHARE, default=0.3, help="share of unknown that is continuous speech")
+    batch.add_argument(
+        "--hard-negatives", type=_SHARE, default=0.0, help="share of unknown that are pairs of words and cut keywords"
+    )
+    batch.add_argument(
+        "--mined",
+        type=_SHARE,
+        default=0.0,
+        help="share of noise and speech that is what the network hears keywords in",
+    )
+    batch.add_argument("--audio-copies", type=whole(0, 100), default=0, help="copies of each clip, varied as audio")
+    batch.add_argument(
+        "--variety",
+        type=_SHARE,
+        default=0.0,
+        help="share of noise and speech that gets another speed, pitch and level over time than recorded",
+    )
+    batch.add_argument(
+        "--hiss", type=_SHARE, default=0.0, help="share of noise that is the quietest part of recorded words, repeated"
+    )
+    varied = train.add_argument_group("augmentation")
+    varied.add_argument("--augmentation", type=number(0, 10), default=1.0, help="strength of the augmentation; 0: none")
+    varied.add_argument(
+        "--gated",
+        type=_SHARE,
+        default=0.15,
+        metavar="SHARE",
+        help="share of examples that are digitally silent but for the word, before scaling by --augmentation",
+    )
+    varied.add_argument(
+        "--reverberation", type=_SHARE, default=0.0, help="share of examples that get a room's response"
+    )
+    varied.add_argument("--noise-share", type=_SHARE, default=0.6, help="share of examples that get noise")
+    varied.add_argument(
+        "--snr",
+        dest="snr_db",
+        type=_DB,
+        nargs=2,
+        default=(0.0, 40.0),
+        metavar=("LOW", "HIGH"),
+        help="range of its signal-to-noise ratio in dB",
+    )
+    varied.add_argument("--babble", type=_SHARE, default=0.0, help="share of the noise behind examples that is speech")
+    varied.add_argument(
+        "--equalisation-db",
+        type=number(0, 200),
+        default=0.0,
+        help="largest gain of a part of the bands, before scaling",
+    )
+    varied.add_argument(
+        "--shift-ms", type=number(0, 10_000), default=100.0, help="largest shift, before scaling by --augmentation"
+    )
+    varied.add_argument(
+        "--mixup", type=number(0, 100), default=0.0, help="parameter of mixup's Beta distribution; 0: none"
+    )
+    weights = train.add_argument_group("weights to start from, and teachers")
+    weights.add_argument(
+        "--start", default="", metavar="RUN|FILE", help="weights to start from: Keras's or an INT8 model's"
+    )
+    weights.add_argument("--blend", default="", metavar="RUN", help="average the weights to start from with this run's")
+    weights.add_argument("--blend-share", type=_SHARE, default=0.5, help="share of --blend")
+    weights.add_argument(
+        "--log-prior",
+        type=_log_prior,
+        default="",
+        metavar="LABEL=X[,...]",
+        help="add X to the logit of LABEL to start with",
+    )
+    weights.add_argument("--teacher", default="", metavar="RUN[,RUN]", help="distil from this run, or these")
+    weights.add_argument("--teacher-weight", type=_SHARE, default=0.5, help="share of --teacher in the targets")
+    train.set_defaults(work=_train, set_defaults=train.set_defaults)
 
 
 def _add_calibrate(commands) -> None:
@@ -1002,21 +1012,22 @@ def _add_sources(parser: argparse.ArgumentParser, *, data: str | None = None, ab
     parser.add_argument(
         "data", type=Path, nargs=data, metavar="DATA", help=f"folder laid out <word>/<speaker>_nohash_<n>.wav{about}"
     )
-    parser.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
-    parser.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
-    parser.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
-    parser.add_argument("--synthetic", type=Path, metavar="DIR", help="words and speech made by kws-host synthesize")
-    parser.add_argument(
+    group = parser.add_argument_group("data")
+    group.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
+    group.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
+    group.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
+    group.add_argument("--synthetic", type=Path, metavar="DIR", help="words and speech made by kws-host synthesize")
+    group.add_argument(
         "--also-said",
         type=Path,
         metavar="CSV",
         help="where keywords are said in the speech (recording,start_s,end_s,label): not trained on",
     )
     for kind in ("speech", "noise"):
-        parser.add_argument(
+        group.add_argument(
             f"--more-{kind}", type=Path, nargs="+", default=[], metavar="DIR", help=f"{kind}; all of it trains"
         )
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
