@@ -49,9 +49,11 @@ def model_card(
         "",
         "## Use",
         "",
-        f"Hears {len(keywords)} {'English ' if official else ''}{'words' if len(keywords) > 1 else 'word'} "
-        f"({', '.join(keywords)}), beside {' and '.join(others) or 'nothing'}, in windows of "
-        f"{c.clip_ms / 1000:g} s of mono audio at {c.sample_rate} Hz, on the device, without a network.",
+        f"Hears {len(keywords)} {'English ' if official else ''}{'words' if len(keywords) > 1 else 'word'}, beside "
+        f"{' and '.join(others) or 'nothing'}: {', '.join(keywords)}.",
+        "",
+        f"It listens to {c.clip_ms / 1000:g} s of mono audio at {c.sample_rate} Hz at a time, on the device, without a"
+        " network.",
         "",
         f"{_limits(data, official=official)} In continuous "
         f"speech a window may resemble a word: {_calibrated(m.metrics.get('calibration'))}."

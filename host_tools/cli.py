@@ -113,21 +113,22 @@ def _train(args: argparse.Namespace) -> None:
         raise UsageError("--snr takes the lower bound first, got {:g} and {:g}".format(*args.snr_db))
     if args.blend and not args.start:
         raise UsageError("--blend averages with weights to start from: give --start, too")
-    from host_tools.train import TrainConfig, train
+    from host_tools.train import TrainConfig, load_run, train
 
     names = TrainConfig.__dataclass_fields__
     config = TrainConfig(**{name: value for name, value in vars(args).items() if name in names})
     if args.data is None and args.config is None:
         raise UsageError("no data to train on: name a folder of clips, or a run to repeat with --config RUN")
-    run = train(config, _sources(args) if args.data else _same_sources(args, args.config), args.output)
+    run = train(config, _sources(args) if args.data else _same_sources(args, load_run(args.config)), args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
 
 
 def _qat(args: argparse.Namespace) -> None:
     from host_tools.train import load_run, train
 
+    parent = load_run(args.run)
     config = dataclasses.replace(
-        load_run(args.run).config,
+        parent.config,
         **{name: getattr(args, name) for name in ("epochs", "steps", "learning_rate", "seed")},
         qat=str(args.run),
         keep="best",
@@ -139,7 +140,7 @@ def _qat(args: argparse.Namespace) -> None:
         weight_decay=0.0,
         words_first=0.0,
     )
-    run = train(config, _sources(args) if args.data else _same_sources(args, args.run), args.output)
+    run = train(config, _sources(args) if args.data else _same_sources(args, parent), args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
 
 
@@ -167,11 +168,11 @@ def _sources(args: argparse.Namespace):
     )
 
 
-def _same_sources(args: argparse.Namespace, run: Path):
+def _same_sources(args: argparse.Namespace, run):
     """The data that a run was trained on."""
-    from host_tools.train import load_run, sources_of
+    from host_tools.train import sources_of
 
-    return dataclasses.replace(sources_of(load_run(run)), cache=_cache(args))
+    return dataclasses.replace(sources_of(run), cache=_cache(args))
 
 
 def _cache(args: argparse.Namespace) -> Path:

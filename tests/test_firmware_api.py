@@ -1,6 +1,5 @@
 """The exported functions on this machine: errors, arguments that are none, lost samples, two models in one program."""
 
-import ctypes
 import re
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from firmware_export.export import CSRC, prepare, write
 from firmware_export.names import DEFAULT_PREFIX, check_prefix, renamed
 from kws_edge import ConfigError, Metadata, Model, Spotter, pack, shipped_models, unpack
 from tests.conftest import need_program
-from tests.firmware.host import FRONT_END, HERE, STRICT, CDetection, compile_c, shared_library, write_tflm
+from tests.firmware.host import HERE, STRICT, CApp, compile_c, write_tflm
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
@@ -144,37 +143,20 @@ def test_detection_starts_anew_after_lost_samples(export, demo_stream):
     """Gaps in the stream, of which kws_app_lost is told: keywords and times are those of ``Spotter.skip``."""
     model = Model("micro12", kernels="builtin")
     micro, src = MicroInterpreter(model.flat, "micro12"), export / "src"
-    sources = [*(src / f"kws_{name}.c" for name in FRONT_END), *src.glob("kws_detector*.c"), src / "kws_app.c"]
-    c = shared_library(export / "lost.so", [*sources, HERE / "app.c"], f"-I{src}", "-DKWS_FIXED_POINT=0")
-
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
-    def invoke(features, posteriors):
-        q = np.ctypeslib.as_array(features, (1, 98, 40, 1))
-        np.ctypeslib.as_array(posteriors, (12,))[:] = micro.invoke(q).ravel()
-        return 0
-
-    heard = []
-
-    @ctypes.CFUNCTYPE(None, ctypes.POINTER(CDetection), ctypes.c_void_p)
-    def callback(detection, _):
-        heard.append(detection.contents.values())
-
-    c.set_invoke(invoke)
-    app, spotter = ctypes.create_string_buffer(1 << 16), Spotter(model)
-    assert c.kws_app_init(app, callback, None) == 0
+    app, spotter = CApp(src, export / "lost.so", micro, fixed=False), Spotter(model)
     samples = soundfile.read(demo_stream, dtype="int16")[0]
     expected, rng, at = [], np.random.default_rng(18), 0
     while at < len(samples):
-        block = np.ascontiguousarray(samples[at : at + rng.integers(5000, 90000)])
+        block = samples[at : at + rng.integers(5000, 90000)]
         lost = int(rng.integers(1, 20000))
         at += len(block) + lost
         for step in spotter.steps(block):
             if found := step.detection:
                 expected.append((found.keyword, round(found.start_s * 16000), round(found.end_s * 16000)))
-        assert c.kws_app_process(app, ctypes.c_void_p(block.ctypes.data), ctypes.c_size_t(len(block))) == 0
+        assert app.process(block) == 0
         spotter.skip(lost)
-        assert c.kws_app_lost(app, ctypes.c_uint32(lost)) == 0
-    assert [(keyword, start, end) for keyword, _, start, end, _ in heard] == expected
+        assert app.lost(lost) == 0
+    assert [(keyword, start, end) for keyword, _, start, end, _ in app.heard] == expected
     assert len(expected) >= 5
 
 

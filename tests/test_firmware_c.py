@@ -1,6 +1,5 @@
 """The exported C against kws_edge, on this machine: the same features, detections and accuracy."""
 
-import ctypes
 import dataclasses
 import re
 import subprocess
@@ -34,11 +33,10 @@ from tests.conftest import need_program
 from tests.firmware.host import (
     FRONT_END,
     HERE,
-    CDetection,
+    CApp,
     CDetector,
     CFrontend,
     compile_c,
-    shared_library,
     write_front_end,
     write_tflm,
 )
@@ -264,35 +262,16 @@ def test_detector_counts_inactive_words_as_unknown(tmp_path, wake_word):
 def test_application_hears_the_demo(src, micro12, fixed, demo_stream):
     """PCM to detections in C, with TFLite Micro's own interpreter as the model."""
     micro = MicroInterpreter(micro12.flat, "micro12")
-    sources = [*(src / f"kws_{name}.c" for name in FRONT_END), *src.glob("kws_detector*.c"), src / "kws_app.c"]
-    target = src.parent / f"app_{fixed:d}.so"
-    c = shared_library(target, [*sources, HERE / "app.c"], f"-I{src}", f"-DKWS_FIXED_POINT={fixed:d}")
-
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
-    def invoke(features, posteriors):
-        q = np.ctypeslib.as_array(features, (1, 98, 40, 1))
-        np.ctypeslib.as_array(posteriors, (12,))[:] = micro.invoke(q).ravel()
-        return 0
-
-    heard = []
-
-    @ctypes.CFUNCTYPE(None, ctypes.POINTER(CDetection), ctypes.c_void_p)
-    def callback(detection, _):
-        heard.append(detection.contents.values())
-
-    c.set_invoke(invoke)
-    app = ctypes.create_string_buffer(1 << 16)
-    assert c.kws_app_init(app, callback, None) == 0
+    app = CApp(src, src.parent / f"app_{fixed:d}.so", micro, fixed=fixed)
     samples = soundfile.read(demo_stream, dtype="int16")[0]
     for start in range(0, len(samples), 333):
-        block = np.ascontiguousarray(samples[start : start + 333])
-        assert c.kws_app_process(app, ctypes.c_void_p(block.ctypes.data), ctypes.c_size_t(len(block))) == 0
+        assert app.process(samples[start : start + 333]) == 0
     _, _, expected = detections_of(Spotter(micro12), samples)
-    assert [(keyword, start, end) for keyword, _, start, end, _ in heard] == [
+    assert [(keyword, start, end) for keyword, _, start, end, _ in app.heard] == [
         (keyword, start, end) for keyword, _, start, end, _ in expected
     ]
-    assert len(heard) >= 10
-    np.testing.assert_allclose([x[1] for x in heard], [x[1] for x in expected], atol=4 / 256)
+    assert len(app.heard) >= 10
+    np.testing.assert_allclose([x[1] for x in app.heard], [x[1] for x in expected], atol=4 / 256)
 
 
 def test_model_array_is_the_model(src, micro12, clips):

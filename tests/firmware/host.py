@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from firmware_export.arena import MicroInterpreter
 from firmware_export.export import CSRC, config_header
 from firmware_export.tables import FrontendTables
 from kws_edge import FrontendConfig
@@ -121,3 +122,37 @@ class CDetector:
             ):
                 found.append(detection.values())
         return found
+
+
+class CApp:
+    """The application in `src`, as the shared library `target`, set up; `micro` computes its inferences."""
+
+    def __init__(self, src: Path, target: Path, micro: MicroInterpreter, *, fixed: bool) -> None:
+        sources = [*(src / f"kws_{name}.c" for name in FRONT_END), *src.glob("kws_detector*.c"), src / "kws_app.c"]
+        self._c = shared_library(target, [*sources, HERE / "app.c"], f"-I{src}", f"-DKWS_FIXED_POINT={fixed:d}")
+        self.heard: list[tuple[str, float, int, int, bool]] = []
+        """Keyword, score, start and end (in samples) of what it detected, and whether it is the wake word."""
+
+        @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
+        def invoke(features, posteriors):
+            q = np.ctypeslib.as_array(features, (1, 98, 40, 1))
+            np.ctypeslib.as_array(posteriors, (12,))[:] = micro.invoke(q).ravel()
+            return 0
+
+        @ctypes.CFUNCTYPE(None, ctypes.POINTER(CDetection), ctypes.c_void_p)
+        def callback(detection, _):
+            self.heard.append(detection.contents.values())
+
+        self._kept = invoke, callback  # C calls them for as long as it lives
+        self._c.set_invoke(invoke)
+        self._app = ctypes.create_string_buffer(1 << 16)
+        assert self._c.kws_app_init(self._app, callback, None) == 0
+
+    def process(self, samples: np.ndarray) -> int:
+        """The status of taking int16 samples."""
+        block = np.ascontiguousarray(samples)
+        return self._c.kws_app_process(self._app, ctypes.c_void_p(block.ctypes.data), ctypes.c_size_t(len(block)))
+
+    def lost(self, n: int) -> int:
+        """The status of saying that `n` samples were lost."""
+        return self._c.kws_app_lost(self._app, ctypes.c_uint32(n))
