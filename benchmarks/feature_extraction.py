@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from host_tools.features import clip_features
+from host_tools.data.features import clip_features
 from kws_edge import preset
-from kws_edge.mel import mel_matrix, window
+from kws_edge.features.mel import mel_matrix, window
 
 WHOLE = 105_835  # files of Speech Commands v0.02
 FLOOR_CLIPS = 1000

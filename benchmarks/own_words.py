@@ -23,9 +23,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from host_tools.dataset import Clip, index_clips
-from host_tools.intervals import poisson_interval
-from host_tools.train import read_log
+from host_tools.data.dataset import Clip, index_clips
+from host_tools.evaluation.intervals import poisson_interval
+from host_tools.training.loop import read_log
 from kws_edge import Model
 
 _HELD_OUT = 0.2

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from host_tools.dataset import recordings
-from host_tools.gate import gated, word_bounds
-from host_tools.intervals import wilson
+from host_tools.data.annotations import Word
+from host_tools.data.dataset import recordings
+from host_tools.evaluation.intervals import wilson
+from host_tools.evaluation.stream_inference import Track, hear, replay
+from host_tools.evaluation.stream_synthesis import FAINT_RMS
 from host_tools.parallel import run_parallel
-from host_tools.stream_eval import Track, hear, replay
-from host_tools.streams import FAINT_RMS
-from host_tools.truth import Word
+from host_tools.sampling.noise_gate import gated, word_bounds
 from kws_edge import AudioFile, DetectorConfig, Model
 
 BEFORE_S, AFTER_S = 1, 2

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from host_tools.calibrate import calibrate
-from host_tools.dataset import LABEL_SETS, group_of, index_clips, recordings
+from host_tools.data.dataset import LABEL_SETS, group_of, index_clips, recordings
 from host_tools.errors import DatasetError
-from host_tools.intervals import poisson_interval, wilson
-from host_tools.stream_eval import Condition, Stream, Track, find_streams, hear_all, score_replayed
-from host_tools.streams import StreamConfig, make_stream
+from host_tools.evaluation.budget import calibrate
+from host_tools.evaluation.intervals import poisson_interval, wilson
+from host_tools.evaluation.stream_inference import Condition, Stream, Track, find_streams, hear_all, score_replayed
+from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
 from kws_edge import DetectorConfig, Model
 from kws_edge.labels import is_keyword
 

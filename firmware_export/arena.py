@@ -12,9 +12,9 @@ import numpy as np
 
 from firmware_export.kernels import arenas
 from kws_edge.errors import ModelError, RuntimeUnavailableError
-from kws_edge.model import read_model
-from kws_edge.native import quiet_native
-from kws_edge.tflite import FlatModel, verify
+from kws_edge.model.model import read_model
+from kws_edge.model.tflite import FlatModel, verify
+from kws_edge.native_output import quiet_native
 
 __all__ = ["Arena", "MicroInterpreter", "measure_arena"]
 

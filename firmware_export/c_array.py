@@ -8,8 +8,8 @@ from pathlib import Path
 import kws_edge
 from firmware_export.folder import sole_writer, write_files
 from firmware_export.names import DEFAULT_PREFIX, check_prefix, generated
-from kws_edge.model import read_model
-from kws_edge.modelfile import Metadata
+from kws_edge.model.file import Metadata
+from kws_edge.model.model import read_model
 
 __all__ = ["model_data", "plain", "provenance", "write_c_array"]
 

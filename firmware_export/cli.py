@@ -21,7 +21,7 @@ from firmware_export.report import board_lines, render, report, speed_lines
 from firmware_export.speed import on_board
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
 from kws_edge.cli.parser import STATUSES, Parser, output_path
-from kws_edge.model import Model
+from kws_edge.model.model import Model
 from kws_edge.ranges import number, whole
 
 

@@ -29,7 +29,7 @@ from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import explained
-from kws_edge.model import Model
+from kws_edge.model.model import Model
 from kws_edge.spotter import Spotter
 from kws_edge.text import decode, parse_json, printable
 

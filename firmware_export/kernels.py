@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 
 from firmware_export.planner import head_bytes
-from kws_edge.tflite import FlatModel
-from kws_edge.tflite.operators import Node
+from kws_edge.model.tflite import FlatModel
+from kws_edge.model.tflite.operators import Node
 
 __all__ = ["KERNELS", "arenas", "asked"]
 

@@ -10,7 +10,7 @@ import kws_edge
 from firmware_export.c_array import plain
 from firmware_export.names import DEFAULT_PREFIX
 from kws_edge.errors import ConfigError
-from kws_edge.model import Model
+from kws_edge.model.model import Model
 
 __all__ = ["expression", "licence_files"]
 

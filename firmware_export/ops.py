@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kws_edge.errors import ModelError
-from kws_edge.tflite import FlatModel
+from kws_edge.model.tflite import FlatModel
 
 __all__ = ["kernel_sources", "resolver_calls"]
 

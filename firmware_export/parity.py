@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_export.vectors import GoldenVectors
-from kws_edge.detector import Detection, Detector
+from kws_edge.detection.detector import Detection, Detector
 from kws_edge.errors import ModelError
-from kws_edge.model import Model
+from kws_edge.model.model import Model
 
 __all__ = ["NEAR_TIE", "Parity", "describe"]
 

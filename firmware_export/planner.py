@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from kws_edge.tflite import Graph
+from kws_edge.model.tflite import Graph
 
 __all__ = ["head_bytes"]
 

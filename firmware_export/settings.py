@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from firmware_export.c_source import array, number, string
-from kws_edge.detector import Detector
+from kws_edge.detection.detector import Detector
 from kws_edge.errors import ConfigError
 
 __all__ = ["DetectorSettings"]

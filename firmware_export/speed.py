@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from kws_edge.config import FrontendConfig
-from kws_edge.tflite import FlatModel
-from kws_edge.tflite.model import operator_macs
+from kws_edge.model.tflite import FlatModel
+from kws_edge.model.tflite.flat_model import operator_macs
 
 __all__ = ["describe_board", "describe_need", "estimate", "longest_step_ms", "on_board"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from firmware_export.c_source import array
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import ConfigError
-from kws_edge.frontend import resize_positions
-from kws_edge.mel import mel_matrix, window
+from kws_edge.features.frontend import resize_positions
+from kws_edge.features.mel import mel_matrix, window
 
 __all__ = ["FrontendTables"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import kws_edge
 from firmware_export.c_source import array, number
 from kws_edge.audio import AudioFile
-from kws_edge.detector import Detection
+from kws_edge.detection.detector import Detection
 from kws_edge.errors import AudioError
-from kws_edge.model import Model
-from kws_edge.quant import quantize
+from kws_edge.model.model import Model
+from kws_edge.model.quantization import quantize
 from kws_edge.spotter import Spotter
 
 __all__ = ["GoldenVectors", "default_recording"]

@@ -13,12 +13,12 @@ TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of 
 if TYPE_CHECKING:
     from kws_edge.audio import AudioFile, Microphone, PcmStream, Resampler, input_devices
     from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
-    from kws_edge.detector import Detection, Detector
+    from kws_edge.detection.detector import Detection, Detector
+    from kws_edge.detection.room_profile import Site
     from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError, RuntimeUnavailableError
-    from kws_edge.frontend import Frontend, StreamingFrontend
-    from kws_edge.model import Model, shipped_models
-    from kws_edge.modelfile import Metadata, pack, unpack
-    from kws_edge.site import Site
+    from kws_edge.features.frontend import Frontend, StreamingFrontend
+    from kws_edge.model.file import Metadata, pack, unpack
+    from kws_edge.model.model import Model, shipped_models
     from kws_edge.spotter import Spotter, Step
 del TYPE_CHECKING
 
@@ -54,14 +54,25 @@ __all__ = [
 ]
 
 
-_MODULES = ("errors", "config", "frontend", "detector", "modelfile", "model", "spotter", "site", "audio")
+_MODULES = (
+    "errors",
+    "config",
+    "features.frontend",
+    "detection.detector",
+    "model.file",
+    "model.model",
+    "spotter",
+    "detection.room_profile",
+    "audio",
+)
+_PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spotter")
 
 
 def __getattr__(name: str) -> object:
     """Modules are loaded by those who use them: the commands are to handle Ctrl-C before they load NumPy."""
     import importlib
 
-    if name in _MODULES:
+    if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:
         for module in _MODULES:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kws_edge.config import DetectorConfig
-from kws_edge.detector import Detection, Detector
-from kws_edge.frontend import StreamingFrontend, to_int16
-from kws_edge.model import Model
-from kws_edge.timing import DETECTOR, FRONT_END, INVOKE, OFF, QUANTISE, Stopwatch
+from kws_edge.detection.detector import Detection, Detector
+from kws_edge.diagnostics.latency import DETECTOR, FRONT_END, INVOKE, OFF, QUANTISE, Stopwatch
+from kws_edge.features.frontend import StreamingFrontend, to_int16
+from kws_edge.model.model import Model
 
 __all__ = ["Spotter", "Step", "detector_of"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kws_edge import Model, shipped_models
-from kws_edge.timing import STAGES
+from kws_edge.diagnostics.latency import STAGES
 from tests.conftest import ROOT
 from tests.emulated import BOARDS, Emulated, UnavailableError
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import ConfigError, KwsError, Model, Spotter, bench, board, shipped_models, unpack
+from kws_edge import ConfigError, KwsError, Model, Spotter, shipped_models, unpack
 from kws_edge.audio import BlockQueue, Playback
-from kws_edge.timing import DETECTOR, FRONT_END, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
+from kws_edge.diagnostics import benchmark, system_info
+from kws_edge.diagnostics.latency import DETECTOR, FRONT_END, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
 from tests.conftest import assert_one_line_error, assert_usage_error
 from tests.test_microphone import server  # noqa: F401
 
@@ -210,7 +211,7 @@ def test_the_schema_is_documented(results, run_cli):
     values["warnings"] = ["so that there is one"]
     values["results"][0]["live"] |= {"dropped_samples": 0, "overruns": 0}
     compared["against"]["differences"] = ["so that there is one"]
-    text = SCHEMA.read_text().partition(f"## The JSON of `kws-edge bench`, format {bench.FORMAT}\n")[2]
+    text = SCHEMA.read_text().partition(f"## The JSON of `kws-edge bench`, format {benchmark.FORMAT}\n")[2]
     documented = set(re.findall(r"^\| `([^`]+)` \|", text, re.M))
     assert documented == set(paths(values)) | set(paths({"against": compared["against"]}))
 
@@ -267,12 +268,12 @@ def test_foreign_model(run_cli, foreign):
 def test_random_values_of_every_type():
     rng = np.random.default_rng(0)
     for dtype in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"):
-        values = bench._random(rng, (1, 40, 3), np.dtype(dtype))
+        values = benchmark._random(rng, (1, 40, 3), np.dtype(dtype))
         assert values.dtype == dtype
         assert values.shape == (1, 40, 3)
         assert len(np.unique(values)) > 1
     with pytest.raises(ValueError, match="complex64"):
-        bench._random(rng, (1,), np.dtype("complex64"))
+        benchmark._random(rng, (1,), np.dtype("complex64"))
 
 
 def test_foreign_float_model_with_two_inputs(run_cli, tmp_path):
@@ -297,7 +298,7 @@ def test_against(results, run_cli, tmp_path):
     assert line.split()[-2:] == ["2.00", "more"]
     assert "end to end p95, ms" in text
     assert "live memory, MB" in text
-    differences, rows = bench.compare(values, values)
+    differences, rows = benchmark.compare(values, values)
     assert not differences
     assert all(old == new for _, _, old, new in rows)
     measured = run_cli("bench", "--inferences", "50", "--seconds", "0", "--against", path)
@@ -364,7 +365,7 @@ def test_results_that_are_damaged(results, run_cli, tmp_path):
     for name, (content, part) in damaged.items():
         (tmp_path / name).write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=part):
-            bench.load(tmp_path / name, "--against")
+            benchmark.load(tmp_path / name, "--against")
     for text in (
         "[" * 200_000,
         json.dumps(values)[:-50],
@@ -373,9 +374,9 @@ def test_results_that_are_damaged(results, run_cli, tmp_path):
     ):
         (tmp_path / "broken").write_text(text)
         with pytest.raises(ConfigError, match=r"--against .*broken: not JSON"):
-            bench.load(tmp_path / "broken", "--against")
+            benchmark.load(tmp_path / "broken", "--against")
     (tmp_path / "mark").write_text(json.dumps(values), encoding="utf-8-sig")
-    assert bench.load(tmp_path / "mark", "--against") == values
+    assert benchmark.load(tmp_path / "mark", "--against") == values
     evil = replaced(values, ("board", "model"), "\x1b]0;t\x07" + "x" * 10_000)
     evil["warnings"] = ["\x1b[2J"]
     (tmp_path / "evil").write_text(json.dumps(evil))
@@ -417,21 +418,21 @@ def test_errors(run_cli, tmp_path):
 
 def test_listen_that_does_not_start_is_explained():
     with pytest.raises(KwsError, match=r"listen did not start: .*no such file"):
-        bench.live(["--model=missing.tflite", "-"], seconds=1, pcm=bytes(64000), bytes_per_s=32000)
+        benchmark.live(["--model=missing.tflite", "-"], seconds=1, pcm=bytes(64000), bytes_per_s=32000)
 
 
 @pytest.mark.parametrize("rate", [1000, 8000])
 def test_low_rates_do_not_wait_for_what_does_not_come(rate):
     """Before anything is heard, a pipe is looked at for frames of MP3, which takes two kilobytes."""
     pytest.importorskip("soxr", exc_type=ImportError)
-    pcm = bench.recording(2.3, rate=rate, channels=1)
-    live = bench.live(["-", f"--rate={rate}"], seconds=0.3, pcm=pcm, bytes_per_s=2 * rate)
+    pcm = benchmark.recording(2.3, rate=rate, channels=1)
+    live = benchmark.live(["-", f"--rate={rate}"], seconds=0.3, pcm=pcm, bytes_per_s=2 * rate)
     assert live["inferences"] >= 1
     assert max(live["startup_s"]) < 60
 
 
 def test_listen_counts(run_cli, demo_stream):
-    pcm = bench.recording(3, rate=16000)
+    pcm = benchmark.recording(3, rate=16000)
     plain = run_cli("listen", "-", input=pcm).stderr.decode().splitlines()
     assert re.match(r"kws-edge: 29 inferences, p50 .* ms, p95 .* ms, max .*; \d+ later than 100 ms; .*MB$", plain[-2])
     assert plain[-1].startswith("kws-edge: heard 3.0 s")
@@ -496,19 +497,19 @@ PLAIN = {"emulated": False, "cores": 4, "cores_usable": 4}
 
 
 def test_board(pi):
-    found = board.describe(pi)
+    found = system_info.describe(pi)
     assert found["model"] == "Raspberry Pi 4 Model B Rev 1.4"
     assert found["cpu"] == "Raspberry Pi 4 Model B"
     assert found["memory_bytes"] == 3884360 * 1024
     assert found["system"] == "Raspbian GNU/Linux 12 (bookworm)"
     assert not found["virtual_machine"]
-    state = board.state(pi)
+    state = system_info.state(pi)
     assert state["governor"] == "ondemand"
     assert state["scaling_cur_hz"] == 600_000_000
     assert state["temperature_c"] == pytest.approx(48.3, abs=0.02)
     assert state["throttled"] == 0
     assert state["on_battery"] is None
-    assert board.warnings(PLAIN, state, {**state, "nice": 0}, QUIET) == []
+    assert system_info.warnings(PLAIN, state, {**state, "nice": 0}, QUIET) == []
 
 
 @pytest.mark.parametrize(
@@ -527,46 +528,46 @@ def test_warnings(pi, file, text, warning):
     supply.mkdir(parents=True)
     (supply / "type").write_text("Battery\n")
     (supply / "status").write_text("Charging\n")
-    before = {**board.state(pi), "nice": 0}
-    assert board.warnings(PLAIN, before, before, QUIET) == []
+    before = {**system_info.state(pi), "nice": 0}
+    assert system_info.warnings(PLAIN, before, before, QUIET) == []
     (pi / file).write_text(text + "\n")
-    (found,) = board.warnings(PLAIN, before, {**board.state(pi), "nice": 0}, QUIET)
+    (found,) = system_info.warnings(PLAIN, before, {**system_info.state(pi), "nice": 0}, QUIET)
     assert warning in found
 
 
 def test_more_warnings(pi):
-    state = {**board.state(pi), "nice": 0}
+    state = {**system_info.state(pi), "nice": 0}
     quick = {**state, "governor": "powersave", "driver": "intel_pstate"}  # which adapts under that name
-    assert board.warnings(PLAIN, quick, quick, QUIET) == []
+    assert system_info.warnings(PLAIN, quick, quick, QUIET) == []
     for part, values, load in (
         ("emulated", {"emulated": True}, {}),
         ("2 of 4 cores", {"cores_usable": 2}, {}),
         ("other programs used 40 %", {}, {"others_share": 0.4}),
         ("hypervisor gave 9 %", {}, {"stolen_share": 0.09}),
     ):
-        (found,) = board.warnings({**PLAIN, **values}, state, state, {**QUIET, **load})
+        (found,) = system_info.warnings({**PLAIN, **values}, state, state, {**QUIET, **load})
         assert part in found
-    (found,) = board.warnings(PLAIN, state, {**state, "nice": 5}, QUIET)
+    (found,) = system_info.warnings(PLAIN, state, {**state, "nice": 5}, QUIET)
     assert "nice 5" in found
-    assert board.warnings(PLAIN, state, state, {"others_share": None, "stolen_share": None}) == []
+    assert system_info.warnings(PLAIN, state, state, {"others_share": None, "stolen_share": None}) == []
 
 
 def test_load_of_others(pi, tmp_path):
-    load = board.Load(pi)
+    load = system_info.Load(pi)
     assert load.shares() == {"others_share": None, "stolen_share": None}  # no time has passed
     (pi / "proc/stat").write_text("cpu  1100 0 100 18900 0 0 0 100 0 0\n")
     shares = load.shares()
     assert shares["others_share"] == pytest.approx(0.1, abs=0.01)
     assert shares["stolen_share"] == pytest.approx(0.01, abs=0.001)
     if Path("/proc/stat").exists():
-        here = board.Load()
+        here = system_info.Load()
         time.sleep(0.1)
         assert 0 <= here.shares()["others_share"] <= 1.1
 
 
 def test_a_machine_that_tells_nothing(tmp_path):
-    assert board.describe(tmp_path)["model"] is None
-    state = board.state(tmp_path)
+    assert system_info.describe(tmp_path)["model"] is None
+    state = system_info.state(tmp_path)
     assert state["throttled"] is state["governor"] is state["temperature_c"] is None
-    assert board.Load(tmp_path).shares()["others_share"] is None
-    assert board.warnings(PLAIN, state, {**state, "nice": 0}, {"others_share": None, "stolen_share": None}) == []
+    assert system_info.Load(tmp_path).shares()["others_share"] is None
+    assert system_info.warnings(PLAIN, state, {**state, "nice": 0}, {"others_share": None, "stolen_share": None}) == []

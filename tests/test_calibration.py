@@ -21,11 +21,11 @@ import pytest
 import soundfile
 
 from kws_edge import ConfigError, Detector, DetectorConfig, Model, shipped_models, unpack
-from kws_edge.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
 from kws_edge.cli import calibrate
 from kws_edge.cli import options as cli_options
-from kws_edge.modelfile import pack
-from kws_edge.site import Site, site_path
+from kws_edge.detection.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
+from kws_edge.detection.room_profile import Site, site_path
+from kws_edge.model.file import pack
 from tests.conftest import assert_one_line_error, assert_usage_error
 
 LABELS = ("silence", "unknown", "yes", "no", "up")

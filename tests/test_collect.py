@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from host_tools.collect import ORIGINS, _is_wanted, collect
-from host_tools.repositories import REPOSITORIES, Repository
+from host_tools.data.collect import ORIGINS, _is_wanted, collect
+from host_tools.data.repositories import REPOSITORIES, Repository
 from tests.conftest import assert_one_line_error
 from tests.tones import RATE
 
@@ -196,7 +196,7 @@ HOSTILE = {  # members of a package that also holds a sound, and what is said of
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_members_that_go_through_links(kind, tmp_path, monkeypatch):
     """Nothing outside is written or changed, the package is left out, and it is said why."""
-    monkeypatch.setattr("host_tools.collect._LARGEST", 2**24)
+    monkeypatch.setattr("host_tools.data.collect._LARGEST", 2**24)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "a.wav").write_bytes(b"the user's")

@@ -17,16 +17,16 @@ import pytest
 import soundfile
 
 import kws_edge
-import kws_edge.bench
+import kws_edge.diagnostics.benchmark
 from kws_edge import Detector, DetectorConfig, Model, Site, Spotter, shipped_models
 from kws_edge.audio import InputDevice, find_device
 from kws_edge.cli import devices, doctor, options
 from kws_edge.cli.listen import say
 from kws_edge.cli.parser import Parser
+from kws_edge.diagnostics.signal_quality import Finding
 from kws_edge.errors import AudioError, KwsError, UsageError
 from kws_edge.files import check_writable
-from kws_edge.health import Finding
-from kws_edge.runtime import KERNELS, installed
+from kws_edge.model.runtime import KERNELS, installed
 from kws_edge.text import counted
 from tests.conftest import assert_one_line_error, assert_usage_error
 
@@ -168,7 +168,9 @@ def test_bench_passes_every_option_on_to_its_live_half():
 def test_speech_margin_reaches_the_live_half_of_bench(monkeypatch):
     """What listen is started with, as the processes that run show it."""
     started = []
-    monkeypatch.setattr(kws_edge.bench.subprocess, "Popen", lambda command, **_: started.append(command) or stop())
+    monkeypatch.setattr(
+        kws_edge.diagnostics.benchmark.subprocess, "Popen", lambda command, **_: started.append(command) or stop()
+    )
 
     def stop():
         raise KwsError("seen")
@@ -403,7 +405,7 @@ def test_bench_keeps_its_results_where_nobody_reads_the_tables(tmp_path):
     """As with `| head`: they took minutes."""
     command = f"{sys.executable} -m kws_edge bench --inferences 1 --seconds 0 -o out.json | true"
     subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True, timeout=120)
-    assert json.loads((tmp_path / "out.json").read_text())["kind"] == kws_edge.bench.KIND
+    assert json.loads((tmp_path / "out.json").read_text())["kind"] == kws_edge.diagnostics.benchmark.KIND
 
 
 def test_demo_writes_nothing_but_json_with_json(run_cli):

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from host_tools.card import model_card
 from host_tools.cli import main
-from host_tools.dataset import (
+from host_tools.convert.card import model_card
+from host_tools.data.dataset import (
     Voices,
     index_clips,
     index_labelled,
@@ -29,8 +29,8 @@ from host_tools.dataset import (
     recordings,
 )
 from host_tools.errors import DatasetError
-from host_tools.examples import Sources, load_examples
-from host_tools.streams import StreamConfig, make_stream
+from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
+from host_tools.sampling.examples import Sources, load_examples
 from kws_edge import Model, preset, shipped_models, unpack
 from tests.conftest import assert_one_line_error, train_command
 from tests.tones import RATE, WORDS
@@ -376,8 +376,8 @@ def test_unicode_forms_of_folders_and_labels_agree(tmp_path):
 
 def test_unknown_words_in_a_folder_of_their_own_train_and_silence_is_noise(folder, tmp_path, run_cli):
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
-    from host_tools.augment import AugmentConfig
-    from host_tools.examples import Batches, Sources, load_examples
+    from host_tools.sampling.augment import AugmentConfig
+    from host_tools.sampling.examples import Batches, Sources, load_examples
     from kws_edge import preset
 
     for name, source in (("yes", "yes"), ("_unknown_", "cat"), ("_silence_", "_background_noise_")):
@@ -558,7 +558,7 @@ def test_one_word(folder, run_cli, tmp_path):
 
 def test_word_without_recordings_is_said_at_once(folder, monkeypatch):
     """Before the features of all others are computed."""
-    monkeypatch.setattr("host_tools.examples.clip_features", lambda *args, **options: pytest.fail("computed"))
+    monkeypatch.setattr("host_tools.sampling.examples.clip_features", lambda *args, **options: pytest.fail("computed"))
     with pytest.raises(DatasetError, match=r"clips: no recordings of yess; --labels takes a label set \(commands12"):
         load_examples(Sources(folder / "clips"), preset("logmel40"), label_set("yess"))
 

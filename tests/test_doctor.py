@@ -14,7 +14,7 @@ import soundfile
 
 from kws_edge import shipped_models
 from kws_edge.cli.doctor import DEVICE, SIGNAL, SOFTWARE, _holders, _permission
-from kws_edge.health import Health, findings
+from kws_edge.diagnostics.signal_quality import Health, findings
 from tests.conftest import assert_one_line_error, assert_usage_error, need_program
 from tests.sound import RATE, SoundServer, only_48_khz, run_on_busy_device
 

@@ -22,8 +22,8 @@ import pytest
 import soundfile
 from tqdm import tqdm
 
-from host_tools.dataset import index_clips
-from host_tools.download import MARKER, SHA256, URL, download
+from host_tools.data.dataset import index_clips
+from host_tools.data.download import MARKER, SHA256, URL, download
 from host_tools.errors import DatasetError
 
 pytestmark = pytest.mark.host
@@ -639,8 +639,8 @@ def test_sparse_file(fetch, server, tmp_path, entries):
 
 
 def test_number_of_folders(fetch, server, tmp_path, monkeypatch):
-    monkeypatch.setattr("host_tools.archive._MOST_FOLDERS", 100)
-    monkeypatch.setattr("host_tools.archive._MOST_FILES", 100)
+    monkeypatch.setattr("host_tools.data.archive._MOST_FOLDERS", 100)
+    monkeypatch.setattr("host_tools.data.archive._MOST_FILES", 100)
     many = [entry(f"{i}", type=tarfile.DIRTYPE) for i in range(101)]
     for made in (many, [entry(f"{i}/{i}/a.wav") for i in range(51)]):
         server.body = gzip.compress(pack(made))

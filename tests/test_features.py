@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from host_tools import features
-from host_tools.augment import (
+from host_tools.data import features
+from host_tools.data.features import clip_features, raw_config, raw_to_levels, read_clip
+from host_tools.errors import DatasetError
+from host_tools.sampling.augment import (
     AudioVariation,
     AugmentConfig,
     augment,
@@ -18,8 +20,6 @@ from host_tools.augment import (
     room_response,
     vary_audio,
 )
-from host_tools.errors import DatasetError
-from host_tools.features import clip_features, raw_config, raw_to_levels, read_clip
 from kws_edge import AudioFile, Frontend, preset
 from tests.tones import RATE, word
 
@@ -34,7 +34,7 @@ def paths(folder):
 
 
 def test_power_domain_round_trip():
-    from host_tools.features import levels_to_raw, power_to_raw, raw_to_levels, raw_to_power
+    from host_tools.data.features import levels_to_raw, power_to_raw, raw_to_levels, raw_to_power
 
     rng = np.random.default_rng(0)
     for name, low, high in (("logmel40", 35, 230), ("reference", -9, 3)):
@@ -46,7 +46,7 @@ def test_power_domain_round_trip():
 
 def test_gain_in_the_power_domain_is_gain_on_audio():
     """Ten decibels on stored levels are ten decibels on the samples they came from."""
-    from host_tools.features import power_to_raw, raw_config, raw_to_power
+    from host_tools.data.features import power_to_raw, raw_config, raw_to_power
     from kws_edge import Frontend
 
     config = preset("logmel40")
@@ -59,7 +59,7 @@ def test_gain_in_the_power_domain_is_gain_on_audio():
 
 
 def test_noise_is_mixed_at_the_ratio():
-    from host_tools.augment import mix
+    from host_tools.sampling.augment import mix
 
     rng = np.random.default_rng(0)
     power, noise = rng.random((3, 98, 40)).astype(np.float32), rng.random((3, 98, 40)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_noise_is_mixed_at_the_ratio():
 
 
 def test_augmentation_is_seeded_and_keeps_the_range():
-    from host_tools.augment import AugmentConfig, augment
+    from host_tools.sampling.augment import AugmentConfig, augment
 
     config = preset("logmel40")
     raw = np.random.default_rng(0).uniform(59, 314, (16, 98, 40)).astype(np.float32)
@@ -86,7 +86,7 @@ def test_augmentation_is_seeded_and_keeps_the_range():
 
 
 def test_shift_moves_and_fills_with_silence():
-    from host_tools.augment import shift_and_stretch
+    from host_tools.sampling.augment import shift_and_stretch
 
     config = preset("logmel40")
     raw = np.random.default_rng(0).uniform(60, 300, (1, 98, 40)).astype(np.float32)
@@ -220,7 +220,7 @@ def test_room_on_features_decays_as_on_audio():
     frontend = Frontend(raw_config(CONFIG))
 
     def power(samples):
-        from host_tools.features import raw_to_power
+        from host_tools.data.features import raw_to_power
 
         return raw_to_power(frontend.frames(samples.round().astype(np.int16)), CONFIG)
 
@@ -244,7 +244,7 @@ def test_mixup_blends_inputs_and_targets():
 
 
 def test_augmentation_of_strength_zero_changes_nothing():
-    from host_tools.augment import augment
+    from host_tools.sampling.augment import augment
 
     raw = np.random.default_rng(0).uniform(60, 300, (8, 98, 40)).astype(np.float32)
     same = augment(raw, raw[::-1], np.random.default_rng(0), CONFIG, AugmentConfig().scaled(0))

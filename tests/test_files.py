@@ -470,16 +470,16 @@ def test_scratch_folders_are_of_their_user_alone(tmp_path):
 _OTHERS = {  # into temporary folders, or by a protocol of their own
     "firmware_export/folder.py": {"write_bytes"},
     "firmware_export/report.py": {"write_text", "write_bytes"},
-    "host_tools/archive.py": {"open"},
-    "host_tools/collect.py": {"write_bytes"},
-    "host_tools/dataset.py": {"open_memmap"},  # for reading
-    "host_tools/download.py": {"open"},
-    "host_tools/features.py": {"open", "open_memmap"},
-    "host_tools/import_model.py": {"write_bytes"},
-    "host_tools/quantize.py": {"write_bytes"},
-    "host_tools/sound.py": {"write"},
+    "host_tools/data/archive.py": {"open"},
+    "host_tools/data/collect.py": {"write_bytes"},
+    "host_tools/data/dataset.py": {"open_memmap"},  # for reading
+    "host_tools/data/download.py": {"open"},
+    "host_tools/data/features.py": {"open", "open_memmap"},
+    "host_tools/convert/model_import.py": {"write_bytes"},
+    "host_tools/convert/quantize.py": {"write_bytes"},
+    "host_tools/data/sound_files.py": {"write"},
     "kws_edge/files.py": {"open"},
-    "kws_edge/native.py": {"open"},
+    "kws_edge/native_output.py": {"open"},
 }
 _INSIDE = {"write", "plot_curves", "plot_confusions", "plot_det", "plot_timeline", "_write_rows", "save_figure"}
 

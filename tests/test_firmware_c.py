@@ -26,9 +26,9 @@ from kws_edge import (
 )
 from kws_edge.audio import AudioFile
 from kws_edge.config import FrontendConfig
-from kws_edge.frontend import fit_clip
-from kws_edge.quant import quantize
-from kws_edge.tflite import FlatModel
+from kws_edge.features.frontend import fit_clip
+from kws_edge.model.quantization import quantize
+from kws_edge.model.tflite import FlatModel
 from tests.conftest import need_program
 from tests.firmware.host import (
     FRONT_END,

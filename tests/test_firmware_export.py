@@ -19,10 +19,10 @@ from firmware_export.export import MANIFEST, prepare
 from firmware_export.parity import NEAR_TIE, Parity
 from firmware_export.vectors import default_recording
 from kws_edge import DetectorConfig, Metadata, Model, pack, preset, shipped_models, unpack
-from kws_edge.detector import Detector
+from kws_edge.detection.detector import Detector
 from kws_edge.errors import ModelError
+from kws_edge.model.tflite.flatbuffer import Reader
 from kws_edge.spotter import Spotter
-from kws_edge.tflite.flatbuffer import Reader
 from tests.conftest import ROOT, assert_one_line_error, need_program
 from tests.firmware.host import FRONT_END, compile_c
 

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 from kws_edge import DetectorConfig, FrontendConfig, Metadata, Model, ModelError, Spotter, pack, preset, shipped_models
-from kws_edge.modelfile import unpack
-from kws_edge.runtime import Interpreter
-from kws_edge.tflite import FlatModel, Operator, Tensor
-from kws_edge.tflite.model import operator_macs
+from kws_edge.model.file import unpack
+from kws_edge.model.runtime import Interpreter
+from kws_edge.model.tflite import FlatModel, Operator, Tensor
+from kws_edge.model.tflite.flat_model import operator_macs
 from tests.conftest import assert_one_line_error
 
 MODELS = Path(__file__).parent / "models"

@@ -6,9 +6,9 @@ import pytest
 import soundfile
 
 from kws_edge import PRESETS, AudioError, Frontend, StreamingFrontend, preset
-from kws_edge.frontend import fit_clip, resize_frames, to_int16
-from kws_edge.mel import mel_matrix, window
-from kws_edge.quant import quantize
+from kws_edge.features.frontend import fit_clip, resize_frames, to_int16
+from kws_edge.features.mel import mel_matrix, window
+from kws_edge.model.quantization import quantize
 
 BLOCKS = (1, 7, 127, 128, 160, 480, 1000, 16000)
 
@@ -74,7 +74,7 @@ def test_transform_is_rfft(stream, monkeypatch, n_fft):
     """NumPy's transform without its wrapper, where there is one, gives the bits of its public form."""
     config = dataclasses.replace(preset("logmel40"), n_fft=n_fft)
     found = Frontend(config).frames(stream)
-    monkeypatch.setattr("kws_edge.frontend._DIRECT", False)
+    monkeypatch.setattr("kws_edge.features.frontend._DIRECT", False)
     calls = []
     rfft = np.fft.rfft
     monkeypatch.setattr("numpy.fft.rfft", lambda *args: calls.append(args) or rfft(*args))

@@ -9,11 +9,11 @@ import soundfile
 
 pytest.importorskip("scipy", reason="SciPy is not installed here")
 
-from host_tools.augment import AugmentConfig, augment
-from host_tools.features import levels_to_raw, raw_config, raw_to_levels
-from host_tools.gate import HOLD_MS, gated, word_bounds
-from host_tools.stream_eval import Condition, Stream, find_streams, samples_of
-from host_tools.truth import Word
+from host_tools.data.annotations import Word
+from host_tools.data.features import levels_to_raw, raw_config, raw_to_levels
+from host_tools.evaluation.stream_inference import Condition, Stream, find_streams, samples_of
+from host_tools.sampling.augment import AugmentConfig, augment
+from host_tools.sampling.noise_gate import HOLD_MS, gated, word_bounds
 from kws_edge import Frontend, Model, preset
 from tests.tones import RATE, word
 
@@ -136,7 +136,7 @@ def test_stream_eval_reports_the_gate(run_cli, tmp_path, demo_stream):
 
 def test_the_demo_behind_a_gate(demo_stream):
     """Commands of the demo, which synthesisers say, are heard but for two at most, and nothing else is."""
-    from host_tools.stream_report import evaluate_streams
+    from host_tools.evaluation.stream_reports import evaluate_streams
 
     report = evaluate_streams(
         "commands12", find_streams([demo_stream]), conditions=[Condition(gated=True)], thresholds=(), workers=1
@@ -149,9 +149,9 @@ def test_the_demo_behind_a_gate(demo_stream):
 @pytest.mark.parametrize(("name", "most"), [("commands12", 0.1), ("micro12", 0.16), ("words36", 0.12)])
 def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths, tmp_path):
     """Validation commands whose surroundings are digitally silent are missed hardly more than others."""
-    from host_tools.dataset import LABEL_SETS, Clip
-    from host_tools.stream_eval import hear_all, score_replayed
-    from host_tools.streams import StreamConfig, make_stream
+    from host_tools.data.dataset import LABEL_SETS, Clip
+    from host_tools.evaluation.stream_inference import hear_all, score_replayed
+    from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
     from kws_edge.labels import is_keyword
 
     commands = [p for p in validation_paths if p.parent.name in filter(is_keyword, LABEL_SETS["commands12"])]
@@ -170,7 +170,7 @@ def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths,
 def test_words_between_digital_silence_are_heard(edge_db, validation_paths):
     """Of 500 validation commands, gated as the issue that asked for it did, at most 8 % are missed: all but 60 ms
     around the frames within so many dB of the peak is zero, as is what comes before the clip and after it."""
-    from host_tools.dataset import LABEL_SETS
+    from host_tools.data.dataset import LABEL_SETS
     from kws_edge import Spotter
     from kws_edge.labels import is_keyword
 

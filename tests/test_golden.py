@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kws_edge import Frontend, Model, shipped_models
-from kws_edge.runtime import Interpreter, installed
+from kws_edge.model.runtime import Interpreter, installed
 
 _RUN = """
 import sys, numpy as np

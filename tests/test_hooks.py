@@ -16,7 +16,7 @@ import soundfile
 
 from kws_edge.cli import hooks as hooks_module
 from kws_edge.cli.hooks import Hooks
-from kws_edge.detector import Detection
+from kws_edge.detection.detector import Detection
 from kws_edge.errors import UsageError
 from kws_edge.spotter import Step
 from tests.conftest import assert_usage_error, is_gone, wait_until

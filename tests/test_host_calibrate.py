@@ -12,8 +12,8 @@ from tests.conftest import assert_one_line_error
 
 pytest.importorskip("scipy", reason="SciPy is not installed here")
 
-from host_tools.calibrate import _places
-from host_tools.scoring import FALSE_ACCEPT, Event, Score
+from host_tools.evaluation.budget import _places
+from host_tools.evaluation.scoring import FALSE_ACCEPT, Event, Score
 
 pytestmark = pytest.mark.host
 

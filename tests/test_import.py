@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from kws_edge import DetectorConfig, Model, preset, shipped_models, unpack
-from kws_edge.modelfile import pack
+from kws_edge.model.file import pack
 from tests.conftest import assert_one_line_error, assert_usage_error, train_command
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 tf = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
+from host_tools.convert.model_import import _run as run_network  # noqa: E402
+from host_tools.convert.model_import import import_model  # noqa: E402
 from host_tools.errors import DatasetError, TrainingError  # noqa: E402
-from host_tools.import_model import _run as run_network  # noqa: E402
-from host_tools.import_model import import_model  # noqa: E402
-from host_tools.models import build  # noqa: E402
-from host_tools.qat import quantisation_aware  # noqa: E402
+from host_tools.networks.models import build  # noqa: E402
+from host_tools.networks.qat import quantisation_aware  # noqa: E402
 from kws_edge.errors import ModelError, UsageError  # noqa: E402
-from kws_edge.tflite import FlatModel  # noqa: E402
+from kws_edge.model.tflite import FlatModel  # noqa: E402
 
 pytestmark = [
     pytest.mark.host,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from host_tools.data.features import clip_features
 from host_tools.errors import BusyError
-from host_tools.features import clip_features
 from host_tools.locks import LOCK, locked
 from kws_edge import preset
 from kws_edge.errors import WriteError

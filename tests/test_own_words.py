@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from firmware_export.c_array import write_c_array
-from host_tools.card import model_card
-from host_tools.dataset import (
+from host_tools.convert.card import model_card
+from host_tools.data.dataset import (
     PRIVATE,
     SPEECH_COMMANDS,
     SYNTHETIC,
@@ -25,7 +25,7 @@ from host_tools.dataset import (
     origins_of,
 )
 from host_tools.errors import DatasetError, TrainingError
-from host_tools.examples import Sources, load_examples
+from host_tools.sampling.examples import Sources, load_examples
 from kws_edge import Metadata, Model, pack, preset, shipped_models, unpack
 from tests.conftest import assert_one_line_error, assert_usage_error
 
@@ -160,7 +160,7 @@ def test_names_without_nohash_do_not_make_each_file_a_speaker(tmp_path, run_cli)
 @pytest.fixture
 def nothing_computed(monkeypatch):
     for name in ("clip_features", "recording_features"):
-        monkeypatch.setattr(f"host_tools.examples.{name}", lambda *args, **options: pytest.fail("computed"))
+        monkeypatch.setattr(f"host_tools.sampling.examples.{name}", lambda *args, **options: pytest.fail("computed"))
 
 
 OWN = [f"hello/{i}.wav" for i in range(9)]
@@ -331,7 +331,7 @@ def test_model_file_of_own_recordings_claims_nothing(own_run, run_cli, tmp_path)
 def test_licence_by_default():
     """As it was of what Speech Commands alone trained."""
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
-    from host_tools.quantize import default_licence
+    from host_tools.convert.quantize import default_licence
 
     shipped = {Model(name).metadata.licence for name in shipped_models()}
     assert shipped == {default_licence([SPEECH_COMMANDS]), default_licence([SPEECH_COMMANDS, SYNTHETIC])}
@@ -429,7 +429,7 @@ def test_other_backends_convert_or_say_what_to_do(folder, own, own_run, run_cli,
 
 def test_backend_that_cannot_train_is_said(monkeypatch, tmp_path):
     keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
-    from host_tools.train import TrainConfig, train
+    from host_tools.training.loop import TrainConfig, train
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     with pytest.raises(TrainingError, match="backend openvino cannot train; set KERAS_BACKEND to tensorflow, jax"):

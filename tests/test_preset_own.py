@@ -14,15 +14,15 @@ keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
 from benchmarks.own_words import drawn  # noqa: E402
-from host_tools import train as training  # noqa: E402
-from host_tools.calibrate import SMOOTHINGS_MS, Tally, chosen, promised  # noqa: E402
 from host_tools.cli import _parsed  # noqa: E402
-from host_tools.dataset import index_clips  # noqa: E402
-from host_tools.examples import Sources  # noqa: E402
-from host_tools.models import build  # noqa: E402
-from host_tools.presets import PRESETS  # noqa: E402
-from host_tools.train import TrainConfig, load_run, read_log, train  # noqa: E402
-from host_tools.weights import set_head  # noqa: E402
+from host_tools.data.dataset import index_clips  # noqa: E402
+from host_tools.evaluation.budget import SMOOTHINGS_MS, Tally, chosen, promised  # noqa: E402
+from host_tools.networks.models import build  # noqa: E402
+from host_tools.networks.weight_import import set_head  # noqa: E402
+from host_tools.sampling.examples import Sources  # noqa: E402
+from host_tools.training import loop as training  # noqa: E402
+from host_tools.training.loop import TrainConfig, load_run, read_log, train  # noqa: E402
+from host_tools.training.presets import PRESETS  # noqa: E402
 
 pytestmark = [
     pytest.mark.host,

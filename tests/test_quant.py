@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kws_edge.quant import dequantize, quantize
+from kws_edge.model.quantization import dequantize, quantize
 
 
 def test_rounds_and_saturates():

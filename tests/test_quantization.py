@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from kws_edge import Model, preset
-from kws_edge.runtime import Interpreter
+from kws_edge.model.runtime import Interpreter
 from tests.conftest import assert_one_line_error
 from tests.tones import WORDS
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.compact import compact  # noqa: E402
+from host_tools.convert.compact import compact  # noqa: E402
+from host_tools.convert.quantize import to_float, to_int8  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.models import build  # noqa: E402
-from host_tools.qat import FakeQuant, is_quantisation_aware, quantisation_aware  # noqa: E402
-from host_tools.quantize import to_float, to_int8  # noqa: E402
+from host_tools.networks.models import build  # noqa: E402
+from host_tools.networks.qat import FakeQuant, is_quantisation_aware, quantisation_aware  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 
@@ -102,7 +102,7 @@ def randomised(name, front_end, classes, **options):
 
 def outputs(flatbuffer, x, kernels="builtin"):
     """INT8 outputs for float inputs, through LiteRT without delegates."""
-    from kws_edge.tflite import FlatModel
+    from kws_edge.model.tflite import FlatModel
 
     flat = FlatModel(flatbuffer, "model")
     interpreter = Interpreter(flat, kernels=kernels)

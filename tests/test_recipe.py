@@ -13,9 +13,9 @@ import pytest
 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
+from host_tools.data.manifest import manifest
 from host_tools.errors import DatasetError, RecipeError
 from host_tools.locks import locked
-from host_tools.manifest import manifest
 from host_tools.recipe.file import find_recipe, load_recipe
 from host_tools.recipe.graph import DONE, MISSING, STALE, Workshop
 from host_tools.recipe.run import run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kws_edge import ConfigError, Model, RuntimeUnavailableError
-from kws_edge.runtime import RUNTIMES, Interpreter, installed
+from kws_edge.model.runtime import RUNTIMES, Interpreter, installed
 
 
 def test_one_is_installed_and_reported(model):
@@ -41,7 +41,7 @@ def test_output_is_a_copy(model):
 def test_numpy_2_with_tflite_runtime_is_explained(monkeypatch):
     """tflite-runtime imports under NumPy 2 and fails later, obscurely: it is refused beforehand, with the remedy."""
     found = {"tflite-runtime": "2.14.0"}
-    monkeypatch.setattr("kws_edge.runtime.installed", lambda: found)
+    monkeypatch.setattr("kws_edge.model.runtime.installed", lambda: found)
     monkeypatch.setattr(np, "__version__", "2.1.0")
     with pytest.raises(RuntimeUnavailableError, match=r"NumPy 2\.1\.0: pip install 'numpy<2'"):
         Model()

@@ -2,8 +2,9 @@
 
 import pytest
 
-from host_tools.intervals import poisson_interval, wilson
-from host_tools.scoring import (
+from host_tools.data.annotations import Word
+from host_tools.evaluation.intervals import poisson_interval, wilson
+from host_tools.evaluation.scoring import (
     CONFUSION,
     DUPLICATE,
     EARLY_S,
@@ -17,7 +18,6 @@ from host_tools.scoring import (
     match,
     score,
 )
-from host_tools.truth import Word
 from kws_edge import Detection
 
 pytestmark = pytest.mark.host

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from host_tools.data.annotations import Word, labels_beside, read_labels, write_labels
 from host_tools.errors import DatasetError
-from host_tools.scoring import CONFUSION, FALSE_ACCEPT, HIT, MISS
-from host_tools.stream_eval import (
+from host_tools.evaluation.scoring import CONFUSION, FALSE_ACCEPT, HIT, MISS
+from host_tools.evaluation.stream_inference import (
     Condition,
     Stream,
     find_streams,
@@ -27,8 +28,7 @@ from host_tools.stream_eval import (
     samples_of,
     score_replayed,
 )
-from host_tools.stream_report import evaluate_streams
-from host_tools.truth import Word, labels_beside, read_labels, write_labels
+from host_tools.evaluation.stream_reports import evaluate_streams
 from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter, shipped_models, unpack
 from tests.conftest import assert_one_line_error, assert_usage_error, peak_mb
 from tests.tones import RATE
@@ -163,7 +163,7 @@ def test_gains_and_rooms(short):
 
 def test_a_room_is_one_convolution_however_the_blocks_are_cut(short):
     """The convolution by blocks is that of the whole."""
-    from host_tools.augment import AugmentConfig, room_response
+    from host_tools.sampling.augment import AugmentConfig, room_response
 
     rng, ranges = np.random.default_rng(7), AugmentConfig()
     response = room_response(rng, RATE, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
@@ -328,7 +328,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from host_tools.stream_eval import Condition, Stream, hear_all\n"
+        "from host_tools.evaluation.stream_inference import Condition, Stream, hear_all\n"
         "from kws_edge import Model\n"
         "stream, options = Stream(Path(sys.argv[1])), {'thresholds': (0.5,), 'conditions': [Condition(3, True)]}\n"
         "hear_all('commands12', [stream], Model().detector, workers=1, **options)\n"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from host_tools.dataset import Clip, index_clips
+from host_tools.data.annotations import Word, labels_beside, read_also_said, read_labels, write_labels
+from host_tools.data.dataset import Clip, index_clips
 from host_tools.errors import DatasetError
-from host_tools.gate import word_bounds
-from host_tools.streams import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream
-from host_tools.truth import Word, labels_beside, read_also_said, read_labels, write_labels
+from host_tools.evaluation.stream_synthesis import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream
+from host_tools.sampling.noise_gate import word_bounds
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.tones import RATE
 
@@ -151,8 +151,8 @@ def test_memory_does_not_grow_with_the_stream(tmp_path, words, hum):
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from host_tools.dataset import index_clips\n"
-        "from host_tools.streams import StreamConfig, make_stream\n"
+        "from host_tools.data.dataset import index_clips\n"
+        "from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream\n"
         "config = StreamConfig(seconds=float(sys.argv[1]), snr_db=(0, 20), rooms=0.5)\n"
         "make_stream('long.flac', config, index_clips('clips').clips, backgrounds=[Path(sys.argv[2])])\n"
     )

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from host_tools.data.sentences import HOMOPHONES, from_text, sentence, spoken_words
+from host_tools.data.synthesize import _spoken, voices
 from host_tools.errors import DatasetError
-from host_tools.sentences import HOMOPHONES, from_text, sentence, spoken_words
-from host_tools.synthesize import _spoken, voices
 from tests.conftest import assert_one_line_error, need_program
 
 pytestmark = pytest.mark.host

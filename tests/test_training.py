@@ -25,13 +25,13 @@ from tests.tones import WORDS
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.augment import AugmentConfig  # noqa: E402
-from host_tools.dataset import LABEL_SETS  # noqa: E402
+from host_tools.data.dataset import LABEL_SETS  # noqa: E402
+from host_tools.data.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.examples import Bank, Batches, Sources, load_examples, one_side, quietest, windows  # noqa: E402
-from host_tools.features import levels_to_raw, raw_to_power  # noqa: E402
-from host_tools.models import LevelConv2D, build, count_macs  # noqa: E402
-from host_tools.train import TrainConfig, _blend, load_run, read_log  # noqa: E402
+from host_tools.networks.models import LevelConv2D, build, count_macs  # noqa: E402
+from host_tools.sampling.augment import AugmentConfig  # noqa: E402
+from host_tools.sampling.examples import Bank, Batches, Sources, load_examples, one_side, quietest, windows  # noqa: E402
+from host_tools.training.loop import TrainConfig, _blend, load_run, read_log  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 

@@ -18,8 +18,8 @@ keras = pytest.importorskip("keras", exc_type=ImportError, reason="keras is not 
 
 import h5py  # noqa: E402
 
-from host_tools.models import build  # noqa: E402
-from host_tools.weights import load_weights, transfer  # noqa: E402
+from host_tools.networks.models import build  # noqa: E402
+from host_tools.networks.weight_import import load_weights, transfer  # noqa: E402
 
 # Keras 3.15 with TensorFlow and NumPy 2:
 pytestmark = [
@@ -519,7 +519,7 @@ def test_crafted_file_that_never_returns(tmp_path, monkeypatch, name):
             archive.writestr("model.weights.h5", craft(weights))
     else:
         path.write_bytes(craft(path.read_bytes()))
-    monkeypatch.setattr("host_tools.hdf5._DEADLINE_S", 3.0)
+    monkeypatch.setattr("host_tools.networks.hdf5._DEADLINE_S", 3.0)
     began = time.monotonic()
     assert_refused(path, "not read after 3 s")
     assert time.monotonic() - began < 20

@@ -28,8 +28,8 @@ from benchmarks.peers import host
 from benchmarks.peers.environments import REPOSITORY, Environment, prepare
 from benchmarks.peers.pairs import ENVIRONMENT, Worker, instructions, ratio, regressions, spread, take_turns
 from benchmarks.peers.report import Curve, Results
-from kws_edge import board
-from kws_edge.bench import STREAM
+from kws_edge.diagnostics import system_info
+from kws_edge.diagnostics.benchmark import STREAM
 
 HERE = Path(__file__).parent
 RATE = 16000
@@ -374,7 +374,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache" / "bench")
     args = parser.parse_args()
     environments = prepare()
-    machine = board.describe()
+    machine = system_info.describe()
     names = ("numpy", "ai-edge-litert", "pymicro-wakeword", "pymicro-features", "librosa", "kaldi-native-fbank")
     names += ("python-speech-features", "tflite-runtime", "openwakeword", "tensorflow-cpu", "keras")
     versions = {"python": machine["python"]}

@@ -20,8 +20,8 @@ def reference_model(path: Path) -> Path:
     if not path.exists():
         import keras
 
-        from host_tools.models import build
-        from host_tools.quantize import to_int8
+        from host_tools.convert.quantize import to_int8
+        from host_tools.networks.models import build
         from kws_edge import Metadata, pack, preset
 
         keras.utils.set_random_seed(0)
@@ -36,7 +36,7 @@ def reference_model(path: Path) -> Path:
 
 def feature_seconds(data: Path, counts: tuple[int, ...], cores: tuple[int, ...]) -> list[dict[str, float]]:
     """Seconds that training features take, by number of clips and of processes."""
-    from host_tools.features import clip_features
+    from host_tools.data.features import clip_features
     from kws_edge import preset
 
     config = preset("logmel40")
@@ -57,9 +57,9 @@ def training(data: Path, cache: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds a sample of training as ``kws-host train`` does, and of a bare Keras loop on tensors in memory."""
     import keras
 
-    from host_tools.examples import Batches, Sources, load_examples
-    from host_tools.models import build
-    from host_tools.train import TrainConfig
+    from host_tools.networks.models import build
+    from host_tools.sampling.examples import Batches, Sources, load_examples
+    from host_tools.training.loop import TrainConfig
     from kws_edge import Model
 
     shipped = Model("commands12")

@@ -43,7 +43,7 @@ def to_bytes(block):
 def clips(block=RATE, **config):
     """Features of clips, and the least that they could cost: transform and matrix product on the same arrays."""
     from kws_edge.config import FrontendConfig
-    from kws_edge.frontend import BATCH, LANES, Frontend
+    from kws_edge.features.frontend import BATCH, LANES, Frontend
 
     settings = {
         "frame_ms": 25,
@@ -103,8 +103,8 @@ def spotter(block=1280, model="commands12", streams=1, keywords=0):
 @workload
 def invoke(model, runtime="auto", block=160):
     """The interpreter of this package, and a bare one, on the same input."""
-    from kws_edge.model import read_model
-    from kws_edge.runtime import Interpreter
+    from kws_edge.model.model import read_model
+    from kws_edge.model.runtime import Interpreter
 
     interpreter = Interpreter(read_model(model)[1], runtime=runtime)
     native = interpreter.native

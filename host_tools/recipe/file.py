@@ -15,7 +15,7 @@ from typing import Any
 
 from host_tools.errors import RecipeError
 from host_tools.recipe.kinds import KINDS, Kind
-from kws_edge.model import shipped_models
+from kws_edge.model.model import shipped_models
 from kws_edge.text import printable, read_text, shown
 
 if sys.version_info >= (3, 11):

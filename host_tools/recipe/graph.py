@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import kws_edge
+from host_tools.data.manifest import Manifest, manifest
 from host_tools.errors import DatasetError, RecipeError
-from host_tools.manifest import Manifest, manifest
 from host_tools.recipe.file import Command, Recipe, Stage
-from kws_edge.model import shipped_models
+from kws_edge.model.model import shipped_models
 from kws_edge.text import printable
 
 __all__ = ["DONE", "MISSING", "STALE", "UNFINISHED", "Result", "State", "Workshop"]

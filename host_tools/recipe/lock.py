@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from host_tools.manifest import manifest
+from host_tools.data.manifest import manifest
 from host_tools.recipe.file import Stage
 from host_tools.recipe.graph import State, Workshop
 

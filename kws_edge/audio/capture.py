@@ -16,8 +16,8 @@ from typing import Any
 from kws_edge.audio import capture_process
 from kws_edge.audio.capture_process import HEADER
 from kws_edge.audio.source import BLOCK_MS
+from kws_edge.diagnostics.latency import peak_bytes
 from kws_edge.errors import AudioError
-from kws_edge.timing import peak_bytes
 
 __all__ = ["ANSWER_S", "Capture", "InputDevice"]
 

@@ -15,7 +15,7 @@ from kws_edge.audio.pcm import Bytes, PcmReader, read_header
 from kws_edge.audio.pipe import read_stream
 from kws_edge.audio.source import Decoded, Reader, check_scale
 from kws_edge.errors import AudioError
-from kws_edge.native import quiet_native
+from kws_edge.native_output import quiet_native
 
 __all__ = ["AudioFile"]
 

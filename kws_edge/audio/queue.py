@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kws_edge.audio.source import Resampler, mono_pcm, pcm_frames
-from kws_edge.timing import AUDIO, OFF, RESAMPLE, Stopwatch
+from kws_edge.diagnostics.latency import AUDIO, OFF, RESAMPLE, Stopwatch
 
 __all__ = ["BlockQueue"]
 

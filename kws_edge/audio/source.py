@@ -8,9 +8,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from kws_edge.diagnostics.latency import AUDIO, OFF, RESAMPLE, Stopwatch
 from kws_edge.errors import AudioError
-from kws_edge.frontend import to_int16
-from kws_edge.timing import AUDIO, OFF, RESAMPLE, Stopwatch
+from kws_edge.features.frontend import to_int16
 
 __all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "Decoded", "Reader", "Resampler", "Source"]
 

@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kws_edge import bench, board
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, live_text, stage_table
 from kws_edge.cli.parser import output_path
 from kws_edge.cli.plot import add_plot, check_plot
+from kws_edge.diagnostics import benchmark, system_info
+from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import ConfigError, KwsError, ModelError, RuntimeUnavailableError, UsageError
 from kws_edge.files import check_writable, sha256_hex, write_atomically
-from kws_edge.model import read_model
+from kws_edge.model.model import read_model
+from kws_edge.model.runtime import Interpreter, installed
+from kws_edge.model.tflite import FlatModel
 from kws_edge.ranges import number, whole
-from kws_edge.runtime import Interpreter, installed
 from kws_edge.text import counted, printable
-from kws_edge.tflite import FlatModel
-from kws_edge.timing import wall_clock
 
 _NOTABLE = 0.05
 
@@ -59,15 +59,15 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--live measures at live pace: give --seconds, more than 0")
     if args.results and (args.plot is not None or not args.against):
         raise UsageError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
-    old = bench.load(args.against, "--against") if args.against else None  # before the time is spent
+    old = benchmark.load(args.against, "--against") if args.against else None  # before the time is spent
     if args.output:
         check_writable(args.output, option="--output", apart=options.inputs(args))
     drawn = check_plot(args, args.output, args.against)
     if args.results:
-        values, samples = bench.load(args.results, "--from"), {}
+        values, samples = benchmark.load(args.results, "--from"), {}
     else:
         values, samples = _measure(args)
-    against = bench.compare(old, values) if old else None
+    against = benchmark.compare(old, values) if old else None
     if args.output:  # first of all: whoever reads the tables may go before their end
         write_atomically(args.output, json.dumps(values, indent=1) + "\n", option="--output")
     if args.json:
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.Samples]]:
+def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, benchmark.Samples]]:
     name, flat, metadata = read_model(args.model)
     path = Path(name)
     foreign = metadata is None and not (args.labels and args.front_end)
@@ -96,7 +96,7 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.
             f"{path}: says nothing of its labels and front end, so that it can only be invoked; give both --labels and "
             "--front-end for the rest, or neither, and no --live"
         )
-    machine, before, others = board.describe(), board.state(), board.Load()
+    machine, before, others = system_info.describe(), system_info.state(), system_info.Load()
     results, samples, audio = [], {}, None
     every = args.runtime == ["all"]
     unloaded: KwsError | None = None
@@ -115,20 +115,20 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.
                 print(f"kws-edge: {runtime} is left out: {error}", file=sys.stderr)
                 break
             results.append(result)
-            samples[bench.configuration(result)] = seconds
+            samples[benchmark.configuration(result)] = seconds
     if unloaded and not results:
         raise unloaded
-    after, load = board.state(), others.shares()
+    after, load = system_info.state(), others.shares()
     tensor = flat.inputs[0] if flat.inputs else None
     values = {
-        "kind": bench.KIND,
-        "format": bench.FORMAT,
+        "kind": benchmark.KIND,
+        "format": benchmark.FORMAT,
         "date": wall_clock(),
         "board": machine,
         "before": before,
         "after": after,
         "load": load,
-        "warnings": board.warnings(machine, before, after, load),
+        "warnings": system_info.warnings(machine, before, after, load),
         "model": {
             "name": metadata.name if metadata else path.stem,
             "file": path.name,
@@ -143,17 +143,17 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, bench.
     return values, samples
 
 
-def _measure_foreign(args: argparse.Namespace, flat: FlatModel, name: str) -> tuple[dict[str, Any], bench.Samples]:
+def _measure_foreign(args: argparse.Namespace, flat: FlatModel, name: str) -> tuple[dict[str, Any], benchmark.Samples]:
     interpreter = Interpreter(flat, runtime=args.runtime, threads=args.threads, kernels=args.kernels)
-    result, samples = bench.measure_foreign(flat, interpreter, inferences=args.inferences, name=name)
+    result, samples = benchmark.measure_foreign(flat, interpreter, inferences=args.inferences, name=name)
     return {**_how(interpreter, args), **result, "live": None}, samples
 
 
-def _measure_chain(args: argparse.Namespace) -> tuple[dict[str, Any], bench.Samples, dict[str, Any]]:
+def _measure_chain(args: argparse.Namespace) -> tuple[dict[str, Any], benchmark.Samples, dict[str, Any]]:
     model = options.load_model(args)
     detector = options.detector_config(args, model)
     rate = args.rate or model.front_end.sample_rate
-    result, samples = bench.measure(
+    result, samples = benchmark.measure(
         model, detector=detector, inferences=args.inferences, rate=rate, channels=args.channels
     )
     live = None
@@ -165,8 +165,8 @@ def _measure_chain(args: argparse.Namespace) -> tuple[dict[str, Any], bench.Samp
             arguments += [f"--{name}={value}" for name, value in found.items() if value is not None]
         else:
             arguments += ["-", "--rate", str(rate), "--channels", str(args.channels)]
-            pcm = bench.recording(args.seconds + 2, rate=rate, channels=args.channels)
-        live = bench.live(arguments, seconds=args.seconds, pcm=pcm, bytes_per_s=2 * rate * args.channels)
+            pcm = benchmark.recording(args.seconds + 2, rate=rate, channels=args.channels)
+        live = benchmark.live(arguments, seconds=args.seconds, pcm=pcm, bytes_per_s=2 * rate * args.channels)
     return {**_how(model.interpreter, args), **result, "live": live}, samples, {"rate": rate, "channels": args.channels}
 
 
@@ -200,7 +200,7 @@ def _print(values: dict[str, Any]) -> None:
 
 def _print_result(result: dict[str, Any], audio: dict[str, Any] | None) -> None:
     print(
-        f"\n{bench.configuration(result)} (version {result['version']}), "
+        f"\n{benchmark.configuration(result)} (version {result['version']}), "
         f"{counted(result['inferences'], 'inference')} back to back"
     )
     print(stage_table({**result["stages"], "bare invoke": result["bare_invoke"]}))
@@ -225,7 +225,7 @@ def _print_result(result: dict[str, Any], audio: dict[str, Any] | None) -> None:
 
 
 def _print_configurations(results: list[dict[str, Any]]) -> None:
-    width = max(len(bench.configuration(result)) for result in results)
+    width = max(len(benchmark.configuration(result)) for result in results)
     print(f"\n{'':<{width}} {'invoke p50':>11} {'end to end p50':>15} {'p95':>8} {'CPU':>7} {'memory':>8} {'start':>7}")
     for result in results:
         whole, live = result["stages"].get("end_to_end"), result["live"] or {}
@@ -235,7 +235,7 @@ def _print_configurations(results: list[dict[str, Any]]) -> None:
             cells.append(f"{100 * live['cpu_share']:5.1f} %")
             cells.append(f"{live['peak_bytes'] / 1e6:5.1f} MB" if live["peak_bytes"] else "       -")
             cells.append(f"{sorted(live['startup_s'])[len(live['startup_s']) // 2]:5.2f} s")
-        print(f"{bench.configuration(result):<{width}} {' '.join(cells)}")
+        print(f"{benchmark.configuration(result):<{width}} {' '.join(cells)}")
 
 
 def _compared(values: dict[str, Any], differences: list[str], rows: list[tuple]) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def _print_comparison(name: str, differences: list[str], rows: list[tuple[str, s
         print(f"  {figure:<{width}} {old:10.4g} {new:10.4g} {ratio:7.2f}  {mark}".rstrip())
 
 
-def _plot(path: str, samples: dict[str, bench.Samples], title: str) -> None:
+def _plot(path: str, samples: dict[str, benchmark.Samples], title: str) -> None:
     import numpy as np
 
     from kws_edge.cli.plot import pyplot, save_figure

@@ -18,7 +18,11 @@ from typing import Any
 import numpy as np
 
 from kws_edge.audio import AudioFile, Source
-from kws_edge.calibration import (
+from kws_edge.cli import options
+from kws_edge.cli.guard import interrupted_by
+from kws_edge.cli.listen import add_source, check_device, level_db, limited, open_source, say
+from kws_edge.cli.parser import output_path
+from kws_edge.detection.calibration import (
     CONFIDENCE,
     MARGIN,
     Choice,
@@ -28,17 +32,13 @@ from kws_edge.calibration import (
     poisson_upper,
     wilson,
 )
-from kws_edge.cli import options
-from kws_edge.cli.guard import interrupted_by
-from kws_edge.cli.listen import add_source, check_device, level_db, limited, open_source, say
-from kws_edge.cli.parser import output_path
+from kws_edge.detection.room_profile import Site, check_savable, is_there, set_aside, site_path
+from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import AudioError, ConfigError, UsageError
-from kws_edge.model import Model
+from kws_edge.model.model import Model
 from kws_edge.ranges import number
-from kws_edge.site import Site, check_savable, is_there, set_aside, site_path
 from kws_edge.spotter import Spotter
 from kws_edge.text import counted, printable
-from kws_edge.timing import wall_clock
 
 LEAST_MINUTES = 3.0
 """In this time a keyword detected for nothing each minute shows itself, with a probability of 95 %: 1 - e^-3."""

@@ -13,7 +13,7 @@ from kws_edge.audio import Playback
 from kws_edge.cli import options
 from kws_edge.cli.listen import listen
 from kws_edge.cli.plot import Recorder, add_plot, check_plot, write_plot
-from kws_edge.detector import Detection
+from kws_edge.detection.detector import Detection
 from kws_edge.spotter import Spotter
 from kws_edge.text import counted
 

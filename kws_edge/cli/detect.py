@@ -11,11 +11,11 @@ from typing import Any
 from kws_edge.audio import AudioFile
 from kws_edge.cli import options
 from kws_edge.cli.plot import MAX_S, Recorder, add_plot, check_plot, write_plot
-from kws_edge.detector import Detection
+from kws_edge.detection.detector import Detection
+from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Spotter
 from kws_edge.text import printable
-from kws_edge.timing import wall_clock
 
 
 def add(commands) -> None:

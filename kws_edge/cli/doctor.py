@@ -19,14 +19,14 @@ import numpy as np
 from kws_edge.audio import AudioFile, Capture, InputDevice, Microphone, find_device
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_microphone, check_device, say
+from kws_edge.detection.room_profile import Site
+from kws_edge.diagnostics.latency import wall_clock
+from kws_edge.diagnostics.signal_quality import FAULT, REMARK, Channel, Finding, Health, as_dict, findings
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
-from kws_edge.health import FAULT, REMARK, Channel, Finding, Health, as_dict, findings
-from kws_edge.model import Model
+from kws_edge.model.model import Model
+from kws_edge.model.runtime import installed
 from kws_edge.ranges import number
-from kws_edge.runtime import installed
-from kws_edge.site import Site
 from kws_edge.text import counted, printable
-from kws_edge.timing import wall_clock
 
 SOFTWARE, DEVICE, SIGNAL = 3, 4, 5
 """Exit statuses."""

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from kws_edge.cli.detect import as_values
+from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Step
 from kws_edge.text import shown
-from kws_edge.timing import wall_clock
 
 __all__ = ["Hooks"]
 

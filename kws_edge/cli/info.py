@@ -18,12 +18,12 @@ import numpy as np
 import kws_edge
 from kws_edge.cli import options
 from kws_edge.config import PRESETS
+from kws_edge.detection.room_profile import Site, is_there, site_path
 from kws_edge.errors import ConfigError, KwsError
-from kws_edge.model import Model, fits, read_model
-from kws_edge.runtime import Interpreter, installed
-from kws_edge.site import Site, is_there, site_path
+from kws_edge.model.model import Model, fits, read_model
+from kws_edge.model.runtime import Interpreter, installed
+from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, listed, printable
-from kws_edge.tflite import FlatModel, Tensor
 
 _MOST, _MOST_NAME, _LEAST = 10_000, 60, 80
 

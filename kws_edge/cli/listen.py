@@ -18,12 +18,12 @@ from kws_edge.audio.source import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
 from kws_edge.cli.guard import interrupt
-from kws_edge.detector import Detector
+from kws_edge.detection.detector import Detector
+from kws_edge.diagnostics.latency import Stopwatch
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter, Step
 from kws_edge.text import counted, printable
-from kws_edge.timing import Stopwatch
 
 _MOST_S = 366 * 86_400
 _EXEC_S = 60.0

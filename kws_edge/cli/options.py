@@ -14,12 +14,12 @@ from typing import Any
 
 from kws_edge.cli.parser import Parser
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
+from kws_edge.detection.room_profile import Site, is_there, site_path
 from kws_edge.errors import ConfigError, KwsError, UsageError
 from kws_edge.labels import is_keyword
-from kws_edge.model import DEFAULT_MODEL, Model, read_model, shipped_models
+from kws_edge.model.model import DEFAULT_MODEL, Model, read_model, shipped_models
+from kws_edge.model.runtime import KERNELS, RUNTIMES, THREADS
 from kws_edge.ranges import number
-from kws_edge.runtime import KERNELS, RUNTIMES, THREADS
-from kws_edge.site import Site, is_there, site_path
 from kws_edge.spotter import detector_of
 from kws_edge.text import parse_json, printable, read_text, shown
 

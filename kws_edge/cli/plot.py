@@ -12,10 +12,10 @@ import numpy as np
 
 from kws_edge.cli import options
 from kws_edge.cli.parser import output_path
-from kws_edge.detector import Detection
+from kws_edge.detection.detector import Detection
 from kws_edge.errors import ConfigError, UsageError, extra
+from kws_edge.features.frontend import Frontend
 from kws_edge.files import check_writable, write_atomically
-from kws_edge.frontend import Frontend
 from kws_edge.spotter import Spotter, Step, detector_of
 from kws_edge.text import printable, shown
 

@@ -19,11 +19,11 @@ import sys
 import time
 from pathlib import Path
 
-import kws_edge.tflite.model
+import kws_edge.model.tflite.flat_model
 from kws_edge.errors import ModelError
-from kws_edge.modelfile import unpack
-from kws_edge.tflite import FlatModel
-from kws_edge.tflite.flatbuffer import Reader
+from kws_edge.model.file import unpack
+from kws_edge.model.tflite import FlatModel
+from kws_edge.model.tflite.flatbuffer import Reader
 
 SECONDS, MEGABYTES = 2.0, 200
 _PATIENCE = 30.0  # seconds of the clock: a trial waits up to 10, and the machine may be busy
@@ -63,11 +63,11 @@ class Subject:
                         places.setdefault(start + 4 * i, "i")
                 return start, length
 
-        known, kws_edge.tflite.model.Reader = kws_edge.tflite.model.Reader, Recorder
+        known, kws_edge.model.tflite.flat_model.Reader = kws_edge.model.tflite.flat_model.Reader, Recorder
         try:
             flat = FlatModel(data, name)
         finally:
-            kws_edge.tflite.model.Reader = known
+            kws_edge.model.tflite.flat_model.Reader = known
         for at in [at for at, kind in places.items() if kind == "H"]:
             places.setdefault(at + 4, "H")
         self.places = [(at, kind) for at, kind in places.items() if at + struct.calcsize(kind) <= len(data)]
@@ -240,8 +240,8 @@ class Worker:
 
 def work() -> int:
     """The worker: models come by standard input, a line for each goes to standard output."""
-    from kws_edge import trial
-    from kws_edge.runtime import Interpreter, load_runtime
+    from kws_edge.model import trial
+    from kws_edge.model.runtime import Interpreter, load_runtime
 
     load_runtime("auto")
     trial.try_out = _forked
@@ -271,7 +271,7 @@ def work() -> int:
 
 def _forked(flat: FlatModel, unproven, *, runtime: str, threads: int, kernels: str) -> None:
     """`try_out` without the start of Python: the other process is a copy of this one."""
-    from kws_edge import trial
+    from kws_edge.model import trial
 
     child = os.fork()
     if not child:

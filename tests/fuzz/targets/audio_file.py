@@ -5,7 +5,7 @@ from __future__ import annotations
 import soundfile
 
 from kws_edge import AudioFile
-from kws_edge.bench import STREAM
+from kws_edge.diagnostics.benchmark import STREAM
 from tests.fuzz import written
 
 SECONDS = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from kws_edge import bench
+from kws_edge.diagnostics import benchmark
 from tests.fuzz import written
 from tests.fuzz.values import mutate
 
@@ -25,7 +25,7 @@ RESULT = {
 
 def seeds():
     values = {
-        "kind": bench.KIND, "format": bench.FORMAT, "date": "2026-01-01", "kws_edge": "0.1.0",
+        "kind": benchmark.KIND, "format": benchmark.FORMAT, "date": "2026-01-01", "kws_edge": "0.1.0",
         "board": {"model": "Pi", "numpy": "2", "python": "3.11"}, "audio": {"rate": 16000, "channels": 1},
         "state": {}, "warnings": [], "results": [RESULT],
     }  # fmt: skip
@@ -34,5 +34,5 @@ def seeds():
 
 def consume(data):
     path = written("bench.json", data)
-    old, new = bench.load(path, "--from"), bench.load(path, "--against")
-    bench.compare(old, new)
+    old, new = benchmark.load(path, "--from"), benchmark.load(path, "--against")
+    benchmark.compare(old, new)

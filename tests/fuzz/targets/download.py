@@ -8,7 +8,7 @@ import tarfile
 
 import tqdm
 
-from host_tools.download import _unpack
+from host_tools.data.download import _unpack
 from tests.fuzz import folder, written
 from tests.fuzz.tar import archive, mutate
 

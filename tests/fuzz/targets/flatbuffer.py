@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tests
 from kws_edge import shipped_models, unpack
-from kws_edge.tflite import FlatModel, verify
+from kws_edge.model.tflite import FlatModel, verify
 
 
 def seeds():

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from kws_edge import shipped_models, unpack
-from kws_edge.modelfile import METADATA_NAME
+from kws_edge.model.file import METADATA_NAME
 from tests.fuzz.values import mutate
 
 __all__ = ["consume", "mutate", "seeds"]

@@ -9,8 +9,8 @@ import zipfile
 
 import soundfile
 
-from host_tools.collect import _unpack
-from kws_edge.bench import STREAM
+from host_tools.data.collect import _unpack
+from kws_edge.diagnostics.benchmark import STREAM
 from tests.fuzz import folder
 from tests.fuzz.tar import archive, mutate
 

@@ -6,7 +6,7 @@ import io
 import wave
 
 from kws_edge import AudioFile, PcmStream
-from kws_edge.bench import STREAM
+from kws_edge.diagnostics.benchmark import STREAM
 
 
 def seeds():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kws_edge import DetectorConfig, Model
-from kws_edge.site import Site
+from kws_edge.detection.room_profile import Site
 from tests.fuzz import written
 from tests.fuzz.values import mutate
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from host_tools.dataset import index_clips
+from host_tools.data.dataset import index_clips
 from tests.fuzz import folder
 
 CLIPS = [f"{word}/0a7c2a8d_nohash_{i}.wav" for word in ("yes", "no") for i in range(3)]

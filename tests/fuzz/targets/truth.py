@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from host_tools.truth import read_also_said, read_labels
+from host_tools.data.annotations import read_also_said, read_labels
 from kws_edge import KwsError
-from kws_edge.bench import STREAM
+from kws_edge.diagnostics.benchmark import STREAM
 from tests.fuzz import written
 
 

@@ -6,7 +6,7 @@ import functools
 
 import keras
 
-from host_tools.weights import load_weights
+from host_tools.networks.weight_import import load_weights
 from tests.fuzz import folder, written
 
 SECONDS, MEMORY_MB = 10.0, 600

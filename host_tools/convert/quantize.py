@@ -1,0 +1,220 @@
+"""Quantisation: a Keras model to an INT8 TFLite flatbuffer, post-training or from quantisation-aware training."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import kws_edge
+from host_tools.convert.compact import compact
+from host_tools.data.dataset import SPEECH_COMMANDS, SYNTHETIC
+from host_tools.errors import TrainingError
+from host_tools.networks.models import MODELS, build
+from host_tools.networks.qat import export_model, is_quantisation_aware
+from host_tools.training.loop import Run
+from kws_edge.config import DetectorConfig
+from kws_edge.files import write_atomically
+from kws_edge.model.file import Metadata, pack
+from kws_edge.model.model import Model
+from kws_edge.model.tflite import FlatModel
+from kws_edge.native_output import quiet_native
+
+__all__ = ["default_licence", "quantize_run", "to_float", "to_int8"]
+
+
+def _with_positive_logits(model: keras.Model, calibration: np.ndarray) -> keras.Model:
+    """A copy whose logits are shifted to be positive on the calibration examples, which leaves the softmax as it is;
+    the network itself where it does not end in a dense softmax.
+
+    TFLite's kernels round negative halves otherwise than TFLite Micro's; without negative values both give the same
+    bits.
+    """
+    last = model.layers[-1]
+    if not (isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax):
+        return model
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    dense = copy.layers[-1]
+    kernel, bias = dense.get_weights()
+    logits = keras.Model(copy.inputs, dense.input).predict(calibration, verbose=0) @ kernel + bias
+    dense.set_weights([kernel, bias + max(0.0, float(-logits.min()))])
+    return copy
+
+
+def to_float(model: keras.Model) -> bytes:
+    """Convert to a TFLite flatbuffer in floating point, to compare with.
+
+    Returns
+    -------
+    bytes
+    """
+    return _converted(_converter(model))
+
+
+def to_int8(model: keras.Model, calibration: np.ndarray | None = None, *, plain: bool = False) -> bytes:
+    """Quantise weights (per channel) and activations, input and output included, to INT8.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A float network, or one of :func:`host_tools.networks.qat.quantisation_aware`.
+    calibration : numpy.ndarray, shape (n, frames, mels, 1), float32, optional
+        Examples whose activations set the ranges; a quantisation-aware network brings its own and needs none.
+    plain : bool
+        As the converter writes it by itself: dense layers per channel, which tflite-runtime 2.14 cannot run, and not
+        made smaller by :func:`host_tools.convert.compact.compact`.
+
+    Returns
+    -------
+    bytes
+        A TFLite flatbuffer that LiteRT, tflite-runtime 2.14 and TFLite Micro run.
+
+    Raises
+    ------
+    TrainingError
+        If a part of the model stays in floating point.
+    """
+    import tensorflow as tf
+
+    if is_quantisation_aware(model):
+        converter = _converter(export_model(model))
+    elif calibration is None:
+        raise TrainingError(f"{model.name}: a float network needs calibration examples to be quantised")
+    else:
+        converter = _converter(_with_positive_logits(model, calibration))
+        converter.representative_dataset = lambda: ([example[np.newaxis]] for example in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    # Dense layers per tensor: their per-channel form is newer than tflite-runtime 2.14.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = not plain
+    flatbuffer = _converted(converter)
+    if not plain:
+        flatbuffer = compact(flatbuffer)
+    floating = [t.name for t in FlatModel(flatbuffer, model.name).tensors if t.dtype.startswith("float")]
+    if floating:
+        raise TrainingError(f"{model.name}: {floating[0]} stayed in floating point; the model cannot run as INT8")
+    return flatbuffer
+
+
+def _converter(model: keras.Model):
+    import tensorflow as tf
+
+    # A batch of one, known beforehand, spares the device the operators that would compute it.
+    one = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="levels")
+    return tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one), name=model.name))
+
+
+def _converted(converter) -> bytes:
+    with quiet_native(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        try:
+            return converter.convert()
+        except Exception as error:  # whatever TensorFlow raises for a network of one's own
+            raise TrainingError(f"TensorFlow cannot convert this network to TFLite: {str(error)[:500]}") from None
+
+
+def quantize_run(
+    run: Run,
+    path: str | Path,
+    *,
+    name: str,
+    n: int = 200,
+    seed: int = 0,
+    detector: DetectorConfig | None = None,
+    description: str | None = None,
+    licence: str | None = None,
+) -> Metadata:
+    """Quantise the best weights of `run` and write a self-describing model file.
+
+    The file records how float (or quantisation-aware) and INT8 network do on the run's validation examples.
+
+    Parameters
+    ----------
+    run : Run
+    path : path
+        File to write.
+    name : str
+        What the model is called.
+    n, seed : int
+        Number and choice of calibration examples; a quantisation-aware run needs none.
+    detector : DetectorConfig, optional
+        Defaults that the file carries.
+    description, licence : str, optional
+        What the file says of itself; by default the network's kind and size, and what :func:`default_licence` says.
+    """
+    model = run.model()
+    aware = is_quantisation_aware(model)
+    flatbuffer = to_int8(model, None if aware else run.calibration(n, seed=seed))
+    inputs, truth = run.examples("validation")
+    floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
+    t = run.config
+    training = {
+        k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "blend", "teacher", "qat") else v
+        for k, v in run.record["training"].items()
+    }
+    quantisation = "INT8 by " + ("quantisation-aware training" if aware else "post-training quantisation")
+    if description is None:
+        width = f" of width {t.width:g}" if t.model in MODELS or t.width != 1 else ""
+        description = f"{t.model}{width}, {_float_parameters(run):,} parameters, {quantisation}"
+    metadata = Metadata(
+        labels=run.labels,
+        front_end=run.front_end,
+        detector=detector or DetectorConfig(),
+        name=name,
+        description=description,
+        licence=default_licence(run.origins) if licence is None else licence,
+        provenance={
+            "tool": f"kws-edge {kws_edge.__version__}",
+            "training": training,
+            "data": run.record["data"],
+            "best": run.record["best"],
+            "versions": run.record["versions"],
+            "quantisation": quantisation,
+            **({} if aware else {"calibration": {"examples": n, "seed": seed}}),
+        },
+    )
+
+    with tempfile.TemporaryDirectory() as folder:
+        draft = os.path.join(folder, "draft.tflite")
+        Path(draft).write_bytes(pack(flatbuffer, metadata))
+        int8 = Model(draft, kernels="builtin")
+        quantised = np.array([int8.posteriors(x[..., 0]).argmax() for x in inputs])
+    metrics = {
+        "validation": {
+            "clips": len(truth),
+            "float_accuracy": round(float((floating == truth).mean()), 5),
+            "int8_accuracy": round(float((quantised == truth).mean()), 5),
+            "agreement": round(float((floating == quantised).mean()), 5),
+        }
+    }
+    metadata = dataclasses.replace(metadata, metrics=metrics)
+    write_atomically(path, pack(flatbuffer, metadata), durable=True)
+    return metadata
+
+
+def default_licence(origins: Sequence[str]) -> str:
+    """Licence and attribution of weights that were trained on these words: what others ask for, and nothing about what
+    is the user's own.
+
+    Parameters
+    ----------
+    origins : sequence of str
+        See :attr:`host_tools.training.loop.Run.origins`.
+    """
+    if SPEECH_COMMANDS in origins and {*origins} <= {SPEECH_COMMANDS, SYNTHETIC}:
+        return f"Apache-2.0. Trained on {SPEECH_COMMANDS}; see NOTICE for all sources."
+    return f"Trained on {', '.join(origins)}. No licence is stated." if origins else ""
+
+
+def _float_parameters(run: Run) -> int:
+    return build(run.config.model, run.front_end, len(run.labels), width=run.config.width).count_params()

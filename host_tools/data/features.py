@@ -1,0 +1,295 @@
+"""Training features, always through kws_edge's own front end.
+
+Training keeps *raw levels*: ``log_gain * ln(bands + log_offset)`` without the front end's offset and clips. From them
+the band power can be had back, so shift, gain and noise can be applied after the fact, to features of recordings and to
+precomputed features alike.
+
+Features of clips are computed once, by all cores, into a memory-mapped file of a cache that is keyed by the front end's
+hash and by the files; an interrupted computation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from host_tools.errors import DatasetError
+from host_tools.locks import locked
+from host_tools.parallel import run_parallel
+from kws_edge.audio import AudioFile
+from kws_edge.config import FrontendConfig
+from kws_edge.errors import AudioError
+from kws_edge.features.frontend import Frontend, fit_clip
+from kws_edge.files import write_atomically
+
+__all__ = [
+    "ClipFeatures",
+    "clip_features",
+    "default_cache",
+    "levels_to_raw",
+    "power_to_raw",
+    "raw_config",
+    "raw_to_levels",
+    "raw_to_power",
+    "read_clip",
+    "recording_features",
+]
+
+_CHUNK = 64  # clips that a worker takes at a time; what an interruption loses of each worker
+_PARALLEL_FROM = 200  # clips; for fewer, starting workers takes longer than the work
+_LAYOUT = 3  # version of the cache's files, and of how recordings are read
+
+
+def default_cache() -> Path:
+    """Where features are kept between runs: ``kws-edge/features`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kws-edge" / "features"
+
+
+def raw_config(config: FrontendConfig) -> FrontendConfig:
+    """`config` without level offset and clips: the front end whose output are raw levels."""
+    return dataclasses.replace(config, level_offset=0, level_min=None, level_max=None, resize_frames=None)
+
+
+def raw_to_power(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """Power in each mel band, from raw levels (magnitude front ends: the square of the band's magnitude)."""
+    bands = raw * np.float32(1 / config.log_gain)
+    np.exp(bands, out=bands)
+    bands -= np.float32(config.log_offset)
+    np.maximum(bands, 0, out=bands)
+    return np.square(bands) if config.spectrum == "magnitude" else bands
+
+
+def power_to_raw(power: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """Inverse of :func:`raw_to_power`."""
+    raw = (np.sqrt(power) if config.spectrum == "magnitude" else power) + np.float32(config.log_offset)
+    np.log(raw, out=raw)
+    raw *= np.float32(config.log_gain)
+    return raw
+
+
+def raw_to_levels(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """The front end's output levels, from raw levels."""
+    levels = raw + np.float32(config.level_offset)
+    if config.level_min is not None or config.level_max is not None:
+        np.clip(levels, config.level_min, config.level_max, out=levels)
+    return levels
+
+
+def levels_to_raw(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """Raw levels from output levels (of a clipped level: the clip)."""
+    return levels.astype(np.float32) - np.float32(config.level_offset)
+
+
+def read_clip(path: Path, config: FrontendConfig) -> np.ndarray:
+    """Mono int16 samples of a training recording, at the front end's rate, as the device would hear them.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be decoded, is cut short, or is empty.
+    """
+    try:
+        with AudioFile(path, rate=config.sample_rate) as audio:
+            samples = audio.read()
+    except AudioError as error:
+        raise DatasetError(str(error)) from None
+    if audio.remark:
+        raise DatasetError(f"{path}: {audio.remark}")
+    return samples
+
+
+@functools.cache
+def _frontend(config: FrontendConfig) -> Frontend:
+    return Frontend(config)
+
+
+Variation = Callable[[np.ndarray, int], np.ndarray]
+"""Samples and the clip's number to samples; see :class:`host_tools.sampling.augment.AudioVariation`."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """Raw levels of clips, and the clips that gave none."""
+
+    levels: np.ndarray
+    """float16 (n, frames, mels), memory-mapped; zeros for clips that were skipped"""
+    skipped: dict[int, str]
+    """Why, by the clip's number"""
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Numbers of the clips that were not skipped, ascending."""
+        return np.setdiff1d(np.arange(len(self.levels)), np.fromiter(self.skipped, int))
+
+
+def clip_features(
+    paths: Sequence[Path],
+    config: FrontendConfig,
+    *,
+    cache: Path | None = None,
+    vary: Variation | None = None,
+    what: str = "features",
+    workers: int | None = None,
+) -> ClipFeatures:
+    """Raw levels of clips, each centred in the clip's length.
+
+    A clip that :func:`read_clip` refuses is skipped, and the result says why.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    config : FrontendConfig
+    cache : path, optional
+        Folder to keep the features in, and to take them from where they are complete; without it they last as long as
+        the process.
+    vary : callable, optional
+        Changes each clip's samples first. Its ``repr`` is part of the cache's key.
+    what : str
+        Names the progress bar.
+    workers : int, optional
+        Processes; by default one a core.
+    """
+    shape = (len(paths), config.n_frames, config.n_mels)
+    if not paths:
+        return ClipFeatures(np.empty(shape, np.float16), {})
+    folder = (cache or _temporary_cache()) / _key(paths, config, vary)
+    fill = functools.partial(_fill, folder=folder, config=raw_config(config), vary=vary)
+    if not _is_complete(folder):
+        with locked(folder, wait=True):  # who has waited finds the work done
+            _complete(folder, shape, paths, fill, what=what, workers=workers)
+    return ClipFeatures(np.load(folder / "levels.npy", mmap_mode="r"), dict(sorted(_skipped(folder).items())))
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return bool(np.load(folder / "done.npy").all())
+    except FileNotFoundError:
+        return False
+
+
+def _complete(
+    folder: Path, shape: tuple[int, ...], paths: Sequence[Path], fill: Callable, *, what: str, workers: int | None
+) -> None:
+    """Compute what is missing of the cache's files in `folder`."""
+    starts = range(0, len(paths), _CHUNK)
+    _prepare(folder, shape, len(starts))
+    done, skipped = np.load(folder / "done.npy", mmap_mode="r+"), _skipped(folder)
+    jobs = [(paths[at : at + _CHUNK], at) for i, at in enumerate(starts) if not done[i]]
+    with tqdm(total=len(paths), desc=what, unit="clip", mininterval=0.5, disable=not jobs) as bar:
+        bar.update(len(paths) - sum(len(part) for part, _ in jobs))
+        for (part, at), left_out in zip(jobs, _run(fill, jobs, len(paths), workers), strict=True):
+            if left_out:
+                skipped |= left_out
+                write_atomically(folder / "skipped.json", json.dumps(list(skipped.items())))
+            done[at // _CHUNK] = 1
+            bar.update(len(part))
+
+
+def _skipped(folder: Path) -> dict[int, str]:
+    """Why clips were skipped, by number."""
+    try:
+        return dict(json.loads((folder / "skipped.json").read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+def recording_features(
+    paths: Sequence[Path], config: FrontendConfig, *, what: str = "recordings", workers: int | None = None
+) -> tuple[list[np.ndarray], dict[Path, str]]:
+    """Raw levels of whole recordings.
+
+    Returns
+    -------
+    levels : list of numpy.ndarray, shape (frames, config.n_mels), float16
+        One array a recording that could be read, in order.
+    skipped : dict
+        Why, by path, the others could not.
+    """
+    work = functools.partial(_recording, config=raw_config(config))
+    bar = tqdm(total=len(paths), desc=what, unit="file", mininterval=0.5, disable=not paths)
+    levels, skipped = [], {}
+    with bar:
+        for path, result in zip(paths, _run(work, paths, len(paths), workers), strict=True):
+            if isinstance(result, str):
+                skipped[path] = result
+            else:
+                levels.append(result)
+            bar.update()
+    return levels, skipped
+
+
+def _run(work: Callable, jobs: Sequence, n: int, workers: int | None) -> Iterable:
+    return run_parallel(work, jobs, workers=1 if n < _PARALLEL_FROM else workers)
+
+
+def _recording(path: Path, *, config: FrontendConfig) -> np.ndarray | str:
+    try:
+        return _frontend(config).frames(read_clip(path, config)).astype(np.float16)
+    except DatasetError as error:
+        return str(error)
+
+
+def _fill(job: tuple[Sequence[Path], int], *, folder: Path, config: FrontendConfig, vary: Variation | None) -> dict:
+    """Compute the features of some clips into the cache's file, from row `at` on; return why which were skipped."""
+    paths, at = job
+    levels, skipped = np.load(folder / "levels.npy", mmap_mode="r+"), {}
+    for number, path in enumerate(paths, at):
+        try:
+            samples = read_clip(path, config)
+        except DatasetError as error:
+            skipped[number] = str(error)
+            continue
+        if vary:
+            samples = vary(samples, number)
+        levels[number] = _frontend(config).frames(fit_clip(samples, config.clip_samples))
+    return skipped
+
+
+def _prepare(folder: Path, shape: tuple[int, ...], n_chunks: int) -> None:
+    if (folder / "done.npy").exists():
+        return
+    for name, dtype, size in (("levels", np.float16, shape), ("done", np.uint8, (n_chunks,))):
+        write_atomically(folder / f"{name}.npy", functools.partial(_allocate, dtype=dtype, shape=size))
+
+
+def _allocate(path: str, *, dtype: type, shape: tuple[int, ...]) -> None:
+    """Make an array file of zeros that has its place on the disk: a full one would kill whoever writes to the map."""
+    np.lib.format.open_memmap(path, "w+", dtype, shape).flush()
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot
+                    raise
+
+
+def _key(paths: Sequence[Path], config: FrontendConfig, vary: Variation | None) -> str:
+    files = hashlib.sha256(f"{_LAYOUT} {vary!r}\n".encode())
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DatasetError(f"{path}: {error.strerror}") from None
+        files.update(os.fsencode(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}\n"))
+    return f"{raw_config(config).hash}-{files.hexdigest()[:16]}"
+
+
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="kws-features-")
+
+
+def _temporary_cache() -> Path:
+    return Path(_temporary().name)

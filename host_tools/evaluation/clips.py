@@ -1,0 +1,286 @@
+"""Accuracy on labelled clips or features, of a model file through kws_edge or of a run's float network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from host_tools.data.dataset import index_clips, index_labelled, label_of, load_features
+from host_tools.data.features import read_clip
+from host_tools.errors import DatasetError
+from host_tools.evaluation.intervals import wilson
+from host_tools.evaluation.mistakes import MOST, TABLE, check_unused, clip_name, posterior_columns, write_table
+from host_tools.locks import locked
+from host_tools.sampling.examples import model_input
+from kws_edge.config import FrontendConfig
+from kws_edge.features.frontend import Frontend
+from kws_edge.files import write_atomically
+from kws_edge.labels import UNKNOWN
+from kws_edge.model.model import Model
+from kws_edge.text import counted
+
+if TYPE_CHECKING:  # it imports Keras, which model files do without
+    from host_tools.training.loop import Run
+
+__all__ = [
+    "Evaluation",
+    "TestSet",
+    "answers",
+    "clip_set",
+    "evaluate",
+    "feature_set",
+    "posteriors_of",
+    "wilson",
+    "write_errors",
+]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results on a set of labelled clips."""
+
+    labels: tuple[str, ...]
+    truth: np.ndarray
+    posteriors: np.ndarray
+    """shape (n, n_labels)"""
+    items: tuple[str, ...]
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The label of the largest posterior."""
+        return self.posteriors.argmax(axis=1)
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.truth == self.predicted).mean())
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Clips by label (rows) and prediction (columns), shape (n_labels, n_labels)."""
+        matrix = np.zeros((len(self.labels),) * 2, int)
+        np.add.at(matrix, (self.truth, self.predicted), 1)
+        return matrix
+
+    def to_dict(self) -> dict:
+        """The results as a JSON-ready dict."""
+        confusion = self.confusion
+        n, right = len(self.truth), int(np.trace(confusion))
+        return {
+            "clips": n,
+            "accuracy": round(self.accuracy, 6),
+            "interval_95": [round(x, 5) for x in wilson(right, n)],
+            "recall": {
+                label: round(confusion[i, i] / total, 4)
+                for i, label in enumerate(self.labels)
+                if (total := confusion[i].sum())
+            },
+            "confusion": confusion.tolist(),
+            "labels": list(self.labels),
+        }
+
+    def table(self) -> str:
+        """The results for people: accuracy, and for each label its recall and what it is mistaken for."""
+        values, confusion = self.to_dict(), self.confusion
+        low, high = values["interval_95"]
+        clips = counted(len(self.truth), "clip")
+        lines = [f"accuracy {self.accuracy:.2%} of {clips} (95 % interval {low:.2%} to {high:.2%})"]
+        for i, label in enumerate(self.labels):
+            row = confusion[i].copy()
+            if not (total := row.sum()):
+                continue
+            right, row[i] = row[i], 0
+            wrong = ", ".join(f"{self.labels[j]} {row[j]}" for j in np.argsort(-row, kind="stable")[:3] if row[j])
+            lines.append(f"  {label:<12} {right / total:7.2%} of {total:4}  {wrong}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Labelled clips, or precomputed features, as levels of a front end."""
+
+    __test__ = False  # for pytest: a name, not a test
+
+    name: str
+    items: tuple[str, ...]
+    """What each example is: a clip's path, or a row of precomputed features."""
+    features: np.ndarray
+    """The front end's, float32 (n, *feature_shape)"""
+    truth: np.ndarray
+    """Label indices."""
+    skipped: tuple[str, ...] = ()
+    """What was left out, and why: a line each."""
+    recorded: bool = False
+    """Whether the items are files of sound."""
+
+
+def answers(labels: Sequence[str]) -> tuple[str, ...]:
+    """What a model can answer: its labels; of one with a single output, also that it is something else."""
+    return tuple(labels) if len(labels) > 1 else (*labels, UNKNOWN)
+
+
+def clip_set(
+    folder: str | Path,
+    labels: Sequence[str],
+    config: FrontendConfig,
+    *,
+    split: str | None = None,
+    at_least: int = 1,
+    own_labels: bool = False,
+    progress: Callable = tqdm,
+) -> TestSet:
+    """The clips under ``folder/<label>/``, through kws_edge's front end. Clips that cannot be used are skipped.
+
+    Parameters
+    ----------
+    folder : path
+    labels : sequence of str
+        The model's. Other folders count as unknown.
+    config : FrontendConfig
+    split : str, optional
+        Only clips of this part of the official split.
+    at_least : int
+        Leave out labels with fewer clips than this.
+    own_labels : bool
+        Leave out folders that are no label of the model, instead of counting them as unknown.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds no such clips, or a word is no label where there is no unknown.
+    """
+    if split:
+        index = index_clips(folder)
+        pairs = [(c.path, c.word.strip("_")) for c in index.clips if c.split == split]
+        left_out = [*index.problems, *index.left_out]
+    else:
+        pairs, left_out = index_labelled(folder)
+    sizes = Counter(word for _, word in pairs)
+    pairs = [
+        (path, word) for path, word in pairs if sizes[word] >= at_least and not (own_labels and word not in labels)
+    ]
+    if not pairs:
+        raise DatasetError(f"{folder}: no clips left to evaluate on")
+    frontend, used, features, skipped = Frontend(config), [], [], [str(one) for one in left_out]
+    for path, word in progress(pairs, desc=str(folder), unit="clip", mininterval=0.5):
+        try:
+            features.append(frontend(read_clip(path, config)))
+        except DatasetError as error:
+            skipped.append(str(error))
+        else:
+            used.append((path, label_of(word, answers(labels))))
+    if not used:
+        raise DatasetError(f"{folder}: none of its {counted(len(pairs), 'clip')} can be used, the last: {skipped[-1]}")
+    return TestSet(
+        str(folder) + (f" ({split})" if split else ""),
+        tuple(str(path) for path, _ in used),
+        np.stack(features),
+        np.array([label for _, label in used]),
+        tuple(skipped),
+        recorded=True,
+    )
+
+
+def feature_set(
+    folder: str | Path, labels: Sequence[str], config: FrontendConfig, *, split: str = "validation"
+) -> TestSet:
+    """The precomputed features of a part of the official split; see :func:`host_tools.data.dataset.load_features`."""
+    stored = load_features(folder, (config.n_frames, config.n_mels))
+    rows = np.flatnonzero(stored.splits == split)
+    if not len(rows):
+        raise DatasetError(f"{folder}: no features of the {split} part")
+    return TestSet(
+        f"{folder} ({split})",
+        tuple(f"{stored.words[i]}, row {i}" for i in rows),
+        model_input(stored.levels[rows].astype(np.float32), config)[..., 0],
+        np.array([label_of(stored.words[i], answers(labels)) for i in rows], int),
+    )
+
+
+def posteriors_of(subject: Model | Run, features: np.ndarray, *, progress: Callable = tqdm) -> np.ndarray:
+    """Posteriors of a model file, as kws_edge computes them, or of a run's network in Keras.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, n_answers), float32
+        Of the :func:`answers`: what a single output leaves of 1 is the other one's.
+    """
+    if isinstance(subject, Model):
+        rows = progress(features, desc=subject.metadata.name or "model", unit="clip", mininterval=0.5)
+        posteriors = np.array([subject.posteriors(row) for row in rows])
+    else:
+        posteriors = subject.model().predict(features[..., np.newaxis], batch_size=256, verbose=0)
+    return posteriors if posteriors.shape[1] > 1 else np.concatenate([posteriors, 1 - posteriors], axis=1)
+
+
+def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable = tqdm) -> Evaluation:
+    """Accuracy of a model file through kws_edge, or of a run's network in Keras."""
+    posteriors = posteriors_of(subject, test.features, progress=progress)
+    return Evaluation(answers(subject.labels), test.truth, posteriors, test.items)
+
+
+def write_errors(folder: str | Path, results: Sequence[tuple[TestSet, Evaluation]], *, most: int = MOST) -> str:
+    """Copy the clips that were misclassified to a folder, with a table of all of them and their posteriors.
+
+    The worst come first: those whose posterior is furthest below that of the label they were taken for. Their names
+    tell the rank, the truth, the prediction and its posterior.
+
+    Parameters
+    ----------
+    folder : path
+        New, or empty.
+    results : sequence of (TestSet, Evaluation)
+        Of one model. Features have no sound: the table alone names them.
+    most : int
+        Clips to copy.
+
+    Returns
+    -------
+    str
+        What was written, for people.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds something, or a clip is gone.
+    WriteError
+        If it cannot be written.
+    """
+    check_unused(folder)
+    folder, labels = Path(folder), results[0][1].labels
+    wrong = []
+    for test, result in results:
+        for i in np.flatnonzero(result.truth != result.predicted):
+            posteriors, truth, predicted = result.posteriors[i], result.truth[i], result.predicted[i]
+            wrong.append((float(posteriors[truth] - posteriors[predicted]), test, result.items[i], truth, posteriors))
+    wrong.sort(key=lambda one: one[0])
+    rows = [["file", "clip", "truth", "predicted", *posterior_columns(labels)]]
+    copied = 0
+    with locked(folder):
+        for _, test, item, truth, posteriors in wrong:
+            best, name = int(posteriors.argmax()), ""
+            if test.recorded and copied < most:
+                copied += 1
+                how = f"{labels[truth]}_as_{labels[best]}_{posteriors[best]:.2f}"
+                name = clip_name(f"{copied:04}", how, Path(item).stem, ending=Path(item).suffix)
+                _copy(Path(item), folder / name)
+            rows.append([name, item, labels[truth], labels[best], *map(float, posteriors)])
+        write_table(folder, rows)
+    sounds = f"{counted(copied, 'clip')}, worst first" if copied else "no clips"
+    return (
+        f"wrote {folder}: {sounds}, and {TABLE} with the posteriors of {counted(len(wrong), 'misclassified example')}"
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{source}: cannot be read ({error.strerror})") from None
+    write_atomically(target, content)

@@ -1,0 +1,62 @@
+"""Runs side by side: in what they differ, and how well each did."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from host_tools.training.loop import Run
+from kws_edge.text import printable
+
+__all__ = ["compare_runs", "comparison_table"]
+
+
+def compare_runs(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """In what runs differ (options, data, versions), and the best epoch of each, by the run's folder.
+
+    What all runs have alike is left out. Of data the checksum's first digits are shown.
+
+    Returns
+    -------
+    dict
+        JSON-ready; each run has the same keys in the same order.
+    """
+    facts = [_facts(run) for run in runs]
+    names = dict.fromkeys(name for one in facts for name in one)
+    differing = [name for name in names if len({json.dumps(one.get(name), sort_keys=True) for one in facts}) > 1]
+    return {
+        str(run.folder): {
+            **{name: one.get(name) for name in differing},
+            **{f"best {name}": value for name, value in run.record.get("best", {}).items()},
+        }
+        for run, one in zip(runs, facts, strict=True)
+    }
+
+
+def _facts(run: Run) -> Mapping[str, Any]:
+    sources = run.record.get("sources", {})
+    return {
+        **dataclasses.asdict(run.config),
+        **{f"data {name}": " ".join(one["sha256"][:8] for one in folders) for name, folders in sources.items()},
+        **{f"version of {name}": value for name, value in run.record.get("versions", {}).items()},
+    }
+
+
+def comparison_table(compared: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same for people: a line for each fact, a column for each run."""
+    names = list(dict.fromkeys(name for facts in compared.values() for name in facts))
+    rows = [["", *(printable(folder) for folder in compared)]]
+    rows += [[name, *(_text(facts.get(name)) for facts in compared.values())] for name in names]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, (list, tuple)):
+        return " to ".join(f"{one:g}" for one in value)
+    return printable(f"{value:g}" if isinstance(value, float) else str(value), most=40)

@@ -1,0 +1,333 @@
+"""Long streams of spoken words over backgrounds, with exact truth: what a detector is measured on.
+
+A stream is planned first (which clip, after which gap), from one seed, and then rendered and written piece by piece:
+memory does not grow with its length, but for some bytes a word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from host_tools.data.annotations import Word, write_labels
+from host_tools.data.dataset import Clip, count
+from host_tools.data.features import read_clip
+from host_tools.data.sound_files import sound_errors
+from host_tools.errors import DatasetError
+from host_tools.sampling.augment import AugmentConfig, room_response
+from host_tools.sampling.noise_gate import word_bounds
+from kws_edge.audio import AudioFile
+from kws_edge.config import preset
+from kws_edge.files import write_atomically
+
+__all__ = ["StreamConfig", "Summary", "make_stream"]
+
+SPEECH_RMS = 2000.0
+"""Level that words are brought to where a signal-to-noise ratio is asked for, of int16 samples: -24 dBFS."""
+FAINT_RMS = 3.0
+"""Level of the noise where there is no background and no ratio: -81 dBFS, a quiet room by a quiet microphone."""
+_FORMATS = (".flac", ".wav")
+_PIECE_S = 10
+_PLAN, _BACKGROUND = 0, 1  # generators that are seeded apart, so that an option of one leaves the other as it was
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """What a stream is made of.
+
+    Raises
+    ------
+    DatasetError
+        If a setting is out of range.
+    """
+
+    seconds: float | None = None
+    """Length of the stream; None: as long as its words need."""
+    clips: int | None = None
+    """Keywords in it; None: as many as fit in `seconds`, or each clip once. Clips repeat when all have been used."""
+    others: int = 0
+    """Other words spread among them."""
+    gap_s: tuple[float, float] = (1.0, 2.5)
+    """Range of the time between two clips (which themselves are up to a second long), uniform."""
+    snr_db: tuple[float, float] | None = None
+    """Range of the ratio of a word's mean power to the background's, drawn for each word, uniform. None: words and
+    backgrounds keep their levels."""
+    gain_db: float = 0.0
+    """Gain on the whole."""
+    rooms: float = 0.0
+    """Share of words that get a synthetic room's response, one each."""
+    sample_rate: int = 16000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        def check(condition: bool, message: str) -> None:
+            if not condition:
+                raise DatasetError(message)
+
+        check(self.seconds is None or 0 < self.seconds < math.inf, f"seconds must be positive, got {self.seconds}")
+        check(self.clips is None or self.clips >= 0, f"the number of clips must not be negative, got {self.clips}")
+        check(self.others >= 0, f"the number of other words must not be negative, got {self.others}")
+        for name in ("gap_s", "snr_db"):
+            low, high = getattr(self, name) or (0, 0)
+            check(low <= high, f"{name}: the range {low} to {high} must be given lower end first")
+            check(max(-low, high) <= 3600, f"{name}: the range {low} to {high} is too wide")
+        check(self.gap_s[0] >= 0, f"a gap must not be negative, got {self.gap_s[0]}")
+        check(abs(self.gain_db) <= 200, f"a gain of {self.gain_db} dB is beyond -200 to 200")
+        check(self.seed >= 0, f"the seed must not be negative, got {self.seed}")
+        check(0 <= self.rooms <= 1, f"the share of rooms must be in [0, 1], got {self.rooms}")
+        check(
+            self.seconds is not None or self.clips != 0 or self.others > 0,
+            "a stream without words has no length: give --seconds",
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What :func:`make_stream` wrote."""
+
+    file: str
+    labels: str
+    seconds: float
+    words: dict[str, int]
+    """How often each word is said."""
+    clipped: int
+    """Samples that were cut at full scale."""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A gap, and the clip after it."""
+
+    gap: int
+    clip: Clip
+    length: int
+
+
+def _drawn(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
+    """Clips without end: each once in random order, then each again in another."""
+    while True:
+        yield from (clips[i] for i in rng.permutation(len(clips)))
+
+
+def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -> list[_Slot]:
+    rng = np.random.default_rng((config.seed, _PLAN))
+    end = None if config.seconds is None else round(config.seconds * config.sample_rate)
+    n = config.clips
+    if n is None:  # every clip once, or, in a stream of a given length, more slots than fit
+        n = len(clips) if end is None else round(config.seconds / (0.1 + sum(config.gap_s) / 2)) + 1
+    if config.others and not others:
+        raise DatasetError("there are no clips of other words; leave out --others, or name fewer --words")
+    kinds = np.zeros(n + config.others, bool)
+    if end is None or config.clips is not None:
+        kinds[: config.others] = True
+        rng.shuffle(kinds)
+    else:  # evenly among the words that fit, of about a second each
+        fit = max(1, min(len(kinds), int(config.seconds / (1 + sum(config.gap_s) / 2))))
+        kinds[rng.permutation(fit)[: config.others]] = True
+    sources = {False: _drawn(clips, rng), True: _drawn(others, rng)}
+    slots, at, lengths = [], 0, {}
+    for kind in kinds:
+        clip = next(sources[bool(kind)])
+        gap = round(rng.uniform(*config.gap_s) * config.sample_rate)
+        if clip.path not in lengths:
+            lengths[clip.path] = len(_samples(clip.path, config))
+        length = lengths[clip.path]
+        if end is not None and at + gap + length > end:
+            if config.clips is not None:
+                raise DatasetError(
+                    f"only {len(slots)} of {len(kinds)} words fit into {config.seconds:g} s; ask for a longer stream, "
+                    "for fewer clips, or leave one of both out"
+                )
+            break
+        slots.append(_Slot(gap, clip, length))
+        at += gap + length
+    return slots
+
+
+def _samples(path: Path, config: StreamConfig) -> np.ndarray:
+    return read_clip(path, dataclasses.replace(preset("logmel40"), sample_rate=config.sample_rate))
+
+
+class _Background:
+    """Recordings one after another without end, in random order; or noise, where there are none.
+
+    With `level`, each recording's mean power, and the noise's, is 1.
+    """
+
+    def __init__(self, paths: Sequence[Path], rng: np.random.Generator, sample_rate: int, *, level: bool) -> None:
+        self._rate, self._level, self._rng = sample_rate, level, rng
+        self._blocks = self._read(paths) if paths else self._noise()
+        self._rest = np.zeros(0)
+
+    def _read(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
+        while True:
+            for i in self._rng.permutation(len(paths)):
+                scale = 1 / self._rms(paths[i]) if self._level else 1.0
+                with AudioFile(paths[i], rate=self._rate) as audio:
+                    yield from (block * scale for block in audio)
+
+    def _rms(self, path: Path) -> float:
+        power, n = 0.0, 0
+        with AudioFile(path, rate=self._rate) as audio:
+            for block in audio:
+                power += np.square(block.astype(np.float64)).sum()
+                n += len(block)
+        return max(1.0, float(np.sqrt(power / n)))
+
+    def _noise(self) -> Iterator[np.ndarray]:
+        while True:
+            yield self._rng.standard_normal(self._rate) * (1.0 if self._level else FAINT_RMS)
+
+    def close(self) -> None:
+        """No more is taken."""
+        self._blocks.close()
+
+    def take(self, n: int) -> np.ndarray:
+        """The next `n` samples, float64."""
+        parts, have = [self._rest], len(self._rest)
+        while have < n:
+            parts.append(next(self._blocks))
+            have += len(parts[-1])
+        whole = np.concatenate(parts)
+        self._rest = whole[n:].copy()
+        return whole[:n]
+
+
+class _Mixer:
+    """Renders a plan: blocks of float64 samples on the int16 scale; `words` grows as they are made."""
+
+    def __init__(self, config: StreamConfig, slots: Sequence[_Slot], backgrounds: Sequence[Path]) -> None:
+        self.words: list[Word] = []
+        self._config, self._slots = config, slots
+        rng = np.random.default_rng((config.seed, _BACKGROUND))
+        self._background = _Background(backgrounds, rng, config.sample_rate, level=config.snr_db is not None)
+        self._tail = np.zeros(0)  # of a room's response, beyond the end of the last block
+        self._at = 0
+        self._snr_db: float | None = None
+        words = sum(slot.gap + slot.length for slot in slots)
+        length_s = words / config.sample_rate + config.gap_s[1] if config.seconds is None else config.seconds
+        self.n_samples = round(length_s * config.sample_rate)
+        """Of the whole stream."""
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        c = self._config
+        for number, slot in enumerate(self._slots):
+            # From 2 on: the plan and the background have the numbers below.
+            rng = np.random.default_rng((c.seed, 2 + number))
+            snr_db = None if c.snr_db is None else rng.uniform(*c.snr_db)
+            yield from self._gap(slot.gap, snr_db)
+            yield self._clip(slot.clip, rng)
+        yield from self._gap(self.n_samples - self._at, self._snr_db)
+        self._background.close()
+
+    def _gap(self, n: int, snr_db: float | None) -> Iterator[np.ndarray]:
+        """Background alone, whose level goes over to that of the next word evenly in decibels."""
+        first = snr_db if self._snr_db is None else self._snr_db
+        done = 0
+        while done < n:
+            size = min(n - done, _PIECE_S * self._config.sample_rate)
+            ramp = None
+            if snr_db is not None:
+                ramp = first + (snr_db - first) * np.arange(done, done + size) / n
+            yield self._mix(np.zeros(0), size, ramp)
+            done += size
+        self._snr_db = snr_db
+
+    def _clip(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+        from scipy.signal import oaconvolve
+
+        c = self._config
+        samples = _samples(clip.path, c)
+        start, end = word_bounds(samples, c.sample_rate)
+        self.words.append(Word((self._at + start) / c.sample_rate, (self._at + end) / c.sample_rate, clip.word))
+        speech = samples.astype(np.float64)
+        if rng.random() < c.rooms:
+            ranges = AugmentConfig()
+            room = room_response(rng, c.sample_rate, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
+            speech = oaconvolve(speech, room)
+        if c.snr_db is not None:
+            speech *= SPEECH_RMS / max(1.0, np.sqrt(np.square(speech[start:end]).mean()))
+        return self._mix(speech, len(samples), self._snr_db)
+
+    def _mix(self, speech: np.ndarray, n: int, snr_db: np.ndarray | float | None) -> np.ndarray:
+        """`n` samples of background, with what sounds in them; what sounds on after them is kept for the next."""
+        mixed = np.zeros(max(n, len(speech), len(self._tail)))
+        mixed[: len(self._tail)] += self._tail
+        mixed[: len(speech)] += speech
+        self._tail = mixed[n:].copy()
+        level = 1.0 if snr_db is None else SPEECH_RMS * 10 ** (-np.asarray(snr_db) / 20)
+        self._at += n
+        return (mixed[:n] + self._background.take(n) * level) * 10 ** (self._config.gain_db / 20)
+
+
+def make_stream(
+    path: str | Path,
+    config: StreamConfig,
+    clips: Sequence[Clip],
+    *,
+    others: Sequence[Clip] = (),
+    backgrounds: Sequence[Path] = (),
+    progress: Callable = tqdm,
+) -> Summary:
+    """Write a stream, mono 16-bit, and beside it the truth, as CSV.
+
+    The same arguments give the same bytes.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.flac`` or ``.wav``; the truth is in the file of that name that ends in ``.csv``.
+    config : StreamConfig
+    clips : sequence of Clip
+        To draw keywords from.
+    others : sequence of Clip
+        To draw other words from.
+    backgrounds : sequence of path
+        Recordings of any rate; without them the background is white noise.
+
+    Raises
+    ------
+    DatasetError
+        If `path` ends otherwise, there are no clips, or one cannot be read.
+    WriteError
+        If `path` cannot be written.
+    AudioError
+        If a background cannot be read.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise DatasetError(
+            f"{path}: a stream is written as {' or '.join(_FORMATS)}, not {path.suffix or 'without end'}"
+        )
+    if not clips and config.clips != 0:
+        raise DatasetError("there are no clips to draw keywords from")
+    slots = _plan(config, clips, others)
+    mixer = _Mixer(config, slots, backgrounds)
+    seconds = mixer.n_samples / config.sample_rate
+    labels, clipped = path.with_suffix(".csv"), 0
+
+    def write(temporary: str) -> None:
+        nonlocal clipped
+        bar = progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True)
+        with (
+            sound_errors(),
+            soundfile.SoundFile(os.fsencode(temporary), "w", config.sample_rate, 1, "PCM_16") as file,
+            bar,
+        ):
+            for block in mixer.blocks():
+                rounded = np.round(block)
+                clipped += int(((rounded < -32768) | (rounded > 32767)).sum())
+                file.write(np.clip(rounded, -32768, 32767).astype(np.int16))
+                bar.update(len(block))
+        write_labels(labels, mixer.words)  # before the stream takes its place: it is never there without them
+
+    write_atomically(path, write)
+    return Summary(str(path), str(labels), seconds, count(word.label for word in mixer.words), clipped)

@@ -1,0 +1,125 @@
+"""Weights of an INT8 model file as a float network that can be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from host_tools.errors import TrainingError
+from host_tools.networks.models import LevelConv2D
+from host_tools.networks.qat import norm_after
+from host_tools.networks.weight_import import set_head
+from kws_edge.config import FrontendConfig
+from kws_edge.errors import KwsError
+from kws_edge.model.model import Model
+
+__all__ = ["load_int8"]
+
+_OPERATORS = (
+    (keras.layers.DepthwiseConv2D, "DEPTHWISE_CONV_2D"),
+    (keras.layers.Conv2D, "CONV_2D"),
+    (keras.layers.Dense, "FULLY_CONNECTED"),
+)
+
+
+def load_int8(
+    model: keras.Model, path: str | Path, front_end: FrontendConfig, inputs: np.ndarray, labels: Sequence[str]
+) -> list[str]:
+    """Set the weights of `model`, which our own code built, from an INT8 file of the same network.
+
+    Layers are paired by kind, shape and order. In the file batch norm is folded into the convolutions: each norm takes
+    its mean and variance from `inputs`, and a scale and offset that undo them, so that the network computes what the
+    file does, in inference and (on such inputs) in training. As batch norm takes no notice of a kernel's scale, every
+    filter gets that of He's initialisation, which suits the steps of an optimizer.
+
+    Parameters
+    ----------
+    model : keras.Model
+    path : path
+        A model file, or the name of a shipped one.
+    front_end : FrontendConfig
+        Of `model`; the file's must be equal.
+    inputs : numpy.ndarray, shape (n, *front_end.feature_shape, 1), float32
+        Training examples, some hundreds.
+    labels : sequence of str
+        Of `model`. Where the file has others, :func:`host_tools.networks.weight_import.set_head` sets the last layer.
+
+    Returns
+    -------
+    list of str
+        What is new: labels, and dense layers of another shape.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read or is not INT8, has another front end, or lacks a convolution of `model`.
+    """
+    try:
+        file = Model(path, kernels="builtin")
+    except KwsError as error:
+        raise TrainingError(str(error)) from None
+    if file.front_end != front_end:
+        raise TrainingError(f"{path}: has another front end than the one to train with; its weights do not fit it")
+    saved = [(kind, *_weights(file, kind, tensors)) for kind, tensors, _ in file.flat.weighted]
+    norms, left = norm_after(model), []
+    layers = list(model.layers)
+    if file.labels != tuple(labels):
+        *saved, (_, kernel, bias) = saved
+        left += set_head(model, kernel, bias, file.labels, labels)
+        layers.pop()
+    for layer in layers:
+        kind = next((kind for of, kind in _OPERATORS if isinstance(layer, of)), None)
+        if kind is None:
+            continue
+        shape = tuple(layer.kernel.shape)
+        place = next((i for i, (other, kernel, _) in enumerate(saved) if (other, kernel.shape) == (kind, shape)), None)
+        if place is not None:
+            _, kernel, bias = saved.pop(place)
+            if layer.name in norms:
+                _set_normalised(model, layer, norms[layer.name], kernel, bias, inputs)
+            else:
+                layer.set_weights([kernel, bias])
+        elif kind == "FULLY_CONNECTED":
+            left.append(layer.name)
+        else:
+            raise TrainingError(f"{path}: no convolution like {layer.name} {shape} in it; is it of another network?")
+    return left
+
+
+def _weights(file: Model, kind: str, tensors: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel, as Keras lays it out, and bias of an operator, in floating point."""
+    kernel, bias = (_real(file, number) for number in tensors[1:3])
+    order = {"DEPTHWISE_CONV_2D": (1, 2, 3, 0), "CONV_2D": (1, 2, 3, 0), "FULLY_CONNECTED": (1, 0)}
+    return kernel.transpose(order[kind]), bias
+
+
+def _real(file: Model, number: int) -> np.ndarray:
+    """Values of a constant tensor."""
+    native = file.interpreter.native
+    details = next(d for d in native.get_tensor_details() if d["index"] == number)["quantization_parameters"]
+    values, scales = native.get_tensor(number), details["scales"]
+    if not len(scales):
+        raise TrainingError(
+            f"{file.path}: {file.flat.tensors[number].name!r} is not quantised; start from an INT8 file"
+        )
+    shape = np.ones(values.ndim, int)
+    shape[details["quantized_dimension"]] = len(scales)
+    return (values * scales.reshape(shape).astype(np.float64)).astype(np.float32)
+
+
+def _set_normalised(model: keras.Model, layer, norm, kernel: np.ndarray, bias: np.ndarray, inputs: np.ndarray) -> None:
+    """Kernel and batch norm of a convolution that together are what was folded into `kernel` and `bias`."""
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    level = isinstance(layer, LevelConv2D)
+    step, middle = (2 / (layer.high - layer.low), (layer.high + layer.low) / 2) if level else (1.0, 0.0)
+    taps = (0, 1) if depthwise else (0, 1, 2)
+    scale = np.sqrt(np.maximum(np.square(kernel).sum(axis=taps, keepdims=True) / 2, 1e-12))  # He: variance 2 / taps
+    layer.set_weights([kernel / scale])
+    outputs = keras.Model(model.inputs, layer.output).predict(inputs, batch_size=100, verbose=0)
+    mean, variance = outputs.mean(axis=(0, 1, 2), dtype=np.float64), outputs.var(axis=(0, 1, 2), dtype=np.float64)
+    factor = scale.ravel() / step
+    offset = bias + kernel.sum(axis=taps).ravel() * middle
+    norm.set_weights([factor * np.sqrt(variance + norm.epsilon), offset + factor * mean, mean, variance])

@@ -1,0 +1,207 @@
+"""Networks, each a small function that says what it costs. Inputs are ``(frames, mels, 1)`` levels of a front end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import keras
+from keras import layers, ops
+
+from host_tools.errors import TrainingError
+from host_tools.networks.own_network import build_own, is_own
+from kws_edge.config import FrontendConfig
+from kws_edge.features.mel import window
+
+__all__ = ["MODELS", "LevelConv2D", "build", "cnn_reference", "count_macs", "micro", "residual"]
+
+
+@keras.saving.register_keras_serializable("kws_edge")
+class LevelConv2D(layers.Conv2D):
+    """First convolution over levels, which lie in ``[low, high]``: it sees them mapped to [-1, 1].
+
+    The mapping is applied to the kernel, ``conv(x, k * s) - sum(k * s) * middle``, so that it costs nothing in the
+    converted model and the model's input keeps the front end's levels. Padding is ``valid``, without which the border
+    would see another zero than the inside.
+    """
+
+    def __init__(self, *args, low: float, high: float, **kwargs) -> None:
+        kwargs.update(padding="valid", use_bias=False)
+        super().__init__(*args, **kwargs)
+        self.low, self.high = low, high
+
+    def call(self, inputs):
+        kernel = self.kernel * (2.0 / (self.high - self.low))
+        outputs = ops.conv(inputs, kernel, strides=self.strides, padding="valid")
+        return outputs - ops.sum(kernel, axis=(0, 1, 2)) * ((self.high + self.low) / 2)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "low": self.low, "high": self.high}
+
+
+def _level_range(config: FrontendConfig) -> tuple[float, float]:
+    """Where levels lie: between the front end's clips, or else between silence and a full-scale tone."""
+    amplitude = 32768 * config.sample_scale * float(window(config).sum()) / 2
+    tone = amplitude**2 if config.spectrum == "power" else amplitude
+    silence, full_scale = (
+        config.log_gain * math.log(band + config.log_offset) + config.level_offset for band in (0, tone)
+    )
+    low = silence if config.level_min is None else config.level_min
+    high = full_scale if config.level_max is None else config.level_max
+    return low, high
+
+
+def _normalised(x, name: str):
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
+
+
+def _stem(config: FrontendConfig, channels: int, stride: int = 1):
+    """Input, and the first convolution over 3 frames of it, the mel bands as channels."""
+    frames, mels = config.feature_shape
+    low, high = _level_range(config)
+    inputs = keras.Input((frames, mels, 1), name="levels")
+    x = layers.Reshape((frames, 1, mels))(inputs)
+    x = LevelConv2D(channels, (3, 1), (stride, 1), low=low, high=high, name="stem")(x)
+    return inputs, _normalised(x, "stem")
+
+
+def _classified(inputs, x, n_classes: int, dropout: float, name: str) -> keras.Model:
+    """The network that averages `x` over time and ends in a softmax."""
+    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", name="posteriors")(x), name=name)
+
+
+def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.3) -> keras.Model:
+    """Residual network of temporal convolutions, the mel bands as channels.
+
+    One convolution of 3 frames, then six residual blocks of two 9-frame convolutions, the first, third and fifth with
+    stride 2; average over time, softmax. For ``logmel40``, 12 classes and width 1: 0.55 M parameters, 12 M
+    multiply-accumulates; for width 1.4: 1.07 M and 21 M. After TC-ResNet (Choi et al., Temporal Convolution for
+    Real-time Keyword Spotting on Mobile Devices, 2019).
+
+    Every convolution ends in a rectifier, before the sum too: TFLite's kernels round negative halves otherwise than
+    TFLite Micro's, and without negative values both give the same bits.
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    n_classes : int
+    width : float
+        Factor on the number of channels.
+    dropout : float
+        Share of the averaged channels that training drops.
+    """
+
+    def channels(n: int) -> int:
+        return 8 * round(n * width / 8)
+
+    def conv(x, name, n, length, stride=1):
+        x = layers.Conv2D(n, (length, 1), (stride, 1), padding="same", use_bias=False, name=name)(x)
+        return _normalised(x, name)
+
+    inputs, x = _stem(config, channels(48))
+    for i, (n, stride) in enumerate(((48, 2), (48, 1), (64, 2), (64, 1), (96, 2), (96, 1)), 1):
+        skip = x if stride == 1 else conv(x, f"block{i}_skip", channels(n), 1, stride)
+        y = conv(x, f"block{i}_conv1", channels(n), 9, stride)
+        y = conv(y, f"block{i}_conv2", channels(n), 9)
+        x = layers.Add(name=f"block{i}_sum")([skip, y])
+    return _classified(inputs, x, n_classes, dropout, "residual")
+
+
+def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.1) -> keras.Model:
+    """Depthwise-separable temporal convolutions with residuals, small enough for a microcontroller.
+
+    One convolution of 3 frames with stride 2 to 56 channels, then four residual blocks, each twice a depthwise
+    convolution of 9 frames and a pointwise one; average over time, softmax. For ``logmel40``, 12 classes and width 1:
+    40,332 parameters, 1.7 M multiply-accumulates. After
+    MatchboxNet (Majumdar and Ginsburg, 1D Time-Channel Separable Convolutional Neural Network Architecture for Speech
+    Commands Recognition, 2020).
+
+    Every convolution ends in a rectifier, as in :func:`residual` and for its reason.
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    n_classes : int
+    width : float
+        Factor on the number of channels.
+    dropout : float
+        Share of the averaged channels that training drops.
+    """
+    channels = 8 * round(56 * width / 8)
+    inputs, x = _stem(config, channels, stride=2)
+    for i in range(1, 5):
+        y = x
+        for j in (1, 2):
+            name = f"block{i}_depthwise{j}"
+            y = _normalised(layers.DepthwiseConv2D((9, 1), padding="same", use_bias=False, name=name)(y), name)
+            name = f"block{i}_pointwise{j}"
+            y = _normalised(layers.Conv2D(channels, 1, use_bias=False, name=name)(y), name)
+        x = layers.Add(name=f"block{i}_sum")([x, y])
+    return _classified(inputs, x, n_classes, dropout, "micro")
+
+
+def cnn_reference(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.2) -> keras.Model:
+    """The reference system's network: three blocks of two 3x3 convolutions over time and frequency.
+
+    Each convolution (64, 128, 256 filters by block; the first with stride 2) is followed by batch norm and ReLU, each
+    block by max pooling and spatial dropout; then the global average, 256 units, softmax. For the ``reference`` front
+    end, 36 classes and width 1: 1,221,988 parameters, 303 M multiply-accumulates.
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    n_classes : int
+    width : float
+        Factor on the number of channels.
+    dropout : float
+        Share of the channels that training drops after each block.
+    """
+    low, high = _level_range(config)
+    inputs = keras.Input((*config.feature_shape, 1), name="levels")
+    x = layers.Rescaling(2 / (high - low), -(high + low) / (high - low))(inputs) if config.level_max else inputs
+    for i, filters in enumerate((64, 128, 256), 1):
+        for j in (1, 2):
+            name = f"block{i}_conv{j}"
+            stride = 2 if i == j == 1 else 1
+            x = layers.Conv2D(round(filters * width), 3, stride, padding="same", use_bias=False, name=name)(x)
+            x = _normalised(x, name)
+        x = layers.MaxPooling2D()(x)
+        x = layers.SpatialDropout2D(dropout)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dense(round(256 * width), activation="relu", name="dense")(x)
+    outputs = layers.Dense(n_classes, activation="softmax", name="posteriors")(x)
+    return keras.Model(inputs, outputs, name="cnn_reference")
+
+
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "residual": residual,
+    "micro": micro,
+    "cnn_reference": cnn_reference,
+}
+
+
+def count_macs(model: keras.Model) -> int:
+    """Multiply-accumulates of one inference: those of convolutions and dense layers."""
+    macs = 0
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
+            macs += math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
+        elif isinstance(layer, layers.Dense):
+            macs += math.prod(layer.kernel.shape)
+    return macs
+
+
+def build(name: str, config: FrontendConfig, n_classes: int, **options) -> keras.Model:
+    """The network `name` of :data:`MODELS`, or one's own; see :mod:`host_tools.networks.own_network`.
+
+    Raises
+    ------
+    TrainingError
+        If there is none of that name, or one's own cannot be used.
+    """
+    if is_own(name):
+        return build_own(name, config, n_classes, **options)
+    if name not in MODELS:
+        raise TrainingError(f"unknown model {name!r}; known are {', '.join(MODELS)}, or your own as MODULE:FUNCTION")
+    return MODELS[name](config, n_classes, **options)

@@ -1,0 +1,361 @@
+"""Quantisation-aware training: a float network's copy that computes as its INT8 form will.
+
+Batch norm is folded into the convolutions first. Weights are rounded per output channel (dense layers: per tensor) to
+the grid that the converter will use; activations are rounded within ranges that are learned. Gradients pass the
+rounding as if it were not there (Jacob et al., Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference, 2018), and reach the range where it clips (Choi et al., PACT, 2018). All of it is
+Keras operations, so it trains on every backend; only :func:`export_model` needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from host_tools.errors import TrainingError
+from host_tools.networks.models import LevelConv2D
+
+__all__ = ["export_model", "is_quantisation_aware", "quantisation_aware"]
+
+_STEPS = 255  # of an activation's range
+_WEIGHT_STEPS = 127  # to either side of zero
+_SMALLEST = 1e-6  # range, so that nothing is divided by zero
+_USUAL = {
+    "dilation_rate": (1, 1),
+    "groups": 1,
+    "depth_multiplier": 1,
+    "data_format": "channels_last",
+    "max_value": None,
+    "negative_slope": 0,
+    "threshold": 0,
+    "keepdims": False,
+}
+"""Settings of layers that have a quantised form."""
+_WEIGHTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
+
+
+def _through(rounded, exact):
+    """`rounded`, with the gradient of `exact`."""
+    return exact + ops.stop_gradient(rounded - exact)
+
+
+@keras.saving.register_keras_serializable("kws_edge")
+class FakeQuant(layers.Layer):
+    """Activations rounded to 256 levels of a range, after a rectifier if `relu`.
+
+    Parameters
+    ----------
+    low, high : float
+        The range to start from.
+    relu : bool
+    learn : bool
+        Whether `high` is trained; `low` stays, which for rectified activations is 0.
+    """
+
+    def __init__(self, *, low: float = 0.0, high: float = _SMALLEST, relu: bool = True, learn: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = {"low": low, "high": high, "relu": relu, "learn": learn}
+        self.observing = False
+        self.exported_range: tuple[float, float] | None = None
+
+    def build(self, input_shape) -> None:
+        settings, constant = self.settings, keras.initializers.Constant
+        self.low = self.add_weight((), constant(settings["low"]), name="low", trainable=False)
+        self.high = self.add_weight((), constant(settings["high"]), name="high", trainable=settings["learn"])
+        self.built = True
+
+    def call(self, x):
+        if self.settings["relu"]:
+            x = ops.relu(x)
+        if self.observing:
+            self.low.assign(ops.minimum(self.low, ops.min(x)))
+            self.high.assign(ops.maximum(self.high, ops.max(x)))
+            return x
+        if self.exported_range:
+            import tensorflow as tf
+
+            return tf.quantization.fake_quant_with_min_max_args(x, *self.exported_range)
+        # Zero is a level, as TFLite demands, and the ends move with it.
+        high = ops.maximum(self.high, _SMALLEST)
+        step = (high - self.low) / _STEPS
+        zero = ops.round(self.low / step)
+        low = _through(zero * step, self.low)
+        x = ops.minimum(ops.maximum(x, low), low + (high - self.low))
+        return _through((ops.round(x / step - zero) + zero) * step, x)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), **self.settings}
+
+
+class _Quantised(layers.Layer):
+    """A layer with kernel and bias whose kernel is rounded; `axes` are those of the kernel that share a scale.
+
+    What is trained is the kernel over its largest values at the start: folding makes some kernels tiny (the first one
+    takes levels of 0 to 255), and an optimizer's steps are of one size for all.
+    """
+
+    axes: tuple[int, ...]
+
+    def __init__(self, *, kernel_shape, units: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.kernel_shape, self.units = tuple(kernel_shape), units
+        self.exporting = False
+
+    def build(self, input_shape) -> None:
+        self.kernel = self.add_weight(self.kernel_shape, name="kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        shape = [1 if axis in self.axes else n for axis, n in enumerate(self.kernel_shape)]
+        self.largest = self.add_weight(shape, "ones", name="largest", trainable=False)
+        self.built = True
+
+    def set_folded(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Take a float layer's kernel and bias."""
+        largest = np.maximum(np.abs(kernel).max(axis=self.axes, keepdims=True), 1e-9)
+        self.set_weights([kernel / largest, bias, largest])
+
+    def rounded_kernel(self):
+        if self.exporting:  # rounded already, by `bake`
+            return self.kernel
+        kernel = self.kernel * self.largest
+        step = ops.maximum(ops.max(ops.abs(kernel), axis=self.axes, keepdims=True), 1e-9) / _WEIGHT_STEPS
+        return _through(ops.round(kernel / step) * step, kernel)
+
+    def effective_bias(self, kernel):
+        return self.bias
+
+    def bake(self) -> None:
+        """Set the kernel to its rounded values and the bias to its effective ones."""
+        kernel = self.rounded_kernel()
+        bias = self.effective_bias(kernel)
+        self.kernel.assign(kernel)
+        self.bias.assign(bias)
+        self.exporting = True
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "kernel_shape": self.kernel_shape, "units": self.units}
+
+
+@keras.saving.register_keras_serializable("kws_edge")
+class QuantConv2D(_Quantised):
+    """Convolution (`depthwise`: per channel) with folded batch norm and rounded weights.
+
+    `middle` is what :class:`host_tools.networks.models.LevelConv2D` subtracts from its input: here from the rounded
+    weights' sum, so that their rounding errors do not add up over the levels' mean.
+    """
+
+    def __init__(self, *, strides, padding: str, depthwise: bool, middle: float = 0.0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.settings = {"strides": tuple(strides), "padding": padding, "depthwise": depthwise, "middle": middle}
+        self.axes = (0, 1, 3) if depthwise else (0, 1, 2)
+
+    def call(self, x):
+        kernel = self.rounded_kernel()
+        conv = ops.depthwise_conv if self.settings["depthwise"] else ops.conv
+        y = conv(x, kernel, strides=self.settings["strides"], padding=self.settings["padding"])
+        return y + self.effective_bias(kernel)
+
+    def effective_bias(self, kernel):
+        if self.exporting or not self.settings["middle"]:
+            return self.bias
+        return self.bias - ops.sum(kernel, axis=self.axes) * self.settings["middle"]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), **self.settings}
+
+
+@keras.saving.register_keras_serializable("kws_edge")
+class QuantDense(_Quantised):
+    """Dense layer with weights rounded per tensor."""
+
+    axes = (0, 1)
+
+    def call(self, x):
+        return ops.matmul(x, self.rounded_kernel()) + self.bias
+
+
+def is_quantisation_aware(model: keras.Model) -> bool:
+    """Whether `model` comes from :func:`quantisation_aware`."""
+    return any(isinstance(layer, FakeQuant) for layer in model.layers)
+
+
+def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Model:
+    """The same network, rounding as its INT8 form will; ranges of activations start from `calibration`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Convolutions, each followed by batch norm or not and then by ReLU, or with that activation; pooling, sums; dense
+        layers with ReLU or none. The last layer is a dense softmax.
+    calibration : numpy.ndarray, shape (n, frames, mels, 1), float32
+
+    Raises
+    ------
+    TrainingError
+        If a layer has no quantised form.
+    """
+    norms, takers = norm_after(model), _takers(model)
+    source, inputs = model.inputs[0], keras.Input(model.input_shape[1:], name="levels")
+    low, high = float(calibration.min()), float(calibration.max())
+    tensors = {id(source): FakeQuant(low=low, high=high, relu=False, learn=False, name="levels_range")(inputs)}
+    for layer in model.layers[1:]:
+        arguments = [tensors[id(t)] for t in _inputs_of(layer)]
+        x = arguments[0]
+        name = layer.name
+        if strange := next((f"{k}={v}" for k in _USUAL if (v := getattr(layer, k, _USUAL[k])) != _USUAL[k]), None):
+            raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} with {strange}")
+        if isinstance(layer, layers.BatchNormalization | layers.Dropout | layers.SpatialDropout2D):
+            y = x  # folded, or nothing to do in the few epochs of fine-tuning
+        elif isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
+            y = _conv(layer)(x)
+            if layer.activation is keras.activations.relu:
+                y = FakeQuant(name=f"{name}_range")(y)
+            elif not all(map(_is_relu, takers[id(norms.get(name, layer).output)])):
+                raise TrainingError(
+                    f"{model.name}: no quantised form of the convolution {name!r} without a ReLU after it"
+                )
+        elif _is_relu(layer):
+            y = FakeQuant(name=name)(x)
+        elif isinstance(layer, layers.Add):
+            y = FakeQuant(relu=False, name=f"{name}_range")(layers.Add(name=name)(arguments))
+        elif isinstance(layer, layers.GlobalAveragePooling2D):
+            y = FakeQuant(relu=False, name=f"{name}_range")(layers.GlobalAveragePooling2D(name=name)(x))
+        elif isinstance(layer, layers.Dense):
+            y = QuantDense(kernel_shape=layer.kernel.shape, units=layer.units, name=name)(x)
+            y = FakeQuant(relu=layer.activation is not keras.activations.linear, name=f"{name}_range")(y)
+            if layer is model.layers[-1]:
+                y = layers.Softmax(name="softmax")(y)
+            elif layer.activation not in (keras.activations.relu, keras.activations.linear):
+                raise TrainingError(f"{model.name}: no quantised form of the activation of the dense layer {name!r}")
+        elif isinstance(layer, layers.Reshape | layers.Flatten | layers.MaxPooling2D):
+            y = layer.__class__.from_config(layer.get_config())(x)
+        else:
+            raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} ({type(layer).__name__})")
+        tensors[id(layer.output)] = y
+    aware = keras.Model(inputs, y, name=model.name)
+    for layer in model.layers:
+        if isinstance(layer, _WEIGHTED):
+            aware.get_layer(layer.name).set_folded(*_folded(layer, norms.get(layer.name)))
+    _positive_logits(aware, model, calibration)
+    _observe(aware, calibration)
+    return aware
+
+
+def _inputs_of(layer) -> list:
+    return layer.input if isinstance(layer.input, list) else [layer.input]
+
+
+def _takers(model: keras.Model) -> dict[int, list]:
+    """The layers that take each tensor, by its ``id``."""
+    takers = defaultdict(list)
+    for layer in model.layers[1:]:
+        for tensor in _inputs_of(layer):
+            takers[id(tensor)].append(layer)
+    return takers
+
+
+def _is_relu(layer) -> bool:
+    activation = layer.activation if isinstance(layer, layers.Activation) else None
+    return isinstance(layer, layers.ReLU) or activation is keras.activations.relu
+
+
+def norm_after(model: keras.Model) -> dict[str, layers.BatchNormalization]:
+    """Batch norm by the name of the convolution or dense layer whose output it alone takes.
+
+    Raises
+    ------
+    TrainingError
+        If a batch norm takes something else, so that it cannot be folded; or the network has parts that are no layers,
+        or layers in several places.
+    """
+    for part in model.operations:
+        if not isinstance(part, layers.Layer):
+            raise TrainingError(f"{model.name}: no quantised form of the operation {part.name!r}; use a layer instead")
+        if len(part._inbound_nodes) > 1:
+            raise TrainingError(f"{model.name}: the layer {part.name!r} is used more than once; make two layers")
+    producer = {id(layer.output): layer for layer in model.layers}
+    takers = _takers(model)
+    norms = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            before = producer[id(layer.input)]
+            linear = getattr(before, "activation", None) is keras.activations.linear
+            if not linear or not isinstance(before, _WEIGHTED) or len(takers[id(layer.input)]) > 1:
+                raise TrainingError(
+                    f"{model.name}: the batch norm {layer.name!r} cannot be folded; it must follow a convolution or"
+                    f" dense layer without activation, whose output nothing else takes, not {before.name!r}"
+                )
+            norms[before.name] = layer
+    return norms
+
+
+def _conv(layer) -> QuantConv2D:
+    if layer.activation not in (keras.activations.linear, keras.activations.relu):
+        raise TrainingError(f"the convolution {layer.name!r} has an activation of its own; use a layer after it")
+    depthwise = isinstance(layer, layers.DepthwiseConv2D)
+    return QuantConv2D(
+        kernel_shape=layer.kernel.shape,
+        units=layer.output.shape[-1],
+        strides=layer.strides,
+        padding=layer.padding,
+        depthwise=depthwise,
+        middle=(layer.high + layer.low) / 2 if isinstance(layer, LevelConv2D) else 0.0,
+        name=layer.name,
+    )
+
+
+def _folded(layer, norm) -> list[np.ndarray]:
+    """Kernel and bias of a layer with the batch norm that follows it, if one does."""
+    kernel, *biases = (w.astype(np.float64) for w in layer.get_weights())
+    bias = biases[0] if biases else np.zeros(layer.output.shape[-1])
+    if isinstance(layer, LevelConv2D):
+        kernel = kernel * (2 / (layer.high - layer.low))
+    if norm is not None:
+        gamma, beta, mean, variance = (w.astype(np.float64) for w in norm.get_weights())
+        factor = gamma / np.sqrt(variance + norm.epsilon)
+        per_channel = factor[:, np.newaxis] if isinstance(layer, layers.DepthwiseConv2D) else factor
+        kernel, bias = kernel * per_channel, beta + (bias - mean) * factor
+    return [kernel.astype(np.float32), bias.astype(np.float32)]
+
+
+def _positive_logits(aware: keras.Model, model: keras.Model, calibration: np.ndarray) -> None:
+    """Shift the logits to be positive, which leaves the softmax as it is and lets them be rectified."""
+    last = model.layers[-1]
+    if not (isinstance(last, layers.Dense) and last.activation is keras.activations.softmax):
+        raise TrainingError(f"{model.name}: its last layer is no dense softmax")
+    kernel, bias = last.get_weights()
+    logits = keras.Model(model.inputs, last.input).predict(calibration, verbose=0) @ kernel + bias
+    aware.get_layer(last.name).set_folded(kernel, bias + max(0.0, float(-logits.min())))
+
+
+def _observe(aware: keras.Model, calibration: np.ndarray) -> None:
+    """Set the ranges of activations from `calibration`, each with everything before it in floating point."""
+    ranges = [layer for layer in aware.layers if isinstance(layer, FakeQuant)]
+    for layer in ranges:
+        layer.observing = True
+    for at in range(0, len(calibration), 50):
+        aware(calibration[at : at + 50])
+    for layer in ranges:
+        layer.observing = False
+
+
+def export_model(aware: keras.Model) -> keras.Model:
+    """A copy that the TFLite converter turns into INT8 without calibration: weights rounded, ranges written down.
+
+    Raises
+    ------
+    TrainingError
+        If Keras does not run on TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise TrainingError("export needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
+    copy = keras.models.clone_model(aware)
+    copy.set_weights(aware.get_weights())
+    for layer in copy.layers:
+        if isinstance(layer, _Quantised):
+            layer.bake()
+        elif isinstance(layer, FakeQuant):
+            layer.exported_range = (float(layer.low), max(float(layer.high), _SMALLEST))
+    return copy

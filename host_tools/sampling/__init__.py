@@ -1,0 +1,1 @@
+"""What a batch of training is made of."""

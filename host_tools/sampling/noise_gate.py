@@ -1,0 +1,111 @@
+"""Where a word lies in a clip, and a noise gate that lets nothing else through.
+
+Conference software, USB microphones and browsers replace what they take for a pause by digital silence. The same gate
+works on samples, as streams have them, and on band powers, as training has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from host_tools.data.annotations import Word
+
+__all__ = ["HOLD_MS", "WORD_DB", "gate_power", "gated", "word_bounds"]
+
+HOLD_MS = 60.0
+"""How long a gate is open before a word and after it."""
+WORD_DB = 22.0
+"""A word ends where its power falls this far below its peak."""
+_FLOOR_DB = 6.0
+_HOP_MS, _SMOOTH_HOPS, _BRIDGE_MS = 10, 3, 200
+_PIECE_SHARE = 0.1
+
+
+def _word(power: np.ndarray, hop_ms: float) -> tuple[int, int]:
+    """First and past-the-last frame of the word, from each frame's smoothed power; see :func:`word_bounds`."""
+    noise = np.percentile(power, 10) * 10 ** (_FLOOR_DB / 10)
+    threshold = min(max(power.max() * 10 ** (-WORD_DB / 10), noise), power.max() / 2)
+    above = np.flatnonzero(power >= threshold)
+    pieces = np.split(above, np.flatnonzero(np.diff(above) > _BRIDGE_MS / hop_ms) + 1)
+    energy = np.array([power[piece].sum() for piece in pieces])
+    word = np.concatenate([pieces[i] for i in np.flatnonzero(energy >= _PIECE_SHARE * energy.max())])
+    return int(word[0]), int(word[-1]) + 1
+
+
+def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
+    """First and past-the-last sample of the word in a clip.
+
+    The power in 10 ms, averaged over 30 ms, is at most 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the
+    clip's noise, which is taken to be its first decile. Pauses of up to 200 ms belong to the word, as the closure in
+    "eight" does. A piece further apart belongs to it if it has at least a tenth of the strongest one's energy, as a
+    late release of the p in "up" has, and a click has not.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray, shape (n,), int16 or float64
+    sample_rate : int
+        In Hz.
+    """
+    hop = _HOP_MS * sample_rate // 1000
+    n = len(samples) // hop
+    if n < _SMOOTH_HOPS:
+        return 0, len(samples)
+    power = np.square(samples[: n * hop].astype(np.float64)).reshape(n, hop).mean(axis=1)
+    first, last = _word(np.convolve(power, np.full(_SMOOTH_HOPS, 1 / _SMOOTH_HOPS), "same"), _HOP_MS)
+    return first * hop, last * hop
+
+
+def gated(
+    blocks: Iterable[np.ndarray], words: Sequence[Word], sample_rate: int, *, hold_ms: float = HOLD_MS
+) -> Iterator[np.ndarray]:
+    """A stream in which only words sound: all that is `hold_ms` or more from each of them is zero.
+
+    Parameters
+    ----------
+    blocks : iterable of numpy.ndarray, shape (n,)
+        The stream; it is left as it is.
+    words : sequence of Word
+    sample_rate : int
+        In Hz.
+    hold_ms : float
+
+    Yields
+    ------
+    numpy.ndarray, shape (n,), of the block's dtype
+    """
+    hold_s = hold_ms / 1000
+    spans = sorted((round((w.start_s - hold_s) * sample_rate), round((w.end_s + hold_s) * sample_rate)) for w in words)
+    at, next_span = 0, 0
+    for block in blocks:
+        out = np.zeros_like(block)
+        for start, end in spans[next_span:]:
+            if start >= at + len(block):
+                break
+            here = slice(max(0, start - at), max(0, end - at))
+            out[here] = block[here]
+        at += len(block)
+        while next_span < len(spans) and spans[next_span][1] <= at:
+            next_span += 1
+        yield out
+
+
+def gate_power(power: np.ndarray, word: np.ndarray, hold_ms: np.ndarray, hop_ms: float) -> None:
+    """Digital silence outside of each example's word, in place.
+
+    Parameters
+    ----------
+    power : numpy.ndarray, shape (n, frames, mels)
+        Band powers.
+    word : numpy.ndarray, shape (n, frames)
+        Power of each frame by which the word is found, such as it is without noise.
+    hold_ms : numpy.ndarray, shape (n,)
+        How long the gate is open before the word and after it.
+    hop_ms : float
+        Time from frame to frame.
+    """
+    frame = np.arange(power.shape[1])
+    for one, loudness, hold in zip(power, word, hold_ms / hop_ms, strict=True):
+        first, last = _word(loudness, hop_ms)
+        one[(frame < first - hold) | (frame >= last + hold)] = 0

@@ -1,0 +1,1 @@
+"""From posteriors to detections, and the settings that decide."""

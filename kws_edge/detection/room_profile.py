@@ -1,0 +1,253 @@
+"""The site file: the thresholds that were calibrated for one model in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kws_edge.config import DetectorConfig
+from kws_edge.errors import ConfigError
+from kws_edge.files import check_writable, explained, sha256_hex, write_atomically
+from kws_edge.labels import is_keyword
+from kws_edge.model.model import DEFAULT_MODEL, Model, shipped_models
+from kws_edge.ranges import number
+from kws_edge.text import counted, parse_json, printable, read_text, shown
+
+__all__ = ["Site", "check_savable", "is_there", "set_aside", "site_path"]
+
+_FORMAT = 1
+_LONGEST = 1000
+_COUNT = number(0, 1e9)
+_FORMER, _UNREADABLE = ".bak", ".bad"  # endings of what is set aside
+_UNUSABLE = (OSError, ValueError, TypeError, OverflowError, RecursionError)  # a ConfigError is a ValueError
+
+
+def site_path(model: Model) -> str:
+    """Where `model`'s site file is looked for: ``kws-edge/site-<file's stem>.json`` under the XDG configuration folder,
+    ``~/.config`` by default."""
+    folder = os.environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(folder):  # the specification's rule
+        folder = os.path.expanduser("~/.config")
+    return os.path.join(folder, "kws-edge", f"site-{model.stem}.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What ``kws-edge calibrate`` found out, and for which model.
+
+    >>> detector = model.detector                       # doctest: +SKIP
+    >>> if site := Site.find(model):                    # doctest: +SKIP
+    ...     detector = site.applied(detector)
+    >>> spotter = Spotter(model, detector=detector)     # doctest: +SKIP
+    """
+
+    model: str
+    """File name of the model."""
+    tflite_sha256: str
+    """Of its flatbuffer, in hexadecimal."""
+    front_end: str
+    """Hash of its front end."""
+    date: str
+    """When it was calibrated, ISO 8601."""
+    hours: float
+    """How long was listened."""
+    false_accepts: int
+    """How many there were in that time at the chosen thresholds."""
+    budget: float
+    """False accepts per hour that were asked for."""
+    detector: DetectorConfig
+    """The chosen thresholds, and the settings that they hold for."""
+
+    @classmethod
+    def of(cls, model: Model, **values: Any) -> Site:
+        """A site file for `model`; `values` are the fields that do not name the model."""
+        return cls(
+            model=os.path.basename(model.path), tflite_sha256=_sha256(model), front_end=model.front_end.hash, **values
+        )  # fmt: skip
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The calibrated threshold of each keyword."""
+        return self.detector.thresholds
+
+    @property
+    def summary(self) -> str:
+        """What was found, in a few words."""
+        return (
+            f"calibrated {self.date}, {counted(self.false_accepts, 'false accept')} in {self.hours:.2f} h, "
+            f"budget {self.budget:g} per hour"
+        )
+
+    def applied(self, detector: DetectorConfig) -> DetectorConfig:
+        """`detector` with the calibrated thresholds."""
+        return dataclasses.replace(detector, thresholds={**detector.thresholds, **self.thresholds})
+
+    @classmethod
+    def find(cls, model: Model) -> Site | None:
+        """What ``kws-edge calibrate`` wrote for `model` and this user; None where there is nothing.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`load` does.
+        """
+        path = site_path(model)
+        return cls.load(path, model) if is_there(path) else None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: Model) -> Site:
+        """Read the site file `path` for use with `model`.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read, is no site file, or was made for another model or front end; the message says how to
+            mend that.
+        """
+        try:
+            return cls._read(path, model)
+        except _UNUSABLE as error:
+            from shlex import quote
+
+            why = error.strerror or error if isinstance(error, OSError) else error
+            again = "kws-edge calibrate"
+            if (name := _short_name(model)) != DEFAULT_MODEL:
+                again += f" --model {quote(name)}"
+            if path != site_path(model):
+                again += f" --output {quote(str(path))}"
+            if is_there(path):
+                what = f"site file cannot be used: {why}; calibrate anew ({again}), or set it aside (add --reset)"
+            else:
+                what = f"no such site file; {again} makes one" if path else "names no site file"
+            raise ConfigError(f"{path or repr('')}: {what}") from None
+
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str], model: Model) -> Site:
+        values = parse_json(_text(path))
+        if not isinstance(values, dict) or values.get("format") != _FORMAT:
+            found = values.get("format") if isinstance(values, dict) else "none"
+            raise ConfigError(f"its format is {shown(found)}, this version reads {_FORMAT}")
+        for f in dataclasses.fields(cls):
+            if f.name not in values:
+                raise ConfigError(f"it lacks {f.name!r}")
+            _check(f.name, values[f.name], f.type)
+        values = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+        site = cls(**{**values, "detector": DetectorConfig.from_dict(values["detector"])})
+        if (site.tflite_sha256, site.front_end) != (_sha256(model), model.front_end.hash):
+            raise ConfigError(f"made for another model or front end ({site.model}, {site.date})")
+        for word in site.thresholds:
+            if word not in model.labels or not is_keyword(word):
+                raise ConfigError(f"it has a threshold for {shown(word)}, no keyword of {model.path}")
+        return site
+
+    def save(self, path: str | os.PathLike[str]) -> str | None:
+        """Write the file, all of it or nothing; a power cut leaves the old one or the new one.
+
+        Returns
+        -------
+        str or None
+            Where the site file that was there before is now, if there was one.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written.
+        """
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        text = json.dumps({"format": _FORMAT, **values, "detector": self.detector.to_dict()}, indent=1) + "\n"
+        old = _former(path)
+        if old:
+            write_atomically(f"{path}{_FORMER}", old, durable=True)
+        write_atomically(path, text, durable=True)
+        return f"{path}{_FORMER}" if old else None
+
+    def differences(self, config: DetectorConfig) -> list[str]:
+        """Names of the settings, other than thresholds, in which `config` is not what was calibrated."""
+        return [
+            f.name
+            for f in dataclasses.fields(config)
+            if f.name not in ("threshold", "thresholds")
+            and getattr(config, f.name) != getattr(self.detector, f.name)
+        ]  # fmt: skip
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether anything has the name `path`, whatever it is."""
+    try:
+        os.lstat(path)
+    except PermissionError:  # who may not look cannot say that there is nothing
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iterable[str] = ()) -> None:
+    """Find out before the work, as :func:`kws_edge.files.check_writable` does, what would keep a site file from being
+    saved, and what is there now from being kept.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    UsageError
+        If it is one of `apart`.
+    """
+    check_writable(path, option=option, apart=apart)
+    if _former(path):
+        check_writable(f"{path}{_FORMER}", option=option)
+
+
+def set_aside(path: str | os.PathLike[str]) -> str:
+    """Give what has the name of the site file another name, so that it is not used; returns that.
+
+    What is no site file does not take the place of the one that was used before it.
+
+    Raises
+    ------
+    WriteError
+        If that is impossible.
+    """
+    aside = f"{path}{_FORMER if _former(path) else _UNREADABLE}"
+    with explained(path):
+        os.replace(path, aside)
+    return aside
+
+
+def _former(path: str | os.PathLike[str]) -> str | None:
+    """The text of the site file that is there, for whatever model and version; None where it is none."""
+    with contextlib.suppress(*_UNUSABLE):
+        if "format" in dict(parse_json(text := _text(path))):
+            return text
+    return None
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    """What is in a site file; never waits for a pipe or a device."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ConfigError("it is no regular file")
+    text = read_text(path)
+    if not text.strip():
+        raise ConfigError("it is empty")
+    return text
+
+
+def _check(name: str, value: Any, kind: str) -> None:
+    if kind == "str" and not (isinstance(value, str) and printable(value, most=_LONGEST) == value):
+        raise ConfigError(f"{name} must be a text of a line, got {shown(value)}")
+    if kind in ("int", "float"):
+        _COUNT.check(name, value)
+
+
+def _short_name(model: Model) -> str:
+    return model.stem if model.path == shipped_models().get(model.stem) else model.path
+
+
+def _sha256(model: Model) -> str:
+    return sha256_hex(model.flat.data)

@@ -1,0 +1,1 @@
+"""What the machine, the microphone and the clock say about a measurement."""

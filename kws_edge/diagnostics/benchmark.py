@@ -1,0 +1,394 @@
+"""What keyword spotting costs on this machine: each stage back to back, and the whole program at live pace."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from kws_edge.audio import BLOCK_MS, AudioFile, PcmStream
+from kws_edge.config import DetectorConfig
+from kws_edge.diagnostics.latency import STAGES, Stopwatch, percentiles
+from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError
+from kws_edge.model.model import Model
+from kws_edge.model.runtime import Interpreter
+from kws_edge.model.tflite import FlatModel
+from kws_edge.ranges import number, whole
+from kws_edge.spotter import Spotter
+from kws_edge.text import counted, parse_json, printable, read_text, shown
+
+__all__ = ["FORMAT", "STREAM", "compare", "configuration", "live", "load", "measure", "measure_foreign", "recording"]
+
+FORMAT = 1
+"""Version of what :func:`kws_edge.cli.bench` writes; another one when a name is taken away or its meaning changes."""
+KIND = "kws-edge bench"
+STREAM = Path(__file__).parents[1] / "demo" / "stream.flac"
+"""What is heard: a bundled recording, again and again."""
+
+_WARM_UP = 20
+_STARTS = 3
+_PATIENCE_S = 180.0
+_HEAD_BLOCKS, _HEAD_BYTES = 5, 4096
+_MOST_BYTES = 2**28
+_FIGURE = number(0, 1e18)
+_PARTS = ("board", "model", "audio")
+
+Samples = dict[str, np.ndarray]
+
+
+def recording(seconds: float, *, rate: int, channels: int = 1) -> bytes:
+    """That much of the bundled recording, as a microphone of that rate delivers it: interleaved 16-bit PCM.
+
+    Raises
+    ------
+    ConfigError
+        If that is more than 256 MiB.
+    """
+    if 2 * seconds * rate * channels > _MOST_BYTES:
+        raise ConfigError(
+            f"{seconds:,.0f} s of {channels} channels at {rate} Hz are more audio than the {_MOST_BYTES // 2**20} MiB "
+            "that are kept in memory; measure less of it"
+        )
+    with AudioFile(STREAM, rate=rate) as file:
+        samples = file.read()
+    return np.repeat(np.resize(samples, math.ceil(seconds * rate)), channels).astype("<i2").tobytes()
+
+
+def _bare(interpreter: Interpreter, values: np.ndarray) -> Callable[[int], list[float]]:
+    """A loop around the runtime's own interpreter, with nothing of this package in it; gives seconds of each turn."""
+    native = interpreter.native
+    source, target = native.get_input_details()[0]["index"], native.get_output_details()[0]["index"]
+
+    def loop(n: int) -> list[float]:
+        spent = []
+        for _ in range(n):
+            started = perf_counter()
+            native.set_tensor(source, values)
+            native.invoke()
+            native.get_tensor(target)
+            spent.append(perf_counter() - started)
+        return spent
+
+    return loop
+
+
+def measure(
+    model: Model, *, detector: DetectorConfig, inferences: int, rate: int, channels: int = 1
+) -> tuple[dict[str, Any], Samples]:
+    """Hear a recording through the whole chain as fast as it goes, in blocks as a microphone gives them.
+
+    Returns
+    -------
+    result : dict
+        Figures of each stage and of the whole, JSON-ready.
+    samples : dict
+        Seconds of each inference, by stage.
+    """
+    spotter = Spotter(model, detector=detector)
+    watch = Stopwatch(spotter.step_s, kept=inferences)
+    pcm = recording((inferences + _WARM_UP + 1) * spotter.step_s + 1, rate=rate, channels=channels)
+    source = PcmStream(
+        io.BytesIO(pcm), rate=model.front_end.sample_rate, source_rate=rate, channels=channels, name="the recording"
+    )
+    blocks = iter(source)
+    whole: list[float] = []
+    bare: list[float] = []
+    busy = 0.0
+    warm = 0
+    while len(whole) < inferences:
+        # Measured from outside, by another clock than the stages': what lies between them shows.
+        started = perf_counter()
+        steps = sum(1 for _ in spotter.steps(next(blocks)))
+        spent = perf_counter() - started
+        if warm < _WARM_UP:
+            warm += steps
+            if warm >= _WARM_UP:
+                loop = _bare(model.interpreter, spotter.input.copy())
+                loop(_WARM_UP)
+                source.stopwatch = spotter.stopwatch = watch
+            continue
+        busy += spent
+        whole += steps * [spent / max(1, steps)]
+        bare += loop(steps)  # in turns: what disturbs the one disturbs the other, cold caches, too
+    samples = {name: seconds.astype(float) for name, seconds in watch.samples().items()}
+    samples["end_to_end"], samples["bare_invoke"] = np.array(whole[:inferences]), np.array(bare)
+    stages = {name: percentiles(samples[name]) for name in (*STAGES, "end_to_end")}
+    result = {
+        "inferences": inferences,
+        "step_s": spotter.step_s,
+        "stages": stages,
+        "bare_invoke": percentiles(samples["bare_invoke"]),
+        "stages_share": float(np.median(sum(samples[name] for name in STAGES) / samples["end_to_end"])),
+        "real_time_factor": busy / (len(whole) * spotter.step_s),
+    }
+    return result, samples
+
+
+def measure_foreign(flat: FlatModel, interpreter: Interpreter, *, inferences: int, name: str) -> tuple[dict, Samples]:
+    """Invoke a model of which nothing but its tensors is known, on random values of their types and shapes.
+
+    Raises
+    ------
+    ModelError
+        If an input is of a type that has no random values, or the model does not run on them.
+    """
+    rng = np.random.default_rng(0)
+    native = interpreter.native
+    first = None
+    try:
+        for tensor in native.get_input_details():
+            values = _random(rng, tuple(tensor["shape"]), np.dtype(tensor["dtype"]))
+            native.set_tensor(tensor["index"], values)
+            first = values if first is None else first
+        if first is None:
+            raise ValueError("it has no input")
+        loop = _bare(interpreter, first)
+        loop(_WARM_UP)
+        spent: list[float] = []
+        bare: list[float] = []
+        for _ in range(inferences):
+            started = perf_counter()
+            interpreter.invoke(first)
+            spent.append(perf_counter() - started)
+            bare += loop(1)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ModelError(f"{name}: cannot be run on random values: {error}") from None
+    samples = {"invoke": np.array(spent), "bare_invoke": np.array(bare)}
+    result = {
+        "inferences": inferences,
+        "step_s": None,
+        "stages": {"invoke": percentiles(samples["invoke"])},
+        "bare_invoke": percentiles(samples["bare_invoke"]),
+        "stages_share": None,
+        "real_time_factor": None,
+    }
+    return result, samples
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "f":
+        return rng.standard_normal(shape).astype(dtype)
+    if dtype in (np.int8, np.uint8, np.int16):
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    if dtype.kind in "iub":  # counts and indices: what is large could lie outside of something
+        return rng.integers(0, 2, shape).astype(dtype)
+    raise ValueError(f"there are no random values of type {dtype}")
+
+
+def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_per_s: int = 0) -> dict[str, Any]:
+    """Run ``kws-edge listen`` in a process of its own and let it count.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of ``listen``.
+    seconds : float
+        Audio to hear.
+    pcm : bytes or None
+        What is written to its standard input at the pace of a microphone; None where it opens one by itself.
+    bytes_per_s : int
+        That pace.
+
+    Returns
+    -------
+    dict
+        What :meth:`kws_edge.diagnostics.latency.Stopwatch.summary` gives, and the seconds that each of some starts took,
+        from the process's to the first audio.
+
+    Raises
+    ------
+    KwsError
+        If it does not listen, for the reason that it gave.
+    """
+    starts, stats = [], {}
+    for heard in [*[0.3] * (_STARTS - 1), seconds]:
+        command = [sys.executable, "-m", "kws_edge", "listen", *arguments, "--no-site", "--json", "--stats"]
+        started = perf_counter()
+        process = subprocess.Popen(
+            [*command, "--seconds", str(heard)],
+            stdin=subprocess.DEVNULL if pcm is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        watchdog = threading.Timer(_PATIENCE_S, process.kill)
+        watchdog.start()
+        try:
+            feeder = _Feeder(process.stdin, pcm, bytes_per_s, heard) if pcm is not None else None
+            said = ""
+            for line in process.stderr:
+                said = line.decode(errors="replace").strip()
+                if said.startswith("kws-edge: listening to"):
+                    starts.append(perf_counter() - started)
+                    break
+            else:
+                if watchdog.finished.is_set():
+                    raise AudioError(f"listen heard nothing for {_PATIENCE_S:.0f} s after its start")
+                raise KwsError(f"listen did not start: {said.removeprefix('kws-edge: ') or 'it said nothing'}")
+            watchdog.cancel()
+            if feeder:
+                feeder.go()
+                process.stdin = None  # the feeder closes it
+            out, err = process.communicate(timeout=heard + _PATIENCE_S)
+            if process.returncode:
+                reason = err.decode(errors="replace").strip().splitlines() or ["it did not say why"]
+                raise KwsError(f"listen ended early: {reason[-1].removeprefix('kws-edge: ')}")
+            stats = json.loads(out.splitlines()[-1])["stats"]
+        except subprocess.TimeoutExpired:
+            raise AudioError(f"listen did not end within {heard + _PATIENCE_S:.0f} s: audio stands still") from None
+        finally:
+            watchdog.cancel()
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    stream.close()
+    return {"source": "microphone" if pcm is None else "standard input", "startup_s": starts, **stats}
+
+
+class _Feeder:
+    """Writes audio into a pipe: some at once, for what a resampler holds back and what a format is recognised by, the
+    rest at a microphone's pace."""
+
+    def __init__(self, pipe: io.BufferedWriter, pcm: bytes, bytes_per_s: int, seconds: float) -> None:
+        self._pipe, self._pcm, self._bytes_per_s = pipe, pcm, bytes_per_s
+        self._block = bytes_per_s * BLOCK_MS // 1000
+        self._end = min(len(pcm), math.ceil((seconds + 1) * bytes_per_s))
+        self._head = max(_HEAD_BLOCKS, math.ceil(_HEAD_BYTES / self._block)) * self._block
+        with contextlib.suppress(BrokenPipeError):  # it ended at once, and says why
+            for at in range(0, self._head, self._block):
+                self._write(at)
+
+    def _write(self, at: int) -> None:
+        self._pipe.write(self._pcm[at : min(at + self._block, self._end)])
+        self._pipe.flush()
+
+    def go(self) -> None:
+        threading.Thread(target=self._feed, name="feeder", daemon=True).start()
+
+    def _feed(self) -> None:
+        started = perf_counter()
+        with contextlib.suppress(BrokenPipeError), self._pipe:  # broken: it has heard enough
+            for at in range(self._head, self._end, self._block):
+                due = started + (at - self._head) / self._bytes_per_s
+                time.sleep(max(0.0, due - perf_counter()))
+                self._write(at)
+
+
+def load(path: str | Path, option: str) -> dict[str, Any]:
+    """Read the results that an option names.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or holds something else, or another format, or a result lacks a figure that every
+        result has or has an impossible one.
+    """
+    try:
+        values = parse_json(read_text(path))
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise ConfigError(f"{option} {path}: not JSON ({error}); give what kws-edge bench -o wrote") from None
+    if not isinstance(values, dict) or values.get("kind") != KIND or not isinstance(values.get("results"), list):
+        raise ConfigError(f"{option} {path}: holds no results of kws-edge bench; give what kws-edge bench -o wrote")
+    if values.get("format") != FORMAT:
+        raise ConfigError(
+            f"{option} {path}: format {shown(values.get('format'))}, this version reads {FORMAT}; measure anew"
+        )
+    warnings = values.get("warnings")
+    if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+        raise ConfigError(f"{option} {path}: its warnings must be a list of texts, got {shown(warnings)}")
+    try:
+        _ = [{**(values[part] or {})} for part in _PARTS]
+        _ = [(configuration(result), _figures(result)) for result in values["results"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{option} {path}: results that lack {error}; measure anew") from None
+    except ConfigError as error:
+        raise ConfigError(f"{option} {path}: {error}; measure anew") from None
+    return values
+
+
+def _middle(values: list[float]) -> float:
+    """The median, so that one start that was disturbed does not count."""
+    if not values:
+        raise KeyError("startup_s")
+    return float(np.median([_FIGURE.check("startup_s", value) for value in values]))
+
+
+def _figures(result: dict[str, Any]) -> dict[str, float]:
+    """What of a result is compared: seconds, bytes and shares, of which less is better.
+
+    Raises
+    ------
+    ConfigError
+        If one is no number, or beyond reason.
+    """
+    found: dict[str, Any] = {}
+    for where, stages in (("", result["stages"]), ("live ", (result["live"] or {}).get("stages") or {})):
+        for stage, values in stages.items():
+            name = printable(stage.replace("_", " "), most=60)
+            for key in ("p50_s", "p95_s"):
+                found[f"{where}{name} {key[:-2]}, ms"] = 1000, values[key]
+    if result["real_time_factor"] is not None:
+        found["real-time factor"] = 1, result["real_time_factor"]
+    if result["live"]:
+        found["live CPU, % of a core"] = 100, result["live"]["cpu_share"]
+        found["live start-up, s"] = 1, _middle(result["live"]["startup_s"])
+        if result["live"]["peak_bytes"]:
+            found["live memory, MB"] = 1e-6, result["live"]["peak_bytes"]
+    return {name: factor * _FIGURE.check(name, value) for name, (factor, value) in found.items()}
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[tuple[str, str, float, float]]]:
+    """Two results beside each other.
+
+    Returns
+    -------
+    differences : list of str
+        What else than the time is not the same: board, versions, model, audio.
+    rows : list of (configuration, figure, old, new)
+        Of every configuration and figure that both have.
+
+    Raises
+    ------
+    ConfigError
+        If they have no configuration in common.
+    """
+    differences = []
+    for part in _PARTS:
+        a, b = old[part] or {}, new[part] or {}
+        changed = (key for key in {**a, **b} if a.get(key) != b.get(key))
+        differences += [printable(f"{key}: {a.get(key)} -> {b.get(key)}", most=200) for key in changed]
+    before = {configuration(result): _figures(result) for result in old["results"]}
+    rows = [
+        (configuration(result), figure, before[configuration(result)][figure], value)
+        for result in new["results"]
+        if configuration(result) in before
+        for figure, value in _figures(result).items()
+        if figure in before[configuration(result)]
+    ]
+    if not rows:
+        raise ConfigError(
+            f"nothing to compare: {', '.join(before)} before, "
+            f"{', '.join(map(configuration, new['results']))} now; give the same --runtime, --threads and --kernels"
+        )
+    return differences, rows
+
+
+def configuration(result: dict[str, Any]) -> str:
+    """What was measured, in words; versions may differ."""
+    threads = whole(1, 1024).check("threads", result["threads"])
+    text = f"{result['runtime']}, {counted(threads, 'thread')}, {result['kernels']} kernels"
+    return printable(text, most=200)

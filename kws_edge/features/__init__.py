@@ -1,0 +1,1 @@
+"""Front ends: what a network is given for some samples."""

@@ -1,0 +1,316 @@
+"""The front end: int16 audio to log-mel features, for whole clips and for streams.
+
+Both forms run the same arithmetic on the same shapes. NumPy transforms each frame by itself. The matrix product, whose
+rounding may depend on its shape and on the row, is computed in groups of :data:`LANES` rows, in which a frame keeps the
+row that its index gives it, whether its neighbours are there yet or not. So a stream's features equal the whole clip's
+bit for bit, for blocks of any size.
+
+Frames pass through buffers that are made once, of as many rows as come at a time, :data:`BATCH` at most, and stay in
+the processor's cache; fresh arrays for a whole clip would cost more in page faults than the transforms do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kws_edge.config import FrontendConfig
+from kws_edge.errors import AudioError, ConfigError
+from kws_edge.features.mel import mel_matrix, window
+
+__all__ = [
+    "BATCH",
+    "LANES",
+    "Frontend",
+    "StreamingFrontend",
+    "fit_clip",
+    "resize_frames",
+    "resize_positions",
+    "to_int16",
+]
+
+_INT16 = np.dtype(np.int16)
+_ONE = np.array(1.0)  # by which a transform is multiplied
+
+LANES = 8
+"""Rows of one matrix product."""
+
+BATCH = 7 * LANES
+"""Rows that pass through the buffers at a time, at most: those of half a second, at a hop of 10 ms. More take no less
+time for each, and fewer do not make up for the calls."""
+
+try:  # What np.fft.rfft of NumPy 2 calls once it has looked at its arguments, which takes 40 us where caches are cold.
+    from numpy.fft._pocketfft_umath import rfft_n_even, rfft_n_odd
+
+    _DIRECT = rfft_n_even.signature == rfft_n_odd.signature == "(n),()->(m)"
+except (ImportError, AttributeError):  # NumPy 1, or a NumPy to come: the public form is as good
+    _DIRECT = False
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples as int16: integers are taken as they are, floats as full scale [-1, 1), rounded and saturated.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray, shape (n,), int16 or floating
+
+    Raises
+    ------
+    AudioError
+        If the array is not one-dimensional, of another type, or holds NaN or infinity.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise AudioError(f"expected mono samples of shape (n,), got shape {samples.shape}; mix the channels down first")
+    if samples.dtype == _INT16:
+        return samples
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(f"expected int16 or floating-point samples, got {samples.dtype}")
+    if not np.isfinite(samples).all():
+        raise AudioError("the audio holds NaN or infinite samples")
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def fit_clip(samples: np.ndarray, length: int) -> np.ndarray:
+    """`samples` centred in `length` samples: cut on both sides, or padded with zeros (half, rounded down, before)."""
+    missing = length - len(samples)
+    if missing < 0:
+        start = -missing // 2
+        return samples[start : start + length]
+    return np.pad(samples, (missing // 2, missing - missing // 2))
+
+
+def resize_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each of `n_out` frames lies among `n_in`: the two next to it and the fraction of the way between them.
+
+    Returns
+    -------
+    lower, upper : numpy.ndarray, shape (n_out,), intp
+    fraction : numpy.ndarray, shape (n_out,), float32
+    """
+    scale = np.float32(n_in) / np.float32(n_out)
+    position = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    floor = np.floor(position)
+    lower = np.maximum(floor, 0).astype(np.intp)
+    upper = np.minimum(np.ceil(position), n_in - 1).astype(np.intp)
+    return lower, upper, position - floor
+
+
+def resize_frames(features: np.ndarray, n_frames: int) -> np.ndarray:
+    """Resize along time as ``tf.image.resize(method="bilinear")`` does: half-pixel centres, no anti-aliasing.
+
+    Parameters
+    ----------
+    features : numpy.ndarray, shape (n, n_mels), float32
+    n_frames : int
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_frames, n_mels), float32
+    """
+    lower, upper, fraction = resize_positions(len(features), n_frames)
+    return features[lower] + (features[upper] - features[lower]) * fraction[:, np.newaxis]
+
+
+class Frontend:
+    """Features of whole clips.
+
+    Windowing and transform are in float64: NumPy's FFT is no slower in it, and bands near silence are not lost in the
+    rounding of loud ones. All that follows is float32. An instance has buffers and is not for two threads at a time.
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    """
+
+    def __init__(self, config: FrontendConfig) -> None:
+        self.config = c = config
+        self._frame, self._hop = c.frame_length, c.hop_length  # which a configuration computes anew each time
+        matrix = mel_matrix(c)
+        used = np.flatnonzero(matrix.any(axis=1))
+        if not len(used):
+            raise ConfigError(
+                f"no FFT bin falls into any band of {c.f_min_hz:g} to {c.f_max_hz:g} Hz; raise n_fft or widen the band"
+            )
+        first, last = int(used[0]), int(used[-1]) + 1
+        self._matrix = np.ascontiguousarray(matrix[first:last])
+        # What follows the bands, as arrays of no dimension: NumPy takes longer to convert a number.
+        self._offset = np.array(c.log_offset, np.float32)
+        self._after = [
+            (operation, np.array(value, np.float32))
+            for operation, value, neutral in (
+                (np.multiply, c.log_gain, 1),
+                (np.add, c.level_offset, 0),
+                (np.maximum, c.level_min, None),
+                (np.minimum, c.level_max, None),
+            )
+            if value != neutral
+        ]
+        self._window = window(c) * np.float64(c.sample_scale)
+        self._magnitude = c.spectrum == "magnitude"
+        self._n_bins, self._used = c.n_fft // 2 + 1, slice(first, last)
+        self._transform = (rfft_n_odd if c.n_fft % 2 else rfft_n_even) if _DIRECT else _rfft
+        self._make_buffers(1)
+
+    def _make_buffers(self, n: int) -> None:
+        """Buffers for `n` frames at a time."""
+        c, groups = self.config, -(-(n + LANES - 1) // LANES)
+        self._padded = np.zeros((n, c.n_fft))
+        # NumPy takes 0.1 us for each row of what is not contiguous, so that it is quicker to multiply by a window for
+        # each frame and to square bins that no band needs.
+        self._windows = np.zeros((n, c.n_fft))
+        self._windows[:, : c.frame_length] = self._window
+        self._bins = np.empty((n, self._n_bins), complex)
+        self._parts = self._bins.reshape(-1).view(float)  # real and imaginary in turn
+        self._power = np.zeros(groups * LANES * self._n_bins, np.float32)
+        self._groups = self._power.reshape(groups, LANES, self._n_bins)[:, :, self._used]
+        self._bands = np.empty((groups, LANES, c.n_mels), np.float32)
+        self._rows = self._bands.reshape(groups * LANES, c.n_mels)
+
+    def frames(self, samples: np.ndarray) -> np.ndarray:
+        """Levels of every full frame in `samples`.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
+
+        Returns
+        -------
+        numpy.ndarray, shape (1 + (n - frame_length) // hop_length, n_mels), float32
+            No rows if `samples` is shorter than a frame.
+        """
+        return self._levels(self._framed(np.ascontiguousarray(to_int16(samples))), lane=0)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Model input for one clip: `samples` centred in the clip's length, its levels, resized if configured.
+
+        Returns
+        -------
+        numpy.ndarray, shape config.feature_shape, float32
+        """
+        return self.resize(self.frames(fit_clip(to_int16(samples), self.config.clip_samples)))
+
+    def resize(self, levels: np.ndarray) -> np.ndarray:
+        """A clip's `n_frames` rows of levels in the shape that the model takes."""
+        n = self.config.resize_frames
+        return levels if n is None else resize_frames(levels, n)
+
+    def _framed(self, samples: np.ndarray) -> np.ndarray:
+        """The full frames in contiguous int16 `samples`: a view, shape (n, frame_length)."""
+        shape = self.config.frames_in(len(samples)), self._frame
+        return np.ndarray(shape, np.int16, samples, 0, (2 * self._hop, 2))  # sliding_window_view takes 60 us
+
+    def _levels(self, frames: np.ndarray, *, lane: int) -> np.ndarray:
+        """Levels of int16 `frames`, shape (n, frame_length); the first belongs into row `lane` of its group."""
+        parts, done = [], 0
+        while done < len(frames) or not parts:
+            rows = min(BATCH - lane, len(frames) - done)
+            parts.append(self._bands_of(frames[done : done + rows], lane) + self._offset)
+            done, lane = done + rows, 0
+        levels = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        np.log(levels, out=levels)
+        for operation, value in self._after:
+            operation(levels, value, out=levels)
+        return levels
+
+    def _bands_of(self, frames: np.ndarray, lane: int) -> np.ndarray:
+        """Mel bands of `n` frames, :data:`BATCH` at most, which go into rows `lane` to `lane + n` of the buffers: a
+        view, shape (n, n_mels), float32."""
+        n = len(frames)
+        if n > len(self._padded):
+            self._make_buffers(n)
+        padded, end, bins = self._padded[:n], lane + n, self._n_bins
+        padded[:, : self._frame] = frames
+        padded *= self._windows[:n]
+        self._transform(padded, _ONE, self._bins[:n])
+        squares = self._parts[: 2 * n * bins]
+        np.multiply(squares, squares, out=squares)  # np.square would be one more operation to come into cold caches
+        power = self._power[lane * bins : end * bins]
+        if self._magnitude:
+            magnitude = np.add(squares[::2], squares[1::2], out=squares[::2])
+            np.sqrt(magnitude, out=power, casting="same_kind")
+        else:
+            np.add(squares[::2], squares[1::2], out=power, casting="same_kind")
+        groups = -(-end // LANES)
+        np.matmul(self._groups[:groups], self._matrix, out=self._bands[:groups])
+        return self._rows[lane:end]
+
+
+def _rfft(frames: np.ndarray, factor: np.ndarray, out: np.ndarray) -> None:
+    """As NumPy's own, for `factor` 1."""
+    out[:] = np.fft.rfft(frames)
+
+
+class StreamingFrontend:
+    """Levels of a stream, each frame computed once, as soon as its last sample is there.
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    frontend : Frontend, optional
+        Of this configuration: streams that take turns may share one, with its tables and buffers.
+    """
+
+    def __init__(self, config: FrontendConfig, *, frontend: Frontend | None = None) -> None:
+        self.config = config
+        self._frontend = frontend or Frontend(config)
+        self._frame, self._hop = config.frame_length, config.hop_length
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next sample is the first of a new stream."""
+        self._keep(np.empty(0, np.int16))
+        self._n_pending = 0  # samples in it, from the start of the next frame on
+        self._skip = 0  # samples still to drop before the next frame starts, when the hop exceeds the frame
+        self.n_frames = 0  # frames given out so far
+
+    def _keep(self, pending: np.ndarray) -> None:
+        """The buffer of what has not been used, and the frames in it."""
+        self._pending, self._frames = pending, self._frontend._framed(pending)
+
+    def silence(self) -> np.ndarray:
+        """Levels of a frame of digital silence, shape (n_mels,), float32."""
+        return self._frontend.frames(np.zeros(self.config.frame_length, np.int16))[0]
+
+    def resize(self, levels: np.ndarray) -> np.ndarray:
+        """As :meth:`Frontend.resize`."""
+        return self._frontend.resize(levels)
+
+    def samples_to(self, n_frames: int) -> int:
+        """Samples that are missing to that many more frames."""
+        return self._skip + (n_frames - 1) * self._hop + self._frame - self._n_pending
+
+    def process(self, samples: np.ndarray, *, multiple: int = 1) -> np.ndarray:
+        """Take a block of any size; return the frames that it completes.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
+        multiple : int
+            Give frames by so many, and hold back what is left: together they cost much less.
+
+        Returns
+        -------
+        numpy.ndarray, shape (k, n_mels), float32
+            The `k` new frames, possibly none.
+        """
+        samples = to_int16(samples)
+        if self._skip:
+            dropped = min(self._skip, len(samples))
+            self._skip -= dropped
+            samples = samples[dropped:]
+        end = self._n_pending + len(samples)
+        if end > len(self._pending):
+            self._keep(np.concatenate([self._pending[: self._n_pending], samples]))
+        else:
+            self._pending[self._n_pending : end] = samples
+        self._n_pending = end
+        n = max(0, 1 + (end - self._frame) // self._hop) // multiple * multiple
+        if not n:
+            return np.empty((0, self.config.n_mels), np.float32)
+        levels = self._frontend._levels(self._frames[:n], lane=self.n_frames % LANES)
+        self.n_frames += n
+        used = min(n * self._hop, end)
+        self._skip = n * self._hop - used
+        self._n_pending = end - used
+        self._pending[: self._n_pending] = self._pending[used:end]
+        return levels

@@ -1,0 +1,327 @@
+"""Loading a model file, checking it, and computing posteriors."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import stat
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from kws_edge.config import DetectorConfig, FrontendConfig
+from kws_edge.errors import ConfigError, ModelError
+from kws_edge.features.frontend import Frontend
+from kws_edge.model.file import Metadata, unpack
+from kws_edge.model.quantization import dequantize, quantize
+from kws_edge.model.runtime import Interpreter
+from kws_edge.model.tflite import FlatModel, Tensor
+from kws_edge.text import counted, printable
+
+__all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
+
+DEFAULT_MODEL = "commands12"
+_SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
+_MAX_BYTES = 64 * 2**20
+_SHARED, _STEPS = 0.05, 8
+"""What of the front end's range an input takes at least, and in how many steps."""
+_LEAST, _MOST = 0.1, 1.5
+"""What an output of posteriors reaches at its most."""
+
+
+def shipped_models() -> dict[str, str]:
+    """Files of the models that come with the package, by name."""
+    files = sorted(name for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
+    return {name.removesuffix(".tflite"): os.path.join(_SHIPPED, name) for name in files}
+
+
+def _resolve(model: str | os.PathLike[str]) -> str:
+    path = os.fspath(model)
+    shipped = shipped_models()
+    if path in shipped:
+        return shipped[path]
+    if os.path.isdir(path):
+        raise ModelError(f"{path}: is a folder; name a .tflite file, or a shipped model: {', '.join(shipped)}")
+    if not os.path.exists(path):
+        raise ModelError(f"{path}: no such file, and no shipped model of that name; shipped are {', '.join(shipped)}")
+    return path
+
+
+def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata | None]:
+    """A model file's path, flatbuffer and metadata; None for a file that this project did not make.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or no TFLite model.
+    """
+    path = _resolve(model)
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path}: is a pipe or a device; name a .tflite file")
+        if status.st_size > _MAX_BYTES:
+            raise ModelError(f"{path}: {status.st_size:,} bytes are too many for a keyword model")
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    flatbuffer, metadata = unpack(data, path)
+    return path, FlatModel(flatbuffer, path), metadata
+
+
+def fits(shape: Sequence[int], features: tuple[int, int]) -> bool:
+    """Whether an input of `shape` takes features of that shape, side by side or in a row."""
+    sides = tuple(n for n in shape if n != 1)
+    return sides in (tuple(n for n in features if n != 1), (math.prod(features),))
+
+
+def _range(tensor: Tensor) -> tuple[float, float]:
+    """The least and the largest value of a quantised tensor."""
+    limits = np.iinfo(tensor.dtype)
+    return tuple((int(q) - tensor.zero_point) * tensor.scale for q in (limits.min, limits.max))
+
+
+class Model:
+    """A keyword model, ready to run.
+
+    Parameters
+    ----------
+    model : str or path
+        Name of a shipped model, or a ``.tflite`` file.
+    labels : sequence of str, optional
+        Names of the outputs, for a file without metadata (or in place of its own).
+    front_end : FrontendConfig, optional
+        Likewise.
+    runtime, threads, kernels
+        As for :class:`kws_edge.model.runtime.Interpreter`.
+    allow_float : bool
+        Accept a model with float32 input and output.
+
+    Attributes
+    ----------
+    path : str
+    metadata : Metadata
+    flat : kws_edge.model.tflite.FlatModel
+        The file's structure; `input` and `output` are its tensors.
+    interpreter : kws_edge.model.runtime.Interpreter
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, not quantised, or contradicts its labels or front end.
+    ConfigError
+        If `labels` cannot name outputs.
+    RuntimeUnavailableError
+        If no TFLite runtime can be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        labels: Sequence[str] | None = None,
+        front_end: FrontendConfig | None = None,
+        runtime: str = "auto",
+        threads: int = 1,
+        kernels: str = "fast",
+        allow_float: bool = False,
+    ) -> None:
+        self.path, self.flat, metadata = read_model(model)
+        name = self.path
+        self.size = os.path.getsize(name)
+        if metadata is None:
+            missing = [option for option, value in (("labels", labels), ("front end", front_end)) if value is None]
+            if missing:
+                raise ModelError(
+                    f"{name}: says nothing of its {' and '.join(missing)}; it was not made by kws-edge, or was cut "
+                    "short. Give --labels and --front-end to run a foreign model"
+                )
+            metadata = Metadata(labels=labels, front_end=front_end, name=self.stem)
+        elif labels is not None or front_end is not None:
+            given = {"labels": labels or metadata.labels, "front_end": front_end or metadata.front_end}
+            metadata = dataclasses.replace(metadata, **given)
+        self.metadata = metadata
+        self._check(name, allow_float)
+        self.interpreter = Interpreter(self.flat, runtime=runtime, threads=threads, kernels=kernels)
+        self._check_levels(name)
+
+    def _check(self, name: str, allow_float: bool) -> None:
+        for what, tensors in (("input", self.flat.inputs), ("output", self.flat.outputs)):
+            if len(tensors) != 1:
+                raise ModelError(f"{name}: has {len(tensors)} {what}s; a keyword model has one")
+            tensor = tensors[0]
+            if tensor.dtype not in ("int8", "uint8") and not (tensor.dtype == "float32" and allow_float):
+                raise ModelError(
+                    f"{name}: {what} is {tensor.dtype} where INT8 is expected; quantise a run of yours with "
+                    "`kws-host quantize`, a model from elsewhere with `kws-host import`"
+                )
+            if tensor.dtype != "float32" and not tensor.scale:
+                raise ModelError(f"{name}: {what} is {tensor.dtype} without a quantisation scale")
+        if self.output.shape[:-1] != (1,) * (len(self.output.shape) - 1) or not self.output.shape:
+            raise ModelError(f"{name}: output of shape {list(self.output.shape)}; one vector of posteriors is expected")
+        if self.output.shape[-1] != len(self.labels):
+            outputs, labels = counted(self.output.shape[-1], "output"), counted(len(self.labels), "label")
+            raise ModelError(f"{name}: {outputs}, but {labels}: {printable(', '.join(self.labels), most=60)}")
+        expected = self.front_end.feature_shape
+        if not fits(self.input.shape, expected):
+            raise ModelError(
+                f"{name}: input of shape {list(self.input.shape)}, but its front end gives {expected[0]} frames of "
+                f"{expected[1]} mels"
+            )
+        detector = self.metadata.detector
+        unknown = {*(detector.keywords or ()), *detector.thresholds}
+        unknown |= {detector.wake_word} - {None}
+        unknown -= set(self.labels)
+        if unknown:
+            raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
+
+    def _check_levels(self, name: str) -> None:
+        """What the input takes is what the front end gives, and what the output gives can be posteriors: a model whose
+        scales say otherwise would be deaf."""
+        if self.input.dtype != "float32":
+            low, high = _range(self.input)
+            quiet, loud = self.front_end.level_range
+            shared = min(high, loud) - max(low, quiet)
+            if not (shared >= _SHARED * (loud - quiet) and shared >= _STEPS * self.input.scale):
+                raise ModelError(
+                    f"{name}: its input takes levels from {low:.4g} to {high:.4g} in steps of {self.input.scale:.4g}, "
+                    f"but its front end gives {quiet:.4g} to {loud:.4g}; it would hear nothing"
+                )
+        if self.output.dtype != "float32":
+            low, high = _range(self.output)
+            if not _LEAST <= high <= _MOST:
+                raise ModelError(
+                    f"{name}: its output goes from {low:.4g} to {high:.4g} in steps of {self.output.scale:.4g}; "
+                    "posteriors from 0 to 1 are expected, as a softmax or a sigmoid makes them"
+                )
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending."""
+        return os.path.splitext(os.path.basename(self.path))[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each output, in order."""
+        return self.metadata.labels
+
+    @property
+    def front_end(self) -> FrontendConfig:
+        """What the input is computed by."""
+        return self.metadata.front_end
+
+    @property
+    def detector(self) -> DetectorConfig:
+        """The file's defaults for detection."""
+        return self.metadata.detector
+
+    @cached_property
+    def input(self) -> Tensor:
+        """The input tensor."""
+        return self.flat.inputs[0]
+
+    @cached_property
+    def output(self) -> Tensor:
+        """The output tensor."""
+        return self.flat.outputs[0]
+
+    @cached_property
+    def frontend(self) -> Frontend:
+        """For clips and for all streams that this model hears; like the interpreter, for one thread at a time."""
+        try:
+            return Frontend(self.front_end)
+        except ConfigError as error:
+            raise ModelError(f"{self.path}: its front end cannot be computed: {error}") from None
+
+    def quantize(self, features: np.ndarray) -> np.ndarray:
+        """Features as the input tensor takes them.
+
+        Parameters
+        ----------
+        features : numpy.ndarray, shape front_end.feature_shape, float32
+
+        Returns
+        -------
+        numpy.ndarray, shape input.shape, of the input's dtype
+        """
+        tensor, features = self.input, features.reshape(self.input.shape)
+        if tensor.dtype == "float32":
+            return features.astype(np.float32)
+        return quantize(features, tensor.scale, tensor.zero_point, tensor.dtype)
+
+    def quantize_levels(self, levels: np.ndarray, out: np.ndarray) -> None:
+        """Write some frames of the model's own front end as its input tensor takes them.
+
+        Parameters
+        ----------
+        levels : numpy.ndarray, shape (n, n_mels), float32
+        out : numpy.ndarray, same shape, of the input's dtype
+        """
+        if self._zero_point is not None:
+            np.add(np.rint(levels), self._zero_point, out=out, casting="unsafe")
+        elif self.input.dtype == "float32":
+            out[:] = levels
+        else:
+            out[:] = quantize(levels, self.input.scale, self.input.zero_point, self.input.dtype)
+
+    @cached_property
+    def _zero_point(self) -> np.ndarray | None:
+        """The input's zero point, if a level of the front end is its value but for that and for rounding."""
+        low, high = self.front_end.level_min, self.front_end.level_max
+        scale, zero_point = self.input.scale, self.input.zero_point
+        if scale != 1 or low is None or high is None:
+            return None
+        limits = np.iinfo(self.input.dtype)
+        within = limits.min <= round(low) + zero_point <= round(high) + zero_point <= limits.max
+        return np.array(zero_point, np.float32) if within else None
+
+    def dequantize(self, q: np.ndarray) -> np.ndarray:
+        """The output tensor's values as posteriors.
+
+        Parameters
+        ----------
+        q : numpy.ndarray, shape output.shape, of the output's dtype
+
+        Returns
+        -------
+        numpy.ndarray, shape (len(labels),), float32
+        """
+        q = q.reshape(-1)
+        return q if self.output.dtype == "float32" else self._values.take(q)
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        """What each of the 256 outputs stands for; a negative one counts from the end, as everywhere in Python."""
+        codes = np.arange(256, dtype=np.uint8).view(self.output.dtype)
+        return dequantize(codes, self.output.scale, self.output.zero_point)
+
+    def posteriors(self, features: np.ndarray) -> np.ndarray:
+        """Posterior of each label, whatever the model has heard before.
+
+        Parameters
+        ----------
+        features : numpy.ndarray, shape front_end.feature_shape, float32
+
+        Returns
+        -------
+        numpy.ndarray, shape (len(labels),), float32
+        """
+        self.interpreter.reset()
+        return self.dequantize(self.interpreter.invoke(self.quantize(features)))
+
+    def classify(self, samples: np.ndarray) -> np.ndarray:
+        """Posteriors of one clip of audio, centred in the clip's length.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
+            At the front end's sample rate.
+
+        Returns
+        -------
+        numpy.ndarray, shape (len(labels),), float32
+        """
+        return self.posteriors(self.frontend(samples))
