@@ -1,8 +1,8 @@
 """Augmentation: of features, anew for every batch, and of audio, for copies of clips that are computed once.
 
 On features (raw levels, see :mod:`host_tools.data.features`), recordings' and precomputed ones alike: shift, speed,
-room response, gain, noise and a noise gate in the power domain, then SpecAugment and mixup. On audio: shift, speed, room
-response, gain and noise. Everything draws from the generator that it is given, so that a seed reproduces it.
+room response, gain, noise and a noise gate in the power domain, then SpecAugment and mixup. On audio: shift, speed,
+room response, gain and noise. Everything draws from the generator that it is given, so that a seed reproduces it.
 """
 
 from __future__ import annotations

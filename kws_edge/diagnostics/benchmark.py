@@ -204,8 +204,8 @@ def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_p
     Returns
     -------
     dict
-        What :meth:`kws_edge.diagnostics.latency.Stopwatch.summary` gives, and the seconds that each of some starts took,
-        from the process's to the first audio.
+        What :meth:`kws_edge.diagnostics.latency.Stopwatch.summary` gives, and the seconds that each of some starts
+        took, from the process's to the first audio.
 
     Raises
     ------
