@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from host_tools.data.annotations import Word
-from host_tools.data.dataset import recordings
+from host_tools.data.recordings import recordings
 from host_tools.evaluation.intervals import wilson
 from host_tools.evaluation.stream_inference import Track, hear, replay
 from host_tools.evaluation.stream_synthesis import FAINT_RMS

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from host_tools.data.dataset import LABEL_SETS, group_of, index_clips, recordings
+from host_tools.data.dataset import index_clips
+from host_tools.data.label_sets import LABEL_SETS
+from host_tools.data.recordings import group_of, recordings
 from host_tools.errors import DatasetError
 from host_tools.evaluation.budget import calibrate
 from host_tools.evaluation.intervals import poisson_interval, wilson

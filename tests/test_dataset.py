@@ -17,17 +17,11 @@ import soundfile
 
 from host_tools.cli import main
 from host_tools.convert.card import model_card
-from host_tools.data.dataset import (
-    Voices,
-    index_clips,
-    index_labelled,
-    label_of,
-    label_set,
-    load_features,
-    official_split,
-    random_split,
-    recordings,
-)
+from host_tools.data.dataset import Voices, index_clips, index_labelled
+from host_tools.data.label_sets import label_of, label_set
+from host_tools.data.recordings import recordings
+from host_tools.data.splits import official_split, random_split
+from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
 from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
 from host_tools.sampling.examples import Sources, load_examples

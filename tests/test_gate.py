@@ -149,7 +149,8 @@ def test_the_demo_behind_a_gate(demo_stream):
 @pytest.mark.parametrize(("name", "most"), [("commands12", 0.1), ("micro12", 0.16), ("words36", 0.12)])
 def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths, tmp_path):
     """Validation commands whose surroundings are digitally silent are missed hardly more than others."""
-    from host_tools.data.dataset import LABEL_SETS, Clip
+    from host_tools.data.dataset import Clip
+    from host_tools.data.label_sets import LABEL_SETS
     from host_tools.evaluation.stream_inference import hear_all, score_replayed
     from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
     from kws_edge.labels import is_keyword
@@ -170,7 +171,7 @@ def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths,
 def test_words_between_digital_silence_are_heard(edge_db, validation_paths):
     """Of 500 validation commands, gated as the issue that asked for it did, at most 8 % are missed: all but 60 ms
     around the frames within so many dB of the peak is zero, as is what comes before the clip and after it."""
-    from host_tools.data.dataset import LABEL_SETS
+    from host_tools.data.label_sets import LABEL_SETS
     from kws_edge import Spotter
     from kws_edge.labels import is_keyword
 

@@ -13,17 +13,10 @@ import pytest
 
 from firmware_export.c_array import write_c_array
 from host_tools.convert.card import model_card
-from host_tools.data.dataset import (
-    PRIVATE,
-    SPEECH_COMMANDS,
-    SYNTHETIC,
-    Voices,
-    index_clips,
-    index_labelled,
-    label_set,
-    official_split,
-    origins_of,
-)
+from host_tools.data.dataset import Voices, index_clips, index_labelled
+from host_tools.data.label_sets import label_set
+from host_tools.data.origins import PRIVATE, SPEECH_COMMANDS, SYNTHETIC, origins_of
+from host_tools.data.splits import official_split
 from host_tools.errors import DatasetError, TrainingError
 from host_tools.sampling.examples import Sources, load_examples
 from kws_edge import Metadata, Model, pack, preset, shipped_models, unpack

@@ -25,8 +25,8 @@ from tests.tones import WORDS
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.data.dataset import LABEL_SETS  # noqa: E402
 from host_tools.data.features import levels_to_raw, raw_to_power  # noqa: E402
+from host_tools.data.label_sets import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
 from host_tools.networks.models import LevelConv2D, build, count_macs  # noqa: E402
 from host_tools.sampling.augment import AugmentConfig  # noqa: E402

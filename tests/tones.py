@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import soundfile
 
-from host_tools.data.dataset import official_split
+from host_tools.data.splits import official_split
 from kws_edge import Frontend, preset
 
 RATE = 16000

@@ -189,7 +189,7 @@ def _collect(args: argparse.Namespace) -> None:
 
 
 def _synthesize(args: argparse.Namespace) -> None:
-    from host_tools.data.dataset import label_set
+    from host_tools.data.label_sets import label_set
     from host_tools.data.synthesize import synthesize_speech, synthesize_words
     from host_tools.locks import locked
     from kws_edge.labels import is_keyword
@@ -370,7 +370,9 @@ def _card(args: argparse.Namespace) -> None:
 
 
 def _make_stream(args: argparse.Namespace) -> None:
-    from host_tools.data.dataset import LABEL_SETS, index_clips, recordings, spelt
+    from host_tools.data.dataset import index_clips
+    from host_tools.data.label_sets import LABEL_SETS, spelt
+    from host_tools.data.recordings import recordings
     from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
     from kws_edge.labels import is_keyword
 
@@ -410,7 +412,7 @@ def _make_stream(args: argparse.Namespace) -> None:
 
 
 def _streams(args: argparse.Namespace) -> list:
-    from host_tools.data.dataset import find_audio
+    from host_tools.data.recordings import find_audio
     from host_tools.evaluation.stream_inference import find_streams
 
     _count_left_out([one for path in args.streams if path.is_dir() for one in find_audio(path).left_out])

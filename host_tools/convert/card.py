@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from host_tools.data.dataset import SPEECH_COMMANDS, origins_of
+from host_tools.data.origins import SPEECH_COMMANDS, origins_of
 from kws_edge.config import DetectorConfig
 from kws_edge.labels import is_keyword
 from kws_edge.model.model import Model

@@ -16,8 +16,8 @@ import numpy as np
 
 import kws_edge
 from host_tools.convert.compact import compact, opened, written
-from host_tools.data.dataset import find_audio
 from host_tools.data.features import read_clip
+from host_tools.data.recordings import find_audio
 from host_tools.errors import DatasetError, TrainingError, WorkerError
 from host_tools.parallel import run_parallel
 from host_tools.sampling.examples import span_range

@@ -16,7 +16,7 @@ import numpy as np
 
 import kws_edge
 from host_tools.convert.compact import compact
-from host_tools.data.dataset import SPEECH_COMMANDS, SYNTHETIC
+from host_tools.data.origins import SPEECH_COMMANDS, SYNTHETIC
 from host_tools.errors import TrainingError
 from host_tools.networks.models import MODELS, build
 from host_tools.networks.qat import export_model, is_quantisation_aware

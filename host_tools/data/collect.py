@@ -4,7 +4,7 @@ Packages are fetched with ``apt-get download`` and opened with ``dpkg-deb``; not
 what is wanted is fetched, as it was at the commit that the table names. Only plain files are taken: links are left out,
 a package that writes through one is refused, and so is one that is too large. A file's name is
 ``<group>-<package>-<file>``, where the group is the speaker as far as known, or the sound without the number of the
-take, so that :func:`host_tools.data.dataset.recordings` keeps it in one half.
+take, so that :func:`host_tools.data.recordings.recordings` keeps it in one half.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from host_tools.data.dataset import group_of
+from host_tools.data.recordings import group_of
 from host_tools.errors import DatasetError
 from host_tools.evaluation.intervals import poisson_interval, wilson
 from host_tools.evaluation.scoring import DUPLICATE, FALSE_ACCEPT, HIT, MISS, Event, Score

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from host_tools.data.dataset import index_clips, index_labelled, label_of, load_features
+from host_tools.data.dataset import index_clips, index_labelled
 from host_tools.data.features import read_clip
+from host_tools.data.label_sets import label_of
+from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
 from host_tools.evaluation.intervals import wilson
 from host_tools.evaluation.mistakes import MOST, TABLE, check_unused, clip_name, posterior_columns, write_table
@@ -190,7 +192,8 @@ def clip_set(
 def feature_set(
     folder: str | Path, labels: Sequence[str], config: FrontendConfig, *, split: str = "validation"
 ) -> TestSet:
-    """The precomputed features of a part of the official split; see :func:`host_tools.data.dataset.load_features`."""
+    """Precomputed features of a part of the official split, as
+    :func:`host_tools.data.stored_features.load_features` reads them."""
     stored = load_features(folder, (config.n_frames, config.n_mels))
     rows = np.flatnonzero(stored.splits == split)
     if not len(rows):

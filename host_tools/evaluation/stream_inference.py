@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from host_tools.data.annotations import Word, anything_said, labels_beside, read_also_said, read_labels
-from host_tools.data.dataset import recordings
+from host_tools.data.recordings import recordings
 from host_tools.errors import DatasetError
 from host_tools.evaluation.scoring import Heard, Score, score
 from host_tools.parallel import run_parallel
@@ -146,7 +146,7 @@ def find_streams(
     Parameters
     ----------
     paths : sequence of path
-        Files, and folders, of which every recording is taken, by :func:`host_tools.data.dataset.recordings`.
+        Files, and folders, of which every recording is taken, by :func:`host_tools.data.recordings.recordings`.
     truth : sequence of path
         Label files, one for each of `paths`, which then are files. Without it, a recording's labels are those of
         :func:`host_tools.data.annotations.labels_beside`, and where there are none, nothing is said in it.

@@ -15,22 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from host_tools.data.annotations import Word, read_also_said
-from host_tools.data.dataset import (
-    BACKGROUND_FOLDER,
-    LABEL_SETS,
-    SYNTHETIC,
-    Clip,
-    FeatureSet,
-    LeftOut,
-    Voices,
-    count,
-    index_clips,
-    label_of,
-    load_features,
-    origin_of,
-    random_split,
-    recordings,
-)
+from host_tools.data.dataset import BACKGROUND_FOLDER, Clip, Voices, count, index_clips
 from host_tools.data.features import (
     clip_features,
     levels_to_raw,
@@ -39,7 +24,12 @@ from host_tools.data.features import (
     raw_to_power,
     recording_features,
 )
+from host_tools.data.label_sets import LABEL_SETS, label_of
 from host_tools.data.manifest import manifest
+from host_tools.data.origins import SYNTHETIC, origin_of
+from host_tools.data.recordings import LeftOut, recordings
+from host_tools.data.splits import random_split
+from host_tools.data.stored_features import FeatureSet, load_features
 from host_tools.errors import DatasetError
 from host_tools.sampling.augment import (
     AudioVariation,

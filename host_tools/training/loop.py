@@ -22,8 +22,11 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from host_tools.data.dataset import NPY_DAMAGE, count, index_clips, label_set, origins_of
+from host_tools.data.dataset import count, index_clips
 from host_tools.data.features import raw_to_levels
+from host_tools.data.label_sets import label_set
+from host_tools.data.origins import origins_of
+from host_tools.data.stored_features import NPY_DAMAGE
 from host_tools.errors import TrainingError
 from host_tools.locks import locked
 from host_tools.networks.dequantize import load_int8

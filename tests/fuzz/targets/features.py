@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from host_tools.data.dataset import load_features
+from host_tools.data.stored_features import load_features
 from tests.fuzz import folder, written
 
 MARK = b"\nMANIFEST\n"

@@ -1,0 +1,74 @@
+"""Words of Speech Commands, and the labels of a model: sets by name, or a list of words of one's own."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from host_tools.errors import DatasetError
+from kws_edge.labels import SILENCE, UNKNOWN
+
+__all__ = ["LABEL_SETS", "SPEECH_COMMANDS_WORDS", "SPOKEN_AS_UNKNOWN", "label_of", "label_set", "spelt"]
+
+_COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+_OTHER_WORDS = (
+    "backward", "bed", "bird", "cat", "dog", "eight", "five", "follow", "forward", "four", "happy", "house", "learn",
+    "marvin", "nine", "one", "seven", "sheila", "six", "three", "tree", "two", "visual", "wow", "zero",
+)  # fmt: skip
+
+LABEL_SETS: dict[str, tuple[str, ...]] = {
+    "commands12": (SILENCE, UNKNOWN, *_COMMANDS),
+    "words36": (SILENCE, *sorted(_COMMANDS + _OTHER_WORDS)),
+}
+"""Labels by name, in the order of the model's outputs."""
+
+SPEECH_COMMANDS_WORDS = frozenset((*_COMMANDS, *_OTHER_WORDS))
+SPOKEN_AS_UNKNOWN = f"_{UNKNOWN}_"
+"""Word of the clips in a folder of unknown words: no label, so that they train as the words that are none."""
+
+
+def label_set(spec: str) -> tuple[str, ...]:
+    """Labels by the name of a set, or ``silence``, ``unknown`` and the words of a list such as ``hello,lamp``.
+
+    A word by itself is a list, too, but for one that looks like the name of a set with a slip in it: a comma after it
+    tells.
+
+    Raises
+    ------
+    DatasetError
+        If it is neither.
+    """
+    if spec in LABEL_SETS:
+        return LABEL_SETS[spec]
+    words = [spelt(word.strip()) for word in spec.split(",") if word.strip()]
+    if not words or ("," not in spec and get_close_matches(spec, LABEL_SETS, cutoff=0.75)):
+        example = f"{words[0]}," if words else "hello,lamp"
+        raise DatasetError(
+            f"unknown label set {spec!r}; known are {', '.join(LABEL_SETS)}, or a list of words such as {example!r}"
+        )
+    twice = [word for word, n in Counter(words).items() if n > 1]
+    if twice or {SILENCE, UNKNOWN} & set(words):
+        raise DatasetError(f"labels {spec!r}: list each word once, without {SILENCE} and {UNKNOWN}, which are implied")
+    return (SILENCE, UNKNOWN, *words)
+
+
+def spelt(name: str) -> str:
+    """A name in one of Unicode's forms: macOS has another one for letters with accents than keyboards have."""
+    return unicodedata.normalize("NFC", name)
+
+
+def label_of(word: str, labels: Sequence[str]) -> int:
+    """Index of `word` among `labels`; of ``unknown`` if it is not one of them.
+
+    Raises
+    ------
+    DatasetError
+        If neither is a label.
+    """
+    word, names = spelt(word).strip("_"), [spelt(label).strip("_") for label in labels]
+    for name in (word, UNKNOWN):
+        if name in names:
+            return names.index(name)
+    raise DatasetError(f"the word {word!r} is not among the labels {', '.join(labels)}, and there is no {UNKNOWN!r}")

@@ -1,0 +1,180 @@
+"""Which clips train, which validate and which test: the official split of Speech Commands, and a random one.
+
+The official split goes by the lists in the folder, or by a hash of the speaker's id. Other words go by the same hash of
+their speakers, or of their recordings where few speak. The random split keeps nobody apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from host_tools.data.label_sets import spelt
+from host_tools.data.origins import is_official
+from host_tools.errors import DatasetError
+
+__all__ = ["PARTS", "SPLITS", "Recording", "official_parts", "official_split", "random_split"]
+
+SPLITS = ("official", "random")
+PARTS = ("training", "validation", "testing")
+_LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+_RANDOM_SHARES = (0.70, 0.15, 0.15)  # of PARTS
+_MAX_CLIPS_PER_CLASS = 2**27 - 1  # constant of the dataset's split function
+_NOHASH = "_nohash_"
+_LARGEST_VOICE = 0.25
+"""A word of one's own is split by speaker where nobody has more than this share of its recordings."""
+
+
+class Recording(NamedTuple):
+    """A recording of a word, before it has a part of a split."""
+
+    path: Path
+    word: str
+    names: tuple[str, ...]
+    """Of the word's folder, of the folders within it, and of the file; each as :func:`spelt` has it."""
+
+    @property
+    def speaker(self) -> str:
+        """What stands before ``_nohash_`` in the file's name, or else the folder within the word's; empty without."""
+        before, marked, _ = self.names[-1].partition(_NOHASH)
+        return before if marked else self.names[1] if len(self.names) > 2 else ""
+
+
+def official_split(name: str) -> str:
+    """Part of the official Speech Commands split that a recording belongs to, by its file's name or the speaker's.
+
+    Source: ``which_set`` in the dataset's own README.
+
+    Returns
+    -------
+    str
+        ``training``, ``validation`` or ``testing``.
+    """
+    return _part(_percent(name.partition(_NOHASH)[0]))
+
+
+def _percent(group: str) -> float:
+    """Where the hash of a name puts what must stay together, from 0 to 100."""
+    digest = int(hashlib.sha1(os.fsencode(group)).hexdigest(), 16)
+    return (digest % (_MAX_CLIPS_PER_CLASS + 1)) * (100.0 / _MAX_CLIPS_PER_CLASS)
+
+
+def _part(percent: float) -> str:
+    return "validation" if percent < 10 else "testing" if percent < 20 else "training"
+
+
+def _own_split(entries: Sequence[Recording], others: Iterable[str]) -> list[str]:
+    """Part of the split of each recording of a word that is not of Speech Commands.
+
+    It goes by the hash of the speaker, or of the recording's name where nobody is named or somebody has more than
+    :data:`_LARGEST_VOICE` of them. So a recording stays in its part when others are added, but for two cases: the first
+    by that order is for validation, and the last for training, where nothing else is.
+
+    Parameters
+    ----------
+    entries : sequence of Recording
+    others : iterable of str
+        Parts of the word's recordings that are of Speech Commands.
+    """
+    groups = names = ["/".join(entry.names[1:]) for entry in entries]
+    voices = Counter(entry.speaker for entry in entries if entry.speaker)
+    if max(voices.values(), default=0) <= _LARGEST_VOICE * len(entries):
+        groups = [entry.speaker or name for entry, name in zip(entries, names, strict=True)]
+    percent = {group: _percent(group) for group in groups}
+    parts = {group: _part(value) for group, value in percent.items()}
+    for part, choose in (("validation", min), ("training", max)):
+        if part not in {*parts.values(), *others}:
+            parts[choose(percent, key=percent.__getitem__)] = part
+    return [parts[group] for group in groups]
+
+
+def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
+    """Part of a random split, 70 % training, 15 % validation, 15 % testing, of each clip, whoever speaks.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        The word of each clip: every word is split by itself, in these shares.
+    seed : int
+        The same seed and the same words give the same split.
+    """
+    bounds = np.cumsum(_RANDOM_SHARES)
+    words, parts = np.array(groups), np.empty(len(groups), object)
+    for i, word in enumerate(np.unique(words)):
+        members = np.flatnonzero(words == word)
+        place = (np.random.default_rng((seed, i)).permutation(len(members)) + 0.5) / len(members)
+        parts[members] = [PARTS[k] for k in np.searchsorted(bounds, place)]
+    return list(parts)
+
+
+def official_parts(folder: Path, clips: Sequence[Recording]) -> tuple[list[str], list[str]]:
+    """Part of the official split of each recording, and what of the folder's lists does not fit."""
+    listed, problems = _listed(folder, clips)
+    parts: dict[int, str] = {}
+    own: dict[str, list[int]] = {}
+    others: dict[str, set[str]] = {}
+    for number, entry in enumerate(clips):
+        if entry.word in listed:
+            parts[number] = listed[entry.word].get(number, "training")
+        elif is_official(entry.word, entry.path.name):
+            parts[number] = official_split(entry.path.name)
+            others.setdefault(entry.word, set()).add(parts[number])
+        else:
+            own.setdefault(entry.word, []).append(number)
+    for word, numbers in own.items():
+        split = _own_split([clips[number] for number in numbers], others.get(word, ()))
+        parts |= zip(numbers, split, strict=True)
+    return [parts[number] for number in range(len(clips))], problems
+
+
+def _listed(folder: Path, clips: Sequence[Recording]) -> tuple[dict[str, dict[int, str]], list[str]]:
+    """Parts of the split by a recording's number, for each word that the folder's lists name, and what does not fit."""
+    numbers = {entry.names: number for number, entry in enumerate(clips)}
+    listed: dict[str, dict[int, str]] = {}
+    problems, twice = [], set()
+    for part, name in _LISTS.items():
+        strange, entries = [], list(dict.fromkeys(_list_entries(folder / name)))
+        for entry in entries:
+            names = tuple(re.split(r"[/\\]+", entry))
+            number = next((numbers[tail] for at in range(len(names)) if (tail := names[at:]) in numbers), None)
+            if number is None:
+                strange.append(entry)
+                listed.setdefault("".join(names[-2:-1]), {})
+                continue
+            word = listed.setdefault(clips[number].word, {})
+            if word.get(number, part) != part:
+                twice.add(number)
+            word[number] = part
+        if strange:
+            problems.append(
+                f"{folder / name}: {len(strange)} of {len(entries)} entries match no clip, the first: {strange[0]!r}"
+            )
+    if twice:
+        problems.append(
+            f"{len(twice)} clips are in both lists and count as {part}, the first: {clips[min(twice)].path}"
+        )
+    return listed, problems
+
+
+def _list_entries(path: Path) -> list[str]:
+    """The lines of a list of a split; none if it does not exist. UTF-8, or UTF-16 as Windows writes it."""
+    if not path.exists():
+        return []
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    encoding, errors = "utf-8-sig", "surrogateescape"
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding, errors = "utf-16", "replace"
+    elif b"\0" in data[:2]:  # without the mark that says so
+        encoding, errors = "utf-16-be" if data[0] == 0 else "utf-16-le", "replace"
+    lines = re.split(r"[\r\n]+", data.decode(encoding, errors))
+    return [spelt(line.strip()) for line in lines if line.strip()]
