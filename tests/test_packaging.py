@@ -152,7 +152,7 @@ for step in Spotter(Model("commands12")).run(AudioFile("a.wav", rate=16000)):
 
 WRONG = """
 from firmware_export.export import prepare
-from host_tools.intervals import wilson
+from host_tools.evaluation.intervals import wilson
 from kws_edge import Model
 
 Model("commands12").front_end.hop_length.upper()
