@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
 from benchmarks.own_words import drawn  # noqa: E402
-from host_tools.cli import _parsed  # noqa: E402
+from host_tools.cli import parse  # noqa: E402
 from host_tools.data.dataset import index_clips  # noqa: E402
 from host_tools.evaluation.budget import SMOOTHINGS_MS, Tally, chosen, promised  # noqa: E402
 from host_tools.networks.models import build  # noqa: E402
@@ -35,7 +35,7 @@ OWN = "hello,lamp"
 
 
 def options(*argv):
-    return _parsed(["train", "DATA", "-o", "RUN", *argv])
+    return parse(["train", "DATA", "-o", "RUN", *argv])
 
 
 def test_preset_sets_defaults_and_options_come_first():

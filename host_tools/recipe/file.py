@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from host_tools.errors import RecipeError
+from host_tools.recipe.command import Command, near
 from host_tools.recipe.kinds import KINDS, Kind
 from kws_edge.model.model import shipped_models
 from kws_edge.text import printable, read_text, shown
@@ -28,10 +27,6 @@ __all__ = ["Recipe", "Stage", "find_recipe", "load_recipe"]
 _FOLDER = "recipes"
 _ID = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _NAME = re.compile(r"\w([\w. -]{0,58}\w)?")
-_UNSEEN = ("output", "errors", "cache", "workers", "json", "config")
-"""Options that change nothing of what comes out, or that the runner sets."""
-_WEIGHTS = ("start", "blend", "teacher")
-"""Options that name runs or files, besides those whose values are paths, and ``MODEL``."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ class Recipe:
             If there is no such stage.
         """
         if stage not in self.by_id:
-            raise RecipeError(f"{self.path}: no stage {shown(stage)}{_near(stage, self.by_id)}")
+            raise RecipeError(f"{self.path}: no stage {shown(stage)}{near(stage, self.by_id)}")
         needed, todo = set(), [stage]
         while todo:
             needed.add(one := todo.pop())
@@ -190,7 +185,7 @@ class _Reader:
         known = ("name", "about", "data", "mix", "defaults", "stage")
         for key in self.table:
             if key not in known:
-                raise self._fail("recipe", f"there is no {shown(key)}{_near(key, known)}; it takes {', '.join(known)}")
+                raise self._fail("recipe", f"there is no {shown(key)}{near(key, known)}; it takes {', '.join(known)}")
         name = self._text(self.table, "name", "recipe")
         if not _NAME.fullmatch(name):
             raise self._fail(
@@ -201,11 +196,11 @@ class _Reader:
             raise self._fail("recipe", "has no [[stage]]")
         for key in self.defaults:
             if key not in KINDS:
-                raise self._fail("defaults", f"there is no kind of stage {shown(key)}{_near(key, KINDS)}")
+                raise self._fail("defaults", f"there is no kind of stage {shown(key)}{near(key, KINDS)}")
         stages = tuple(self._stage(one, i) for i, one in enumerate(written))
         for stage in self.changes:
             if stage not in self.ids:
-                raise self._fail("changes", f"there is no stage {shown(stage)}{_near(stage, self.ids)}")
+                raise self._fail("changes", f"there is no stage {shown(stage)}{near(stage, self.ids)}")
         return Recipe(self.path, name, self._text(self.table, "about", "recipe"), self.data, stages)
 
     def _stage(self, written: dict, position: int) -> Stage:
@@ -215,7 +210,7 @@ class _Reader:
             raise self._fail(where, "an id is new, in up to 60 small letters, digits and underscores")
         do = self._text(written, "do", where)
         if do not in KINDS:
-            raise self._fail(where, f"there is no kind {shown(do)}{_near(do, KINDS)}; there are {', '.join(KINDS)}")
+            raise self._fail(where, f"there is no kind {shown(do)}{near(do, KINDS)}; there are {', '.join(KINDS)}")
         why = self._text(written, "why", where)
         own = {key: value for key, value in written.items() if key not in ("id", "do", "why", "mix")}
         options = {**self.defaults.get(do, {}), **self._mix(written, where), **own, **self.changes.get(identity, {})}
@@ -240,8 +235,8 @@ class _Reader:
             elif value in shipped_models():
                 shipped.append(value)
             else:
-                near = _near(first, [*self.ids, *self.data])
-                raise self._fail(where, f"{name}: {shown(value)} is no stage before it, and no data{near}")
+                guess = near(first, [*self.ids, *self.data])
+                raise self._fail(where, f"{name}: {shown(value)} is no stage before it, and no data{guess}")
         self.ids[identity] = KINDS[do]
         takes = [tuple(dict.fromkeys(one)) for one in (parents, data, shipped)]
         return Stage(identity, do, why, options, resolved, *takes)
@@ -251,7 +246,7 @@ class _Reader:
             return {}
         mix = self._text(written, "mix", where)
         if mix not in self.mixes:
-            raise self._fail(where, f"there is no mix {shown(mix)}{_near(mix, self.mixes)}")
+            raise self._fail(where, f"there is no mix {shown(mix)}{near(mix, self.mixes)}")
         self._text(self.mixes[mix], "why", f"mix {mix}")
         return {key: value for key, value in self.mixes[mix].items() if key != "why"}
 
@@ -269,135 +264,3 @@ class _Reader:
             amounts = {name: max(1, round(value * self.scale)) for name, value in amounts.items()}
         options = options | amounts | shares
         return options, command.resolve(options, lambda message: self._fail(where, message))
-
-
-class Command:
-    """The command of a kind of stage: its options are those of the command line."""
-
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
-        self.parser = _parser_of(kind)
-        self.actions = {}
-        for action in self.parser._actions:  # no public way leads to the options of a parser
-            if action.dest != "help" and action.dest not in _UNSEEN:
-                self.actions[_name(action)] = action
-
-    def arguments(self, options: Mapping[str, Any]) -> list[str]:
-        """`options` as the command line has them.
-
-        Raises
-        ------
-        ValueError
-            If there is no such option, or a value is none that a command line can hold.
-        """
-        first, rest = [], []
-        for name in options:
-            if name not in self.actions:
-                raise ValueError(f"there is no option {shown(name)}{_near(name, self.actions)}")
-        for name, action in self.actions.items():  # in their order, which counts for those without a flag
-            if name not in options:
-                continue
-            value = options[name]
-            if not action.option_strings:
-                first += _words(name, value)
-            elif action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
-                rest += _switch(name, action, value)
-            elif isinstance(action, argparse._AppendAction):
-                flag = action.option_strings[-1]
-                rest += [f"{flag}={word}" for word in _words(name, value)]
-            elif action.nargs is None and not isinstance(value, list):
-                rest.append(f"{action.option_strings[-1]}={_words(name, value)[0]}")
-            elif action.nargs is None:
-                rest.append(f"{action.option_strings[-1]}={','.join(_words(name, value))}")
-            else:
-                rest += [action.option_strings[-1], *_words(name, value)]
-        return first + rest
-
-    def resolve(self, options: Mapping[str, Any], fail) -> dict[str, Any]:
-        """Every option's value, given and by default, as JSON has it."""
-
-        def error(message: str) -> None:
-            raise fail(message.replace("argument ", "", 1))
-
-        self.parser.error = error
-        try:
-            values = self.parser.parse_args([*self.arguments(options), "-o", "output"])
-        except ValueError as problem:
-            raise fail(str(problem)) from None
-        return {name: _plain(getattr(values, action.dest)) for name, action in self.actions.items()}
-
-    def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Names and values of the options that may name stages or data."""
-        for name, value in resolved.items():
-            if self._refers(name):
-                for one in value if isinstance(value, list) else str(value or "").split(","):
-                    if one:
-                        yield name, str(one)
-
-    def _refers(self, name: str) -> bool:
-        action = self.actions[name]
-        return action.type is Path or name in _WEIGHTS or (name == "model" and not action.option_strings)
-
-    def located(self, options: Mapping[str, Any], locate) -> dict[str, Any]:
-        """`options` with what `locate` gives for each reference."""
-        out = {}
-        for name, value in options.items():
-            if self._refers(name):
-                plain = (lambda one: str(Path(one))) if self.actions[name].type is Path else (lambda one: one)
-                value = [locate(plain(one)) for one in value] if isinstance(value, list) else locate(plain(value))
-            out[name] = value
-        return out
-
-
-def _parser_of(kind: Kind) -> argparse.ArgumentParser:
-    if kind.program != "kws-host":  # takes a model, and nothing else
-        parser = argparse.ArgumentParser(prog=kind.command)
-        parser.add_argument("model")
-        parser.add_argument("-o", "--output")
-        return parser
-    from host_tools.cli import make_parser
-
-    commands = next(one for one in make_parser()._actions if isinstance(one, argparse._SubParsersAction))
-    return commands.choices[kind.command]
-
-
-def _name(action: argparse.Action) -> str:
-    long = [flag for flag in action.option_strings if flag.startswith("--")]
-    return long[0][2:].replace("-", "_") if long else action.dest
-
-
-def _words(name: str, value: Any) -> list[str]:
-    out = []
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
-            raise ValueError(f"{name}: {shown(one)} is neither text nor number")
-        if isinstance(one, str) and "\0" in one:
-            raise ValueError(f"{name}: {shown(one)} holds a zero character")
-        try:
-            out.append(repr(one) if isinstance(one, float) else str(one))
-        except ValueError:
-            raise ValueError(f"{name}: {shown(one)} is too large") from None
-    return out
-
-
-def _switch(name: str, action: argparse.Action, value: Any) -> list[str]:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: true or false, not {shown(value)}")
-    if value:
-        return [action.option_strings[0]]
-    off = [flag for flag in action.option_strings if flag.startswith("--no-")]
-    return off[:1]
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON has it."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _near(name: str, there) -> str:
-    found = difflib.get_close_matches(name, list(there), n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -19,7 +19,8 @@ from typing import Any
 import kws_edge
 from host_tools.data.manifest import Manifest, manifest
 from host_tools.errors import DatasetError, RecipeError
-from host_tools.recipe.file import Command, Recipe, Stage
+from host_tools.recipe.command import Command
+from host_tools.recipe.file import Recipe, Stage
 from kws_edge.model.model import shipped_models
 from kws_edge.text import printable
 

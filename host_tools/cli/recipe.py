@@ -1,4 +1,4 @@
-"""The command ``kws-host recipe``."""
+"""``kws-host recipe``: everything from data to the finished file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from kws_edge.text import printable
 
 
 def add(commands) -> None:
-    """Add the command and its own commands."""
     recipe = commands.add_parser(
         "recipe",
         help="make a model from its recipe: everything from data to the finished file",

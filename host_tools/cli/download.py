@@ -1,0 +1,31 @@
+"""``kws-host download``: Speech Commands, checked and unpacked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kws_edge.errors import UsageError
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "download",
+        help="fetch Speech Commands v0.02",
+        description="Fetch Speech Commands v0.02 (2.3 GB), check it and unpack it. The same command goes on"
+        " where an interrupted one stopped, and does nothing where everything is there.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder to make; the words' folders come into it")
+    parser.add_argument("--url", help="another archive of that layout")
+    parser.add_argument("--sha256", metavar="HEX", help="its checksum")
+    parser.add_argument("--keep-archive", action="store_true", help="keep the archive beside the folder")
+    parser.set_defaults(work=work)
+
+
+def work(args: argparse.Namespace) -> None:
+    if bool(args.url) != bool(args.sha256):
+        raise UsageError("--url and --sha256 go together: an archive is unpacked only if its checksum is known")
+    from host_tools.data.download import download
+
+    other = {name: value for name in ("url", "sha256") if (value := getattr(args, name))}
+    download(args.folder, keep_archive=args.keep_archive, **other)

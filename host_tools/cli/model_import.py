@@ -1,0 +1,56 @@
+"""``kws-host import``: a model file of a network from elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from host_tools.cli import options
+from kws_edge.cli.options import add_foreign
+from kws_edge.cli.parser import output_path
+from kws_edge.ranges import whole
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "import",
+        help="make a model file of a network from elsewhere",
+        description="Make a model file of a network that was not trained here: a TFLite file in INT8, or a float one"
+        " or a Keras file, which are quantised on recordings. It is checked, and run once.",
+    )
+    parser.add_argument("model", type=Path, metavar="FILE", help=".tflite or .keras file")
+    parser.add_argument("-o", "--output", type=output_path, required=True, metavar="FILE", help=".tflite to write")
+    add_foreign(parser)
+    parser.add_argument(
+        "--clips", type=Path, metavar="DIR", help="recordings such as it will hear, to quantise a float network on"
+    )
+    parser.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="how many of them")
+    parser.add_argument("--seed", type=options.SEED, default=0, help="their choice")
+    parser.add_argument("--name", help="name that the file carries; default: the file's")
+    parser.add_argument("--description", default="", metavar="TEXT", help="description that the file carries")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights that the file carries")
+    options.add_carried(parser)
+    parser.set_defaults(work=work)
+
+
+def work(args: argparse.Namespace) -> None:
+    options.use_tensorflow()
+    from host_tools.convert.model_import import import_model
+
+    imported = import_model(
+        args.model,
+        args.output,
+        **options.foreign(args),
+        changes=options.carried(args),
+        name=args.name or "",
+        description=args.description,
+        licence=args.licence,
+        clips=args.clips,
+        n=args.samples,
+        seed=args.seed,
+    )
+    front_end, labels = imported.metadata.front_end, imported.metadata.labels
+    frames, mels = front_end.feature_shape
+    print(f"wrote {args.output}, {imported.size:,} bytes: {frames} frames of {mels} mels to {', '.join(labels)}")
+    for note in imported.notes:
+        print(f"note: {note}")

@@ -1,0 +1,198 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from kws_edge.cli.options import add_setting, front_end, labels, threshold_of, thresholds
+from kws_edge.cli.parser import output_path
+from kws_edge.config import DetectorConfig
+from kws_edge.errors import UsageError
+from kws_edge.ranges import number, whole
+from kws_edge.text import counted
+
+SEED = whole(0, 2**32 - 1)
+SHARE = number(0, 1)
+DB = number(-200, 200)
+STEPS = whole(1, 1_000_000)
+LEARNING_RATE = number(1e-9, 10)
+COUNT = whole(0, 10_000_000)
+"""Of words, clips or sounds."""
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    about = "keywords: a label set (commands12, words36), or words: hello,lamp"
+    parser.add_argument("--labels", default="commands12", metavar="NAME|A,B,...", help=about)
+
+
+def add_sources(parser: argparse.ArgumentParser, *, data: str | None = None, about: str = "") -> None:
+    parser.add_argument(
+        "data", type=Path, nargs=data, metavar="DATA", help=f"folder laid out <word>/<speaker>_nohash_<n>.wav{about}"
+    )
+    group = parser.add_argument_group("data")
+    group.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
+    group.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
+    group.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
+    group.add_argument("--synthetic", type=Path, metavar="DIR", help="words and speech made by kws-host synthesize")
+    group.add_argument(
+        "--also-said",
+        type=Path,
+        metavar="CSV",
+        help="where keywords are said in the speech (recording,start_s,end_s,label): not trained on",
+    )
+    for kind in ("speech", "noise"):
+        group.add_argument(
+            f"--more-{kind}", type=Path, nargs="+", default=[], metavar="DIR", help=f"{kind}; all of it trains"
+        )
+    group.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
+
+
+def sources(args: argparse.Namespace):
+    from host_tools.sampling.examples import Sources
+
+    return Sources(
+        args.data,
+        args.features,
+        args.speech,
+        args.noise,
+        args.synthetic,
+        more_speech=tuple(args.more_speech),
+        more_noise=tuple(args.more_noise),
+        also_said=args.also_said,
+        cache=cache(args),
+    )
+
+
+def same_sources(args: argparse.Namespace, run):
+    """The data that a run was trained on."""
+    from host_tools.training.loop import sources_of
+
+    return dataclasses.replace(sources_of(run), cache=cache(args))
+
+
+def cache(args: argparse.Namespace) -> Path:
+    from host_tools.data.features import default_cache
+
+    return args.cache or default_cache()
+
+
+def add_test(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clips", type=Path, metavar="DIR", help="folder laid out <label>/*.wav")
+    parser.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
+    parser.add_argument("--split", metavar="PART", help="only this part of the official split (features: validation)")
+    parser.add_argument("--at-least", type=COUNT, default=1, metavar="N", help="leave out words with fewer clips")
+    parser.add_argument("--own-labels", action="store_true", help="leave out words that are no label of the model")
+
+
+def test_sets(args: argparse.Namespace, subject) -> list:
+    if not args.clips and not args.features:
+        raise UsageError("nothing to evaluate on: give --clips or --features, or both")
+    from host_tools.evaluation.clips import clip_set, feature_set
+
+    sets = []
+    if args.clips:
+        options = {"split": args.split, "at_least": args.at_least, "own_labels": args.own_labels}
+        sets.append(clip_set(args.clips, subject.labels, subject.front_end, **options))
+    if args.features:
+        sets.append(feature_set(args.features, subject.labels, subject.front_end, split=args.split or "validation"))
+    return sets
+
+
+def add_errors(parser: argparse.ArgumentParser, about: str) -> None:
+    parser.add_argument("--errors", type=output_path, metavar="DIR", help=about)
+    parser.add_argument("--most-errors", type=COUNT, default=100, metavar="N", help="sounds of each kind, worst first")
+
+
+def add_carried(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold",
+        type=threshold_of,
+        action="append",
+        default=[],
+        metavar="[KEYWORD=]X",
+        help=f"detection threshold that it carries; repeatable; default {DetectorConfig.threshold:g}",
+    )
+    for name, about in (
+        ("smoothing_ms", "smoothing that the file carries"),
+        ("refractory_ms", "refractory time that the file carries"),
+        ("speech_margin", "what keywords need above the threshold after speech"),
+    ):
+        add_setting(parser, name, help=f"{about}; default {getattr(DetectorConfig, name):g}")
+
+
+def carried(args: argparse.Namespace) -> dict:
+    """What the options of :func:`add_carried` change in the detector's settings."""
+    changes = {k: v for k in ("smoothing_ms", "refractory_ms", "speech_margin") if (v := getattr(args, k)) is not None}
+    return changes | (thresholds(args.threshold) if args.threshold else {})
+
+
+def foreign(args: argparse.Namespace) -> dict:
+    """What the options say of a model file made elsewhere, as arguments of :class:`kws_edge.Model`."""
+    return {"labels": labels(args.labels), "front_end": front_end(args.front_end)}
+
+
+def add_streams(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
+    parser.add_argument(
+        "--truth", nargs="+", type=Path, default=[], metavar="FILE", help="label files, one for each recording"
+    )
+    parser.add_argument(
+        "--also-said",
+        type=Path,
+        metavar="CSV",
+        help="keywords in unlabelled recordings, neither errors nor missed: recording,start_s,end_s,label",
+    )
+    add_half(parser, "all", "of folders: half, by speaker")
+    parser.add_argument("--gains", type=DB, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
+    parser.add_argument("--rooms", action="store_true", help="repeat in synthetic rooms")
+    parser.add_argument(
+        "--gated",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="repeat with what is labelled behind a noise gate: silent but for the words",
+    )
+    parser.add_argument("--workers", type=whole(1, 1024), metavar="N", help="processes; default: one a core")
+
+
+def streams(args: argparse.Namespace) -> list:
+    from host_tools.data.recordings import find_audio
+    from host_tools.evaluation.stream_inference import find_streams
+
+    count_left_out([one for path in args.streams if path.is_dir() for one in find_audio(path).left_out])
+    return find_streams(args.streams, truth=args.truth, half=half(args), also_said=args.also_said)
+
+
+def conditions(args: argparse.Namespace, streams: list) -> list:
+    from host_tools.evaluation.stream_inference import Condition
+
+    gains = dict.fromkeys(args.gains)  # each once
+    ways = [{}]
+    if args.rooms:
+        ways.append({"room": True})
+    if args.gated and any(stream.spoken for stream in streams):
+        ways.append({"gated": True})
+    return [Condition(gain, **way) for way in ways for gain in gains]
+
+
+def add_half(parser: argparse.ArgumentParser, default: str, about: str) -> None:
+    parser.add_argument("--half", default=default, choices=("training", "reporting", "all"), help=about)
+
+
+def half(args: argparse.Namespace) -> str | None:
+    return None if args.half == "all" else args.half
+
+
+def use_tensorflow() -> None:
+    """Have Keras compute with TensorFlow, whose the converter is, whatever a run was trained with."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def count_left_out(left_out: list) -> None:
+    """Say on standard error how much was not used: nothing is passed over without a word."""
+    if left_out:
+        files = sum(one.files for one in left_out)
+        print(f"kws-host: {counted(files, 'file')} left out, the first: {left_out[0]}", file=sys.stderr)

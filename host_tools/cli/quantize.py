@@ -1,0 +1,55 @@
+"""``kws-host quantize``: a run as an INT8 model file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from host_tools.cli import options
+from kws_edge.cli.parser import output_path
+from kws_edge.config import DetectorConfig
+from kws_edge.ranges import whole
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("quantize", help="quantise a run to an INT8 model file")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("-o", "--output", type=output_path, required=True, metavar="FILE", help=".tflite to write")
+    parser.add_argument("--name", metavar="NAME", help="name that the file carries; default: the file's")
+    parser.add_argument(
+        "--description", metavar="TEXT", help="what the file says of itself; default: the network's kind and size"
+    )
+    parser.add_argument(
+        "--licence",
+        metavar="TEXT",
+        help="licence and attribution of the weights; default: what Speech Commands asks for, or that none is stated",
+    )
+    parser.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="calibration examples")
+    parser.add_argument("--seed", type=options.SEED, default=0, help="choice of calibration examples")
+    options.add_carried(parser)
+    parser.set_defaults(work=work)
+
+
+def work(args: argparse.Namespace) -> None:
+    options.use_tensorflow()
+    from host_tools.convert.quantize import quantize_run
+    from host_tools.training.loop import load_run
+
+    detector = DetectorConfig(**options.carried(args))
+    run = load_run(args.run)
+    name = args.name or Path(args.output).stem
+    metadata = quantize_run(
+        run,
+        args.output,
+        name=name,
+        n=args.samples,
+        seed=args.seed,
+        detector=detector,
+        description=args.description,
+        licence=args.licence,
+    )
+    v = metadata.metrics["validation"]
+    print(
+        f"wrote {args.output}, {Path(args.output).stat().st_size:,} bytes; on {v['clips']} validation examples: "
+        f"float {v['float_accuracy']:.2%}, INT8 {v['int8_accuracy']:.2%}, agreement {v['agreement']:.2%}"
+    )

@@ -1,0 +1,151 @@
+"""The command of a stage: its options as a recipe writes them, and as the command line has them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from host_tools.cli import make_parser
+from host_tools.recipe.kinds import Kind
+from kws_edge.text import shown
+
+__all__ = ["Command", "near"]
+
+_UNSEEN = ("output", "errors", "cache", "workers", "json", "config")
+"""Options that change nothing of what comes out, or that the runner sets."""
+_WEIGHTS = ("start", "blend", "teacher")
+"""Options that name runs or files, besides those whose values are paths, and ``MODEL``."""
+
+
+class Command:
+    """The command of a kind of stage: its options are those of the command line."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.parser = _parser_of(kind)
+        self.actions = {}
+        for action in self.parser._actions:  # no public way leads to the options of a parser
+            if action.dest != "help" and action.dest not in _UNSEEN:
+                self.actions[_name(action)] = action
+
+    def arguments(self, options: Mapping[str, Any]) -> list[str]:
+        """`options` as the command line has them.
+
+        Raises
+        ------
+        ValueError
+            If there is no such option, or a value is none that a command line can hold.
+        """
+        first, rest = [], []
+        for name in options:
+            if name not in self.actions:
+                raise ValueError(f"there is no option {shown(name)}{near(name, self.actions)}")
+        for name, action in self.actions.items():  # in their order, which counts for those without a flag
+            if name not in options:
+                continue
+            value = options[name]
+            if not action.option_strings:
+                first += _words(name, value)
+            elif action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
+                rest += _switch(name, action, value)
+            elif isinstance(action, argparse._AppendAction):
+                flag = action.option_strings[-1]
+                rest += [f"{flag}={word}" for word in _words(name, value)]
+            elif action.nargs is None and not isinstance(value, list):
+                rest.append(f"{action.option_strings[-1]}={_words(name, value)[0]}")
+            elif action.nargs is None:
+                rest.append(f"{action.option_strings[-1]}={','.join(_words(name, value))}")
+            else:
+                rest += [action.option_strings[-1], *_words(name, value)]
+        return first + rest
+
+    def resolve(self, options: Mapping[str, Any], fail) -> dict[str, Any]:
+        """Every option's value, given and by default, as JSON has it."""
+
+        def error(message: str) -> None:
+            raise fail(message.replace("argument ", "", 1))
+
+        self.parser.error = error
+        try:
+            values = self.parser.parse_args([*self.arguments(options), "-o", "output"])
+        except ValueError as problem:
+            raise fail(str(problem)) from None
+        return {name: _plain(getattr(values, action.dest)) for name, action in self.actions.items()}
+
+    def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Names and values of the options that may name stages or data."""
+        for name, value in resolved.items():
+            if self._refers(name):
+                for one in value if isinstance(value, list) else str(value or "").split(","):
+                    if one:
+                        yield name, str(one)
+
+    def _refers(self, name: str) -> bool:
+        action = self.actions[name]
+        return action.type is Path or name in _WEIGHTS or (name == "model" and not action.option_strings)
+
+    def located(self, options: Mapping[str, Any], locate) -> dict[str, Any]:
+        """`options` with what `locate` gives for each reference."""
+        out = {}
+        for name, value in options.items():
+            if self._refers(name):
+                plain = (lambda one: str(Path(one))) if self.actions[name].type is Path else (lambda one: one)
+                value = [locate(plain(one)) for one in value] if isinstance(value, list) else locate(plain(value))
+            out[name] = value
+        return out
+
+
+def _parser_of(kind: Kind) -> argparse.ArgumentParser:
+    if kind.program != "kws-host":  # takes a model, and nothing else
+        parser = argparse.ArgumentParser(prog=kind.command)
+        parser.add_argument("model")
+        parser.add_argument("-o", "--output")
+        return parser
+    commands = next(one for one in make_parser([kind.command])._actions if isinstance(one, argparse._SubParsersAction))
+    return commands.choices[kind.command]
+
+
+def _name(action: argparse.Action) -> str:
+    long = [flag for flag in action.option_strings if flag.startswith("--")]
+    return long[0][2:].replace("-", "_") if long else action.dest
+
+
+def _words(name: str, value: Any) -> list[str]:
+    out = []
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
+            raise ValueError(f"{name}: {shown(one)} is neither text nor number")
+        if isinstance(one, str) and "\0" in one:
+            raise ValueError(f"{name}: {shown(one)} holds a zero character")
+        try:
+            out.append(repr(one) if isinstance(one, float) else str(one))
+        except ValueError:
+            raise ValueError(f"{name}: {shown(one)} is too large") from None
+    return out
+
+
+def _switch(name: str, action: argparse.Action, value: Any) -> list[str]:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: true or false, not {shown(value)}")
+    if value:
+        return [action.option_strings[0]]
+    off = [flag for flag in action.option_strings if flag.startswith("--no-")]
+    return off[:1]
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def near(name: str, there: Iterable[str]) -> str:
+    """A remark on the name that `name` is probably meant to be, if there is one."""
+    found = difflib.get_close_matches(name, list(there), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
