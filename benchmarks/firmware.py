@@ -30,10 +30,10 @@ def run(folder: Path, core: str) -> dict[str, int | str]:
     done = subprocess.run(command, cwd=folder / "examples/cortex_m", capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    front_end, transforms = map(int, re.search(r"front end: (\d+) cycles .*?, (\d+)", done.stdout).groups())
+    frontend, transforms = map(int, re.search(r"front end: (\d+) cycles .*?, (\d+)", done.stdout).groups())
     detector = int(re.search(r"detector: (\d+) cycles", done.stdout).group(1))
     form = re.search(r"front end \((.*?)\)", done.stdout).group(1)
-    return {"core": core, "form": form, "front_end": front_end, "detector": detector, "transforms": transforms}
+    return {"core": core, "form": form, "front_end": frontend, "detector": detector, "transforms": transforms}
 
 
 def main() -> None:

@@ -78,14 +78,14 @@ def _model(name: str) -> Model:
 def _track(job: tuple[str, Path, int | None]) -> Track:
     model, path, seed = job
     loaded = _model(model)
-    return hear(loaded, [stream(path, loaded.front_end.sample_rate, seed=seed)], loaded.detector).track
+    return hear(loaded, [stream(path, loaded.frontend_config.sample_rate, seed=seed)], loaded.detector_config).track
 
 
 class Heard:
     """One model on all recordings: posteriors once, any settings afterwards."""
 
     def __init__(self, model: str, found: Sequence[Recording], seeds: Sequence[int] = SEEDS) -> None:
-        self.own = Model(model).detector
+        self.own = Model(model).detector_config
         self.found = found
         every = [(condition, seed) for condition, seed in (*(("hiss", seed) for seed in seeds), ("gated", None))]
         # Every recording's hiss is its own.

@@ -48,7 +48,7 @@ class Heard:
     """One model on all streams: posteriors once, any settings afterwards."""
 
     def __init__(self, model: str, words: dict[str, list[Stream]], negatives: dict[str, list[Stream]]) -> None:
-        self.own = Model(model).detector
+        self.own = Model(model).detector_config
         self.words = {name: (words[name], self._tracks(model, words[name], condition)) for name, *_, condition in WORDS}
         self.negatives = {
             (name, condition): (streams, self._tracks(model, streams, condition))

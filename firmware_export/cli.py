@@ -19,7 +19,7 @@ from firmware_export.names import DEFAULT_PREFIX
 from firmware_export.parity import describe
 from firmware_export.report import board_lines, render, report, speed_lines
 from firmware_export.speed import on_board
-from kws_edge.cli.options import add_detector, add_foreign, detector_config, front_end, labels
+from kws_edge.cli.options import add_detector, add_foreign, detector_config, frontend, labels
 from kws_edge.cli.parser import STATUSES, Parser, output_path
 from kws_edge.model.model import Model
 from kws_edge.ranges import number, whole
@@ -28,10 +28,10 @@ from kws_edge.ranges import number, whole
 def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> tuple[Export, Model]:
     if args.with_tflm:
         boards_for(args.with_tflm, args.kernels)  # before what takes long
-    model = Model(args.model, labels=labels(args.labels), front_end=front_end(args.front_end), kernels="builtin")
+    model = Model(args.model, labels=labels(args.labels), frontend_config=frontend(args.frontend), kernels="builtin")
     export = prepare(
         model,
-        detector=detector_config(args, model),
+        detector_config=detector_config(args, model),
         recording=args.golden,
         arena_size=args.arena,
         kernels=args.kernels,

@@ -58,7 +58,7 @@ class Export:
 def prepare(
     model: Model,
     *,
-    detector: DetectorConfig | None = None,
+    detector_config: DetectorConfig | None = None,
     recording: Path | None = None,
     arena_size: int | None = None,
     kernels: str | None = None,
@@ -74,7 +74,7 @@ def prepare(
     ----------
     model : Model
         Loaded with ``kernels="builtin"``.
-    detector : DetectorConfig, optional
+    detector_config : DetectorConfig, optional
         In place of the model's own.
     recording : path, optional
         Audio to make golden vectors from; by default the stream that comes with ``kws_edge``.
@@ -101,10 +101,10 @@ def prepare(
         raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
     _check_tensors(model)
     name = model.path
-    tables = FrontendTables(model.front_end, model.input.scale, model.input.zero_point)
-    spotter = Spotter(model, detector=detector)
+    tables = FrontendTables(model.frontend_config, model.input.scale, model.input.zero_point)
+    spotter = Spotter(model, detector_config=detector_config)
     step_ms = 1000 * spotter.step_s
-    notes = _rounded(spotter, model.detector)
+    notes = _rounded(spotter, model.detector_config)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
     calls = resolver_calls(model.flat, name)
     progress("measuring the arena in TFLite Micro's interpreter")
@@ -121,7 +121,7 @@ def prepare(
     progress("computing golden vectors")
     board = copy.copy(model)
     board.interpreter = MicroInterpreter(model.flat, name, arena_size=size)
-    vectors = GoldenVectors.of(Spotter(board, detector=detector), recording)
+    vectors = GoldenVectors.of(Spotter(board, detector_config=detector_config), recording)
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(name, exact=exact)
     if not vectors.detections:
@@ -129,18 +129,18 @@ def prepare(
             f"no keyword is detected in {printable(vectors.recording)}, so the self-test sees the detector find "
             "nothing; --golden names a recording with keywords in it"
         )
-    speed = estimate(model.front_end, model.flat, step_ms=step_ms)
+    speed = estimate(model.frontend_config, model.flat, step_ms=step_ms)
     summary = {
         "tool": f"kws-edge {kws_edge.__version__}",
         "prefix": prefix,
         "model": model.metadata.name or model.stem,
         "model_sha256": hashlib.sha256(model.flat.data).hexdigest(),
-        "front_end": model.front_end.hash,
-        "sample_rate": model.front_end.sample_rate,
+        "front_end": model.frontend_config.hash,
+        "sample_rate": model.frontend_config.sample_rate,
         "licence": expression(model),
         "labels": list(model.labels),
         "keywords": list(spotter.detector.keywords),
-        "wake_word": spotter.config.wake_word,
+        "wake_word": spotter.detector_config.wake_word,
         "golden": vectors.recording,
         "parity": parity.to_dict(),
         "notes": notes,
@@ -201,7 +201,7 @@ def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
     ConfigError
         If the step was asked for, in place of the model's `own`.
     """
-    asked, step_ms, hop_ms = spotter.config, 1000 * spotter.step_s, 1000 * spotter.step_s / spotter.step_frames
+    asked, step_ms, hop_ms = spotter.detector_config, 1000 * spotter.step_s, 1000 * spotter.step_s / spotter.step_frames
     if not math.isclose(asked.step_ms, step_ms) and asked.step_ms != own.step_ms:
         below = math.floor(asked.step_ms / hop_ms) * hop_ms
         choices = " or ".join(f"{x:g}" for x in (below, below + hop_ms) if x in DetectorConfig.range_of("step_ms"))
@@ -219,7 +219,7 @@ def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
         for name, value, got, what in times
         if not math.isclose(value, got)
     ]
-    if step_ms > (longest := longest_step_ms(spotter.model.front_end)):
+    if step_ms > (longest := longest_step_ms(spotter.model.frontend_config)):
         notes.append(f"step_ms {step_ms:g} is more than {longest:g}: words may fall between two windows")
     return notes
 

@@ -23,10 +23,10 @@ _MEASURE = "the self-test prints what an inference takes on your board"
 _BASIS = f"instructions counted in QEMU, {_CYCLES:g} cycles for each"
 
 
-def estimate(front_end: FrontendConfig, flat: FlatModel, *, step_ms: float) -> dict[str, Any]:
+def estimate(frontend_config: FrontendConfig, flat: FlatModel, *, step_ms: float) -> dict[str, Any]:
     """What a model takes with each kind of TFLite Micro's kernels: cycles, and the clock that keeps up, in MHz."""
-    points = front_end.n_fft * math.log2(front_end.n_fft) / (512 * 9)
-    hop_ms = 1000 * front_end.hop_length / front_end.sample_rate
+    points = frontend_config.n_fft * math.log2(frontend_config.n_fft) / (512 * 9)
+    hop_ms = 1000 * frontend_config.hop_length / frontend_config.sample_rate
     listening = _CYCLES * _PER_FRAME * points * 1000 / hop_ms
     operators = flat.graphs[0].operators
     depthwise = sum(operator_macs(op, flat.tensors) for op in operators if op.name == "DEPTHWISE_CONV_2D")
@@ -39,14 +39,14 @@ def estimate(front_end: FrontendConfig, flat: FlatModel, *, step_ms: float) -> d
         "estimated_from": _BASIS,
         "front_end_cycles": round(listening),
         "hop_ms": hop_ms,
-        "longest_step_ms": longest_step_ms(front_end),
+        "longest_step_ms": longest_step_ms(frontend_config),
         "kernels": kernels,
     }
 
 
-def longest_step_ms(front_end: FrontendConfig) -> float:
+def longest_step_ms(frontend_config: FrontendConfig) -> float:
     """Half of the window: with a longer step, words fall between two windows."""
-    return 500 * front_end.clip_samples / front_end.sample_rate
+    return 500 * frontend_config.clip_samples / frontend_config.sample_rate
 
 
 def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, Any]:

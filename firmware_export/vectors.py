@@ -65,7 +65,7 @@ class GoldenVectors:
             input could tell from silence.
         """
         path = recording or default_recording()
-        model, c = spotter.model, spotter.model.front_end
+        model, c = spotter.model, spotter.model.frontend_config
         with AudioFile(path, rate=c.sample_rate) as file:
             samples = _start_of(file, _LONGEST_S * c.sample_rate)
         step_samples = spotter.step_frames * c.hop_length
@@ -76,7 +76,7 @@ class GoldenVectors:
                 f"give at least {length / c.sample_rate:.2f} s with a keyword in them"
             )
         inputs, stream, detections, times = [], [], [], []
-        for index, step in enumerate(_fresh(spotter).steps(samples)):
+        for index, step in enumerate(_fresh(spotter).process_steps(samples)):
             inputs.append(spotter.input.flatten())
             stream.append(_quantized(model, step.posteriors))
             times.append(step.time_s)
@@ -91,7 +91,7 @@ class GoldenVectors:
         audio = samples[stop - length : stop]
         heard = [
             (round(step.time_s * c.sample_rate), spotter.input.flatten(), step.posteriors)
-            for step in _fresh(spotter).steps(audio)
+            for step in _fresh(spotter).process_steps(audio)
         ][-1::-_SPACING][:_CLIPS][::-1]
         features = np.array([features for _, features, _ in heard])
         frames = features.reshape(-1, c.n_mels)
@@ -130,7 +130,7 @@ class GoldenVectors:
 
     def source(self) -> str:
         """The text of ``kws_vectors.c``, without its heading."""
-        rate = self.model.front_end.sample_rate
+        rate = self.model.frontend_config.sample_rate
         rows = [
             f"{{{step}, {self.model.labels.index(found.keyword)}, {number(found.score)}, "
             f"{round(found.start_s * rate)}, {round(found.end_s * rate)}}}"

@@ -2,11 +2,9 @@
 
 >>> from kws_edge import AudioFile, Model, Spotter
 >>> model = Model("commands12")
->>> spotter = Spotter(model)
->>> with AudioFile("commands.wav", rate=model.front_end.sample_rate) as audio:   # doctest: +SKIP
-...     for step in spotter.run(audio):
-...         if step.detection:
-...             print(step.detection)
+>>> with AudioFile("commands.wav", rate=model.frontend_config.sample_rate) as source:   # doctest: +SKIP
+...     for detection in Spotter(model).detections(source):
+...         print(detection)
 """
 
 TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError, RuntimeUnavailableError
     from kws_edge.features.frontend import Frontend, StreamingFrontend
     from kws_edge.model.file import Metadata, pack, unpack
-    from kws_edge.model.model import Model, shipped_models
+    from kws_edge.model.model import Classification, Model, shipped_models
     from kws_edge.spotter import Spotter, Step
 del TYPE_CHECKING
 
@@ -28,6 +26,7 @@ __all__ = [
     "PRESETS",
     "AudioError",
     "AudioFile",
+    "Classification",
     "ConfigError",
     "Detection",
     "Detector",

@@ -275,7 +275,7 @@ def preset(name: str) -> FrontendConfig:
 class DetectorConfig(_Config):
     """How a sequence of posteriors becomes detections; see :class:`kws_edge.Detector`.
 
-    A model file has settings that were tuned for it: change those by ``dataclasses.replace(model.detector, ...)``.
+    A model file has settings that were tuned for it. Change those: ``dataclasses.replace(model.detector_config, ...)``.
     """
 
     step_ms: float = _within(number(10, 10_000), 100.0)

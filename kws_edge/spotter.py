@@ -10,7 +10,7 @@ import numpy as np
 
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.detector import Detection, Detector
-from kws_edge.diagnostics.latency import DETECTOR, FRONT_END, INVOKE, OFF, QUANTISE, Stopwatch
+from kws_edge.diagnostics.latency import DETECTOR, FRONTEND, INVOKE, OFF, QUANTISE, Stopwatch
 from kws_edge.features.frontend import StreamingFrontend, to_int16
 from kws_edge.model.model import Model
 
@@ -35,7 +35,7 @@ def detector_of(model: Model, config: DetectorConfig) -> Detector:
     ConfigError
         If that is impossible, as :class:`kws_edge.Detector` says.
     """
-    c = model.front_end
+    c = model.frontend_config
     step_s = c.frames_of(config.step_ms) * c.hop_length / c.sample_rate
     return Detector(model.labels, config, step_s=step_s, clip_s=c.clip_samples / c.sample_rate)
 
@@ -66,6 +66,13 @@ class _Window:
 class Spotter:
     """Keyword detection on a stream of blocks of any size.
 
+    >>> for detection in Spotter(model).detections(source):   # doctest: +SKIP
+    ...     print(detection.keyword, detection.score)
+
+    :meth:`detections` hears a whole source. :meth:`process` takes blocks as you have them, and :meth:`flush` ends their
+    stream. Each has a form that gives every inference in place of the detections: :meth:`steps`, :meth:`process_steps`
+    and :meth:`flush_steps`.
+
     The stream is taken to be preceded by silence, so that a word at its very beginning is heard. Detections do not
     depend on how the stream is cut into blocks.
 
@@ -73,18 +80,29 @@ class Spotter:
     ----------
     model : Model
         May serve several streams that take turns.
-    detector : DetectorConfig, optional
-        In place of the model's own, `model.detector`, which was tuned for it. To change one of its settings, give
-        ``dataclasses.replace(model.detector, wake_word="stop")``. ``DetectorConfig(wake_word="stop")`` drops the rest.
+    detector_config : DetectorConfig, optional
+        In place of the model's own, `model.detector_config`, which was tuned for it. To change one of its settings,
+        give ``dataclasses.replace(model.detector_config, wake_word="stop")``. ``DetectorConfig(wake_word="stop")``
+        drops the rest.
+
+    Attributes
+    ----------
+    detector : kws_edge.Detector
+        What `detector_config` makes for this model.
+
+    Raises
+    ------
+    ConfigError
+        If the settings cannot work with this model.
     """
 
-    def __init__(self, model: Model, *, detector: DetectorConfig | None = None) -> None:
+    def __init__(self, model: Model, *, detector_config: DetectorConfig | None = None) -> None:
         self.model = model
         self.stopwatch: Stopwatch = OFF
         """Times the stages of each inference, where it is also the source's."""
-        self.config = detector or model.detector
-        c = model.front_end
-        self.step_frames = c.frames_of(self.config.step_ms)
+        self.detector_config = detector_config or model.detector_config
+        c = model.frontend_config
+        self.step_frames = c.frames_of(self.detector_config.step_ms)
         """Frames from one inference to the next."""
         self.step_s = self.step_frames * c.hop_length / c.sample_rate
         """Seconds from one inference to the next."""
@@ -96,7 +114,7 @@ class Spotter:
         # The last frames as the model takes them, so that each is quantised once, but for a model that resizes them.
         self._resized = c.resize_frames is not None
         self._last = _Window(c.n_frames, c.n_mels, np.float32 if self._resized else model.input.dtype)
-        self.detector = detector_of(model, self.config)
+        self.detector = detector_of(model, self.detector_config)
         self.reset()
 
     def reset(self) -> None:
@@ -119,7 +137,7 @@ class Spotter:
         self._start = self.n_samples = n
 
     def follow(self, source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The blocks of `source`, for :meth:`steps`; what the source has lost is skipped on the way."""
+        """The blocks of `source`, for :meth:`process_steps`; what the source has lost is skipped on the way."""
         lost = getattr(source, "lost", 0)
         for block in source:
             if (now := getattr(source, "lost", 0)) > lost:
@@ -127,8 +145,29 @@ class Spotter:
                 lost = now
             yield block
 
-    def steps(self, samples: np.ndarray) -> Iterator[Step]:
-        """Take a block; yield each inference that it completes."""
+    def detections(self, source: Iterable[np.ndarray]) -> Iterator[Detection]:
+        """What is detected in a source, as soon as it is heard, from a new stream's start to the source's end.
+
+        Parameters
+        ----------
+        source : Source, or iterable of numpy.ndarray
+            An :class:`kws_edge.AudioFile`, a :class:`kws_edge.Microphone`, one of your own, or blocks of samples as
+            :meth:`process` takes them. Open it by its ``with`` block; what it loses is skipped.
+        """
+        return (step.detection for step in self.steps(source) if step.detection)
+
+    def steps(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
+        """Every inference on a source, as :meth:`detections`."""
+        self.reset()
+        want = getattr(source, "want", None)
+        for block in self.follow(source):
+            yield from self.process_steps(block)
+            if want:
+                want(self.samples_to_step / self._rate)
+        yield from self.flush_steps()
+
+    def process_steps(self, samples: np.ndarray) -> Iterator[Step]:
+        """Take a block, as :meth:`process`; yield each inference that it completes. Take all before the next block."""
         samples = to_int16(samples)
         for start in range(0, len(samples), self._rate):  # at most a second at a time, to bound memory
             block = samples[start : start + self._rate]
@@ -152,28 +191,26 @@ class Spotter:
         samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
             Mono, at the model's sample rate.
         """
-        return [step.detection for step in self.steps(samples) if step.detection]
+        return [step.detection for step in self.process_steps(samples) if step.detection]
 
-    def finish(self) -> Iterator[Step]:
-        """End the stream: follow it by silence, so that a word at its very end is heard; yield those inferences."""
+    def flush(self) -> list[Detection]:
+        """End the stream: follow it by silence, so that a word at its very end is heard; return what is detected then.
+
+        :meth:`reset` starts the next stream.
+        """
+        return [step.detection for step in self.flush_steps() if step.detection]
+
+    def flush_steps(self) -> Iterator[Step]:
+        """End the stream, as :meth:`flush`; yield those inferences."""
         heard = self.n_samples
-        duration = heard / self.model.front_end.sample_rate
+        duration = heard / self._rate
         watch, self.stopwatch = self.stopwatch, OFF  # this silence does not arrive
-        for step in self.steps(np.zeros(self.model.front_end.clip_samples, np.int16)):
+        for step in self.process_steps(np.zeros(self.model.frontend_config.clip_samples, np.int16)):
             found = step.detection
             if found:
                 found = dataclasses.replace(found, end_s=min(found.end_s, duration))
             yield step._replace(detection=found)
         self.n_samples, self.stopwatch = heard, watch
-
-    def run(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
-        """Every inference on a source of blocks, to its end; what the source has lost is skipped."""
-        want = getattr(source, "want", None)
-        for block in self.follow(source):
-            yield from self.steps(block)
-            if want:
-                want(self.samples_to_step / self.model.front_end.sample_rate)
-        yield from self.finish()
 
     def _push(self, frames: np.ndarray) -> None:
         n = min(len(frames), self._n_frames)
@@ -188,10 +225,10 @@ class Spotter:
         if self._resized:
             self._push(frames)
             features = self._frontend.resize(self._last.rows)
-            watch.lap(FRONT_END)
+            watch.lap(FRONTEND)
             self.input = model.quantize(features)
         else:
-            watch.lap(FRONT_END)
+            watch.lap(FRONTEND)
             self._push(frames)
             self.input = self._last.rows.reshape(model.input.shape)
         watch.lap(QUANTISE)
@@ -201,7 +238,7 @@ class Spotter:
         watch.lap(QUANTISE)
         found = self.detector.process(posteriors, time_s)
         if found:  # its window may begin before the stream does, or in a gap
-            start_s = self._start / model.front_end.sample_rate
+            start_s = self._start / self._rate
             found = dataclasses.replace(found, start_s=max(found.start_s, start_s))
         watch.lap(DETECTOR)
         watch.stop()

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.host, pytest.mark.arm, pytest.mark.timeout(TIMEOUT_S)]
 # LiteRT's kernels without delegates round otherwise on 64-bit Arm: there, only the reference kernels are exact.
 _EXACT = {"litert": "reference", "tflite-runtime": "builtin"}
 
-_STEP_S = Model().detector.step_ms / 1000
+_STEP_S = Model().detector_config.step_ms / 1000
 
 _OUTPUTS = """
 import sys, numpy as np
@@ -29,10 +29,10 @@ stream, kernels, out, *names = sys.argv[1:]
 found = {}
 for name in names:
     model = Model(name, kernels=kernels)
-    rate = model.front_end.sample_rate
+    rate = model.frontend_config.sample_rate
     with AudioFile(stream, rate=rate) as audio:
         samples = audio.read()
-    frontend = Frontend(model.front_end)
+    frontend = Frontend(model.frontend_config)
     inputs = [model.quantize(frontend(samples[second * rate :][:rate])) for second in range(0, 30, 3)]
     found |= {f"{name} inputs": inputs, f"{name} outputs": [model.interpreter.invoke(x) for x in inputs]}
 np.savez(out, **found)

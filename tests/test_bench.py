@@ -17,7 +17,7 @@ import soundfile
 from kws_edge import ConfigError, KwsError, Model, Spotter, shipped_models, unpack
 from kws_edge.audio import BlockQueue, Playback
 from kws_edge.diagnostics import benchmark, system_info
-from kws_edge.diagnostics.latency import DETECTOR, FRONT_END, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
+from kws_edge.diagnostics.latency import DETECTOR, FRONTEND, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
 from tests.conftest import assert_one_line_error, assert_usage_error
 from tests.test_microphone import server  # noqa: F401
 
@@ -51,7 +51,7 @@ def test_stopwatch_adds_up_and_counts_what_is_late():
     watch = Stopwatch(0.05, kept=4)
     for late in (False, True, False, False, False, True):
         watch.start(time.perf_counter() - (0.06 if late else 0.0))
-        watch.lap(FRONT_END)
+        watch.lap(FRONTEND)
         watch.lap(INVOKE)
         watch.lap(DETECTOR)
         watch.stop()
@@ -131,8 +131,8 @@ def test_live_sources_and_spotter_time_each_inference(model, demo_stream, rate):
     watch = spotter.stopwatch = Stopwatch(spotter.step_s)
     with Playback(demo_stream, rate=16000, real_time=False) as source:
         source.stopwatch = watch
-        steps = list(spotter.run(source))
-    silent = model.front_end.clip_samples // 1600  # after the end of the stream nothing arrives
+        steps = list(spotter.steps(source))
+    silent = model.frontend_config.clip_samples // 1600  # after the end of the stream nothing arrives
     assert silent - 1 <= len(steps) - watch.inferences <= silent
     for name, seconds in watch.samples().items():
         assert (seconds >= 0).all(), name
@@ -147,19 +147,19 @@ def test_samples_to_step(model):
         wanted = spotter.samples_to_step
         assert 0 < wanted <= 1920
         noise = rng.integers(-500, 500, wanted).astype(np.int16)
-        assert not list(spotter.steps(noise[:-1]))
+        assert not list(spotter.process_steps(noise[:-1]))
         assert spotter.samples_to_step == 1
-        assert len(list(spotter.steps(noise[-1:]))) == 1
+        assert len(list(spotter.process_steps(noise[-1:]))) == 1
 
 
 def test_a_block_may_be_changed_after_it_was_taken(model, demo_stream):
     """What the spotter keeps until it completes an inference is its own."""
     samples = soundfile.read(demo_stream, dtype="int16", frames=32000)[0]
-    expected = [step.posteriors for step in Spotter(model).steps(samples)]
+    expected = [step.posteriors for step in Spotter(model).process_steps(samples)]
     spotter, found, block = Spotter(model), [], np.empty(320, np.int16)
     for at in range(0, len(samples), 320):
         block[:] = samples[at : at + 320]
-        found += [step.posteriors for step in spotter.steps(block)]
+        found += [step.posteriors for step in spotter.process_steps(block)]
         block[:] = 0
     assert np.array_equal(found, expected)
 
@@ -256,13 +256,13 @@ def test_foreign_model(run_cli, foreign):
     assert list(result["stages"]) == ["invoke"]
     assert result["live"] is None
     labels = ",".join(Model("micro12").labels)
-    options = ("--model", foreign, "--labels", labels, "--front-end", "logmel40")
+    options = ("--model", foreign, "--labels", labels, "--frontend", "logmel40")
     (result,) = json.loads(run_cli("bench", *options, *QUICK, "--json").stdout)["results"]
     assert len(result["stages"]) == 7
     assert result["live"]["inferences"]
     for wrong in (("--labels", labels), ("--live",)):
         failed = run_cli("bench", "--model", foreign, *wrong)
-        assert_one_line_error(failed, "foreign.tflite", "give both --labels and --front-end")
+        assert_one_line_error(failed, "foreign.tflite", "give both --labels and --frontend")
 
 
 def test_random_values_of_every_type():

@@ -199,7 +199,7 @@ def test_calibrated_thresholds_are_used(run_cli, short, config_home):
     assert len(live.stdout.splitlines()) == result["false_accepts"]
     assert b"thresholds of" in live.stderr
     assert [json.loads(line) for line in run_cli("detect", short, "--json", "--no-site").stdout.splitlines()] == before
-    own = Model("commands12").detector
+    own = Model("commands12").detector_config
     each = [text for word, value in own.thresholds.items() for text in ("--threshold", f"{word}={value}")]
     explicit = run_cli("detect", short, "--json", "--threshold", own.threshold, *each)
     assert [json.loads(line) for line in explicit.stdout.splitlines()] == before
@@ -221,7 +221,7 @@ def test_calibrate_says_what_it_found(run_cli, short, config_home, tmp_path):
     done = run_cli("calibrate", short, short, "--force", "--budget", "200", "--output", "here.json")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
-    assert f"{Model('commands12').detector.threshold:.2f}" in text
+    assert f"{Model('commands12').detector_config.threshold:.2f}" in text
     assert "misses are unknown" not in text
     assert re.search(r"expected misses \d+\.\d % of the commands", text)
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
@@ -301,8 +301,8 @@ CHANGES = [
     ({"format": 2}, "format is 2"),
     ({"format": [[[]]] * 1000}, "format is"),
     ({"tflite_sha256": "0" * 64}, "another model or front end"),
-    ({"front_end": "0" * 16}, "another model or front end"),
-    ({"front_end": 16}, "front_end must be a text"),
+    ({"frontend_hash": "0" * 16}, "another model or front end"),
+    ({"frontend_hash": 16}, "frontend_hash must be a text"),
     ({"date": "\x1b[2J"}, "date must be a text"),
     ({"model": "x" * 5000}, "model must be a text"),
     ({"hours": "many"}, "hours must be a number"),
@@ -311,24 +311,24 @@ CHANGES = [
     ({"budget": float("inf")}, "Infinity is no number of JSON"),
     ({"budget": 10**400}, "budget must be a number"),
     ({"false_accepts": True}, "false_accepts must be a number"),
-    ({"detector": {"thresholds": {"yes": 2}}}, "must be a number from 0.001 to 1"),
-    ({"detector": {"thresholds": {"yes": float("nan")}}}, "NaN is no number of JSON"),
-    ({"detector": {"thresholds": {"yes": 10**400}}}, "must be a number"),
-    ({"detector": {"thresholds": {"marvin": 0.7}}}, "'marvin'"),
-    ({"detector": {"keywords": 5}}, "site file cannot be used"),
-    ({"detector": {"step_ms": None}}, "step_ms must be a number"),
-    ({"detector": 3}, "expected a dict"),
+    ({"detector_config": {"thresholds": {"yes": 2}}}, "must be a number from 0.001 to 1"),
+    ({"detector_config": {"thresholds": {"yes": float("nan")}}}, "NaN is no number of JSON"),
+    ({"detector_config": {"thresholds": {"yes": 10**400}}}, "must be a number"),
+    ({"detector_config": {"thresholds": {"marvin": 0.7}}}, "'marvin'"),
+    ({"detector_config": {"keywords": 5}}, "site file cannot be used"),
+    ({"detector_config": {"step_ms": None}}, "step_ms must be a number"),
+    ({"detector_config": 3}, "expected a dict"),
 ]
 
 
 @pytest.fixture
 def good(model):
     detector = DetectorConfig(thresholds={"yes": 0.8})
-    site = Site.of(model, date="2026-01-02", hours=0.5, false_accepts=1, budget=2.0, detector=detector)
+    site = Site.of(model, date="2026-01-02", hours=0.5, false_accepts=1, budget=2.0, detector_config=detector)
     return {
         "format": 1,
         **{f.name: getattr(site, f.name) for f in dataclasses.fields(site)},
-        "detector": {"thresholds": {"yes": 0.8}},
+        "detector_config": {"thresholds": {"yes": 0.8}},
     }
 
 
@@ -575,7 +575,7 @@ def test_the_choice_is_printed_before_it_is_saved(run_cli, room, tmp_path, confi
             [sys.executable, "-m", "kws_edge", "calibrate", room, "-o", tmp_path / "site.json"],
             stdout=full, stderr=subprocess.DEVNULL, check=False, timeout=60,
         )  # fmt: skip
-    assert json.loads((tmp_path / "site.json").read_text())["detector"]["thresholds"]
+    assert json.loads((tmp_path / "site.json").read_text())["detector_config"]["thresholds"]
 
 
 @pytest.mark.parametrize(("number", "minutes"), [(signal.SIGINT, 29), (signal.SIGTERM, 4), (signal.SIGHUP, 4)])
@@ -635,7 +635,7 @@ def test_a_wake_word_is_calibrated_with_its_commands(run_cli, short, config_home
 
 def test_site_round_trip(model, tmp_path):
     detector = DetectorConfig(thresholds={"yes": 0.8}, keywords=("yes", "no"), wake_word="no", armed_s=3)
-    values = {"date": "2026-01-02", "hours": 0.5, "false_accepts": 1, "budget": 2.0, "detector": detector}
+    values = {"date": "2026-01-02", "hours": 0.5, "false_accepts": 1, "budget": 2.0, "detector_config": detector}
     Site.of(model, **values).save(tmp_path / "site.json")
     again = Site.load(tmp_path / "site.json", model)
     assert again == Site.of(model, **values)

@@ -74,7 +74,7 @@ def test_wake_word(run_cli, short):
     assert live.stdout.decode().splitlines() == text
     assert b"for left, and 3 s after it for yes, no" in live.stderr
     assert_usage_error(run_cli("detect", short, "--armed-s", "3"), "--wake-word")
-    own = Model().detector
+    own = Model().detector_config
     takes = f"{(own.refractory_ms + own.smoothing_ms) / 1000:g} s"
     assert_usage_error(run_cli("detect", short, "--wake-word", "up", "--armed-s", "1"), "armed_s=1", takes)
     assert_usage_error(run_cli("detect", short, "--wake-word", "up", "--keywords", "up"), "'up'")
@@ -138,9 +138,9 @@ def test_stopping_the_demo_counts_no_unplayed_word(tmp_path):
 
 def test_plot_shows_what_the_detector_compares(model, demo_stream):
     """Each detection, and nothing else, is where a smoothed posterior reaches the threshold that holds there."""
-    spotter = Spotter(model, detector=dataclasses.replace(model.detector, speech_margin=0.2))
+    spotter = Spotter(model, detector_config=dataclasses.replace(model.detector_config, speech_margin=0.2))
     with AudioFile(demo_stream, rate=16000) as audio:
-        steps = list(spotter.run(audio))
+        steps = list(spotter.steps(audio))
     smoothed, needed = compared(spotter, steps)
     reached = (smoothed >= needed)[:, np.array(spotter.detector.active)].any(axis=1)
     found = [step.detection is not None for step in steps]
@@ -201,8 +201,8 @@ def test_classify_says_what_it_leaves_out(run_cli, short):
 def test_info(run_cli, model):
     values = json.loads(run_cli("info", "--json").stdout)
     assert values["labels"] == list(model.labels)
-    assert values["front_end"]["hash"] == model.front_end.hash
-    assert values["front_end"]["feature_shape"] == [98, 40]
+    assert values["frontend"]["hash"] == model.frontend_config.hash
+    assert values["frontend"]["feature_shape"] == [98, 40]
     assert values["quantisation"]["input"] == {
         "shape": [1, 98, 40, 1],
         "dtype": "int8",
@@ -268,7 +268,7 @@ def test_bad_models(run_cli, tmp_path, short):
     for name, words in {
         "page.tflite": "web page",
         "cut.tflite": "truncated",
-        "foreign.tflite": "--labels and --front-end",
+        "foreign.tflite": "--labels and --frontend",
         "missing.tflite": "no such file",
         ".": "is a folder",
     }.items():
@@ -281,13 +281,13 @@ def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
     flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     (tmp_path / "labels.txt").write_text("\n".join(metadata.labels) + "\n")
-    (tmp_path / "front.json").write_text(json.dumps(metadata.front_end.to_dict()))
+    (tmp_path / "front.json").write_text(json.dumps(metadata.frontend_config.to_dict()))
     expected = run_cli("classify", short, "--json").stdout
     for labels in ("labels.txt", ",".join(metadata.labels)):
-        for front_end in ("logmel40", "front.json"):
-            options = ["--model", "foreign.tflite", "--labels", labels, "--front-end", front_end]
+        for frontend in ("logmel40", "front.json"):
+            options = ["--model", "foreign.tflite", "--labels", labels, "--frontend", frontend]
             assert run_cli("classify", short, "--json", *options).stdout == expected
-    good = metadata.front_end.to_dict()
+    good = metadata.frontend_config.to_dict()
     for name, text in {
         "deep.json": "[" * 200_000,
         "nan.json": json.dumps({**good, "hop_ms": float("nan")}),
@@ -297,9 +297,9 @@ def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
     }.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "mark.json").write_text(json.dumps(good), encoding="utf-8-sig")
-    options = ["--model", "foreign.tflite", "--labels", "labels.txt", "--front-end", "mark.json"]
+    options = ["--model", "foreign.tflite", "--labels", "labels.txt", "--frontend", "mark.json"]
     assert run_cli("classify", short, "--json", *options).stdout == expected
-    for front_end, words in {
+    for frontend, words in {
         "mfcc": "preset",
         "labels.txt": "not JSON",
         "deep.json": "nested",
@@ -309,15 +309,15 @@ def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
         "twice.json": "'hop_ms' occurs twice",
         ".": "preset",
     }.items():
-        options[-1] = front_end
-        assert_one_line_error(run_cli("classify", short, *options), words, front_end)
+        options[-1] = frontend
+        assert_one_line_error(run_cli("classify", short, *options), words, frontend)
 
 
 def test_label_files_of_other_tools(run_cli, tmp_path, short):
     """With a mark, in UTF-16, with CRLF, blank lines and other names for silence: the same keywords are heard."""
     flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
-    shared = ["detect", short, "--json", "--model", "foreign.tflite", "--front-end", "logmel40"]
+    shared = ["detect", short, "--json", "--model", "foreign.tflite", "--frontend", "logmel40"]
     expected = run_cli(*shared, "--labels", ",".join(metadata.labels)).stdout
     assert expected
     plain = "\n".join(metadata.labels)
@@ -361,7 +361,7 @@ def test_labels_that_are_none(run_cli, tmp_path, short):
         "large.txt": "more than 1,048,576 bytes",
         "empty.txt": "1 to 1000 names",
     }.items():
-        command = ("classify", short, "--model", "foreign.tflite", "--front-end", "logmel40", "--labels", labels)
+        command = ("classify", short, "--model", "foreign.tflite", "--frontend", "logmel40", "--labels", labels)
         assert_one_line_error(run_cli(*command), part)
 
 

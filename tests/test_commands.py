@@ -115,7 +115,7 @@ def test_help_gives_the_model_s_own_values_as_defaults(args, capsys, tmp_path):
     shown = help_of(args, capsys)
     named = next((w for w in shipped_models() if any(a.endswith(w) for a in args)), "commands12")
     name, model = ("mine.tflite", Model(mine)) if str(mine) in args else (named, Model(named))
-    d = model.detector
+    d = model.detector_config
     assert f"The defaults below are those of {name}." in shown
     assert f"time that posteriors are averaged over (default: {d.smoothing_ms:g})" in shown
     assert f"needs after speech (default: {d.speech_margin:g})" in shown
@@ -150,7 +150,7 @@ def test_kernels_have_one_default_everywhere():
 
 # Each option that kws-edge bench and listen share, and another value than its default.
 SHARED = {
-    "model": "micro12", "labels": "a,b", "front_end": "logmel40", "runtime": "litert", "threads": 2,
+    "model": "micro12", "labels": "a,b", "frontend": "logmel40", "runtime": "litert", "threads": 2,
     "kernels": "builtin", "keywords": "yes,no", "wake_word": "stop", "threshold": [("", 0.5), ("yes", 0.6)],
     "armed_s": 3.5, "smoothing_ms": 300.0, "speech_margin": 0.25, "refractory_ms": 500.0, "step_ms": 50.0,
 }  # fmt: skip
@@ -205,10 +205,10 @@ def test_detect_plot_draws_the_raised_threshold(model, demo_stream, tmp_path, mo
 
     figures = []
     monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
-    config = dataclasses.replace(model.detector, speech_margin=0.15)
-    spotter, recorder = Spotter(model, detector=config), plot.Recorder("demo", RATE)
+    config = dataclasses.replace(model.detector_config, speech_margin=0.15)
+    spotter, recorder = Spotter(model, detector_config=config), plot.Recorder("demo", RATE)
     with kws_edge.AudioFile(demo_stream, rate=RATE) as audio:
-        for step in spotter.run(recorder.tap(audio)):
+        for step in spotter.steps(recorder.tap(audio)):
             recorder.step(step)
     plot.write_plot("demo.png", recorder, spotter, [], title="demo")
     ((*_, axes),) = (figure.axes for figure in figures)
@@ -299,7 +299,7 @@ def test_calibrate_shows_each_keyword_s_thresholds(run_cli, short, config_home):
     result = json.loads(done.stdout)
     lines = run_cli("calibrate", short, "--force", "--budget", "900").stdout.decode().splitlines()
     start = next(i for i, line in enumerate(lines) if line.split()[:1] == ["keyword"])
-    own = Model().detector
+    own = Model().detector_config
     for line, (word, chosen) in zip(lines[start + 1 :], result["thresholds"].items(), strict=False):
         assert line.split()[:3] == [word, f"{own.threshold_of(word):.2f}", f"{chosen:.2f}"]
         assert result["defaults"][word] == own.threshold_of(word)
@@ -362,9 +362,11 @@ def test_the_package_s_extras_are_installed_as_it_is_installed(run_cli):
 
 def test_python_keeps_the_model_s_settings_and_uses_site_files(model, short, config_home):
     """What README shows: one setting changed, and what kws-edge calibrate found here."""
-    detector = dataclasses.replace(model.detector, wake_word="left", armed_s=5)
+    detector = dataclasses.replace(model.detector_config, wake_word="left", armed_s=5)
     changed = {
-        f.name for f in dataclasses.fields(detector) if getattr(detector, f.name) != getattr(model.detector, f.name)
+        f.name
+        for f in dataclasses.fields(detector)
+        if getattr(detector, f.name) != getattr(model.detector_config, f.name)
     }
     assert changed == {"wake_word", "armed_s"}
     assert DetectorConfig(wake_word="left").thresholds != detector.thresholds
@@ -372,7 +374,7 @@ def test_python_keeps_the_model_s_settings_and_uses_site_files(model, short, con
     raised = {"yes": 0.9, "left": 0.95}
     site = Site.of(
         model, date="2026-01-02", hours=1.0, false_accepts=0, budget=1.0,
-        detector=dataclasses.replace(model.detector, thresholds=raised),
+        detector_config=dataclasses.replace(model.detector_config, thresholds=raised),
     )  # fmt: skip
     config_home.mkdir(parents=True)
     site.save(config_home / "site-commands12.json")
@@ -381,7 +383,7 @@ def test_python_keeps_the_model_s_settings_and_uses_site_files(model, short, con
     applied = found.applied(detector)
     assert applied == dataclasses.replace(detector, thresholds={**detector.thresholds, **raised})
     assert found.differences(applied) == ["wake_word", "armed_s"]
-    assert Spotter(model, detector=applied).detector.thresholds[model.labels.index("left")] == np.float32(0.95)
+    assert Spotter(model, detector_config=applied).detector.thresholds[model.labels.index("left")] == np.float32(0.95)
     (config_home / "site-commands12.json").write_text("torn {")
     with pytest.raises(kws_edge.ConfigError, match="calibrate anew"):
         Site.find(model)

@@ -579,9 +579,9 @@ def test_evaluate_one_output(folder, run_cli, tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         (tmp_path / "loud.tflite").write_bytes(converter.convert())
-    model = Model(tmp_path / "loud.tflite", labels=("yes",), front_end=config)
+    model = Model(tmp_path / "loud.tflite", labels=("yes",), frontend_config=config)
     assert model.output.shape == (1, 1)
-    foreign = ("--labels", "labels.txt", "--front-end", "logmel40")
+    foreign = ("--labels", "labels.txt", "--frontend", "logmel40")
     (tmp_path / "labels.txt").write_text("yes\n")
     done = run_cli("evaluate", "loud.tflite", "--clips", folder / "test", *foreign, "--json", package="host_tools")
     assert done.returncode == 0, done.stderr
@@ -590,7 +590,7 @@ def test_evaluate_one_output(folder, run_cli, tmp_path):
     confusion = np.array(result["confusion"])
     assert confusion.sum(axis=1).tolist() == [8, 12 * 8]
     clips = [soundfile.read(path, dtype="int16")[0] for path in folder.glob("test/*/*.wav")]
-    heard = [clip for clip in clips if model.classify(clip)[0] >= 0.5]
+    heard = [clip for clip in clips if model.classify(clip).score >= 0.5]
     assert 0 < len(heard) < 13 * 8
     assert confusion[:, 0].sum() == len(heard)
 
@@ -599,7 +599,7 @@ def test_evaluate_takes_a_foreign_model(folder, run_cli, tmp_path):
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     (tmp_path / "labels.txt").write_text("\n".join(f"_{x}_" if x in "silence unknown" else x for x in metadata.labels))
-    foreign = ("--labels", "labels.txt", "--front-end", "logmel40")
+    foreign = ("--labels", "labels.txt", "--frontend", "logmel40")
     command = ("evaluate", "--clips", folder / "test", "--json")
     own, other = (
         json.loads(run_cli(*command, *options, package="host_tools").stdout)["results"][0]
@@ -607,7 +607,7 @@ def test_evaluate_takes_a_foreign_model(folder, run_cli, tmp_path):
     )
     assert other["confusion"] == own["confusion"]
     failed = run_cli(*command, "foreign.tflite", package="host_tools")
-    assert_one_line_error(failed, "--labels and --front-end", program="kws-host")
+    assert_one_line_error(failed, "--labels and --frontend", program="kws-host")
     done = run_cli("card", "foreign.tflite", *foreign, "-o", "card.md", package="host_tools")
     assert done.returncode == 0, done.stderr
     assert "yes" in (tmp_path / "card.md").read_text()

@@ -55,7 +55,7 @@ def test_detecting_is_light(demo_stream):
     code = (
         "from kws_edge import *\n"
         f"with AudioFile({str(demo_stream)!r}, rate=16000) as audio:\n"
-        "    print(len(list(Spotter(Model()).run(audio))))\n"
+        "    print(len(list(Spotter(Model()).steps(audio))))\n"
     )
     assert not loaded_by(code) & (HEAVY | {"sounddevice", "soxr"})
 

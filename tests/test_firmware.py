@@ -24,7 +24,7 @@ def test_c_array_holds_the_flatbuffer(tmp_path):
     assert bytes(int(value, 16) for value in re.findall(r"0x([0-9a-f]{2})", body)) == flatbuffer
     assert "alignas(16) const" in text
     assert f"kws_model_data_len = {len(flatbuffer)};" in header.read_text()
-    assert metadata.front_end.hash in text.splitlines()[0]
+    assert metadata.frontend_config.hash in text.splitlines()[0]
     again = write_c_array(path, tmp_path / "b")
     assert [p.read_bytes() for p in again] == [header.read_bytes(), source.read_bytes()]
 

@@ -150,7 +150,7 @@ def test_detection_starts_anew_after_lost_samples(export, demo_stream):
         block = samples[at : at + rng.integers(5000, 90000)]
         lost = int(rng.integers(1, 20000))
         at += len(block) + lost
-        for step in spotter.steps(block):
+        for step in spotter.process_steps(block):
             if found := step.detection:
                 expected.append((found.keyword, round(found.start_s * 16000), round(found.end_s * 16000)))
         assert app.process(block) == 0
@@ -257,7 +257,10 @@ def test_labels_and_file_names_are_no_names_of_code(tmp_path):
     labels = ("kws_app", *metadata.labels[1:-1], "KWS_OK @ARENA@")
     path = tmp_path / "kws_model.tflite"
     path.write_bytes(
-        pack(flatbuffer, Metadata(labels=labels, front_end=metadata.front_end, detector=metadata.detector))
+        pack(
+            flatbuffer,
+            Metadata(labels=labels, frontend_config=metadata.frontend_config, detector_config=metadata.detector_config),
+        )
     )
     files = prepare(Model(path, kernels="builtin"), prefix="lamp").files
     assert '"kws_app"' in files["src/lamp_detector_config.c"]

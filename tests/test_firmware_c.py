@@ -31,13 +31,13 @@ from kws_edge.model.quantization import quantize
 from kws_edge.model.tflite import FlatModel
 from tests.conftest import need_program
 from tests.firmware.host import (
-    FRONT_END,
+    FRONTEND,
     HERE,
     CApp,
     CDetector,
     CFrontend,
     compile_c,
-    write_front_end,
+    write_frontend,
     write_tflm,
 )
 
@@ -87,7 +87,7 @@ def test_features_of_real_clips(name, fixed, clips, tmp_path):
     frontend = Frontend(config)
     levels = [frontend(clip) for clip in clips]
     tables = tables_for(config, levels)
-    write_front_end(tables, tmp_path / "src")
+    write_frontend(tables, tmp_path / "src")
     c_frontend = CFrontend(tmp_path / "src", config, fixed=fixed)
     steps = np.array(
         [
@@ -125,7 +125,7 @@ def test_other_settings_on_the_demo(name, fixed, demo_stream, tmp_path):
     frontend = StreamingFrontend(config)
     silence = np.tile(frontend.silence(), (config.n_frames, 1))
     tables = tables_for(config, [frontend.process(samples)])
-    write_front_end(tables, tmp_path / "src")
+    write_frontend(tables, tmp_path / "src")
     c_frontend = CFrontend(tmp_path / "src", config, fixed=fixed)
     for end in np.linspace(0, len(samples), 30).astype(int):
         frontend.reset()
@@ -138,7 +138,7 @@ def test_other_settings_on_the_demo(name, fixed, demo_stream, tmp_path):
 
 @FORMS
 def test_blocks_of_any_size_give_the_same_features(src, micro12, fixed, demo_stream):
-    c_frontend = CFrontend(src, micro12.front_end, fixed=fixed)
+    c_frontend = CFrontend(src, micro12.frontend_config, fixed=fixed)
     samples = soundfile.read(demo_stream, dtype="int16")[0][:33333]
     whole = c_frontend(samples)
     for block in (1, 7, 159, 160, 161, 480, 481, 5000):
@@ -148,8 +148,8 @@ def test_blocks_of_any_size_give_the_same_features(src, micro12, fixed, demo_str
 @FORMS
 def test_quiet_and_constant_input(src, micro12, fixed):
     """Where float spectra are rounding errors, the levels are those of silence or close to it."""
-    c_frontend, frontend = CFrontend(src, micro12.front_end, fixed=fixed), Frontend(micro12.front_end)
-    n = micro12.front_end.clip_samples
+    c_frontend, frontend = CFrontend(src, micro12.frontend_config, fixed=fixed), Frontend(micro12.frontend_config)
+    n = micro12.frontend_config.clip_samples
     rng = np.random.default_rng(0)
     for samples in (np.zeros(n), np.ones(n), np.full(n, -32768), np.full(n, 32767), rng.integers(-1, 2, n)):
         samples = samples.astype(np.int16)
@@ -161,15 +161,15 @@ def test_quiet_and_constant_input(src, micro12, fixed):
 def test_accuracy_on_the_validation_clips(src, micro12, fixed, data):
     """micro12 fed by the C front end loses at most 0.2 points (float) or 0.5 points (fixed)."""
     root = data / "speech_commands"
-    c_frontend = CFrontend(src, micro12.front_end, fixed=fixed)
+    c_frontend = CFrontend(src, micro12.frontend_config, fixed=fixed)
     unknown = micro12.labels.index("unknown")
     right = {"python": 0, "c": 0}
     paths = (root / "validation_list.txt").read_text().split()
     for path in paths:
         word = path.split("/")[0]
         label = micro12.labels.index(word) if word in micro12.labels else unknown
-        clip = fit_clip(soundfile.read(root / path, dtype="int16")[0], micro12.front_end.clip_samples)
-        right["python"] += micro12.classify(clip).argmax() == label
+        clip = fit_clip(soundfile.read(root / path, dtype="int16")[0], micro12.frontend_config.clip_samples)
+        right["python"] += micro12.classify(clip).posteriors.argmax() == label
         q = c_frontend(clip).reshape(micro12.input.shape)
         right["c"] += micro12.interpreter.invoke(q).argmax() == label
     python, c = (100 * count / len(paths) for count in right.values())
@@ -211,7 +211,7 @@ DETECTORS = {
 
 def detections_of(spotter, samples):
     """Posteriors (int8), ends of the windows in samples, and what kws_edge detects there."""
-    steps = list(spotter.steps(samples))
+    steps = list(spotter.process_steps(samples))
     q = np.array([quantize(step.posteriors, 1 / 256, -128) for step in steps])
     ends = np.array([round(step.time_s * 16000) for step in steps])
     found = [step.detection for step in steps if step.detection]
@@ -221,15 +221,15 @@ def detections_of(spotter, samples):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detector_on_ten_minutes(name, micro12, ten_minutes, tmp_path):
     detector = DETECTORS[name]
-    write(prepare(micro12, detector=detector), tmp_path)
-    q, ends, expected = detections_of(Spotter(micro12, detector=detector), ten_minutes)
+    write(prepare(micro12, detector_config=detector), tmp_path)
+    q, ends, expected = detections_of(Spotter(micro12, detector_config=detector), ten_minutes)
     assert ends[-1] > 599 * 16000
     assert len(expected) > 50
     assert any(wake for *_, wake in expected) == (detector.wake_word is not None)
     assert CDetector(tmp_path / "src")(q, ends) == expected
     if detector.speech_margin:
         plain = dataclasses.replace(detector, speech_margin=0)
-        assert len(detections_of(Spotter(micro12, detector=plain), ten_minutes)[2]) > len(expected)
+        assert len(detections_of(Spotter(micro12, detector_config=plain), ten_minutes)[2]) > len(expected)
 
 
 @pytest.mark.parametrize("wake_word", [None, "marvin"])
@@ -239,9 +239,9 @@ def test_detector_counts_inactive_words_as_unknown(tmp_path, wake_word):
     detector = DetectorConfig(
         keywords=("yes", "marvin"), threshold=0.3, hysteresis=0.1, smoothing_ms=300, wake_word=wake_word, armed_s=10
     )
-    spotter = Spotter(model, detector=detector)
+    spotter = Spotter(model, detector_config=detector)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
-    write(prepare(model, detector=detector), tmp_path)
+    write(prepare(model, detector_config=detector), tmp_path)
     rng = np.random.default_rng(0)
     posteriors = rng.dirichlet(np.full(36, 0.02), 6000)
     q = quantize(np.repeat(posteriors, 3, axis=0).astype(np.float32), 1 / 256, -128)
@@ -280,7 +280,7 @@ def test_model_array_is_the_model(src, micro12, clips):
     array = bytes(int(value, 16) for value in re.findall(r"0x([0-9a-f]{2})\b", text))
     assert array == unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")[0]
     micro = MicroInterpreter(FlatModel(array, "array"), "array")
-    frontend = Frontend(micro12.front_end)
+    frontend = Frontend(micro12.frontend_config)
     for clip in clips[:50]:
         q = micro12.quantize(frontend(clip))
         assert np.array_equal(micro.invoke(q), micro12.interpreter.invoke(q))
@@ -323,14 +323,14 @@ def test_sanitizers_find_nothing(src, name, compiler, fixed, tmp_path):
     if name == "reference":  # the detector and the vectors of micro12, behind another front end
         folder = tmp_path / "src"
         tables = FrontendTables(preset(name), 0.07, 40)
-        write_front_end(tables, folder)
+        write_frontend(tables, folder)
         for path in ("kws_detector_config.c", "kws_vectors.c"):
             (folder / path).write_text((src / path).read_text())
         others = r"#define KWS_(?:N_LABELS|STEP_|SMOOTHING_|SPOKEN_|VECTOR_).*\n"
         shared = "".join(re.findall(others, (src / "kws_config.h").read_text()))
         own = (folder / "kws_config.h").read_text()
         (folder / "kws_config.h").write_text(own.replace("#endif", shared + "#endif"))
-    parts = (*FRONT_END, "detector", "detector_config", "app", "vectors")
+    parts = (*FRONTEND, "detector", "detector_config", "app", "vectors")
     sources = [*(folder / f"kws_{part}.c" for part in parts), HERE / "fuzz.c"]
     binary = tmp_path / "fuzz"
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
@@ -343,7 +343,7 @@ def test_sanitizers_find_nothing(src, name, compiler, fixed, tmp_path):
 @FORMS
 def test_sizes_are_those_of_the_compiler(src, micro12, fixed, tmp_path):
     """State and tables: the sizes that the export states; the state within 12 KiB, the tables all constant."""
-    tables = FrontendTables(micro12.front_end, micro12.input.scale, micro12.input.zero_point)
+    tables = FrontendTables(micro12.frontend_config, micro12.input.scale, micro12.input.zero_point)
     spotter = Spotter(micro12)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
     program = tmp_path / "sizes.c"

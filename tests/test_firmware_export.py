@@ -24,7 +24,7 @@ from kws_edge.errors import ModelError
 from kws_edge.model.tflite.flatbuffer import Reader
 from kws_edge.spotter import Spotter
 from tests.conftest import ROOT, assert_one_line_error, need_program
-from tests.firmware.host import FRONT_END, compile_c
+from tests.firmware.host import FRONTEND, compile_c
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
@@ -51,7 +51,7 @@ def test_export(run, tmp_path):
     assert contents(tmp_path / "a") == first
     assert summary["arena"]["size"] >= 1.1 * summary["arena"]["measured"] > 20_000
     assert summary["arena"]["size"] % 1024 == 0
-    hash_ = Model("micro12").front_end.hash
+    hash_ = Model("micro12").frontend_config.hash
     generated = [
         "config.h",
         "model_ops.h",
@@ -186,8 +186,8 @@ def test_arena_of_the_users(run, tmp_path):
 
 def test_front_end_that_the_firmware_cannot_do(run, tmp_path):
     settings = preset("logmel40").to_dict() | {"n_fft": 500}
-    (tmp_path / "front_end.json").write_text(json.dumps(settings))
-    failed = run("export", "micro12", "-o", "out", "--front-end", "front_end.json")
+    (tmp_path / "frontend.json").write_text(json.dumps(settings))
+    failed = run("export", "micro12", "-o", "out", "--frontend", "frontend.json")
     assert_one_line_error(failed, "n_fft=500", "512", program="kws-firmware")
 
 
@@ -223,7 +223,7 @@ def tiny_network():
         converter.inference_input_type = converter.inference_output_type = tensorflow.int8
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
-            return pack(converter.convert(), Metadata(labels=labels, front_end=config))
+            return pack(converter.convert(), Metadata(labels=labels, frontend_config=config))
 
     return make
 
@@ -238,7 +238,7 @@ def self_test(out, folder, *, fixed):
         "    const kws_self_test_port port = {print, NULL};\n"
         "    return kws_self_test_frontend(&port, &state) + kws_self_test_detector(&port);\n}\n"
     )
-    src, parts = out / "src", (*FRONT_END, "detector", "detector_config", "vectors", "self_test")
+    src, parts = out / "src", (*FRONTEND, "detector", "detector_config", "vectors", "self_test")
     sources = [src / f"kws_{part}.c" for part in parts]
     compile_c("gcc", f"-DKWS_FIXED_POINT={fixed}", f"-I{src}", *sources, program, "-o", folder / "self_test", "-lm")
     return subprocess.run([folder / "self_test"], capture_output=True, text=True, check=False)
@@ -290,7 +290,7 @@ def test_golden_vectors_are_tflite_micros(run, tmp_path, tiny_network):
     golden = [micro.invoke(row.reshape(model.input.shape)).ravel() for row in features]
     assert np.array_equal(array(vectors, "kws_vector_posteriors"), golden)
     samples, _ = soundfile.read(default_recording(), dtype="int16")
-    theirs, ours = ([step.posteriors for step in Spotter(m).steps(samples)] for m in (model, host))
+    theirs, ours = ([step.posteriors for step in Spotter(m).process_steps(samples)] for m in (model, host))
     stream = array(vectors, "kws_vector_stream")
     assert np.array_equal(stream, np.rint(256 * np.array(theirs)) - 128)
     assert (stream == np.rint(256 * np.array(ours)) - 128).all(axis=1).sum() == parity["identical"]

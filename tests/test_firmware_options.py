@@ -62,7 +62,9 @@ def test_other_times_that_are_rounded_are_said(run, tmp_path):
 
 
 def test_steps_that_words_fall_between_are_said(micro12):
-    notes = prepare(micro12, detector=DetectorConfig(step_ms=600, smoothing_ms=0, refractory_ms=600)).summary["notes"]
+    notes = prepare(micro12, detector_config=DetectorConfig(step_ms=600, smoothing_ms=0, refractory_ms=600)).summary[
+        "notes"
+    ]
     assert [note for note in notes if "words may fall between" in note]
 
 
@@ -77,7 +79,7 @@ def test_threshold_that_is_never_reached(run, tmp_path, threshold, word):
 
 def test_threshold_that_is_just_reached(micro12):
     detector = DetectorConfig(threshold=255 / 256, smoothing_ms=300)
-    spotter = Spotter(micro12, detector=detector)
+    spotter = Spotter(micro12, detector_config=detector)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
     assert settings.sums(spotter.detector.thresholds).max() == 255 * spotter.detector.smoothing_steps
 
@@ -157,8 +159,8 @@ def test_export_says_what_clock_it_takes(run, tmp_path):
 @pytest.mark.parametrize("name", ["logmel40", "reference"])
 def test_the_least_step_is_the_least(micro12, name, mhz):
     """It keeps up; one hop less does not."""
-    front_end = preset(name)
-    speed = estimate(front_end, micro12.flat, step_ms=100)
+    frontend_config = preset(name)
+    speed = estimate(frontend_config, micro12.flat, step_ms=100)
     for kernels, found in on_board(speed, mhz=mhz, step_ms=100)["kernels"].items():
         least = found["least_step_ms"]
         if least is not None:
@@ -166,7 +168,7 @@ def test_the_least_step_is_the_least(micro12, name, mhz):
             for step_ms, keeps_up in [(least, True), *shorter]:
                 again = on_board(speed, mhz=mhz, step_ms=step_ms)["kernels"][kernels]
                 assert again["keeps_up"] == keeps_up
-            need = estimate(front_end, micro12.flat, step_ms=least)["kernels"][kernels]["mhz"]
+            need = estimate(frontend_config, micro12.flat, step_ms=least)["kernels"][kernels]["mhz"]
             assert need <= math.ceil(mhz)
 
 
@@ -181,7 +183,7 @@ def test_the_least_step_is_the_least(micro12, name, mhz):
 def test_estimates_are_what_was_counted(name, counted):
     """By QEMU, with a checkout of TensorFlow Lite Micro: instructions of an inference."""
     model = Model(name, kernels="builtin")
-    speed = estimate(model.front_end, model.flat, step_ms=100)
+    speed = estimate(model.frontend_config, model.flat, step_ms=100)
     cycles = {kernels: need["inference_cycles"] for kernels, need in speed["kernels"].items()}
     assert cycles == pytest.approx({kernels: 2 * count for kernels, count in counted.items()}, rel=0.01)
     assert speed["front_end_cycles"] == pytest.approx(2 * 4.45e6)

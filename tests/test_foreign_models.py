@@ -18,7 +18,7 @@ from kws_edge.model.tflite.flat_model import operator_macs
 from tests.conftest import assert_one_line_error
 
 MODELS = Path(__file__).parent / "models"
-FRONT_END = FrontendConfig(
+FRONTEND = FrontendConfig(
     frame_ms=30, hop_ms=10, clip_ms=50, n_fft=512, n_mels=40, f_min_hz=0, f_max_hz=4000, spectrum="power",
     sample_scale=1, log_offset=1, level_min=0, level_max=26,
 )  # fmt: skip
@@ -30,7 +30,7 @@ DETECTOR = DetectorConfig(step_ms=30, smoothing_ms=0, threshold=0.9)
 def stateful(tmp_path):
     """The stateful model with labels and front end, as a file."""
     path = tmp_path / "stateful.tflite"
-    metadata = Metadata(labels=("hum",), front_end=FRONT_END, detector=DETECTOR, name="hum")
+    metadata = Metadata(labels=("hum",), frontend_config=FRONTEND, detector_config=DETECTOR, name="hum")
     path.write_bytes(pack((MODELS / "stateful.tflite").read_bytes(), metadata))
     return path
 
@@ -107,12 +107,12 @@ def test_info_describes_any_file(run_cli, tmp_path):
         assert values["stateful"] == (path.stem == "stateful")
         assert any("--labels" in text for text in values["missing"])
         text = run_cli("info", path, "--tensors").stdout.decode()
-        for words in ("made elsewhere", "input", "operators", "runs", "--front-end", "tensor "):
+        for words in ("made elsewhere", "input", "operators", "runs", "--frontend", "tensor "):
             assert words in text, path
     flatbuffer = unpack(Path(shipped_models()["micro12"]).read_bytes(), "")[0]
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     text = run_cli("info", "foreign.tflite").stdout.decode()
-    assert "98 frames of 40 mels: --front-end; logmel40 has that shape" in text
+    assert "98 frames of 40 mels: --frontend; logmel40 has that shape" in text
     assert "the labels of its 12 outputs: --labels" in text
     assert "every operator and tensor is verified" in text
     values = json.loads(run_cli("info", "foreign.tflite", "--labels", "a,b", "--json").stdout)
@@ -131,7 +131,7 @@ def test_shapes_that_are_known_only_as_it_runs(run_cli):
     """What follows from a size that is computed has placeholders for a shape: any Keras model with a dense layer on
     frames and a batch of any size is so."""
     path = MODELS / "sized.tflite"
-    model = Model(path, labels=["a", "b", "c"], front_end=preset("logmel40"), allow_float=True)
+    model = Model(path, labels=["a", "b", "c"], frontend_config=preset("logmel40"), allow_float=True)
     assert model.posteriors(np.ones((98, 40), np.float32)).sum() == pytest.approx(1)
     runs = json.loads(run_cli("info", path, "--json").stdout)["runs"]
     assert runs.startswith("yes, as a trial in a process of its own showed: ")
@@ -140,7 +140,7 @@ def test_shapes_that_are_known_only_as_it_runs(run_cli):
 
 def test_a_front_end_that_cannot_be_computed_names_the_model():
     narrow = dataclasses.replace(preset("logmel40"), f_min_hz=3999)
-    model = Model(MODELS / "one.tflite", labels=["marvin"], front_end=narrow)
+    model = Model(MODELS / "one.tflite", labels=["marvin"], frontend_config=narrow)
     with pytest.raises(ModelError, match=r"one\.tflite: its front end cannot be computed: no FFT bin"):
         model.classify(np.zeros(16000, np.int16))
 
@@ -173,18 +173,18 @@ def test_macs_of_recurrent_and_transposed_layers():
 
 
 def test_one_output_in_python(one, sounds):
-    model = Model(one, labels=["marvin"], front_end=preset("logmel40"))
+    model = Model(one, labels=["marvin"], frontend_config=preset("logmel40"))
     assert model.labels == ("marvin",)
-    loud, silent = (model.classify(soundfile.read(path, dtype="int16")[0]) for path in sounds)
+    loud, silent = (model.classify(soundfile.read(path, dtype="int16")[0]).posteriors for path in sounds)
     assert loud.shape == (1,)
     assert loud[0] > 0.5 > 0.45 > silent[0] - 0.1
-    spotter = Spotter(model, detector=DetectorConfig(threshold=float(loud[0]) - 0.01, smoothing_ms=0))
+    spotter = Spotter(model, detector_config=DetectorConfig(threshold=float(loud[0]) - 0.01, smoothing_ms=0))
     samples = np.concatenate([soundfile.read(path, dtype="int16")[0] for path in (sounds[1], sounds[0], sounds[1])])
     assert [found.keyword for found in spotter.process(samples)] == ["marvin"]
 
 
 def test_one_output_on_the_command_line(run_cli, one, sounds):
-    options = ("--model", one, "--labels", "labels.txt", "--front-end", "logmel40")
+    options = ("--model", one, "--labels", "labels.txt", "--frontend", "logmel40")
     done = run_cli("classify", *sounds, *options, "--json")
     scores = [json.loads(line)["top"] for line in done.stdout.splitlines()]
     assert [len(top) for top in scores] == [1, 1]
@@ -197,7 +197,7 @@ def test_one_output_on_the_command_line(run_cli, one, sounds):
     text = run_cli("info", one, *options[2:]).stdout.decode()
     assert "labels " in text
     assert "marvin" in text
-    options = ("--model", one, "--labels", "a,b", "--front-end", "logmel40")
+    options = ("--model", one, "--labels", "a,b", "--frontend", "logmel40")
     assert_one_line_error(run_cli("classify", sounds[0], *options), "1 output, but 2 labels")
 
 
@@ -210,7 +210,7 @@ def test_uint8_output_of_one_wake_word(stateful):
 
 def steps(spotter, samples):
     spotter.reset()
-    return [float(step.posteriors[0]) for step in spotter.steps(samples)]
+    return [float(step.posteriors[0]) for step in spotter.process_steps(samples)]
 
 
 @pytest.mark.parametrize("kernels", ["fast", "builtin"])
@@ -223,9 +223,9 @@ def test_state_does_not_leak_from_one_file_to_the_next(stateful, sounds, kernels
     assert max(heard) > 0.9 > 0.5 > max(first)
     assert steps(spotter, silent) == first
     assert steps(spotter, loud) == heard
-    alone = model.classify(silent)
+    alone = model.classify(silent).posteriors
     model.classify(loud)
-    assert np.array_equal(model.classify(silent), alone)
+    assert np.array_equal(model.classify(silent).posteriors, alone)
 
 
 def test_streams_of_a_stateful_model_do_not_mix(stateful, sounds):
@@ -239,7 +239,7 @@ def test_streams_of_a_stateful_model_do_not_mix(stateful, sounds):
     turns = ([], [])
     for start in range(0, 16000, 1600):
         for spotter, samples, found in ((a, loud, turns[0]), (b, silent, turns[1])):
-            found += [float(step.posteriors[0]) for step in spotter.steps(samples[start : start + 1600])]
+            found += [float(step.posteriors[0]) for step in spotter.process_steps(samples[start : start + 1600])]
     assert turns == alone
     stateless = Model("micro12")
     assert Spotter(stateless)._interpreter is stateless.interpreter  # no memory for a second one
@@ -269,11 +269,11 @@ def test_reset_of_variable_tensors():
 
 
 def test_metadata_of_one_output(one, tmp_path):
-    metadata = Metadata(labels=("marvin",), front_end=preset("logmel40"), name="marvin")
+    metadata = Metadata(labels=("marvin",), frontend_config=preset("logmel40"), name="marvin")
     path = tmp_path / "own.tflite"
     path.write_bytes(pack(one.read_bytes(), metadata))
     assert Model(path).labels == ("marvin",)
     with pytest.raises(ModelError, match="which is no label"):
         detector = DetectorConfig(thresholds={"other": 0.5})
-        path.write_bytes(pack(one.read_bytes(), dataclasses.replace(metadata, detector=detector)))
+        path.write_bytes(pack(one.read_bytes(), dataclasses.replace(metadata, detector_config=detector)))
         Model(path)

@@ -158,7 +158,7 @@ def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths,
     commands = [p for p in validation_paths if p.parent.name in filter(is_keyword, LABEL_SETS["commands12"])]
     clips = [Clip(path, path.parent.name, path.stem, "validation") for path in commands]
     make_stream(tmp_path / "words.wav", StreamConfig(clips=300, seed=5), clips)
-    streams, config = find_streams([tmp_path / "words.wav"]), Model(name).detector
+    streams, config = find_streams([tmp_path / "words.wav"]), Model(name).detector_config
     missed = []
     for condition in (Condition(), Condition(gated=True)):
         heard = hear_all(name, streams, config, conditions=[condition], workers=1)
@@ -188,6 +188,6 @@ def test_words_between_digital_silence_are_heard(edge_db, validation_paths):
         first, last = max(0, loud[0] * hop - hold), min(len(clip), (loud[-1] + 1) * hop + hold)
         stream[RATE + first : RATE + last] = clip[first:last]
         spotter.reset()
-        heard = [step.detection.keyword for step in spotter.run([stream]) if step.detection]
+        heard = [found.keyword for found in spotter.detections([stream])]
         missed += path.parent.name not in heard
     assert missed <= 40, missed

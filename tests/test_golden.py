@@ -26,7 +26,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def inputs(model, clips):
-    frontend = Frontend(model.front_end)
+    frontend = Frontend(model.frontend_config)
     return np.array([model.quantize(frontend(clip)) for clip in clips[:50]])
 
 

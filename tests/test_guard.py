@@ -155,9 +155,9 @@ def test_a_keyword_that_the_terminal_cannot_show(run_cli, tmp_path, demo_stream)
     """PYTHONIOENCODING=ascii, or a bare locale."""
     flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
-    (tmp_path / "front.json").write_text(json.dumps(metadata.front_end.to_dict()))
+    (tmp_path / "front.json").write_text(json.dumps(metadata.frontend_config.to_dict()))
     labels = ",".join("größe" if label == "left" else label for label in metadata.labels)
-    options = ("--model", "foreign.tflite", "--front-end", "front.json", "--labels", labels)
+    options = ("--model", "foreign.tflite", "--frontend", "front.json", "--labels", labels)
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     for command in ("detect", "classify"):
         done = run_cli(command, demo_stream, *options, env=environment)

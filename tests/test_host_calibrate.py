@@ -51,8 +51,8 @@ def test_budget_is_kept_by_the_written_file(run_cli, streams, tmp_path):
     # The file carries the choice, and live listening with it gives what was promised.
     model = Model(tmp_path / "tight.tflite")
     assert model.flat.data == Model("micro12").flat.data
-    assert model.detector.threshold == tight["after"]["threshold"]
-    assert model.detector.speech_margin == tight["after"]["speech_margin"] == 0.1
+    assert model.detector_config.threshold == tight["after"]["threshold"]
+    assert model.detector_config.speech_margin == tight["after"]["speech_margin"] == 0.1
     assert model.metadata.metrics["miss_curve"] == tight["miss_curve"]
     assert model.metadata.metrics["calibration"]["data"] == streams
     done = run_cli("stream-eval", "tight.tflite", "nothing.flac", "--json", package="host_tools")
@@ -68,7 +68,7 @@ def test_given_settings_are_written(run_cli, streams, tmp_path):
     assert result["budget_per_hour"] is None
     assert not result["by_smoothing"]
     model = Model(tmp_path / "given.tflite")
-    assert (model.detector.threshold, model.detector.smoothing_ms) == (0.71, 500)
+    assert (model.detector_config.threshold, model.detector_config.smoothing_ms) == (0.71, 500)
     assert "budget_per_hour" not in model.metadata.metrics["calibration"]
     assert model.metadata.metrics["calibration"]["words"] == 2 * 13  # each behind a gate, too
 
@@ -76,16 +76,16 @@ def test_given_settings_are_written(run_cli, streams, tmp_path):
 def test_front_end_is_written(run_cli, streams, tmp_path):
     """A finished file gets another floor: the network is the same, and the settings were measured with it."""
     own = Model("micro12")
-    settings = dataclasses.replace(own.front_end, level_min=45)
+    settings = dataclasses.replace(own.frontend_config, level_min=45)
     (tmp_path / "floor.json").write_text(json.dumps(settings.to_dict()))
-    given = ("--front-end", "floor.json", "--threshold", "0.7", "--threshold", "stop=0.6", "-o", "floor.tflite")
+    given = ("--frontend", "floor.json", "--threshold", "0.7", "--threshold", "stop=0.6", "-o", "floor.tflite")
     done = run_cli("calibrate", "micro12", *streams, *given, "--json", package="host_tools")
     assert done.returncode == 0, done.stderr
     model = Model(tmp_path / "floor.tflite")
-    assert model.front_end == settings != own.front_end
+    assert model.frontend_config == settings != own.frontend_config
     assert model.flat.data == own.flat.data
     assert model.metadata.provenance == own.metadata.provenance
-    assert (model.detector.threshold, model.detector.thresholds) == (0.7, {"stop": 0.6})
+    assert (model.detector_config.threshold, model.detector_config.thresholds) == (0.7, {"stop": 0.6})
     values = model.metadata.metrics["calibration"]
     assert values["thresholds"] == {"stop": 0.6}
     done = run_cli("stream-eval", "floor.tflite", "nothing.flac", "--json", package="host_tools")
@@ -97,16 +97,16 @@ def test_calibrate_takes_a_foreign_model(run_cli, streams, tmp_path):
     """What is written says labels and front end itself from then on."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
-    foreign = ("--labels", ",".join(metadata.labels), "--front-end", "logmel40")
+    foreign = ("--labels", ",".join(metadata.labels), "--frontend", "logmel40")
     settings = ("--threshold", "0.71", "--smoothing-ms", "500", "--json", "-o", "own.tflite")
     done = run_cli("calibrate", "foreign.tflite", *streams, *foreign, *settings, package="host_tools")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["after"]["threshold"] == 0.71
     model = Model(tmp_path / "own.tflite")
-    assert (model.labels, model.front_end) == (metadata.labels, metadata.front_end)
-    assert (model.detector.threshold, model.metadata.name) == (0.71, "foreign")
+    assert (model.labels, model.frontend_config) == (metadata.labels, metadata.frontend_config)
+    assert (model.detector_config.threshold, model.metadata.name) == (0.71, "foreign")
     failed = run_cli("calibrate", "foreign.tflite", *streams, *settings, package="host_tools")
-    assert_one_line_error(failed, "--labels and --front-end", program="kws-host")
+    assert_one_line_error(failed, "--labels and --frontend", program="kws-host")
 
 
 def test_smoothing_is_kept(run_cli, streams):

@@ -322,7 +322,7 @@ def test_models_as_they_should_be_are_verified():
 def test_an_unlisted_operator_is_tried_in_another_process(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(subprocess, "run", lambda *a, run=subprocess.run, **k: started.append(a) or run(*a, **k))
-    about = {"labels": ["marvin"], "front_end": preset("logmel40"), "allow_float": True}
+    about = {"labels": ["marvin"], "frontend_config": preset("logmel40"), "allow_float": True}
     model = Model(MODELS / "unlisted.tflite", **about)
     assert len(started) == 1
     assert 0 <= model.posteriors(np.zeros((98, 40), np.float32))[0] <= 1

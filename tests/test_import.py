@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 LABELS = ("silence", "unknown", "yes", "no")
-FRONT_END = preset("logmel40")
+FRONTEND = preset("logmel40")
 
 
 def network(activation, *, n=4):
@@ -73,22 +73,22 @@ def posteriors(path, x):
 def test_import_keeps_an_int8_network_as_it_is(run_cli, tmp_path):
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     (tmp_path / "bare.tflite").write_bytes(flatbuffer)
-    (tmp_path / "front_end.json").write_text(json.dumps(metadata.front_end.to_dict()))
+    (tmp_path / "frontend.json").write_text(json.dumps(metadata.frontend_config.to_dict()))
     run = functools.partial(run_cli, "import", "bare.tflite", "-o", "out.tflite", package="host_tools")
-    options = ("--labels", ",".join(metadata.labels), "--front-end", "front_end.json", "--threshold", "0.8",
+    options = ("--labels", ",".join(metadata.labels), "--frontend", "frontend.json", "--threshold", "0.8",
                "--threshold", "go=0.9", "--licence", "CC0", "--description", "mine")  # fmt: skip
     done = run(*options)
     assert done.returncode == 0, done.stderr
     assert f"98 frames of 40 mels to {', '.join(metadata.labels)}" in done.stdout.decode()
     ours, said = unpack((tmp_path / "out.tflite").read_bytes(), "out")
     assert ours == flatbuffer
-    assert (said.labels, said.front_end, said.licence, said.description) == (
-        metadata.labels, metadata.front_end, "CC0", "mine",
+    assert (said.labels, said.frontend_config, said.licence, said.description) == (
+        metadata.labels, metadata.frontend_config, "CC0", "mine",
     )  # fmt: skip
-    assert said.detector == DetectorConfig(threshold=0.8, thresholds={"go": 0.9})
+    assert said.detector_config == DetectorConfig(threshold=0.8, thresholds={"go": 0.9})
     assert said.provenance["imported"] == "bare.tflite"
-    assert_usage_error(run(), "give --labels and --front-end", program="kws-host")
-    common = {"labels": metadata.labels, "front_end": metadata.front_end}
+    assert_usage_error(run(), "give --labels and --frontend", program="kws-host")
+    common = {"labels": metadata.labels, "frontend_config": metadata.frontend_config}
     with pytest.raises(UsageError, match="name another file"):
         import_model(tmp_path / "bare.tflite", tmp_path / "bare.tflite", **common)
     with pytest.raises(ModelError, match=r"bare\.tflite: .* maybe, which is no label"):
@@ -111,7 +111,7 @@ def test_import_recognises_what_networks_end_in(folder, tmp_path):
         flatbuffer = converted(network(activation, n=n), ends=ends)
         (tmp_path / "x.tflite").write_bytes(flatbuffer)
         labels = LABELS if n > 1 else ("yes",)
-        found = import_model(tmp_path / "x.tflite", tmp_path / "y.tflite", labels=labels, front_end=FRONT_END)
+        found = import_model(tmp_path / "x.tflite", tmp_path / "y.tflite", labels=labels, frontend_config=FRONTEND)
         assert len(found.notes) == len(notes) and all(map(str.__contains__, found.notes, notes)), found.notes
         expected = run_network(FlatModel(flatbuffer, "x"), levels())
         if softmax in notes:
@@ -127,7 +127,7 @@ def test_import_quantises_float_networks(folder, tmp_path, activation):
     model = network(activation)
     model.save(tmp_path / "k.keras")
     (tmp_path / "f.tflite").write_bytes(converted(model, quantised=False))
-    common = {"labels": LABELS, "front_end": FRONT_END}
+    common = {"labels": LABELS, "frontend_config": FRONTEND}
     for name in ("k.keras", "f.tflite"):
         with pytest.raises(DatasetError, match=rf"{name}: is in floating point; give --clips DIR"):
             import_model(tmp_path / name, tmp_path / "out.tflite", **common)
@@ -192,7 +192,12 @@ def test_import_says_what_does_not_fit(folder, tmp_path):
     }.items():
         with pytest.raises((ModelError, TrainingError), match=rf"{name or tmp_path.name}: .*{complaint}"):
             import_model(
-                tmp_path / name, tmp_path / "out.tflite", labels=LABELS, front_end=FRONT_END, clips=folder / "test", n=9
+                tmp_path / name,
+                tmp_path / "out.tflite",
+                labels=LABELS,
+                frontend_config=FRONTEND,
+                clips=folder / "test",
+                n=9,
             )
     assert not (tmp_path / "out.tflite").exists()
 
@@ -204,7 +209,7 @@ def test_files_that_others_append_are_no_part_of_the_network(tmp_path):
     path.write_bytes(flatbuffer)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "a\nb\n")
-    import_model(path, tmp_path / "out.tflite", labels=metadata.labels, front_end=metadata.front_end)
+    import_model(path, tmp_path / "out.tflite", labels=metadata.labels, frontend_config=metadata.frontend_config)
     assert Model(tmp_path / "out.tflite").labels == metadata.labels
     assert unpack(pack(flatbuffer, metadata), "ours") == (flatbuffer, metadata)
 
@@ -314,11 +319,11 @@ def test_errors_of_ones_own_network_name_its_line(net, monkeypatch, tmp_path):
         "other": "or your own as MODULE:FUNCTION",
     }.items():
         with pytest.raises(TrainingError, match=complaint) as error:
-            build(name, FRONT_END, 12)
+            build(name, FRONTEND, 12)
         assert "\n" not in str(error.value)
     with pytest.raises(TrainingError, match="takes no width, got --width"):
-        build("mynet:halved", FRONT_END, 12, width=0.5)
-    build("mynet:halved", FRONT_END, 12)
+        build("mynet:halved", FRONTEND, 12, width=0.5)
+    build("mynet:halved", FRONTEND, 12)
 
 
 def test_an_unknown_network_is_refused_before_features_are_computed(folder, run_cli, tmp_path):

@@ -35,7 +35,7 @@ def file(tmp_path):
 def test_round_trip(shipped):
     flatbuffer, metadata = unpack(shipped, "shipped")
     assert metadata.labels[:3] == ("silence", "unknown", "yes")
-    assert metadata.front_end == preset("logmel40")
+    assert metadata.frontend_config == preset("logmel40")
     again = pack(flatbuffer, metadata)
     assert again == shipped
     assert unpack(again, "again") == (flatbuffer, metadata)
@@ -119,9 +119,9 @@ def test_metadata_must_match_the_tensors(file, shipped):
 
     for change, message in (
         ({"labels": good.labels[:-1]}, "12 outputs, but 11 labels"),
-        ({"front_end": preset("reference")}, r"input of shape \[1, 98, 40, 1\].*128 frames of 64 mels"),
-        ({"detector": DetectorConfig(thresholds={"maybe": 0.5})}, "maybe"),
-        ({"detector": DetectorConfig(wake_word="marvin")}, "marvin"),
+        ({"frontend_config": preset("reference")}, r"input of shape \[1, 98, 40, 1\].*128 frames of 64 mels"),
+        ({"detector_config": DetectorConfig(thresholds={"maybe": 0.5})}, "maybe"),
+        ({"detector_config": DetectorConfig(wake_word="marvin")}, "marvin"),
     ):
         with pytest.raises(ModelError, match=message):
             Model(file(pack(flatbuffer, dataclasses.replace(good, **change))))
@@ -357,13 +357,13 @@ def test_damaged_archive(shipped):
 def test_foreign_model(file, shipped, model):
     flatbuffer, metadata = unpack(shipped, "shipped")
     path = file(flatbuffer, "foreign.tflite")
-    with pytest.raises(ModelError, match=r"says nothing of its labels and front end.*--labels and --front-end"):
+    with pytest.raises(ModelError, match=r"says nothing of its labels and front end.*--labels and --frontend"):
         Model(path)
-    foreign = Model(path, labels=metadata.labels, front_end=preset("logmel40"), kernels="builtin")
+    foreign = Model(path, labels=metadata.labels, frontend_config=preset("logmel40"), kernels="builtin")
     features = np.random.default_rng(0).uniform(0, 255, (98, 40)).astype(np.float32)
     assert np.array_equal(foreign.posteriors(features), model.posteriors(features))
     with pytest.raises(ModelError, match="12 outputs, but 2 labels"):
-        Model(path, labels=("a", "b"), front_end=preset("logmel40"))
+        Model(path, labels=("a", "b"), frontend_config=preset("logmel40"))
 
 
 def test_float_model_is_refused(file):
@@ -376,8 +376,8 @@ def test_float_model_is_refused(file):
     with pytest.raises(
         ModelError, match=r"float\.tflite: input is float32 where INT8 is expected; .* `kws-host import`"
     ):
-        Model(path, labels=("a", "b"), front_end=preset("logmel40"))
-    allowed = Model(path, labels=("a", "b"), front_end=preset("logmel40"), allow_float=True)
+        Model(path, labels=("a", "b"), frontend_config=preset("logmel40"))
+    allowed = Model(path, labels=("a", "b"), frontend_config=preset("logmel40"), allow_float=True)
     assert allowed.posteriors(np.zeros((98, 40), np.float32)).sum() == pytest.approx(1)
 
 
@@ -389,8 +389,8 @@ def test_missing_and_folder(tmp_path):
 
 
 def test_metadata_defaults_are_complete():
-    metadata = Metadata(labels=("a",), front_end=preset("logmel40"))
-    assert metadata.detector == DetectorConfig()
+    metadata = Metadata(labels=("a",), frontend_config=preset("logmel40"))
+    assert metadata.detector_config == DetectorConfig()
 
 
 def test_reading_costs_no_runtime():

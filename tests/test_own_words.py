@@ -350,11 +350,13 @@ def test_licence_names_the_weights_that_training_started_from(folder, own, run_c
 def test_card_of_a_foreign_model_claims_nothing(tmp_path):
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
-    card = model_card(Model(tmp_path / "foreign.tflite", labels=metadata.labels, front_end=metadata.front_end), ())
+    card = model_card(
+        Model(tmp_path / "foreign.tflite", labels=metadata.labels, frontend_config=metadata.frontend_config), ()
+    )
     assert "Speech Commands" not in card and "mostly by adults" not in card
     assert "## Licence\n\nNone is stated.\n" in card
     (tmp_path / "bare.tflite").write_bytes(
-        pack(flatbuffer, Metadata(labels=metadata.labels, front_end=metadata.front_end))
+        pack(flatbuffer, Metadata(labels=metadata.labels, frontend_config=metadata.frontend_config))
     )
     header, _ = write_c_array(tmp_path / "bare.tflite", tmp_path / "c")
     assert "icence" not in header.read_text()

@@ -145,9 +145,8 @@ def test_metadata_names_licence_and_types(wheel):
 PROGRAM = """
 from kws_edge import {names}
 
-for step in Spotter(Model("commands12")).run(AudioFile("a.wav", rate=16000)):
-    if step.detection is not None:
-        print(step.detection.keyword.upper(), step.detection.score + 1)
+for detection in Spotter(Model("commands12")).detections(AudioFile("a.wav", rate=16000)):
+    print(detection.keyword.upper(), detection.score + 1)
 """
 
 WRONG = """
@@ -155,7 +154,7 @@ from firmware_export.export import prepare
 from host_tools.evaluation.intervals import wilson
 from kws_edge import Model
 
-Model("commands12").front_end.hop_length.upper()
+Model("commands12").frontend_config.hop_length.upper()
 prepare("micro12")
 wilson("1", 2)
 """

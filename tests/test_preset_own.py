@@ -83,7 +83,7 @@ def test_start_from_a_shipped_file_computes_what_it_does(folder, run_cli, tmp_pa
 
 def test_new_labels_begin_as_unknown():
     rng = np.random.default_rng(0)
-    model = build("micro", Model("micro12").front_end, 4)
+    model = build("micro", Model("micro12").frontend_config, 4)
     channels = model.layers[-1].kernel.shape[0]
     kernel, bias = rng.normal(size=(channels, 3)).astype(np.float32), np.array([0.5, 1, 2], np.float32)
     assert set_head(model, kernel, bias, ("stop", "unknown", "silence"), ("silence", "unknown", "lamp", "stop")) == [

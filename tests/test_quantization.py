@@ -57,12 +57,12 @@ def test_quantise_and_evaluate(folder, run_folder, run_cli, tmp_path):
 
 def test_reference_front_end_trains_and_quantises(folder, run_cli, tmp_path):
     """The other preset, whose levels are not clipped and whose frames are resized, goes through the same tools."""
-    command = ["train", folder / "clips", "-o", "run", "--front-end", "reference", "--epochs", "1", "--steps", "6"]
+    command = ["train", folder / "clips", "-o", "run", "--frontend", "reference", "--epochs", "1", "--steps", "6"]
     done = run_cli(*command, "--batch-size", "16", "--width", "0.17", package="host_tools")
     assert done.returncode == 0, done.stderr
     assert run_cli("quantize", "run", "-o", "r.tflite", package="host_tools").returncode == 0
     model = Model(tmp_path / "r.tflite")
-    assert model.front_end == preset("reference")
+    assert model.frontend_config == preset("reference")
     assert model.input.shape == (1, 128, 64, 1)
     results = [
         json.loads(run_cli("evaluate", s, "--clips", folder / "test", "--json", package="host_tools").stdout)[
@@ -84,9 +84,9 @@ def test_evaluation_on_parts_and_features(folder, run_folder, run_cli):
     assert features["data"].endswith("features (validation)")
 
 
-def randomised(name, front_end, classes, **options):
+def randomised(name, frontend, classes, **options):
     """A network of random weights whose batch norms do something, and inputs for it."""
-    config, rng = preset(front_end), np.random.default_rng(0)
+    config, rng = preset(frontend), np.random.default_rng(0)
     keras.utils.set_random_seed(1)  # whatever other tests drew before
     model = build(name, config, classes, **options)
     for layer in model.layers:
@@ -118,10 +118,10 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "front_end", "classes", "options"), NETWORKS)
-def test_fake_quantisation_is_what_the_file_computes(name, front_end, classes, options):
+@pytest.mark.parametrize(("name", "frontend", "classes", "options"), NETWORKS)
+def test_fake_quantisation_is_what_the_file_computes(name, frontend, classes, options):
     """The INT8 file of a quantisation-aware network gives the network's own outputs, to a few steps of 1/256."""
-    model, x = randomised(name, front_end, classes, **options)
+    model, x = randomised(name, frontend, classes, **options)
     aware = quantisation_aware(model, x)
     assert is_quantisation_aware(aware)
     assert not is_quantisation_aware(model)
@@ -157,9 +157,9 @@ def test_an_unknown_layer_is_refused():
         quantisation_aware(model, np.zeros((1, 98, 40, 1), np.float32))
 
 
-@pytest.mark.parametrize(("name", "front_end", "classes", "options"), NETWORKS)
-def test_compact_file_computes_the_same(name, front_end, classes, options):
-    model, x = randomised(name, front_end, classes, **options)
+@pytest.mark.parametrize(("name", "frontend", "classes", "options"), NETWORKS)
+def test_compact_file_computes_the_same(name, frontend, classes, options):
+    model, x = randomised(name, frontend, classes, **options)
     whole = to_int8(model, x, plain=True)
     small = compact(whole)
     assert len(small) < 0.93 * len(whole)

@@ -535,10 +535,10 @@ def test_muted_microphone_that_was_gone_is_said_again(model, capsys):
 def test_no_detection_spans_a_gap(model, demo_stream):
     """The clock skips what was lost, and nothing that was heard before counts after it."""
     samples = soundfile.read(demo_stream, dtype="int16", frames=16 * RATE)[0]
-    whole = [s.detection for s in Spotter(model).run([samples]) if s.detection]
+    whole = list(Spotter(model).detections([samples]))
     start, end = 5 * RATE, 83 * RATE // 10  # the demo's "stop" and "right" are said in this time
     spotter = Spotter(model)
-    steps = list(spotter.run(Gapped(samples, start, end)))
+    steps = list(spotter.steps(Gapped(samples, start, end)))
     found = [s.detection for s in steps if s.detection]
     assert all(d.end_s <= start / RATE or d.start_s >= end / RATE for d in found)
     assert [d.keyword for d in found] == [d.keyword for d in whole if not start / RATE < d.start_s + 0.5 < end / RATE]

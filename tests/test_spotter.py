@@ -16,7 +16,7 @@ def detections(spotter, samples, size):
     found = []
     for at in range(0, len(samples), size):
         found += spotter.process(samples[at : at + size])
-    return found + [step.detection for step in spotter.finish() if step.detection]
+    return found + spotter.flush()
 
 
 def test_detections_do_not_depend_on_the_blocks(model, stream):
@@ -30,11 +30,11 @@ def test_detections_do_not_depend_on_the_blocks(model, stream):
 
 def test_a_step_sees_what_a_clip_would(model, stream):
     """A window in a stream gives the posteriors of the same samples as a clip."""
-    c = model.front_end
+    c = model.frontend_config
     spotter = Spotter(model)
     frontend = Frontend(c)
     compared = 0
-    for step in spotter.steps(stream[: 4 * c.sample_rate]):
+    for step in spotter.process_steps(stream[: 4 * c.sample_rate]):
         end = round(step.time_s * c.sample_rate)
         start = end - ((c.n_frames - 1) * c.hop_length + c.frame_length)
         if start >= 0:
@@ -46,13 +46,15 @@ def test_a_step_sees_what_a_clip_would(model, stream):
 
 
 def test_step_interval(model, stream):
-    times = [s.time_s for s in Spotter(model, detector=DetectorConfig(step_ms=250)).steps(stream[:64000])]
+    times = [
+        s.time_s for s in Spotter(model, detector_config=DetectorConfig(step_ms=250)).process_steps(stream[:64000])
+    ]
     np.testing.assert_allclose(np.diff(times), 0.25)
 
 
 def test_words_at_the_edges_are_heard(model, clips):
     """Of single clips, the word is found wherever it lies: silence is assumed before and after."""
-    spotter = Spotter(model, detector=DetectorConfig(threshold=0.5, smoothing_ms=200))
+    spotter = Spotter(model, detector_config=DetectorConfig(threshold=0.5, smoothing_ms=200))
     heard = 0
     for clip in clips[:40]:
         spotter.reset()
@@ -64,7 +66,7 @@ def test_words_at_the_edges_are_heard(model, clips):
 
 
 def test_memory_does_not_grow(model):
-    spotter = Spotter(model, detector=DetectorConfig(step_ms=1000))
+    spotter = Spotter(model, detector_config=DetectorConfig(step_ms=1000))
     noise = (np.random.default_rng(0).standard_normal(160_000) * 300).astype(np.int16)
     spotter.process(noise)
     tracemalloc.start()
@@ -102,9 +104,9 @@ def test_resized_front_end_streams():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "foreign.tflite"
         path.write_bytes(converter.convert())
-        foreign = Model(path, labels=("_silence_", "a", "b"), front_end=preset("reference"), allow_float=True)
+        foreign = Model(path, labels=("_silence_", "a", "b"), frontend_config=preset("reference"), allow_float=True)
     noise = (np.random.default_rng(0).standard_normal(40_000) * 3000).astype(np.int16)
-    steps = list(Spotter(foreign).steps(noise))
+    steps = list(Spotter(foreign).process_steps(noise))
     assert len(steps) == 25  # every 12 frames of 8 ms, of 311 frames
     end = round(steps[-1].time_s * 16000)
     clip = Frontend(preset("reference")).frames(noise[end - (123 * 128 + 256) : end])

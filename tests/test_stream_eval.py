@@ -47,7 +47,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def demo_track(model, demo_stream):
     with AudioFile(demo_stream, rate=RATE) as audio:
-        return hear(model, audio, model.detector).track
+        return hear(model, audio, model.detector_config).track
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def short(tmp_path, demo_stream):
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_replay_equals_the_live_run(model, demo_stream, demo_track, settings):
     """The same detections to the last bit, of posteriors that were heard with other settings."""
-    config = dataclasses.replace(model.detector, **settings)
+    config = dataclasses.replace(model.detector_config, **settings)
     with AudioFile(demo_stream, rate=RATE) as audio:
-        live = [step.detection for step in Spotter(model, detector=config).run(audio) if step.detection]
+        live = list(Spotter(model, detector_config=config).detections(audio))
     assert len(live) >= 3
     assert replay(demo_track, config) == live
 
@@ -73,7 +73,7 @@ def test_replay_equals_the_live_run(model, demo_stream, demo_track, settings):
 def test_replay_equals_the_live_run_at_the_end(model, short):
     """A stream that ends in a word: what is heard in the silence after it is heard at its end."""
     samples = soundfile.read(short, dtype="int16", frames=round(9.6 * RATE))[0]
-    config = dataclasses.replace(model.detector, threshold=0.5)
+    config = dataclasses.replace(model.detector_config, threshold=0.5)
     heard = hear(model, [samples], config)
     assert heard.detections[-1].end_s == heard.track.duration_s == 9.6
     assert tuple(replay(heard.track, config)) == heard.detections
@@ -81,7 +81,7 @@ def test_replay_equals_the_live_run_at_the_end(model, short):
 
 def test_posteriors_are_kept_exactly_and_small(model, demo_stream, demo_track):
     with AudioFile(demo_stream, rate=RATE) as audio:
-        steps = list(Spotter(model).run(audio))
+        steps = list(Spotter(model).steps(audio))
     np.testing.assert_array_equal(demo_track.posteriors(), [step.posteriors for step in steps])
     assert demo_track.times_s.tolist() == [step.time_s for step in steps]
     assert demo_track.outputs.dtype == np.int8
@@ -90,14 +90,14 @@ def test_posteriors_are_kept_exactly_and_small(model, demo_stream, demo_track):
 
 def test_replay_refuses_another_step(demo_track, model):
     with pytest.raises(ConfigError, match=r"step_ms=50.*every 100 ms"):
-        replay(demo_track, dataclasses.replace(model.detector, step_ms=50))
+        replay(demo_track, dataclasses.replace(model.detector_config, step_ms=50))
 
 
 def test_chunked_equals_whole(model, short):
     samples = soundfile.read(short, dtype="int16")[0]
-    whole = hear(model, [samples], model.detector)
+    whole = hear(model, [samples], model.detector_config)
     for size in (160, 7001):
-        cut = hear(model, (samples[i : i + size] for i in range(0, len(samples), size)), model.detector)
+        cut = hear(model, (samples[i : i + size] for i in range(0, len(samples), size)), model.detector_config)
         np.testing.assert_array_equal(cut.track.outputs, whole.track.outputs)
         assert cut.detections == whole.detections
 
@@ -105,7 +105,7 @@ def test_chunked_equals_whole(model, short):
 def test_the_demo(demo_stream):
     """Every command is heard, once, soon after it is said, and nothing else; the sweep has the live run's point."""
     threshold = 0.55
-    config = dataclasses.replace(Model().detector, threshold=threshold, thresholds={})
+    config = dataclasses.replace(Model().detector_config, threshold=threshold, thresholds={})
     report = evaluate_streams(
         "commands12", find_streams([demo_stream]), config=config, thresholds=(0.3, threshold, 1.0), kernels="builtin"
     )
@@ -154,7 +154,7 @@ def test_gains_and_rooms(short):
     )
     assert (room != np.concatenate(list(samples_of(Stream(short), RATE, Condition(room=True), seed=2)))).any()
     heard = [
-        hear_all("commands12", [Stream(short)], Model().detector, conditions=[c])
+        hear_all("commands12", [Stream(short)], Model().detector_config, conditions=[c])
         for c in (Condition(), Condition(-100))
     ]
     assert len(heard[0][0].detections) >= 4
@@ -176,7 +176,7 @@ def test_a_room_is_one_convolution_however_the_blocks_are_cut(short):
 def test_processes_give_what_one_does(tmp_path, demo_stream):
     """Five streams of half a minute go to several processes."""
     streams = find_streams([demo_stream] * 5)
-    config = dataclasses.replace(Model().detector, threshold=0.5)
+    config = dataclasses.replace(Model().detector_config, threshold=0.5)
     several = hear_all("commands12", streams, config, thresholds=(0.4,), workers=2)
     one = hear_all("commands12", streams[:1], config, thresholds=(0.4,), workers=1)
     for heard in several:
@@ -228,21 +228,21 @@ def test_stream_eval_takes_a_foreign_model(run_cli, short, tmp_path):
     """A bare flatbuffer, with its labels and front end given; in several processes, too."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
-    (tmp_path / "front_end.json").write_text(json.dumps(metadata.front_end.to_dict()))
+    (tmp_path / "frontend.json").write_text(json.dumps(metadata.frontend_config.to_dict()))
     detector = ("--threshold", "0.5", "--smoothing-ms", "300", "--json")
-    foreign = ("--labels", ",".join(metadata.labels), "--front-end", "front_end.json")
+    foreign = ("--labels", ",".join(metadata.labels), "--frontend", "frontend.json")
     run = functools.partial(run_cli, "stream-eval", package="host_tools")
     own = json.loads(run("micro12", short, *detector).stdout)["conditions"]
     other = json.loads(run("foreign.tflite", short, *foreign, *detector).stdout)["conditions"]
     assert own == other
     assert own[0]["false_rejects"]["words"] == 5
-    arguments = {"labels": metadata.labels, "front_end": metadata.front_end, "workers": 2}
+    arguments = {"labels": metadata.labels, "frontend_config": metadata.frontend_config, "workers": 2}
     streams = find_streams([short] * 3)
-    heard = hear_all(tmp_path / "foreign.tflite", streams, metadata.detector, **arguments)
-    expected = hear_all("micro12", streams, metadata.detector, workers=1)
+    heard = hear_all(tmp_path / "foreign.tflite", streams, metadata.detector_config, **arguments)
+    expected = hear_all("micro12", streams, metadata.detector_config, workers=1)
     assert [h.detections for h in heard] == [h.detections for h in expected]
     failed = run("foreign.tflite", short)
-    assert_one_line_error(failed, "--labels and --front-end", program="kws-host")
+    assert_one_line_error(failed, "--labels and --frontend", program="kws-host")
     moved = short.with_suffix(".csv").rename(tmp_path / "said.csv")
     truth = json.loads(run("foreign.tflite", short, *foreign, *detector, "--truth", moved).stdout)["conditions"]
     assert truth[0]["false_rejects"] == own[0]["false_rejects"]
@@ -264,7 +264,7 @@ def test_command(run_cli, tmp_path, short):
     assert [c["name"] for c in values["conditions"]] == [f"{gain} dB{way}" for way in ways for gain in ("-12", "+0")]
     assert values["conditions"][1]["false_rejects"]["count"] == 0
     assert len(values["conditions"][1]["det"]) == 14
-    assert DetectorConfig.from_dict(values["detector"]) == Model().detector
+    assert DetectorConfig.from_dict(values["detector"]) == Model().detector_config
     for name in ("det.png", "timeline.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
@@ -331,7 +331,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
         "from host_tools.evaluation.stream_inference import Condition, Stream, hear_all\n"
         "from kws_edge import Model\n"
         "stream, options = Stream(Path(sys.argv[1])), {'thresholds': (0.5,), 'conditions': [Condition(3, True)]}\n"
-        "hear_all('commands12', [stream], Model().detector, workers=1, **options)\n"
+        "hear_all('commands12', [stream], Model().detector_config, workers=1, **options)\n"
     )
     peaks = []
     for minutes in (10, 60):

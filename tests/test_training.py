@@ -47,19 +47,19 @@ def test_level_convolution_sees_centred_levels():
 
 
 @pytest.mark.parametrize(
-    ("name", "front_end", "classes", "parameters", "macs"),
+    ("name", "frontend", "classes", "parameters", "macs"),
     [
         ("residual", "logmel40", 12, 548_108, 11_760_768),
         ("micro", "logmel40", 12, 40_332, 1_720_992),
         ("cnn_reference", "reference", 36, 1_221_988, 303_244_288),
     ],
 )
-def test_model_sizes(name, front_end, classes, parameters, macs):
-    model = build(name, preset(front_end), classes)
+def test_model_sizes(name, frontend, classes, parameters, macs):
+    model = build(name, preset(frontend), classes)
     assert model.count_params() == parameters
     assert count_macs(model) == macs
     names = [layer.name for layer in model.layers if layer.weights]
-    again = [layer.name for layer in build(name, preset(front_end), classes).layers if layer.weights]
+    again = [layer.name for layer in build(name, preset(frontend), classes).layers if layer.weights]
     assert names == again  # weights are found by name
 
 
@@ -225,7 +225,7 @@ def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
     ):
         failed = run_cli(*train_command(folder, name, *options, *change), package="host_tools")
         assert_one_line_error_at_end(failed, words)
-    other = ("--front-end", "reference", "--model", "cnn_reference", "--width", "0.1")
+    other = ("--frontend", "reference", "--model", "cnn_reference", "--width", "0.1")
     failed = run_cli("train", folder / "clips", "-o", "c", *other, *options, package="host_tools")
     assert_one_line_error_at_end(failed, "another front end")
 
@@ -453,7 +453,7 @@ def test_missing_data_is_explained(folder, run_cli, tmp_path):
     ):
         assert_one_line_error(run_cli(*command, package="host_tools"), words, program="kws-host")
     for command, words in (
-        (["train", folder / "clips", "-o", "run", "--front-end", "mfcc"], "mfcc"),
+        (["train", folder / "clips", "-o", "run", "--frontend", "mfcc"], "mfcc"),
         (["train", folder / "clips", "-o", "run", "--split", "kfold"], "kfold"),
         (
             ["train", folder / "clips", "-o", "run", "--snr", "40", "0"],

@@ -28,7 +28,7 @@ def reference_model(path: Path) -> Path:
         config = preset("reference")
         model = build("cnn_reference", config, 36)
         levels = np.random.default_rng(0).uniform(-14, 5, (16, *config.feature_shape, 1)).astype(np.float32)
-        metadata = Metadata(labels=tuple(f"word{i}" for i in range(36)), front_end=config, name="cnn_reference")
+        metadata = Metadata(labels=tuple(f"word{i}" for i in range(36)), frontend_config=config, name="cnn_reference")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pack(to_int8(model, levels, plain=True), metadata))
     return path
@@ -68,11 +68,11 @@ def training(data: Path, cache: Path, rounds: int) -> dict[str, list[float]]:
         clips=data / "speech_commands", speech=negatives / "speech", noise=negatives / "noise", cache=cache
     )
     settings = TrainConfig()
-    examples = load_examples(sources, shipped.front_end, shipped.labels, split="official", seed=1)
+    examples = load_examples(sources, shipped.frontend_config, shipped.labels, split="official", seed=1)
     batches = Batches(
         examples, batch_size=settings.batch_size, augment_config=settings.augment_config, seed=settings.seed
     )
-    model = build("residual", shipped.front_end, len(shipped.labels))
+    model = build("residual", shipped.frontend_config, len(shipped.labels))
     model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
     x, y = (keras.ops.convert_to_tensor(array) for array in batches.batch(0, 0))
     epoch = iter(batches.epoch(0, 10_000))

@@ -87,11 +87,11 @@ def spotter(block=1280, model="commands12", streams=1, keywords=0):
     from kws_edge import Model, Spotter
 
     loaded = Model(model)
-    detector = loaded.detector
+    detector = loaded.detector_config
     if keywords:
         words = [label for label in loaded.labels if not label.startswith("_") and label not in ("silence", "unknown")]
         detector = dataclasses.replace(detector, keywords=tuple(words[:keywords]), thresholds={})
-    spotters = [Spotter(loaded, detector=detector) for _ in range(streams)]
+    spotters = [Spotter(loaded, detector_config=detector) for _ in range(streams)]
 
     def hear(samples):
         for one in spotters:

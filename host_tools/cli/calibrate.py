@@ -61,7 +61,7 @@ def work(args: argparse.Namespace) -> None:
     say = (lambda line: None) if args.json else print
     streams, foreign = options.streams(args), options.foreign(args)
     model = Model(args.model, **foreign)
-    own = model.detector
+    own = model.detector_config
     given = {"threshold": own.threshold, **thresholds(args.threshold, own.thresholds)} if args.threshold else {}
     changed(model, own, given)  # before the streams are heard
     result = calibrate(

@@ -58,7 +58,7 @@ def _subject(args: argparse.Namespace):
     if Path(args.model).is_dir():
         from host_tools.training.loop import load_run
 
-        if args.labels or args.front_end:
+        if args.labels or args.frontend:
             raise DatasetError(f"{args.model}: is a run, which names its labels and its front end itself")
         return load_run(args.model)
     from kws_edge.model.model import Model

@@ -49,8 +49,8 @@ def work(args: argparse.Namespace) -> None:
         n=args.samples,
         seed=args.seed,
     )
-    front_end, labels = imported.metadata.front_end, imported.metadata.labels
-    frames, mels = front_end.feature_shape
+    frontend_config, labels = imported.metadata.frontend_config, imported.metadata.labels
+    frames, mels = frontend_config.feature_shape
     print(f"wrote {args.output}, {imported.size:,} bytes: {frames} frames of {mels} mels to {', '.join(labels)}")
     for note in imported.notes:
         print(f"note: {note}")

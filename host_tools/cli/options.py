@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from kws_edge.cli.options import add_setting, front_end, labels, threshold_of, thresholds
+from kws_edge.cli.options import add_setting, frontend, labels, threshold_of, thresholds
 from kws_edge.cli.parser import output_path
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import UsageError
@@ -96,9 +96,11 @@ def test_sets(args: argparse.Namespace, subject) -> list:
     sets = []
     if args.clips:
         options = {"split": args.split, "at_least": args.at_least, "own_labels": args.own_labels}
-        sets.append(clip_set(args.clips, subject.labels, subject.front_end, **options))
+        sets.append(clip_set(args.clips, subject.labels, subject.frontend_config, **options))
     if args.features:
-        sets.append(feature_set(args.features, subject.labels, subject.front_end, split=args.split or "validation"))
+        sets.append(
+            feature_set(args.features, subject.labels, subject.frontend_config, split=args.split or "validation")
+        )
     return sets
 
 
@@ -132,7 +134,7 @@ def carried(args: argparse.Namespace) -> dict:
 
 def foreign(args: argparse.Namespace) -> dict:
     """What the options say of a model file made elsewhere, as arguments of :class:`kws_edge.Model`."""
-    return {"labels": labels(args.labels), "front_end": front_end(args.front_end)}
+    return {"labels": labels(args.labels), "frontend_config": frontend(args.frontend)}
 
 
 def add_streams(parser: argparse.ArgumentParser) -> None:

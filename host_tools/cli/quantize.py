@@ -44,7 +44,7 @@ def work(args: argparse.Namespace) -> None:
         name=name,
         n=args.samples,
         seed=args.seed,
-        detector=detector,
+        detector_config=detector,
         description=args.description,
         licence=args.licence,
     )

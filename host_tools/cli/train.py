@@ -10,7 +10,7 @@ from pathlib import Path
 from host_tools.cli import options
 from host_tools.training.presets import PRESETS
 from kws_edge.cli.parser import output_path
-from kws_edge.config import PRESETS as FRONT_ENDS
+from kws_edge.config import PRESETS as FRONTENDS
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
 
@@ -49,7 +49,7 @@ def add(commands) -> None:
         " current folder",
     )
     net.add_argument("--width", type=number(0.01, 100), default=1.0, help="factor on its channels")
-    net.add_argument("--front-end", choices=FRONT_ENDS, default="logmel40", help="front-end preset")
+    net.add_argument("--frontend", choices=FRONTENDS, default="logmel40", help="front-end preset")
     options.add_labels(net)
     pace = parser.add_argument_group("length")
     pace.add_argument("--epochs", type=whole(0, 10_000), default=40, help="0: only take over the weights of --start")

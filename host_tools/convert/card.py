@@ -29,7 +29,7 @@ def model_card(
     report : dict, optional
         The ``report.json`` of ``kws-host report``.
     """
-    m, c = model.metadata, model.front_end
+    m, c = model.metadata, model.frontend_config
     keywords = [label for label in model.labels if is_keyword(label)]
     others = [label for label in model.labels if not is_keyword(label)]
     provenance = m.provenance
@@ -57,7 +57,7 @@ def model_card(
         "",
         f"{_limits(data, official=official)} In continuous "
         f"speech a window may resemble a word: {_calibrated(m.metrics.get('calibration'))}."
-        + _after_speech(model.detector),
+        + _after_speech(model.detector_config),
         "",
         "## Input",
         "",

@@ -59,7 +59,7 @@ def import_model(
     output: str | Path,
     *,
     labels: Sequence[str] | None = None,
-    front_end: FrontendConfig | None = None,
+    frontend_config: FrontendConfig | None = None,
     changes: dict | None = None,
     name: str = "",
     description: str = "",
@@ -80,7 +80,7 @@ def import_model(
         A ``.tflite`` or ``.keras`` file.
     output : path
         File to write; not `path`.
-    labels, front_end
+    labels, frontend_config
         Of the network. A file of ours says them itself, and these replace what it says.
     changes : dict, optional
         Of the detector's settings.
@@ -105,21 +105,21 @@ def import_model(
     calibration = _Calibration(clips, n, seed)
     is_keras = _is_keras(path)
     flat, metadata = (None, None) if is_keras else read_model(path)[1:]
-    given = {k: v for k, v in (("labels", labels), ("front_end", front_end)) if v is not None}
+    given = {k: v for k, v in (("labels", labels), ("frontend_config", frontend_config)) if v is not None}
     if metadata is not None:
         metadata = dataclasses.replace(metadata, **given)
     elif len(given) == 2:
         metadata = Metadata(**given)
     else:
-        raise UsageError(f"{path}: give --labels and --front-end, which this file does not say")
-    flat = _from_keras(path, metadata.front_end) if is_keras else flat
+        raise UsageError(f"{path}: give --labels and --frontend, which this file does not say")
+    flat = _from_keras(path, metadata.frontend_config) if is_keras else flat
     flatbuffer, notes = _from_tflite(flat, metadata, calibration)
     provenance = {"tool": f"kws-edge {kws_edge.__version__}", "imported": path.name}
     if calibration.used:
         provenance["calibration"] = {"examples": calibration.used, "seed": seed}
     metadata = dataclasses.replace(
         metadata,
-        detector=dataclasses.replace(metadata.detector, **(changes or {})),
+        detector_config=dataclasses.replace(metadata.detector_config, **(changes or {})),
         name=name or metadata.name or output.stem,
         description=description or metadata.description or f"imported from {path.name}",
         licence=licence or metadata.licence,
@@ -142,7 +142,7 @@ def _prove(path: Path, content: bytes) -> None:
             try_out(flat, unproven, runtime="auto", threads=1, kernels="builtin")
             model = Model(draft, kernels="builtin")
             Spotter(model)  # which its detector's settings must suit
-            model.posteriors(np.zeros(model.front_end.feature_shape, np.float32))
+            model.posteriors(np.zeros(model.frontend_config.feature_shape, np.float32))
         except ModelError as error:
             raise ModelError(str(error).replace(draft, str(path))) from None
 
@@ -154,17 +154,17 @@ class _Calibration:
         self.folder, self.n, self.seed = folder, n, seed
         self.used = 0
 
-    def inputs(self, path: Path | str, front_end: FrontendConfig) -> np.ndarray:
-        """float32 (n, *front_end.feature_shape), spanning the range of its levels."""
+    def inputs(self, path: Path | str, frontend_config: FrontendConfig) -> np.ndarray:
+        """float32 (n, *frontend_config.feature_shape), spanning the range of its levels."""
         if self.folder is None:
             raise DatasetError(
                 f"{path}: is in floating point; give --clips DIR, recordings such as it will hear, to quantise it"
             )
         found = find_audio(self.folder).paths
-        frontend, features, problem = Frontend(front_end), [], "no recordings in it"
+        frontend, features, problem = Frontend(frontend_config), [], "no recordings in it"
         for i in np.random.default_rng(self.seed).permutation(len(found)):
             try:
-                features.append(frontend(read_clip(found[i], front_end)))
+                features.append(frontend(read_clip(found[i], frontend_config)))
             except DatasetError as error:
                 problem = str(error)
             if len(features) == self.n:
@@ -172,7 +172,7 @@ class _Calibration:
         if not features:
             raise DatasetError(f"{self.folder}: nothing to quantise {path} on ({problem})")
         self.used = len(features)
-        return span_range(np.stack(features).astype(np.float32), front_end)
+        return span_range(np.stack(features).astype(np.float32), frontend_config)
 
     def notes(self, floating: np.ndarray, quantised: np.ndarray) -> list[str]:
         """What quantisation did, from the posteriors before and after."""
@@ -201,7 +201,7 @@ def _from_tflite(flat: FlatModel, metadata: Metadata, calibration: _Calibration)
             flat = _with_posteriors(flat)
             notes.append(_added(metadata))
         return flat.data, notes
-    inputs = calibration.inputs(flat.name, metadata.front_end)
+    inputs = calibration.inputs(flat.name, metadata.frontend_config)
     floating = _run(flat, inputs)
     if not (_is_posterior(flat) or _sums_to_one(floating)):
         flat = _with_posteriors(flat)
@@ -219,11 +219,11 @@ def _added(metadata: Metadata) -> str:
 
 
 def _check_shapes(name: str, taken: Sequence[int], given: Sequence[int], metadata: Metadata) -> None:
-    frames, mels = metadata.front_end.feature_shape
+    frames, mels = metadata.frontend_config.feature_shape
     if not fits(taken, (frames, mels)):
         raise ModelError(
             f"{name}: input of shape {list(taken)}, but its front end gives {frames} frames of {mels} mels; name the"
-            " one that it was trained on with --front-end"
+            " one that it was trained on with --frontend"
         )
     if not given or given[-1] != len(metadata.labels) or any(n != 1 for n in given[:-1]):
         raise ModelError(
@@ -354,14 +354,14 @@ def _is_keras(path: Path) -> bool:
     return path.suffix.lower() == ".keras" and path.exists()
 
 
-def _from_keras(path: Path, front_end: FrontendConfig) -> FlatModel:
+def _from_keras(path: Path, frontend_config: FrontendConfig) -> FlatModel:
     """A network of Keras's as a float one of TFLite's, its input as the front end gives it."""
     import keras
 
     from host_tools.convert.quantize import to_float
 
     network = _load_keras(path)
-    shape = _shape_of_input(path, tuple(network.inputs[0].shape)[1:], front_end)
+    shape = _shape_of_input(path, tuple(network.inputs[0].shape)[1:], frontend_config)
     if tuple(network.inputs[0].shape)[1:] != shape:
         fixed = keras.Input(shape)
         network = keras.Model(fixed, network(fixed), name=network.name)
@@ -371,15 +371,15 @@ def _from_keras(path: Path, front_end: FrontendConfig) -> FlatModel:
         raise TrainingError(f"{path}: {error}") from None
 
 
-def _shape_of_input(path: Path, shape: tuple[int | None, ...], front_end: FrontendConfig) -> tuple[int, ...]:
+def _shape_of_input(path: Path, shape: tuple[int | None, ...], frontend_config: FrontendConfig) -> tuple[int, ...]:
     """The input's shape, with what it leaves open as the front end gives it."""
-    frames, mels = front_end.feature_shape
+    frames, mels = frontend_config.feature_shape
     for full in ((frames, mels), (frames, mels, 1), (1, frames, mels), (frames, 1, mels), (frames * mels,)):
         if len(full) == len(shape) and all(own in (None, n) for own, n in zip(shape, full, strict=True)):
             return full
     raise ModelError(
         f"{path}: input of shape {shown(shape)}, but its front end gives {frames} frames of {mels} mels; name the one"
-        " that it was trained on with --front-end"
+        " that it was trained on with --frontend"
     )
 
 

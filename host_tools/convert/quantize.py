@@ -130,7 +130,7 @@ def quantize_run(
     name: str,
     n: int = 200,
     seed: int = 0,
-    detector: DetectorConfig | None = None,
+    detector_config: DetectorConfig | None = None,
     description: str | None = None,
     licence: str | None = None,
 ) -> Metadata:
@@ -147,7 +147,7 @@ def quantize_run(
         What the model is called.
     n, seed : int
         Number and choice of calibration examples; a quantisation-aware run needs none.
-    detector : DetectorConfig, optional
+    detector_config : DetectorConfig, optional
         Defaults that the file carries.
     description, licence : str, optional
         What the file says of itself; by default the network's kind and size, and what :func:`default_licence` says.
@@ -168,8 +168,8 @@ def quantize_run(
         description = f"{t.model}{width}, {_float_parameters(run):,} parameters, {quantisation}"
     metadata = Metadata(
         labels=run.labels,
-        front_end=run.front_end,
-        detector=detector or DetectorConfig(),
+        frontend_config=run.frontend_config,
+        detector_config=detector_config or DetectorConfig(),
         name=name,
         description=description,
         licence=default_licence(run.origins) if licence is None else licence,
@@ -217,4 +217,4 @@ def default_licence(origins: Sequence[str]) -> str:
 
 
 def _float_parameters(run: Run) -> int:
-    return build(run.config.model, run.front_end, len(run.labels), width=run.config.width).count_params()
+    return build(run.config.model, run.frontend_config, len(run.labels), width=run.config.width).count_params()

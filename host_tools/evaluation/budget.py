@@ -175,7 +175,7 @@ class Trial:
 class Calibration:
     """Results of :func:`calibrate`."""
 
-    front_end: FrontendConfig
+    frontend_config: FrontendConfig
     """What the model heard by."""
     budget: float | None
     """False accepts per hour; None where the threshold was given."""
@@ -213,7 +213,7 @@ def calibrate(
     thresholds: Mapping[str, float] = MappingProxyType({}),
     speech_margin: float | None = None,
     labels: Sequence[str] | None = None,
-    front_end: FrontendConfig | None = None,
+    frontend_config: FrontendConfig | None = None,
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Calibration:
@@ -248,7 +248,7 @@ def calibrate(
     speech_margin : float, optional
         In place of the model's own. It is not chosen: what it costs, words that are missed in running speech, streams
         of single words do not show.
-    labels, front_end
+    labels, frontend_config
         As for :class:`kws_edge.Model`; the front end may also be another than the file's own, before as after.
     workers : int, optional
 
@@ -259,8 +259,8 @@ def calibrate(
     """
     if (budget is None) == (threshold is None):
         raise ValueError("calibrate takes either a budget or a threshold")
-    loaded = Model(model, labels=labels, front_end=front_end)
-    own = loaded.detector
+    loaded = Model(model, labels=labels, frontend_config=frontend_config)
+    own = loaded.detector_config
     given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
     given = {name: value for name, value in given.items() if value is not None}
     base = dataclasses.replace(own, thresholds=dict(thresholds), **given)
@@ -269,7 +269,9 @@ def calibrate(
         if not there:
             raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
     heard = iter(
-        hear_all(model, streams, base, conditions=conditions, labels=labels, front_end=front_end, workers=workers)
+        hear_all(
+            model, streams, base, conditions=conditions, labels=labels, frontend_config=frontend_config, workers=workers
+        )
     )
     spoken: list[_Pair] = []
     quiet: list[list[_Pair]] = []
@@ -318,7 +320,7 @@ def calibrate(
     best = trial(config)
     curve = [(t, _score(spoken, dataclasses.replace(best.config, threshold=t)).false_reject_rate) for t in _CURVE]
     return Calibration(
-        loaded.front_end,
+        loaded.frontend_config,
         budget,
         before,
         best,
@@ -350,7 +352,7 @@ def write_calibrated(
     labels : sequence of str, optional
         Of a foreign model, as for :class:`kws_edge.Model`; the file says them itself from then on.
     """
-    loaded = Model(model, labels=labels, front_end=calibration.front_end)
+    loaded = Model(model, labels=labels, frontend_config=calibration.frontend_config)
     values = calibration.to_dict()
     budget = {} if calibration.budget is None else {"budget_per_hour": calibration.budget}
     metrics = {
@@ -358,7 +360,11 @@ def write_calibrated(
         "miss_curve": values["miss_curve"],
         "calibration": {**values["after"], **budget, "promise": values["promise"], "data": list(data)},
     }
-    changes = {"front_end": calibration.front_end, "detector": calibration.after.config, "metrics": metrics}
+    changes = {
+        "frontend_config": calibration.frontend_config,
+        "detector_config": calibration.after.config,
+        "metrics": metrics,
+    }
     content = pack(loaded.flat.data, dataclasses.replace(loaded.metadata, **changes))
     write_atomically(path, content, durable=True)  # the model in use may be written over
 

@@ -179,9 +179,11 @@ def compare(
         raise TrainingError(f"{run.folder}: is a quantisation-aware run; give the float run, and this one with --qat")
     if qat and not is_quantisation_aware(qat.model()):
         raise TrainingError(f"{qat.folder}: is a float run; --qat takes what kws-host qat made of {run.folder}")
-    if qat and (qat.front_end, qat.labels) != (run.front_end, run.labels):
+    if qat and (qat.frontend_config, qat.labels) != (run.frontend_config, run.labels):
         raise TrainingError(f"{qat.folder}: has another front end or other labels than {run.folder}")
-    metadata = Metadata(labels=run.labels, front_end=run.front_end, detector=DetectorConfig(), name=FLOAT)
+    metadata = Metadata(
+        labels=run.labels, frontend_config=run.frontend_config, detector_config=DetectorConfig(), name=FLOAT
+    )
     flatbuffer = to_float(model)
     write_atomically(folder / "float.tflite", pack(flatbuffer, metadata))
     quantize_run(run, folder / "ptq.tflite", name=PTQ)

@@ -255,8 +255,8 @@ def hear(
     on_seconds : callable
         Called with the length of each block.
     """
-    rate, output = model.front_end.sample_rate, model.output
-    spotter = Spotter(model, detector=config)
+    rate, output = model.frontend_config.sample_rate, model.output
+    spotter = Spotter(model, detector_config=config)
     dtype = np.dtype(output.dtype)
     times, outputs, detections = array("d"), bytearray(), []
 
@@ -266,7 +266,7 @@ def hear(
             on_seconds(len(block) / rate)
 
     start = time.process_time()
-    for step in spotter.run(counted()):
+    for step in spotter.steps(counted()):
         times.append(step.time_s)
         raw = step.posteriors
         if output.scale:
@@ -282,8 +282,8 @@ def hear(
         scale=output.scale or None,
         zero_point=output.zero_point,
         step_ms=config.step_ms,
-        step_s=spotter.step_frames * model.front_end.hop_length / rate,
-        clip_s=model.front_end.clip_samples / rate,
+        step_s=spotter.step_frames * model.frontend_config.hop_length / rate,
+        clip_s=model.frontend_config.clip_samples / rate,
         duration_s=spotter.n_samples / rate,
     )
     swept = tuple(tuple(replay(track, c)) for c in sweep(config, thresholds))
@@ -360,9 +360,9 @@ def score_heard(
 
 @functools.cache
 def _model(
-    name: str, kernels: str, labels: tuple[str, ...] | None = None, front_end: FrontendConfig | None = None
+    name: str, kernels: str, labels: tuple[str, ...] | None = None, frontend_config: FrontendConfig | None = None
 ) -> Model:
-    return Model(name, kernels=kernels, labels=labels, front_end=front_end)
+    return Model(name, kernels=kernels, labels=labels, frontend_config=frontend_config)
 
 
 @dataclass(frozen=True)
@@ -380,7 +380,7 @@ class _Job:
 
 def _hear(job: _Job, on_seconds: Callable[[float], object] = lambda seconds: None) -> HeardTrack:
     model = _model(*job.model)
-    blocks = samples_of(job.stream, model.front_end.sample_rate, job.condition, seed=job.seed)
+    blocks = samples_of(job.stream, model.frontend_config.sample_rate, job.condition, seed=job.seed)
     return hear(model, blocks, job.config, thresholds=job.thresholds, on_seconds=on_seconds)
 
 
@@ -393,7 +393,7 @@ def hear_all(
     thresholds: Sequence[float] = (),
     kernels: str = "fast",
     labels: Sequence[str] | None = None,
-    front_end: FrontendConfig | None = None,
+    frontend_config: FrontendConfig | None = None,
     workers: int | None = None,
     progress: Callable = tqdm,
 ) -> list[HeardTrack]:
@@ -408,7 +408,7 @@ def hear_all(
     conditions : sequence of Condition
     thresholds : sequence of float
         As for :func:`hear`.
-    kernels, labels, front_end
+    kernels, labels, frontend_config
         As for :class:`kws_edge.Model`.
     workers : int, optional
         Processes; by default one a core.
@@ -425,7 +425,7 @@ def hear_all(
     """
     if workers is not None and workers < 1:
         raise DatasetError(f"the number of processes must be at least 1, got {workers}")
-    loading = (str(model), kernels, labels and tuple(labels), front_end)
+    loading = (str(model), kernels, labels and tuple(labels), frontend_config)
     jobs = [
         _Job(loading, stream, condition, seed, config, tuple(thresholds))
         for condition in conditions

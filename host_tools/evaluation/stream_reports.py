@@ -168,7 +168,7 @@ class StreamReport:
 
     def _cut_out(self, pieces: Iterable[_Piece], progress: Callable) -> None:
         """Write pieces of the streams as they were heard; each stream is read once."""
-        rate = self.model.front_end.sample_rate
+        rate = self.model.frontend_config.sample_rate
         pieces = sorted(pieces, key=lambda piece: (piece.condition.name, piece.number, piece.start_s))
         groups = [list(group) for _, group in itertools.groupby(pieces, lambda p: (p.condition, p.number))]
         for group in progress(groups, desc="cutting out", unit="stream", mininterval=0.5, disable=not groups):
@@ -300,7 +300,7 @@ def evaluate_streams(
     thresholds: Sequence[float] = THRESHOLDS,
     kernels: str = "fast",
     labels: Sequence[str] | None = None,
-    front_end: FrontendConfig | None = None,
+    frontend_config: FrontendConfig | None = None,
     workers: int | None = None,
     progress: Callable = tqdm,
 ) -> StreamReport:
@@ -313,8 +313,8 @@ def evaluate_streams(
     conditions : sequence of Condition
         The first takes all streams, and each some.
     """
-    loaded = Model(model, labels=labels, front_end=front_end, kernels=kernels)
-    config = config or loaded.detector
+    loaded = Model(model, labels=labels, frontend_config=frontend_config, kernels=kernels)
+    config = config or loaded.detector_config
     every = hear_all(
         model,
         streams,
@@ -323,7 +323,7 @@ def evaluate_streams(
         thresholds=thresholds,
         kernels=kernels,
         labels=labels,
-        front_end=front_end,
+        frontend_config=frontend_config,
         workers=workers,
         progress=progress,
     )

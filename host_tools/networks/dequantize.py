@@ -26,7 +26,7 @@ _OPERATORS = (
 
 
 def load_int8(
-    model: keras.Model, path: str | Path, front_end: FrontendConfig, inputs: np.ndarray, labels: Sequence[str]
+    model: keras.Model, path: str | Path, frontend_config: FrontendConfig, inputs: np.ndarray, labels: Sequence[str]
 ) -> list[str]:
     """Set the weights of `model`, which our own code built, from an INT8 file of the same network.
 
@@ -40,9 +40,9 @@ def load_int8(
     model : keras.Model
     path : path
         A model file, or the name of a shipped one.
-    front_end : FrontendConfig
+    frontend_config : FrontendConfig
         Of `model`; the file's must be equal.
-    inputs : numpy.ndarray, shape (n, *front_end.feature_shape, 1), float32
+    inputs : numpy.ndarray, shape (n, *frontend_config.feature_shape, 1), float32
         Training examples, some hundreds.
     labels : sequence of str
         Of `model`. Where the file has others, :func:`host_tools.networks.weight_import.set_head` sets the last layer.
@@ -61,7 +61,7 @@ def load_int8(
         file = Model(path, kernels="builtin")
     except KwsError as error:
         raise TrainingError(str(error)) from None
-    if file.front_end != front_end:
+    if file.frontend_config != frontend_config:
         raise TrainingError(f"{path}: has another front end than the one to train with; its weights do not fit it")
     saved = [(kind, *_weights(file, kind, tensors)) for kind, tensors, _ in file.flat.weighted]
     norms, left = norm_after(model), []

@@ -1,7 +1,7 @@
 """A network of one's own: ``module:function``, imported from the current folder.
 
-The function is called as ``function(input_shape, classes)``, and gets ``width`` and ``front_end``, too, where it takes
-them by name or as ``**kw``. It returns a ``keras.Model`` of layers, from levels of the front end to a softmax.
+The function is called as ``function(input_shape, classes)``, and gets ``width`` and ``frontend_config``, too, where it
+takes them by name or as ``**kw``. It returns a ``keras.Model`` of layers, from levels of the front end to a softmax.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def build_own(name: str, config: FrontendConfig, n_classes: int, *, width: float
     if not callable(function):
         raise TrainingError(f"network {name}: {module.__file__} has no function {called}")
     shape = (*config.feature_shape, 1)
-    options = {k: v for k, v in (("width", width), ("front_end", config)) if _takes(function, k)}
+    options = {k: v for k, v in (("width", width), ("frontend_config", config)) if _takes(function, k)}
     if width != 1 and "width" not in options:
         raise TrainingError(f"network {name}: takes no width, got --width {width:g}")
     with _current_folder(), _theirs(name, module.__file__):

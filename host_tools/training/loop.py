@@ -77,7 +77,7 @@ class TrainConfig:
     model: str = "residual"
     """A name of :data:`host_tools.networks.models.MODELS`, or ``module:function``."""
     width: float = 1.0
-    front_end: str = "logmel40"
+    frontend: str = "logmel40"
     labels: str = "commands12"
     """Name of a label set, or words, separated by commas."""
     split: str = "official"
@@ -180,7 +180,7 @@ class Run:
     """``config.json`` as written: configuration, data, versions, and the best epoch so far."""
 
     @property
-    def front_end(self) -> FrontendConfig:
+    def frontend_config(self) -> FrontendConfig:
         return FrontendConfig.from_dict(self.record["front_end"])
 
     @property
@@ -232,7 +232,7 @@ class Run:
 
         Returns
         -------
-        inputs : numpy.ndarray, shape (n, *front_end.feature_shape, 1), float32
+        inputs : numpy.ndarray, shape (n, *frontend_config.feature_shape, 1), float32
         truth : numpy.ndarray, shape (n,), int
         """
         path = self.folder / _KEPT
@@ -241,7 +241,7 @@ class Run:
                 inputs, truth = stored[part], stored[f"{part}_truth"]
         except _DAMAGE as error:
             raise _broken(path, error) from None
-        shape = (*self.front_end.feature_shape, 1)
+        shape = (*self.frontend_config.feature_shape, 1)
         if inputs.shape != (len(truth), *shape) or inputs.dtype != np.float32 or truth.dtype.kind != "i":
             raise TrainingError(f"{path}: holds {inputs.dtype} {inputs.shape}, not examples of the run's front end")
         return inputs, truth
@@ -264,7 +264,7 @@ class Run:
         if not 1 <= n <= len(inputs):
             raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
         chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
-        return span_range(chosen, self.front_end)
+        return span_range(chosen, self.frontend_config)
 
 
 def sources_of(run: Run) -> Sources:
@@ -316,7 +316,7 @@ def _check_record(run: Run) -> None:
         raise ValueError("steps and batch_size must be at least 1")
     if not run.labels or not all(isinstance(label, str) for label in run.labels):
         raise TypeError("labels are not a list of texts")
-    _ = run.front_end
+    _ = run.frontend_config
     best = run.record.get("best", {})
     data = run.record["data"]
     if not isinstance(data, dict) or not isinstance(best, dict):
@@ -452,7 +452,7 @@ def _train(
     asked = asked or config
     started = time.monotonic()
     labels = label_set(config.labels)
-    front_end = preset(config.front_end)
+    frontend_config = preset(config.frontend)
     previous = load_run(folder) if (folder / _CONFIG).exists() else None
     if previous:
         _check_same(folder, _options(previous.config), _options(asked))
@@ -462,24 +462,26 @@ def _train(
         )
     if not (config.epochs or config.minutes or config.start or config.qat):
         raise TrainingError("no epochs to train, and no weights to start from: give --epochs or --start")
-    check_sources(sources, front_end, labels, split=config.split, seed=config.seed)  # before anything is read
+    check_sources(sources, frontend_config, labels, split=config.split, seed=config.seed)  # before anything is read
     origins = sources.fingerprint()
     if previous and (lines := _other_data(previous.record.get("sources", {}), origins)):
         raise TrainingError(
             f"{folder} holds a run on other data: {'; '.join(lines)}. Put the data back as they were, or choose another"
             " folder"
         )
-    teacher = _teacher(config, front_end, labels) if config.teacher else None
+    teacher = _teacher(config, frontend_config, labels) if config.teacher else None
     if config.start and not Path(config.start).exists() and config.start not in shipped_models():
         raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
     keras.utils.set_random_seed(config.seed)
-    network = build(config.model, front_end, len(labels), width=config.width)  # what is wrong with it is said at once
+    network = build(
+        config.model, frontend_config, len(labels), width=config.width
+    )  # what is wrong with it is said at once
     source = {"network": source_of(config.model)} if is_own(config.model) else {}
     if previous and source and previous.record["network"]["sha256"] != source["network"]["sha256"]:
         file = source["network"]["file"]
         raise TrainingError(f"{folder} holds a run of {file} as it was before it changed; choose another folder")
     examples = load_examples(
-        sources, front_end, labels, split=config.split, audio_copies=config.audio_copies, seed=config.seed
+        sources, frontend_config, labels, split=config.split, audio_copies=config.audio_copies, seed=config.seed
     )
     for line in examples.problems[:_SHOWN_PROBLEMS]:
         say(f"note: {line}")
@@ -492,7 +494,7 @@ def _train(
     record = {
         "training": dataclasses.asdict(asked),
         "labels": list(labels),
-        "front_end": front_end.to_dict(),
+        "front_end": frontend_config.to_dict(),
         **source,
         "augmentation": dataclasses.asdict(config.augment_config),
         "data": examples.summary,
@@ -666,10 +668,10 @@ def _origins(config: TrainConfig, data: dict, labels: tuple[str, ...]) -> list[s
     return list(dict.fromkeys(origins))
 
 
-def _teacher(config: TrainConfig, front_end: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
+def _teacher(config: TrainConfig, frontend_config: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
     teachers = [load_run(folder) for folder in config.teacher.split(",")]
     for teacher in teachers:
-        if teacher.front_end != front_end or teacher.labels != labels:
+        if teacher.frontend_config != frontend_config or teacher.labels != labels:
             raise TrainingError(
                 f"{teacher.folder}: a teacher needs the front end and the labels of the network it teaches"
             )
@@ -678,19 +680,19 @@ def _teacher(config: TrainConfig, front_end: FrontendConfig, labels: tuple[str, 
     models = [teacher.model() for teacher in teachers]
     for i, model in enumerate(models):
         model.name = f"teacher{i}"  # names in a network are its layers', each one's own
-    inputs = keras.Input((*front_end.feature_shape, 1))
+    inputs = keras.Input((*frontend_config.feature_shape, 1))
     return keras.Model(inputs, keras.layers.Average()([model(inputs) for model in models]))
 
 
 def _keep_examples(run: Run, batches: Batches) -> None:
     """Set aside what validation and quantisation need, so that they do not depend on the data being there."""
-    front_end = run.front_end
+    frontend_config = run.frontend_config
     levels, truth = batches.examples.validation
     raw, calibration_truth, _ = batches.draw(_CALIBRATION, np.random.default_rng(run.config.seed), even=True)
     parts = {
-        "validation": model_input(levels, front_end),
+        "validation": model_input(levels, frontend_config),
         "validation_truth": truth,
-        "calibration": model_input(raw_to_levels(raw, front_end), front_end),
+        "calibration": model_input(raw_to_levels(raw, frontend_config), frontend_config),
         "calibration_truth": calibration_truth,
     }
     write_atomically(run.folder / _KEPT, lambda path: np.savez(path, **parts))
@@ -713,7 +715,7 @@ def _start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[
         model = network
     if config.start:
         if config.start in shipped_models() or config.start.lower().endswith(".tflite"):
-            left = load_int8(model, config.start, run.front_end, run.examples("calibration")[0], run.labels)
+            left = load_int8(model, config.start, run.frontend_config, run.examples("calibration")[0], run.labels)
         elif Path(config.start).is_dir():
             parent = load_run(config.start)
             source = parent.model()

@@ -31,7 +31,7 @@ def add(commands) -> None:
         help="measure latency, load and memory on this machine",
         description="Measure what keyword spotting costs on this machine: the latency of each stage, back to back on a "
         "bundled recording, and the load, memory, start-up and missed deadlines of `kws-edge listen` at live pace. A "
-        ".tflite from elsewhere, without --labels and --front-end, is only invoked, on random values.",
+        ".tflite from elsewhere, without --labels and --frontend, is only invoked, on random values.",
     )
     options.add_model(parser, compare=True)
     options.add_detector(parser)
@@ -90,11 +90,11 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, benchmark.Samples]]:
     name, flat, metadata = read_model(args.model)
     path = Path(name)
-    foreign = metadata is None and not (args.labels and args.front_end)
-    if foreign and (args.live or args.labels or args.front_end):
+    foreign = metadata is None and not (args.labels and args.frontend)
+    if foreign and (args.live or args.labels or args.frontend):
         raise ConfigError(
             f"{path}: says nothing of its labels and front end, so that it can only be invoked; give both --labels and "
-            "--front-end for the rest, or neither, and no --live"
+            "--frontend for the rest, or neither, and no --live"
         )
     machine, before, others = system_info.describe(), system_info.state(), system_info.Load()
     results, samples, audio = [], {}, None
@@ -151,10 +151,10 @@ def _measure_foreign(args: argparse.Namespace, flat: FlatModel, name: str) -> tu
 
 def _measure_chain(args: argparse.Namespace) -> tuple[dict[str, Any], benchmark.Samples, dict[str, Any]]:
     model = options.load_model(args)
-    detector = options.detector_config(args, model)
-    rate = args.rate or model.front_end.sample_rate
+    detector_config = options.detector_config(args, model)
+    rate = args.rate or model.frontend_config.sample_rate
     result, samples = benchmark.measure(
-        model, detector=detector, inferences=args.inferences, rate=rate, channels=args.channels
+        model, detector_config=detector_config, inferences=args.inferences, rate=rate, channels=args.channels
     )
     live = None
     if args.seconds:

@@ -117,9 +117,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{output}: is no regular file; set it aside with --reset, or name another --output")
     # Before the minutes are spent.
     check_savable(output, option="--output" if args.output else "", apart=options.inputs(args))
-    spotter = Spotter(model, detector=options.detector_config(args, model))
-    c = model.front_end
-    evidence = Evidence(model.labels, spotter.config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate)
+    spotter = Spotter(model, detector_config=options.detector_config(args, model))
+    c = model.frontend_config
+    evidence = Evidence(
+        model.labels, spotter.detector_config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
+    )
     try:
         _hear(args, spotter, evidence, minutes, live=live)
     except (KeyboardInterrupt, AudioError) as stop:
@@ -147,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         hours=round(evidence.hours, 6),
         false_accepts=sum(choice.counts.values()),
         budget=args.budget,
-        detector=dataclasses.replace(spotter.config, thresholds=choice.thresholds),
+        detector_config=dataclasses.replace(spotter.detector_config, thresholds=choice.thresholds),
     )
     try:  # first shown, then saved, so that neither can lose what was heard
         if args.json:
@@ -194,7 +196,7 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
         If a source fails.
     """
     interrupted_by("SIGTERM", "SIGHUP")
-    rate = spotter.model.front_end.sample_rate
+    rate = spotter.model.frontend_config.sample_rate
     progress = _Progress(spotter, minutes if live else None)
     left_s = 60 * minutes
     for name in args.files or [None]:
@@ -203,7 +205,7 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
         spotter.reset()
         with source, progress:
             for block in progress.shown(source, limited(spotter.follow(source), left_s, rate), live):
-                for step in spotter.steps(block):
+                for step in spotter.process_steps(block):
                     evidence.add(step.posteriors)
                     progress.found += step.detection is not None
         left_s -= (spotter.n_samples - source.lost) / rate
@@ -254,7 +256,7 @@ class _Progress:
                 )
             yield block
             if self._tty:
-                heard = (self._spotter.n_samples - source.lost) / self._spotter.model.front_end.sample_rate
+                heard = (self._spotter.n_samples - source.lost) / self._spotter.model.frontend_config.sample_rate
                 if self._minutes is None:
                     text = f"{printable(source.name)}: {heard / 60:.1f} min"
                 else:

@@ -33,14 +33,14 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     model = options.load_model(args)
-    c = model.front_end
+    c = model.frontend_config
     status = 0
     for name in args.files:
         shown = printable(name)
         try:
             with AudioFile(name, rate=c.sample_rate) as audio:
                 samples = audio.read(longest_s=_LONGEST_S)
-            posteriors = model.classify(samples)
+            posteriors = model.classify(samples).posteriors
         except KwsError as error:
             print(f"kws-edge: {error}", file=sys.stderr)
             status = 1

@@ -55,12 +55,12 @@ def match(
 def run(args: argparse.Namespace) -> int:
     drawn = check_plot(args)
     model = options.load_model(args)
-    spotter = Spotter(model, detector=options.detector_config(args, model))
+    spotter = Spotter(model, detector_config=options.detector_config(args, model))
     with open(STREAM.with_suffix(".csv"), newline="") as file:
         spoken = [(float(row["start_s"]), float(row["end_s"]), row["said"]) for row in csv.DictReader(file)]
-    recorder = Recorder(STREAM.name, model.front_end.sample_rate) if drawn else None
+    recorder = Recorder(STREAM.name, model.frontend_config.sample_rate) if drawn else None
     heard: list[Detection] = []
-    wake = spotter.config.wake_word
+    wake = spotter.detector_config.wake_word
     armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window
 
     def on_step(step) -> None:
@@ -71,16 +71,16 @@ def run(args: argparse.Namespace) -> int:
             if armed and armed[-1][1] > step.time_s:
                 armed[-1] = armed[-1][0], step.time_s
             if step.detection.wake:
-                armed.append((step.time_s, step.time_s + spotter.config.armed_s))
+                armed.append((step.time_s, step.time_s + spotter.detector_config.armed_s))
 
     def is_command(start: float, end: float, word: str) -> bool:
         in_time = wake in (None, word) or any(end > opened and start < closed for opened, closed in armed)
         return word in spotter.detector.keywords and in_time
 
-    source = Playback(STREAM, rate=model.front_end.sample_rate, real_time=not args.fast)
+    source = Playback(STREAM, rate=model.frontend_config.sample_rate, real_time=not args.fast)
     listen(spotter, source, as_lines=args.json, name=STREAM.name, on_step=on_step, tap=recorder and recorder.tap)
 
-    played_s = (spotter.n_samples - source.lost) / model.front_end.sample_rate
+    played_s = (spotter.n_samples - source.lost) / model.frontend_config.sample_rate
     stopped = played_s < spoken[-1][1] + _LATE_S
     rows = match(spoken, heard)
     if stopped:  # what could not be heard yet was not missed

@@ -63,19 +63,18 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--plot draws one recording; give one FILE")
     drawn = check_plot(args)
     model = options.load_model(args)
-    spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
+    spotter = Spotter(model, detector_config=options.detector_config(args, model, options.site(args, model)))
     status = 0
     for name in args.files:
-        recorder = Recorder(name, model.front_end.sample_rate) if drawn else None
+        recorder = Recorder(name, model.frontend_config.sample_rate) if drawn else None
         try:
             detections = []
             if len(args.files) > 1 and not args.json:
                 print(f"{printable(name)}:")
-            with AudioFile(name, rate=model.front_end.sample_rate) as audio:
+            with AudioFile(name, rate=model.frontend_config.sample_rate) as audio:
                 if recorder:
                     recorder.check(audio.seconds)
-                spotter.reset()
-                for step in spotter.run(recorder.tap(audio) if recorder else audio):
+                for step in spotter.steps(recorder.tap(audio) if recorder else audio):
                     if recorder:
                         recorder.step(step)
                     if step.detection:

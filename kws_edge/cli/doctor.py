@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         check_device(args, "a recording")
     report = Report(shown=not args.json)
     model = _software(args, report)
-    rate = model.front_end.sample_rate if model else _RATE
+    rate = model.frontend_config.sample_rate if model else _RATE
     if args.file:
         _recording(args.file, rate, report)
     else:
@@ -135,7 +135,7 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         remedy = "get a whole copy, or try a shipped model: kws-edge doctor --model commands12"
         report.found(SOFTWARE, Finding("model", str(error), remedy))
         return None
-    features = np.zeros(model.front_end.feature_shape, np.float32)
+    features = np.zeros(model.frontend_config.feature_shape, np.float32)
     times = [time.perf_counter()]
     for _ in range(6):  # the first one also prepares
         model.posteriors(features)
@@ -148,8 +148,8 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         inference_ms=round(took_ms, 3),
         runtime=model.interpreter.runtime,
     )
-    if took_ms > model.detector.step_ms:
-        what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector.step_ms:g} ms"
+    if took_ms > model.detector_config.step_ms:
+        what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector_config.step_ms:g} ms"
         report.found(SOFTWARE, Finding("slow", what, "--threads 4, a longer --step-ms, or a smaller model"))
     try:
         Site.find(model)

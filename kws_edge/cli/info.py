@@ -33,7 +33,7 @@ def add(commands) -> None:
         "info",
         help="describe a model and the runtime",
         description="Describe a model file and what runs it. Of a .tflite from elsewhere, without --labels and "
-        "--front-end, it says what the file holds, whether it can be run, and what to give for that.",
+        "--frontend, it says what the file holds, whether it can be run, and what to give for that.",
     )
     options.add_model(parser, positional=True)
     parser.add_argument("--tensors", action="store_true", help="list every tensor and operator, too")
@@ -92,7 +92,7 @@ def _tensor(t: Tensor) -> dict[str, Any]:
 
 def describe_model(model: Model) -> dict[str, Any]:
     """Everything that ``info --json`` prints of a model whose labels and front end are known."""
-    c = model.front_end
+    c = model.frontend_config
     values = describe(model.flat, model.size)
     values["runtime"] |= {"name": model.interpreter.runtime, "version": model.interpreter.version}
     shown = ("shape", "dtype", "scale", "zero_point")
@@ -100,8 +100,8 @@ def describe_model(model: Model) -> dict[str, Any]:
         "name": model.metadata.name,
         "description": model.metadata.description,
         "labels": list(model.labels),
-        "front_end": {**c.to_dict(), "feature_shape": list(c.feature_shape), "hash": c.hash},
-        "detector": model.detector.to_dict(),
+        "frontend": {**c.to_dict(), "feature_shape": list(c.feature_shape), "hash": c.hash},
+        "detector": model.detector_config.to_dict(),
         "quantisation": {what: {key: values[f"{what}s"][0][key] for key in shown} for what in ("input", "output")},
         "metrics": model.metadata.metrics,
         "provenance": model.metadata.provenance,
@@ -110,12 +110,12 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
+def missing(flat: FlatModel, *, labels: bool, frontend: bool) -> list[str]:
     """What stands between a foreign file and ``kws-edge detect``, and what to do about it.
 
     Parameters
     ----------
-    labels, front_end : bool
+    labels, frontend : bool
         Whether they were given.
     """
     found = [
@@ -129,7 +129,7 @@ def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
     for what, tensor in (("input", source), ("output", target)):
         if tensor.dtype not in ("int8", "uint8"):
             found.append(f"{what} of INT8, not {tensor.dtype}: quantise the model with kws-host import")
-    if not front_end:
+    if not frontend:
         fitting = [name for name, preset in PRESETS.items() if fits(source.shape, preset.feature_shape)]
         sides = [n for n in source.shape if n != 1]
         features = (
@@ -139,7 +139,7 @@ def missing(flat: FlatModel, *, labels: bool, front_end: bool) -> list[str]:
         )
         known = f"{', '.join(fitting)} has that shape, or give" if fitting else "give"
         found.append(
-            f"the front end, of {features}: --front-end; {known} a JSON file of the settings it was trained with"
+            f"the front end, of {features}: --frontend; {known} a JSON file of the settings it was trained with"
         )
     if not labels:
         n = target.elements
@@ -239,14 +239,14 @@ def _runtime_line(r: dict[str, Any]) -> tuple[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     path, flat, metadata = read_model(args.model)
-    if metadata is not None or (args.labels and args.front_end):
+    if metadata is not None or (args.labels and args.frontend):
         model = options.load_model(args)
         values = describe_model(model)
         lines = _model_lines(model, values)
     else:
         values = describe(flat, os.path.getsize(path)) | {
             "runs": _runs(args, flat),
-            "missing": missing(flat, labels=bool(args.labels), front_end=bool(args.front_end)),
+            "missing": missing(flat, labels=bool(args.labels), frontend=bool(args.frontend)),
         }
         lines = [
             ("model", f"made elsewhere: it says nothing of its labels and front end  ({path})"),
@@ -279,8 +279,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
     """What is known of a model with labels and front end."""
-    c, d = values["front_end"], values["detector"]
-    wake = model.detector.wake_word
+    c, d = values["frontend"], values["detector"]
+    wake = model.detector_config.wake_word
     band = f"{c['f_min_hz']:g}-{c['f_max_hz']:g} Hz"
     return [
         ("model", f"{values['name']}  ({values['file']})"),
@@ -300,7 +300,7 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
             + f", smoothing {d['smoothing_ms']:g} ms, hysteresis {d['hysteresis']:g}, refractory "
             f"{d['refractory_ms']:g} ms, every {d['step_ms']:g} ms",
         ),
-        ("wake word", f"{wake}, armed for {model.detector.armed_s:g} s" if wake else ""),
+        ("wake word", f"{wake}, armed for {model.detector_config.armed_s:g} s" if wake else ""),
         ("site", _site_text(values["site"])),
         ("misses", _misses(model.metadata.miss_curve)),
         *(

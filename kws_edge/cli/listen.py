@@ -147,11 +147,11 @@ def run(args: argparse.Namespace) -> None:
         check_device(args, "standard input")
     with contextlib.nullcontext() if piped else Capture() as capture:  # which lists the devices while the model loads
         model = options.load_model(args)
-        spotter = Spotter(model, detector=options.detector_config(args, model, options.site(args, model)))
+        spotter = Spotter(model, detector_config=options.detector_config(args, model, options.site(args, model)))
         hooks = open_hooks(args, spotter)
         # A supervisor's SIGTERM ends as Ctrl-C does.
         signal.signal(signal.SIGTERM, interrupt)
-        source = open_source(args, model.front_end.sample_rate, piped=piped, capture=capture)
+        source = open_source(args, model.frontend_config.sample_rate, piped=piped, capture=capture)
         with hooks as on_step:
             listen(
                 spotter,
@@ -244,7 +244,7 @@ def listen(
     `tap` sees the blocks, `on_step` every inference; `stats` shows the latency of each stage at the end.
     """
     meter = Meter() if not as_lines else None
-    c = spotter.model.front_end
+    c = spotter.model.frontend_config
     mute = Mute(c.sample_rate)
     queue = getattr(source, "queue", None)
     source.stopwatch = spotter.stopwatch = watch = Stopwatch(
@@ -267,7 +267,7 @@ def listen(
 
     with source:
         try:
-            for step in spotter.run(taken()):
+            for step in spotter.steps(taken()):
                 if on_step:
                     on_step(step)
                 if step.detection:
@@ -322,7 +322,7 @@ def live_text(figures: dict) -> str:
 
 
 def _what(spotter: Spotter) -> str:
-    wake, armed_s = spotter.config.wake_word, spotter.config.armed_s
+    wake, armed_s = spotter.detector_config.wake_word, spotter.detector_config.armed_s
     commands = ", ".join(word for word in spotter.detector.keywords if word != wake)
     return f"{wake}, and {armed_s:g} s after it for {commands}" if wake else commands
 

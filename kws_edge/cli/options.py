@@ -87,7 +87,7 @@ def _add_foreign(group: argparse._ActionsContainer) -> None:
         "--labels", metavar="A,B,...|FILE", help="labels of a foreign model: a list, or a file with one on each line"
     )
     group.add_argument(
-        "--front-end",
+        "--frontend",
         metavar="NAME|FILE",
         help=f"front end of a foreign model: {', '.join(PRESETS)}, or a JSON file of settings",
     )
@@ -134,7 +134,7 @@ def _model_of(words: Sequence[str]) -> tuple[str, Sequence[str], DetectorConfig]
         if word in shipped_models() or word.endswith(".tflite"):
             with contextlib.suppress(KwsError):
                 metadata = read_model(word)[2]
-                found = (metadata.labels, metadata.detector) if metadata else ((), DetectorConfig())
+                found = (metadata.labels, metadata.detector_config) if metadata else ((), DetectorConfig())
                 return printable(os.path.basename(word)), *found
     raise AssertionError(DEFAULT_MODEL)
 
@@ -194,18 +194,18 @@ def labels(text: str | None) -> list[str] | None:
     return [line for line in lines if line]
 
 
-def front_end(text: str | None) -> FrontendConfig | None:
+def frontend(text: str | None) -> FrontendConfig | None:
     """The front end that an option names."""
     if text is None or text in PRESETS:
         return None if text is None else preset(text)
     try:
         return FrontendConfig.from_dict(parse_json(read_text(text)))
     except OSError:
-        raise ConfigError(f"--front-end {text}: neither a preset ({', '.join(PRESETS)}) nor a readable file") from None
+        raise ConfigError(f"--frontend {text}: neither a preset ({', '.join(PRESETS)}) nor a readable file") from None
     except ConfigError as error:
-        raise ConfigError(f"--front-end {text}: {error}") from None
+        raise ConfigError(f"--frontend {text}: {error}") from None
     except ValueError as error:
-        raise ConfigError(f"--front-end {text}: not JSON ({error})") from None
+        raise ConfigError(f"--frontend {text}: not JSON ({error})") from None
 
 
 def load_model(args: argparse.Namespace) -> Model:
@@ -213,7 +213,7 @@ def load_model(args: argparse.Namespace) -> Model:
     return Model(
         args.model,
         labels=labels(args.labels),
-        front_end=front_end(args.front_end),
+        frontend_config=frontend(args.frontend),
         runtime=args.runtime,
         threads=args.threads,
         kernels=args.kernels,
@@ -257,7 +257,7 @@ def detector_config(args: argparse.Namespace, model: Model, site: Site | None = 
     UsageError
         If the options make a detector that cannot work with `model`.
     """
-    own = site.applied(model.detector) if site else model.detector
+    own = site.applied(model.detector_config) if site else model.detector_config
     changes: dict[str, Any] = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.keywords is not None:
         changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
@@ -290,13 +290,13 @@ def changed(model: Model, own: DetectorConfig, changes: Mapping[str, Any]) -> De
 
 def inputs(args: argparse.Namespace) -> list[str]:
     """The files that the options name to be read, as far as they are there."""
-    named = [getattr(args, name, None) for name in ("model", "labels", "front_end", "site")]
+    named = [getattr(args, name, None) for name in ("model", "labels", "frontend", "site")]
     return [name for name in (*getattr(args, "files", ()), *named) if name and os.path.exists(name)]
 
 
 def given(args: argparse.Namespace) -> list[str]:
     """The options of :func:`add_model` and :func:`add_detector` as another command takes them."""
-    names = ("model", "labels", "front_end", "runtime", "threads", "kernels", "keywords", "wake_word", *_SETTINGS)
+    names = ("model", "labels", "frontend", "runtime", "threads", "kernels", "keywords", "wake_word", *_SETTINGS)
     found = {name: getattr(args, name) for name in names}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in found.items() if value is not None]
     return options + [f"--threshold={word}{'=' * bool(word)}{value}" for word, value in args.threshold]

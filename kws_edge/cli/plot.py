@@ -139,7 +139,7 @@ def write_plot(
         If the file cannot be written.
     """
     plt = pyplot()
-    c = spotter.model.front_end
+    c = spotter.model.frontend_config
     samples = recorder.samples
     duration = len(samples) / c.sample_rate
     figure, (wave, mel, post) = plt.subplots(
@@ -225,7 +225,7 @@ def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[np.ndarray, np.nd
     Both have the shape (len(steps), len(labels)), float32. The smoothed posteriors are NaN in the refractory time, when
     nothing is compared.
     """
-    replay = detector_of(spotter.model, spotter.config)
+    replay = detector_of(spotter.model, spotter.detector_config)
     smoothed = np.full((len(steps), len(replay.labels)), np.nan, np.float32)
     needed = np.empty_like(smoothed)
     for i, step in enumerate(steps):

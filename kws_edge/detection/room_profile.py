@@ -41,17 +41,17 @@ def site_path(model: Model) -> str:
 class Site:
     """What ``kws-edge calibrate`` found out, and for which model.
 
-    >>> detector = model.detector                       # doctest: +SKIP
-    >>> if site := Site.find(model):                    # doctest: +SKIP
-    ...     detector = site.applied(detector)
-    >>> spotter = Spotter(model, detector=detector)     # doctest: +SKIP
+    >>> config = model.detector_config                             # doctest: +SKIP
+    >>> if site := Site.find(model):                               # doctest: +SKIP
+    ...     config = site.applied(config)
+    >>> spotter = Spotter(model, detector_config=config)           # doctest: +SKIP
     """
 
     model: str
     """File name of the model."""
     tflite_sha256: str
     """Of its flatbuffer, in hexadecimal."""
-    front_end: str
+    frontend_hash: str
     """Hash of its front end."""
     date: str
     """When it was calibrated, ISO 8601."""
@@ -61,20 +61,23 @@ class Site:
     """How many there were in that time at the chosen thresholds."""
     budget: float
     """False accepts per hour that were asked for."""
-    detector: DetectorConfig
+    detector_config: DetectorConfig
     """The chosen thresholds, and the settings that they hold for."""
 
     @classmethod
     def of(cls, model: Model, **values: Any) -> Site:
         """A site file for `model`; `values` are the fields that do not name the model."""
         return cls(
-            model=os.path.basename(model.path), tflite_sha256=_sha256(model), front_end=model.front_end.hash, **values
-        )  # fmt: skip
+            model=os.path.basename(model.path),
+            tflite_sha256=_sha256(model),
+            frontend_hash=model.frontend_config.hash,
+            **values,
+        )
 
     @property
     def thresholds(self) -> dict[str, float]:
         """The calibrated threshold of each keyword."""
-        return self.detector.thresholds
+        return self.detector_config.thresholds
 
     @property
     def summary(self) -> str:
@@ -84,9 +87,9 @@ class Site:
             f"budget {self.budget:g} per hour"
         )
 
-    def applied(self, detector: DetectorConfig) -> DetectorConfig:
-        """`detector` with the calibrated thresholds."""
-        return dataclasses.replace(detector, thresholds={**detector.thresholds, **self.thresholds})
+    def applied(self, config: DetectorConfig) -> DetectorConfig:
+        """`config` with the calibrated thresholds."""
+        return dataclasses.replace(config, thresholds={**config.thresholds, **self.thresholds})
 
     @classmethod
     def find(cls, model: Model) -> Site | None:
@@ -138,8 +141,8 @@ class Site:
                 raise ConfigError(f"it lacks {f.name!r}")
             _check(f.name, values[f.name], f.type)
         values = {f.name: values[f.name] for f in dataclasses.fields(cls)}
-        site = cls(**{**values, "detector": DetectorConfig.from_dict(values["detector"])})
-        if (site.tflite_sha256, site.front_end) != (_sha256(model), model.front_end.hash):
+        site = cls(**{**values, "detector_config": DetectorConfig.from_dict(values["detector_config"])})
+        if (site.tflite_sha256, site.frontend_hash) != (_sha256(model), model.frontend_config.hash):
             raise ConfigError(f"made for another model or front end ({site.model}, {site.date})")
         for word in site.thresholds:
             if word not in model.labels or not is_keyword(word):
@@ -160,7 +163,10 @@ class Site:
             If it cannot be written.
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        text = json.dumps({"format": _FORMAT, **values, "detector": self.detector.to_dict()}, indent=1) + "\n"
+        text = (
+            json.dumps({"format": _FORMAT, **values, "detector_config": self.detector_config.to_dict()}, indent=1)
+            + "\n"
+        )
         old = _former(path)
         if old:
             write_atomically(f"{path}{_FORMER}", old, durable=True)
@@ -173,7 +179,7 @@ class Site:
             f.name
             for f in dataclasses.fields(config)
             if f.name not in ("threshold", "thresholds")
-            and getattr(config, f.name) != getattr(self.detector, f.name)
+            and getattr(config, f.name) != getattr(self.detector_config, f.name)
         ]  # fmt: skip
 
 

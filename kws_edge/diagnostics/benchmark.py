@@ -84,7 +84,7 @@ def _bare(interpreter: Interpreter, values: np.ndarray) -> Callable[[int], list[
 
 
 def measure(
-    model: Model, *, detector: DetectorConfig, inferences: int, rate: int, channels: int = 1
+    model: Model, *, detector_config: DetectorConfig, inferences: int, rate: int, channels: int = 1
 ) -> tuple[dict[str, Any], Samples]:
     """Hear a recording through the whole chain as fast as it goes, in blocks as a microphone gives them.
 
@@ -95,11 +95,15 @@ def measure(
     samples : dict
         Seconds of each inference, by stage.
     """
-    spotter = Spotter(model, detector=detector)
+    spotter = Spotter(model, detector_config=detector_config)
     watch = Stopwatch(spotter.step_s, kept=inferences)
     pcm = recording((inferences + _WARM_UP + 1) * spotter.step_s + 1, rate=rate, channels=channels)
     source = PcmStream(
-        io.BytesIO(pcm), rate=model.front_end.sample_rate, source_rate=rate, channels=channels, name="the recording"
+        io.BytesIO(pcm),
+        rate=model.frontend_config.sample_rate,
+        source_rate=rate,
+        channels=channels,
+        name="the recording",
     )
     blocks = iter(source)
     whole: list[float] = []
@@ -109,7 +113,7 @@ def measure(
     while len(whole) < inferences:
         # Measured from outside, by another clock than the stages': what lies between them shows.
         started = perf_counter()
-        steps = sum(1 for _ in spotter.steps(next(blocks)))
+        steps = sum(1 for _ in spotter.process_steps(next(blocks)))
         spent = perf_counter() - started
         if warm < _WARM_UP:
             warm += steps

@@ -11,7 +11,7 @@ import numpy as np
 __all__ = [
     "AUDIO",
     "DETECTOR",
-    "FRONT_END",
+    "FRONTEND",
     "INVOKE",
     "OFF",
     "QUANTISE",
@@ -24,7 +24,7 @@ __all__ = [
 
 STAGES = ("audio", "resample", "front_end", "quantise", "invoke", "detector")
 """What happens between the arrival of an inference's last sample and its decision, in order."""
-AUDIO, RESAMPLE, FRONT_END, QUANTISE, INVOKE, DETECTOR = range(len(STAGES))
+AUDIO, RESAMPLE, FRONTEND, QUANTISE, INVOKE, DETECTOR = range(len(STAGES))
 _KEPT = 36_000
 
 

@@ -25,6 +25,8 @@ __all__ = ["METADATA_NAME", "Metadata", "pack", "unpack"]
 
 METADATA_NAME = "kws_edge.json"
 _FORMAT = 1
+_KEYS = {"frontend_config": "front_end", "detector_config": "detector"}
+"""What the file calls fields of the metadata that have another name there."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first date: the same content gives the same bytes
 
 # What is read of the records of a ZIP archive (PKWARE's APPNOTE, 4.3.7, 12 and 16).
@@ -45,9 +47,9 @@ class Metadata:
 
     labels: tuple[str, ...]
     """Name of each output, in order."""
-    front_end: FrontendConfig
+    frontend_config: FrontendConfig
     """What the input is computed by."""
-    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    detector_config: DetectorConfig = field(default_factory=DetectorConfig)
     """Defaults for detection."""
     name: str = ""
     description: str = ""
@@ -61,8 +63,8 @@ class Metadata:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", check_labels("labels", self.labels))
         for name, kind, called in (
-            ("front_end", FrontendConfig, "a front end"),
-            ("detector", DetectorConfig, "detector settings"),
+            ("frontend_config", FrontendConfig, "a front end"),
+            ("detector_config", DetectorConfig, "detector settings"),
             ("name", str, "text"),
             ("description", str, "text"),
             ("licence", str, "text"),
@@ -100,10 +102,10 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     """A model file of `flatbuffer` and `metadata`; the same arguments give the same bytes."""
     import zipfile  # 0.8 MB that reading does without
 
-    values = {f.name: getattr(metadata, f.name) for f in dataclasses.fields(metadata)}
+    values = {_KEYS.get(f.name, f.name): getattr(metadata, f.name) for f in dataclasses.fields(metadata)}
     values["labels"] = list(metadata.labels)
-    values["front_end"] = metadata.front_end.to_dict()
-    values["detector"] = metadata.detector.to_dict()
+    values["front_end"] = metadata.frontend_config.to_dict()
+    values["detector"] = metadata.detector_config.to_dict()
     values = {"format": _FORMAT, "tflite_sha256": sha256_hex(flatbuffer), **values}
     out = io.BytesIO()
     out.write(flatbuffer)
@@ -201,8 +203,8 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
         raise ModelError(f"{name}: the model does not match the checksum in its metadata; it was damaged or changed")
     try:
         metadata = Metadata(
-            front_end=FrontendConfig.from_dict(values["front_end"]),
-            detector=DetectorConfig.from_dict(values["detector"]),
+            frontend_config=FrontendConfig.from_dict(values["front_end"]),
+            detector_config=DetectorConfig.from_dict(values["detector"]),
             **{key: values[key] for key in ("labels", "name", "description", "licence", "provenance", "metrics")},
         )
     except KeyError as error:

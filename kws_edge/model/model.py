@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from kws_edge.model.runtime import Interpreter
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, printable
 
-__all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
+__all__ = ["DEFAULT_MODEL", "Classification", "Model", "read_model", "shipped_models"]
 
 DEFAULT_MODEL = "commands12"
 _SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
@@ -84,8 +85,23 @@ def _range(tensor: Tensor) -> tuple[float, float]:
     return tuple((int(q) - tensor.zero_point) * tensor.scale for q in (limits.min, limits.max))
 
 
+class Classification(NamedTuple):
+    """What a clip of audio is."""
+
+    label: str
+    """The label of the largest posterior."""
+    score: float
+    """That posterior, 0 to 1."""
+    posteriors: np.ndarray
+    """Of each label, shape (len(labels),), float32"""
+
+
 class Model:
     """A keyword model, ready to run.
+
+    >>> model = Model("commands12")
+    >>> model.classify(samples).label                   # doctest: +SKIP
+    'yes'
 
     Parameters
     ----------
@@ -93,7 +109,7 @@ class Model:
         Name of a shipped model, or a ``.tflite`` file.
     labels : sequence of str, optional
         Names of the outputs, for a file without metadata (or in place of its own).
-    front_end : FrontendConfig, optional
+    frontend_config : FrontendConfig, optional
         Likewise.
     runtime, threads, kernels
         As for :class:`kws_edge.model.runtime.Interpreter`.
@@ -123,7 +139,7 @@ class Model:
         model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         labels: Sequence[str] | None = None,
-        front_end: FrontendConfig | None = None,
+        frontend_config: FrontendConfig | None = None,
         runtime: str = "auto",
         threads: int = 1,
         kernels: str = "fast",
@@ -133,15 +149,20 @@ class Model:
         name = self.path
         self.size = os.path.getsize(name)
         if metadata is None:
-            missing = [option for option, value in (("labels", labels), ("front end", front_end)) if value is None]
+            missing = [
+                option for option, value in (("labels", labels), ("front end", frontend_config)) if value is None
+            ]
             if missing:
                 raise ModelError(
                     f"{name}: says nothing of its {' and '.join(missing)}; it was not made by kws-edge, or was cut "
-                    "short. Give --labels and --front-end to run a foreign model"
+                    "short. Give --labels and --frontend to run a foreign model"
                 )
-            metadata = Metadata(labels=labels, front_end=front_end, name=self.stem)
-        elif labels is not None or front_end is not None:
-            given = {"labels": labels or metadata.labels, "front_end": front_end or metadata.front_end}
+            metadata = Metadata(labels=labels, frontend_config=frontend_config, name=self.stem)
+        elif labels is not None or frontend_config is not None:
+            given = {
+                "labels": labels or metadata.labels,
+                "frontend_config": frontend_config or metadata.frontend_config,
+            }
             metadata = dataclasses.replace(metadata, **given)
         self.metadata = metadata
         self._check(name, allow_float)
@@ -165,13 +186,13 @@ class Model:
         if self.output.shape[-1] != len(self.labels):
             outputs, labels = counted(self.output.shape[-1], "output"), counted(len(self.labels), "label")
             raise ModelError(f"{name}: {outputs}, but {labels}: {printable(', '.join(self.labels), most=60)}")
-        expected = self.front_end.feature_shape
+        expected = self.frontend_config.feature_shape
         if not fits(self.input.shape, expected):
             raise ModelError(
                 f"{name}: input of shape {list(self.input.shape)}, but its front end gives {expected[0]} frames of "
                 f"{expected[1]} mels"
             )
-        detector = self.metadata.detector
+        detector = self.metadata.detector_config
         unknown = {*(detector.keywords or ()), *detector.thresholds}
         unknown |= {detector.wake_word} - {None}
         unknown -= set(self.labels)
@@ -183,7 +204,7 @@ class Model:
         scales say otherwise would be deaf."""
         if self.input.dtype != "float32":
             low, high = _range(self.input)
-            quiet, loud = self.front_end.level_range
+            quiet, loud = self.frontend_config.level_range
             shared = min(high, loud) - max(low, quiet)
             if not (shared >= _SHARED * (loud - quiet) and shared >= _STEPS * self.input.scale):
                 raise ModelError(
@@ -209,14 +230,14 @@ class Model:
         return self.metadata.labels
 
     @property
-    def front_end(self) -> FrontendConfig:
-        """What the input is computed by."""
-        return self.metadata.front_end
+    def frontend_config(self) -> FrontendConfig:
+        """The settings of :attr:`frontend`, which computes the input."""
+        return self.metadata.frontend_config
 
     @property
-    def detector(self) -> DetectorConfig:
-        """The file's defaults for detection."""
-        return self.metadata.detector
+    def detector_config(self) -> DetectorConfig:
+        """The file's defaults for detection, of a :class:`kws_edge.Spotter`."""
+        return self.metadata.detector_config
 
     @cached_property
     def input(self) -> Tensor:
@@ -232,7 +253,7 @@ class Model:
     def frontend(self) -> Frontend:
         """For clips and for all streams that this model hears; like the interpreter, for one thread at a time."""
         try:
-            return Frontend(self.front_end)
+            return Frontend(self.frontend_config)
         except ConfigError as error:
             raise ModelError(f"{self.path}: its front end cannot be computed: {error}") from None
 
@@ -241,7 +262,7 @@ class Model:
 
         Parameters
         ----------
-        features : numpy.ndarray, shape front_end.feature_shape, float32
+        features : numpy.ndarray, shape frontend_config.feature_shape, float32
 
         Returns
         -------
@@ -270,7 +291,7 @@ class Model:
     @cached_property
     def _zero_point(self) -> np.ndarray | None:
         """The input's zero point, if a level of the front end is its value but for that and for rounding."""
-        low, high = self.front_end.level_min, self.front_end.level_max
+        low, high = self.frontend_config.level_min, self.frontend_config.level_max
         scale, zero_point = self.input.scale, self.input.zero_point
         if scale != 1 or low is None or high is None:
             return None
@@ -303,7 +324,7 @@ class Model:
 
         Parameters
         ----------
-        features : numpy.ndarray, shape front_end.feature_shape, float32
+        features : numpy.ndarray, shape frontend_config.feature_shape, float32
 
         Returns
         -------
@@ -312,8 +333,8 @@ class Model:
         self.interpreter.reset()
         return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
-    def classify(self, samples: np.ndarray) -> np.ndarray:
-        """Posteriors of one clip of audio, centred in the clip's length.
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        """Features of one clip of audio, centred in the clip's length.
 
         Parameters
         ----------
@@ -322,6 +343,28 @@ class Model:
 
         Returns
         -------
-        numpy.ndarray, shape (len(labels),), float32
+        numpy.ndarray, shape frontend_config.feature_shape, float32
+
+        Raises
+        ------
+        AudioError
+            If the samples are not mono, of another type, or no numbers.
         """
-        return self.posteriors(self.frontend(samples))
+        return self.frontend(samples)
+
+    def classify(self, samples: np.ndarray) -> Classification:
+        """The label of one clip of audio: its :meth:`features`' :meth:`posteriors`, and the largest of them.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
+            At the front end's sample rate.
+
+        Raises
+        ------
+        AudioError
+            If the samples are not mono, of another type, or no numbers.
+        """
+        posteriors = self.posteriors(self.features(samples))
+        best = int(posteriors.argmax())
+        return Classification(self.labels[best], float(posteriors[best]), posteriors)

@@ -16,7 +16,7 @@ from kws_edge import FrontendConfig
 
 HERE = Path(__file__).parent
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wmissing-prototypes", "-Werror"]
-FRONT_END = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "tables")
+FRONTEND = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "tables")
 
 
 def compile_c(compiler: str, *arguments: object) -> None:
@@ -26,7 +26,7 @@ def compile_c(compiler: str, *arguments: object) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
 
 
-def write_front_end(tables: FrontendTables, src: Path) -> None:
+def write_frontend(tables: FrontendTables, src: Path) -> None:
     """The sources of a front end alone, whatever model it is for."""
     src.mkdir()
     for path in CSRC.iterdir():
@@ -59,10 +59,10 @@ def shared_library(target: Path, sources: list[Path], *options: str) -> ctypes.C
 class CFrontend:
     """The front end in `src`, as a shared library."""
 
-    def __init__(self, src: Path, front_end: FrontendConfig, *, fixed: bool) -> None:
-        self.front_end = front_end
-        sources = [src / f"kws_{name}.c" for name in FRONT_END]
-        target = src.parent / f"front_end_{'fixed' if fixed else 'float'}.so"
+    def __init__(self, src: Path, frontend_config: FrontendConfig, *, fixed: bool) -> None:
+        self.frontend_config = frontend_config
+        sources = [src / f"kws_{name}.c" for name in FRONTEND]
+        target = src.parent / f"frontend_{'fixed' if fixed else 'float'}.so"
         self.c = shared_library(target, sources, f"-DKWS_FIXED_POINT={fixed:d}")
         self.c.kws_frontend_process.restype = ctypes.c_size_t
         self._state = ctypes.create_string_buffer(1 << 18)
@@ -77,7 +77,7 @@ class CFrontend:
             while at < end:
                 pointer = ctypes.c_void_p(samples.ctypes.data + 2 * at)
                 at += self.c.kws_frontend_process(self._state, pointer, ctypes.c_size_t(end - at), ctypes.byref(frame))
-        features = np.empty(self.front_end.feature_shape, np.int8)
+        features = np.empty(self.frontend_config.feature_shape, np.int8)
         self.c.kws_frontend_features(self._state, ctypes.c_void_p(features.ctypes.data))
         return features
 
@@ -128,7 +128,7 @@ class CApp:
     """The application in `src`, as the shared library `target`, set up; `micro` computes its inferences."""
 
     def __init__(self, src: Path, target: Path, micro: MicroInterpreter, *, fixed: bool) -> None:
-        sources = [*(src / f"kws_{name}.c" for name in FRONT_END), *src.glob("kws_detector*.c"), src / "kws_app.c"]
+        sources = [*(src / f"kws_{name}.c" for name in FRONTEND), *src.glob("kws_detector*.c"), src / "kws_app.c"]
         self._c = shared_library(target, [*sources, HERE / "app.c"], f"-I{src}", f"-DKWS_FIXED_POINT={fixed:d}")
         self.heard: list[tuple[str, float, int, int, bool]] = []
         """Keyword, score, start and end (in samples) of what it detected, and whether it is the wake word."""

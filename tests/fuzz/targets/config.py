@@ -8,7 +8,7 @@ import numpy as np
 
 from firmware_export.tables import FrontendTables
 from kws_edge import PRESETS, Frontend
-from kws_edge.cli.options import front_end
+from kws_edge.cli.options import frontend
 from tests.fuzz import written
 from tests.fuzz.values import mutate
 
@@ -20,7 +20,7 @@ def seeds():
 
 
 def consume(data):
-    config = front_end(str(written("front_end.json", data)))
+    config = frontend(str(written("frontend.json", data)))
     assert len(config.hash) == 16
     levels = Frontend(config)(np.zeros(config.clip_samples, np.int16))
     assert levels.shape == config.feature_shape

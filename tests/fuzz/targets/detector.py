@@ -29,8 +29,8 @@ def consume(data):
         values = json.loads(data)
     except (ValueError, RecursionError):
         raise ConfigError("no JSON: who reads the file finds that") from None
-    spotter = Spotter(MODEL, detector=DetectorConfig.from_dict(values))
-    for step in spotter.steps(np.zeros(3200, np.int16)):
+    spotter = Spotter(MODEL, detector_config=DetectorConfig.from_dict(values))
+    for step in spotter.process_steps(np.zeros(3200, np.int16)):
         assert step.posteriors.shape == (12,)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
     settings.source()
