@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kws_edge.audio import AudioFile, Microphone, PcmStream, Resampler, input_devices
     from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
     from kws_edge.detection.detector import Detection, Detector
-    from kws_edge.detection.room_profile import Site
+    from kws_edge.detection.room_profile import RoomProfile
     from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError, RuntimeUnavailableError
     from kws_edge.features.frontend import Frontend, StreamingFrontend
     from kws_edge.model.file import Metadata, pack, unpack
@@ -40,8 +40,8 @@ __all__ = [
     "ModelError",
     "PcmStream",
     "Resampler",
+    "RoomProfile",
     "RuntimeUnavailableError",
-    "Site",
     "Spotter",
     "Step",
     "StreamingFrontend",

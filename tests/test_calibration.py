@@ -24,7 +24,7 @@ from kws_edge import ConfigError, Detector, DetectorConfig, Model, shipped_model
 from kws_edge.cli import calibrate
 from kws_edge.cli import options as cli_options
 from kws_edge.detection.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
-from kws_edge.detection.room_profile import Site, site_path
+from kws_edge.detection.room_profile import RoomProfile, profile_path
 from kws_edge.model.file import pack
 from tests.conftest import assert_one_line_error, assert_usage_error
 
@@ -172,11 +172,11 @@ def short(tmp_path, demo_stream):
 
 def test_where_the_site_file_is(model, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert site_path(model) == str(tmp_path / "kws-edge" / "site-commands12.json")
+    assert profile_path(model) == str(tmp_path / "kws-edge" / "room-commands12.json")
     monkeypatch.setenv("HOME", "/home/somebody")
     for value in ("", "relative"):  # which the specification says to ignore
         monkeypatch.setenv("XDG_CONFIG_HOME", value)
-        assert site_path(model) == "/home/somebody/.config/kws-edge/site-commands12.json"
+        assert profile_path(model) == "/home/somebody/.config/kws-edge/room-commands12.json"
 
 
 def test_calibrated_thresholds_are_used(run_cli, short, config_home):
@@ -187,8 +187,8 @@ def test_calibrated_thresholds_are_used(run_cli, short, config_home):
     result = json.loads(done.stdout)
     assert result["hours"] == pytest.approx(12 / 3600, rel=0.02)
     assert result["false_accepts"] <= 1  # 400 an hour are 1.3 in 12 s
-    path = config_home / "site-commands12.json"
-    assert result["site"] == str(path)
+    path = config_home / "room-commands12.json"
+    assert result["room"] == str(path)
     assert os.listdir(config_home) == [path.name]
 
     after = run_cli("detect", short, "--json")
@@ -198,7 +198,7 @@ def test_calibrated_thresholds_are_used(run_cli, short, config_home):
     live = run_cli("listen", "-", "--json", input=short.read_bytes())
     assert len(live.stdout.splitlines()) == result["false_accepts"]
     assert b"thresholds of" in live.stderr
-    assert [json.loads(line) for line in run_cli("detect", short, "--json", "--no-site").stdout.splitlines()] == before
+    assert [json.loads(line) for line in run_cli("detect", short, "--json", "--no-room").stdout.splitlines()] == before
     own = Model("commands12").detector_config
     each = [text for word, value in own.thresholds.items() for text in ("--threshold", f"{word}={value}")]
     explicit = run_cli("detect", short, "--json", "--threshold", own.threshold, *each)
@@ -211,10 +211,10 @@ def test_calibrated_thresholds_are_used(run_cli, short, config_home):
     assert b"calibrated with another smoothing_ms" in other.stderr
     heard = json.loads(run_cli("demo", "--fast", "--json").stdout.splitlines()[-1])["heard"]
     assert heard >= 10
-    shown = json.loads(run_cli("info", "--json").stdout)["site"]
+    shown = json.loads(run_cli("info", "--json").stdout)["room"]
     assert shown["thresholds"] == result["thresholds"]
     assert str(path) in run_cli("info").stdout.decode()
-    assert json.loads(run_cli("info", "micro12", "--json").stdout)["site"] is None
+    assert json.loads(run_cli("info", "micro12", "--json").stdout)["room"] is None
 
 
 def test_calibrate_says_what_it_found(run_cli, short, config_home, tmp_path):
@@ -230,10 +230,10 @@ def test_calibrate_says_what_it_found(run_cli, short, config_home, tmp_path):
     other = run_cli("calibrate", short, "--force", *model, "--budget", "2000", "-o", "other.json")
     assert b"misses are unknown" in other.stdout, other.stderr
     assert "too short to show that 200 per hour is kept: it takes 0.015 h" in text
-    assert "use it with --site here.json" in text
+    assert "use it with --room here.json" in text
     assert not config_home.exists()
-    assert run_cli("detect", short, "--json", "--site", "here.json").stdout.count(b"\n") <= 1
-    assert b"thresholds of here.json" in run_cli("detect", short, "--site", "here.json").stderr
+    assert run_cli("detect", short, "--json", "--room", "here.json").stdout.count(b"\n") <= 1
+    assert b"thresholds of here.json" in run_cli("detect", short, "--room", "here.json").stderr
 
 
 def test_minutes_and_pipe(run_cli, short, config_home):
@@ -266,19 +266,19 @@ def test_miss_curve(run_cli, short, config_home, tmp_path):
     assert_one_line_error(run_cli("calibrate", short, *options), "miss_curve must be a number from 0 to 1, got 2")
 
 
-def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model):
+def test_profiles_that_do_not_fit(run_cli, short, config_home, tmp_path, model):
     """One that was asked for by name is an error; the usual one is not used, with a warning, and all goes on."""
     assert run_cli("calibrate", short, "--force", "--budget", "900").returncode == 0
-    path = config_home / "site-commands12.json"
+    path = config_home / "room-commands12.json"
     good = json.loads(path.read_text())
-    found = run_cli("detect", short, "--json", "--no-site").stdout
+    found = run_cli("detect", short, "--json", "--no-room").stdout
     assert run_cli("detect", short, "--json").stdout != found
     own = [json.loads(line)["end_s"] for line in found.splitlines()]
-    assert_one_line_error(run_cli("detect", short, "--model", "micro12", "--site", path), str(path), "another model")
+    assert_one_line_error(run_cli("detect", short, "--model", "micro12", "--room", path), str(path), "another model")
     for options in ("", "--model micro12 "):
-        failed = run_cli("detect", short, *options.split(), "--site", "missing it.json")
+        failed = run_cli("detect", short, *options.split(), "--room", "missing it.json")
         makes = f"kws-edge calibrate {options}--output 'missing it.json' makes one"
-        assert_one_line_error(failed, f"missing it.json: no such site file; {makes}")
+        assert_one_line_error(failed, f"missing it.json: no such room profile; {makes}")
     path.write_text(json.dumps({**good, "tflite_sha256": "0" * 64}))  # as after an upgrade
     for command in (["detect", short], ["listen", "-"]):
         done = run_cli(*command, "--json", input=short.read_bytes())
@@ -288,11 +288,11 @@ def test_site_files_that_do_not_fit(run_cli, short, config_home, tmp_path, model
         assert str(path) in warning
         for part in ("made for another model", "own thresholds are used", "kws-edge calibrate", "--reset"):
             assert part in warning
-    assert_one_line_error(run_cli("detect", short, "--site", path), str(path), "another model or front end")
+    assert_one_line_error(run_cli("detect", short, "--room", path), str(path), "another model or front end")
     shown = run_cli("info", "--json")
     assert shown.returncode == 0
-    assert "another model" in json.loads(shown.stdout)["site"]["error"]
-    for options in (["--no-site"], ["--threshold", "0.7"]):
+    assert "another model" in json.loads(shown.stdout)["room"]["error"]
+    for options in (["--no-room"], ["--threshold", "0.7"]):
         done = run_cli("detect", short, *options)
         assert (done.returncode, done.stderr) == (0, b"")
 
@@ -315,7 +315,7 @@ CHANGES = [
     ({"detector_config": {"thresholds": {"yes": float("nan")}}}, "NaN is no number of JSON"),
     ({"detector_config": {"thresholds": {"yes": 10**400}}}, "must be a number"),
     ({"detector_config": {"thresholds": {"marvin": 0.7}}}, "'marvin'"),
-    ({"detector_config": {"keywords": 5}}, "site file cannot be used"),
+    ({"detector_config": {"keywords": 5}}, "room profile cannot be used"),
     ({"detector_config": {"step_ms": None}}, "step_ms must be a number"),
     ({"detector_config": 3}, "expected a dict"),
 ]
@@ -324,40 +324,40 @@ CHANGES = [
 @pytest.fixture
 def good(model):
     detector = DetectorConfig(thresholds={"yes": 0.8})
-    site = Site.of(model, date="2026-01-02", hours=0.5, false_accepts=1, budget=2.0, detector_config=detector)
+    profile = RoomProfile.of(model, date="2026-01-02", hours=0.5, false_accepts=1, budget=2.0, detector_config=detector)
     return {
         "format": 1,
-        **{f.name: getattr(site, f.name) for f in dataclasses.fields(site)},
+        **{f.name: getattr(profile, f.name) for f in dataclasses.fields(profile)},
         "detector_config": {"thresholds": {"yes": 0.8}},
     }
 
 
 def chosen(model, config_home, *options):
-    """The site file that `kws-edge detect` uses, and what it says; it never waits."""
+    """The room profile that `kws-edge detect` uses, and what it says; it never waits."""
     parser = argparse.ArgumentParser()
     cli_options.add_detector(parser)
-    cli_options.add_site(parser)
+    cli_options.add_room(parser)
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        site = cli_options.site(parser.parse_args(options), model)
-    return site, said.getvalue()
+        profile = cli_options.room_profile(parser.parse_args(options), model)
+    return profile, said.getvalue()
 
 
 @pytest.mark.parametrize(("change", "words"), CHANGES)
 def test_a_site_file_with_wrong_values_is_warned_of(model, config_home, good, change, words):
     config_home.mkdir(parents=True)
-    path = config_home / "site-commands12.json"
+    path = config_home / "room-commands12.json"
     path.write_text(json.dumps(good))
     assert chosen(model, config_home)[0].thresholds == {"yes": 0.8}
     path.write_text(json.dumps({**good, **change}))
-    site, said = chosen(model, config_home)
-    assert site is None
+    profile, said = chosen(model, config_home)
+    assert profile is None
     assert said.count("\n") == 1
     assert said.isprintable() or said[:-1].isprintable()
     assert len(said) < 1500
     for part in (str(path), words, "own thresholds are used", "kws-edge calibrate", "--reset"):
         assert part in said
-    with pytest.raises(ConfigError, match="site file cannot be used"):
-        chosen(model, config_home, "--site", str(path))
+    with pytest.raises(ConfigError, match="room profile cannot be used"):
+        chosen(model, config_home, "--room", str(path))
 
 
 @pytest.mark.parametrize(
@@ -370,20 +370,20 @@ def test_a_site_file_with_wrong_values_is_warned_of(model, config_home, good, ch
 )  # fmt: skip
 def test_a_site_file_that_is_empty_torn_or_nested_is_warned_of(model, config_home, content):
     config_home.mkdir(parents=True)
-    path = config_home / "site-commands12.json"
+    path = config_home / "room-commands12.json"
     path.write_bytes(content)
-    site, said = chosen(model, config_home)
-    assert site is None
+    profile, said = chosen(model, config_home)
+    assert profile is None
     assert said.count("\n") == 1
     assert "own thresholds are used" in said
-    with pytest.raises(ConfigError, match="site file cannot be used"):
-        chosen(model, config_home, "--site", str(path))
+    with pytest.raises(ConfigError, match="room profile cannot be used"):
+        chosen(model, config_home, "--room", str(path))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "dangling", "loop", "device", "unreadable"])
 def test_a_site_file_that_is_none_is_warned_of_and_never_waited_for(model, config_home, monkeypatch, kind):
     config_home.mkdir(parents=True)
-    path = config_home / "site-commands12.json"
+    path = config_home / "room-commands12.json"
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "folder":
@@ -400,17 +400,17 @@ def test_a_site_file_that_is_none_is_warned_of_and_never_waited_for(model, confi
         path.touch(mode=0)
     else:
         path.symlink_to("missing" if kind == "dangling" else path.name)
-    site, said = chosen(model, config_home)
-    assert site is None
+    profile, said = chosen(model, config_home)
+    assert profile is None
     assert said.count("\n") == 1
     assert "own thresholds are used" in said
 
 
 def test_a_site_file_with_a_byte_order_mark_is_read(model, config_home, good):
     config_home.mkdir(parents=True)
-    (config_home / "site-commands12.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(good).encode())
+    (config_home / "room-commands12.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(good).encode())
     assert chosen(model, config_home)[0].thresholds == {"yes": 0.8}
-    assert chosen(model, config_home, "--no-site") == (None, "")
+    assert chosen(model, config_home, "--no-room") == (None, "")
 
 
 def test_calibrate_errors(run_cli, short, config_home, tmp_path):
@@ -419,7 +419,7 @@ def test_calibrate_errors(run_cli, short, config_home, tmp_path):
     assert_usage_error(run_cli("calibrate", short, "-"), "not both")
     assert_one_line_error(run_cli("calibrate", "missing.wav"), "missing.wav")
     assert_one_line_error(run_cli("calibrate", short, "--minutes", "0.001", "--force"), "too short")
-    assert_one_line_error(run_cli("calibrate", short, "--budget", "900", "-o", f"{short}/site.json"), "--output")
+    assert_one_line_error(run_cli("calibrate", short, "--budget", "900", "-o", f"{short}/room.json"), "--output")
     assert_one_line_error(run_cli("calibrate", short, "--budget", "900", "-o", tmp_path), "--output", "is a folder")
     assert run_cli("calibrate", short, "--threshold", "0.5").returncode == 2
     assert not config_home.exists()
@@ -436,7 +436,7 @@ def room(tmp_path):
 def test_calibrate_takes_a_least_length(run_cli, short, config_home):
     """Seven seconds of a recording do not replace what was calibrated."""
     config_home.mkdir(parents=True)
-    path = config_home / "site-commands12.json"
+    path = config_home / "room-commands12.json"
     path.write_text("before")
     assert_one_line_error(run_cli("calibrate", short), "3 min", "--force", "0.2 min were heard")
     for options in (["-"], [], [short]):  # said before the minutes are spent
@@ -463,7 +463,7 @@ def test_calibrate_takes_no_commands_for_a_room(run_cli, demo_stream, config_hom
 
 
 def test_reset_sets_the_site_file_aside(run_cli, room, config_home):
-    path, aside = config_home / "site-commands12.json", config_home / "site-commands12.json.bak"
+    path, aside = config_home / "room-commands12.json", config_home / "room-commands12.json.bak"
     none = run_cli("calibrate", "--reset")
     assert none.returncode == 0
     assert b"there is none" in none.stdout
@@ -487,9 +487,9 @@ def test_reset_sets_the_site_file_aside(run_cli, room, config_home):
     assert not os.path.lexists(path)
 
 
-def test_what_is_no_site_file_is_set_aside_beside_the_former_one(run_cli, room, config_home):
+def test_what_is_no_profile_is_set_aside_beside_the_former_one(run_cli, room, config_home):
     """A torn one does not take the place of the last that could be read."""
-    path = config_home / "site-commands12.json"
+    path = config_home / "room-commands12.json"
     for _ in range(2):
         assert run_cli("calibrate", room).returncode == 0
     former = (config_home / f"{path.name}.bak").read_text()
@@ -520,9 +520,9 @@ def test_what_keeps_the_former_site_file_from_being_kept_is_said_first(run_cli, 
     refused = run_cli("calibrate", room, "-o", name)
     assert_one_line_error(refused, "File name too long")
     assert not refused.stdout
-    (tmp_path / name).rename(tmp_path / "site.json")
-    (tmp_path / "site.json.bak").mkdir()
-    assert_one_line_error(run_cli("calibrate", room, "-o", "site.json"), "is a folder")
+    (tmp_path / name).rename(tmp_path / "room.json")
+    (tmp_path / "room.json.bak").mkdir()
+    assert_one_line_error(run_cli("calibrate", room, "-o", "room.json"), "is a folder")
 
 
 @pytest.mark.parametrize("options", [(), ("--reset",)])
@@ -536,14 +536,14 @@ def test_where_there_is_no_home(run_cli, tmp_path, options):
 
 def test_an_empty_name_is_no_default(run_cli, room):
     """As of a variable that is not set."""
-    assert_one_line_error(run_cli("detect", room, "--site", ""), "'': names no site file")
+    assert_one_line_error(run_cli("detect", room, "--room", ""), "'': names no room profile")
     for command in (["detect", room, "--plot", ""], ["calibrate", room, "-o", ""]):
         assert_usage_error(run_cli(*command), "'' names no file")
 
 
-def test_what_is_no_site_file_is_not_kept(run_cli, room, config_home):
+def test_what_is_no_profile_is_not_kept(run_cli, room, config_home):
     config_home.mkdir(parents=True)
-    path = config_home / "site-commands12.json"
+    path = config_home / "room-commands12.json"
     path.write_text("torn {")
     path.chmod(0o600)
     assert run_cli("calibrate", room).returncode == 0
@@ -558,24 +558,24 @@ def test_the_choice_is_printed_before_it_is_saved(run_cli, room, tmp_path, confi
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "from kws_edge.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", disk, "calibrate", str(room), "-o", str(tmp_path / "site.json")]
-    (tmp_path / "site.json").write_text("before")
+    command = [sys.executable, "-c", disk, "calibrate", str(room), "-o", str(tmp_path / "room.json")]
+    (tmp_path / "room.json").write_text("before")
     done = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
-    assert b"site.json: cannot be written" in done.stderr
+    assert b"room.json: cannot be written" in done.stderr
     assert b"chosen for a budget" in done.stdout
     assert b"--threshold yes=0." in done.stdout
     assert b"wrote" not in done.stdout
-    assert (tmp_path / "site.json").read_text() == "before"
+    assert (tmp_path / "room.json").read_text() == "before"
     as_json = subprocess.run([*command, "--json"], capture_output=True, check=False, timeout=60)
     assert json.loads(as_json.stdout)["thresholds"]
     with open("/dev/full", "w") as full:
         subprocess.run(
-            [sys.executable, "-m", "kws_edge", "calibrate", room, "-o", tmp_path / "site.json"],
+            [sys.executable, "-m", "kws_edge", "calibrate", room, "-o", tmp_path / "room.json"],
             stdout=full, stderr=subprocess.DEVNULL, check=False, timeout=60,
         )  # fmt: skip
-    assert json.loads((tmp_path / "site.json").read_text())["detector_config"]["thresholds"]
+    assert json.loads((tmp_path / "room.json").read_text())["detector_config"]["thresholds"]
 
 
 @pytest.mark.parametrize(("number", "minutes"), [(signal.SIGINT, 29), (signal.SIGTERM, 4), (signal.SIGHUP, 4)])
@@ -594,7 +594,7 @@ def test_a_stop_after_29_of_30_minutes_keeps_what_was_heard(config_home, number,
     assert process.returncode == 0, err
     assert f"stopped; what was heard in {minutes}.0 min counts".encode() in err
     assert out.index(b"chosen for a budget") < out.index(b"wrote ")
-    assert json.loads((config_home / "site-commands12.json").read_text())["hours"] == pytest.approx(
+    assert json.loads((config_home / "room-commands12.json").read_text())["hours"] == pytest.approx(
         minutes / 60, rel=0.02
     )
 
@@ -602,7 +602,7 @@ def test_a_stop_after_29_of_30_minutes_keeps_what_was_heard(config_home, number,
 def test_calibration_interrupted_early_writes_nothing(config_home, tmp_path):
     """Ctrl-C: status 130, and what was there before is still there: six seconds are too few."""
     config_home.mkdir(parents=True)
-    (config_home / "site-commands12.json").write_text("before")
+    (config_home / "room-commands12.json").write_text("before")
     process = subprocess.Popen(
         [sys.executable, "-m", "kws_edge", "calibrate", "-"],
         stdin=subprocess.PIPE,
@@ -619,8 +619,8 @@ def test_calibration_interrupted_early_writes_nothing(config_home, tmp_path):
     assert process.stderr.read() == b"kws-edge: interrupted\n"
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
-    assert (config_home / "site-commands12.json").read_text() == "before"
-    assert os.listdir(config_home) == ["site-commands12.json"]
+    assert (config_home / "room-commands12.json").read_text() == "before"
+    assert os.listdir(config_home) == ["room-commands12.json"]
 
 
 def test_a_wake_word_is_calibrated_with_its_commands(run_cli, short, config_home):
@@ -633,12 +633,12 @@ def test_a_wake_word_is_calibrated_with_its_commands(run_cli, short, config_home
     assert b"calibrated with another keywords, wake_word" in run_cli("detect", short).stderr
 
 
-def test_site_round_trip(model, tmp_path):
+def test_profile_round_trip(model, tmp_path):
     detector = DetectorConfig(thresholds={"yes": 0.8}, keywords=("yes", "no"), wake_word="no", armed_s=3)
     values = {"date": "2026-01-02", "hours": 0.5, "false_accepts": 1, "budget": 2.0, "detector_config": detector}
-    Site.of(model, **values).save(tmp_path / "site.json")
-    again = Site.load(tmp_path / "site.json", model)
-    assert again == Site.of(model, **values)
+    RoomProfile.of(model, **values).save(tmp_path / "room.json")
+    again = RoomProfile.load(tmp_path / "room.json", model)
+    assert again == RoomProfile.of(model, **values)
     assert again.differences(detector) == []
     with pytest.raises(ConfigError, match="another model"):
-        Site.load(tmp_path / "site.json", Model("micro12"))
+        RoomProfile.load(tmp_path / "room.json", Model("micro12"))

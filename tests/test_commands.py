@@ -18,7 +18,7 @@ import soundfile
 
 import kws_edge
 import kws_edge.diagnostics.benchmark
-from kws_edge import Detector, DetectorConfig, Model, Site, Spotter, shipped_models
+from kws_edge import Detector, DetectorConfig, Model, RoomProfile, Spotter, shipped_models
 from kws_edge.audio import InputDevice, find_device
 from kws_edge.cli import devices, doctor, options
 from kws_edge.cli.listen import say
@@ -370,26 +370,26 @@ def test_python_keeps_the_model_s_settings_and_uses_site_files(model, short, con
     }
     assert changed == {"wake_word", "armed_s"}
     assert DetectorConfig(wake_word="left").thresholds != detector.thresholds
-    assert Site.find(model) is None
+    assert RoomProfile.find(model) is None
     raised = {"yes": 0.9, "left": 0.95}
-    site = Site.of(
+    profile = RoomProfile.of(
         model, date="2026-01-02", hours=1.0, false_accepts=0, budget=1.0,
         detector_config=dataclasses.replace(model.detector_config, thresholds=raised),
     )  # fmt: skip
     config_home.mkdir(parents=True)
-    site.save(config_home / "site-commands12.json")
-    found = Site.find(model)
-    assert found == site
+    profile.save(config_home / "room-commands12.json")
+    found = RoomProfile.find(model)
+    assert found == profile
     applied = found.applied(detector)
     assert applied == dataclasses.replace(detector, thresholds={**detector.thresholds, **raised})
     assert found.differences(applied) == ["wake_word", "armed_s"]
     assert Spotter(model, detector_config=applied).detector.thresholds[model.labels.index("left")] == np.float32(0.95)
-    (config_home / "site-commands12.json").write_text("torn {")
+    (config_home / "room-commands12.json").write_text("torn {")
     with pytest.raises(kws_edge.ConfigError, match="calibrate anew"):
-        Site.find(model)
+        RoomProfile.find(model)
     for name in ("gone.json", "no\0name"):
-        with pytest.raises(kws_edge.ConfigError, match="no such site file"):
-            Site.load(name, model)
+        with pytest.raises(kws_edge.ConfigError, match="no such room profile"):
+            RoomProfile.load(name, model)
 
 
 @pytest.mark.parametrize("args", [["detect"], ["detect", "a.wav", "--threads", "0"], ["listen", "--runtime", "x"]])

@@ -14,7 +14,7 @@ import soundfile
 
 from kws_edge import shipped_models
 from kws_edge.cli.doctor import DEVICE, SIGNAL, SOFTWARE, _holders, _permission
-from kws_edge.diagnostics.signal_quality import Health, findings
+from kws_edge.diagnostics.signal_quality import SignalQuality, findings
 from tests.conftest import assert_one_line_error, assert_usage_error, need_program
 from tests.sound import RATE, SoundServer, only_48_khz, run_on_busy_device
 
@@ -245,10 +245,10 @@ def test_recording(tmp_path, run_cli, demo_stream, speech):
 
 
 def health_of(samples):
-    health = Health(RATE, 1 if samples.ndim == 1 else samples.shape[1])
+    quality = SignalQuality(RATE, 1 if samples.ndim == 1 else samples.shape[1])
     for block in np.array_split(samples.reshape(len(samples), -1), 37):
-        health.add(block)
-    return health.channels()
+        quality.add(block)
+    return quality.channels()
 
 
 def found(samples):

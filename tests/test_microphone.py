@@ -131,10 +131,10 @@ def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
 
 
 def test_calibrate(server, speech, tmp_path):
-    """Commands that nobody was to speak, through the microphone, into a site file."""
+    """Commands that nobody was to speak, through the microphone, into a room profile."""
     options = "--kernels builtin --device pulse --json --minutes 0.15 --budget 1000 --force"
     process = subprocess.Popen(
-        [sys.executable, "-m", "kws_edge", "calibrate", *options.split(), "-o", str(tmp_path / "site.json")],
+        [sys.executable, "-m", "kws_edge", "calibrate", *options.split(), "-o", str(tmp_path / "room.json")],
         env=server.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -149,7 +149,7 @@ def test_calibrate(server, speech, tmp_path):
     assert result["hours"] == pytest.approx(9 / 3600, rel=0.03)
     assert result["table"][0]["false_accepts"] >= 4
     assert result["false_accepts"] <= 2
-    assert json.loads((tmp_path / "site.json").read_text())["detector_config"]["thresholds"] == result["thresholds"]
+    assert json.loads((tmp_path / "room.json").read_text())["detector_config"]["thresholds"] == result["thresholds"]
 
 
 def test_seconds_ends_by_itself(server):

@@ -96,7 +96,7 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, benchm
             f"{path}: says nothing of its labels and front end, so that it can only be invoked; give both --labels and "
             "--frontend for the rest, or neither, and no --live"
         )
-    machine, before, others = system_info.describe(), system_info.state(), system_info.Load()
+    system, before, others = system_info.describe(), system_info.state(), system_info.Load()
     results, samples, audio = [], {}, None
     every = args.runtime == ["all"]
     unloaded: KwsError | None = None
@@ -124,11 +124,11 @@ def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, benchm
         "kind": benchmark.KIND,
         "format": benchmark.FORMAT,
         "date": wall_clock(),
-        "board": machine,
+        "board": system,
         "before": before,
         "after": after,
         "load": load,
-        "warnings": system_info.warnings(machine, before, after, load),
+        "warnings": system_info.warnings(system, before, after, load),
         "model": {
             "name": metadata.name if metadata else path.stem,
             "file": path.name,
@@ -180,17 +180,19 @@ def _how(interpreter: Interpreter, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(values: dict[str, Any]) -> None:
-    b, m = values["board"], values["model"]
+    system, m = values["board"], values["model"]
     state = values["after"]
-    facts = [b["model"], b["cpu"], counted(b["cores"], "core"), b["machine"]]
-    facts += ["virtual machine"] * b["virtual_machine"] + ["emulated"] * b["emulated"]
+    facts = [system["model"], system["cpu"], counted(system["cores"], "core"), system["machine"]]
+    facts += ["virtual machine"] * system["virtual_machine"] + ["emulated"] * system["emulated"]
     facts += [f"governor {state['governor']}"] * bool(state["governor"])
     if state["temperature_c"] is not None:
         facts.append(f"{state['temperature_c']:.0f} degrees")
     if state["throttled"] is not None:
         facts.append(f"throttled 0x{state['throttled']:x}")
     print("board   " + ", ".join(filter(None, facts)))
-    print(f"system  {b['system']}, Python {b['python']}, NumPy {b['numpy']}, kws-edge {b['kws_edge']}")
+    print(
+        f"system  {system['system']}, Python {system['python']}, NumPy {system['numpy']}, kws-edge {system['kws_edge']}"
+    )
     print(f"model   {printable(m['name'])}, {m['bytes']:,} bytes, {m['macs'] / 1e6:.1f} M multiply-accumulates")
     for result in values["results"]:
         _print_result(result, values["audio"])

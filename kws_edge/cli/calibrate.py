@@ -32,7 +32,7 @@ from kws_edge.detection.calibration import (
     poisson_upper,
     wilson,
 )
-from kws_edge.detection.room_profile import Site, check_savable, is_there, set_aside, site_path
+from kws_edge.detection.room_profile import RoomProfile, check_savable, is_there, profile_path, set_aside
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import AudioError, ConfigError, UsageError
 from kws_edge.model.model import Model
@@ -58,8 +58,8 @@ def add(commands) -> None:
         help="choose thresholds for the place where the device stands",
         description="Listen to the room, or to recordings of it, while life goes on but nobody gives a command; count "
         "what each threshold would have detected for nothing; and write the lowest thresholds that keep to the budget "
-        "to a site file, which listen and detect use from then on. A threshold is lowered below the model file's, by "
-        f"up to {MARGIN:g}, only where the recording is long enough to show that the budget is kept. "
+        "to a room profile, which listen and detect use from then on. A threshold is lowered below the model file's, "
+        f"by up to {MARGIN:g}, only where the recording is long enough to show that the budget is kept. "
         f"Ctrl-C ends the listening early; what was heard until then counts, from {LEAST_MINUTES:g} minutes on.",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="recordings, or - for standard input; default: listen")
@@ -82,7 +82,7 @@ def add(commands) -> None:
         "--output",
         type=output_path,
         metavar="FILE",
-        help="site file to write, or to set aside; default: the one that listen and detect look for",
+        help="room profile to write, or to set aside; default: the one that listen and detect look for",
     )
     parser.add_argument(
         "--force",
@@ -90,7 +90,7 @@ def add(commands) -> None:
         help=f"also from less than {LEAST_MINUTES:g} min, or from what sounds full of commands",
     )
     parser.add_argument(
-        "--reset", action="store_true", help="set the site file aside: the model file's thresholds count again"
+        "--reset", action="store_true", help="set the room profile aside: the model file's thresholds count again"
     )
     options.add_model(parser)
     options.add_detector(parser, threshold=False)
@@ -108,9 +108,11 @@ def run(args: argparse.Namespace) -> int:
     if minutes < LEAST_MINUTES and not args.force and not args.reset:
         raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
     model = options.load_model(args)
-    output = args.output or Path(site_path(model))
+    output = args.output or Path(profile_path(model))
     if not output.is_absolute() and not args.output:
-        raise ConfigError("there is no home folder for the site file; set HOME, or name a file: --output, then --site")
+        raise ConfigError(
+            "there is no home folder for the room profile; set HOME, or name a file: --output, then --room"
+        )
     if args.reset:
         return _reset(args, output)
     if not args.output and is_there(str(output)) and not output.is_file():
@@ -143,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             _print_table(evidence, misses)  # which shows why
         raise
-    site = Site.of(
+    profile = RoomProfile.of(
         model,
         date=wall_clock(),
         hours=round(evidence.hours, 6),
@@ -159,12 +161,12 @@ def run(args: argparse.Namespace) -> int:
             _print_choice(evidence, choice, misses, model.metadata.miss_words, args.budget)
         sys.stdout.flush()
     finally:
-        former = site.save(output)
+        former = profile.save(output)
     if not args.json:
         use = (
             "listen and detect use it"
-            if str(output) == site_path(model)
-            else f"use it with --site {shlex.quote(str(output))}"
+            if str(output) == profile_path(model)
+            else f"use it with --room {shlex.quote(str(output))}"
         )
         print(f"wrote {output}: {use}")
         if former:
@@ -332,7 +334,7 @@ def _print_choice(
         f"({100 * CONFIDENCE:g} % confidence)"
     )
     given = (f"--threshold {shlex.quote(f'{word}={value:g}')}" for word, value in choice.thresholds.items())
-    print(f"the same without a site file: {' '.join(given)}")
+    print(f"the same without a room profile: {' '.join(given)}")
     print("the thresholds were chosen on this very recording, which flatters them somewhat")
     if not choice.supported:
         print(
@@ -351,7 +353,7 @@ def _as_dict(
         rate = _rate(sum(counts.values()), evidence.hours)
         table.append({"threshold": threshold, **rate, "misses": _missed(misses, threshold), "keywords": counts})
     return {
-        "site": str(output),
+        "room": str(output),
         "hours": evidence.hours,
         "budget": budget,
         "common": choice.common,

@@ -14,7 +14,6 @@ from kws_edge.cli.plot import MAX_S, Recorder, add_plot, check_plot, write_plot
 from kws_edge.detection.detector import Detection
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import KwsError, UsageError
-from kws_edge.spotter import Spotter
 from kws_edge.text import printable
 
 
@@ -28,7 +27,7 @@ def add(commands) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
     options.add_detector(parser)
-    options.add_site(parser)
+    options.add_room(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object per detection and line; times are those of the recording"
     )
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--plot draws one recording; give one FILE")
     drawn = check_plot(args)
     model = options.load_model(args)
-    spotter = Spotter(model, detector_config=options.detector_config(args, model, options.site(args, model)))
+    spotter = options.load_spotter(args, model)
     status = 0
     for name in args.files:
         recorder = Recorder(name, model.frontend_config.sample_rate) if drawn else None

@@ -19,9 +19,9 @@ import numpy as np
 from kws_edge.audio import AudioFile, Capture, InputDevice, Microphone, find_device
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_microphone, check_device, say
-from kws_edge.detection.room_profile import Site
+from kws_edge.detection.room_profile import RoomProfile
 from kws_edge.diagnostics.latency import wall_clock
-from kws_edge.diagnostics.signal_quality import FAULT, REMARK, Channel, Finding, Health, as_dict, findings
+from kws_edge.diagnostics.signal_quality import FAULT, REMARK, Channel, Finding, SignalQuality, as_dict, findings
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
 from kws_edge.model.model import Model
 from kws_edge.model.runtime import installed
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _software(args: argparse.Namespace, report: Report) -> Model | None:
-    """Python, NumPy, the runtime, the model and its site file."""
+    """Python, NumPy, the runtime, the model and its room profile."""
     found = installed()
     runtimes = ", ".join(f"{name} {version}" for name, version in found.items()) or "no TFLite runtime"
     report.measured(
@@ -152,34 +152,34 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector_config.step_ms:g} ms"
         report.found(SOFTWARE, Finding("slow", what, "--threads 4, a longer --step-ms, or a smaller model"))
     try:
-        Site.find(model)
+        RoomProfile.find(model)
     except KwsError as error:
-        report.found(SOFTWARE, Finding("site", str(error)))
+        report.found(SOFTWARE, Finding("room", str(error)))
     return model
 
 
 def _recording(name: str, rate: int, report: Report) -> None:
     with AudioFile(name, rate=rate) as audio:
-        health = Health(audio.source_rate, audio.channels)
+        quality = SignalQuality(audio.source_rate, audio.channels)
         for frames in audio.frames():
-            health.add(frames)
-    if not health.channels():
+            quality.add(frames)
+    if not quality.channels():
         raise AudioError(f"{name}: is too short to examine")
-    _signal(health, report, audio.source_rate)
+    _signal(quality, report, audio.source_rate)
 
 
-def _signal(health: Health, report: Report, rate: float) -> list[Channel]:
-    channels = health.channels()
+def _signal(quality: SignalQuality, report: Report, rate: float) -> list[Channel]:
+    channels = quality.channels()
     if not channels:
-        raise AudioError(f"{counted(health.n_samples, 'sample')}: too few to examine")
-    text = f"{health.n_samples / health.rate:.1f} s at {rate:.0f} Hz"
+        raise AudioError(f"{counted(quality.n_samples, 'sample')}: too few to examine")
+    text = f"{quality.n_samples / quality.rate:.1f} s at {rate:.0f} Hz"
     for i, c in enumerate(channels, 1):
         text += f"\n{f'channel {i}':<10} peak {c.peak_db:.1f} dBFS, loud {c.level_db:.1f}, floor {c.floor_db:.1f}, "
         text += f"offset {c.offset:+.2%}, clipped {c.clipped:.3%}, silent {c.silent:.0%}"
     report.measured(
         "signal",
         text,
-        seconds=round(health.n_samples / health.rate, 3),
+        seconds=round(quality.n_samples / quality.rate, 3),
         rate=round(rate, 1),
         channels=[as_dict(c) for c in channels],
     )
@@ -222,7 +222,7 @@ def _device(
         microphone = Microphone(found, rate=rate, device_rate=args.rate, channels=wanted, patience_s=0, capture=capture)
         if not args.json:
             say(f"listening to {found.name} for {args.seconds:g} s; say something")
-        health, source = _hear(microphone, args.seconds, report, server)
+        quality, source = _hear(microphone, args.seconds, report, server)
     except AudioError as error:
         held = " (" + "; ".join(_holders(Path("/proc/asound"))) + ")"
         code = "busy" if "busy" in str(error) else "no-audio"
@@ -233,14 +233,14 @@ def _device(
         what = f"the microphone does not take {args.rate or rate} Hz; opened at {microphone.source_rate} and converted"
         remedy = "nothing: it works, at some cost; a microphone that takes it is cheaper to listen to"
         report.found(DEVICE, Finding("converted", what, remedy, REMARK))
-    _input(found, health, source, devices, rate, report)
+    _input(found, quality, source, devices, rate, report)
 
 
 def _hear(
     microphone: Microphone, seconds: float, report: Report, server: SoundServer
-) -> tuple[Health, dict[str, Any] | None]:
+) -> tuple[SignalQuality, dict[str, Any] | None]:
     """Listen; say how fast samples come and how many do not."""
-    health = Health(microphone.source_rate, microphone.channels)
+    quality = SignalQuality(microphone.source_rate, microphone.channels)
     arrived: list[tuple[float, int]] = []
     source, n = None, 0
     with microphone:
@@ -249,7 +249,7 @@ def _hear(
                 source = server.source_of(microphone.process_id)
             n += len(frames)
             arrived.append((time.perf_counter(), n))
-            health.add(frames)
+            quality.add(frames)
             if arrived[-1][0] - arrived[0][0] >= seconds:
                 break
     queue = microphone.queue
@@ -275,13 +275,13 @@ def _hear(
         what = f"{actual:.0f} samples a second arrive where the device promised {microphone.source_rate}"
         remedy = "speech is heard at the wrong speed: set the device's true rate where it is configured, or replace it"
         report.found(SIGNAL, Finding("rate", what, remedy))
-    _signal(health, report, actual or microphone.source_rate)
-    return health, source
+    _signal(quality, report, actual or microphone.source_rate)
+    return quality, source
 
 
 def _input(
     found: InputDevice,
-    health: Health,
+    quality: SignalQuality,
     source: dict[str, Any] | None,
     devices: list[InputDevice],
     rate: int,
@@ -300,7 +300,7 @@ def _input(
         )
         what = f"{source['name']} is a monitor: it hears what the machine plays, and nobody who speaks"
         report.found(DEVICE, Finding("monitor", what, remedy))
-    if any(c.silent < 1 for c in health.channels()):
+    if any(c.silent < 1 for c in quality.channels()):
         return
     # The server's where it is behind, or else PortAudio's.
     name = source["name"] if source else found.name
@@ -308,7 +308,7 @@ def _input(
     for device in others[:_MOST_OTHERS]:
         try:
             with Microphone(device, rate=rate, patience_s=0) as microphone:
-                other = Health(microphone.source_rate, microphone.channels)
+                other = SignalQuality(microphone.source_rate, microphone.channels)
                 for frames in microphone.frames():
                     other.add(frames)
                     if other.n_samples >= _OTHER_SECONDS * microphone.source_rate:

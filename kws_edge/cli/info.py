@@ -18,7 +18,7 @@ import numpy as np
 import kws_edge
 from kws_edge.cli import options
 from kws_edge.config import PRESETS
-from kws_edge.detection.room_profile import Site, is_there, site_path
+from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.errors import ConfigError, KwsError
 from kws_edge.model.model import Model, fits, read_model
 from kws_edge.model.runtime import Interpreter, installed
@@ -106,7 +106,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "metrics": model.metadata.metrics,
         "provenance": model.metadata.provenance,
         "licence": model.metadata.licence,
-        "site": _site(model),
+        "room": _profile(model),
     }
 
 
@@ -158,24 +158,24 @@ def _runs(args: argparse.Namespace, flat: FlatModel) -> str:
     return "yes: every operator and tensor is verified"
 
 
-def _site(model: Model) -> dict | None:
-    path = site_path(model)
+def _profile(model: Model) -> dict | None:
+    path = profile_path(model)
     if not is_there(path):
         return None
     try:
-        site = Site.load(path, model)
+        profile = RoomProfile.load(path, model)
     except ConfigError as error:
         return {"file": path, "error": str(error)}
-    return {"file": path, "summary": site.summary, "thresholds": site.thresholds}
+    return {"file": path, "summary": profile.summary, "thresholds": profile.thresholds}
 
 
-def _site_text(site: dict | None) -> str:
-    if site is None:
+def _profile_text(profile: dict | None) -> str:
+    if profile is None:
         return "none; kws-edge calibrate makes one"
-    if "error" in site:
-        return f"not usable: {site['error']}"
-    thresholds = ", ".join(f"{word} {value:g}" for word, value in site["thresholds"].items())
-    return f"{site['file']}: {thresholds}; {site['summary']}"
+    if "error" in profile:
+        return f"not usable: {profile['error']}"
+    thresholds = ", ".join(f"{word} {value:g}" for word, value in profile["thresholds"].items())
+    return f"{profile['file']}: {thresholds}; {profile['summary']}"
 
 
 def _tensor_text(t: dict[str, Any]) -> str:
@@ -301,7 +301,7 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
             f"{d['refractory_ms']:g} ms, every {d['step_ms']:g} ms",
         ),
         ("wake word", f"{wake}, armed for {model.detector_config.armed_s:g} s" if wake else ""),
-        ("site", _site_text(values["site"])),
+        ("room", _profile_text(values["room"])),
         ("misses", _misses(model.metadata.miss_curve)),
         *(
             (f"{what} {name}", listed(value))

@@ -47,7 +47,7 @@ def add(commands) -> None:
     )
     options.add_model(parser)
     options.add_detector(parser)
-    options.add_site(parser)
+    options.add_room(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object per detection and line, with its wall-clock time"
     )
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
         check_device(args, "standard input")
     with contextlib.nullcontext() if piped else Capture() as capture:  # which lists the devices while the model loads
         model = options.load_model(args)
-        spotter = Spotter(model, detector_config=options.detector_config(args, model, options.site(args, model)))
+        spotter = options.load_spotter(args, model)
         hooks = open_hooks(args, spotter)
         # A supervisor's SIGTERM ends as Ctrl-C does.
         signal.signal(signal.SIGTERM, interrupt)

@@ -14,13 +14,13 @@ from typing import Any
 
 from kws_edge.cli.parser import Parser
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
-from kws_edge.detection.room_profile import Site, is_there, site_path
+from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.errors import ConfigError, KwsError, UsageError
 from kws_edge.labels import is_keyword
 from kws_edge.model.model import DEFAULT_MODEL, Model, read_model, shipped_models
 from kws_edge.model.runtime import KERNELS, RUNTIMES, THREADS
 from kws_edge.ranges import number
-from kws_edge.spotter import detector_of
+from kws_edge.spotter import Spotter, detector_of
 from kws_edge.text import parse_json, printable, read_text, shown
 
 BUDGET = number(1e-6, 1e6)
@@ -144,13 +144,13 @@ def add_setting(parser: argparse._ActionsContainer, name: str, **options: Any) -
     parser.add_argument(f"--{name.replace('_', '-')}", type=DetectorConfig.range_of(name), **options)
 
 
-def add_site(parser: argparse.ArgumentParser) -> None:
-    """Options that choose the site file."""
+def add_room(parser: argparse.ArgumentParser) -> None:
+    """Options that choose the room profile."""
     group = parser.add_argument_group("calibrated thresholds").add_mutually_exclusive_group()
     group.add_argument(
-        "--site", metavar="FILE", help="thresholds that kws-edge calibrate wrote; default: where it writes the model's"
+        "--room", metavar="FILE", help="thresholds that kws-edge calibrate wrote; default: where it writes the model's"
     )
-    group.add_argument("--no-site", action="store_true", help="the model file's thresholds, whatever was calibrated")
+    group.add_argument("--no-room", action="store_true", help="the model file's thresholds, whatever was calibrated")
 
 
 def _listed(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
@@ -220,18 +220,23 @@ def load_model(args: argparse.Namespace) -> Model:
     )
 
 
-def site(args: argparse.Namespace, model: Model) -> Site | None:
-    """The site file that the options choose, or the model's own where there is one; standard error says which.
+def load_spotter(args: argparse.Namespace, model: Model) -> Spotter:
+    """A spotter with the settings of the model, then of the room profile, then of the options."""
+    return Spotter(model, detector_config=detector_config(args, model, room_profile(args, model)))
 
-    What nobody asked for by name ends nothing: a device goes on, with a warning, when its own site file is of no use.
+
+def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:
+    """The room profile that the options choose, or the model's own where there is one; standard error says which.
+
+    What nobody asked for by name ends nothing: a device goes on, with a warning, where its own profile is of no use.
     """
-    named = args.site is not None
-    path = args.site if named else site_path(model)
+    named = args.room is not None
+    path = args.room if named else profile_path(model)
     overridden = any(not keyword for keyword, _ in args.threshold)  # a threshold for every keyword leaves nothing of it
-    if args.no_site or (not named and (overridden or not is_there(path))):
+    if args.no_room or (not named and (overridden or not is_there(path))):
         return None
     try:
-        found = Site.load(path, model)
+        found = RoomProfile.load(path, model)
     except ConfigError as error:
         if named:
             raise
@@ -239,7 +244,7 @@ def site(args: argparse.Namespace, model: Model) -> Site | None:
         return None
     if overridden:
         return None
-    print(f"kws-edge: thresholds of {path}: {found.summary} (--no-site for the model's own)", file=sys.stderr)
+    print(f"kws-edge: thresholds of {path}: {found.summary} (--no-room for the model's own)", file=sys.stderr)
     changed = found.differences(detector_config(args, model))
     if changed:
         print(
@@ -249,15 +254,15 @@ def site(args: argparse.Namespace, model: Model) -> Site | None:
     return found
 
 
-def detector_config(args: argparse.Namespace, model: Model, site: Site | None = None) -> DetectorConfig:
-    """The model's detector settings with the site file's thresholds and then the options applied.
+def detector_config(args: argparse.Namespace, model: Model, profile: RoomProfile | None = None) -> DetectorConfig:
+    """The model's detector settings with the room profile's thresholds and then the options applied.
 
     Raises
     ------
     UsageError
         If the options make a detector that cannot work with `model`.
     """
-    own = site.applied(model.detector_config) if site else model.detector_config
+    own = profile.applied(model.detector_config) if profile else model.detector_config
     changes: dict[str, Any] = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.keywords is not None:
         changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
@@ -290,7 +295,7 @@ def changed(model: Model, own: DetectorConfig, changes: Mapping[str, Any]) -> De
 
 def inputs(args: argparse.Namespace) -> list[str]:
     """The files that the options name to be read, as far as they are there."""
-    named = [getattr(args, name, None) for name in ("model", "labels", "frontend", "site")]
+    named = [getattr(args, name, None) for name in ("model", "labels", "frontend", "room")]
     return [name for name in (*getattr(args, "files", ()), *named) if name and os.path.exists(name)]
 
 

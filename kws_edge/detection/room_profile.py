@@ -1,4 +1,4 @@
-"""The site file: the thresholds that were calibrated for one model in one place."""
+"""The room profile: the thresholds that were calibrated for one model in one place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kws_edge.model.model import DEFAULT_MODEL, Model, shipped_models
 from kws_edge.ranges import number
 from kws_edge.text import counted, parse_json, printable, read_text, shown
 
-__all__ = ["Site", "check_savable", "is_there", "set_aside", "site_path"]
+__all__ = ["RoomProfile", "check_savable", "is_there", "profile_path", "set_aside"]
 
 _FORMAT = 1
 _LONGEST = 1000
@@ -28,22 +28,22 @@ _FORMER, _UNREADABLE = ".bak", ".bad"  # endings of what is set aside
 _UNUSABLE = (OSError, ValueError, TypeError, OverflowError, RecursionError)  # a ConfigError is a ValueError
 
 
-def site_path(model: Model) -> str:
-    """Where `model`'s site file is looked for: ``kws-edge/site-<file's stem>.json`` under the XDG configuration folder,
-    ``~/.config`` by default."""
+def profile_path(model: Model) -> str:
+    """Where `model`'s room profile is looked for: ``kws-edge/room-<file's stem>.json`` under the XDG configuration
+    folder, ``~/.config`` by default."""
     folder = os.environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(folder):  # the specification's rule
         folder = os.path.expanduser("~/.config")
-    return os.path.join(folder, "kws-edge", f"site-{model.stem}.json")
+    return os.path.join(folder, "kws-edge", f"room-{model.stem}.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class RoomProfile:
     """What ``kws-edge calibrate`` found out, and for which model.
 
     >>> config = model.detector_config                             # doctest: +SKIP
-    >>> if site := Site.find(model):                               # doctest: +SKIP
-    ...     config = site.applied(config)
+    >>> if profile := RoomProfile.find(model):                               # doctest: +SKIP
+    ...     config = profile.applied(config)
     >>> spotter = Spotter(model, detector_config=config)           # doctest: +SKIP
     """
 
@@ -65,8 +65,8 @@ class Site:
     """The chosen thresholds, and the settings that they hold for."""
 
     @classmethod
-    def of(cls, model: Model, **values: Any) -> Site:
-        """A site file for `model`; `values` are the fields that do not name the model."""
+    def of(cls, model: Model, **values: Any) -> RoomProfile:
+        """A room profile for `model`; `values` are the fields that do not name the model."""
         return cls(
             model=os.path.basename(model.path),
             tflite_sha256=_sha256(model),
@@ -92,7 +92,7 @@ class Site:
         return dataclasses.replace(config, thresholds={**config.thresholds, **self.thresholds})
 
     @classmethod
-    def find(cls, model: Model) -> Site | None:
+    def find(cls, model: Model) -> RoomProfile | None:
         """What ``kws-edge calibrate`` wrote for `model` and this user; None where there is nothing.
 
         Raises
@@ -100,18 +100,18 @@ class Site:
         ConfigError
             As :meth:`load` does.
         """
-        path = site_path(model)
+        path = profile_path(model)
         return cls.load(path, model) if is_there(path) else None
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: Model) -> Site:
-        """Read the site file `path` for use with `model`.
+    def load(cls, path: str | os.PathLike[str], model: Model) -> RoomProfile:
+        """Read the room profile `path` for use with `model`.
 
         Raises
         ------
         ConfigError
-            If it cannot be read, is no site file, or was made for another model or front end; the message says how to
-            mend that.
+            If it cannot be read, is no room profile, or was made for another model or front end. The message says how
+            to mend that.
         """
         try:
             return cls._read(path, model)
@@ -122,16 +122,16 @@ class Site:
             again = "kws-edge calibrate"
             if (name := _short_name(model)) != DEFAULT_MODEL:
                 again += f" --model {quote(name)}"
-            if path != site_path(model):
+            if path != profile_path(model):
                 again += f" --output {quote(str(path))}"
             if is_there(path):
-                what = f"site file cannot be used: {why}; calibrate anew ({again}), or set it aside (add --reset)"
+                what = f"room profile cannot be used: {why}; calibrate anew ({again}), or set it aside (add --reset)"
             else:
-                what = f"no such site file; {again} makes one" if path else "names no site file"
+                what = f"no such room profile; {again} makes one" if path else "names no room profile"
             raise ConfigError(f"{path or repr('')}: {what}") from None
 
     @classmethod
-    def _read(cls, path: str | os.PathLike[str], model: Model) -> Site:
+    def _read(cls, path: str | os.PathLike[str], model: Model) -> RoomProfile:
         values = parse_json(_text(path))
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             found = values.get("format") if isinstance(values, dict) else "none"
@@ -141,13 +141,13 @@ class Site:
                 raise ConfigError(f"it lacks {f.name!r}")
             _check(f.name, values[f.name], f.type)
         values = {f.name: values[f.name] for f in dataclasses.fields(cls)}
-        site = cls(**{**values, "detector_config": DetectorConfig.from_dict(values["detector_config"])})
-        if (site.tflite_sha256, site.frontend_hash) != (_sha256(model), model.frontend_config.hash):
-            raise ConfigError(f"made for another model or front end ({site.model}, {site.date})")
-        for word in site.thresholds:
+        profile = cls(**{**values, "detector_config": DetectorConfig.from_dict(values["detector_config"])})
+        if (profile.tflite_sha256, profile.frontend_hash) != (_sha256(model), model.frontend_config.hash):
+            raise ConfigError(f"made for another model or front end ({profile.model}, {profile.date})")
+        for word in profile.thresholds:
             if word not in model.labels or not is_keyword(word):
                 raise ConfigError(f"it has a threshold for {shown(word)}, no keyword of {model.path}")
-        return site
+        return profile
 
     def save(self, path: str | os.PathLike[str]) -> str | None:
         """Write the file, all of it or nothing; a power cut leaves the old one or the new one.
@@ -155,7 +155,7 @@ class Site:
         Returns
         -------
         str or None
-            Where the site file that was there before is now, if there was one.
+            Where the room profile that was there before is now, if there was one.
 
         Raises
         ------
@@ -195,8 +195,8 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 
 def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iterable[str] = ()) -> None:
-    """Find out before the work, as :func:`kws_edge.files.check_writable` does, what would keep a site file from being
-    saved, and what is there now from being kept.
+    """Find out before the work, as :func:`kws_edge.files.check_writable` does, what would keep a room profile from
+    being saved, and what is there now from being kept.
 
     Raises
     ------
@@ -211,9 +211,9 @@ def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iter
 
 
 def set_aside(path: str | os.PathLike[str]) -> str:
-    """Give what has the name of the site file another name, so that it is not used; returns that.
+    """Give what has the name of the room profile another name, so that it is not used; returns that.
 
-    What is no site file does not take the place of the one that was used before it.
+    What is no room profile does not take the place of the one that was used before it.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def set_aside(path: str | os.PathLike[str]) -> str:
 
 
 def _former(path: str | os.PathLike[str]) -> str | None:
-    """The text of the site file that is there, for whatever model and version; None where it is none."""
+    """The text of the room profile that is there, for whatever model and version; None where it is none."""
     with contextlib.suppress(*_UNUSABLE):
         if "format" in dict(parse_json(text := _text(path))):
             return text
@@ -235,7 +235,7 @@ def _former(path: str | os.PathLike[str]) -> str | None:
 
 
 def _text(path: str | os.PathLike[str]) -> str:
-    """What is in a site file; never waits for a pipe or a device."""
+    """What is in a room profile; never waits for a pipe or a device."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ConfigError("it is no regular file")
     text = read_text(path)

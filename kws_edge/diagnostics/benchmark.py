@@ -218,7 +218,7 @@ def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_p
     """
     starts, stats = [], {}
     for heard in [*[0.3] * (_STARTS - 1), seconds]:
-        command = [sys.executable, "-m", "kws_edge", "listen", *arguments, "--no-site", "--json", "--stats"]
+        command = [sys.executable, "-m", "kws_edge", "listen", *arguments, "--no-room", "--json", "--stats"]
         started = perf_counter()
         process = subprocess.Popen(
             [*command, "--seconds", str(heard)],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Channel", "Finding", "Health", "findings"]
+__all__ = ["Channel", "Finding", "SignalQuality", "findings"]
 
 FAULT, REMARK = "fault", "remark"
 _FRAME_MS = 20
@@ -57,7 +57,7 @@ class Channel:
     """Share of the time without any change from one sample to the next, 0 to 1."""
 
 
-class Health:
+class SignalQuality:
     """Measures a signal block by block, in constant memory but for a few bytes a frame of 20 ms.
 
     Parameters
@@ -145,7 +145,7 @@ def findings(channels: list[Channel]) -> list[Finding]:
     Parameters
     ----------
     channels : list of Channel
-        Of :meth:`Health.channels`, all of one signal.
+        Of :meth:`SignalQuality.channels`, all of one signal.
     """
     found: list[Finding] = []
     alive = [c for c in channels if c.silent < 1]

@@ -136,16 +136,16 @@ class Load:
         return {"others_share": max(0.0, busy - mine) / whole, "stolen_share": stolen / whole}
 
 
-def warnings(board: dict[str, Any], before: dict[str, Any], after: dict[str, Any], load: dict[str, Any]) -> list[str]:
+def warnings(system: dict[str, Any], before: dict[str, Any], after: dict[str, Any], load: dict[str, Any]) -> list[str]:
     """Whatever makes the figures of a measurement worse, or worth less, than they could be.
 
     Parameters
     ----------
-    board, before, after, load : dict
+    system, before, after, load : dict
         Of :func:`describe`, of :func:`state` before and after the measurement, and of :meth:`Load.shares`.
     """
     found = []
-    if board["emulated"]:
+    if system["emulated"]:
         found.append("emulated: these times say nothing of a board's; run it on the board")
     # Intel's and AMD's own drivers call "powersave" what adapts to the load.
     dynamic = (after["driver"] or "").startswith(("intel_pstate", "amd-pstate"))
@@ -177,8 +177,8 @@ def warnings(board: dict[str, Any], before: dict[str, Any], after: dict[str, Any
         found.append(f"the hypervisor gave {100 * load['stolen_share']:.0f} % of the time to other machines")
     if (after["nice"] or 0) > 0:
         found.append(f"runs at nice {after['nice']}: others come first")
-    if board["cores_usable"] < board["cores"]:
-        found.append(f"may use {board['cores_usable']} of {board['cores']} cores only")
+    if system["cores_usable"] < system["cores"]:
+        found.append(f"may use {system['cores_usable']} of {system['cores']} cores only")
     if sys.flags.dev_mode or sys.gettrace() is not None or sys.getprofile() is not None:
         found.append("Python runs in development mode or is traced, which slows it down")
     return found
