@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host_tools.data.dataset import Clip, index_clips
-from host_tools.evaluation.intervals import poisson_interval
 from host_tools.training.loop import read_log
 from kws_edge import Model
+from kws_edge.detection.calibration import poisson_interval
 
 _HELD_OUT = 0.2
 _BUDGET = 1.0

@@ -23,12 +23,13 @@ import numpy as np
 
 from host_tools.data.annotations import Word
 from host_tools.data.recordings import recordings
-from host_tools.evaluation.intervals import wilson
-from host_tools.evaluation.stream_inference import Track, hear, replay
+from host_tools.evaluation.stream_inference import hear
+from host_tools.evaluation.stream_replay import Track, replay
 from host_tools.evaluation.stream_synthesis import FAINT_RMS
 from host_tools.parallel import run_parallel
 from host_tools.sampling.noise_gate import gated, word_bounds
 from kws_edge import AudioFile, DetectorConfig, Model
+from kws_edge.detection.calibration import wilson
 
 BEFORE_S, AFTER_S = 1, 2
 SEEDS = (1, 2, 3)

@@ -24,11 +24,13 @@ from host_tools.data.dataset import index_clips
 from host_tools.data.label_sets import LABEL_SETS
 from host_tools.data.recordings import group_of, recordings
 from host_tools.errors import DatasetError
-from host_tools.evaluation.budget import calibrate
-from host_tools.evaluation.intervals import poisson_interval, wilson
-from host_tools.evaluation.stream_inference import Condition, Stream, Track, find_streams, hear_all, score_replayed
+from host_tools.evaluation.calibration import calibrate
+from host_tools.evaluation.stream_audio import Condition, Stream, find_streams
+from host_tools.evaluation.stream_inference import hear_all
+from host_tools.evaluation.stream_replay import Track, score_replayed
 from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
 from kws_edge import DetectorConfig, Model
+from kws_edge.detection.calibration import poisson_interval, wilson
 from kws_edge.labels import is_keyword
 
 GAINS_DB = (-12.0, 0.0, 8.0)

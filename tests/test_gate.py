@@ -11,7 +11,7 @@ pytest.importorskip("scipy", reason="SciPy is not installed here")
 
 from host_tools.data.annotations import Word
 from host_tools.data.features import levels_to_raw, raw_config, raw_to_levels
-from host_tools.evaluation.stream_inference import Condition, Stream, find_streams, samples_of
+from host_tools.evaluation.stream_audio import Condition, Stream, find_streams, samples_of
 from host_tools.sampling.augment import AugmentConfig, augment
 from host_tools.sampling.noise_gate import HOLD_MS, gated, word_bounds
 from kws_edge import Frontend, Model, preset
@@ -151,7 +151,8 @@ def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths,
     """Validation commands whose surroundings are digitally silent are missed hardly more than others."""
     from host_tools.data.dataset import Clip
     from host_tools.data.label_sets import LABEL_SETS
-    from host_tools.evaluation.stream_inference import hear_all, score_replayed
+    from host_tools.evaluation.stream_inference import hear_all
+    from host_tools.evaluation.stream_replay import score_replayed
     from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
     from kws_edge.labels import is_keyword
 

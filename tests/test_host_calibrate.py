@@ -10,11 +10,6 @@ import pytest
 from kws_edge import Model, shipped_models, unpack
 from tests.conftest import assert_one_line_error
 
-pytest.importorskip("scipy", reason="SciPy is not installed here")
-
-from host_tools.evaluation.budget import _places
-from host_tools.evaluation.scoring import FALSE_ACCEPT, Event, Score
-
 pytestmark = pytest.mark.host
 
 
@@ -124,18 +119,6 @@ def test_place_counts_once(run_cli, streams):
     assert once["after"]["false_accepts"] <= thrice["after"]["false_accepts"] < 2 * once["after"]["false_accepts"]
     assert thrice["after"]["hours"] == once["after"]["hours"]
     assert thrice["after"]["words"] == 3 * once["after"]["words"]
-
-
-def test_places():
-    def score(*times, stream="a"):
-        return Score(("yes",), 60.0, tuple(Event(FALSE_ACCEPT, stream, t - 1, t, None, "yes") for t in times))
-
-    assert _places([]) == _places([score()]) == []
-    assert len(_places([score(1.0, 1.6)])) == 2  # twice under one condition
-    assert len(_places([score(1.0), score(1.6), score(0.8)])) == 1
-    assert len(_places([score(1.0), score(2.1)])) == 2
-    assert len(_places([score(1.0), score(1.0, stream="b")])) == 2
-    assert len(_places([score(1.0, 5.0), score(5.1, 9.0)])) == 3
 
 
 def test_text(run_cli, streams, tmp_path):

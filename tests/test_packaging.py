@@ -151,12 +151,12 @@ for detection in Spotter(Model("commands12")).detections(AudioFile("a.wav", rate
 
 WRONG = """
 from firmware_export.export import prepare
-from host_tools.evaluation.intervals import wilson
+from host_tools.evaluation.mistakes import posterior_columns
 from kws_edge import Model
 
 Model("commands12").frontend_config.hop_length.upper()
 prepare("micro12")
-wilson("1", 2)
+posterior_columns(2)
 """
 
 

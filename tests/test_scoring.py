@@ -3,7 +3,6 @@
 import pytest
 
 from host_tools.data.annotations import Word
-from host_tools.evaluation.intervals import poisson_interval, wilson
 from host_tools.evaluation.scoring import (
     CONFUSION,
     DUPLICATE,
@@ -19,6 +18,7 @@ from host_tools.evaluation.scoring import (
     score,
 )
 from kws_edge import Detection
+from kws_edge.detection.calibration import poisson_interval, wilson
 
 pytestmark = pytest.mark.host
 

@@ -18,16 +18,9 @@ import soundfile
 from host_tools.data.annotations import Word, labels_beside, read_labels, write_labels
 from host_tools.errors import DatasetError
 from host_tools.evaluation.scoring import CONFUSION, FALSE_ACCEPT, HIT, MISS
-from host_tools.evaluation.stream_inference import (
-    Condition,
-    Stream,
-    find_streams,
-    hear,
-    hear_all,
-    replay,
-    samples_of,
-    score_replayed,
-)
+from host_tools.evaluation.stream_audio import Condition, Stream, find_streams, samples_of
+from host_tools.evaluation.stream_inference import hear, hear_all
+from host_tools.evaluation.stream_replay import replay, score_replayed
 from host_tools.evaluation.stream_reports import evaluate_streams
 from kws_edge import AudioFile, ConfigError, DetectorConfig, Model, Spotter, shipped_models, unpack
 from tests.conftest import assert_one_line_error, assert_usage_error, peak_mb
@@ -328,7 +321,8 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from host_tools.evaluation.stream_inference import Condition, Stream, hear_all\n"
+        "from host_tools.evaluation.stream_audio import Condition, Stream\n"
+        "from host_tools.evaluation.stream_inference import hear_all\n"
         "from kws_edge import Model\n"
         "stream, options = Stream(Path(sys.argv[1])), {'thresholds': (0.5,), 'conditions': [Condition(3, True)]}\n"
         "hear_all('commands12', [stream], Model().detector_config, workers=1, **options)\n"

@@ -54,7 +54,7 @@ def add(commands) -> None:
 
 
 def work(args: argparse.Namespace) -> None:
-    from host_tools.evaluation.budget import calibrate, write_calibrated
+    from host_tools.evaluation.calibration import calibrate, write_calibrated
     from kws_edge.model.model import Model
 
     budget = 1.0 if args.budget is None and not args.threshold else args.budget

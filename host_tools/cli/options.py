@@ -162,14 +162,14 @@ def add_streams(parser: argparse.ArgumentParser) -> None:
 
 def streams(args: argparse.Namespace) -> list:
     from host_tools.data.recordings import find_audio
-    from host_tools.evaluation.stream_inference import find_streams
+    from host_tools.evaluation.stream_audio import find_streams
 
     count_left_out([one for path in args.streams if path.is_dir() for one in find_audio(path).left_out])
     return find_streams(args.streams, truth=args.truth, half=half(args), also_said=args.also_said)
 
 
 def conditions(args: argparse.Namespace, streams: list) -> list:
-    from host_tools.evaluation.stream_inference import Condition
+    from host_tools.evaluation.stream_audio import Condition
 
     gains = dict.fromkeys(args.gains)  # each once
     ways = [{}]

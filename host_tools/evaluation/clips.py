@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from host_tools.data.dataset import index_clips, index_labelled
@@ -17,11 +18,11 @@ from host_tools.data.features import read_clip
 from host_tools.data.label_sets import label_of
 from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
-from host_tools.evaluation.intervals import wilson
 from host_tools.evaluation.mistakes import MOST, TABLE, check_unused, clip_name, posterior_columns, write_table
 from host_tools.locks import locked
 from host_tools.sampling.examples import model_input
 from kws_edge.config import FrontendConfig
+from kws_edge.detection.calibration import wilson
 from kws_edge.features.frontend import Frontend
 from kws_edge.files import write_atomically
 from kws_edge.labels import UNKNOWN
@@ -39,7 +40,6 @@ __all__ = [
     "evaluate",
     "feature_set",
     "posteriors_of",
-    "wilson",
     "write_errors",
 ]
 
@@ -49,13 +49,13 @@ class Evaluation:
     """Results on a set of labelled clips."""
 
     labels: tuple[str, ...]
-    truth: np.ndarray
-    posteriors: np.ndarray
+    truth: NDArray[np.int64]
+    posteriors: NDArray[np.float32]
     """shape (n, n_labels)"""
     items: tuple[str, ...]
 
     @cached_property
-    def predicted(self) -> np.ndarray:
+    def predicted(self) -> NDArray[np.int64]:
         """The label of the largest posterior."""
         return self.posteriors.argmax(axis=1)
 
@@ -64,13 +64,13 @@ class Evaluation:
         return float((self.truth == self.predicted).mean())
 
     @property
-    def confusion(self) -> np.ndarray:
+    def confusion(self) -> NDArray[np.int64]:
         """Clips by label (rows) and prediction (columns), shape (n_labels, n_labels)."""
         matrix = np.zeros((len(self.labels),) * 2, int)
         np.add.at(matrix, (self.truth, self.predicted), 1)
         return matrix
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The results as a JSON-ready dict."""
         confusion = self.confusion
         n, right = len(self.truth), int(np.trace(confusion))
@@ -112,9 +112,9 @@ class TestSet:
     name: str
     items: tuple[str, ...]
     """What each example is: a clip's path, or a row of precomputed features."""
-    features: np.ndarray
-    """The front end's, float32 (n, *feature_shape)"""
-    truth: np.ndarray
+    features: NDArray[np.float32]
+    """The front end's, shape (n, *feature_shape)"""
+    truth: NDArray[np.int64]
     """Label indices."""
     skipped: tuple[str, ...] = ()
     """What was left out, and why: a line each."""
@@ -135,7 +135,7 @@ def clip_set(
     split: str | None = None,
     at_least: int = 1,
     own_labels: bool = False,
-    progress: Callable = tqdm,
+    progress: Callable[..., Any] = tqdm,
 ) -> TestSet:
     """The clips under ``folder/<label>/``, through kws_edge's front end. Clips that cannot be used are skipped.
 
@@ -157,12 +157,7 @@ def clip_set(
     DatasetError
         If the folder holds no such clips, or a word is no label where there is no unknown.
     """
-    if split:
-        index = index_clips(folder)
-        pairs = [(c.path, c.word.strip("_")) for c in index.clips if c.split == split]
-        left_out = [*index.problems, *index.left_out]
-    else:
-        pairs, left_out = index_labelled(folder)
+    pairs, left_out = _labelled(folder, split)
     sizes = Counter(word for _, word in pairs)
     pairs = [
         (path, word) for path, word in pairs if sizes[word] >= at_least and not (own_labels and word not in labels)
@@ -189,6 +184,15 @@ def clip_set(
     )
 
 
+def _labelled(folder: str | Path, split: str | None) -> tuple[list[tuple[Path, str]], Sequence[object]]:
+    """Clips with their words, and what was left out; `split` as for :func:`clip_set`."""
+    if split is None:
+        return index_labelled(folder)
+    index = index_clips(folder)
+    pairs = [(c.path, c.word.strip("_")) for c in index.clips if c.split == split]
+    return pairs, [*index.problems, *index.left_out]
+
+
 def feature_set(
     folder: str | Path, labels: Sequence[str], config: FrontendConfig, *, split: str = "validation"
 ) -> TestSet:
@@ -206,7 +210,9 @@ def feature_set(
     )
 
 
-def posteriors_of(subject: Model | Run, features: np.ndarray, *, progress: Callable = tqdm) -> np.ndarray:
+def posteriors_of(
+    subject: Model | Run, features: NDArray[np.float32], *, progress: Callable[..., Any] = tqdm
+) -> NDArray[np.float32]:
     """Posteriors of a model file, as kws_edge computes them, or of a run's network in Keras.
 
     Returns
@@ -222,7 +228,7 @@ def posteriors_of(subject: Model | Run, features: np.ndarray, *, progress: Calla
     return posteriors if posteriors.shape[1] > 1 else np.concatenate([posteriors, 1 - posteriors], axis=1)
 
 
-def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable = tqdm) -> Evaluation:
+def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable[..., Any] = tqdm) -> Evaluation:
     """Accuracy of a model file through kws_edge, or of a run's network in Keras."""
     posteriors = posteriors_of(subject, test.features, progress=progress)
     return Evaluation(answers(subject.labels), test.truth, posteriors, test.items)
@@ -263,7 +269,7 @@ def write_errors(folder: str | Path, results: Sequence[tuple[TestSet, Evaluation
             posteriors, truth, predicted = result.posteriors[i], result.truth[i], result.predicted[i]
             wrong.append((float(posteriors[truth] - posteriors[predicted]), test, result.items[i], truth, posteriors))
     wrong.sort(key=lambda one: one[0])
-    rows = [["file", "clip", "truth", "predicted", *posterior_columns(labels)]]
+    rows: list[list[object]] = [["file", "clip", "truth", "predicted", *posterior_columns(labels)]]
     copied = 0
     with locked(folder):
         for _, test, item, truth, posteriors in wrong:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from host_tools.convert.quantize import quantize_run, to_float, to_int8
 from host_tools.errors import TrainingError
@@ -34,7 +36,7 @@ class Report:
     name: str
     test: TestSet
     labels: tuple[str, ...]
-    posteriors: dict[str, np.ndarray]
+    posteriors: dict[str, NDArray[np.float32]]
     """Shape (n, n_labels), by the form of the model."""
     sizes: dict[str, int]
     """Bytes by file."""
@@ -51,7 +53,7 @@ class Report:
             f"{n} to INT8": round(self.sizes[n] / int8, 2) for n in (_FLOAT_FILE, _TRAINING_FILE) if n in self.sizes
         }
 
-    def samples(self) -> list[dict]:
+    def samples(self) -> list[dict[str, Any]]:
         """Ten clips, evenly over the test set, with every form's prediction and its score."""
         chosen = np.linspace(0, len(self.test.truth) - 1, min(_SAMPLES, len(self.test.truth))).astype(int)
         return [
@@ -63,7 +65,7 @@ class Report:
             for i in chosen
         ]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The results as a JSON-ready dict."""
         reference = self.posteriors[FP32].argmax(axis=1)
         forms = {}

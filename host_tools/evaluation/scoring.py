@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from host_tools.data.annotations import Word, anything_said
-from host_tools.evaluation.intervals import poisson_interval, wilson
+from kws_edge.detection.calibration import poisson_interval, wilson
 from kws_edge.detection.detector import Detection
 
 __all__ = [
@@ -124,7 +125,7 @@ def match(
             kind = GENUINE
         word = next((words[i] for i in (*free[:1], *own[-1:], *confused[-1:], *near[-1:])), None)
         credited.update(free[:1])
-        said, delay = word and word.label, at - word.end_s if kind == HIT else None
+        said, delay = word.label if word else None, at - word.end_s if word and kind == HIT else None
         events.append(Event(kind, stream, found.start_s, at, said, found.keyword, found.score, delay))
     for i, word in enumerate(words):
         if i not in credited and word.label in keywords:
@@ -194,10 +195,10 @@ class Score:
 
     def delays_ms(self, *percentiles: float) -> list[float] | None:
         """Percentiles of the delay from a word's end to its detection; None without hits."""
-        delays = [1000 * event.delay_s for event in self.of_kind(HIT)]
+        delays = [1000 * event.delay_s for event in self.of_kind(HIT) if event.delay_s is not None]
         return [float(x) for x in np.percentile(delays, percentiles)] if delays else None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The counts and rates as a JSON-ready dict."""
         said = Counter(e.said for e in self.events if e.kind in (HIT, MISS))
         missed = Counter(e.said for e in self.of_kind(MISS))
@@ -217,7 +218,7 @@ class Score:
             },
         }
 
-    def _accepts(self, keywords: Sequence[str]) -> dict:
+    def _accepts(self, keywords: Sequence[str]) -> dict[str, Any]:
         """Rates of the false accepts of some keywords: over all time, and where nothing is said."""
         return {
             name: part and _rate(sum(e.keyword in keywords for e in part.of_kind(FALSE_ACCEPT)), part.hours)
@@ -225,7 +226,7 @@ class Score:
         }
 
 
-def _proportion(count: int, n: int) -> dict:
+def _proportion(count: int, n: int) -> dict[str, Any]:
     return {
         "count": count,
         "words": n,
@@ -234,7 +235,7 @@ def _proportion(count: int, n: int) -> dict:
     }
 
 
-def _rate(count: int, hours: float) -> dict:
+def _rate(count: int, hours: float) -> dict[str, Any]:
     return {
         "count": count,
         "per_hour": round(count / hours, 4) if hours else None,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from host_tools.data.annotations import Word, write_labels
@@ -36,6 +38,7 @@ FAINT_RMS = 3.0
 """Level of the noise where there is no background and no ratio: -81 dBFS, a quiet room by a quiet microphone."""
 _FORMATS = (".flac", ".wav")
 _PIECE_S = 10
+_Samples = Generator[NDArray[np.float64], None, None]
 _PLAN, _BACKGROUND = 0, 1  # generators that are seeded apart, so that an option of one leaves the other as it was
 
 
@@ -119,31 +122,33 @@ def _drawn(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
 
 def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -> list[_Slot]:
     rng = np.random.default_rng((config.seed, _PLAN))
-    end = None if config.seconds is None else round(config.seconds * config.sample_rate)
-    n = config.clips
+    seconds, n = config.seconds, config.clips
     if n is None:  # every clip once, or, in a stream of a given length, more slots than fit
-        n = len(clips) if end is None else round(config.seconds / (0.1 + sum(config.gap_s) / 2)) + 1
+        n = len(clips) if seconds is None else round(seconds / (0.1 + sum(config.gap_s) / 2)) + 1
     if config.others and not others:
         raise DatasetError("there are no clips of other words; leave out --others, or name fewer --words")
     kinds = np.zeros(n + config.others, bool)
-    if end is None or config.clips is not None:
+    if seconds is None or config.clips is not None:
         kinds[: config.others] = True
         rng.shuffle(kinds)
     else:  # evenly among the words that fit, of about a second each
-        fit = max(1, min(len(kinds), int(config.seconds / (1 + sum(config.gap_s) / 2))))
+        fit = max(1, min(len(kinds), int(seconds / (1 + sum(config.gap_s) / 2))))
         kinds[rng.permutation(fit)[: config.others]] = True
     sources = {False: _drawn(clips, rng), True: _drawn(others, rng)}
-    slots, at, lengths = [], 0, {}
+    end = math.inf if seconds is None else round(seconds * config.sample_rate)
+    slots: list[_Slot] = []
+    lengths: dict[Path, int] = {}
+    at = 0
     for kind in kinds:
         clip = next(sources[bool(kind)])
         gap = round(rng.uniform(*config.gap_s) * config.sample_rate)
         if clip.path not in lengths:
             lengths[clip.path] = len(_samples(clip.path, config))
         length = lengths[clip.path]
-        if end is not None and at + gap + length > end:
+        if at + gap + length > end:
             if config.clips is not None:
                 raise DatasetError(
-                    f"only {len(slots)} of {len(kinds)} words fit into {config.seconds:g} s; ask for a longer stream, "
+                    f"only {len(slots)} of {len(kinds)} words fit into {seconds:g} s; ask for a longer stream, "
                     "for fewer clips, or leave one of both out"
                 )
             break
@@ -152,7 +157,7 @@ def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -
     return slots
 
 
-def _samples(path: Path, config: StreamConfig) -> np.ndarray:
+def _samples(path: Path, config: StreamConfig) -> NDArray[np.int16]:
     return read_clip(path, dataclasses.replace(preset("logmel40"), sample_rate=config.sample_rate))
 
 
@@ -167,7 +172,7 @@ class _Background:
         self._blocks = self._read(paths) if paths else self._noise()
         self._rest = np.zeros(0)
 
-    def _read(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    def _read(self, paths: Sequence[Path]) -> _Samples:
         while True:
             for i in self._rng.permutation(len(paths)):
                 scale = 1 / self._rms(paths[i]) if self._level else 1.0
@@ -182,7 +187,7 @@ class _Background:
                 n += len(block)
         return max(1.0, float(np.sqrt(power / n)))
 
-    def _noise(self) -> Iterator[np.ndarray]:
+    def _noise(self) -> _Samples:
         while True:
             yield self._rng.standard_normal(self._rate) * (1.0 if self._level else FAINT_RMS)
 
@@ -190,7 +195,7 @@ class _Background:
         """No more is taken."""
         self._blocks.close()
 
-    def take(self, n: int) -> np.ndarray:
+    def take(self, n: int) -> NDArray[np.float64]:
         """The next `n` samples, float64."""
         parts, have = [self._rest], len(self._rest)
         while have < n:
@@ -217,7 +222,7 @@ class _Mixer:
         self.n_samples = round(length_s * config.sample_rate)
         """Of the whole stream."""
 
-    def blocks(self) -> Iterator[np.ndarray]:
+    def blocks(self) -> Iterator[NDArray[np.float64]]:
         c = self._config
         for number, slot in enumerate(self._slots):
             # From 2 on: the plan and the background have the numbers below.
@@ -228,20 +233,20 @@ class _Mixer:
         yield from self._gap(self.n_samples - self._at, self._snr_db)
         self._background.close()
 
-    def _gap(self, n: int, snr_db: float | None) -> Iterator[np.ndarray]:
+    def _gap(self, n: int, snr_db: float | None) -> Iterator[NDArray[np.float64]]:
         """Background alone, whose level goes over to that of the next word evenly in decibels."""
         first = snr_db if self._snr_db is None else self._snr_db
         done = 0
         while done < n:
             size = min(n - done, _PIECE_S * self._config.sample_rate)
             ramp = None
-            if snr_db is not None:
+            if snr_db is not None and first is not None:
                 ramp = first + (snr_db - first) * np.arange(done, done + size) / n
             yield self._mix(np.zeros(0), size, ramp)
             done += size
         self._snr_db = snr_db
 
-    def _clip(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+    def _clip(self, clip: Clip, rng: np.random.Generator) -> NDArray[np.float64]:
         from scipy.signal import oaconvolve
 
         c = self._config
@@ -257,7 +262,9 @@ class _Mixer:
             speech *= SPEECH_RMS / max(1.0, np.sqrt(np.square(speech[start:end]).mean()))
         return self._mix(speech, len(samples), self._snr_db)
 
-    def _mix(self, speech: np.ndarray, n: int, snr_db: np.ndarray | float | None) -> np.ndarray:
+    def _mix(
+        self, speech: NDArray[np.float64], n: int, snr_db: NDArray[np.float64] | float | None
+    ) -> NDArray[np.float64]:
         """`n` samples of background, with what sounds in them; what sounds on after them is kept for the next."""
         mixed = np.zeros(max(n, len(speech), len(self._tail)))
         mixed[: len(self._tail)] += self._tail
@@ -275,7 +282,7 @@ def make_stream(
     *,
     others: Sequence[Clip] = (),
     backgrounds: Sequence[Path] = (),
-    progress: Callable = tqdm,
+    progress: Callable[..., Any] = tqdm,
 ) -> Summary:
     """Write a stream, mono 16-bit, and beside it the truth, as CSV.
 
@@ -316,18 +323,21 @@ def make_stream(
 
     def write(temporary: str) -> None:
         nonlocal clipped
-        bar = progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True)
-        with (
-            sound_errors(),
-            soundfile.SoundFile(os.fsencode(temporary), "w", config.sample_rate, 1, "PCM_16") as file,
-            bar,
-        ):
-            for block in mixer.blocks():
-                rounded = np.round(block)
-                clipped += int(((rounded < -32768) | (rounded > 32767)).sum())
-                file.write(np.clip(rounded, -32768, 32767).astype(np.int16))
-                bar.update(len(block))
+        with progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True) as bar:
+            clipped = _write(temporary, mixer, config.sample_rate, bar.update)
         write_labels(labels, mixer.words)  # before the stream takes its place: it is never there without them
 
     write_atomically(path, write)
     return Summary(str(path), str(labels), seconds, count(word.label for word in mixer.words), clipped)
+
+
+def _write(path: str, mixer: _Mixer, rate: int, on_samples: Callable[[int], object]) -> int:
+    """Write what is mixed; returns how many samples were cut at full scale."""
+    clipped = 0
+    with sound_errors(), soundfile.SoundFile(os.fsencode(path), "w", rate, 1, "PCM_16") as file:
+        for block in mixer.blocks():
+            rounded = np.round(block)
+            clipped += int(((rounded < -32768) | (rounded > 32767)).sum())
+            file.write(np.clip(rounded, -32768, 32767).astype(np.int16))
+            on_samples(len(block))
+    return clipped

@@ -1,0 +1,312 @@
+"""Calibration of a model file on development streams: its detector's settings for a budget of false accepts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host_tools.errors import DatasetError
+from host_tools.evaluation.budget import (
+    SMOOTHINGS_MS,
+    Promise,
+    by_smoothing,
+    chosen,
+    expected_accepts,
+    miss_interval,
+    promised,
+)
+from host_tools.evaluation.scoring import DUPLICATE, Score
+from host_tools.evaluation.stream_audio import Condition, Stream
+from host_tools.evaluation.stream_inference import hear_all
+from host_tools.evaluation.stream_replay import Track
+from host_tools.evaluation.stream_tally import FOLDS, HeardStreams, Tally, places
+from kws_edge.config import DetectorConfig, FrontendConfig
+from kws_edge.detection.calibration import poisson_interval
+from kws_edge.files import write_atomically
+from kws_edge.model.file import pack
+from kws_edge.model.model import Model
+
+__all__ = ["Calibration", "Trial", "calibrate", "write_calibrated"]
+
+_CURVE = tuple(round(0.3 + 0.05 * i, 2) for i in range(14))  # thresholds of the miss curve
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A detector on the streams."""
+
+    config: DetectorConfig
+    negatives: tuple[Score, ...]
+    """On streams in which nothing is said, one of each condition."""
+    positives: Score
+    """On streams with words, all conditions."""
+    distinct: int
+    """Words as they were said, under whichever conditions they are heard."""
+
+    @property
+    def hours(self) -> float:
+        """Length of the streams in which nothing is said, however often they were heard."""
+        return self.negatives[0].hours
+
+    @cached_property
+    def false_accepts(self) -> int:
+        """Places of the streams in which nothing is said, but something was detected, under whichever conditions."""
+        return len(places(self.negatives))
+
+    @property
+    def expected_per_hour(self) -> float:
+        """False accepts per hour to be expected on other streams."""
+        return expected_accepts(self.false_accepts) / self.hours
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as a JSON-ready dict."""
+        low, high = poisson_interval(self.false_accepts)
+        delays = self.positives.delays_ms(50, 95)
+        return {
+            **{
+                name: getattr(self.config, name)
+                for name in ("smoothing_ms", "threshold", "speech_margin", "hysteresis", "refractory_ms")
+            },
+            **({"thresholds": self.config.thresholds} if self.config.thresholds else {}),
+            "false_accepts": self.false_accepts,
+            "false_accepts_per_hour": round(self.false_accepts / self.hours, 3),
+            "interval_95": [round(low / self.hours, 3), round(high / self.hours, 3)],
+            "expected_per_hour": round(self.expected_per_hour, 3),
+            "hours": round(self.hours, 3),
+            "false_reject_rate": round(self.positives.false_reject_rate or 0.0, 5),
+            "false_reject_interval_95": [
+                round(x, 5) for x in miss_interval(self.positives.false_rejects, self.positives.words, self.distinct)
+            ],
+            "words": self.positives.words,
+            "distinct_words": self.distinct,
+            "duplicates": len(self.positives.of_kind(DUPLICATE)),
+            "delay_ms": [round(x, 1) for x in delays] if delays else None,
+        }
+
+    def __str__(self) -> str:
+        v = self.to_dict()
+        delay = f"{v['delay_ms'][0]:.0f} and {v['delay_ms'][1]:.0f} ms" if v["delay_ms"] else "none"
+        return (
+            f"smoothing {v['smoothing_ms']:g} ms, threshold {v['threshold']:.2f}: {v['expected_per_hour']:.2f} false"
+            f" accepts per hour to be expected, {100 * v['false_reject_rate']:.2f} % of {v['words']} words missed,"
+            f" {v['duplicates']} heard twice, delay p50 and p95 {delay}"
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Results of :func:`calibrate`."""
+
+    frontend_config: FrontendConfig
+    """What the model heard by."""
+    budget: float | None
+    """False accepts per hour; None where the threshold was given."""
+    before: Trial
+    """With the model file's settings."""
+    after: Trial
+    """The choice."""
+    promise: Promise
+    """What it is to be expected to do on other streams."""
+    by_smoothing: tuple[Trial, ...]
+    """The lowest threshold that keeps to the budget, at each smoothing time where there is one."""
+    miss_curve: tuple[tuple[float, float], ...]
+    """Threshold and share of missed words, with the settings chosen otherwise."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The results as a JSON-ready dict."""
+        return {
+            "budget_per_hour": self.budget,
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "promise": self.promise.to_dict(),
+            "by_smoothing": [trial.to_dict() for trial in self.by_smoothing],
+            "miss_curve": [list(point) for point in self.miss_curve],
+        }
+
+
+def calibrate(
+    model: str | Path,
+    streams: Sequence[Stream],
+    *,
+    budget: float | None,
+    conditions: Sequence[Condition] = (Condition(),),
+    smoothing_ms: float | None = None,
+    threshold: float | None = None,
+    thresholds: Mapping[str, float] = MappingProxyType({}),
+    speech_margin: float | None = None,
+    labels: Sequence[str] | None = None,
+    frontend_config: FrontendConfig | None = None,
+    workers: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Calibration:
+    """Choose smoothing, threshold, hysteresis and refractory time; see :func:`host_tools.evaluation.budget.chosen`.
+
+    Per-keyword thresholds of the file are dropped: hours as few as these would fit them to chance. A place of a stream
+    counts once, even if it is taken for a keyword under several conditions, against the hours of the streams.
+
+    Parameters
+    ----------
+    model : str or path
+    streams : sequence of Stream
+        Those without words count false accepts; those with words count misses.
+    budget : float or None
+        False accepts per hour to be expected on other streams, of all keywords together. None if `threshold` is given.
+    conditions : sequence of Condition
+        The streams are heard under each that takes them; those that are gated show misses only.
+    smoothing_ms : float, optional
+        This smoothing time, whatever others would give.
+    threshold : float, optional
+        Choose nothing, but find out what this threshold gives. Other settings are the model's own, if not given.
+    thresholds : mapping
+        Single keywords', besides `threshold`.
+    speech_margin : float, optional
+        In place of the model's own. It is not chosen: streams of single words do not show what it costs.
+    labels, frontend_config, workers
+        As for :func:`hear_all`; the front end may also be another than the file's own, before as after.
+
+    Raises
+    ------
+    DatasetError
+        If there are no streams of one kind, or no setting keeps to the budget.
+    """
+    if (budget is None) == (threshold is None):
+        raise ValueError("calibrate takes either a budget or a threshold")
+    loaded = Model(model, labels=labels, frontend_config=frontend_config)
+    given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
+    base = _changed(loaded.detector_config, thresholds=dict(thresholds), **given)
+    heard = _hear(model, streams, base, conditions, labels=labels, frontend_config=frontend_config, workers=workers)
+    before = _trial(heard, loaded.detector_config)
+    if budget is None:
+        choice = _Choice(base, _measured(heard.tally(base), before.hours, heard.distinct), ())
+    else:
+        smoothings = SMOOTHINGS_MS if smoothing_ms is None else (smoothing_ms,)
+        choice = _choose(heard, base, smoothings, budget, before.hours, say)
+    after = _trial(heard, choice.config)
+    after, curve = _trial(heard, choice.config), _miss_curve(heard, choice.config)
+    return Calibration(loaded.frontend_config, budget, before, after, choice.promise, choice.tried, curve)
+
+
+def _changed(config: DetectorConfig, **changes: Any) -> DetectorConfig:
+    """`config` with what is given, which is not None."""
+    return dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})
+
+
+class _Choice(NamedTuple):
+    config: DetectorConfig
+    promise: Promise
+    tried: tuple[Trial, ...]
+    """At each smoothing time where a threshold keeps to the budget."""
+
+
+def _hear(
+    model: str | Path,
+    streams: Sequence[Stream],
+    config: DetectorConfig,
+    conditions: Sequence[Condition],
+    **options: Any,
+) -> HeardStreams:
+    """Hear every stream under every condition; `options` as of :func:`hear_all`."""
+    silent = [not stream.spoken for stream in streams]
+    for kind, there in (("without words", any(silent)), ("with words", not all(silent))):
+        if not there:
+            raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
+    heard = iter(hear_all(model, streams, config, conditions=conditions, **options))
+    spoken: list[tuple[Stream, Track]] = []
+    quiet: list[list[tuple[Stream, Track]]] = []
+    for condition in conditions:
+        taken = [stream for stream in streams if condition.takes(stream)]
+        pairs = [(stream, next(heard).track) for stream in taken]
+        spoken += [pair for pair in pairs if pair[0].spoken]
+        if not condition.gated:
+            quiet.append([pair for pair in pairs if not pair[0].spoken])
+    return HeardStreams(spoken, quiet)
+
+
+def _trial(heard: HeardStreams, config: DetectorConfig) -> Trial:
+    return Trial(config, heard.on_quiet(config), heard.on_words(config), heard.distinct)
+
+
+def _choose(
+    heard: HeardStreams,
+    base: DetectorConfig,
+    smoothings: Sequence[float],
+    budget: float,
+    hours: float,
+    say: Callable[[str], None],
+) -> _Choice:
+    """The settings that keep to a budget of false accepts per hour, and what they promise."""
+    if budget * hours < 1:
+        raise DatasetError(
+            f"{hours:.2f} h without words are too few for {budget:g} false accepts per hour: even with none in them"
+            f" {1 / hours:.3g} are to be expected; give {1 / budget:.3g} h or more, or a larger --budget"
+        )
+
+    def choice(folds: NDArray[np.bool_]) -> DetectorConfig | None:
+        return chosen(heard.tally, base, smoothings, budget * hours, folds)
+
+    every = np.ones(FOLDS, bool)
+    config = choice(every)
+    if config is None:
+        raise DatasetError(
+            f"no setting keeps to {budget:g} false accepts per hour on these {hours:.2f} hours; raise --budget, or "
+            "train with what fires (kws-host stream-eval -o DIR saves it)"
+        )
+    tried = [_trial(heard, kept) for kept in by_smoothing(heard.tally, base, smoothings, budget * hours, every)]
+    for trial in tried:
+        say(str(trial))
+    return _Choice(config, promised(heard.tally, choice, config, hours, heard.distinct), tuple(tried))
+
+
+def _measured(tally: Tally, hours: float, distinct: int) -> Promise:
+    """What was counted: of settings that were given, not chosen, no less is to be expected elsewhere."""
+    missed, words, accepts = (int(n.sum()) for n in (tally.missed, tally.words, tally.places))
+    return Promise(missed, words, distinct, (accepts, accepts), hours)
+
+
+def _miss_curve(heard: HeardStreams, config: DetectorConfig) -> tuple[tuple[float, float], ...]:
+    rates = [heard.on_words(dataclasses.replace(config, threshold=t)).false_reject_rate for t in _CURVE]
+    return tuple((t, round(rate or 0.0, 5)) for t, rate in zip(_CURVE, rates, strict=True))
+
+
+def write_calibrated(
+    model: str | Path,
+    calibration: Calibration,
+    path: str | Path,
+    *,
+    data: Sequence[str],
+    labels: Sequence[str] | None = None,
+) -> None:
+    """Write the model file with the chosen settings and the front end it heard by, and how they were chosen among its
+    metrics.
+
+    Parameters
+    ----------
+    model : str or path
+    calibration : Calibration
+    path : path
+        May be the file itself.
+    data : sequence of str
+        Names of the streams.
+    labels : sequence of str, optional
+        Of a foreign model, as for :class:`kws_edge.Model`; the file says them itself from then on.
+    """
+    loaded = Model(model, labels=labels, frontend_config=calibration.frontend_config)
+    values = calibration.to_dict()
+    budget = {} if calibration.budget is None else {"budget_per_hour": calibration.budget}
+    metrics = {
+        **loaded.metadata.metrics,
+        "miss_curve": values["miss_curve"],
+        "calibration": {**values["after"], **budget, "promise": values["promise"], "data": list(data)},
+    }
+    detector_config, frontend_config = calibration.after.config, calibration.frontend_config
+    metadata = dataclasses.replace(loaded.metadata, frontend_config=frontend_config, detector_config=detector_config, metrics=metrics)
+    content = pack(loaded.flat.data, metadata)
+    write_atomically(path, content, durable=True)  # the model in use may be written over
