@@ -377,7 +377,6 @@ def test_run_of_other_options_is_refused(folder, own, own_run, run_cli):
     ("options", "told"),
     [
         (("report", "run", "-o", "r", "--clips", "a", "--features", "b"), "give one of them"),
-        (("report", "run", "-o", "r"), "give one of them"),
         (("synthesize", "-o", "r", "--minutes", "0", "--per-word", "0"), "leave nothing to make"),
         (("train", "own", "-o", "r", "--blend", "run"), "--blend"),
         (("train", "own", "-o", "r", "--silence-share", "0.6", "--unknown-share", "0.5"), "--silence-share"),

@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,31 @@ def test_qat_and_report(folder, run_folder, run_cli, tmp_path):
         run_cli("evaluate", "report/qat.tflite", "--clips", folder / "test", *plain, package="host_tools").stdout
     )
     assert again["results"][0]["confusion"] == forms["QAT INT8"]["confusion"]
+
+
+def test_report_tests_on_what_the_run_was_trained_on(folder, run_folder, run_cli, tmp_path):
+    """Where no data are named: on a part of the clips that the record names, unless they are others by now."""
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    shutil.copytree(folder / "clips", tmp_path / "clips")
+    record = json.loads((run / "config.json").read_text())
+    record["sources"]["clips"][0]["path"] = str(tmp_path / "clips")
+    (run / "config.json").write_text(json.dumps(record))
+    report = functools.partial(run_cli, "report", "run", "-o", "report", package="host_tools")
+    assert_one_line_error(report(), "clips: no testing clips left", program="kws-host")  # nobody is left for that part
+    done = report("--split", "validation")
+    assert done.returncode == 0, done.stderr
+    values = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert (values["data"], values["clips"]) == (f"{tmp_path / 'clips'} (validation)", 6 * len(WORDS))
+    shutil.rmtree(tmp_path / "report")
+    next((tmp_path / "clips" / "yes").iterdir()).unlink()
+    assert_one_line_error(report(), "clips: has changed since run was trained", "--clips", program="kws-host")
+    shutil.rmtree(tmp_path / "clips")
+    assert_one_line_error(report(), "clips: run was trained on it, and it is gone", "--clips", program="kws-host")
+    del record["sources"]
+    (run / "config.json").write_text(json.dumps(record))
+    assert_one_line_error(report(), "run: does not say what data it was trained on", program="kws-host")
+    assert not (tmp_path / "report").exists()
 
 
 def test_errors_of_clips_to_hear(folder, run_folder, run_cli, tmp_path):

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from kws_edge.cli.options import add_setting, frontend, labels, threshold_of, thresholds
 from kws_edge.cli.parser import output_path
@@ -88,15 +89,19 @@ def add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--own-labels", action="store_true", help="leave out words that are no label of the model")
 
 
+def which_clips(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options of :func:`add_test` leave of the clips of a folder, as arguments of `clip_set`."""
+    return {name: getattr(args, name) for name in ("split", "at_least", "own_labels")}
+
+
 def test_sets(args: argparse.Namespace, subject) -> list:
     if not args.clips and not args.features:
         raise UsageError("nothing to evaluate on: give --clips or --features, or both")
-    from host_tools.evaluation.clips import clip_set, feature_set
+    from host_tools.evaluation.test_sets import clip_set, feature_set
 
     sets = []
     if args.clips:
-        options = {"split": args.split, "at_least": args.at_least, "own_labels": args.own_labels}
-        sets.append(clip_set(args.clips, subject.labels, subject.frontend_config, **options))
+        sets.append(clip_set(args.clips, subject.labels, subject.frontend_config, **which_clips(args)))
     if args.features:
         sets.append(
             feature_set(args.features, subject.labels, subject.frontend_config, split=args.split or "validation")

@@ -15,7 +15,8 @@ def add(commands) -> None:
         "report",
         help="compare FP32, float TFLite, PTQ and QAT on the same clips",
         description="Convert a run to every form, measure each on the same clips, and write report.md, report.json,"
-        " confusion.png and the models to a folder.",
+        " confusion.png and the models to a folder. Without --clips and --features it tests on clips of the run's own"
+        " data: on their testing part, or on that of --split.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
     parser.add_argument("--qat", type=Path, metavar="QAT_RUN", help="folder of its quantisation-aware run")
@@ -25,14 +26,17 @@ def add(commands) -> None:
 
 
 def work(args: argparse.Namespace) -> None:
-    if bool(args.clips) == bool(args.features):
+    if args.clips and args.features:
         raise UsageError("a report is of --clips or of --features: give one of them")
     options.use_tensorflow()
-    from host_tools.evaluation.quantization_report import compare
+    from host_tools.evaluation.quantization_report import compare, own_test_set
     from host_tools.locks import locked
     from host_tools.training.loop import load_run
 
     run = load_run(args.run)
-    (test,) = options.test_sets(args, run)
+    if args.clips or args.features:
+        (test,) = options.test_sets(args, run)
+    else:
+        test = own_test_set(run, **options.which_clips(args))
     with locked(args.output):
         compare(run, test, args.output, qat=load_run(args.qat) if args.qat else None)

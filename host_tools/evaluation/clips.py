@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,35 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from host_tools.data.dataset import index_clips, index_labelled
-from host_tools.data.features import read_clip
-from host_tools.data.label_sets import label_of
-from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
 from host_tools.evaluation.mistakes import MOST, TABLE, check_unused, clip_name, posterior_columns, write_table
+from host_tools.evaluation.test_sets import TestSet, answers
 from host_tools.locks import locked
-from host_tools.sampling.examples import model_input
-from kws_edge.config import FrontendConfig
 from kws_edge.detection.calibration import wilson
-from kws_edge.features.frontend import Frontend
 from kws_edge.files import write_atomically
-from kws_edge.labels import UNKNOWN
 from kws_edge.model.model import Model
 from kws_edge.text import counted
 
 if TYPE_CHECKING:  # it imports Keras, which model files do without
     from host_tools.training.loop import Run
 
-__all__ = [
-    "Evaluation",
-    "TestSet",
-    "answers",
-    "clip_set",
-    "evaluate",
-    "feature_set",
-    "posteriors_of",
-    "write_errors",
-]
+__all__ = ["Evaluation", "evaluate", "posteriors_of", "write_errors"]
 
 
 @dataclass(frozen=True)
@@ -101,113 +84,6 @@ class Evaluation:
             wrong = ", ".join(f"{self.labels[j]} {row[j]}" for j in np.argsort(-row, kind="stable")[:3] if row[j])
             lines.append(f"  {label:<12} {right / total:7.2%} of {total:4}  {wrong}")
         return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Labelled clips, or precomputed features, as levels of a front end."""
-
-    __test__ = False  # for pytest: a name, not a test
-
-    name: str
-    items: tuple[str, ...]
-    """What each example is: a clip's path, or a row of precomputed features."""
-    features: NDArray[np.float32]
-    """The front end's, shape (n, *feature_shape)"""
-    truth: NDArray[np.int64]
-    """Label indices."""
-    skipped: tuple[str, ...] = ()
-    """What was left out, and why: a line each."""
-    recorded: bool = False
-    """Whether the items are files of sound."""
-
-
-def answers(labels: Sequence[str]) -> tuple[str, ...]:
-    """What a model can answer: its labels; of one with a single output, also that it is something else."""
-    return tuple(labels) if len(labels) > 1 else (*labels, UNKNOWN)
-
-
-def clip_set(
-    folder: str | Path,
-    labels: Sequence[str],
-    config: FrontendConfig,
-    *,
-    split: str | None = None,
-    at_least: int = 1,
-    own_labels: bool = False,
-    progress: Callable[..., Any] = tqdm,
-) -> TestSet:
-    """The clips under ``folder/<label>/``, through kws_edge's front end. Clips that cannot be used are skipped.
-
-    Parameters
-    ----------
-    folder : path
-    labels : sequence of str
-        The model's. Other folders count as unknown.
-    config : FrontendConfig
-    split : str, optional
-        Only clips of this part of the official split.
-    at_least : int
-        Leave out labels with fewer clips than this.
-    own_labels : bool
-        Leave out folders that are no label of the model, instead of counting them as unknown.
-
-    Raises
-    ------
-    DatasetError
-        If the folder holds no such clips, or a word is no label where there is no unknown.
-    """
-    pairs, left_out = _labelled(folder, split)
-    sizes = Counter(word for _, word in pairs)
-    pairs = [
-        (path, word) for path, word in pairs if sizes[word] >= at_least and not (own_labels and word not in labels)
-    ]
-    if not pairs:
-        raise DatasetError(f"{folder}: no clips left to evaluate on")
-    frontend, used, features, skipped = Frontend(config), [], [], [str(one) for one in left_out]
-    for path, word in progress(pairs, desc=str(folder), unit="clip", mininterval=0.5):
-        try:
-            features.append(frontend(read_clip(path, config)))
-        except DatasetError as error:
-            skipped.append(str(error))
-        else:
-            used.append((path, label_of(word, answers(labels))))
-    if not used:
-        raise DatasetError(f"{folder}: none of its {counted(len(pairs), 'clip')} can be used, the last: {skipped[-1]}")
-    return TestSet(
-        str(folder) + (f" ({split})" if split else ""),
-        tuple(str(path) for path, _ in used),
-        np.stack(features),
-        np.array([label for _, label in used]),
-        tuple(skipped),
-        recorded=True,
-    )
-
-
-def _labelled(folder: str | Path, split: str | None) -> tuple[list[tuple[Path, str]], Sequence[object]]:
-    """Clips with their words, and what was left out; `split` as for :func:`clip_set`."""
-    if split is None:
-        return index_labelled(folder)
-    index = index_clips(folder)
-    pairs = [(c.path, c.word.strip("_")) for c in index.clips if c.split == split]
-    return pairs, [*index.problems, *index.left_out]
-
-
-def feature_set(
-    folder: str | Path, labels: Sequence[str], config: FrontendConfig, *, split: str = "validation"
-) -> TestSet:
-    """Precomputed features of a part of the official split, as
-    :func:`host_tools.data.stored_features.load_features` reads them."""
-    stored = load_features(folder, (config.n_frames, config.n_mels))
-    rows = np.flatnonzero(stored.splits == split)
-    if not len(rows):
-        raise DatasetError(f"{folder}: no features of the {split} part")
-    return TestSet(
-        f"{folder} ({split})",
-        tuple(f"{stored.words[i]}, row {i}" for i in rows),
-        model_input(stored.levels[rows].astype(np.float32), config)[..., 0],
-        np.array([label_of(stored.words[i], answers(labels)) for i in rows], int),
-    )
 
 
 def posteriors_of(

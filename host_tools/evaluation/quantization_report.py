@@ -12,18 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_tools.convert.quantize import quantize_run, to_float, to_int8
+from host_tools.data.manifest import manifest
 from host_tools.errors import TrainingError
-from host_tools.evaluation.clips import Evaluation, TestSet, posteriors_of
+from host_tools.evaluation.clips import Evaluation, posteriors_of
+from host_tools.evaluation.test_sets import TestSet, clip_set
 from host_tools.networks.models import count_macs
 from host_tools.networks.qat import is_quantisation_aware
-from host_tools.training.loop import LAST, Run
+from host_tools.training.loop import LAST, Run, sources_of
 from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
 from kws_edge.model.file import Metadata, pack
 from kws_edge.model.model import Model
 from kws_edge.text import printable
 
-__all__ = ["Report", "compare", "plot_confusions"]
+__all__ = ["Report", "compare", "own_test_set", "plot_confusions"]
 
 FP32, FLOAT, PTQ, QAT = "FP32 Keras", "float TFLite", "PTQ INT8", "QAT INT8"
 _SAMPLES = 10
@@ -151,6 +153,33 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
     lines.insert(1, ["-" * width for width in widths])
     return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def own_test_set(run: Run, **options: Any) -> TestSet:
+    """Clips of a part of the data that the run's record names: where none is given, those that it was not trained on.
+
+    Parameters
+    ----------
+    run : Run
+    options
+        As for :func:`host_tools.evaluation.test_sets.clip_set`.
+
+    Raises
+    ------
+    TrainingError
+        If the record names no data, or they are not there any more as they were.
+    DatasetError
+        If that part is empty.
+    """
+    folder = sources_of(run).clips
+    other = "name the test data with --clips or --features"
+    if not folder.exists():
+        raise TrainingError(f"{folder}: {run.folder} was trained on it, and it is gone; put it back, or {other}")
+    if manifest(folder).sha256 != run.record["sources"]["clips"][0]["sha256"]:
+        raise TrainingError(f"{folder}: has changed since {run.folder} was trained on it; put it back, or {other}")
+    options["split"] = options.get("split") or "testing"
+    config = run.config
+    return clip_set(folder, run.labels, run.frontend_config, rule=config.split, seed=config.seed, **options)
 
 
 def compare(
