@@ -1,26 +1,225 @@
 """Settings for a budget of false accepts: what is counted, what is chosen, and what it promises."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from host_tools.evaluation.budget import SMOOTHINGS_MS, chosen, promised
-from host_tools.evaluation.scoring import FALSE_ACCEPT, Event, Score
-from host_tools.evaluation.stream_tally import Tally, places
+from host_tools.data.annotations import Word
+from host_tools.evaluation.budget import SMOOTHINGS_MS, Promise, chosen, promised
+from host_tools.evaluation.calibration import Trial
+from host_tools.evaluation.scoring import FALSE_ACCEPT, HIT, MISS, Event, Score
+from host_tools.evaluation.stream_audio import Stream
+from host_tools.evaluation.stream_tally import HeardStreams, Tally, places
 from kws_edge import DetectorConfig
+from kws_edge.detection.calibration import poisson_interval, wilson
+from tests.tracks import INSTANT, track_of
 
 pytestmark = pytest.mark.host
 
+EVERY = np.ones(5, bool)
 
-def testplaces():
-    def score(*times, stream="a"):
-        return Score(("yes",), 60.0, tuple(Event(FALSE_ACCEPT, stream, t - 1, t, None, "yes") for t in times))
 
+def score(*times, stream="a"):
+    """Of a stream of a minute in which "yes" was detected for nothing at these times."""
+    return Score(("yes",), 60.0, tuple(Event(FALSE_ACCEPT, stream, t - 1, t, None, "yes") for t in times))
+
+
+def test_places():
     assert places([]) == places([score()]) == []
-    assert len(places([score(1.0, 1.6)])) == 2  # twice under one condition
-    assert len(places([score(1.0), score(1.6), score(0.8)])) == 1
-    assert len(places([score(1.0), score(2.1)])) == 2
+    assert places([score(1.0, 1.6)]) == [("a", 1.0), ("a", 1.6)]  # twice under one condition
+    assert places([score(1.0), score(1.6), score(0.8)]) == [("a", 0.8)]
+    assert len(places([score(1.0), score(2.0)])) == 1
+    assert len(places([score(1.0), score(2.01)])) == 2
     assert len(places([score(1.0), score(1.0, stream="b")])) == 2
     assert len(places([score(1.0, 5.0), score(5.1, 9.0)])) == 3
+    assert len(places([score(1.0, 1.2), score(1.1)])) == 2
+    other = Score(("yes",), 60.0, (Event(MISS, "a", 1, 2, "yes", None),))
+    assert places([other]) == []
+
+
+def ten_words(name="words.flac"):
+    """A stream in which "yes" is said every five seconds, ten times."""
+    return Stream(Path(name), tuple(Word(5.0 * i + 1, 5.0 * i + 1.5, "yes") for i in range(10)))
+
+
+def at(second):
+    """The window that ends then."""
+    return round(10 * second) - 10
+
+
+def test_words_are_tallied_by_fold():
+    """Two words each, in the order in which they are said; hits, misses and duplicates of each."""
+    heard = {at(5 * i + 1.8): "yes" for i in range(10) if i not in (0, 9)} | {at(10 + 2.4): "yes"}
+    streams = HeardStreams([(ten_words(), track_of(heard, n=500))], [[(Stream(Path("q.flac")), track_of({}))]])
+    tally = streams.tally(INSTANT)
+    assert tally.words.tolist() == [2, 2, 2, 2, 2]
+    assert tally.missed.tolist() == [1, 0, 0, 0, 1]
+    assert tally.duplicates.tolist() == [0, 1, 0, 0, 0]
+    assert (tally.errors, streams.distinct) == (3, 10)
+    some = np.array([True, True, False, False, False])
+    assert (tally.of(some).errors, tally.of(~some).errors) == (2, 1)
+    assert streams.on_words(INSTANT).false_rejects == 2
+
+
+def test_words_of_several_streams_and_conditions_are_one_sequence():
+    """The second stream's words follow the first one's; under another condition, they are the same words."""
+    first, second = ten_words("a.flac"), ten_words("b.flac")
+    every = {at(5 * i + 1.8): "yes" for i in range(10)}
+    none, all_ = track_of({}, n=500), track_of(every, n=500)
+    quiet = [[(Stream(Path("q.flac")), track_of({}))]] * 2
+    streams = HeardStreams([(first, all_), (second, none), (first, none), (second, none)], quiet)
+    assert streams.distinct == 20
+    tally = streams.tally(INSTANT)
+    assert tally.words.tolist() == [8] * 5
+    assert tally.missed.tolist() == [4, 4, 6, 8, 8]
+    optional = dataclasses.replace(
+        first, words=(*first.words, Word(60, 61, "no", optional=True), Word(62, 63, "hello"))
+    )
+    assert HeardStreams([(optional, track_of({}, n=700))], quiet).distinct == 10
+
+
+def test_false_accepts_are_tallied_by_time():
+    """Streams by speaker, end to end, in five parts of equal length; what several conditions give is one place."""
+    a, b = Stream(Path("speech/7-1-0001.flac")), Stream(Path("speech/3-1-0001.flac"))
+    in_a, in_b = track_of({at(2): "yes", at(9.5): "no"}, duration_s=10.0, n=90), track_of({at(14): "yes"}, n=140)
+    again = track_of({at(2.4): "yes"}, duration_s=10.0, n=90)
+    spoken = [(ten_words(), track_of({}, n=500))]
+    streams = HeardStreams(spoken, [[(a, in_a), (b, in_b)], [(a, again), (b, track_of({}, n=140))]])
+    assert [part.false_accepts for part in streams.on_quiet(INSTANT)] == [3, 1]
+    # 3-1 comes first: 14.9 s of 24.9; a fold has 4.98 s. At 14, 14.9 + 2 and 14.9 + 9.5 s.
+    assert streams.tally(INSTANT).places.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_tally_is_remembered_for_its_settings_only():
+    quiet = [[(Stream(Path("q.flac")), track_of({at(2): ("yes", 0.7)}))]]
+    streams = HeardStreams([(ten_words(), track_of({}, n=500))], quiet)
+    assert streams.tally(INSTANT) is streams.tally(dataclasses.replace(INSTANT))
+    assert streams.tally(dataclasses.replace(INSTANT, threshold=0.8)).places.sum() == 0
+    assert streams.tally(INSTANT).places.sum() == 1
+
+
+def tally_of(places=lambda config: 0, missed=lambda config: 0, duplicates=lambda config: 0):
+    """Of ten words and any streams, each fold alike."""
+
+    def tally(config):
+        counts = (places(config), 2, missed(config), duplicates(config))
+        return Tally(*(np.full(5, n) if np.isscalar(n) else np.array(n) for n in counts))
+
+    return tally
+
+
+@pytest.mark.parametrize("least", [0.5, 0.51, 0.73, 0.74, 0.96, 0.97])
+def test_the_lowest_threshold_that_keeps_to_the_budget(least):
+    """Two false accepts at most, as one more is to be expected: of 3 in all that is kept to, of 2 not."""
+    tally = tally_of(places=lambda config: [1, 1, 0, 0, 0] if config.threshold > least - 0.005 else [3, 0, 0, 0, 0])
+    found = chosen(tally, DetectorConfig(), (400.0,), 3.0, EVERY)
+    assert (found.threshold, found.smoothing_ms) == (least, 400.0)
+    assert chosen(tally, DetectorConfig(), (400.0,), 2.9, EVERY) is None
+
+
+def test_a_budget_is_that_of_all_folds():
+    """Where four of five choose, they have four fifths of the hours."""
+    tally = tally_of(places=lambda config: [0, 1, 1, 0, 0] if config.threshold < 0.8 else [0] * 5)
+    four = np.array([False, True, True, True, True])
+    assert chosen(tally, DetectorConfig(), (400.0,), 3.5, four).threshold == 0.5  # 2 * 5 / 4 + 1
+    assert chosen(tally, DetectorConfig(), (400.0,), 3.4, four).threshold == 0.8
+    assert chosen(tally, DetectorConfig(), (400.0,), 3.4, EVERY).threshold == 0.5
+    assert chosen(tally, DetectorConfig(), (400.0,), 1.0, ~four).threshold == 0.5
+
+
+def test_errors_come_first_then_false_accepts_then_short_smoothing():
+    errors = {400.0: 2, 500.0: 1, 600.0: 1, 700.0: 1}
+    accepts = {400.0: 0, 500.0: 3, 600.0: 2, 700.0: 2}
+    tally = tally_of(
+        places=lambda config: [accepts[config.smoothing_ms], 0, 0, 0, 0],
+        missed=lambda config: [errors[config.smoothing_ms], 0, 0, 0, 0],
+    )
+    assert chosen(tally, DetectorConfig(), tuple(errors), 10.0, EVERY).smoothing_ms == 600.0
+    twice = tally_of(duplicates=lambda config: [config.smoothing_ms < 600, 0, 0, 0, 0])
+    assert chosen(twice, DetectorConfig(), tuple(errors), 10.0, EVERY).smoothing_ms == 600.0
+
+
+def test_hysteresis_and_refractory_time_change_for_fewer_errors_only():
+    base = DetectorConfig(hysteresis=0.3, refractory_ms=600)
+
+    def choose(errors, places=lambda config: [0] * 5):
+        return chosen(tally_of(places=places, missed=errors), base, (400.0,), 2.0, EVERY)
+
+    same = choose(lambda config: [1, 0, 0, 0, 0])
+    assert (same.hysteresis, same.refractory_ms) == (0.3, 600)
+    fewer = choose(lambda config: [3 - (config.hysteresis == 0.6) - (config.refractory_ms == 1000), 0, 0, 0, 0])
+    assert (fewer.hysteresis, fewer.refractory_ms) == (0.6, 1000)
+    first = choose(lambda config: [1 + (config.hysteresis == 0.3), 0, 0, 0, 0])
+    assert (first.hysteresis, first.refractory_ms) == (0.2, 600)  # 0.4 and 0.6 have as few
+    beyond = choose(
+        lambda config: [1 + (config.hysteresis != 0.4), 0, 0, 0, 0],
+        lambda config: [2 * (config.hysteresis == 0.4), 0, 0, 0, 0],
+    )
+    assert beyond.hysteresis == 0.3
+
+
+def test_a_promise_adds_up_what_each_fifth_gives_with_the_choice_of_the_others():
+    """Each fold's own choice would be flattering: here it is wrong wherever it was not made."""
+    configs = [dataclasses.replace(DetectorConfig(), threshold=0.5 + 0.1 * fold) for fold in range(4)]
+
+    def choice(folds):
+        assert folds.sum() == 4
+        left_out = int(np.flatnonzero(~folds)[0])
+        return configs[left_out] if left_out < 4 else None
+
+    def tally(config):
+        fold = next((i for i, one in enumerate(configs) if one == config), 4)
+        own = np.arange(5) == fold
+        return Tally(np.where(own, 2, 0), np.full(5, 4), np.where(own, 1, 3), np.where(own, 7, 0))
+
+    promise = promised(tally, choice, DetectorConfig(threshold=0.99), 2.0, 10)
+    assert (promise.missed, promise.words, promise.distinct) == (5, 20, 10)
+    assert (promise.false_accepts, promise.hours) == ((2, 10), 2.0)
+    few = promised(tally_of(places=lambda config: [1, 0, 1, 0, 0]), choice, DetectorConfig(), 2.0, 10)
+    assert few.false_accepts == (2, 3)
+
+
+def test_the_numbers_of_a_promise():
+    """Of 40 words under two conditions 10 are missed: as if 5 of 20. Of false accepts 2 are counted, 4 expected."""
+    promise = Promise(10, 40, 20, (2, 4), 3.0)
+    low, high = wilson(5, 20)
+    least, most = poisson_interval(2)[0] / 3, poisson_interval(4)[1] / 3
+    assert (promise.miss_interval, promise.accept_interval) == ((low, high), (least, most))
+    assert promise.to_dict() == {
+        "false_reject_rate": 0.25,
+        "false_reject_interval_95": [0.11186, 0.46870],
+        "words": 40,
+        "distinct_words": 20,
+        "false_accepts_per_hour": 1.333,
+        "interval_95": [0.081, 3.414],
+        "hours": 3.0,
+    }
+    assert str(promise) == (
+        "25.0 % of words missed (11.2 to 46.9, from 20 words), 1.33 false accepts per hour (0.08 to 3.41, from 3.00"
+        " hours)"
+    )
+    assert Promise(0, 0, 0, (0, 1), 1.0).to_dict()["false_reject_interval_95"] == [0.0, 1.0]
+
+
+def test_the_numbers_of_a_trial():
+    """Half an hour without words, under two conditions, in which one place was heard under both, and another."""
+    words = [Event(HIT, "w", 1, 2, "yes", "yes", 0.9, 0.21), Event(MISS, "w", 5, 6, "yes", None)]
+    quiet = [score(1.0, 30.0), score(1.4)]
+    quiet = tuple(dataclasses.replace(one, seconds=1800.0) for one in quiet)
+    trial = Trial(DetectorConfig(threshold=0.7), quiet, Score(("yes",), 60.0, tuple(words)), 1)
+    assert (trial.false_accepts, trial.hours, trial.expected_per_hour) == (2, 0.5, 6.0)
+    values = trial.to_dict()
+    assert (values["false_accepts_per_hour"], values["interval_95"]) == (4.0, [0.484, 14.449])
+    assert (values["false_reject_rate"], values["words"], values["distinct_words"]) == (0.5, 2, 1)
+    assert values["false_reject_interval_95"] == [round(x, 5) for x in wilson(0.5, 1)]
+    assert values["delay_ms"] == [210.0, 210.0]
+    assert "thresholds" not in values
+    assert str(trial) == (
+        "smoothing 400 ms, threshold 0.70: 6.00 false accepts per hour to be expected, 50.00 % of 2 words missed,"
+        " 0 heard twice, delay p50 and p95 210 and 210 ms"
+    )
 
 
 def synthetic_streams(rng, words, hours, *, most=5):

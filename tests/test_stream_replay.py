@@ -2,32 +2,17 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from host_tools.data.annotations import Word
 from host_tools.errors import DatasetError
 from host_tools.evaluation.scoring import DUPLICATE, HIT, MISS
 from host_tools.evaluation.stream_audio import Stream
-from host_tools.evaluation.stream_replay import Track, replay, score_heard, score_replayed, sweep
-from kws_edge import Detector, DetectorConfig
+from host_tools.evaluation.stream_replay import replay, score_heard, score_replayed, sweep
+from kws_edge import Detector
+from tests.tracks import INSTANT, LABELS, track_of
 
 pytestmark = pytest.mark.host
-
-LABELS = ("silence", "unknown", "yes", "no")
-INSTANT = DetectorConfig(smoothing_ms=0, threshold=0.6, hysteresis=0.0, refractory_ms=500)
-
-
-def track_of(peaks, *, n=60, duration_s=None):
-    """Windows every 100 ms from 1 s on, of silence but for posteriors of 0.9 at ``{window: label}``."""
-    posteriors = np.zeros((n, len(LABELS)), np.float32)
-    posteriors[:, 0] = 1
-    for window, label in peaks.items():
-        posteriors[window] = 0.1 / 3
-        posteriors[window, LABELS.index(label)] = 0.9
-    times_s = 1 + 0.1 * np.arange(n)
-    duration_s = float(times_s[-1]) if duration_s is None else duration_s
-    return Track(LABELS, times_s, posteriors, None, 0, INSTANT.step_ms, 0.1, 1.0, duration_s)
 
 
 def times(detections):
