@@ -1,6 +1,7 @@
 """Streams with truth, and label files."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -135,14 +136,31 @@ def test_lengths(tmp_path, words):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"seconds": 0}, {"clips": -1}, {"others": -1}, {"gap_s": (2, 1)}, {"gap_s": (-1, 1)}, {"rooms": 2},
-     {"snr_db": (5, 0)}, {"clips": 0}, {"seconds": float("inf")}, {"gain_db": float("nan")}, {"seed": -1},
-     {"gap_s": (0, float("inf"))}],
-)  # fmt: skip
-def test_settings_out_of_range(settings):
-    with pytest.raises(DatasetError):
+    ("settings", "told"),
+    [
+        ({"seconds": 0}, "seconds must be positive, got 0"),
+        ({"seconds": float("inf")}, "seconds must be positive, got inf"),
+        ({"clips": -1}, "number of clips must not be negative, got -1"),
+        ({"clips": 0}, "a stream without words has no length"),
+        ({"others": -1}, "number of other words must not be negative, got -1"),
+        ({"gap_s": (2, 1)}, "gap_s: the range 2 to 1 must be given lower end first"),
+        ({"gap_s": (-1, 1)}, "a gap must not be negative, got -1"),
+        ({"gap_s": (0, float("inf"))}, "gap_s: the range 0 to inf is too wide"),
+        ({"snr_db": (5, 0)}, "snr_db: the range 5 to 0 must be given lower end first"),
+        ({"gain_db": float("nan")}, "a gain of nan dB is beyond -200 to 200"),
+        ({"gain_db": 201}, "a gain of 201 dB is beyond -200 to 200"),
+        ({"rooms": 2}, "the share of rooms must be in [0, 1], got 2"),
+        ({"seed": -1}, "the seed must not be negative, got -1"),
+    ],
+)
+def test_settings_out_of_range(settings, told):
+    with pytest.raises(DatasetError, match=re.escape(told)):
         StreamConfig(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"gain_db": 200}, {"rooms": 1}, {"gap_s": (0, 0)}, {"clips": 0, "seconds": 1}])
+def test_settings_at_the_ends_of_their_ranges(settings):
+    StreamConfig(**settings)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
