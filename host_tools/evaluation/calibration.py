@@ -306,7 +306,11 @@ def write_calibrated(
         "miss_curve": values["miss_curve"],
         "calibration": {**values["after"], **budget, "promise": values["promise"], "data": list(data)},
     }
-    detector_config, frontend_config = calibration.after.config, calibration.frontend_config
-    metadata = dataclasses.replace(loaded.metadata, frontend_config=frontend_config, detector_config=detector_config, metrics=metrics)
+    metadata = dataclasses.replace(
+        loaded.metadata,
+        frontend_config=calibration.frontend_config,
+        detector_config=calibration.after.config,
+        metrics=metrics,
+    )
     content = pack(loaded.flat.data, metadata)
     write_atomically(path, content, durable=True)  # the model in use may be written over
