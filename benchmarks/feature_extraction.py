@@ -33,7 +33,8 @@ def floor_seconds(paths, config) -> float:
     """Seconds a clip of decoding, FFT and matrix product alone."""
     shape, hann = mel_matrix(config), window(config)
     best = np.inf
-    for part in (paths[: FLOOR_CLIPS // 2], paths[FLOOR_CLIPS // 2 : FLOOR_CLIPS]):
+    half = -(-min(FLOOR_CLIPS, len(paths)) // 2)
+    for part in (paths[:half], paths[-half:]):
         started = time.perf_counter()
         for path in part:
             samples = soundfile.read(path, dtype="int16")[0]
@@ -52,6 +53,8 @@ def main() -> None:
     args = parser.parse_args()
     config = preset("logmel40")
     found = sorted(p for p in args.data.rglob("*.wav") if p.stat().st_size <= 2 * config.clip_samples + 44)
+    if not found or args.clips < 1:
+        parser.error(f"{args.data}: {len(found)} files of up to 2 s, of which {args.clips} clips are to be taken")
     paths = list(islice(cycle(found), args.clips))
     floor = floor_seconds(found, config)
     with tempfile.TemporaryDirectory() as cache:

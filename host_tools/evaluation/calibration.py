@@ -189,7 +189,6 @@ def calibrate(
     else:
         smoothings = SMOOTHINGS_MS if smoothing_ms is None else (smoothing_ms,)
         choice = _choose(heard, base, smoothings, budget, before.hours, say)
-    after = _trial(heard, choice.config)
     after, curve = _trial(heard, choice.config), _miss_curve(heard, choice.config)
     return Calibration(loaded.frontend_config, budget, before, after, choice.promise, choice.tried, curve)
 
@@ -259,14 +258,15 @@ def _choose(
             f"no setting keeps to {budget:g} false accepts per hour on these {hours:.2f} hours; raise --budget, or "
             "train with what fires (kws-host stream-eval -o DIR saves it)"
         )
-    tried = [_trial(heard, kept) for kept in by_smoothing(heard.tally, base, smoothings, budget * hours, every)]
-    for trial in tried:
-        say(str(trial))
+    tried = []
+    for kept in by_smoothing(heard.tally, base, smoothings, budget * hours, every):
+        tried.append(_trial(heard, kept))
+        say(str(tried[-1]))
     return _Choice(config, promised(heard.tally, choice, config, hours, heard.distinct), tuple(tried))
 
 
 def _measured(tally: Tally, hours: float, distinct: int) -> Promise:
-    """What was counted: of settings that were given, not chosen, no less is to be expected elsewhere."""
+    """What settings that are given promise: what was counted, as no choice has flattered it."""
     missed, words, accepts = (int(n.sum()) for n in (tally.missed, tally.words, tally.places))
     return Promise(missed, words, distinct, (accepts, accepts), hours)
 
