@@ -89,19 +89,18 @@ class StreamMistakes:
         """
         check_unused(folder)
         folder = Path(folder)
-        labels = next(iter(self.results[0].tracks.values())).labels
-        rows: list[list[object]] = [
-            ["file", "kind", "stream", "condition", "start_s", "end_s", "said", "heard", "at_s"]
-        ]
-        rows[0] += posterior_columns(labels)
+        columns = ["file", "kind", "stream", "condition", "start_s", "end_s", "said", "heard", "at_s"]
+        rows: list[list[object]] = [[*columns, *posterior_columns(self.model.labels)]]
         pieces, counts = [], []
         for kind, (name, noun) in _KINDS.items():
             wrong = sorted(self._mistakes(kind), key=lambda mistake: mistake.rank)
             counts.append(counted(len(wrong), noun))
-            paths = [folder / one.name(name.replace(" ", "_"), number) for number, one in enumerate(wrong[:most], 1)]
-            pieces += [one.piece(path) for one, path in zip(wrong, paths, strict=False)]
-            names = [*(path.name for path in paths), *[""] * (len(wrong) - len(paths))]
-            rows += [[file, name, *one.row()] for file, one in zip(names, wrong, strict=True)]
+            for number, one in enumerate(wrong, 1):
+                file = ""
+                if number <= most:
+                    file = one.name(name.replace(" ", "_"), number)
+                    pieces.append(one.piece(folder / file))
+                rows.append([file, name, *one.row()])
         with locked(folder):
             self._cut_out(pieces, progress)
             write_table(folder, rows)
