@@ -23,7 +23,7 @@ import soundfile
 from kws_edge import ConfigError, Detector, DetectorConfig, Model, shipped_models, unpack
 from kws_edge.cli import calibrate
 from kws_edge.cli import options as cli_options
-from kws_edge.detection.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper
+from kws_edge.detection.calibration import MARGIN, Evidence, choose, poisson_interval, poisson_upper, wilson
 from kws_edge.detection.room_profile import RoomProfile, profile_path
 from kws_edge.model.file import pack
 from tests.conftest import assert_one_line_error, assert_usage_error
@@ -35,10 +35,11 @@ QUIET = np.array([0.97, 0.03, 0, 0, 0], np.float32)
 
 @pytest.mark.parametrize(
     ("k", "low", "high"),
-    [(0, 0, 3.6889), (1, 0.0253, 5.5716), (2, 0.2422, 7.2247), (10, 4.7954, 18.3904), (100, 81.3640, 121.6268)],
-)
+    [(0, 0, 3.6889), (1, 0.0253, 5.5716), (2, 0.2422, 7.2247), (5, 1.6235, 11.6683), (10, 4.7954, 18.3904),
+     (20, 12.2165, 30.8884), (50, 37.1110, 65.9188), (100, 81.3640, 121.6268)],
+)  # fmt: skip
 def test_poisson_interval(k, low, high):
-    """Garwood's table."""
+    """Garwood's limits, as tabulated in Johnson, Kotz and Kemp, and in every table since."""
     assert poisson_interval(k) == pytest.approx((low, high), abs=1e-4)
 
 
@@ -46,6 +47,20 @@ def test_poisson_upper():
     assert poisson_upper(0) == pytest.approx(-math.log(0.05))
     assert poisson_upper(1) == pytest.approx(4.7439, abs=1e-4)
     assert poisson_upper(0, 0.5) == pytest.approx(math.log(2))
+    assert poisson_upper(0, 1 - 1e-4) == pytest.approx(4 * math.log(10))  # the largest of an interval at 99.98 %
+    assert poisson_upper(1000) == pytest.approx(1053.6, abs=0.1)
+    assert poisson_interval(3, 0.9) == pytest.approx((0.8177, 7.7537), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718),
+     (20, 20, 0.8389, 1), (0.5, 1, 0.0546, 0.9454), (0, 0, 0, 1)],
+)  # fmt: skip
+def test_wilson(successes, n, low, high):
+    """Newcombe's examples (1998, method 3), and the ends."""
+    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(successes, n)[0] >= 0 and wilson(successes, n)[1] <= 1
 
 
 def event(label, peak, steps=4):

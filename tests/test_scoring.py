@@ -170,16 +170,6 @@ def test_nothing_said_and_nothing_heard():
     assert Score(KEYWORDS, 0.0, ()).false_accepts_per_hour is None
 
 
-@pytest.mark.parametrize(
-    ("count", "low", "high"),
-    # Garwood's limits, as tabulated in Johnson, Kotz and Kemp, and in every table since.
-    [(0, 0.0, 3.6889), (1, 0.0253, 5.5716), (2, 0.2422, 7.2247), (5, 1.6235, 11.6683), (10, 4.7954, 18.3904),
-     (20, 12.2165, 30.8884), (50, 37.1107, 65.9188)],
-)  # fmt: skip
-def test_poisson_interval_against_tables(count, low, high):
-    assert poisson_interval(count) == pytest.approx((low, high), abs=1e-3)
-
-
 def test_poisson_interval_covers():
     """By its definition: at its ends, what was counted has a probability of 2.5 % in each tail."""
     from scipy.stats import poisson
