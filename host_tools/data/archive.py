@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from host_tools.errors import DatasetError
 
-__all__ = ["Unpacked", "open_zip", "unpack_tar", "unpack_zip"]
+__all__ = ["Unpacked", "open_zip", "plain_files", "unpack_tar", "unpack_zip"]
 
 _CHUNK = 2**16
 _LARGEST_HEADER = 2**18  # bytes between the contents of two members: headers, long names, maps of sparse files
@@ -155,6 +155,11 @@ class Unpacked:
         (self.folder / path).unlink(missing_ok=True)
         with self.create(path) as file:
             file.write(data)
+
+
+def plain_files(root: Path) -> list[Path]:
+    """Files below `root`, sorted, without links."""
+    return [path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink()]
 
 
 def unpack_tar(
