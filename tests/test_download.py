@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from host_tools.data.dataset import index_clips
 from host_tools.data.download import MARKER, SHA256, URL, download
+from host_tools.data.transfer import Transfer
 from host_tools.errors import DatasetError
 
 pytestmark = pytest.mark.host
@@ -169,13 +170,19 @@ def server(archive, monkeypatch):
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    """`download` of what the server has into ``tmp_path / "clips"``, quiet and without waiting."""
+    """`download` of what the server has into ``tmp_path / "clips"``, quiet and without waiting.
 
-    def run(**options):
-        options = {"url": server.url, "sha256": sha(server.body), "backoff": 0, "say": fetch_says.append} | options
-        return download(tmp_path / "clips", **{"progress": functools.partial(tqdm, disable=True)} | options)
+    Options are those of `download`, and of its transfer.
+    """
 
-    fetch_says = run.says = []
+    def run(folder=tmp_path / "clips", **options):
+        own = {"sha256": sha(server.body)} | {
+            name: options.pop(name) for name in ("sha256", "keep_archive", "limit") if name in options
+        }
+        quiet = {"backoff": 0, "say": run.says.append, "progress": functools.partial(tqdm, disable=True)}
+        return download(folder, Transfer(**{"url": server.url} | quiet | options), **own)
+
+    run.says = []
     return run
 
 
@@ -248,7 +255,7 @@ def test_folder_may_exist_empty_or_lie_deep(fetch, server, tmp_path, entries):
     (tmp_path / "clips").mkdir()
     fetch()
     assert_whole(tmp_path, entries)
-    deep = download(tmp_path / "a" / "b", url=server.url, sha256=sha(server.body).upper(), say=fetch.says.append)
+    deep = fetch(tmp_path / "a" / "b", sha256=sha(server.body).upper())
     assert (deep / "README.md").exists()
 
 
@@ -718,7 +725,7 @@ def test_archive_that_lies_there_is_not_touched(fetch, server, tmp_path):
 def test_folder_that_cannot_be_written(fetch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="Not a directory"):
-        download(tmp_path / "file" / "clips", url="http://host/x.tar.gz")
+        download(tmp_path / "file" / "clips", Transfer(url="http://host/x.tar.gz"))
 
 
 @pytest.mark.parametrize("stage", ["download", "checksum", "unpack"])
@@ -743,7 +750,8 @@ def test_interrupt_keeps_what_was_fetched(fetch, server, tmp_path, entries, stag
 KILLED = """
 import os, signal, sys
 from tqdm import tqdm
-from host_tools.download import download
+from host_tools.data.download import download
+from host_tools.data.transfer import Transfer
 
 folder, url, sha256, stage, after = sys.argv[1:]
 
@@ -753,7 +761,7 @@ class Bar(tqdm):
         if self.desc == stage and self.n > int(after):
             os.kill(os.getpid(), signal.SIGKILL)
 
-download(folder, url=url, sha256=sha256, progress=Bar)
+download(folder, Transfer(url=url, progress=Bar), sha256=sha256)
 """
 
 
