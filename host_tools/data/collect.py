@@ -110,18 +110,10 @@ def collect(
     ):
         for source in bar:
             bar.set_postfix_str(source.name)
-            target = output / source.kind / source.folder
-            if target.is_dir():
-                continue
-            try:
-                _write_sounds(source, table, cache, output, target)
-            except DatasetError as error:
-                failed.append(f"{source.name}: {error}")
-            except (OSError, soundfile.LibsndfileError) as error:
-                where = getattr(error, "filename", None) or output
-                failed.append(f"{source.name}: {where}: {getattr(error, 'strerror', None) or error}")
+            if why := _why_not(source, table, cache, output):
+                failed.append(f"left out: {source.name}: {why}")
     for line in failed:
-        say(f"left out: {line}")
+        say(line)
     if failed and len(failed) == len(chosen):
         raise DatasetError(f"no {origin.one} could be fetched; {origin.network}")
     return {kind: _minutes(output / kind) for kind in KINDS}
@@ -136,8 +128,22 @@ def _chosen(table: SourceTable, origin: _Origin, only: Sequence[str], without: S
     return [one for one in table.sources if one.name not in without and (not only or one.name in only)]
 
 
-def _write_sounds(source: Source, table: SourceTable, cache: Path, output: Path, target: Path) -> None:
-    """Write what `source` gives into `target`."""
+def _why_not(source: Source, table: SourceTable, cache: Path, output: Path) -> str:
+    """Write the sounds of a source, if they are not there; else why that could not be done."""
+    try:
+        if not (output / source.kind / source.folder).is_dir():
+            _write(source, table, cache, output)
+    except DatasetError as error:
+        return str(error)
+    except (OSError, soundfile.LibsndfileError) as error:
+        where = getattr(error, "filename", None) or output
+        return f"{where}: {getattr(error, 'strerror', None) or error}"
+    return ""
+
+
+def _write(source: Source, table: SourceTable, cache: Path, output: Path) -> None:
+    """Write the sounds of a source, and its licence, to `output`: all or none."""
+    target = output / source.kind / source.folder
     target.parent.mkdir(parents=True, exist_ok=True)
     root, spoken = _fetched(source, cache)
     files = plain_files(root)
