@@ -148,10 +148,15 @@ def demo_stream() -> Path:
 
 @pytest.fixture(scope="session")
 def repository() -> list[str]:
-    """What the repository holds, as git tells it, or what a source distribution does, as its list tells it."""
+    """What the repository holds, as git tells it, links to folders followed, or a source distribution's list."""
     if (ROOT / ".git").exists():
         command = ["git", "-c", "core.quotepath=off", "ls-files"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.splitlines()
+        names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.splitlines()
+        links = {name: (ROOT / name).resolve().relative_to(ROOT) for name in names if (ROOT / name).is_dir()}
+        linked = [
+            f"{name}{one[len(str(to)) :]}" for name, to in links.items() for one in names if one.startswith(f"{to}/")
+        ]
+        return sorted({*names, *linked} - {*links})
     return (ROOT / "kws_edge.egg-info" / "SOURCES.txt").read_text().splitlines()
 
 

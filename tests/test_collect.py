@@ -1,20 +1,21 @@
 """Sounds and voices out of packages and repositories: real ones, made here, so that no network is needed."""
 
+import hashlib
 import io
 import os
-import re
 import shutil
 import subprocess
 import tarfile
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
-from host_tools.data.collect import ORIGINS, _is_wanted, collect
-from host_tools.data.repositories import REPOSITORIES, Repository
+from host_tools.data.collect import collect
+from host_tools.data.source_selection import is_wanted
+from host_tools.data.source_tables import load_table
+from host_tools.errors import DatasetError
 from tests.conftest import assert_one_line_error
 from tests.tones import RATE
 
@@ -196,7 +197,7 @@ HOSTILE = {  # members of a package that also holds a sound, and what is said of
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_members_that_go_through_links(kind, tmp_path, monkeypatch):
     """Nothing outside is written or changed, the package is left out, and it is said why."""
-    monkeypatch.setattr("host_tools.data.collect._LARGEST", 2**24)
+    monkeypatch.setattr("host_tools.data.source_files._LARGEST", 2**24)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "a.wav").write_bytes(b"the user's")
@@ -214,7 +215,8 @@ def test_members_that_go_through_links(kind, tmp_path, monkeypatch):
     write_package(tmp_path / "cache", "gnome-audio", [(f"{PLACE}/bell.wav", tarfile.REGTYPE, sound())])
     before = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")}
     lines = []
-    collect(tmp_path / "out", cache=tmp_path / "cache", only=("sound-icons", "gnome-audio"), say=lines.append)
+    only = ("sound-icons", "gnome-audio")
+    collect(tmp_path / "out", load_table("debian"), cache=tmp_path / "cache", only=only, say=lines.append)
     (line,) = lines
     assert line.startswith("left out: sound-icons: ") and reason in line and "\n" not in line
     ours = (tmp_path / "out", tmp_path / "cache")
@@ -248,7 +250,8 @@ def test_links_and_cut_sounds(tmp_path):
         tmp_path / "cache", "sound-icons", [(f"{PLACE}/{path}", kind, content) for path, kind, content in members]
     )
     lines = []
-    collect(tmp_path / "out", cache=tmp_path / "cache", only=("sound-icons",), say=lines.append)
+    table = load_table("debian")
+    collect(tmp_path / "out", table, cache=tmp_path / "cache", only=("sound-icons",), say=lines.append)
     assert not lines
     lengths = {p.name: soundfile.info(p).duration for p in (tmp_path / "out" / "noise").rglob("*.flac")}
     assert {name.rpartition("x_")[2]: length for name, length in lengths.items()} == {
@@ -258,9 +261,69 @@ def test_links_and_cut_sounds(tmp_path):
     }
 
 
+def write_packages(folder, **more):
+    """A table of one package that has subtitles in another, and both."""
+    (folder / "cache").mkdir()
+    script = """dialogId("x-m-ano", "small", "Yes")
+dialogStr("Né, \\"nechci\\".")
+dialogId("x-v-auto", "small", "A car")
+dialogStr("Auto jede.")
+"""
+    names = ("x-m-ano", "x-v-auto", "x-v-sto", "left-auto")
+    sounds = [(f"{PLACE}/{name}.wav", tarfile.REGTYPE, sound(0.5 + 0.1 * i)) for i, name in enumerate(names)]
+    write_package(folder / "cache", "game-cs", sounds)
+    said = (f"{PLACE}/script/dialogs_cs.lua", tarfile.REGTYPE, script.encode())
+    write_package(folder / "cache", "game", [said, (f"{PLACE}/bell.wav", tarfile.REGTYPE, sound())])
+    lines = {
+        "name": "game-cs", "kind": "speech", "licence": "GPL-2+", "subtitles.package": "game",
+        "subtitles.file": "dialogs_cs.lua", "speaker": "/[^/-]+-([^/-]+)-[^/]*$", **more,
+    }  # fmt: skip
+    text = 'about = "Mine."\nkeywords = ["left"]\n[[package]]\nsubtitles.words = ["né", "stop"]\n'
+    (folder / "mine.toml").write_text(text + "".join(f"{key} = '{value}'\n" for key, value in lines.items()))
+    return load_table(str(folder / "mine.toml"))
+
+
+@needs_debian
+def test_what_says_a_keyword_by_its_subtitles_is_left_out(tmp_path):
+    table, lines = write_packages(tmp_path), []
+    collect(tmp_path / "out", table, cache=tmp_path / "cache", say=lines.append)
+    assert not lines
+    made = {path.name.rpartition("_x_")[2] for path in (tmp_path / "out" / "speech" / "game-cs").iterdir()}
+    assert made == {"v_auto.flac", "v_sto.flac"}
+
+
+@needs_debian
+def test_without_subtitles_nothing_is_taken(tmp_path):
+    """Otherwise the words would be taken for others."""
+    table, lines = write_packages(tmp_path, **{"subtitles.file": "dialogs_nl.lua"}), []
+    with pytest.raises(DatasetError, match="no package could be fetched"):
+        collect(tmp_path / "out", table, cache=tmp_path / "cache", say=lines.append)
+    assert lines == ["left out: game-cs: dialogs_nl.lua of game says none of né, stop"]
+    assert not list((tmp_path / "out").rglob("*.flac"))
+
+
+@needs_debian
+@pytest.mark.parametrize("right", [True, False])
+def test_package_with_a_checksum(tmp_path, right):
+    write_packages(tmp_path)
+    (file,) = (tmp_path / "cache").glob("game-cs_*.deb")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    with open(tmp_path / "mine.toml", "a") as text:
+        text.write(f'sha256 = "{digest if right else 64 * "0"}"\n')
+    table, lines = load_table(str(tmp_path / "mine.toml")), []
+    if right:
+        collect(tmp_path / "out", table, cache=tmp_path / "cache", say=lines.append)
+        assert len(list((tmp_path / "out").rglob("*.flac"))) == 2 and not lines
+    else:
+        with pytest.raises(DatasetError, match="no package could be fetched"):
+            collect(tmp_path / "out", table, cache=tmp_path / "cache", say=lines.append)
+        (line,) = lines
+        assert line.startswith(f"left out: game-cs: the SHA-256 of {file} is {digest}, not 000")
+
+
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """Two repositories, which git finds here when it looks for them on GitHub, and one without its commit."""
+    """Of two repositories, which git finds here when it looks for them on GitHub, and two without their commits."""
 
     (tmp_path / "gitconfig").write_text(
         f'[url "file://{tmp_path}/github/"]\n\tinsteadOf = https://github.com/\n'
@@ -294,15 +357,23 @@ def table(tmp_path, monkeypatch):
     commit("someone/sounds", {"sounds/later.wav": tone(3.0)})
     says = ("who/ann/apple.wav", "who/ann/know.wav", "who/ann/turnLeft.wav", "who/bob/leftover.wav", "music/x.wav")
     words = commit("someone/words", {path: tone(0.5 + 0.05 * i) for i, path in enumerate(says)})
-    table = (
-        Repository("someone/sounds", sounds, "free", "noise", "home", leave=("*/crowd.*",)),
-        Repository("someone/words", words, "CC0", "speech", "words", take=("/who/*",), speaker=r"who/(\w+)/"),
-        Repository("someone/gone", "0" * 40, "CC0", "noise", "other"),
-        Repository("someone/sounds", "1" * 40, "CC0", "noise", "other"),
+    return write_table(
+        tmp_path,
+        ("someone/sounds", sounds, "noise", "home", 'leave = ["*/crowd.*"]\nwhy = "People."\nattribution = "them"'),
+        ("someone/words", words, "speech", "words", "take = ['/who/*']\nspeaker = 'who/(\\w+)/'"),
+        ("someone/gone", "0" * 40, "noise", "other", ""),
+        ("someone/sounds", "1" * 40, "noise", "other", ""),
     )
-    origin = ORIGINS["repositories"]
-    monkeypatch.setitem(ORIGINS, "repositories", replace(origin, sources=table))
-    return table
+
+
+def write_table(folder, *entries):
+    """A table of repositories, each with its commit, kind, group and further lines."""
+    text = 'about = "Mine."\nkeywords = ["left", "know"]\njoin = true\nwithout_s = 5\n'
+    for name, commit, kind, group, more in entries:
+        text += f'[[repository]]\nname = "{name}"\ncommit = "{commit}"\nkind = "{kind}"\ngroup = "{group}"\n'
+        text += f'licence = "free"\n{more}\n'
+    (folder / "table.toml").write_text(text)
+    return load_table(str(folder / "table.toml"))
 
 
 @needs_git
@@ -311,7 +382,7 @@ def test_repositories(table, tmp_path):
     out = tmp_path / "out"
     (out / "noise" / "home").mkdir(parents=True)
     (out / "noise" / "home" / "mine.txt").write_text("the user's")
-    minutes = collect(out, origin="repositories", say=lines.append)
+    minutes = collect(out, table, say=lines.append)
     speech = {p.relative_to(out).as_posix(): soundfile.info(p).duration for p in (out / "speech").rglob("*.flac")}
     # Words named after a keyword or its homophone, and what is not to be taken, are not there.
     assert speech == {
@@ -337,7 +408,7 @@ def test_repositories(table, tmp_path):
     kept = {p.name for p in (out / "repositories").rglob("*") if p.is_file()}
     assert {"drip [0].wav", "rain.ogg", "LICENSE"} <= kept and not {"crowd.ogg", "main.c", "later.wav"} & kept
     licence = (out / "licences" / "someone+sounds.txt").read_text()
-    assert licence.startswith(f"https://github.com/someone/sounds, commit {table[0].commit}: free\n")
+    assert licence.startswith(f"https://github.com/someone/sounds, commit {table.sources[0].commit}: free; them\n")
     assert licence.endswith("==== LICENSE ====\nas you like")
     # What cannot be had is said, and why.
     assert [line.split(": ")[:3] for line in lines] == [
@@ -348,12 +419,12 @@ def test_repositories(table, tmp_path):
     assert not list(out.glob(".collect-*")) and not list((out / "repositories").glob(".clone-*"))
 
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
-    collect(out, origin="repositories", say=lines.append)
+    collect(out, table, say=lines.append)
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
     # The same again elsewhere, from the clones alone.
     shutil.rmtree(tmp_path / "github")
     again = tmp_path / "again"
-    collect(again, origin="repositories", cache=out / "repositories", say=lines.append)
+    collect(again, table, cache=out / "repositories", say=lines.append)
     for path in (out / "noise").rglob("*.flac"):
         assert (again / path.relative_to(out)).read_bytes() == path.read_bytes()
 
@@ -394,26 +465,19 @@ def test_links_of_a_repository(tmp_path, monkeypatch):
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
         subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
-    sources = (Repository("someone/linked", commit.stdout.strip(), "free", "noise", "home"),)
-    monkeypatch.setitem(ORIGINS, "repositories", replace(ORIGINS["repositories"], sources=sources))
-    collect(tmp_path / "out", origin="repositories", say=lambda line: None)
+    table = write_table(tmp_path, ("someone/linked", commit.stdout.strip(), "noise", "home", ""))
+    collect(tmp_path / "out", table, say=lambda line: None)
     (made,) = (tmp_path / "out" / "noise").rglob("*.flac")
     assert soundfile.info(made).duration == pytest.approx(1.2, abs=0.01)
     assert "password" not in (tmp_path / "out" / "licences" / "someone+linked.txt").read_text()
     assert not any(p.is_symlink() for p in (tmp_path / "out").rglob("*"))
 
 
-def test_table_of_repositories():
-    assert len({r.name for r in REPOSITORIES}) == len({r.folder for r in REPOSITORIES}) == len(REPOSITORIES)
-    groups = {"speech": {"long", "voices", "wake", "real", "words"}, "noise": {"home", "other"}}
-    assert {kind: {r.group for r in REPOSITORIES if r.kind == kind} for kind in groups} == groups
-    for repository in REPOSITORIES:
-        assert re.fullmatch(r"[0-9a-f]{40}", repository.commit) and repository.licence
-    # Recordings of ESC-10, on which false accepts are measured, are left out.
-    clonk, clock = (
-        next(r for r in REPOSITORIES if r.name == n) for n in ("openclonk/openclonk", "RedundantC/wis_part1")
-    )
-    assert not _is_wanted("planet/Sound.ocg/Fire.ocg/Fire.ogg", clonk)
-    assert _is_wanted("planet/Sound.ocg/Environment.ocg/Waterfall.ogg", clonk)
-    assert not _is_wanted("mods/sounds/sounds/sounds_clock_tick.ogg", clock)
-    assert _is_wanted("mods/sounds/sounds/sounds_canary_01.ogg", clock)
+def test_recordings_to_test_on_are_left_out():
+    """Of ESC-10, on which false accepts are measured."""
+    by_name = {source.name: source for source in load_table("repositories").sources}
+    clonk, clock = by_name["openclonk/openclonk"], by_name["RedundantC/wis_part1"]
+    assert not is_wanted("planet/Sound.ocg/Fire.ocg/Fire.ogg", clonk)
+    assert is_wanted("planet/Sound.ocg/Environment.ocg/Waterfall.ogg", clonk)
+    assert not is_wanted("mods/sounds/sounds/sounds_clock_tick.ogg", clock)
+    assert is_wanted("mods/sounds/sounds/sounds_canary_01.ogg", clock)

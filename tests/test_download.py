@@ -23,14 +23,15 @@ import soundfile
 from tqdm import tqdm
 
 from host_tools.data.dataset import index_clips
-from host_tools.data.download import MARKER, SHA256, URL, download
+from host_tools.data.download import MARKER, URL, download
+from host_tools.data.transfer import Transfer
 from host_tools.errors import DatasetError
 
 pytestmark = pytest.mark.host
 
 WORDS = ("yes", "no", "marvin")
 SPEAKERS = ("0a7c2a8d", "1b4c9b89", "ffd2ba2f")
-NAME = "speech_commands_v0.02.tar.gz"
+NAME = URL.rpartition("/")[2]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -169,13 +170,19 @@ def server(archive, monkeypatch):
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    """`download` of what the server has into ``tmp_path / "clips"``, quiet and without waiting."""
+    """`download` of what the server has into ``tmp_path / "clips"``, quiet and without waiting.
 
-    def run(**options):
-        options = {"url": server.url, "sha256": sha(server.body), "backoff": 0, "say": fetch_says.append} | options
-        return download(tmp_path / "clips", **{"progress": functools.partial(tqdm, disable=True)} | options)
+    Options are those of `download`, and of its transfer.
+    """
 
-    fetch_says = run.says = []
+    def run(folder=tmp_path / "clips", **options):
+        own = {"sha256": sha(server.body)} | {
+            name: options.pop(name) for name in ("sha256", "keep_archive", "limit") if name in options
+        }
+        quiet = {"backoff": 0, "say": run.says.append, "progress": functools.partial(tqdm, disable=True)}
+        return download(folder, Transfer(**{"url": server.url} | quiet | options), **own)
+
+    run.says = []
     return run
 
 
@@ -217,17 +224,25 @@ def assert_refused(fetch, tmp_path, *parts, **options):
     assert names(tmp_path) == before
 
 
-def test_the_dataset_is_the_published_one():
-    assert URL.endswith(f"/{NAME}")
-    assert SHA256 == "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
-
-
 def test_download(fetch, server, tmp_path, entries):
     assert fetch() == tmp_path / "clips"
     assert_whole(tmp_path, entries)
     assert len(index_clips(tmp_path / "clips").clips) == len(WORDS) * len(SPEAKERS)
     assert server.served == len(server.body)
     assert server.requests[0]["User-Agent"].startswith("kws-edge/")
+
+
+def test_command(server, run_cli, tmp_path, entries):
+    command = ("download", "clips", "--url", server.url, "--sha256", sha(server.body), "--keep-archive")
+    done = run_cli(*command, package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / NAME).read_bytes() == server.body
+    (tmp_path / NAME).unlink()
+    assert_whole(tmp_path, entries)
+    done = run_cli(*command, package="host_tools")
+    assert done.stdout.decode().startswith(f"{tmp_path}/clips: complete, ")
+    failed = run_cli("download", "clips", package="host_tools")  # what is published has another checksum
+    assert failed.returncode == 1 and b"not af14739ee7dc3114" in failed.stderr
 
 
 def test_progress_is_in_bytes(fetch, server):
@@ -248,7 +263,7 @@ def test_folder_may_exist_empty_or_lie_deep(fetch, server, tmp_path, entries):
     (tmp_path / "clips").mkdir()
     fetch()
     assert_whole(tmp_path, entries)
-    deep = download(tmp_path / "a" / "b", url=server.url, sha256=sha(server.body).upper(), say=fetch.says.append)
+    deep = fetch(tmp_path / "a" / "b", sha256=sha(server.body).upper())
     assert (deep / "README.md").exists()
 
 
@@ -369,7 +384,7 @@ def test_slow_servers(fetch, server, tmp_path, entries, fault):
     assert any("bytes a second" in line or "no answer in" in line for line in fetch.says)
     shutil.rmtree(tmp_path / "clips")
     server.faults = [(fault, None)] * 20
-    with pytest.raises(DatasetError, match=r"bytes a second|no answer in"):
+    with pytest.raises(DatasetError, match=r"bytes a second|no answer in|timed out"):
         fetch(timeout=0.1, tries=3)
     assert len(server.requests) == 5
 
@@ -718,7 +733,7 @@ def test_archive_that_lies_there_is_not_touched(fetch, server, tmp_path):
 def test_folder_that_cannot_be_written(fetch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="Not a directory"):
-        download(tmp_path / "file" / "clips", url="http://host/x.tar.gz")
+        download(tmp_path / "file" / "clips", Transfer(url="http://host/x.tar.gz"))
 
 
 @pytest.mark.parametrize("stage", ["download", "checksum", "unpack"])
@@ -743,7 +758,8 @@ def test_interrupt_keeps_what_was_fetched(fetch, server, tmp_path, entries, stag
 KILLED = """
 import os, signal, sys
 from tqdm import tqdm
-from host_tools.download import download
+from host_tools.data.download import download
+from host_tools.data.transfer import Transfer
 
 folder, url, sha256, stage, after = sys.argv[1:]
 
@@ -753,7 +769,7 @@ class Bar(tqdm):
         if self.desc == stage and self.n > int(after):
             os.kill(os.getpid(), signal.SIGKILL)
 
-download(folder, url=url, sha256=sha256, progress=Bar)
+download(folder, Transfer(url=url, progress=Bar), sha256=sha256)
 """
 
 

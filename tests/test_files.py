@@ -471,9 +471,10 @@ _OTHERS = {  # into temporary folders, or by a protocol of their own
     "firmware_export/folder.py": {"write_bytes"},
     "firmware_export/report.py": {"write_text", "write_bytes"},
     "host_tools/data/archive.py": {"open"},
-    "host_tools/data/collect.py": {"write_bytes"},
+    "host_tools/data/source_files.py": {"write_bytes"},
     "host_tools/data/stored_features.py": {"open_memmap"},  # for reading
     "host_tools/data/download.py": {"open"},
+    "host_tools/data/transfer.py": {"open"},
     "host_tools/data/features.py": {"open", "open_memmap"},
     "host_tools/convert/model_import.py": {"write_bytes"},
     "host_tools/convert/quantize.py": {"write_bytes"},

@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 _COMPUTER = """
 import sys
 from pathlib import Path
-from host_tools.features import clip_features
+from host_tools.data.features import clip_features
 from kws_edge import preset
 if __name__ == "__main__":
     paths = sorted(Path(sys.argv[1]).glob("*.wav"))

@@ -204,6 +204,22 @@ def test_installed_firmware_export_finds_the_licences(built_wheel, tmp_path):
     assert "ConfigError: kws-edge was installed without its LICENSE" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["recipe plan commands12", "collect --only none --from repositories -o out"])
+def test_installed_recipes_and_tables_are_found(built_wheel, tmp_path, command):
+    with zipfile.ZipFile(built_wheel) as archive:
+        archive.extractall(tmp_path)
+    command = [sys.executable, "-m", "host_tools", *command.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    if "plan" in command:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("commands12: ") and "(also_said)" in done.stdout
+        assert (tmp_path / "host_tools" / "recipes" / "sources" / "librispeech_words.csv").is_file()
+    else:
+        assert (
+            f"not among the repositories: none; {tmp_path}/host_tools/recipes/sources/repositories.toml" in done.stderr
+        )
+
+
 def test_commands(wheel):
     (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     parser = configparser.ConfigParser()

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
 from host_tools.data.manifest import manifest
+from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import DatasetError, RecipeError
 from host_tools.locks import locked
 from host_tools.recipe.file import find_recipe, load_recipe
@@ -263,6 +264,29 @@ def test_a_recipe_runs_whole_and_after_kills_to_the_same_bytes(tmp_path, folder)
     assert values["model"] == {"file": "tones.tflite", "sha256": manifest(model).entries[0].sha256}
     assert [stage["id"] for stage in values["stages"]] == ["words", "streams", "mean", "int8", "quiet", "tuned"]
     assert values["data"]["clips"]["files"] == 13 * 26 + 1
+
+
+def test_a_table_of_sources_counts_as_what_the_stage_takes(tmp_path):
+    """A shipped one by name, and one's own as data of the recipe: a stage is done again if its table changes."""
+    text = SHORT.replace("[data]", '[data]\nmine = "./mine.toml"').partition("[[stage]]")[0]
+    stage = '[[stage]]\nid = "{0}"\ndo = "collect"\nwhy = "Sounds."\nfrom = "{1}"\n'
+    recipe = load_recipe(
+        written(tmp_path, text + stage.format("shipped", "repositories") + stage.format("own", "mine"))
+    )
+    (tmp_path / "mine.toml").write_text("1")
+    workshop, (shipped, own) = Workshop(recipe, tmp_path / "runs", None), recipe.stages
+    assert shipped.shipped == ("repositories",) and own.data == ("mine",)
+    assert workshop.inputs(shipped, {})["shipped"] == {
+        "repositories": manifest(shipped_tables()["repositories"]).sha256
+    }
+    assert "--from=repositories" in workshop.arguments(shipped, {}, tmp_path)
+    assert f"--from={tmp_path}/mine.toml" in workshop.arguments(own, {}, tmp_path)
+    key = workshop.key(workshop.inputs(own, {}))
+    (tmp_path / "mine.toml").write_text("12")
+    other = Workshop(recipe, tmp_path / "runs", None)
+    assert other.key(other.inputs(own, {})) != key
+    with pytest.raises(RecipeError, match=r"from: 'repositoris' is no stage .* \(did you mean 'repositories'\?\)"):
+        load_recipe(written(tmp_path, text + stage.format("a", "repositoris")))
 
 
 def test_names_lead_to_the_folder_of_recipes(monkeypatch, tmp_path):

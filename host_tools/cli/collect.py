@@ -21,10 +21,10 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--from",
-        dest="origin",
-        choices=("debian", "repositories"),
+        dest="table",
         default="debian",
-        help="Debian's packages or git repositories",
+        metavar="NAME|FILE",
+        help="what to take: debian, repositories, or your own table, a .toml file (default: debian)",
     )
     parser.add_argument("-o", "--output", type=output_path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(
@@ -40,6 +40,8 @@ def add(commands) -> None:
 
 def work(args: argparse.Namespace) -> None:
     from host_tools.data.collect import collect
+    from host_tools.data.source_tables import load_table
 
-    minutes = collect(args.output, origin=args.origin, cache=args.cache, only=args.only, without=args.without)
+    table = load_table(args.table)
+    minutes = collect(args.output, table, cache=args.cache, only=args.only, without=args.without)
     print(", ".join(f"{n:.1f} minutes of {kind}" for kind, n in minutes.items()), "in", args.output)

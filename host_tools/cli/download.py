@@ -25,7 +25,8 @@ def add(commands) -> None:
 def work(args: argparse.Namespace) -> None:
     if bool(args.url) != bool(args.sha256):
         raise UsageError("--url and --sha256 go together: an archive is unpacked only if its checksum is known")
-    from host_tools.data.download import download
+    from host_tools.data.download import SHA256, URL, download
+    from host_tools.data.transfer import Transfer
 
-    other = {name: value for name in ("url", "sha256") if (value := getattr(args, name))}
-    download(args.folder, keep_archive=args.keep_archive, **other)
+    transfer = Transfer(url=args.url or URL)
+    download(args.folder, transfer, sha256=args.sha256 or SHA256, keep_archive=args.keep_archive)

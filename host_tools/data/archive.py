@@ -16,11 +16,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO, Protocol, cast
 
 from host_tools.errors import DatasetError
 
-__all__ = ["Unpacked", "open_zip", "unpack_tar", "unpack_zip"]
+__all__ = ["Unpacked", "open_zip", "plain_files", "unpack_tar", "unpack_zip"]
 
 _CHUNK = 2**16
 _LARGEST_HEADER = 2**18  # bytes between the contents of two members: headers, long names, maps of sparse files
@@ -59,10 +59,16 @@ def _short(name: str) -> str:
     return repr(name if len(name) <= 100 else f"{name[:100]}...")
 
 
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class _Bounded:
     """A stream that only goes forward, as tarfile reads it, and not further than is good."""
 
-    def __init__(self, stream: BinaryIO, limit: int) -> None:
+    def __init__(self, stream: Readable, limit: int) -> None:
         self._stream, self._limit, self._at = stream, limit, 0
         self.left = _LARGEST_HEADER
         """Bytes that may be read until this is set anew."""
@@ -157,8 +163,13 @@ class Unpacked:
             file.write(data)
 
 
+def plain_files(root: Path) -> list[Path]:
+    """Files below `root`, sorted, without links."""
+    return [path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink()]
+
+
 def unpack_tar(
-    stream: BinaryIO,
+    stream: Readable,
     folder: Path,
     *,
     limit: int,
@@ -190,24 +201,10 @@ def unpack_tar(
     bounded, target = _Bounded(stream, 2 * limit + _LARGEST_HEADER), Unpacked(folder, limit)
     try:
         folder.mkdir()
-        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+        with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r:") as tar:  # it reads, seeks and tells
             while (member := tar.next()) is not None:
-                tar.members.clear()  # or a million members would stay in memory
-                if not (member.isfile() or member.isdir()) or member.issparse():
-                    if not skip_links:
-                        raise DatasetError(f"the member {_short(member.name)} is a link or device, or has holes")
-                    target.leave_out(member.name)
-                    continue
-                path = target.place(member.name, member.size)
-                if hasattr(tarfile, "data_filter"):  # a second opinion, where Python has it
-                    tarfile.data_filter(member, str(folder))
-                if member.isdir():
-                    target.make_folder(path)
-                else:
-                    with target.create(path) as file:
-                        bounded.left = member.size + _LARGEST_HEADER
-                        shutil.copyfileobj(tar.extractfile(member), file, _CHUNK)
-                bounded.left = _LARGEST_HEADER
+                cast("Any", tar).members.clear()  # or a million members would stay in memory
+                _unpack_member(tar, member, bounded, target, skip_links=skip_links)
                 tick()
         # tarfile takes a header that is broken or cut off for the end: at the real one only zeros follow.
         if {bool(block.strip(b"\0")) for block in _rest(bounded)} != {False}:
@@ -220,6 +217,26 @@ def unpack_tar(
             raise DatasetError(f"a broken archive ({error})") from None
         raise
     return target
+
+
+def _unpack_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, bounded: _Bounded, target: Unpacked, *, skip_links: bool
+) -> None:
+    if not (member.isfile() or member.isdir()) or member.issparse():
+        if not skip_links:
+            raise DatasetError(f"the member {_short(member.name)} is a link or device, or has holes")
+        target.leave_out(member.name)
+        return
+    path = target.place(member.name, member.size)
+    if hasattr(tarfile, "data_filter"):  # a second opinion, where Python has it
+        tarfile.data_filter(member, str(target.folder))
+    if content := tar.extractfile(member):
+        with content, target.create(path) as file:
+            bounded.left = member.size + _LARGEST_HEADER
+            shutil.copyfileobj(content, file, _CHUNK)
+    else:
+        target.make_folder(path)
+    bounded.left = _LARGEST_HEADER
 
 
 def _rest(stream: _Bounded) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from host_tools.errors import DatasetError
@@ -46,6 +47,10 @@ __all__ = [
     "recording_features",
 ]
 
+Samples = NDArray[np.int16]
+Levels = NDArray[np.floating]
+"""Of any shape, float16 or float32."""
+
 _CHUNK = 64  # clips that a worker takes at a time; what an interruption loses of each worker
 _PARALLEL_FROM = 200  # clips; for fewer, starting workers takes longer than the work
 _LAYOUT = 3  # version of the cache's files, and of how recordings are read
@@ -61,7 +66,7 @@ def raw_config(config: FrontendConfig) -> FrontendConfig:
     return dataclasses.replace(config, level_offset=0, level_min=None, level_max=None, resize_frames=None)
 
 
-def raw_to_power(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
+def raw_to_power(raw: Levels, config: FrontendConfig) -> Levels:
     """Power in each mel band, from raw levels (magnitude front ends: the square of the band's magnitude)."""
     bands = raw * np.float32(1 / config.log_gain)
     np.exp(bands, out=bands)
@@ -70,7 +75,7 @@ def raw_to_power(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
     return np.square(bands) if config.spectrum == "magnitude" else bands
 
 
-def power_to_raw(power: np.ndarray, config: FrontendConfig) -> np.ndarray:
+def power_to_raw(power: Levels, config: FrontendConfig) -> Levels:
     """Inverse of :func:`raw_to_power`."""
     raw = (np.sqrt(power) if config.spectrum == "magnitude" else power) + np.float32(config.log_offset)
     np.log(raw, out=raw)
@@ -78,7 +83,7 @@ def power_to_raw(power: np.ndarray, config: FrontendConfig) -> np.ndarray:
     return raw
 
 
-def raw_to_levels(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
+def raw_to_levels(raw: Levels, config: FrontendConfig) -> Levels:
     """The front end's output levels, from raw levels."""
     levels = raw + np.float32(config.level_offset)
     if config.level_min is not None or config.level_max is not None:
@@ -86,12 +91,12 @@ def raw_to_levels(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
     return levels
 
 
-def levels_to_raw(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
+def levels_to_raw(levels: Levels, config: FrontendConfig) -> Levels:
     """Raw levels from output levels (of a clipped level: the clip)."""
     return levels.astype(np.float32) - np.float32(config.level_offset)
 
 
-def read_clip(path: Path, config: FrontendConfig) -> np.ndarray:
+def read_clip(path: Path, config: FrontendConfig) -> Samples:
     """Mono int16 samples of a training recording, at the front end's rate, as the device would hear them.
 
     Raises
@@ -114,7 +119,7 @@ def _frontend(config: FrontendConfig) -> Frontend:
     return Frontend(config)
 
 
-Variation = Callable[[np.ndarray, int], np.ndarray]
+Variation = Callable[[Samples, int], Samples]
 """Samples and the clip's number to samples; see :class:`host_tools.sampling.augment.AudioVariation`."""
 
 
@@ -122,13 +127,13 @@ Variation = Callable[[np.ndarray, int], np.ndarray]
 class ClipFeatures:
     """Raw levels of clips, and the clips that gave none."""
 
-    levels: np.ndarray
+    levels: NDArray[np.float16]
     """float16 (n, frames, mels), memory-mapped; zeros for clips that were skipped"""
     skipped: dict[int, str]
     """Why, by the clip's number"""
 
     @property
-    def usable(self) -> np.ndarray:
+    def usable(self) -> NDArray[np.intp]:
         """Numbers of the clips that were not skipped, ascending."""
         return np.setdiff1d(np.arange(len(self.levels)), np.fromiter(self.skipped, int))
 
@@ -206,7 +211,7 @@ def _skipped(folder: Path) -> dict[int, str]:
 
 def recording_features(
     paths: Sequence[Path], config: FrontendConfig, *, what: str = "recordings", workers: int | None = None
-) -> tuple[list[np.ndarray], dict[Path, str]]:
+) -> tuple[list[NDArray[np.float16]], dict[Path, str]]:
     """Raw levels of whole recordings.
 
     Returns
@@ -233,7 +238,7 @@ def _run(work: Callable, jobs: Sequence, n: int, workers: int | None) -> Iterabl
     return run_parallel(work, jobs, workers=1 if n < _PARALLEL_FROM else workers)
 
 
-def _recording(path: Path, *, config: FrontendConfig) -> np.ndarray | str:
+def _recording(path: Path, *, config: FrontendConfig) -> NDArray[np.float16] | str:
     try:
         return _frontend(config).frames(read_clip(path, config)).astype(np.float16)
     except DatasetError as error:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -56,7 +57,7 @@ class Manifest:
         """Bytes of all files."""
         return sum(entry.size for entry in self.entries)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Checksum, number of files and bytes, as a JSON-ready dict."""
         return {"sha256": self.sha256, "files": len(self.entries), "bytes": self.size}
 
@@ -136,7 +137,7 @@ def _is_keras(path: Path) -> bool:
 def _sum(path: Path) -> str:
     total = hashlib.sha256()
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(path, "rb"))
+        file: IO[bytes] = stack.enter_context(open(path, "rb"))
         if _is_keras(path):
             with contextlib.suppress(zipfile.BadZipFile, KeyError):
                 file = stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open(_WEIGHTS))
@@ -151,12 +152,12 @@ class _Remembered:
     def __init__(self, path: Path) -> None:
         name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
         self._file = default_cache().parent / "manifests" / f"{name}.json"
-        self._old: dict = {}
+        self._old: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError, RecursionError):
             values = json.loads(self._file.read_bytes())
             if isinstance(values, dict) and values.get("layout") == _LAYOUT and isinstance(values.get("files"), dict):
                 self._old = values["files"]
-        self._new: dict = {}
+        self._new: dict[str, Any] = {}
 
     @staticmethod
     def _key(state: os.stat_result) -> list[int]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from kws_edge.files import write_atomically
 
@@ -24,7 +25,7 @@ def sound_errors() -> Iterator[None]:
         raise OSError(errno.EIO, f"{error} Is there room?") from None
 
 
-def write_sound(path: str | os.PathLike[str], samples: np.ndarray, rate: int) -> None:
+def write_sound(path: str | os.PathLike[str], samples: NDArray[np.int16], rate: int) -> None:
     """Write mono 16-bit sound in the format that the ending of `path` names.
 
     Raises

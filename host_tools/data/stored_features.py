@@ -6,8 +6,10 @@ import csv
 import tokenize
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from host_tools.data.label_sets import spelt
 from host_tools.data.recordings import existing_folder
@@ -32,10 +34,10 @@ NPY_DAMAGE = (  # what NumPy raises for a file whose header is wrong
 class FeatureSet:
     """Precomputed uint8 features with their words, speakers and splits, in row order."""
 
-    levels: np.ndarray
-    words: np.ndarray
-    speakers: np.ndarray
-    splits: np.ndarray
+    levels: NDArray[np.uint8]
+    words: NDArray[np.str_]
+    speakers: NDArray[np.str_]
+    splits: NDArray[np.str_]
 
 
 def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> FeatureSet:
@@ -65,7 +67,7 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
     return FeatureSet(levels, *columns)
 
 
-def _levels(path: Path) -> np.ndarray:
+def _levels(path: Path) -> NDArray[Any]:
     """The array of a ``.npy`` file, memory-mapped; never what is pickled in it."""
     try:
         if not path.is_file():
@@ -81,15 +83,15 @@ def _levels(path: Path) -> np.ndarray:
         raise DatasetError(f"{path}: is no whole NumPy array ({' '.join(str(error).split())[:100]})") from None
 
 
-def _manifest(path: Path) -> list[np.ndarray]:
+def _manifest(path: Path) -> list[NDArray[np.str_]]:
     """Words, speakers and parts of the split, one of each row."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter="\t", strict=True)
-            rows = []
+            rows: list[list[str]] = []
             for row in reader:
-                values = [row.get(name) for name in ("word", "speaker", "split")]
-                if None in values or values[2] not in PARTS:
+                values = [value for name in ("word", "speaker", "split") if (value := row.get(name)) is not None]
+                if len(values) < 3 or values[2] not in PARTS:
                     raise DatasetError(
                         f"{path}, line {reader.line_num}: the columns word, speaker and split are expected, the last "
                         f"of {', '.join(PARTS)}"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from host_tools.data.sentences import from_text, sentence
@@ -134,7 +135,7 @@ def synthesize_speech(
     def make(number: int) -> tuple[list[str], float]:
         rng = np.random.default_rng((seed, number))
         voice = _drawn(known, rng)
-        said = []
+        said: list[str] = []
         while len(" ".join(said)) < 60:  # characters; about four seconds
             said.append(sentences[rng.integers(len(sentences))] if sentences else sentence(rng, avoid))
         path = folder / f"{voice.speaker}-{number:06d}.flac"
@@ -203,7 +204,7 @@ def _drawn(known: Sequence[Voice], rng: np.random.Generator) -> Voice:
     return known[rng.choice(len(known), p=weights / weights.sum())]
 
 
-def _spoken(voice: Voice, text: str, rng: np.random.Generator) -> np.ndarray:
+def _spoken(voice: Voice, text: str, rng: np.random.Generator) -> NDArray[np.int16]:
     """int16 samples at 16 kHz."""
     with tempfile.TemporaryDirectory() as temporary:
         target = os.path.join(temporary, "speech.wav")
@@ -216,14 +217,14 @@ def _spoken(voice: Voice, text: str, rng: np.random.Generator) -> np.ndarray:
             raise DatasetError(f"{' '.join(command[:3])}: gave no audio for {text!r} ({error})") from None
 
 
-def _word_in(samples: np.ndarray) -> np.ndarray:
+def _word_in(samples: NDArray[np.int16]) -> NDArray[np.int16]:
     """The spoken part, centred in a second."""
     power = np.convolve(np.square(samples.astype(np.float64)), np.ones(160) / 160, mode="same")
     loud = np.flatnonzero(power > power.max() * 10 ** (_FLOOR_DB / 10))
     return fit_clip(samples[loud[0] : loud[-1] + 1] if len(loud) else samples, _RATE)
 
 
-def _levelled(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _levelled(samples: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
     peak = 32768 * 10 ** (rng.uniform(*_PEAK_DB) / 20)
     return np.clip(samples * (peak / max(1, np.abs(samples.astype(np.int32)).max())), -32768, 32767).astype(np.int16)
 

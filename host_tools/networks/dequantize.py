@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from host_tools.errors import TrainingError
 from host_tools.networks.models import LevelConv2D
@@ -18,6 +19,7 @@ from kws_edge.model.model import Model
 
 __all__ = ["load_int8"]
 
+Array = NDArray[np.float32]
 _OPERATORS = (
     (keras.layers.DepthwiseConv2D, "DEPTHWISE_CONV_2D"),
     (keras.layers.Conv2D, "CONV_2D"),
@@ -26,7 +28,11 @@ _OPERATORS = (
 
 
 def load_int8(
-    model: keras.Model, path: str | Path, frontend_config: FrontendConfig, inputs: np.ndarray, labels: Sequence[str]
+    model: keras.Model,
+    path: str | Path,
+    frontend_config: FrontendConfig,
+    inputs: Array,
+    labels: Sequence[str],
 ) -> list[str]:
     """Set the weights of `model`, which our own code built, from an INT8 file of the same network.
 
@@ -64,12 +70,23 @@ def load_int8(
     if file.frontend_config != frontend_config:
         raise TrainingError(f"{path}: has another front end than the one to train with; its weights do not fit it")
     saved = [(kind, *_weights(file, kind, tensors)) for kind, tensors, _ in file.flat.weighted]
-    norms, left = norm_after(model), []
-    layers = list(model.layers)
+    layers, new = list(model.layers), []
     if file.labels != tuple(labels):
         *saved, (_, kernel, bias) = saved
-        left += set_head(model, kernel, bias, file.labels, labels)
+        new = set_head(model, kernel, bias, file.labels, labels)
         layers.pop()
+    return new + _set_layers(model, layers, saved, inputs, path)
+
+
+def _set_layers(
+    model: keras.Model,
+    layers: Sequence[keras.Layer],
+    saved: list[tuple[str, Array, Array]],
+    inputs: Array,
+    path: str | Path,
+) -> list[str]:
+    """Set each of `layers` from the first of its kind and shape in `saved`; the names of dense layers without one."""
+    norms, left = norm_after(model), []
     for layer in layers:
         kind = next((kind for of, kind in _OPERATORS if isinstance(layer, of)), None)
         if kind is None:
@@ -89,14 +106,14 @@ def load_int8(
     return left
 
 
-def _weights(file: Model, kind: str, tensors: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _weights(file: Model, kind: str, tensors: tuple[int, ...]) -> tuple[Array, Array]:
     """Kernel, as Keras lays it out, and bias of an operator, in floating point."""
     kernel, bias = (_real(file, number) for number in tensors[1:3])
     order = {"DEPTHWISE_CONV_2D": (1, 2, 3, 0), "CONV_2D": (1, 2, 3, 0), "FULLY_CONNECTED": (1, 0)}
     return kernel.transpose(order[kind]), bias
 
 
-def _real(file: Model, number: int) -> np.ndarray:
+def _real(file: Model, number: int) -> Array:
     """Values of a constant tensor."""
     native = file.interpreter.native
     details = next(d for d in native.get_tensor_details() if d["index"] == number)["quantization_parameters"]
@@ -110,7 +127,7 @@ def _real(file: Model, number: int) -> np.ndarray:
     return (values * scales.reshape(shape).astype(np.float64)).astype(np.float32)
 
 
-def _set_normalised(model: keras.Model, layer, norm, kernel: np.ndarray, bias: np.ndarray, inputs: np.ndarray) -> None:
+def _set_normalised(model: keras.Model, layer, norm, kernel: Array, bias: Array, inputs: Array) -> None:
     """Kernel and batch norm of a convolution that together are what was folded into `kernel` and `bias`."""
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     level = isinstance(layer, LevelConv2D)

@@ -23,13 +23,12 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from host_tools.errors import TrainingError
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # Windows
-    resource = None
 
 __all__ = ["Layer", "read_weights"]
 
@@ -61,7 +60,7 @@ class Layer:
         return self.kind, [len(shape) for shape in self.shapes]
 
 
-def read_weights(path: Path, layers: Sequence[Layer], *, limit: int) -> dict[int, list[np.ndarray]]:
+def read_weights(path: Path, layers: Sequence[Layer], *, limit: int) -> dict[int, list[NDArray[np.float32]]]:
     """Weights of a file for the layers of a network; see :func:`host_tools.networks.weight_import.load_weights`.
 
     Parameters
@@ -107,7 +106,8 @@ def read_weights(path: Path, layers: Sequence[Layer], *, limit: int) -> dict[int
     answer = json.loads(head)
     if problem := answer.get("problem"):
         raise TrainingError(problem)
-    weights, at = {}, 0
+    weights: dict[int, list[NDArray[np.float32]]] = {}
+    at = 0
     for number in answer["layers"]:
         weights[number] = []
         for shape in layers[number].shapes:
@@ -120,12 +120,12 @@ def read_weights(path: Path, layers: Sequence[Layer], *, limit: int) -> dict[int
 def _answer(request: dict[str, Any], output: BinaryIO) -> None:
     layers = [Layer(name, kind, [tuple(shape) for shape in shapes]) for name, kind, shapes in request["layers"]]
     path, limit = Path(os.fsdecode(bytes.fromhex(request["path"]))), request["limit"]
-    values: list[np.ndarray] = []
+    values: list[NDArray[np.float32]] = []
     try:
         with h5py.File(_hdf5(path, limit), "r") as file:
             pairs = _pairs(layers, [layer for layer in _saved_layers(file) if layer.shapes])
             values = [_read(array, layers[number].name) for number, found in pairs for array in found.arrays]
-        answer = {"layers": [number for number, _ in pairs]}
+        answer: dict[str, Any] = {"layers": [number for number, _ in pairs]}
     except TrainingError as error:
         answer = {"problem": str(error)}
     except PermissionError as error:
@@ -266,7 +266,7 @@ def _pairs(layers: Sequence[Layer], saved: list[Layer]) -> list[tuple[int, Layer
     return pairs
 
 
-def _read(array: h5py.Dataset, layer: str) -> np.ndarray:
+def _read(array: h5py.Dataset, layer: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         values = array[()].astype(np.float32)
     if not np.isfinite(values).all():
@@ -275,7 +275,7 @@ def _read(array: h5py.Dataset, layer: str) -> np.ndarray:
 
 
 def _main() -> None:
-    if resource:
+    if sys.platform != "win32":
         for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
             hard = resource.getrlimit(kind)[1]
             with suppress(ValueError, OSError):  # a system that does not have this one

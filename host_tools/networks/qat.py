@@ -14,6 +14,7 @@ from collections import defaultdict
 import keras
 import numpy as np
 from keras import layers, ops
+from numpy.typing import NDArray
 
 from host_tools.errors import TrainingError
 from host_tools.networks.models import LevelConv2D
@@ -111,7 +112,7 @@ class _Quantised(layers.Layer):
         self.largest = self.add_weight(shape, "ones", name="largest", trainable=False)
         self.built = True
 
-    def set_folded(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+    def set_folded(self, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
         """Take a float layer's kernel and bias."""
         largest = np.maximum(np.abs(kernel).max(axis=self.axes, keepdims=True), 1e-9)
         self.set_weights([kernel / largest, bias, largest])
@@ -181,7 +182,7 @@ def is_quantisation_aware(model: keras.Model) -> bool:
     return any(isinstance(layer, FakeQuant) for layer in model.layers)
 
 
-def quantisation_aware(model: keras.Model, calibration: np.ndarray) -> keras.Model:
+def quantisation_aware(model: keras.Model, calibration: NDArray[np.float32]) -> keras.Model:
     """The same network, rounding as its INT8 form will; ranges of activations start from `calibration`.
 
     Parameters
@@ -306,7 +307,7 @@ def _conv(layer) -> QuantConv2D:
     )
 
 
-def _folded(layer, norm) -> list[np.ndarray]:
+def _folded(layer, norm) -> list[NDArray[np.float32]]:
     """Kernel and bias of a layer with the batch norm that follows it, if one does."""
     kernel, *biases = (w.astype(np.float64) for w in layer.get_weights())
     bias = biases[0] if biases else np.zeros(layer.output.shape[-1])
@@ -320,7 +321,7 @@ def _folded(layer, norm) -> list[np.ndarray]:
     return [kernel.astype(np.float32), bias.astype(np.float32)]
 
 
-def _positive_logits(aware: keras.Model, model: keras.Model, calibration: np.ndarray) -> None:
+def _positive_logits(aware: keras.Model, model: keras.Model, calibration: NDArray[np.float32]) -> None:
     """Shift the logits to be positive, which leaves the softmax as it is and lets them be rectified."""
     last = model.layers[-1]
     if not (isinstance(last, layers.Dense) and last.activation is keras.activations.softmax):
@@ -330,7 +331,7 @@ def _positive_logits(aware: keras.Model, model: keras.Model, calibration: np.nda
     aware.get_layer(last.name).set_folded(kernel, bias + max(0.0, float(-logits.min())))
 
 
-def _observe(aware: keras.Model, calibration: np.ndarray) -> None:
+def _observe(aware: keras.Model, calibration: NDArray[np.float32]) -> None:
     """Set the ranges of activations from `calibration`, each with everything before it in floating point."""
     ranges = [layer for layer in aware.layers if isinstance(layer, FakeQuant)]
     for layer in ranges:

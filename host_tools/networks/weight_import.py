@@ -15,6 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from host_tools.errors import TrainingError
 from host_tools.networks.hdf5 import Layer, read_weights
@@ -54,7 +55,11 @@ def transfer(source: keras.Model, target: keras.Model) -> list[str]:
 
 
 def set_head(
-    model: keras.Model, kernel: np.ndarray, bias: np.ndarray, known: Sequence[str], labels: Sequence[str]
+    model: keras.Model,
+    kernel: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    known: Sequence[str],
+    labels: Sequence[str],
 ) -> list[str]:
     """Set the last layer of `model` from that of a network with other labels.
 

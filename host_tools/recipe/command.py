@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from host_tools.cli import make_parser
 from host_tools.recipe.kinds import Kind
+from host_tools.toml_files import near
 from kws_edge.text import shown
 
-__all__ = ["Command", "near"]
+__all__ = ["Command"]
 
 _UNSEEN = ("output", "errors", "cache", "workers", "json", "config")
 """Options that change nothing of what comes out, or that the runner sets."""
-_WEIGHTS = ("start", "blend", "teacher")
-"""Options that name runs or files, besides those whose values are paths, and ``MODEL``."""
+_NAMES = ("start", "blend", "teacher", "from")
+"""Options that name runs, files or tables, besides those whose values are paths, and ``MODEL``."""
 
 
 class Command:
@@ -85,7 +85,7 @@ class Command:
 
     def _refers(self, name: str) -> bool:
         action = self.actions[name]
-        return action.type is Path or name in _WEIGHTS or (name == "model" and not action.option_strings)
+        return action.type is Path or name in _NAMES or (name == "model" and not action.option_strings)
 
     def located(self, options: Mapping[str, Any], locate) -> dict[str, Any]:
         """`options` with what `locate` gives for each reference."""
@@ -143,9 +143,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(one) for key, one in value.items()}
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def near(name: str, there: Iterable[str]) -> str:
-    """A remark on the name that `name` is probably meant to be, if there is one."""
-    found = difflib.get_close_matches(name, list(there), n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,20 +10,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import RecipeError
-from host_tools.recipe.command import Command, near
+from host_tools.recipe.command import Command
 from host_tools.recipe.kinds import KINDS, Kind
+from host_tools.toml_files import find_toml, near, parse_toml, read_toml, shipped_toml
 from kws_edge.model.model import shipped_models
-from kws_edge.text import printable, read_text, shown
+from kws_edge.text import printable, shown
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+__all__ = ["Recipe", "Stage", "find_recipe", "load_recipe", "shipped_files"]
 
-__all__ = ["Recipe", "Stage", "find_recipe", "load_recipe"]
-
-_FOLDER = "recipes"
 _ID = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _NAME = re.compile(r"\w([\w. -]{0,58}\w)?")
 
@@ -47,7 +42,7 @@ class Stage:
     data: tuple[str, ...]
     """Data of the recipe that it takes."""
     shipped: tuple[str, ...]
-    """Shipped models that it takes."""
+    """Shipped models and tables that it takes."""
 
     @property
     def kind(self) -> Kind:
@@ -88,23 +83,19 @@ class Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path that ends in ``.toml``, or the name of one in ``recipes``, here or where this
-    package lies.
+    """The file of a recipe: a path that ends in ``.toml``, or the name of one that comes with this program.
 
     Raises
     ------
     RecipeError
         If there is none.
     """
-    if name.endswith(".toml"):
-        return Path(name)
-    folders = [Path(_FOLDER), Path(__file__).parents[2] / _FOLDER]
-    for folder in folders:
-        if (path := folder / f"{name}.toml").is_file():
-            return path
-    there = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.toml")})
-    known = f"one of {', '.join(there)}" if there else "run this in a checkout of kws-edge, which has some"
-    raise RecipeError(f"no recipe {shown(name)}: give a file that ends in .toml, or {known}")
+    return find_toml(name, shipped_toml(), what="recipe", error=RecipeError)
+
+
+def shipped_files() -> dict[str, Path]:
+    """What comes with this program and stages may take: models, and tables of sources."""
+    return shipped_models() | shipped_tables()
 
 
 def load_recipe(path: str | Path, *, changes: Mapping[str, str] = MappingProxyType({}), scale: float = 1.0) -> Recipe:
@@ -124,13 +115,7 @@ def load_recipe(path: str | Path, *, changes: Mapping[str, str] = MappingProxyTy
         If the file or a change is none that can be followed; it names file, stage, option and value.
     """
     path = Path(path)
-    try:
-        table = tomllib.loads(read_text(path))
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path}: no recipe in TOML ({' '.join(str(error).split())})") from None
-    return _Reader(path, table, _parsed(path, changes), scale).recipe()
+    return _Reader(path, read_toml(path, what="recipe", error=RecipeError), _parsed(path, changes), scale).recipe()
 
 
 def _parsed(path: Path, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -140,8 +125,8 @@ def _parsed(path: Path, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]
         if not (stage and dot and option):
             raise RecipeError(f"{path}: {shown(name)} is no stage.option")
         try:
-            table = tomllib.loads(f"value = {text}")
-        except (ValueError, RecursionError):
+            table = parse_toml(f"value = {text}")
+        except ValueError:
             table = {}
         by_stage.setdefault(stage, {})[option] = table["value"] if len(table) == 1 else text
     return by_stage
@@ -171,7 +156,7 @@ class _Reader:
         if not (isinstance(found, dict) and all(isinstance(one, str) for one in found.values())):
             raise self._fail(name, "holds names of folders")
         for key in found:
-            if not _ID.fullmatch(key) or key in shipped_models():
+            if not _ID.fullmatch(key) or key in shipped_files():
                 raise self._fail(name, f"{shown(key)} is no name: give small letters, digits and underscores")
         return found
 
@@ -206,7 +191,7 @@ class _Reader:
     def _stage(self, written: dict, position: int) -> Stage:
         identity = self._text(written, "id", f"stage {position + 1}")
         where = f"stage {identity}"
-        if not _ID.fullmatch(identity) or identity in {*self.ids, *self.data, *shipped_models()}:
+        if not _ID.fullmatch(identity) or identity in {*self.ids, *self.data, *shipped_files()}:
             raise self._fail(where, "an id is new, in up to 60 small letters, digits and underscores")
         do = self._text(written, "do", where)
         if do not in KINDS:
@@ -232,10 +217,10 @@ class _Reader:
                 parents.append(first)
             elif first in self.data:
                 data.append(first)
-            elif value in shipped_models():
+            elif value in shipped_files():
                 shipped.append(value)
             else:
-                guess = near(first, [*self.ids, *self.data])
+                guess = near(first, [*self.ids, *self.data, *shipped_files()])
                 raise self._fail(where, f"{name}: {shown(value)} is no stage before it, and no data{guess}")
         self.ids[identity] = KINDS[do]
         takes = [tuple(dict.fromkeys(one)) for one in (parents, data, shipped)]

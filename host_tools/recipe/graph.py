@@ -20,8 +20,7 @@ import kws_edge
 from host_tools.data.manifest import Manifest, manifest
 from host_tools.errors import DatasetError, RecipeError
 from host_tools.recipe.command import Command
-from host_tools.recipe.file import Recipe, Stage
-from kws_edge.model.model import shipped_models
+from host_tools.recipe.file import Recipe, Stage, shipped_files
 from kws_edge.text import printable
 
 __all__ = ["DONE", "MISSING", "STALE", "UNFINISHED", "Result", "State", "Workshop"]
@@ -143,7 +142,7 @@ class Workshop:
             "options": {**stage.resolved, **_network(stage)},
             "stages": {one: done[one].result.record["sha256"] for one in stage.parents},
             "data": {one: self.manifest_of_data(one).to_dict() for one in stage.data},
-            "shipped": {one: manifest(shipped_models()[one]).sha256 for one in stage.shipped},
+            "shipped": {one: manifest(shipped_files()[one]).sha256 for one in stage.shipped},
             "versions": self.versions,
         }
 
