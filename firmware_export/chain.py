@@ -84,7 +84,7 @@ def run_chain(
     Parameters
     ----------
     folder : path
-        What :func:`firmware_export.export.write` wrote; it is built in ``examples/cortex_m``.
+        What :func:`firmware_export.manifest.write` wrote; it is built in ``examples/cortex_m``.
     tflm : path
         The checkout, with its third parties.
     boards : iterable of (str, str)

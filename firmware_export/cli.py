@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from firmware_export.arena import measure_arena
+from firmware_export.arena import ARENA_MARGIN, by_kernels, measure_arena
 from firmware_export.c_array import write_c_array
 from firmware_export.chain import boards_for, run_chain
-from firmware_export.export import ARENA_MARGIN, Export, prepare, write
+from firmware_export.export import Export, prepare
 from firmware_export.kernels import KERNELS
+from firmware_export.manifest import write
 from firmware_export.names import DEFAULT_PREFIX
 from firmware_export.parity import describe
 from firmware_export.report import board_lines, render, report, speed_lines
@@ -95,7 +96,7 @@ def _arena(args: argparse.Namespace) -> None:
         print(json.dumps(dataclasses.asdict(arena)))
         return
     print(f"arena {arena.total:,} bytes: tensors {arena.tensors:,}, persistent {arena.persistent:,}")
-    print("by kernels: " + ", ".join(f"{kernels} {need:,}" for kernels, need in arena.kernels.items()))
+    print(f"by kernels: {by_kernels(arena.kernels)}")
     print(f"flatbuffer {arena.flatbuffer:,} bytes, {arena.macs:,} multiply-accumulates")
 
 

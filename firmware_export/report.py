@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from firmware_export.arena import by_kernels
 from firmware_export.export import Export
 from firmware_export.parity import describe
 from firmware_export.speed import describe_board, describe_need
@@ -106,7 +107,7 @@ def render(values: dict[str, Any]) -> str:
         f"{values['model']}: {len(values['keywords'])} keywords, {values['macs']:,} multiply-accumulates an inference",
         f"operators   {', '.join(values['operators'])}",
         f"arena       {arena['size']:,} bytes, for the kernels {arena['kernels']}; TFLite Micro takes, by kernels, "
-        + ", ".join(f"{kernels} {need:,}" for kernels, need in arena["by_kernels"].items()),
+        + by_kernels(arena["by_kernels"]),
         f"RAM         front end {ram['front_end']:,} bytes ({ram['front_end_fixed']:,} in fixed point), "
         f"detector {ram['detector']:,}",
         f"flash       model {flash['model']:,} bytes, tables {flash['tables']:,} ({flash['tables_fixed']:,} in fixed "
