@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_export.kernels import arenas
 from kws_edge.errors import ConfigError, ModelError, RuntimeUnavailableError
@@ -167,7 +168,7 @@ class MicroInterpreter:
         """Forget what earlier inputs have left in the model's variables."""
         self._logged(lambda _: self._interpreter.reset())
 
-    def invoke(self, values: np.ndarray) -> np.ndarray:
+    def invoke(self, values: NDArray[np.int8]) -> NDArray[np.int8]:
         """Run the model once on one input tensor; return its output, as it is quantised."""
         self._interpreter.set_input(values, 0)
         self._logged(lambda _: self._interpreter.invoke())

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def make_parser() -> Parser:
     )
     commands = parser.add_commands()
 
-    def add(name: str, work, about: str, description: str) -> Parser:
+    def add(name: str, work: Callable[[argparse.Namespace], None], about: str, description: str) -> Parser:
         command = commands.add_parser(name, help=about, description=description)
         command.add_argument("model", metavar="MODEL", help="a shipped model or a .tflite file")
         command.set_defaults(work=work)
@@ -213,7 +214,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """Run the command; what goes wrong is an exception."""
     args = make_parser().parse_args(argv)
     args.work(args)

@@ -86,8 +86,7 @@ def prepare(
     check_prefix(prefix)
     if kernels not in (None, *KERNELS):
         raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
-    _check_tensors(model)
-    tables = FrontendTables(model.frontend_config, model.input.scale, model.input.zero_point)
+    tables = FrontendTables(model.frontend_config, _input_scale(model), model.input.zero_point)
     spotter = Spotter(model, detector_config=detector_config)
     notes = _rounded(spotter, model.detector_config)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
@@ -153,7 +152,14 @@ def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
     return notes
 
 
-def _check_tensors(model: Model) -> None:
+def _input_scale(model: Model) -> float:
+    """That of the model's input.
+
+    Raises
+    ------
+    ModelError
+        If the firmware cannot work with its input or output.
+    """
     for what, tensor in (("input", model.input), ("output", model.output)):
         if tensor.dtype != "int8":
             raise ModelError(
@@ -164,3 +170,5 @@ def _check_tensors(model: Model) -> None:
             f"{model.path}: posteriors of scale {model.output.scale:g} and zero point {model.output.zero_point}; the "
             "firmware's detector needs those of TFLite's softmax or logistic function, 1/256 and -128"
         )
+    assert model.input.scale is not None  # as of every model in INT8
+    return model.input.scale

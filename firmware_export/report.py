@@ -36,7 +36,8 @@ def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
     ``code`` is None without the cross compiler, ``ethos_u`` without Vela (``pip install ethos-u-vela``), or where these
     fail; ``unmeasured`` says why.
     """
-    added, unmeasured = {}, {}
+    added: dict[str, Any] = {}
+    unmeasured: dict[str, str] = {}
     for name, measure in (("code", lambda: code_size(export)), ("ethos_u", lambda: ethos_u(flatbuffer))):
         try:
             added[name] = measure()
@@ -72,7 +73,7 @@ def code_size(export: Export) -> dict[str, int]:
     return sizes
 
 
-def ethos_u(flatbuffer: bytes) -> dict[str, float]:
+def ethos_u(flatbuffer: bytes) -> dict[str, float | str]:
     """Vela's estimate of an inference on an Ethos-U55 of 128 multipliers.
 
     Raises
