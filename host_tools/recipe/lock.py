@@ -38,6 +38,7 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
                 "why": one.why,
                 "options": dict(one.options),
                 "stages": list(one.parents),
+                "shipped": states[one.id].result.record["inputs"]["shipped"],
                 "data": list(one.data),
                 "key": states[one.id].key,
                 "sha256": states[one.id].result.record["sha256"],
