@@ -42,8 +42,12 @@ def work(args: argparse.Namespace) -> None:
     _tried(args.model, lambda: model_card(model, ()))
     evaluations = [_read(path, lambda values: model_card(model, [values])) for path in args.evaluation]
     lock = _lock_of(args, model)
+
+    def alone(name: str) -> Callable[[Any], str]:
+        return lambda values: model_card(model, (), **{name: values})
+
     others = {
-        name: _read(path, lambda values, name=name: model_card(model, (), **{name: values}))
+        name: _read(path, alone(name))
         for name, path in (("arena", args.arena), ("report", args.report), ("lock", lock))
         if path
     }
