@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from firmware_export.export import prepare, write
+from firmware_export.export import prepare
+from firmware_export.manifest import write
 from firmware_export.report import render, report
 from kws_edge import Model
 from kws_edge.errors import KwsError

@@ -1,6 +1,7 @@
 """Where the command ``kws-firmware`` starts."""
 
 import sys
+from collections.abc import Sequence
 
 from kws_edge.cli import program
 
@@ -8,7 +9,7 @@ from kws_edge.cli import program
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
 
-    def work(argv: list[str]) -> None:
+    def work(argv: Sequence[str]) -> None:
         from firmware_export import cli
 
         cli.main(argv)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_export.kernels import arenas
-from kws_edge.errors import ModelError, RuntimeUnavailableError
+from kws_edge.errors import ConfigError, ModelError, RuntimeUnavailableError
 from kws_edge.model.model import read_model
 from kws_edge.model.tflite import FlatModel, verify
 from kws_edge.native_output import quiet_native
 
-__all__ = ["Arena", "MicroInterpreter", "measure_arena"]
+__all__ = ["ARENA_MARGIN", "Arena", "ArenaPlan", "MicroInterpreter", "by_kernels", "measure_arena"]
+
+ARENA_MARGIN = 0.1
+"""Part of the measured arena that is added to it, before rounding up to whole KiB."""
 
 _LARGEST = 64 * 2**20  # bytes
 
@@ -36,6 +41,63 @@ class Arena:
     """Multiply-accumulates of one inference."""
     kernels: dict[str, int]
     """What the model takes with each of :data:`firmware_export.kernels.KERNELS`, by formula."""
+
+
+@dataclass(frozen=True)
+class ArenaPlan:
+    """The arena that a firmware reserves."""
+
+    size: int
+    """Bytes."""
+    kernels: str
+    """Those that TFLite Micro is built with, or would take the largest arena with."""
+    measured: Arena
+
+    @classmethod
+    def of(cls, measured: Arena, name: str, *, size: int | None = None, kernels: str | None = None) -> ArenaPlan:
+        """The plan for `kernels`, by default those that take the largest arena.
+
+        Parameters
+        ----------
+        measured : Arena
+        name : str
+            What errors call the model.
+        size : int, optional
+            Bytes; by default what TFLite Micro takes with `kernels` and :data:`ARENA_MARGIN`.
+        kernels : str, optional
+
+        Raises
+        ------
+        ConfigError
+            If `size` is less than TFLite Micro takes.
+        """
+        needs = measured.kernels
+        chosen = kernels or max(needs, key=needs.__getitem__)
+        if size is None:
+            size = -(-round(needs[chosen] * (1 + ARENA_MARGIN)) // 1024) * 1024
+        if size < needs[chosen]:
+            others = "" if kernels else f"; --kernels names those of your board: {by_kernels(needs)}"
+            raise ConfigError(
+                f"{name}: an arena of {size:,} bytes is too small; TFLite Micro takes {needs[chosen]:,} for this model"
+                f" with the kernels {chosen}{others}"
+            )
+        return cls(size, chosen, measured)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the manifest and the report hold."""
+        return {
+            "size": self.size,
+            "kernels": self.kernels,
+            "by_kernels": self.measured.kernels,
+            "measured": self.measured.total,
+            "tensors": self.measured.tensors,
+            "persistent": self.measured.persistent,
+        }
+
+
+def by_kernels(needs: Mapping[str, int]) -> str:
+    """Bytes that a model takes with each kind of kernels, in words."""
+    return ", ".join(f"{kernels} {need:,}" for kernels, need in needs.items())
 
 
 class MicroInterpreter:
@@ -63,7 +125,7 @@ class MicroInterpreter:
             lambda runtime: runtime.Interpreter.from_bytes(flat.data, arena_size=arena_size)
         )
 
-    def _logged(self, work) -> tuple[Any, str]:
+    def _logged(self, work: Callable[[Any], Any]) -> tuple[Any, str]:
         """What `work` returns, and what TFLite Micro prints (from C++) in it, which is the reason where it fails."""
         try:
             from tflite_micro import runtime
@@ -106,7 +168,7 @@ class MicroInterpreter:
         """Forget what earlier inputs have left in the model's variables."""
         self._logged(lambda _: self._interpreter.reset())
 
-    def invoke(self, values: np.ndarray) -> np.ndarray:
+    def invoke(self, values: NDArray[np.int8]) -> NDArray[np.int8]:
         """Run the model once on one input tensor; return its output, as it is quantised."""
         self._interpreter.set_input(values, 0)
         self._logged(lambda _: self._interpreter.invoke())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["array", "number", "string"]
 
@@ -28,7 +30,7 @@ def string(text: str) -> str:
     return '"' + "".join(escaped) + '"'
 
 
-def array(declaration: str, values: np.ndarray | Iterable[str]) -> str:
+def array(declaration: str, values: NDArray[Any] | Iterable[str]) -> str:
     """``declaration = {values};``; a two-dimensional array has a pair of braces for each row."""
     if isinstance(values, np.ndarray) and values.ndim == 2:
         rows = ",\n".join("    {" + _wrapped(map(number, row), "     ").strip() + "}" for row in values)

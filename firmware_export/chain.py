@@ -84,7 +84,7 @@ def run_chain(
     Parameters
     ----------
     folder : path
-        What :func:`firmware_export.export.write` wrote; it is built in ``examples/cortex_m``.
+        What :func:`firmware_export.manifest.write` wrote; it is built in ``examples/cortex_m``.
     tflm : path
         The checkout, with its third parties.
     boards : iterable of (str, str)
@@ -131,11 +131,17 @@ def _figures(example: Path, tflm: Path, core: str, kernels: str) -> dict[str, in
         ["arm-none-eabi-size", example / build / "self_test.elf"], capture_output=True, text=True, check=True
     )
     text, data, *_ = map(int, size.stdout.splitlines()[1].split()[:2])
-    found = {name: int(re.search(pattern, ran.stdout).group(1)) for name, pattern in _FIGURES.items()}
-    return {"flash": text + data, **found}
+    return {"flash": text + data, **{name: _figure(pattern, ran.stdout) for name, pattern in _FIGURES.items()}}
 
 
-def _make(arguments: list[str], example: Path) -> subprocess.CompletedProcess:
+def _figure(pattern: str, printed: str) -> int:
+    """A number that the self-test prints where it passes."""
+    found = re.search(pattern, printed)
+    assert found is not None
+    return int(found[1])
+
+
+def _make(arguments: list[str], example: Path) -> subprocess.CompletedProcess[str]:
     """Run make. Where this ends early, by Ctrl-C for example, so does what make has started."""
     with subprocess.Popen(
         ["make", *arguments],

@@ -7,14 +7,16 @@ import dataclasses
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from firmware_export.arena import measure_arena
+from firmware_export.arena import ARENA_MARGIN, by_kernels, measure_arena
 from firmware_export.c_array import write_c_array
 from firmware_export.chain import boards_for, run_chain
-from firmware_export.export import ARENA_MARGIN, Export, prepare, write
+from firmware_export.export import Export, prepare
 from firmware_export.kernels import KERNELS
+from firmware_export.manifest import write
 from firmware_export.names import DEFAULT_PREFIX
 from firmware_export.parity import describe
 from firmware_export.report import board_lines, render, report, speed_lines
@@ -95,7 +97,7 @@ def _arena(args: argparse.Namespace) -> None:
         print(json.dumps(dataclasses.asdict(arena)))
         return
     print(f"arena {arena.total:,} bytes: tensors {arena.tensors:,}, persistent {arena.persistent:,}")
-    print("by kernels: " + ", ".join(f"{kernels} {need:,}" for kernels, need in arena.kernels.items()))
+    print(f"by kernels: {by_kernels(arena.kernels)}")
     print(f"flatbuffer {arena.flatbuffer:,} bytes, {arena.macs:,} multiply-accumulates")
 
 
@@ -158,7 +160,7 @@ def make_parser() -> Parser:
     )
     commands = parser.add_commands()
 
-    def add(name: str, work, about: str, description: str) -> Parser:
+    def add(name: str, work: Callable[[argparse.Namespace], None], about: str, description: str) -> Parser:
         command = commands.add_parser(name, help=about, description=description)
         command.add_argument("model", metavar="MODEL", help="a shipped model or a .tflite file")
         command.set_defaults(work=work)
@@ -212,7 +214,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """Run the command; what goes wrong is an exception."""
     args = make_parser().parse_args(argv)
     args.work(args)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from firmware_export.planner import head_bytes
-from kws_edge.model.tflite import FlatModel
+from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.model.tflite.operators import Node
 
 __all__ = ["KERNELS", "arenas", "asked"]
@@ -45,21 +45,28 @@ def arenas(flat: FlatModel, head: int, tail: int) -> dict[str, int]:
     }
 
 
+def _input(node: Node, number: int) -> Tensor:
+    """An input that the operator cannot be without."""
+    tensor = node.inputs[number]
+    assert tensor is not None
+    return tensor
+
+
 def asked(node: Node, kernels: str) -> tuple[list[int], int]:
     """Sizes of the scratch buffers of an operator, and bytes that it keeps beyond what the reference kernel keeps."""
     optimised = KERNELS[kernels].get(node.op.name)
-    if optimised and node.inputs[0].dtype == node.outputs[0].dtype == "int8":
+    if optimised and _input(node, 0).dtype == node.outputs[0].dtype == "int8":
         return optimised(node)
     return _reference(node), 0
 
 
 def _reference(node: Node) -> list[int]:
     if node.op.name in ("MEAN", "SUM"):
-        values, axes = node.inputs[0], node.inputs[1]
+        values, axes = _input(node, 0), _input(node, 1)
         sums = [4 * node.outputs[0].elements] if values.dtype == "int8" else []
         return [*sums, 4 * len(values.shape), 4 * axes.elements]
     if node.op.name == "SVDF":
-        batch, filters, units = node.inputs[0].shape[0], node.inputs[1].shape[0], node.outputs[0].shape[-1]
+        batch, filters, units = _input(node, 0).shape[0], _input(node, 1).shape[0], node.outputs[0].shape[-1]
         return [4 * batch * filters, 4 * batch * units]
     return []
 
@@ -69,10 +76,10 @@ class _Window:
 
     def __init__(self, node: Node) -> None:
         depthwise = node.op.name == "DEPTHWISE_CONV_2D"
-        _, self.height, self.width, self.channels = node.inputs[0].shape
-        self.batch = node.inputs[0].shape[0]
+        _, self.height, self.width, self.channels = _input(node, 0).shape
+        self.batch = _input(node, 0).shape[0]
         _, self.out_height, self.out_width, self.out_channels = node.outputs[0].shape
-        _, self.filter_height, self.filter_width, self.filter_channels = node.inputs[1].shape
+        _, self.filter_height, self.filter_width, self.filter_channels = _input(node, 1).shape
         self.stride_width, self.stride_height = (node.option(field, "i", 1) for field in (1, 2))
         self.multiplier = node.option(3, "i") if depthwise else 1
         field = 5 if depthwise else 4
@@ -141,7 +148,7 @@ def _cmsis_depthwise(node: Node, *, mve: bool) -> tuple[list[int], int]:
 
 def _cmsis_fully_connected(node: Node, *, mve: bool) -> tuple[list[int], int]:
     """Sums of the weights' rows are kept, or lie in a scratch buffer where kernels are optimised for size."""
-    weights = node.inputs[1]
+    weights = _input(node, 1)
     rows, depth = weights.shape
     if len(node.outputs[0].shape) > 2 and depth % 4 == 0:  # done as a convolution, with a scale for each row
         scales = [8 * rows] if len(weights.scales) == 1 else []
@@ -151,12 +158,16 @@ def _cmsis_fully_connected(node: Node, *, mve: bool) -> tuple[list[int], int]:
 
 
 def _cmsis_svdf(node: Node, *, mve: bool) -> tuple[list[int], int]:
-    sums = 4 * node.inputs[1].shape[0] * mve
+    sums = 4 * _input(node, 1).shape[0] * mve
     return _reference(node) + [sums] * mve, _GRANULE + _up(sums, _GRANULE)
 
 
 def _cmsis_pool(node: Node, *, mve: bool) -> tuple[list[int], int]:
-    return _one(0 if mve else 4 * node.inputs[0].shape[-1])
+    return _one(0 if mve else 4 * _input(node, 0).shape[-1])
+
+
+def _cmsis_none(node: Node, *, mve: bool) -> tuple[list[int], int]:
+    return [], _GRANULE
 
 
 def _esp_conv(node: Node) -> tuple[list[int], int]:
@@ -206,7 +217,7 @@ def _esp_depthwise(node: Node) -> tuple[list[int], int]:
 
 
 def _esp_softmax(node: Node) -> tuple[list[int], int]:
-    return _one(4 * node.inputs[0].shape[:2][-1])
+    return _one(4 * _input(node, 0).shape[:2][-1])
 
 
 _CMSIS = {
@@ -214,8 +225,8 @@ _CMSIS = {
     "CONV_2D": _cmsis_conv,
     "DEPTHWISE_CONV_2D": _cmsis_depthwise,
     "FULLY_CONNECTED": _cmsis_fully_connected,
-    "MAX_POOL_2D": lambda node, mve: ([], _GRANULE),
-    "SOFTMAX": lambda node, mve: ([], _GRANULE),
+    "MAX_POOL_2D": _cmsis_none,
+    "SOFTMAX": _cmsis_none,
     "SVDF": _cmsis_svdf,
 }
 KERNELS: dict[str, dict[str, Callable[[Node], tuple[list[int], int]]]] = {

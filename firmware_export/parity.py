@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_export.vectors import GoldenVectors
 from kws_edge.detection.detector import Detection, Detector
@@ -108,7 +109,7 @@ def describe(parity: dict[str, int]) -> str:
 
 
 def _detections(
-    detector: Detector, posteriors: Sequence[np.ndarray], times: Sequence[float]
+    detector: Detector, posteriors: Sequence[NDArray[np.float32]], times: Sequence[float]
 ) -> list[tuple[int, Detection]]:
     detector.reset()
     found = ((i, detector.process(row, time)) for i, (row, time) in enumerate(zip(posteriors, times, strict=True)))

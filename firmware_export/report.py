@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from firmware_export.arena import by_kernels
 from firmware_export.export import Export
 from firmware_export.parity import describe
 from firmware_export.speed import describe_board, describe_need
@@ -35,7 +36,8 @@ def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
     ``code`` is None without the cross compiler, ``ethos_u`` without Vela (``pip install ethos-u-vela``), or where these
     fail; ``unmeasured`` says why.
     """
-    added, unmeasured = {}, {}
+    added: dict[str, Any] = {}
+    unmeasured: dict[str, str] = {}
     for name, measure in (("code", lambda: code_size(export)), ("ethos_u", lambda: ethos_u(flatbuffer))):
         try:
             added[name] = measure()
@@ -71,7 +73,7 @@ def code_size(export: Export) -> dict[str, int]:
     return sizes
 
 
-def ethos_u(flatbuffer: bytes) -> dict[str, float]:
+def ethos_u(flatbuffer: bytes) -> dict[str, float | str]:
     """Vela's estimate of an inference on an Ethos-U55 of 128 multipliers.
 
     Raises
@@ -106,7 +108,7 @@ def render(values: dict[str, Any]) -> str:
         f"{values['model']}: {len(values['keywords'])} keywords, {values['macs']:,} multiply-accumulates an inference",
         f"operators   {', '.join(values['operators'])}",
         f"arena       {arena['size']:,} bytes, for the kernels {arena['kernels']}; TFLite Micro takes, by kernels, "
-        + ", ".join(f"{kernels} {need:,}" for kernels, need in arena["by_kernels"].items()),
+        + by_kernels(arena["by_kernels"]),
         f"RAM         front end {ram['front_end']:,} bytes ({ram['front_end_fixed']:,} in fixed point), "
         f"detector {ram['detector']:,}",
         f"flash       model {flash['model']:,} bytes, tables {flash['tables']:,} ({flash['tables_fixed']:,} in fixed "

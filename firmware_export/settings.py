@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_export.c_source import array, number, string
 from kws_edge.detection.detector import Detector
@@ -48,7 +49,7 @@ class DetectorSettings:
                 "with --keywords"
             )
 
-    def macros(self) -> dict[str, object]:
+    def macros(self) -> dict[str, float]:
         """Constants for ``kws_config.h``, by name."""
         return {
             "KWS_N_LABELS": len(self.detector.labels),
@@ -57,7 +58,7 @@ class DetectorSettings:
             "KWS_SPOKEN_STEPS": self.detector.spoken_steps,
         }
 
-    def sums(self, thresholds: np.ndarray) -> np.ndarray:
+    def sums(self, thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
         """Smallest sums of posteriors, in 1/256, whose average reaches each threshold as ``kws_edge`` compares them;
         0 for labels that are no active keyword."""
         n = self.detector.smoothing_steps

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_export.c_source import array
 from kws_edge.config import FrontendConfig
@@ -80,7 +81,7 @@ class FrontendTables:
         return float(mel_matrix(c).sum(axis=0).max()) * amplitude**self._power
 
     @cached_property
-    def _bands(self) -> tuple[list[int], list[int], np.ndarray]:
+    def _bands(self) -> tuple[list[int], list[int], NDArray[np.float32]]:
         """First bin and number of bins of each mel band, and the weights of all bands in turn."""
         matrix = mel_matrix(self.config)
         first, count, weights = [], [], []
@@ -104,7 +105,7 @@ class FrontendTables:
         return low / self.scale + self.zero_point, high / self.scale + self.zero_point
 
     @cached_property
-    def _fixed(self) -> dict[str, object]:
+    def _fixed(self) -> dict[str, int]:
         """Constants of the fixed-point form; see ``kws_levels_fixed.c``.
 
         A bin is ``2 ** (shift + bits)`` times what it is for int16 samples, where the frame has been shifted left by
@@ -133,18 +134,18 @@ class FrontendTables:
         }
 
     @cached_property
-    def _swaps(self) -> np.ndarray:
+    def _swaps(self) -> NDArray[np.int64]:
         n = self.config.n_fft // 2
         bits = n.bit_length() - 1
         reversed_ = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(n)]
         return np.array([(i, j) for i, j in enumerate(reversed_) if i < j])
 
-    def macros(self) -> dict[str, object]:
+    def macros(self) -> dict[str, float]:
         """Constants for ``kws_config.h``, by name."""
         c = self.config
         _, count, _ = self._bands
         bins = np.flatnonzero(mel_matrix(c).any(axis=1))
-        values: dict[str, object] = {
+        values: dict[str, float] = {
             "KWS_SAMPLE_RATE": c.sample_rate,
             "KWS_CLIP_SAMPLES": c.clip_samples,
             "KWS_FRAME_LENGTH": c.frame_length,
@@ -231,7 +232,7 @@ def _check(good: bool, message: str) -> None:
         raise ConfigError(f"the firmware's front end cannot do this one: {message}")
 
 
-def _integers(values: np.ndarray, bits: int) -> np.ndarray:
+def _integers(values: NDArray[np.floating], bits: int) -> NDArray[np.int64]:
     """Values in [-1, 1] (or non-negative ones) with `bits` binary places, in 32 bits."""
     largest = 2**31 - 1
     return np.clip(np.rint(np.asarray(values, np.float64) * 2.0**bits), -largest, largest).astype(np.int64)

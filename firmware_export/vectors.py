@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import kws_edge
 from firmware_export.c_source import array, number
@@ -36,18 +37,18 @@ class GoldenVectors:
     """Inputs and outputs of every stage, on a recording."""
 
     recording: str
-    audio: np.ndarray
-    """shape (n,), int16: the seconds of the recording around what the model is surest of."""
-    ends: np.ndarray
+    audio: NDArray[np.int16]
+    """shape (n,): the seconds of the recording around what the model is surest of."""
+    ends: NDArray[np.int64]
     """shape (clips,): samples of `audio` heard at each of some inferences."""
-    features: np.ndarray
-    """shape (clips, input size), int8: the model's input there."""
-    posteriors: np.ndarray
-    """shape (clips, labels), int8: its output."""
-    stream_features: np.ndarray
-    """shape (steps, input size), int8: the model's input at every inference on the whole recording."""
-    stream: np.ndarray
-    """shape (steps, labels), int8: its output there."""
+    features: NDArray[np.int8]
+    """shape (clips, input size): the model's input there."""
+    posteriors: NDArray[np.int8]
+    """shape (clips, labels): its output."""
+    stream_features: NDArray[np.int8]
+    """shape (steps, input size): the model's input at every inference on the whole recording."""
+    stream: NDArray[np.int8]
+    """shape (steps, labels): its output there."""
     times: list[float]
     """Seconds heard at every inference."""
     detections: list[tuple[int, Detection]]
@@ -77,7 +78,7 @@ class GoldenVectors:
             )
         inputs, stream, detections, times = [], [], [], []
         for index, step in enumerate(_fresh(spotter).process_steps(samples)):
-            inputs.append(spotter.input.flatten())
+            inputs.append(_input_of(spotter))
             stream.append(_quantized(model, step.posteriors))
             times.append(step.time_s)
             if step.detection:
@@ -90,7 +91,7 @@ class GoldenVectors:
         stop = max(length, round(times[surest] * c.sample_rate))
         audio = samples[stop - length : stop]
         heard = [
-            (round(step.time_s * c.sample_rate), spotter.input.flatten(), step.posteriors)
+            (round(step.time_s * c.sample_rate), _input_of(spotter), step.posteriors)
             for step in _fresh(spotter).process_steps(audio)
         ][-1::-_SPACING][:_CLIPS][::-1]
         features = np.array([features for _, features, _ in heard])
@@ -119,7 +120,7 @@ class GoldenVectors:
         arrays = (self.audio, self.features, self.posteriors, self.stream)
         return sum(values.nbytes for values in arrays) + 4 * len(self.ends) + 24 * (len(self.detections) + 1)
 
-    def macros(self) -> dict[str, object]:
+    def macros(self) -> dict[str, float]:
         """Constants for ``kws_config.h``, by name."""
         return {
             "KWS_VECTOR_SAMPLES": len(self.audio),
@@ -154,7 +155,7 @@ class GoldenVectors:
         )
 
 
-def _start_of(file: AudioFile, n: int) -> np.ndarray:
+def _start_of(file: AudioFile, n: int) -> NDArray[np.int16]:
     blocks, heard = [np.empty(0, np.int16)], 0
     for block in file:
         blocks.append(block)
@@ -169,5 +170,13 @@ def _fresh(spotter: Spotter) -> Spotter:
     return spotter
 
 
-def _quantized(model: Model, posteriors: np.ndarray) -> np.ndarray:
-    return quantize(posteriors, model.output.scale, model.output.zero_point)
+def _input_of(spotter: Spotter) -> NDArray[np.int8]:
+    """What the model was given at the last inference, shape (input size,)."""
+    assert spotter.input is not None
+    return spotter.input.flatten()
+
+
+def _quantized(model: Model, posteriors: NDArray[np.floating]) -> NDArray[np.int8]:
+    scale = model.output.scale
+    assert scale is not None  # as of every model in INT8
+    return quantize(posteriors, scale, model.output.zero_point)

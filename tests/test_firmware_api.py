@@ -9,8 +9,10 @@ import pytest
 import soundfile
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.export import CSRC, prepare, write
+from firmware_export.export import prepare
+from firmware_export.manifest import write
 from firmware_export.names import DEFAULT_PREFIX, check_prefix, renamed
+from firmware_export.sources import CSRC
 from kws_edge import ConfigError, Metadata, Model, Spotter, pack, shipped_models, unpack
 from tests.conftest import need_program
 from tests.firmware.host import HERE, STRICT, CApp, compile_c, write_tflm

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from firmware_export.export import prepare, write
+from firmware_export.export import prepare
+from firmware_export.manifest import write
 from kws_edge import Model
 from tests.conftest import need_program
 

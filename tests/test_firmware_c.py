@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.export import prepare, write
+from firmware_export.export import prepare
+from firmware_export.manifest import write
 from firmware_export.settings import DetectorSettings
 from firmware_export.tables import FrontendTables
 from kws_edge import (

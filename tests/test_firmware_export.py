@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.export import MANIFEST, prepare
+from firmware_export.export import prepare
+from firmware_export.manifest import MANIFEST
 from firmware_export.parity import NEAR_TIE, Parity
 from firmware_export.vectors import default_recording
 from kws_edge import DetectorConfig, Metadata, Model, pack, preset, shipped_models, unpack

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from firmware_export.export import MANIFEST, Export, write
+from firmware_export.export import Export
 from firmware_export.folder import write_files
+from firmware_export.manifest import MANIFEST, write
 from kws_edge import ConfigError
 from kws_edge.errors import WriteError
 from tests.conftest import ROOT, assert_one_line_error
@@ -116,7 +117,7 @@ def test_what_is_no_file_is_refused(tmp_path, name):
     """A pipe, whose reader would wait for ever, and a device without an end."""
     (tmp_path / "src").mkdir()
     script = (
-        "import sys\nfrom firmware_export.export import Export, write\n"
+        "import sys\nfrom firmware_export.export import Export\nfrom firmware_export.manifest import write\n"
         "write(Export({'src/a.h': 'int a;\\n'}, {}), sys.argv[1], force=True)\n"
     )
     for make in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from firmware_export.arena import MicroInterpreter, measure_arena
-from firmware_export.export import prepare, write
+from firmware_export.export import prepare
 from firmware_export.kernels import KERNELS, asked
+from firmware_export.manifest import write
 from firmware_export.planner import head_bytes
 from kws_edge import Model, shipped_models, unpack
 from kws_edge.model.tflite.operators import Node

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from firmware_export.export import MANIFEST, Export, prepare, write
+from firmware_export.export import Export, prepare
 from firmware_export.folder import sole_writer, write_files
+from firmware_export.manifest import MANIFEST, write
 from firmware_export.settings import DetectorSettings
 from firmware_export.speed import estimate, on_board
 from kws_edge import ConfigError, DetectorConfig, Model, Spotter, preset
@@ -241,7 +242,8 @@ def test_a_folder_that_appears_meanwhile(tmp_path):
 
 def test_many_exports_at_once_leave_one_whole(tmp_path):
     script = (
-        "import sys\nfrom firmware_export.export import Export, write\nfrom kws_edge import ConfigError\n"
+        "import sys\nfrom firmware_export.export import Export\nfrom firmware_export.manifest import write\n"
+        "from kws_edge import ConfigError\n"
         "n = sys.argv[2]\n"
         "files = {f'src/{i}.c': n for i in range(100)} | {f'own{n}.c': n}\n"
         "try:\n    write(Export(files, {}), sys.argv[1], force=True)\n"

@@ -16,7 +16,7 @@ from tests.conftest import assert_one_line_error, assert_usage_error, train_comm
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 tf = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.convert.model_import import _run as run_network  # noqa: E402
+from host_tools.convert.import_tflite import run_network  # noqa: E402
 from host_tools.convert.model_import import import_model  # noqa: E402
 from host_tools.errors import DatasetError, TrainingError  # noqa: E402
 from host_tools.networks.models import build  # noqa: E402

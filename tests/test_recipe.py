@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
+from host_tools.convert.lock_section import lock_section
 from host_tools.data.manifest import manifest
 from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import DatasetError, RecipeError
@@ -264,6 +265,8 @@ def test_a_recipe_runs_whole_and_after_kills_to_the_same_bytes(tmp_path, folder)
     assert values["model"] == {"file": "tones.tflite", "sha256": manifest(model).entries[0].sha256}
     assert [stage["id"] for stage in values["stages"]] == ["words", "streams", "mean", "int8", "quiet", "tuned"]
     assert values["data"]["clips"]["files"] == 13 * 26 + 1
+    (card,) = (tmp_path / "killed" / "tones").glob("card-*/tones.md")
+    assert "\n".join(lock_section(values)) in card.read_text()
 
 
 def test_a_table_of_sources_counts_as_what_the_stage_takes(tmp_path):

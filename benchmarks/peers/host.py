@@ -96,7 +96,8 @@ def training(data: Path, cache: Path, rounds: int) -> dict[str, list[float]]:
 def export_seconds(reference: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of C arrays of the reference network, and of a whole firmware folder of ``micro12``."""
     from firmware_export.c_array import write_c_array
-    from firmware_export.export import prepare, write
+    from firmware_export.export import prepare
+    from firmware_export.manifest import write
     from kws_edge import Model
 
     def array() -> float:

@@ -177,7 +177,7 @@ def conditions(args: argparse.Namespace, streams: list) -> list:
     from host_tools.evaluation.stream_audio import Condition
 
     gains = dict.fromkeys(args.gains)  # each once
-    ways = [{}]
+    ways: list[dict[str, bool]] = [{}]
     if args.rooms:
         ways.append({"room": True})
     if args.gated and any(stream.spoken for stream in streams):

@@ -162,6 +162,4 @@ def _run(args: argparse.Namespace) -> None:
     workshop = _workshop(args)
     states = run(workshop, until=args.until, say=lambda line: print(line, flush=True))
     last = _wanted(args, workshop.recipe)[-1]
-    print(
-        f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].result.folder)}"
-    )
+    print(f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].done.folder)}")

@@ -2,51 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from host_tools.convert.lock_section import lock_section
 from host_tools.data.origins import SPEECH_COMMANDS, origins_of
+from host_tools.markdown import table
 from kws_edge.config import DetectorConfig
 from kws_edge.labels import is_keyword
 from kws_edge.model.model import Model
-from kws_edge.text import listed
 
 __all__ = ["model_card"]
 
 
 def model_card(
-    model: Model, evaluations: Sequence[dict], *, arena: dict | None = None, report: dict | None = None
+    model: Model,
+    evaluations: Sequence[Mapping[str, Any]],
+    *,
+    arena: Mapping[str, Any] | None = None,
+    report: Mapping[str, Any] | None = None,
+    lock: Mapping[str, Any] | None = None,
 ) -> str:
     """A model card in Markdown.
 
     Parameters
     ----------
     model : Model
-    evaluations : sequence of dict
+    evaluations : sequence of mapping
         What ``kws-host evaluate -o FILE`` wrote.
-    arena : dict, optional
+    arena : mapping, optional
         What ``kws-firmware arena --json`` printed.
-    report : dict, optional
+    report : mapping, optional
         The ``report.json`` of ``kws-host report``.
+    lock : mapping, optional
+        The ``.lock.json`` of the model.
     """
-    m, c = model.metadata, model.frontend_config
+    licence = model.metadata.licence or "None is stated."
+    sections = [
+        _heading(model, arena),
+        _use(model),
+        _input(model),
+        _training(model),
+        *([lock_section(lock)] if lock is not None else []),
+        _results(model, evaluations, report),
+        ["## Licence", "", licence, ""],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections)
+
+
+def _heading(model: Model, arena: Mapping[str, Any] | None) -> list[str]:
+    sizes = f"{model.size:,} bytes, {model.flat.macs:,} multiply-accumulates an inference"
+    if arena is not None:
+        sizes += f", {arena['total']:,} bytes of arena in TFLite Micro"
+    return [f"# {model.metadata.name}", "", f"{model.metadata.description}. {sizes}."]
+
+
+def _use(model: Model) -> list[str]:
+    c, data = model.frontend_config, model.metadata.provenance.get("data", {})
+    official = SPEECH_COMMANDS in origins_of(data, model.labels)
     keywords = [label for label in model.labels if is_keyword(label)]
     others = [label for label in model.labels if not is_keyword(label)]
-    provenance = m.provenance
-    training, data = provenance.get("training", {}), provenance.get("data", {})
-    origins = origins_of(data, model.labels)
-    official = SPEECH_COMMANDS in origins
-    made = {k: v for k, v in training.items() if v not in ("", 0, 0.0)}
-    made |= {"best": provenance["best"]} if "best" in provenance else {}
-    made |= {"quantisation": provenance.get("quantisation", m.description.rsplit(", ", 1)[-1])}
-    made |= {"calibration": provenance["calibration"]} if "calibration" in provenance else {}
-    lines = [
-        f"# {m.name}",
-        "",
-        f"{m.description}. {model.size:,} bytes, {model.flat.macs:,} multiply-accumulates an inference"
-        + (f", {arena['total']:,} bytes of arena in TFLite Micro" if arena is not None else "")
-        + ".",
-        "",
+    return [
         "## Use",
         "",
         f"Hears {len(keywords)} {'English ' if official else ''}{'words' if len(keywords) > 1 else 'word'}, beside "
@@ -56,75 +73,86 @@ def model_card(
         " network.",
         "",
         f"{_limits(data, official=official)} In continuous "
-        f"speech a window may resemble a word: {_calibrated(m.metrics.get('calibration'))}."
+        f"speech a window may resemble a word: {_calibrated(model.metadata.metrics.get('calibration'))}."
         + _after_speech(model.detector_config),
-        "",
+    ]
+
+
+def _input(model: Model) -> list[str]:
+    c = model.frontend_config
+    return [
         "## Input",
         "",
         f"{c.n_mels} {c.mel_scale} mels of {c.spectrum} from {c.f_min_hz:g} to {c.f_max_hz:g} Hz, "
         f"frame {c.frame_ms:g} ms, hop {c.hop_ms:g} ms, FFT {c.n_fft}; shape {model.input.shape}, "
         f"{model.input.dtype} of scale {model.input.scale:g} and zero point {model.input.zero_point}; "
         f"front-end hash `{c.hash}`. The file carries all of it.",
-        "",
+    ]
+
+
+def _training(model: Model) -> list[str]:
+    m, provenance = model.metadata, model.metadata.provenance
+    data = provenance.get("data", {})
+    made = {k: v for k, v in provenance.get("training", {}).items() if v not in ("", 0, 0.0)}
+    made |= {"best": provenance["best"]} if "best" in provenance else {}
+    made |= {"quantisation": provenance.get("quantisation", m.description.rsplit(", ", 1)[-1])}
+    made |= {"calibration": provenance["calibration"]} if "calibration" in provenance else {}
+    return [
         "## Training",
         "",
-    ]
-    counts = data.get("training", {})
-    lines += [
-        f"{sum(counts.values()):,} training examples of {', '.join(origins) or 'unknown origin'}, "
+        f"{sum(data.get('training', {}).values()):,} training examples of "
+        f"{', '.join(origins_of(data, model.labels)) or 'unknown origin'}, "
         f"{data.get('speech_minutes', 0):g} minutes of speech without the keywords, "
         f"{data.get('synthetic_minutes', 0):g} of synthetic speech, "
         f"{data.get('noise_minutes', 0):g} minutes of noise; {data.get('split', 'official')} split.",
         "",
-        *_table(["setting", "value"], made.items()),
-        "",
-        "## Results",
-        "",
-        "INT8 file, as shipped:",
-        "",
+        *table(["setting", "value"], made.items()),
     ]
-    results = [r for evaluation in evaluations for r in evaluation["results"]]
-    names = [Path(r["data"].split(" (")[0]).name for r in results]
-    rows = []
-    for name, r in zip(names, results, strict=True):
-        lowest = min(r["recall"], key=r["recall"].get)
-        low, high = r["interval_95"]
-        rows.append(
-            (
-                name + r["data"][len(r["data"].split(" (")[0]) :],
-                f"{r['clips']:,}",
-                f"{r['accuracy']:.2%}",
-                f"{low:.2%} to {high:.2%}",
-                f"{lowest} {r['recall'][lowest]:.2%}",
-            )
-        )
-    lines += _table(["data", "clips", "accuracy", "95 % interval", "lowest recall"], rows)
-    heard = {label for r in results for label in r["recall"]}
-    rows = [
-        (label, *(f"{r['recall'][label]:.1%}" if label in r["recall"] else "" for r in results))
+
+
+def _results(model: Model, evaluations: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | None) -> list[str]:
+    results = [result for evaluation in evaluations for result in evaluation["results"]]
+    names = [Path(_folder(one["data"])).name for one in results]
+    accuracies = [_accuracy(name, one) for name, one in zip(names, results, strict=True)]
+    lines = ["## Results", "", "INT8 file, as shipped:", ""]
+    lines += table(["data", "clips", "accuracy", "95 % interval", "lowest recall"], accuracies)
+    heard = {label for one in results for label in one["recall"]}
+    if recalls := [
+        (label, *(f"{one['recall'][label]:.1%}" if label in one["recall"] else "" for one in results))
         for label in model.labels
         if label in heard
+    ]:
+        lines += ["", *table(["recall of", *names], recalls)]
+    return lines if report is None else [*lines, "", *_forms(report)]
+
+
+def _accuracy(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
+    lowest = min(result["recall"], key=result["recall"].get)
+    low, high = result["interval_95"]
+    return (
+        name + result["data"].removeprefix(_folder(result["data"])),
+        f"{result['clips']:,}",
+        f"{result['accuracy']:.2%}",
+        f"{low:.2%} to {high:.2%}",
+        f"{lowest} {result['recall'][lowest]:.2%}",
+    )
+
+
+def _forms(report: Mapping[str, Any]) -> list[str]:
+    rows = (
+        (form, f"{v['accuracy']:.2%}", f"{v['drop_points']:+.2f}", f"{v['agreement_with_fp32']:.2%}")
+        for form, v in report["forms"].items()
+    )
+    return [
+        f"Forms on {report['clips']:,} clips of {Path(_folder(report['data'])).name}:",
+        "",
+        *table(["form", "accuracy", "drop, points", "agrees with FP32"], rows),
     ]
-    if rows:
-        lines += ["", *_table(["recall of", *names], rows)]
-    if report is not None:
-        lines += ["", f"Forms on {report['clips']:,} clips of {Path(report['data'].split(' (')[0]).name}:", ""]
-        lines += _table(
-            ["form", "accuracy", "drop, points", "agrees with FP32"],
-            (
-                (form, f"{v['accuracy']:.2%}", f"{v['drop_points']:+.2f}", f"{v['agreement_with_fp32']:.2%}")
-                for form, v in report["forms"].items()
-            ),
-        )
-    lines += ["", "## Licence", "", m.licence or "None is stated.", ""]
-    return "\n".join(lines)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table in Markdown."""
-    lines = (" | ".join(listed(cell).replace("|", "\\|") for cell in row) for row in (heads, *rows))
-    head, *body = (f"| {line} |" for line in lines)
-    return [head, "|" + "---|" * len(heads), *body]
+def _folder(data: str) -> str:
+    """Of what an evaluation calls its data: the folder, without what is said of it in brackets."""
+    return data.split(" (")[0]
 
 
 def _limits(data: dict, *, official: bool) -> str:

@@ -10,9 +10,11 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 import kws_edge
 from host_tools.convert.compact import compact
@@ -31,7 +33,7 @@ from kws_edge.native_output import quiet_native
 __all__ = ["default_licence", "quantize_run", "to_float", "to_int8"]
 
 
-def _with_positive_logits(model: keras.Model, calibration: np.ndarray) -> keras.Model:
+def _with_positive_logits(model: keras.Model, calibration: NDArray[np.float32]) -> keras.Model:
     """A copy whose logits are shifted to be positive on the calibration examples, which leaves the softmax as it is;
     the network itself where it does not end in a dense softmax.
 
@@ -60,7 +62,7 @@ def to_float(model: keras.Model) -> bytes:
     return _converted(_converter(model))
 
 
-def to_int8(model: keras.Model, calibration: np.ndarray | None = None, *, plain: bool = False) -> bytes:
+def to_int8(model: keras.Model, calibration: NDArray[np.float32] | None = None, *, plain: bool = False) -> bytes:
     """Quantise weights (per channel) and activations, input and output included, to INT8.
 
     Parameters
@@ -155,51 +157,60 @@ def quantize_run(
     model = run.model()
     aware = is_quantisation_aware(model)
     flatbuffer = to_int8(model, None if aware else run.calibration(n, seed=seed))
-    inputs, truth = run.examples("validation")
-    floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
-    t = run.config
-    training = {
-        k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "blend", "teacher", "qat") else v
-        for k, v in run.record["training"].items()
-    }
     quantisation = "INT8 by " + ("quantisation-aware training" if aware else "post-training quantisation")
-    if description is None:
-        width = f" of width {t.width:g}" if t.model in MODELS or t.width != 1 else ""
-        description = f"{t.model}{width}, {_float_parameters(run):,} parameters, {quantisation}"
+    calibration = {} if aware else {"calibration": {"examples": n, "seed": seed}}
     metadata = Metadata(
         labels=run.labels,
         frontend_config=run.frontend_config,
         detector_config=detector_config or DetectorConfig(),
         name=name,
-        description=description,
+        description=_description(run, quantisation) if description is None else description,
         licence=default_licence(run.origins) if licence is None else licence,
-        provenance={
-            "tool": f"kws-edge {kws_edge.__version__}",
-            "training": training,
-            "data": run.record["data"],
-            "best": run.record["best"],
-            "versions": run.record["versions"],
-            "quantisation": quantisation,
-            **({} if aware else {"calibration": {"examples": n, "seed": seed}}),
-        },
+        provenance={**_provenance(run), "quantisation": quantisation, **calibration},
     )
-
-    with tempfile.TemporaryDirectory() as folder:
-        draft = os.path.join(folder, "draft.tflite")
-        Path(draft).write_bytes(pack(flatbuffer, metadata))
-        int8 = Model(draft, kernels="builtin")
-        quantised = np.array([int8.posteriors(x[..., 0]).argmax() for x in inputs])
-    metrics = {
-        "validation": {
-            "clips": len(truth),
-            "float_accuracy": round(float((floating == truth).mean()), 5),
-            "int8_accuracy": round(float((quantised == truth).mean()), 5),
-            "agreement": round(float((floating == quantised).mean()), 5),
-        }
-    }
-    metadata = dataclasses.replace(metadata, metrics=metrics)
+    metadata = dataclasses.replace(metadata, metrics={"validation": _compared(run, model, pack(flatbuffer, metadata))})
     write_atomically(path, pack(flatbuffer, metadata), durable=True)
     return metadata
+
+
+def _description(run: Run, quantisation: str) -> str:
+    """Kind and size of the network."""
+    t = run.config
+    width = f" of width {t.width:g}" if t.model in MODELS or t.width != 1 else ""
+    n = build(t.model, run.frontend_config, len(run.labels), width=t.width).count_params()
+    return f"{t.model}{width}, {n:,} parameters, {quantisation}"
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """What made the weights; of other runs their names alone."""
+    training = {
+        k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "blend", "teacher", "qat") else v
+        for k, v in run.record["training"].items()
+    }
+    return {
+        "tool": f"kws-edge {kws_edge.__version__}",
+        "training": training,
+        "data": run.record["data"],
+        "best": run.record["best"],
+        "versions": run.record["versions"],
+    }
+
+
+def _compared(run: Run, model: keras.Model, content: bytes) -> dict[str, float]:
+    """How the network and its model file do on the run's validation examples."""
+    inputs, truth = run.examples("validation")
+    floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = os.path.join(folder, "draft.tflite")
+        Path(draft).write_bytes(content)
+        int8 = Model(draft, kernels="builtin")
+        quantised = np.array([int8.posteriors(x[..., 0]).argmax() for x in inputs])
+    return {
+        "clips": len(truth),
+        "float_accuracy": round(float((floating == truth).mean()), 5),
+        "int8_accuracy": round(float((quantised == truth).mean()), 5),
+        "agreement": round(float((floating == quantised).mean()), 5),
+    }
 
 
 def default_licence(origins: Sequence[str]) -> str:
@@ -214,7 +225,3 @@ def default_licence(origins: Sequence[str]) -> str:
     if SPEECH_COMMANDS in origins and {*origins} <= {SPEECH_COMMANDS, SYNTHETIC}:
         return f"Apache-2.0. Trained on {SPEECH_COMMANDS}; see NOTICE for all sources."
     return f"Trained on {', '.join(origins)}. No licence is stated." if origins else ""
-
-
-def _float_parameters(run: Run) -> int:
-    return build(run.config.model, run.frontend_config, len(run.labels), width=run.config.width).count_params()

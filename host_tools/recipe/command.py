@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from host_tools.cli import make_parser
 from host_tools.recipe.kinds import Kind
@@ -26,7 +26,8 @@ class Command:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.parser = _parser_of(kind)
-        self.actions = {}
+        vars(self.parser)["error"] = _refuse
+        self.actions: dict[str, argparse.Action] = {}
         for action in self.parser._actions:  # no public way leads to the options of a parser
             if action.dest != "help" and action.dest not in _UNSEEN:
                 self.actions[_name(action)] = action
@@ -62,17 +63,15 @@ class Command:
                 rest += [action.option_strings[-1], *_words(name, value)]
         return first + rest
 
-    def resolve(self, options: Mapping[str, Any], fail) -> dict[str, Any]:
-        """Every option's value, given and by default, as JSON has it."""
+    def resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Every option's value, given and by default, as JSON has it.
 
-        def error(message: str) -> None:
-            raise fail(message.replace("argument ", "", 1))
-
-        self.parser.error = error
-        try:
-            values = self.parser.parse_args([*self.arguments(options), "-o", "output"])
-        except ValueError as problem:
-            raise fail(str(problem)) from None
+        Raises
+        ------
+        ValueError
+            If the command does not take them.
+        """
+        values = self.parser.parse_args([*self.arguments(options), "-o", "output"])
         return {name: _plain(getattr(values, action.dest)) for name, action in self.actions.items()}
 
     def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -87,7 +86,7 @@ class Command:
         action = self.actions[name]
         return action.type is Path or name in _NAMES or (name == "model" and not action.option_strings)
 
-    def located(self, options: Mapping[str, Any], locate) -> dict[str, Any]:
+    def located(self, options: Mapping[str, Any], locate: Callable[[Any], Any]) -> dict[str, Any]:
         """`options` with what `locate` gives for each reference."""
         out = {}
         for name, value in options.items():
@@ -106,6 +105,11 @@ def _parser_of(kind: Kind) -> argparse.ArgumentParser:
         return parser
     commands = next(one for one in make_parser([kind.command])._actions if isinstance(one, argparse._SubParsersAction))
     return commands.choices[kind.command]
+
+
+def _refuse(message: str) -> NoReturn:
+    """In place of a parser's own end of the process."""
+    raise ValueError(message.replace("argument ", "", 1))
 
 
 def _name(action: argparse.Action) -> str:

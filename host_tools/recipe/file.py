@@ -204,7 +204,7 @@ class _Reader:
                 raise self._fail(where, f"{do} sets {name!r} itself")
         options |= KINDS[do].fixed
         command = Command(KINDS[do])
-        resolved = command.resolve(options, lambda message: self._fail(where, message))
+        resolved = self._resolved(command, options, where)
         options, resolved = self._scaled(command, options, resolved, where)
         parents, data, shipped = [], [], []
         for name, value in command.references(resolved):
@@ -248,4 +248,10 @@ class _Reader:
         else:
             amounts = {name: max(1, round(value * self.scale)) for name, value in amounts.items()}
         options = options | amounts | shares
-        return options, command.resolve(options, lambda message: self._fail(where, message))
+        return options, self._resolved(command, options, where)
+
+    def _resolved(self, command: Command, options: dict, where: str) -> dict[str, Any]:
+        try:
+            return command.resolve(options)
+        except ValueError as problem:
+            raise self._fail(where, str(problem)) from None

@@ -65,6 +65,12 @@ class State:
     reasons: tuple[str, ...] = ()
     """Why an earlier result does not count."""
 
+    @property
+    def done(self) -> Result:
+        """The result of a stage that is done."""
+        assert self.result is not None, self.stage.id
+        return self.result
+
 
 @dataclass
 class Workshop:
@@ -140,7 +146,7 @@ class Workshop:
             "do": stage.do,
             "revision": stage.kind.revision,
             "options": {**stage.resolved, **_network(stage)},
-            "stages": {one: done[one].result.record["sha256"] for one in stage.parents},
+            "stages": {one: done[one].done.record["sha256"] for one in stage.parents},
             "data": {one: self.manifest_of_data(one).to_dict() for one in stage.data},
             "shipped": {one: manifest(shipped_files()[one]).sha256 for one in stage.shipped},
             "versions": self.versions,

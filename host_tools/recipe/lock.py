@@ -25,7 +25,7 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
     (model,) = stage.parents
     made = recipe.up_to(model)
     data = dict.fromkeys(name for one in made for name in one.data)
-    shipped = workshop.output(recipe.by_id[model], states[model].result.folder)
+    shipped = workshop.output(recipe.by_id[model], states[model].done.folder)
     values = {
         "recipe": {"name": recipe.name, "file": recipe.path.name, "sha256": manifest(recipe.path).sha256},
         "model": {"file": shipped.name, "sha256": manifest(shipped).entries[0].sha256},
@@ -38,9 +38,10 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
                 "why": one.why,
                 "options": dict(one.options),
                 "stages": list(one.parents),
+                "shipped": states[one.id].done.record["inputs"]["shipped"],
                 "data": list(one.data),
                 "key": states[one.id].key,
-                "sha256": states[one.id].result.record["sha256"],
+                "sha256": states[one.id].done.record["sha256"],
             }
             for one in made
         ],

@@ -55,7 +55,7 @@ def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], No
                 for line in state.reasons:
                     say(f"  because: {line}")
                 state = _do(workshop, stage, state, states, say)
-                say(f"  done in {state.result.record['seconds']:.0f} s: {workshop.output(stage, state.result.folder)}")
+                say(f"  done in {state.done.record['seconds']:.0f} s: {workshop.output(stage, state.done.folder)}")
             states[stage.id] = state
     return states
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.export import CSRC, config_header
+from firmware_export.sources import CSRC, config_header
 from firmware_export.tables import FrontendTables
 from kws_edge import FrontendConfig
 

@@ -1,0 +1,60 @@
+"""The files around the sources: builds for each tool chain, examples and a README, with their ``@TOKENS@`` replaced."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kws_edge
+from firmware_export.arena import by_kernels
+from firmware_export.c_array import plain
+from firmware_export.firmware import Firmware
+from firmware_export.names import DEFAULT_PREFIX, renamed
+from firmware_export.ops import kernel_sources
+from firmware_export.parity import describe
+from firmware_export.speed import describe_board, describe_need, on_board
+
+__all__ = ["build_files"]
+
+_PACKAGE = Path(__file__).parent / "package"
+_M4_MHZ = 64
+
+
+def build_files(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
+    """The texts of ``package``, by their paths in the exported folder; `summary` is that of `firmware`."""
+    tokens, files = _tokens(firmware, summary), {}
+    for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file()):
+        text = renamed(path.read_text(), firmware.prefix)
+        files[path.relative_to(_PACKAGE).as_posix()] = re.sub(
+            r"@([A-Z0-9_]+)@", lambda token: tokens.get(token[1], token[0]), text
+        )
+    return files
+
+
+def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
+    board = describe_board(on_board(firmware.speed, mhz=_M4_MHZ, step_ms=firmware.step_ms), firmware.step_ms)
+    return {
+        "VERSION": kws_edge.__version__,
+        "SUFFIX": "" if summary["prefix"] == DEFAULT_PREFIX else f"_{summary['prefix']}",
+        "NAME": plain(summary["model"]),
+        "LICENCE": summary["licence"],
+        "KEYWORDS": plain(", ".join(summary["keywords"])),
+        "ARENA": f"{summary['arena']['size']:,}",
+        "ARENA_KERNELS": summary["arena"]["kernels"],
+        "ARENA_BY_KERNELS": by_kernels(summary["arena"]["by_kernels"]),
+        "MODEL_BYTES": f"{summary['flash']['model']:,}",
+        "TABLE_BYTES": f"{summary['flash']['tables']:,}",
+        "GOLDEN_BYTES": f"{summary['flash']['golden']:,}",
+        "FRONTEND_RAM": f"{summary['ram']['front_end']:,}",
+        "DETECTOR_RAM": f"{summary['ram']['detector']:,}",
+        "OPS": ", ".join(firmware.calls),
+        "KERNEL_SOURCES": " ".join(kernel_sources(firmware.model.flat)),
+        "SAMPLE_RATE": str(summary["sample_rate"]),
+        "STEP_MS": f"{summary['step_ms']:g}",
+        "SPEED": describe_need(summary["speed"], summary["step_ms"]),
+        "AT_64_MHZ": "; ".join(line for line in board if "-mve" not in line),  # no Cortex-M4 has vectors
+        "HASH": summary["front_end"],
+        "MACS": f"{summary['macs']:,}",
+        "PARITY": describe(summary["parity"]),
+    }
