@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import soundfile
@@ -24,6 +25,17 @@ ROOT = Path(__file__).parent.parent
 # A shell starts background jobs with SIGINT ignored, and they pass it on: the commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
+
+# The same examples each time, few of them: a suite is no search. KWS_TEST_EXAMPLES asks for more.
+hypothesis.settings.register_profile(
+    "suite",
+    max_examples=int(os.environ.get("KWS_TEST_EXAMPLES", "25")),
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("suite")
 
 RUN = os.environ.setdefault("KWS_TEST_RUN", secrets.token_hex(8))
 """Marks whatever this run of pytest starts, its workers included."""

@@ -2,11 +2,14 @@ import io
 import os
 import struct
 import subprocess
+import tempfile
 import threading
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kws_edge import AudioError, AudioFile, PcmStream, Resampler
 from kws_edge.audio import BlockQueue, Playback
@@ -193,6 +196,112 @@ def test_pipe_gives_samples_as_they_arrive():
         assert len(next(blocks)) > 0  # without waiting for more
         os.close(writer)
         list(blocks)
+
+
+class Pieces(io.RawIOBase):
+    """A pipe that gives pieces of these sizes, then the rest."""
+
+    def __init__(self, data, sizes):
+        self._data, self._sizes = data, list(sizes)
+
+    def read(self, n=-1):
+        size = self._sizes.pop(0) if self._sizes else len(self._data)
+        n = min(n if n >= 0 else size, size)
+        piece, self._data = self._data[:n], self._data[n:]
+        return piece
+
+
+SUBTYPES = {
+    "WAV": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    "AU": ("PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    "W64": ("PCM_U8", "PCM_16", "PCM_24", "FLOAT", "DOUBLE"),
+}
+
+
+@st.composite
+def recordings(draw):
+    """A file of any rate, number of channels and encoding, and its samples as libsndfile reads them."""
+    form = draw(st.sampled_from(sorted(SUBTYPES)))
+    subtype = draw(st.sampled_from(SUBTYPES[form]))
+    endian = draw(st.sampled_from(["FILE", "BIG"])) if form != "W64" else "FILE"
+    rate, channels = draw(st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000])), draw(st.integers(1, 3))
+    n = draw(st.integers(10, 3000))
+    samples = np.random.default_rng(n).uniform(-1, 0.999, (n, channels)) * draw(st.sampled_from([1.0, 0.3]))
+    out = io.BytesIO()
+    soundfile.write(out, samples, rate, format=form, subtype=subtype, endian=endian)
+    frames = soundfile.read(io.BytesIO(out.getvalue()), dtype="float32", always_2d=True)[0]
+    return out.getvalue(), rate, frames
+
+
+def as_int16(frames):
+    """Frames of full scale 1, mixed down, as 16-bit samples."""
+    mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+    return np.clip(np.rint(mono * 32768.0), -32768, 32767).astype(np.int16)
+
+
+@given(recordings(), st.lists(st.integers(1, 400), max_size=20))
+def test_any_recording_is_read_as_libsndfile_reads_it(recording, sizes):
+    """At its own rate every sample is the same, however the pipe cuts it."""
+    data, rate, frames = recording
+    source = PcmStream(Pieces(data, sizes), rate=rate)
+    assert (source.source_rate, source.channels, source.seconds) == (rate, frames.shape[1], len(frames) / rate)
+    blocks = list(source)
+    assert all(block.dtype == np.int16 and block.ndim == 1 and len(block) for block in blocks)
+    assert np.array_equal(np.concatenate(blocks), as_int16(frames))
+    raw = np.concatenate(list(PcmStream(Pieces(data, sizes), rate=rate).frames()))
+    assert raw.shape == frames.shape
+    full = raw / np.float32(32768) if raw.dtype == np.int16 else raw
+    assert np.array_equal(full, frames)
+
+
+@given(recordings())
+def test_a_file_is_read_as_a_pipe_is(recording):
+    data, rate, frames = recording
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "a.wav")
+        with open(path, "wb") as file:
+            file.write(data)
+        with AudioFile(path, rate=rate) as source:
+            assert (source.source_rate, source.channels, source.seconds) == (rate, frames.shape[1], len(frames) / rate)
+            assert np.array_equal(source.read(), as_int16(frames))
+            assert source.remark is None
+        with AudioFile(path, rate=RATE) as source:
+            converted = source.read()
+    assert np.array_equal(converted, np.concatenate(list(PcmStream(io.BytesIO(data), rate=RATE))))
+    assert abs(len(converted) - len(frames) * RATE / rate) <= 1
+
+
+@given(recordings(), st.integers(1, 200))
+def test_a_recording_that_ends_early_is_heard_as_far_as_it_goes(recording, missing):
+    data, rate, frames = recording
+    missing = min(missing, len(frames) - 1)  # at least a byte of each
+    source = PcmStream(io.BytesIO(data[: len(data) - missing]), rate=rate)
+    heard = np.concatenate(list(source))
+    assert np.array_equal(heard, as_int16(frames)[: len(heard)])
+    assert len(frames) - missing <= len(heard) <= len(frames)
+    assert len(heard) == len(frames) or source.remark.startswith("cut short: ")
+
+
+@given(
+    st.sampled_from([8000, 11025, 22050, 44100, 48000, 96000]),
+    st.lists(st.integers(0, 3000), max_size=12),
+    st.sampled_from(["int16", "float32"]),
+)
+def test_conversion_does_not_depend_on_blocks(rate, sizes, dtype):
+    """Nor on whether its samples are integers or the same numbers of full scale 1."""
+    samples = np.random.default_rng(rate).normal(0, 3000, 12_000).clip(-32768, 32767).astype(np.int16)
+    whole = Resampler(rate, RATE)
+    expected = np.concatenate([whole.process(samples), whole.process(np.empty(0, np.int16), last=True)])
+    assert abs(len(expected) - len(samples) * RATE / rate) <= 1
+    cut = Resampler(rate, RATE)
+    blocks = np.split(samples, np.minimum(np.cumsum(sizes, dtype=int), len(samples)))
+    if dtype == "float32":
+        blocks = [block.astype(np.float32) / 32768 for block in blocks]
+    parts = [cut.process(block) for block in blocks] + [cut.process(np.empty(0, np.int16), last=True)]
+    found = np.concatenate(parts)
+    assert found.dtype == np.int16
+    assert len(found) == len(expected)
+    assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_queue_counts_what_does_not_fit():

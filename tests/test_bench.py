@@ -1,6 +1,7 @@
 """``kws-edge bench``, what it counts with, and what it says of the machine."""
 
 import copy
+import io
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import ConfigError, KwsError, Model, Spotter, shipped_models, unpack
+from kws_edge import ConfigError, KwsError, Model, PcmStream, Spotter, shipped_models, unpack
 from kws_edge.audio import BlockQueue, Playback
 from kws_edge.diagnostics import benchmark, system_info
 from kws_edge.diagnostics.latency import DETECTOR, FRONTEND, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
@@ -78,11 +79,17 @@ def test_several_inferences_of_a_block_have_a_deadline_each():
     assert watch.samples()["end_to_end"][1:].max() < 100
 
 
-def test_off_counts_nothing():
-    OFF.start()
-    OFF.lap(INVOKE)
-    OFF.stop()
-    assert OFF.inferences == 0
+def test_who_asks_for_no_times_gets_none(model, demo_stream):
+    """The stopwatch that all share counts nothing of a stream, and keeps nothing."""
+    samples = soundfile.read(demo_stream, dtype="int16", frames=32000)[0]
+    spotter = Spotter(model)
+    assert spotter.stopwatch is OFF
+    assert len(list(spotter.steps(samples))) == 19
+    with PcmStream(io.BytesIO(samples.tobytes()), rate=16000) as source:
+        assert len(np.concatenate(list(source))) == 32000
+    assert (OFF.inferences, OFF.deadline_misses) == (0, 0)
+    assert not any(map(len, OFF.samples().values()))
+    assert OFF.summary()["seconds"] == 0
 
 
 def test_peak_memory_is_this_process_s():

@@ -1,9 +1,13 @@
 import dataclasses
 import json
+import math
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from kws_edge import PRESETS, ConfigError, DetectorConfig, FrontendConfig, preset
+from tests.configurations import detectors, front_ends
 
 # A changed value for every field: a field that is missing here fails the test below.
 OTHER = {
@@ -137,3 +141,74 @@ def test_bad_detector(bad):
 def test_a_wake_word_is_one_name():
     with pytest.raises(ConfigError, match="wake_word must be a name or None, got 3"):
         DetectorConfig(wake_word=3)
+
+
+@given(front_ends())
+def test_any_front_end_survives_json(config):
+    again = FrontendConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert again.hash == config.hash
+    assert all(type(getattr(again, f.name)) is type(getattr(config, f.name)) for f in dataclasses.fields(config))
+
+
+@given(front_ends())
+def test_derived_sizes_follow_from_the_durations(config):
+    """By counting: frames start a hop apart, and lie in the clip whole."""
+    starts = range(0, config.clip_samples - config.frame_length + 1, config.hop_length)
+    assert config.n_frames == len(starts) >= 1
+    assert config.frames_in(starts[-1] + config.frame_length) == len(starts)
+    assert config.frames_in(starts[-1] + config.frame_length - 1) == len(starts) - 1
+    assert config.frames_in(0) == 0
+    assert config.feature_shape == (config.resize_frames or len(starts), config.n_mels)
+    for samples, ms in (
+        (config.frame_length, config.frame_ms),
+        (config.hop_length, config.hop_ms),
+        (config.clip_samples, config.clip_ms),
+    ):
+        assert samples == pytest.approx(ms * config.sample_rate / 1000, abs=1e-6)
+
+
+@given(detectors())
+def test_any_detector_survives_json(config):
+    again = DetectorConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert again.to_dict() == config.to_dict()
+    for word in ("yes", "no", "up"):
+        assert config.threshold_of(word) == dict(config.thresholds).get(word, config.threshold)
+
+
+RANGES = [(c, f.name) for c in (FrontendConfig, DetectorConfig) for f in dataclasses.fields(c) if "range" in f.metadata]
+
+
+@pytest.mark.parametrize(("config", "name"), RANGES, ids=[f"{c.__name__}.{name}" for c, name in RANGES])
+@given(data=st.data())
+def test_what_is_out_of_range_is_refused_by_name(config, name, data):
+    base = preset("logmel40") if config is FrontendConfig else DetectorConfig()
+    values = config.range_of(name)
+    outside = [
+        st.floats(max_value=values.low, exclude_max=True),
+        st.floats(min_value=values.high, exclude_min=True),
+        st.integers(max_value=math.ceil(values.low) - 1),
+        st.integers(min_value=math.floor(values.high) + 1),
+        st.sampled_from([float("nan"), True, False, "1", b"1", [1], (1,), {}, 1j]),
+        *[st.floats(values.low, values.high)] * values.whole,
+    ]
+    wrong = data.draw(st.one_of(outside))
+    with pytest.raises(ConfigError, match=rf"^{config.__name__}: {name} must be a (whole )?number from "):
+        dataclasses.replace(base, **{name: wrong})
+
+
+@pytest.mark.parametrize(("config", "name"), RANGES, ids=[f"{c.__name__}.{name}" for c, name in RANGES])
+def test_both_ends_of_a_range_belong_to_it(config, name):
+    """The range itself is tried: together with the other settings an end may be too much."""
+    values = config.range_of(name)
+    for end in (values.low, values.high):
+        assert values.check(name, end) == end
+
+
+@given(st.dictionaries(st.text("a_\x1b\u202e\ud800é", max_size=12), st.integers(), min_size=1, max_size=3))
+def test_unknown_settings_are_named(extra):
+    for config in (preset("logmel40"), DetectorConfig()):
+        assume(not extra.keys() & {f.name for f in dataclasses.fields(config)})
+        with pytest.raises(ConfigError, match=f"^{type(config).__name__}: unknown setting "):
+            type(config).from_dict({**config.to_dict(), **extra})

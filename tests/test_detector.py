@@ -1,5 +1,10 @@
+import itertools
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from kws_edge import ConfigError, Detector, DetectorConfig
 
@@ -266,3 +271,117 @@ def test_unknown_names_are_refused():
             detector(**settings)
     with pytest.raises(ConfigError, match="none of the labels"):
         Detector(("silence", "_unknown_"), DetectorConfig(), step_s=0.1, clip_s=1.0)
+
+
+# The rule once more, by its definition: posteriors are whole 256ths, thresholds whole hundredths, sums exact.
+
+
+def expected(rows, config, labels=LABELS):
+    """Steps and words of the detections in `rows`, lists of 256ths a step of 100 ms apart."""
+    n = max(1, round(config.smoothing_ms / 100))
+    wait, armed = round(config.refractory_ms / 100), round(config.armed_s / 0.1)
+    words = [label for label in labels[2:] if not config.keywords or label in (*config.keywords, config.wake_word)]
+    found, listened, held, opened = [], 0, {}, None
+    heard = []
+    for i, row in enumerate(rows):
+        scores = {label: Fraction(value, 256) for label, value in zip(labels, row, strict=True)}
+        for label in labels[2:]:
+            if label not in words:
+                scores["unknown"] += scores.pop(label)
+        heard.append(scores)
+        for word in list(held):
+            if scores[word] < Fraction(round(100 * config.threshold_of(word)), 100) * (1 - Fraction(2, 5)):
+                del held[word]
+        if i + 1 - listened < n:
+            continue
+        mean = {label: sum(past[label] for past in heard[i + 1 - n :]) / n for label in scores}
+        best = max(mean, key=lambda label: mean[label])
+        assume(sum(value == mean[best] for value in mean.values()) == 1)
+        if best not in words or best in held:
+            continue
+        threshold = Fraction(round(100 * config.threshold_of(best)), 100)
+        before = [past["unknown"] for past in heard[: i + 1 - n - 2]][-n:] if i + 1 - n - 2 > 0 else []
+        if 3 * sum(before) >= 2 * n:
+            threshold += Fraction(round(100 * config.speech_margin), 100)
+        assume(abs(mean[best] - threshold) > 1e-6)
+        if mean[best] < threshold:
+            continue
+        if config.wake_word and best != config.wake_word and (opened is None or i - opened > armed):
+            continue
+        found.append((i, best))
+        held[best] = True
+        opened = i if best == config.wake_word else None
+        listened = i + 1 + wait
+    return found
+
+
+@st.composite
+def streams(draw, most=60):
+    """Rows of 256ths: runs of one label's, of a level each, as words and pauses are."""
+    rows = []
+    while len(rows) < draw(st.integers(20, most)):
+        label, level = draw(st.integers(0, 4)), draw(st.sampled_from([256, 230, 200, 150, 101]))
+        other = draw(st.integers(0, 1))
+        row = [0] * 5
+        row[label] += level
+        row[other] += 256 - level
+        rows += [row] * draw(st.integers(1, 6))
+    return rows
+
+
+def configs(**fixed):
+    times = st.sampled_from([0, 100, 200, 300, 500])
+    hundredths = st.integers(30, 95).map(lambda n: n / 100)
+    settings = {
+        "smoothing_ms": times,
+        "refractory_ms": times,
+        "threshold": hundredths,
+        "speech_margin": st.sampled_from([0.0, 0.1, 0.3]),
+        "thresholds": st.dictionaries(st.sampled_from(["yes", "no", "up"]), hundredths),
+        "keywords": st.sampled_from([None, ("yes", "no"), ("no", "up")]),
+        "wake_word": st.sampled_from([None, "yes", "no"]),
+        "armed_s": st.sampled_from([1.2, 1.5, 3.0]),
+    }
+    return st.builds(DetectorConfig, **{**settings, **fixed})
+
+
+def in_floats(rows):
+    return [np.array(row, np.float32) / 256 for row in rows]
+
+
+@given(streams(), configs())
+def test_detects_by_its_definition(rows, config):
+    d = Detector(LABELS, config, step_s=0.1, clip_s=1.0)
+    found = [(i, f.keyword) for i, f in feed(d, in_floats(rows))]
+    assert found == expected(rows, config)
+    assert all(word in d.keywords for _, word in found)
+
+
+@given(streams(most=150), configs(refractory_ms=st.integers(0, 20).map(lambda n: 100 * n), armed_s=st.just(5.0)))
+def test_nothing_is_detected_within_the_refractory_time(rows, config):
+    """Nor before posteriors of the whole smoothing time have come after it."""
+    d = Detector(LABELS, config, step_s=0.1, clip_s=1.0)
+    at = [i for i, _ in feed(d, in_floats(rows))]
+    between = round(config.refractory_ms / 100) + max(1, round(config.smoothing_ms / 100))
+    assert all(b - a >= between for a, b in itertools.pairwise(at))
+    assert all(i + 1 >= max(1, round(config.smoothing_ms / 100)) for i in at)
+
+
+@given(streams(), configs(), st.data())
+def test_what_was_heard_before_a_reset_does_not_count(rows, config, data):
+    d = Detector(LABELS, config, step_s=0.1, clip_s=1.0)
+    alone = feed(d, in_floats(rows))
+    d.reset()
+    feed(d, in_floats(data.draw(streams())))
+    d.reset()
+    assert feed(d, in_floats(rows)) == alone
+
+
+@given(streams(), configs())
+def test_a_window_is_told_by_its_end_and_length(rows, config):
+    d = Detector(LABELS, config, step_s=0.1, clip_s=0.7)
+    for i, found in feed(d, in_floats(rows), start=0.4):
+        assert found.end_s == 0.4 + i * 0.1
+        assert found.start_s == max(0, found.end_s - 0.7)
+        assert found.score >= config.threshold_of(found.keyword) - 1e-6
+        assert found.wake == (found.keyword == config.wake_word)

@@ -4,11 +4,14 @@ import dataclasses
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kws_edge import PRESETS, AudioError, Frontend, StreamingFrontend, preset
+from kws_edge import PRESETS, AudioError, ConfigError, Frontend, StreamingFrontend, preset
 from kws_edge.features.frontend import fit_clip, resize_frames, to_int16
 from kws_edge.features.mel import mel_matrix, window
 from kws_edge.model.quantization import quantize
+from tests.configurations import front_ends
 
 BLOCKS = (1, 7, 127, 128, 160, 480, 1000, 16000)
 
@@ -222,3 +225,89 @@ def test_to_int16():
         to_int16(np.zeros((2, 2)))
     with pytest.raises(AudioError, match="int32"):
         to_int16(np.zeros(3, np.int32))
+
+
+def hz_to_mel(hz, scale):
+    """HTK's formula, and Slaney's of the Auditory Toolbox."""
+    if scale == "htk":
+        return 2595 * np.log10(1 + hz / 700)
+    return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
+
+
+def levels_in_double(config, samples):
+    """The docstring of FrontendConfig, frame by frame."""
+    c = config
+    n, bins = c.frame_length, c.n_fft // 2 + 1
+    a = {"hann": 0.5, "hamming": 0.54}[c.window]
+    shape = a - (1 - a) * np.cos(2 * np.pi * np.arange(n) / n)
+    edges = np.linspace(*(hz_to_mel(np.float64(hz), c.mel_scale) for hz in (c.f_min_hz, c.f_max_hz)), c.n_mels + 2)
+    mel = hz_to_mel(np.arange(bins) * c.sample_rate / 2 / (bins - 1), c.mel_scale)[:, None]
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    matrix = np.maximum(0, np.minimum((mel - low) / (centre - low), (high - mel) / (high - centre)))
+    matrix[0] = 0
+    starts = range(0, len(samples) - n + 1, c.hop_length)
+    spectra = [np.abs(np.fft.rfft(samples[s : s + n] * c.sample_scale * shape, c.n_fft)) for s in starts]
+    power = np.array(spectra).reshape(len(starts), bins) ** (2 if c.spectrum == "power" else 1)
+    levels = c.log_gain * np.log(power @ matrix + c.log_offset) + c.level_offset
+    return np.clip(levels, c.level_min, c.level_max) if (c.level_min, c.level_max) != (None, None) else levels
+
+
+def noise_of(config, seed, seconds=0.3):
+    n = max(config.frame_length, round(seconds * config.sample_rate))
+    return np.random.default_rng(seed).normal(0, 3000, n).clip(-32768, 32767).astype(np.int16)
+
+
+@given(front_ends(small=True), st.integers(0, 3))
+def test_any_front_end_computes_what_it_says(config, seed):
+    """In double precision, by the formula; noise is no place where rounding is large."""
+    try:
+        frontend = Frontend(config)
+    except ConfigError as error:
+        assert "no FFT bin falls into any band" in str(error)
+        return
+    samples = noise_of(config, seed)
+    expected = levels_in_double(config, samples.astype(np.float64))
+    found = frontend.frames(samples)
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 2e-4 * config.log_gain + 1e-6 * np.abs(expected).max()
+
+
+@given(front_ends(small=True), st.lists(st.integers(0, 700), max_size=12), st.integers(1, 5))
+def test_any_front_end_streams_as_it_hears_a_whole(config, sizes, multiple):
+    """Bit for bit, however the stream is cut, and by however many the frames are given."""
+    try:
+        whole, streaming = Frontend(config), StreamingFrontend(config)
+    except ConfigError:
+        return
+    samples = noise_of(config, 0)
+    expected, found, at = whole.frames(samples), [], 0
+    for size in (*sizes, len(samples)):
+        missing = streaming.samples_to(1)
+        block = samples[at : at + size]
+        found.append(streaming.process(block))
+        assert len(found[-1]) == max(0, 1 + (len(block) - missing) // config.hop_length)
+        at += len(block)
+    assert np.array_equal(np.concatenate(found), expected)
+    streaming.reset()
+    parts = [streaming.process(part, multiple=multiple) for part in np.array_split(samples, 7)]
+    assert all(len(part) % multiple == 0 for part in parts)
+    together = np.concatenate(parts)
+    assert len(together) == len(expected) - len(expected) % multiple
+    assert np.array_equal(together, expected[: len(together)])
+
+
+@given(front_ends(small=True))
+def test_silence_and_clips_of_any_front_end(config):
+    try:
+        frontend = Frontend(config)
+    except ConfigError:
+        return
+    silence = StreamingFrontend(config).silence()
+    assert np.array_equal(silence, frontend.frames(np.zeros(config.frame_length, np.int16))[0])
+    clip = frontend(np.zeros(3, np.int16))
+    assert clip.shape == config.feature_shape
+    np.testing.assert_allclose(clip, np.tile(silence, (config.feature_shape[0], 1)), rtol=1e-6)
+    low, high = config.level_range
+    assert low == pytest.approx(float(silence[0]), rel=1e-5, abs=1e-4)
+    assert low <= high

@@ -17,6 +17,8 @@ from host_tools.sampling.noise_gate import HOLD_MS, gated, word_bounds
 from kws_edge import Frontend, Model, preset
 from tests.tones import RATE, word
 
+pytestmark = pytest.mark.host
+
 CONFIG = preset("logmel40")
 STILL = AugmentConfig(shift_ms=0, stretch=0, gain_db=(0, 0), noise_probability=0, time_masks=0, frequency_masks=0)
 

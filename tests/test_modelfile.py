@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import io
 import json
 import struct
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kws_edge import DetectorConfig, Metadata, Model, ModelError, pack, preset, shipped_models, unpack
 from kws_edge.model.tflite import FlatModel
+from tests.configurations import detectors, front_ends
 from tests.conftest import assert_one_line_error, peak_mb
 
 
@@ -396,3 +400,64 @@ def test_metadata_defaults_are_complete():
 def test_reading_costs_no_runtime():
     code = "import sys, kws_edge; kws_edge.shipped_models(); print(any('interpreter' in m for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"
+
+
+TEXT = st.text("abc é\n\x1b\u202e\ud800\U0001f600", max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(-1e300, 1e300) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+LABELS = st.lists(
+    st.text("abc éж中_-", min_size=1, max_size=100).filter(str.strip), min_size=1, max_size=12, unique=True
+).map(tuple)
+METADATA = st.builds(
+    Metadata, labels=LABELS, front_end=front_ends(), detector=detectors(), name=TEXT, description=TEXT, licence=TEXT,
+    provenance=st.dictionaries(TEXT, JSON, max_size=3), metrics=st.dictionaries(TEXT, JSON, max_size=3),
+)  # fmt: skip
+FLATBUFFERS = st.binary(max_size=200) | st.sampled_from([b"PK\5\6" + bytes(18), b"kws_edge.jso", b"TFL3" * 9])
+
+
+@given(FLATBUFFERS, METADATA)
+def test_any_metadata_survives_its_file(flatbuffer, metadata):
+    data = pack(flatbuffer, metadata)
+    assert data[: len(flatbuffer)] == flatbuffer
+    found = unpack(data, "made")
+    assert found == (flatbuffer, metadata)
+    assert pack(*found) == data
+    with zipfile.ZipFile(io.BytesIO(data)) as made:
+        assert made.testzip() is None
+        assert made.namelist() == ["kws_edge.json", "labels.txt"]
+        assert made.read("labels.txt").decode() == "".join(f"{label}\n" for label in metadata.labels)
+        assert {entry.date_time for entry in made.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        values = json.loads(made.read("kws_edge.json"))
+    assert values["tflite_sha256"] == hashlib.sha256(flatbuffer).hexdigest()
+    assert values["format"] == 1
+
+
+@given(METADATA, st.data())
+def test_a_file_that_ends_early_gives_no_metadata(metadata, data):
+    """Wherever it ends: it is refused, or is a bare network."""
+    whole = pack(b"TFL3" * 9, metadata)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    try:
+        assert unpack(whole[:cut], "cut") == (whole[:cut], None)
+    except ModelError as error:
+        assert str(error).startswith("cut: cut short or damaged")
+        assert cut > 36
+    else:
+        assert b"kws_edge.json" not in whole[:cut]
+
+
+@given(METADATA, st.data())
+def test_a_byte_that_changes_is_noticed_or_says_nothing(metadata, data):
+    flatbuffer = b"TFL3" * 9
+    damaged = bytearray(pack(flatbuffer, metadata))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        found = unpack(bytes(damaged), "damaged")
+    except ModelError as error:
+        assert str(error).startswith("damaged: ")
+    else:
+        assert found[1] in (None, metadata)
+        assert found[1] is None or found[0] == flatbuffer

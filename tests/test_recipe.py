@@ -22,6 +22,8 @@ from host_tools.recipe.file import find_recipe, load_recipe
 from host_tools.recipe.graph import DONE, MISSING, STALE, Workshop
 from host_tools.recipe.run import run
 
+pytestmark = pytest.mark.host
+
 TONES = Path(__file__).parent / "recipes" / "tones.toml"
 SHORT = """
 name = "short"

@@ -34,6 +34,8 @@ def test_commands(name, at_least, validation_paths):
     right = [model.classify(soundfile.read(p, dtype="int16")[0]).label == p.parent.name for p in validation_paths]
     assert len(right) > 1000
     assert np.mean(right) >= at_least
+    # The card quotes what the file says of itself, on clips of all its labels.
+    assert abs(np.mean(right) - model.metadata.metrics["validation"]["int8_accuracy"]) <= 0.02
 
 
 def test_sizes():
@@ -123,10 +125,3 @@ def test_silence_of_every_kind(live, data):
                 total += 1
     assert total > 80
     assert right / total >= 0.97
-
-
-@pytest.mark.parametrize(("name", "points"), [("commands12", 0.3), ("micro12", 0.5), ("words36", 0.3)])
-def test_the_file_records_what_quantisation_costs(name, points):
-    measured = Model(name).metadata.metrics["validation"]
-    assert 100 * abs(measured["float_accuracy"] - measured["int8_accuracy"]) <= points
-    assert measured["int8_accuracy"] >= 0.92

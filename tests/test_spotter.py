@@ -3,13 +3,23 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kws_edge import DetectorConfig, Frontend, Model, Spotter
+
+RATE = 16000
 
 
 @pytest.fixture(scope="module")
 def stream(demo_stream):
     return soundfile.read(demo_stream, dtype="int16")[0]
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The smallest model at work."""
+    return Spotter(Model("micro12", kernels="builtin"))
 
 
 def detections(spotter, samples, size):
@@ -26,6 +36,23 @@ def test_detections_do_not_depend_on_the_blocks(model, stream):
     for size in (160, 1000, 16001):
         spotter.reset()
         assert detections(spotter, stream, size) == expected, size
+
+
+@settings(max_examples=8)
+@given(st.lists(st.integers(0, 9000), max_size=20), st.sampled_from(["int16", "float32"]))
+def test_steps_do_not_depend_on_the_blocks(small, stream, sizes, dtype):
+    """Times, posteriors and detections, bit for bit; nor on whether the samples are integers or floats."""
+    samples = stream[: 3 * RATE]
+    small.reset()
+    expected = list(small.steps(samples))
+    assert len(expected) == (3 * RATE - 480 + 160) // 1600
+    small.reset()
+    if dtype == "float32":
+        samples = samples.astype(np.float32) / 32768
+    blocks = np.split(samples, np.minimum(np.cumsum(sizes, dtype=int), len(samples)))
+    found = [step for block in blocks for step in small.steps(block)]
+    assert [(s.time_s, s.detection) for s in found] == [(s.time_s, s.detection) for s in expected]
+    assert np.array_equal([s.posteriors for s in found], [s.posteriors for s in expected])
 
 
 def test_a_step_sees_what_a_clip_would(model, stream):

@@ -1,6 +1,8 @@
 """The test suite itself: what hangs ends, with what it started, and is shown; markers are where they belong."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import time
@@ -84,3 +86,38 @@ def test_what_needs_a_sound_server_is_marked():
         text = path.read_text()
         if "SoundServer(" in text:
             assert "pytest.mark.sound" in text, f"{path.name} has no pytest.mark.sound"
+
+
+def at_module_level(tree):
+    """Packages that a module takes for granted: what it imports, or skips all of its tests without."""
+    for statement in tree.body:
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield node.module
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.importorskip":
+                yield node.args[0].value
+
+
+def is_marked(tree, name):
+    """Whether all of a module's tests have a mark."""
+    marks = [node.value for node in tree.body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
+    return any(re.search(rf"\bpytest\.mark\.{name}\b", ast.unparse(mark)) for mark in marks)
+
+
+def test_what_cannot_run_under_the_older_runtime_is_marked():
+    """There is no more there than the Makefile installs; `make older-tests` runs what is not marked."""
+    makefile = (ROOT / "Makefile").read_text()
+    (line,) = re.findall(r"\.venv-tflite/bin/python \$\(PIP\) '(.*?)\n\t\.venv-tflite", makefile, re.DOTALL)
+    installed = set(re.findall(r"[a-z][a-z-]+", line)) | {"kws_edge", "host_tools", "firmware_export", "tests"}
+    assert {"numpy", "pytest", "soundfile"} <= installed
+    assert "scipy" not in installed
+    trees = {path.name: ast.parse(path.read_text()) for path in Path(__file__).parent.glob("test_*.py")}
+    for name, tree in trees.items():
+        needed = {package.partition(".")[0] for package in at_module_level(tree)}
+        missing = needed - installed - set(sys.stdlib_module_names)
+        assert not missing or is_marked(tree, "host"), f"{name} needs {missing}, and is not marked host"
+    assert sum(is_marked(tree, "host") for tree in trees.values()) > 20

@@ -109,7 +109,7 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     values = {"format": _FORMAT, "tflite_sha256": sha256_hex(flatbuffer), **values}
     out = io.BytesIO()
     out.write(flatbuffer)
-    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:  # "a" would look for one in the flatbuffer
         for name, text in (
             (METADATA_NAME, json.dumps(values, indent=1)),
             ("labels.txt", "".join(f"{label}\n" for label in metadata.labels)),
