@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import MISSING, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from kws_edge.errors import ConfigError
 from kws_edge.files import sha256_hex
 from kws_edge.labels import check_labels
-from kws_edge.ranges import Range, number, whole
+from kws_edge.ranges import number, whole
+from kws_edge.settings import Choice, Settings, option
 from kws_edge.text import shown
 
 __all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "preset"]
@@ -24,64 +25,13 @@ _MOST_LEVELS = 2**20
 _MOST_POINTS = 2**22
 
 
-def _within(values: Range, default: Any = MISSING) -> Any:
-    """A field whose value lies in a range, or is None where that is its default."""
-    return field(default=default, metadata={"range": values})
-
-
-class _Config:
-    """Ranges and dict round-trip of the configurations."""
-
-    @classmethod
-    def range_of(cls, name: str) -> Range:
-        """The range of the setting `name`."""
-        return cls.__dataclass_fields__[name].metadata["range"]
-
-    def _check_ranges(self) -> None:
-        """Check every number, and make it int or float, so that 20 and 20.0 give configurations with equal hashes."""
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if "range" in f.metadata and not (value is None and f.default is None):
-                value = f.metadata["range"].check(f"{type(self).__name__}: {f.name}", value)
-                object.__setattr__(self, f.name, value)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as a JSON-ready dict, one entry per field."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]):
-        """Build a configuration from :meth:`to_dict`'s output.
-
-        Raises
-        ------
-        ConfigError
-            If `values` is no dict, or has an unknown or missing field.
-        """
-        if not isinstance(values, dict):
-            raise ConfigError(f"{cls.__name__}: expected a dict of settings, got {shown(values)}")
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(fields))
-        if unknown:
-            raise ConfigError(f"{cls.__name__}: unknown setting {shown(unknown[0])}; known are {', '.join(fields)}")
-        required = {
-            name
-            for name, f in fields.items()
-            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        }
-        missing = sorted(required - set(values))
-        if missing:
-            raise ConfigError(f"{cls.__name__}: setting {missing[0]!r} is missing")
-        return cls(**values)
-
-
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontendConfig(_Config):
+class FrontendConfig(Settings):
     """How int16 audio becomes the model's input features.
 
     For each frame ``x`` of int16 samples::
@@ -94,52 +44,45 @@ class FrontendConfig(_Config):
     bilinearly along time, as ``tf.image.resize`` does.
     """
 
-    frame_ms: float = _within(number(1, 1000))
+    frame_ms: float = option(number(1, 1000))
     """Length of one analysis window."""
-    hop_ms: float = _within(number(1, 1000))
+    hop_ms: float = option(number(1, 1000))
     """Distance between the starts of consecutive frames."""
-    n_fft: int = _within(whole(16, 8192))
+    n_fft: int = option(whole(16, 8192))
     """Length of the transform in samples; frames are zero-padded at their end to it."""
-    n_mels: int = _within(whole(1, 256))
+    n_mels: int = option(whole(1, 256))
     """Number of mel bands."""
-    f_min_hz: float = _within(number(0, 96_000))
+    f_min_hz: float = option(number(0, 96_000))
     """Lower edge of the lowest band."""
-    f_max_hz: float = _within(number(1, 96_000))
+    f_max_hz: float = option(number(1, 96_000))
     """Upper edge of the highest band, at most half the sample rate."""
-    spectrum: Literal["magnitude", "power"]
+    spectrum: str = option(Choice("magnitude", "power"))
     """What the mel bands sum."""
-    sample_scale: float = _within(number(1e-6, 1000))
+    sample_scale: float = option(number(1e-6, 1000))
     """Factor on int16 samples: 1 keeps their scale, 1/32768 maps them to [-1, 1)."""
-    log_offset: float = _within(number(1e-30, 1e30))
+    log_offset: float = option(number(1e-30, 1e30))
     """Added to a band before the natural logarithm."""
-    sample_rate: int = _within(whole(1000, 192_000), 16000)
+    sample_rate: int = option(whole(1000, 192_000), 16000)
     """Hz."""
-    clip_ms: float = _within(number(10, 10_000), 1000.0)
+    clip_ms: float = option(number(10, 10_000), 1000.0)
     """Audio that one inference sees."""
-    window: Literal["hann", "hamming"] = "hann"
+    window: str = option(Choice("hann", "hamming"), "hann")
     """Analysis window, in its periodic form."""
-    mel_scale: Literal["htk", "slaney"] = "htk"
+    mel_scale: str = option(Choice("htk", "slaney"), "htk")
     """Mel formula: ``2595 log10(1 + f/700)``, or Slaney's linear-then-logarithmic one. Triangles peak at 1."""
-    log_gain: float = _within(number(0.001, 10_000), 1.0)
+    log_gain: float = option(number(0.001, 10_000), 1.0)
     """Factor on the logarithm."""
-    level_offset: float = _within(number(-1e6, 1e6), 0.0)
+    level_offset: float = option(number(-1e6, 1e6), 0.0)
     """Added after `log_gain`."""
-    level_min: float | None = _within(number(-1e6, 1e6), None)
+    level_min: float | None = option(number(-1e6, 1e6), None)
     """Lower clip of the level; None for no clip."""
-    level_max: float | None = _within(number(-1e6, 1e6), None)
+    level_max: float | None = option(number(-1e6, 1e6), None)
     """Upper clip of the level; None for no clip."""
-    resize_frames: int | None = _within(whole(1, 65_535), None)
+    resize_frames: int | None = option(whole(1, 65_535), None)
     """Number of frames after bilinear resizing of a clip; None leaves `n_frames`."""
 
     def __post_init__(self) -> None:
-        self._check_ranges()
-        for name, known in (
-            ("spectrum", ("magnitude", "power")),
-            ("window", ("hann", "hamming")),
-            ("mel_scale", ("htk", "slaney")),
-        ):
-            value = getattr(self, name)
-            _check(value in known, f"FrontendConfig: {name} must be one of {', '.join(known)}, got {shown(value)}")
+        self._check()
         for name in ("frame_ms", "hop_ms", "clip_ms"):
             samples = getattr(self, name) * self.sample_rate / 1000
             _check(
@@ -272,35 +215,38 @@ def preset(name: str) -> FrontendConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorConfig(_Config):
+class DetectorConfig(Settings):
     """How a sequence of posteriors becomes detections; see :class:`kws_edge.Detector`.
 
     A model file has settings that were tuned for it. Change those: ``dataclasses.replace(model.detector_config, ...)``.
     """
 
-    step_ms: float = _within(number(10, 10_000), 100.0)
-    """Time between inferences; rounded to whole frames by the spotter."""
-    smoothing_ms: float = _within(number(0, 10_000), 400.0)
-    """Posteriors are averaged over the inferences of this duration (at least one)."""
-    threshold: float = _within(number(0.001, 1), 0.75)
-    """Smoothed posterior at which a keyword is detected."""
+    step_ms: float = option(
+        number(10, 10_000), 100.0, unit="ms", help="time between inferences, rounded to whole frames"
+    )
+    smoothing_ms: float = option(
+        number(0, 10_000), 400.0, unit="ms", help="time that posteriors are averaged over, at least one inference"
+    )
+    threshold: float = option(number(0.001, 1), 0.75, help="smoothed posterior at which a keyword is detected")
     thresholds: dict[str, float] = field(default_factory=dict)
     """Per-keyword thresholds, in place of `threshold`."""
-    hysteresis: float = _within(number(0, 0.99), 0.4)
-    """After a detection a keyword must fall below ``(1 - hysteresis)`` of its threshold to be detected again."""
-    refractory_ms: float = _within(number(0, 600_000), 700.0)
-    """After a detection nothing is detected for this long; averaging starts anew after it."""
+    hysteresis: float = option(
+        number(0, 0.99), 0.4, help="how far, as a share of its threshold, a keyword must fall to be detected again"
+    )
+    refractory_ms: float = option(
+        number(0, 600_000), 700.0, unit="ms", help="time after a detection without another; averaging starts anew after it"
+    )
     keywords: tuple[str, ...] | None = None
     """The active keywords; the other words count as unknown. None: every label that is neither silence nor unknown."""
-    speech_margin: float = _within(number(0, 1), 0.0)
-    """Added to a keyword's threshold right after other speech; 0: it counts like any other."""
+    speech_margin: float = option(
+        number(0, 1), 0.0, help="how much more than its threshold a keyword needs after speech; 0: no more"
+    )
     wake_word: str | None = None
     """A keyword that must be heard before the others count, whether `keywords` names it or not; None: all always do."""
-    armed_s: float = _within(number(0.01, 3600), 4.0)
-    """With a wake word: time from its detection within which another keyword is detected."""
+    armed_s: float = option(number(0.01, 3600), 4.0, unit="s", help="time after the wake word for one other keyword")
 
     def __post_init__(self) -> None:
-        self._check_ranges()
+        self._check()
         if not isinstance(self.thresholds, dict):
             raise ConfigError(f"DetectorConfig: thresholds must map keywords to numbers, got {shown(self.thresholds)}")
         if self.thresholds:

@@ -163,7 +163,7 @@ SETTINGS = [
     (base, field.name)
     for base in (preset("logmel40"), preset("reference"), DetectorConfig())
     for field in dataclasses.fields(base)
-    if "range" in field.metadata
+    if isinstance(field.metadata.get("values"), Range)
 ]
 
 

@@ -27,14 +27,8 @@ BUDGET = number(1e-6, 1e6)
 """False accepts per hour."""
 
 
-_SETTINGS = {
-    "armed_s": ("S", "time after the wake word for one other keyword"),
-    "smoothing_ms": ("MS", "time that posteriors are averaged over"),
-    "speech_margin": ("X", "how much more than its threshold a keyword needs after speech"),
-    "refractory_ms": ("MS", "time after a detection without another"),
-    "step_ms": ("MS", "time between inferences"),
-}
-"""The numbers among the detector's settings that options change, with what help says of them."""
+_SETTINGS = ("armed_s", "smoothing_ms", "speech_margin", "refractory_ms", "step_ms")
+"""The numbers among the detector's settings that options change."""
 
 
 def add_model(parser: Parser, *, positional: bool = False, compare: bool = False) -> None:
@@ -110,8 +104,8 @@ def add_detector(parser: Parser, *, threshold: bool = True) -> None:
             metavar="[KEYWORD=]X",
             help="posterior at which a keyword, or every one, is detected; repeatable",
         )
-    for name, (metavar, about) in _SETTINGS.items():
-        add_setting(group, name, metavar=metavar, help=about)
+    for name in _SETTINGS:
+        add_setting(group, name)
 
     def complete(words: Sequence[str]) -> None:
         name, labels, detector = _model_of(words)
@@ -140,8 +134,10 @@ def _model_of(words: Sequence[str]) -> tuple[str, Sequence[str], DetectorConfig]
 
 
 def add_setting(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
-    """An option for a number of the detector's settings, within its range."""
-    parser.add_argument(f"--{name.replace('_', '-')}", type=DetectorConfig.range_of(name), **options)
+    """An option for a number of the detector's settings, within its range; `options` say more than the setting does."""
+    about = DetectorConfig.about(name)
+    own = {"metavar": about["unit"].upper() or None, "help": about["help"]}
+    parser.add_argument(f"--{name.replace('_', '-')}", type=about["values"], **{**own, **options})
 
 
 def add_room(parser: argparse.ArgumentParser) -> None:

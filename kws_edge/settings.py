@@ -1,0 +1,104 @@
+"""Configurations whose fields say what they may hold, in which unit, and what for: once, for code, files and options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import MISSING, field
+from typing import Any
+
+from kws_edge.errors import ConfigError
+from kws_edge.ranges import Range
+from kws_edge.text import shown
+
+__all__ = ["Choice", "Settings", "option"]
+
+
+class Choice:
+    """One of several texts.
+
+    Parameters
+    ----------
+    *names : str
+    """
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
+
+    def check(self, name: str, value: object) -> str:
+        """`value`, if it is one of them.
+
+        Raises
+        ------
+        ConfigError
+            If not; it names `name`.
+        """
+        if not (isinstance(value, str) and value in self.names):
+            raise ConfigError(f"{name} must be {self}, got {shown(value)}")
+        return value
+
+
+def option(values: Any, default: Any = MISSING, *, unit: str = "", help: str = "", **more: Any) -> Any:
+    """A field of a configuration.
+
+    Parameters
+    ----------
+    values : Range or Choice, or another object with ``check(name, value)``
+        What it may hold, besides None where that is its default.
+    default : optional
+        Without one it must be given.
+    unit : str
+    help : str
+        What it is for.
+    **more
+        Further metadata.
+    """
+    return field(default=default, metadata={"values": values, "unit": unit, "help": help, **more})
+
+
+class Settings:
+    """Base of frozen configurations: checks their fields, and makes them of dictionaries."""
+
+    @classmethod
+    def about(cls, name: str) -> Mapping[str, Any]:
+        """What :func:`option` says of the field `name`."""
+        return cls.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
+
+    @classmethod
+    def range_of(cls, name: str) -> Range:
+        """The range of the setting `name`."""
+        return cls.about(name)["values"]
+
+    def _check(self) -> None:
+        """Check every field, and make numbers int or float: 20 and 20.0 give configurations with equal hashes."""
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if "values" in one.metadata and not (value is None and one.default is None):
+                value = one.metadata["values"].check(f"{type(self).__name__}: {one.name}", value)
+                object.__setattr__(self, one.name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as a JSON-ready dict, one entry per field."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        """Build a configuration from :meth:`to_dict`'s output.
+
+        Raises
+        ------
+        ConfigError
+            If `values` is no dict, or has an unknown or missing field.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError(f"{cls.__name__}: expected a dict of settings, got {shown(values)}")
+        fields = {one.name: one for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - set(fields)):
+            raise ConfigError(f"{cls.__name__}: unknown setting {shown(unknown[0])}; known are {', '.join(fields)}")
+        required = {name for name, one in fields.items() if one.default is MISSING and one.default_factory is MISSING}
+        if missing := sorted(required - set(values)):
+            raise ConfigError(f"{cls.__name__}: setting {missing[0]!r} is missing")
+        return cls(**values)
