@@ -31,7 +31,7 @@ from host_tools.parallel import run_parallel
 from kws_edge.audio import AudioFile
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import AudioError
-from kws_edge.features.frontend import Frontend, fit_clip
+from kws_edge.features.frontend import Frontend, fit_clip, resize_frames
 from kws_edge.files import write_atomically
 
 __all__ = [
@@ -39,12 +39,14 @@ __all__ = [
     "clip_features",
     "default_cache",
     "levels_to_raw",
+    "model_input",
     "power_to_raw",
     "raw_config",
     "raw_to_levels",
     "raw_to_power",
     "read_clip",
     "recording_features",
+    "span_range",
 ]
 
 Samples = NDArray[np.int16]
@@ -94,6 +96,34 @@ def raw_to_levels(raw: Levels, config: FrontendConfig) -> Levels:
 def levels_to_raw(levels: Levels, config: FrontendConfig) -> Levels:
     """Raw levels from output levels (of a clipped level: the clip)."""
     return levels.astype(np.float32) - np.float32(config.level_offset)
+
+
+def model_input(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """Levels of clips as the network takes them, resized if the front end says so.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, *config.feature_shape, 1), float32
+    """
+    if config.resize_frames is not None:
+        levels = np.stack([resize_frames(row, config.resize_frames) for row in levels])
+    return levels[..., np.newaxis]
+
+
+def span_range(inputs: np.ndarray, config: FrontendConfig) -> np.ndarray:
+    """Set two values of the first example to the ends of the levels' range, where they are clipped, with the zero that
+    TFLite's ranges hold: so the scale and zero point of a quantised input follow from the front end, not from clips.
+
+    Parameters
+    ----------
+    inputs : numpy.ndarray, shape (n, ...), float32
+        Is changed, and returned.
+    config : FrontendConfig
+    """
+    for edge, position, widest in ((config.level_min, 0, min), (config.level_max, -1, max)):
+        if edge is not None:
+            inputs[0].flat[position] = widest(0.0, edge)
+    return inputs
 
 
 def read_clip(path: Path, config: FrontendConfig) -> Samples:

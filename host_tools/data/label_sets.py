@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from host_tools.errors import DatasetError
 from kws_edge.labels import SILENCE, UNKNOWN
 
-__all__ = ["LABEL_SETS", "SPEECH_COMMANDS_WORDS", "SPOKEN_AS_UNKNOWN", "label_of", "label_set", "spelt"]
+__all__ = ["LABEL_SETS", "SPEECH_COMMANDS_WORDS", "SPOKEN_AS_UNKNOWN", "label_name", "label_of", "label_set", "spelt"]
 
 _COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _OTHER_WORDS = (
@@ -72,3 +72,8 @@ def label_of(word: str, labels: Sequence[str]) -> int:
         if name in names:
             return names.index(name)
     raise DatasetError(f"the word {word!r} is not among the labels {', '.join(labels)}, and there is no {UNKNOWN!r}")
+
+
+def label_name(labels: Sequence[str], word: str) -> str:
+    """Label that `word` is trained as; raises as :func:`label_of`."""
+    return labels[label_of(word, labels)]

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from host_tools.errors import DatasetError
 from kws_edge.errors import WriteError
 from kws_edge.files import write_atomically
 
-__all__ = ["Entry", "Manifest", "manifest"]
+__all__ = ["Entry", "Manifest", "fingerprint", "manifest"]
 
 _CHUNK = 2**20
 _WEIGHTS = "model.weights.h5"
@@ -60,6 +60,20 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Checksum, number of files and bytes, as a JSON-ready dict."""
         return {"sha256": self.sha256, "files": len(self.entries), "bytes": self.size}
+
+
+def fingerprint(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[dict]]:
+    """Path, checksum, number of files and bytes of each of these folders or files, by name, as JSON has it.
+
+    Raises
+    ------
+    DatasetError
+        If one is missing, or a file in it cannot be read.
+    """
+    return {
+        name: [{"path": os.path.abspath(path), **manifest(path).to_dict()} for path in paths]
+        for name, paths in folders.items()
+    }
 
 
 def manifest(path: str | Path, *, without: Collection[str] = ()) -> Manifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +19,11 @@ __all__ = [
     "all_left_out",
     "existing_folder",
     "find_audio",
+    "first_left_out",
     "group_of",
     "loose_recordings",
     "recordings",
+    "unreadable",
     "visible_entries",
 ]
 
@@ -161,3 +163,13 @@ def group_of(path: Path) -> str:
     if len(parts) == 3 and all(p.isdigit() for p in parts):
         return parts[0]
     return "-".join(parts[:2]) if len(parts) > 2 else path.stem
+
+
+def unreadable(path: Path, why: str) -> LeftOut:
+    """A file that cannot be read, and the message that says so."""
+    return LeftOut(path, why.removeprefix(printable(f"{path}: ")))
+
+
+def first_left_out(left_out: Sequence[LeftOut]) -> str:
+    """How much was left out and the first of it, for the end of a message; empty if nothing was."""
+    return f" ({sum(one.files for one in left_out)} files left out, the first: {left_out[0]})" if left_out else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import tokenize
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from host_tools.data.label_sets import spelt
 from host_tools.data.recordings import existing_folder
-from host_tools.data.splits import PARTS
+from host_tools.data.splits import PARTS, random_split
 from host_tools.errors import DatasetError
 
 __all__ = ["NPY_DAMAGE", "FeatureSet", "load_features"]
@@ -38,6 +39,10 @@ class FeatureSet:
     words: NDArray[np.str_]
     speakers: NDArray[np.str_]
     splits: NDArray[np.str_]
+
+    def split_at_random(self, seed: int) -> FeatureSet:
+        """The same with the parts of :func:`host_tools.data.splits.random_split`."""
+        return dataclasses.replace(self, splits=np.array(random_split(list(self.words), seed=seed)))
 
 
 def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> FeatureSet:

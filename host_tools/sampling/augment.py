@@ -7,18 +7,17 @@ room response, gain and noise. Everything draws from the generator that it is gi
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
+from host_tools.config import AugmentConfig
 from host_tools.data.features import power_to_raw, raw_to_levels, raw_to_power
 from host_tools.sampling.noise_gate import gate_power
 from kws_edge.config import FrontendConfig
 
 __all__ = [
     "AudioVariation",
-    "AugmentConfig",
     "augment",
     "bursts",
     "equalisation",
@@ -31,58 +30,6 @@ __all__ = [
     "spec_augment",
     "vary_audio",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How strongly training examples are varied. Durations in milliseconds, levels in decibels."""
-
-    shift_ms: float = 100.0
-    """Largest shift to either side, uniform."""
-    stretch: float = 0.12
-    """Largest relative change of speed, and of the frequency scale, each uniform."""
-    gain_db: tuple[float, float] = (-15.0, 8.0)
-    """Range of the gain, uniform."""
-    noise_probability: float = 0.6
-    """Share of examples that get noise."""
-    snr_db: tuple[float, float] = (0.0, 40.0)
-    """Range of the signal-to-noise ratio, uniform."""
-    time_masks: int = 2
-    time_mask_ms: float = 120.0
-    """Longest time mask."""
-    frequency_masks: int = 2
-    frequency_mask_share: float = 0.12
-    """Widest frequency mask, as a share of the bands."""
-    reverberation_probability: float = 0.0
-    """Share of examples that get a room's response."""
-    rt60_ms: tuple[float, float] = (150.0, 700.0)
-    """Range of the room's reverberation time, uniform."""
-    direct_db: tuple[float, float] = (-3.0, 12.0)
-    """Range of the direct sound's power over the reverberation's, uniform."""
-    equalisation_db: float = 0.0
-    """Largest gain of a part of the bands, as of another microphone; of examples and of their noise."""
-    gated: float = 0.0
-    """Share of examples that are digitally silent but for the word, as behind a noise gate."""
-    hold_ms: tuple[float, float] = (40.0, 250.0)
-    """Range of the time that the gate is open before the word and after it, uniform."""
-    mixup: float = 0.0
-    """Parameter of the Beta distribution that mixup's shares are drawn from; 0: no mixup."""
-
-    def scaled(self, factor: float) -> AugmentConfig:
-        """Weaker or stronger: ranges, masks and shares of noise times `factor`; 0 leaves examples as they are."""
-        low, high = self.gain_db
-        return dataclasses.replace(
-            self,
-            shift_ms=self.shift_ms * factor,
-            stretch=self.stretch * factor,
-            gain_db=(low * factor, high * factor),
-            noise_probability=min(1.0, self.noise_probability * factor),
-            time_mask_ms=self.time_mask_ms * factor,
-            frequency_mask_share=min(1.0, self.frequency_mask_share * factor),
-            equalisation_db=self.equalisation_db * factor,
-            reverberation_probability=min(1.0, self.reverberation_probability * factor),
-            gated=min(1.0, self.gated * factor),
-        )
 
 
 def silent_raw(config: FrontendConfig) -> np.float32:
@@ -285,14 +232,14 @@ def augment(
     speed = 1 + rng.uniform(-settings.stretch, settings.stretch, n)
     pitch = 1 + rng.uniform(-settings.stretch, settings.stretch, n)
     power = raw_to_power(shift_and_stretch(raw, shift, speed, pitch, config), config)
-    if settings.reverberation_probability:
-        in_room = ~keep & (rng.random(n) < settings.reverberation_probability)
+    if settings.reverberation:
+        in_room = ~keep & (rng.random(n) < settings.reverberation)
         rt60, direct = rng.uniform(*settings.rt60_ms, n), rng.uniform(*settings.direct_db, n)
         power[in_room] = reverberate(power[in_room], rt60[in_room], direct[in_room], config.hop_ms)
     gain = rng.uniform(*settings.gain_db, n)
     gain[keep] = 0
     snr = np.maximum(rng.uniform(*settings.snr_db, n), least_snr_db)
-    snr[keep | (rng.random(n) >= settings.noise_probability)] = np.inf
+    snr[keep | (rng.random(n) >= settings.noise_share)] = np.inf
     noise = raw_to_power(noise, config)
     if settings.equalisation_db:
         power[~keep] *= equalisation(int((~keep).sum()), config.n_mels, settings.equalisation_db, rng)
@@ -365,10 +312,10 @@ def vary_audio(
     shift = rng.uniform(-settings.shift_ms, settings.shift_ms) * sample_rate / 1000
     position = (np.arange(n) - n / 2 - shift) * speed + n / 2
     x = np.interp(position, np.arange(n), samples, left=0, right=0)
-    if rng.random() < settings.reverberation_probability:
+    if rng.random() < settings.reverberation:
         room = room_response(rng, sample_rate, rng.uniform(*settings.rt60_ms), rng.uniform(*settings.direct_db))
         x = oaconvolve(x, room)[:n]
-    if noise is not None and rng.random() < settings.noise_probability:
+    if noise is not None and rng.random() < settings.noise_share:
         at = rng.integers(len(noise) - n + 1)
         added = noise[at : at + n].astype(np.float64)
         loud = np.sort(np.square(x[: n // 16 * 16]).reshape(-1, 16).mean(axis=1))[-max(1, n // 64) :].mean()

@@ -1,0 +1,302 @@
+"""All options of a training: what each may hold, its default, its unit and what it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from host_tools.options import Pair, Place, Places, Section, Text, Wholes, plain, section
+from kws_edge.config import PRESETS
+from kws_edge.errors import ConfigError
+from kws_edge.ranges import number, whole
+from kws_edge.settings import Choice, option
+
+__all__ = ["AugmentConfig", "DataConfig", "MixConfig", "NetworkConfig", "OptimConfig", "StageConfig", "WeightsConfig"]
+
+_SHARE = number(0, 1)
+_DB = number(-200, 200)
+_MS = number(0, 10_000)
+
+
+def _share(default: float, help: str) -> Any:
+    return option(_SHARE, default, unit="share", help=help)
+
+
+def _numbers_by_label(text: str) -> None:
+    """A ``type`` that raises an error unless `text` is ``LABEL=X``, separated by commas; training knows the labels."""
+    for part in filter(None, text.split(",")):
+        number(-100, 100)(part.rpartition("=")[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
+    """Folders that examples come from."""
+
+    title: ClassVar[str] = "data"
+
+    clips: Path = option(Place(), metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
+    features: Path | None = option(Place(), None, metavar="DIR", help="precomputed features.npy with manifest.tsv")
+    speech: Path | None = option(
+        Place(), None, metavar="DIR", help="speech without the keywords; the half chosen by speaker is used"
+    )
+    noise: Path | None = option(
+        Place(), None, metavar="DIR", help="noise without speech; the half chosen by speaker is used"
+    )
+    synthetic: Path | None = option(Place(), None, metavar="DIR", help="words and speech made by kws-host synthesize")
+    more_speech: tuple[Path, ...] = option(
+        Places(), (), metavar="DIR", help="speech, such as kws-host collect fetches; all of it trains"
+    )
+    more_noise: tuple[Path, ...] = option(
+        Places(), (), metavar="DIR", help="noise, such as kws-host collect fetches; all of it trains"
+    )
+    also_said: Path | None = option(
+        Place(),
+        None,
+        metavar="CSV",
+        help="where keywords are said in the speech (recording,start_s,end_s,label): not trained on",
+    )
+    split: str = option(
+        Choice("official", "random"), "official", help="by speaker, or 70/15/15 at random, which leaks speakers"
+    )
+    cache: Path | None = option(Place(), None, metavar="DIR", help="where features are kept; default: the user's cache")
+
+    def folders(self) -> dict[str, tuple[Path, ...]]:
+        """The folders and files that are given, by the name of their field, but for the cache."""
+        given = {name: value for name, value in self.values().items() if name not in ("split", "cache")}
+        return {
+            name: value if isinstance(value, tuple) else (value,)
+            for name, value in given.items()
+            if value is not None and value != ()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it, without the cache, on which nothing depends."""
+        return {name: value for name, value in super().to_dict().items() if name != "cache"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(Section):
+    """What is trained."""
+
+    title: ClassVar[str] = "network"
+
+    model: str = option(
+        Text(),
+        "residual",
+        metavar="NAME|MODULE:FUNCTION",
+        help="network: residual, micro, cnn_reference, or your own function(input_shape, classes) of a module in the"
+        " current folder",
+    )
+    width: float = option(number(0.01, 100), 1.0, help="factor on its channels")
+    front_end: str = option(Choice(*PRESETS), "logmel40", help="front-end preset")
+    labels: str = option(
+        Text(),
+        "commands12",
+        metavar="NAME|A,B,...",
+        help="keywords: a label set (commands12, words36), or words: hello,lamp",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig(Section):
+    """How long and how fast it is trained."""
+
+    title: ClassVar[str] = "length"
+
+    epochs: int = option(whole(0, 10_000), 40, help="in all; 0: only take over the weights of --start")
+    lengthened: tuple[int, ...] = option(
+        Wholes(), (), flag=False, help="numbers of epochs after which the run was over before it was lengthened"
+    )
+    minutes: float = option(
+        number(0, 1_000_000),
+        0.0,
+        metavar="N",
+        help="train for this long, features included, in place of a number of epochs",
+    )
+    steps: int = option(whole(1, 1_000_000), 300, help="batches an epoch")
+    batch_size: int = option(whole(1, 16_384), 160, help="examples a batch")
+    learning_rate: float = option(number(1e-9, 10), 2e-3, help="its peak")
+    weight_decay: float = option(number(0, 1), 0.02, flag=False, help="of AdamW")
+    smoothing: float = option(_SHARE, 0.1, flag=False, help="of the labels")
+    words_first: float = _share(
+        0.0, "share of the time in which, to begin with, all words with 50 recordings or more are told apart"
+    )
+    keep: str = option(
+        Choice("best", "last"),
+        "best",
+        help="epoch whose weights are kept: the best on validation examples, or the last, for what these do not show",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lengthened and self.lengthened[-1] >= self.epochs:
+            raise ConfigError(
+                f"OptimConfig: lengthened {self.lengthened} must be below epochs, which are {self.epochs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig(Section):
+    """How strongly training examples are varied."""
+
+    title: ClassVar[str] = "augmentation"
+
+    augmentation: float = option(
+        number(0, 10), 1.0, help="strength of shift, speed, gain, noise and SpecAugment together; 0: none"
+    )
+    shift_ms: float = option(_MS, 100.0, unit="ms", help="largest shift, before scaling by --augmentation")
+    stretch: float = option(
+        number(0, 2), 0.12, flag=False, help="largest relative change of speed, and of the frequency scale"
+    )
+    gain_db: tuple[float, float] = option(Pair(_DB), (-15.0, 8.0), flag=False, unit="dB", help="range of the gain")
+    noise_share: float = _share(0.6, "share of examples that get noise, before scaling by --augmentation")
+    snr_db: tuple[float, float] = option(
+        Pair(_DB), (0.0, 40.0), metavar=("LOW", "HIGH"), unit="dB", help="range of its signal-to-noise ratio in dB"
+    )
+    time_masks: int = option(whole(0, 100), 2, flag=False, help="spans of time that are masked")
+    time_mask_ms: float = option(_MS, 120.0, flag=False, unit="ms", help="longest of them")
+    frequency_masks: int = option(whole(0, 100), 2, flag=False, help="spans of bands that are masked")
+    frequency_mask_share: float = option(_SHARE, 0.12, flag=False, help="widest of them, as a share of the bands")
+    reverberation: float = _share(0.0, "share of examples that get a room's response, before scaling")
+    rt60_ms: tuple[float, float] = option(
+        Pair(number(1, 10_000)), (150.0, 700.0), flag=False, unit="ms", help="range of the room's reverberation time"
+    )
+    direct_db: tuple[float, float] = option(
+        Pair(_DB), (-3.0, 12.0), flag=False, unit="dB", help="range of the direct sound over the reverberation"
+    )
+    equalisation_db: float = option(
+        number(0, 200),
+        0.0,
+        unit="dB",
+        help="largest gain of a part of the bands, as of another microphone, before scaling",
+    )
+    gated: float = _share(
+        0.15, "share of examples that are digitally silent but for the word, as behind a noise gate, before scaling"
+    )
+    hold_ms: tuple[float, float] = option(
+        Pair(_MS),
+        (40.0, 250.0),
+        flag=False,
+        unit="ms",
+        help="range of the time that the gate is open before the word and after it",
+    )
+    mixup: float = option(number(0, 100), 0.0, help="parameter of mixup's Beta distribution; 0: none")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augmentation != 1:
+            self.scaled()  # which must be in range, too
+
+    def scaled(self) -> AugmentConfig:
+        """Ranges, masks and shares times `augmentation`, which is then 1; 0 leaves examples as they are."""
+        factor = self.augmentation
+        low, high = self.gain_db
+        return dataclasses.replace(
+            self,
+            augmentation=1.0,
+            shift_ms=self.shift_ms * factor,
+            stretch=self.stretch * factor,
+            gain_db=(low * factor, high * factor),
+            noise_share=min(1.0, self.noise_share * factor),
+            time_mask_ms=self.time_mask_ms * factor,
+            frequency_mask_share=min(1.0, self.frequency_mask_share * factor),
+            equalisation_db=self.equalisation_db * factor,
+            reverberation=min(1.0, self.reverberation * factor),
+            gated=min(1.0, self.gated * factor),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig(Section):
+    """What a batch is made of."""
+
+    title: ClassVar[str] = "what a batch holds"
+
+    silence_share: float = _share(0.08, "share of a batch that is noise, at all levels")
+    unknown_share: float = _share(0.25, "share of a batch that is unknown words and speech")
+    speech_share: float = _share(0.3, "share of unknown that is continuous speech")
+    hard_negatives: float = _share(
+        0.0, "share of unknown that is pairs of words and halves of keywords, which streams are full of"
+    )
+    mined: float = _share(
+        0.0, "share of noise and speech that is what the network hears keywords in, looked for before each epoch"
+    )
+    variety: float = _share(
+        0.0,
+        "share of noise and speech that gets another speed and pitch than recorded, noise other bands and bursts too",
+    )
+    hiss: float = _share(0.0, "share of noise that is the quietest part of recorded words, repeated")
+    babble: float = _share(0.0, "share of the noise behind examples that is speech, 8 dB or more below them")
+    audio_copies: int = option(
+        whole(0, 100), 0, help="copies of each clip in synthetic rooms, at other speeds and levels, computed once"
+    )
+    augment: AugmentConfig = section(AugmentConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (total := self.silence_share + self.unknown_share) >= 1:
+            raise ConfigError(
+                f"MixConfig: silence_share and unknown_share leave nothing for keywords: {total:g} together"
+            )
+        if (total := self.speech_share + self.hard_negatives) > 1:
+            raise ConfigError(
+                f"MixConfig: speech_share and hard_negatives are more than all of unknown: {total:g} together"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsConfig(Section):
+    """What a run starts from, and what it learns from besides labels."""
+
+    title: ClassVar[str] = "weights to start from, and teachers"
+
+    start: str = option(
+        Text(),
+        "",
+        metavar="RUN|FILE",
+        help="weights to start from: of a run, a Keras file, or an INT8 model file such as commands12",
+    )
+    blend: str = option(Text(), "", metavar="RUN", help="average the weights to start from with this run's")
+    blend_share: float = _share(0.5, "share of --blend")
+    log_prior: str = option(
+        Text(_numbers_by_label),
+        "",
+        metavar="LABEL=X[,...]",
+        help="add X to the logit of LABEL to start with, as if it were e^X times likelier",
+    )
+    teacher: str = option(
+        Text(), "", metavar="RUN[,RUN]", help="distil from this run, or from the mean of these runs' posteriors"
+    )
+    teacher_weight: float = _share(0.5, "share of --teacher in the targets")
+    qat: str = option(
+        Text(), "", flag=False, metavar="RUN", help="run that is fine-tuned with fake quantisation; empty: none"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blend and not self.start:
+            raise ConfigError("WeightsConfig: blend averages with weights to start from: give start, too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig(Section):
+    """Everything that a training depends on."""
+
+    data: DataConfig = section(DataConfig, required=True)
+    network: NetworkConfig = section(NetworkConfig)
+    mix: MixConfig = section(MixConfig)
+    optim: OptimConfig = section(OptimConfig)
+    weights: WeightsConfig = section(WeightsConfig)
+    seed: int = option(whole(0, 2**32 - 1), 1, help="seed of weights, batches and augmentation")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.optim.epochs or self.optim.minutes or self.weights.start or self.weights.qat):
+            raise ConfigError("StageConfig: no epochs to train, and no weights to start from: give epochs or start")
+
+    def settings(self) -> dict[str, Any]:
+        """The value of every option, by name and JSON-ready, but for those that say where the data lie."""
+        places = {name for name in self.data.values() if name != "split"}
+        return {name: plain(value) for name, value in self.values().items() if name not in places}

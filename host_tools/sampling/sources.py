@@ -1,0 +1,110 @@
+"""Where examples can come from, by the names of files: nothing is read or computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from host_tools.config import DataConfig
+from host_tools.data.annotations import Word, read_also_said
+from host_tools.data.dataset import Clip, index_clips
+from host_tools.data.label_sets import label_name
+from host_tools.data.origins import SYNTHETIC, origin_of
+from host_tools.data.recordings import LeftOut, recordings
+from host_tools.data.stored_features import FeatureSet, load_features
+from host_tools.errors import DatasetError
+from kws_edge.config import FrontendConfig
+from kws_edge.labels import UNKNOWN
+
+__all__ = ["Files", "find_files"]
+
+
+@dataclass
+class Files:
+    """What examples can be made of, by the names of files: nothing of it has been read."""
+
+    recorded: list[Clip]
+    synthetic: list[Clip]
+    stored: FeatureSet
+    banks: list[tuple[str, Sequence[Path]]]
+    """Recordings without keywords, of a kind: ``noise``, ``speech`` or ``synthetic speech``."""
+    said: dict[str, tuple[Word, ...]]
+    """Where keywords are said in these all the same, by the recording's name."""
+    left_out: list[LeftOut]
+    problems: list[str]
+
+    @property
+    def every_word(self) -> set[str]:
+        return {*(c.word for c in (*self.recorded, *self.synthetic)), *map(str, self.stored.words)}
+
+    def words(self, part: str) -> set[str]:
+        """Words of a part of the split that are recorded."""
+        stored = self.stored.words[self.stored.splits == part]
+        return {*(c.word for c in self.recorded if c.split == part), *map(str, stored)}
+
+    def stand_ins(self, labels: Sequence[str]) -> list[Clip]:
+        """Synthetic clips that do not train, of labels that have nothing else to be validated on."""
+        heard = {label_name(labels, word) for word in self.words("validation")}
+        if any(paths for kind, paths in self.banks if kind != "noise"):
+            heard.add(UNKNOWN)
+        return [c for c in self.synthetic if c.split == "validation" and label_name(labels, c.word) not in heard]
+
+    @property
+    def origins(self) -> list[str]:
+        """Whose the words are that train."""
+        clips = {origin_of(c.word, c.path.name) for c in self.recorded if c.split == "training"}
+        rows = np.flatnonzero(self.stored.splits == "training")
+        stored = {origin_of(str(self.stored.words[i]), f"{self.stored.speakers[i]}_nohash_0.wav") for i in rows}
+        return sorted(clips | stored) + [SYNTHETIC] * any(c.split == "training" for c in self.synthetic)
+
+
+def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
+    """List the folders; precomputed features, which are mapped, are opened, too.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is not what it should be.
+    """
+    index = index_clips(data.clips, split=data.split, seed=seed)
+    files = Files(
+        recorded=index.clips,
+        synthetic=[],
+        stored=FeatureSet(np.empty((0, config.n_frames, config.n_mels), np.uint8), *np.empty((3, 0), str)),
+        banks=[("noise", index.background)],
+        said=read_also_said(data.also_said) if data.also_said else {},
+        left_out=[*index.left_out],
+        problems=[*index.problems],
+    )
+    spoken = _find_synthetic(files, data.synthetic) if data.synthetic is not None else None
+    for kind, folder, half in (
+        ("noise", data.noise, "training"),
+        ("speech", data.speech, "training"),
+        ("synthetic speech", spoken, "training"),
+        *(("noise", folder, None) for folder in data.more_noise),
+        *(("speech", folder, None) for folder in data.more_speech),
+    ):
+        if folder is not None:
+            found = recordings(folder, half)
+            files.banks.append((kind, found.paths))
+            files.left_out += found.left_out
+    if data.features is not None:
+        stored = load_features(data.features, (config.n_frames, config.n_mels))
+        files.stored = stored.split_at_random(seed) if data.split == "random" else stored
+    return files
+
+
+def _find_synthetic(files: Files, folder: Path) -> Path | None:
+    """Add the words of a folder that ``kws-host synthesize`` wrote; where its speech lies, if there is any."""
+    words, spoken = (folder / name for name in ("words", "speech"))
+    if not words.is_dir() and not spoken.is_dir():
+        raise DatasetError(f"{folder}: holds neither words nor speech, as kws-host synthesize writes them")
+    if words.is_dir():
+        index = index_clips(words)
+        files.synthetic = index.clips
+        files.left_out += index.left_out
+        files.problems += index.problems
+    return spoken if spoken.is_dir() else None

@@ -1,0 +1,121 @@
+"""Going on with a run: only as it began, on the data that it began with; or for more epochs."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from host_tools.config import StageConfig
+from host_tools.data.manifest import fingerprint
+from host_tools.errors import TrainingError
+from host_tools.networks.own_network import is_own, source_of
+from host_tools.options import flag
+from host_tools.sampling.coverage import check_sources
+from host_tools.training.curves import read_log
+from host_tools.training.run import CONFIG, Run, load_run
+from kws_edge.config import FrontendConfig
+
+__all__ = ["check_same_identity", "check_same_options", "identity", "lengthened", "run_in"]
+
+
+def run_in(folder: Path) -> Run | None:
+    """The run in a folder, if there is one."""
+    return load_run(folder) if (folder / CONFIG).exists() else None
+
+
+def lengthened(config: StageConfig, run: Run) -> StageConfig:
+    """`config`, which asks for more epochs than a finished run did, such that training goes on with that run.
+
+    A run that is not shorter is left to :func:`check_same_options`.
+
+    Raises
+    ------
+    TrainingError
+        If the run is not finished, or one that cannot be lengthened by epochs.
+    """
+    before = run.config.optim
+    if config.optim.epochs <= before.epochs:
+        return config
+    if before.minutes or before.words_first:
+        what = "--minutes" if before.minutes else "--words-first"
+        raise TrainingError(
+            f"{run.folder}: trained with {what}, and is not lengthened by --epochs: go on from its weights with"
+            f" --start {shlex.quote(str(run.folder))} in another folder"
+        )
+    done = read_log(run.folder)[-1]["epoch"]
+    if done < before.epochs:
+        raise TrainingError(
+            f"{run.folder}: is at epoch {done} of {before.epochs}; finish it with --epochs {before.epochs}, then"
+            " lengthen it"
+        )
+    return config.changed(lengthened=(*before.lengthened, before.epochs))
+
+
+def check_same_options(run: Run, config: StageConfig) -> None:
+    """Raise an error that names each option which is no longer that of the run, unless none is.
+
+    Of time a run may get more, and of epochs if `config` says that it was lengthened.
+    """
+    free = {"minutes"}
+    if config.optim.lengthened == (*run.config.optim.lengthened, run.config.optim.epochs):
+        free |= {"epochs", "lengthened"}
+    before, now = run.config.settings(), config.settings()
+    changed = [
+        f"{_named(name)} {_written(before[name])}, not {_written(value)}"
+        for name, value in now.items()
+        if before[name] != value and name not in free
+    ]
+    if changed:
+        raise TrainingError(
+            f"{run.folder} holds a run with {'; '.join(changed)}. Repeat what it was made with, or choose another"
+            f" folder with -o (--start {shlex.quote(str(run.folder))} goes on from its weights)"
+        )
+
+
+def _named(name: str) -> str:
+    """An option as the command line has it, or where it has none, as help calls it."""
+    about = StageConfig.options()[name].metadata
+    return flag(name) if about.get("flag", True) else about.get("metavar", name)
+
+
+def _written(value: object) -> str:
+    values = value if isinstance(value, list) else [value]
+    return " ".join(shlex.quote(str(one).removesuffix(".0")) for one in values)
+
+
+def identity(config: StageConfig, front_end: FrontendConfig, labels: tuple[str, ...]) -> dict[str, dict]:
+    """What tells the data and the network of one's own from others, as a run's record has it.
+
+    Raises
+    ------
+    DatasetError
+        If the data cannot be used, as far as the names of files tell: before they are read.
+    TrainingError
+        If the module of the network is not there.
+    """
+    check_sources(config.data, front_end, labels, seed=config.seed)
+    source = {"network": source_of(config.network.model)} if is_own(config.network.model) else {}
+    return {**source, "sources": fingerprint(config.data.folders())}
+
+
+def check_same_identity(run: Run, now: dict[str, dict]) -> None:
+    """Raise an error that says what is no longer that of the run, unless nothing is; `now` is of :func:`identity`."""
+    before, sources, lines = run.record.get("sources", {}), now["sources"], []
+    for name in sorted({*before, *sources}):
+        old, new = before.get(name), sources.get(name)
+        if [one["sha256"] for one in old or []] != [one["sha256"] for one in new or []]:
+            lines.append(f"{name}: was {_described(old)}, is {_described(new)}")
+    if lines:
+        raise TrainingError(
+            f"{run.folder} holds a run on other data: {'; '.join(lines)}. Put the data back as they were, or choose"
+            " another folder"
+        )
+    if "network" in now and run.record["network"]["sha256"] != now["network"]["sha256"]:
+        raise TrainingError(
+            f"{run.folder} holds a run of {now['network']['file']} as it was before it changed; choose another folder"
+        )
+
+
+def _described(folders: list[dict] | None) -> str:
+    texts = (f"{one['path']} ({one['files']} files, {one['bytes']:,} bytes)" for one in folders or [])
+    return " and ".join(texts) or "none"

@@ -1,0 +1,87 @@
+"""A run's numbers by epoch: ``log.csv``, ``curves.png`` and TensorBoard's logs."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+from host_tools.errors import TrainingError
+from host_tools.training.run import broken
+from kws_edge.files import write_atomically
+from kws_edge.text import printable
+
+__all__ = ["draw_epochs", "log_epoch", "plot_curves", "read_log"]
+
+_LOG = "log.csv"
+_CURVES = "curves.png"
+_TENSORBOARD = "tensorboard"
+
+
+def log_epoch(folder: Path, row: dict[str, float]) -> list[dict[str, float]]:
+    """Add an epoch to the log, in place of what was there of it and of later ones; returns all rows."""
+    path = folder / _LOG
+    rows = read_log(folder) if path.exists() else []
+    rows = [*(r for r in rows if r["epoch"] < row["epoch"]), row]
+    lines = [",".join(row), *(",".join(f"{value:.6g}" for value in r.values()) for r in rows)]
+    write_atomically(path, "\n".join(lines) + "\n")
+    return rows
+
+
+def draw_epochs(folder: Path, rows: list[dict[str, float]]) -> None:
+    """Show the log for people: the last row in TensorBoard's, all in the curves."""
+    _log_to_tensorboard(folder, rows[-1])
+    write_atomically(folder / _CURVES, lambda temporary: plot_curves(rows, temporary, folder.name))
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's ``log.csv``.
+
+    Raises
+    ------
+    TrainingError
+        If it is not there, or broken.
+    """
+    path = folder / _LOG
+    rows = []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                try:
+                    values = {name: float(value) for name, value in row.items()}
+                    rows.append({**values, "epoch": int(values["epoch"])})
+                except (ValueError, KeyError, TypeError, OverflowError):
+                    raise TrainingError(f"{path}, line {reader.line_num}: is no row of numbers with an epoch") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise broken(path, error) from None
+    return rows
+
+
+def _log_to_tensorboard(folder: Path, row: dict[str, float]) -> None:
+    """Write the epoch's numbers for TensorBoard, where that is installed (it comes with TensorFlow)."""
+    try:
+        from tensorboard.summary import Writer
+    except ImportError:
+        return
+    writer = Writer(str(folder / _TENSORBOARD))
+    for name, value in row.items():
+        if name != "epoch" and math.isfinite(value):
+            writer.add_scalar(name, value, row["epoch"])
+    writer.close()
+
+
+def plot_curves(rows: list[dict[str, float]], path: str | Path, title: str) -> None:
+    """Loss and accuracy by epoch, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for key, label in ((name, "training (augmented)"), (f"val_{name}", "validation")):
+            axes.plot(epochs, [row[key] for row in rows], marker=".", label=label)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(printable(title))
+    figure.savefig(path, dpi=100)

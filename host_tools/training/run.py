@@ -1,0 +1,195 @@
+"""A run: the folder that a training leaves, with weights, log, examples and the record of what made them."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from host_tools.config import StageConfig
+from host_tools.data.features import span_range
+from host_tools.data.origins import origins_of
+from host_tools.data.stored_features import NPY_DAMAGE
+from host_tools.errors import TrainingError
+from host_tools.networks.own_network import is_own, source_of
+from kws_edge.config import FrontendConfig
+from kws_edge.files import write_atomically
+
+__all__ = ["BEST", "CONFIG", "DAMAGE", "LAST", "PROBLEMS", "Run", "broken", "load_run", "write_record"]
+
+BEST = "best.keras"
+LAST = "last.keras"
+CONFIG = "config.json"
+_KEPT = "examples.npz"
+PROBLEMS = "problems.txt"
+DAMAGE = (  # what Keras and NumPy raise for a file that is cut short or of another kind
+    *NPY_DAMAGE,
+    OSError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or interrupted) run's folder."""
+
+    folder: Path
+    config: StageConfig
+    record: dict
+    """``config.json`` as written: configuration, data, versions, and the best epoch so far."""
+
+    @property
+    def front_end(self) -> FrontendConfig:
+        return FrontendConfig.from_dict(self.record["front_end"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.record["labels"])
+
+    @property
+    def origins(self) -> list[str]:
+        """Whose the words are that trained it, and the weights that it started from."""
+        return origins_of(self.record["data"], self.labels)
+
+    def model(self) -> keras.Model:
+        """The network with its best weights.
+
+        Raises
+        ------
+        TrainingError
+            If no epoch has finished yet, the file is broken, or the module of one's own network is not there.
+        """
+        path = self.folder / BEST
+        if not path.exists():
+            raise TrainingError(f"{path}: missing; no epoch of this run has finished yet")
+        self.import_network()
+        try:
+            return keras.models.load_model(path, compile=False)
+        except DAMAGE as error:
+            raise broken(path, error) from None
+
+    def import_network(self) -> None:
+        """Import the module of one's own network, whose layers cannot be loaded without it.
+
+        Raises
+        ------
+        TrainingError
+            If it is not there.
+        """
+        if not is_own(self.config.network.model):
+            return
+        trained = self.record["network"]
+        try:
+            source = source_of(self.config.network.model)
+        except TrainingError as error:
+            raise TrainingError(f"{self.folder}: trained with {trained['file']}: {error}") from None
+        if source["sha256"] != trained["sha256"]:
+            print(f"kws-host: warning: {source['file']} has changed since {self.folder} was trained", file=sys.stderr)
+
+    def examples(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Examples that training set aside: ``validation``, or ``calibration`` (training examples, evenly by label).
+
+        Returns
+        -------
+        inputs : numpy.ndarray, shape (n, *front_end.feature_shape, 1), float32
+        truth : numpy.ndarray, shape (n,), int
+        """
+        path = self.folder / _KEPT
+        try:
+            with open(path, "rb") as file, np.load(file) as stored:
+                inputs, truth = stored[part], stored[f"{part}_truth"]
+        except DAMAGE as error:
+            raise broken(path, error) from None
+        shape = (*self.front_end.feature_shape, 1)
+        if inputs.shape != (len(truth), *shape) or inputs.dtype != np.float32 or truth.dtype.kind != "i":
+            raise TrainingError(f"{path}: holds {inputs.dtype} {inputs.shape}, not examples of the run's front end")
+        return inputs, truth
+
+    def keep_examples(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Set examples aside for :meth:`examples`: inputs and label indices by part."""
+        arrays = {}
+        for part, (inputs, truth) in parts.items():
+            arrays |= {part: inputs, f"{part}_truth": truth}
+        write_atomically(self.folder / _KEPT, lambda path: np.savez(path, **arrays))
+
+    def calibration(self, n: int, *, seed: int) -> np.ndarray:
+        """`n` of the calibration examples, chosen by `seed`.
+
+        They span the range of the front end's levels; see :func:`host_tools.data.features.span_range`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n, *feature_shape, 1), float32
+
+        Raises
+        ------
+        TrainingError
+            If there are fewer than `n` examples.
+        """
+        inputs, _ = self.examples("calibration")
+        if not 1 <= n <= len(inputs):
+            raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
+        chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
+        return span_range(chosen, self.front_end)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a run's folder.
+
+    Raises
+    ------
+    TrainingError
+        If it is no run's folder.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        run = Run(folder, StageConfig.from_dict(record["config"]), record)
+        _check_record(run)
+        return run
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}; {folder} is no folder of a `kws-host train`") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise broken(path, error) from None
+
+
+def _check_record(run: Run) -> None:
+    """Raise an error of the kind that JSON and dictionaries raise, unless every value besides the configuration is of
+    its type."""
+    if not run.labels or not all(isinstance(label, str) for label in run.labels):
+        raise TypeError("labels are not a list of texts")
+    _ = run.front_end
+    best = run.record.get("best", {})
+    data = run.record["data"]
+    if not isinstance(data, dict) or not isinstance(best, dict):
+        raise TypeError("data and best are not objects")
+    if not isinstance(run.origins, list) or not all(isinstance(origin, str) for origin in run.origins):
+        raise TypeError("origins are not a list of texts")
+    if is_own(run.config.network.model) and not {"file", "sha256"} <= dict(run.record["network"]).keys():
+        raise TypeError("network does not say which file it is from")
+    if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", "val_accuracy")):
+        raise ValueError("the best epoch's values are not finite")
+
+
+def write_record(run: Run) -> None:
+    """Write ``config.json``, whole or not at all."""
+    write_atomically(run.folder / CONFIG, json.dumps(run.record, indent=2) + "\n")
+
+
+def broken(path: Path, error: Exception) -> TrainingError:
+    """The error that says why a file of a run is of no use."""
+    reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
+    return TrainingError(f"{path}: broken ({reason[:200]})")

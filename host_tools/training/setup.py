@@ -1,0 +1,108 @@
+"""What a training begins with: checks before anything is computed, then the network, the examples and the record."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from host_tools.config import StageConfig
+from host_tools.data.label_sets import label_set
+from host_tools.networks.models import build
+from host_tools.sampling.examples import Examples, load_examples
+from host_tools.training.continuation import check_same_identity, check_same_options, identity, run_in
+from host_tools.training.run import PROBLEMS, Run, load_run, write_record
+from host_tools.training.start import check_start, origins
+from host_tools.training.teacher import load_teacher
+from kws_edge.config import preset
+from kws_edge.files import write_atomically
+
+__all__ = ["Setup", "set_up"]
+
+_SHOWN_PROBLEMS = 10
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is trained, and on what."""
+
+    run: Run
+    network: keras.Model
+    teacher: keras.Model | None
+    examples: Examples
+
+
+def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig) -> Setup:
+    """Check everything, load the examples, and write the run's record.
+
+    Parameters
+    ----------
+    config : StageConfig
+    folder : path
+        Of the run.
+    say : callable
+        Takes lines of progress.
+    asked : StageConfig
+        What the record says, where `config` is a part of it.
+
+    Raises
+    ------
+    TrainingError, DatasetError
+        As :func:`host_tools.training.loop.train`.
+    """
+    labels, front_end = label_set(config.network.labels), preset(config.network.front_end)
+    previous = run_in(folder)
+    if previous:
+        check_same_options(previous, asked)
+    check_start(config.weights)
+    made_from = identity(config, front_end, labels)
+    if previous:
+        check_same_identity(previous, made_from)
+    teacher = load_teacher(config.weights.teacher, front_end, labels) if config.weights.teacher else None
+    keras.utils.set_random_seed(config.seed)
+    network = build(config.network.model, front_end, len(labels), width=config.network.width)  # before data are read
+    examples = load_examples(config.data, front_end, labels, audio_copies=config.mix.audio_copies, seed=config.seed)
+    _tell(examples, folder, say)
+    record = {
+        "config": asked.to_dict(),
+        "labels": list(labels),
+        "front_end": front_end.to_dict(),
+        **made_from,
+        "data": _data(config, examples, labels),
+        "versions": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
+        "backend": keras.backend.backend(),
+        "threads": os.cpu_count(),
+    }
+    if previous:
+        record["best"] = previous.record.get("best", {})
+    run = Run(folder, config, record)
+    write_record(run)
+    write_atomically(folder / PROBLEMS, "".join(f"{line}\n" for line in examples.problems))
+    return Setup(run, network, teacher, examples)
+
+
+def _tell(examples: Examples, folder: Path, say: Callable[[str], None]) -> None:
+    """What of the data is not used, and how much is."""
+    for line in examples.problems[:_SHOWN_PROBLEMS]:
+        say(f"note: {line}")
+    if (more := len(examples.problems) - _SHOWN_PROBLEMS) > 0:
+        say(f"note: {more} more in {folder / PROBLEMS}")
+    if files := examples.summary["left_out"]:
+        print(f"kws-host: {files} files left out; {folder / PROBLEMS} lists them", file=sys.stderr)
+    say(f"examples: {json.dumps(examples.summary)}")
+
+
+def _data(config: StageConfig, examples: Examples, labels: tuple[str, ...]) -> dict:
+    """The summary of what trains, with whose words these are."""
+    optim, start = config.optim, config.weights.start
+    data = examples.summary
+    if not (optim.epochs or optim.minutes) and start and Path(start).is_dir():
+        data = load_run(start).record["data"]  # nothing else has trained these weights
+    return {**data, "origins": origins(config.weights, data, labels)}

@@ -1,0 +1,154 @@
+"""The weights that a run starts from: a run's, a file's, two averaged, or those of its own last epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from host_tools.config import WeightsConfig
+from host_tools.data.origins import origins_of
+from host_tools.errors import TrainingError
+from host_tools.networks.dequantize import load_int8
+from host_tools.networks.qat import quantisation_aware
+from host_tools.networks.weight_import import load_weights, set_head, transfer
+from host_tools.training.run import DAMAGE, LAST, Run, broken, load_run
+from kws_edge.model.file import unpack
+from kws_edge.model.model import shipped_models
+
+__all__ = ["blend", "check_start", "origins", "start"]
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def check_start(config: WeightsConfig) -> None:
+    """Raise an error unless Keras can train here, and there is what the configuration names to start from."""
+    if keras.backend.backend() not in _BACKENDS:
+        raise TrainingError(
+            f"Keras's backend {keras.backend.backend()} cannot train; set KERAS_BACKEND to {', '.join(_BACKENDS)}"
+        )
+    if config.start and not Path(config.start).exists() and config.start not in shipped_models():
+        raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
+
+
+def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[keras.Model, int]:
+    """The model to train, and the number of epochs that are done.
+
+    Parameters
+    ----------
+    run : Run
+        Where its last finished epoch left a model, that is it.
+    network : keras.Model
+        Gets the weights to start from otherwise, unless it is fine-tuned with fake quantisation.
+    say : callable
+        Takes lines of progress.
+
+    Raises
+    ------
+    TrainingError
+        If the weights are of no use.
+    """
+    config, optim = run.config.weights, run.config.optim
+    last = run.folder / LAST
+    if last.exists():
+        try:
+            model = keras.models.load_model(last)
+            return model, int(model.optimizer.iterations) // optim.steps
+        except DAMAGE as error:
+            raise TrainingError(f"{broken(last, error)}; remove {run.folder} to start anew") from None
+    model = network
+    if config.qat:
+        model = quantisation_aware(load_run(config.qat).model(), run.calibration(200, seed=run.config.seed))
+    if config.start:
+        left = _take_over(model, run)
+        say(f"weights from {config.start}" + (f"; new: {', '.join(left)}" if left else ""))
+    if config.blend:
+        blend(model, load_run(config.blend), config.blend_share)
+        say(f"and {config.blend_share:.0%} of {config.blend}")
+    if config.log_prior:
+        _shift_logits(model, run.labels, config.log_prior)
+    model.compile(
+        optimizer=keras.optimizers.AdamW(optim.learning_rate, weight_decay=optim.weight_decay),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model, 0
+
+
+def _take_over(model: keras.Model, run: Run) -> list[str]:
+    """Set weights to those that the run starts from; returns what they do not hold."""
+    name = run.config.weights.start
+    if _is_int8(name):
+        return load_int8(model, name, run.front_end, run.examples("calibration")[0], run.labels)
+    if not Path(name).is_dir():
+        return load_weights(model, name)
+    parent = load_run(name)
+    source = parent.model()
+    left = transfer(source, model)
+    if parent.labels != run.labels:
+        left = [layer for layer in left if layer != model.layers[-1].name]
+        left += set_head(model, *source.layers[-1].get_weights(), parent.labels, run.labels)
+    return left
+
+
+def _is_int8(name: str) -> bool:
+    return name in shipped_models() or name.lower().endswith(".tflite")
+
+
+def origins(config: WeightsConfig, data: dict, labels: tuple[str, ...]) -> list[str]:
+    """Whose words train, and those that have trained the weights to start from.
+
+    Parameters
+    ----------
+    config : WeightsConfig
+    data : dict
+        The summary of the examples.
+    labels : tuple of str
+    """
+    found = [*origins_of(data, labels)]
+    for folder in filter(None, (config.qat, config.blend, config.start)):
+        if Path(folder).is_dir():
+            found += load_run(folder).origins
+    if config.start and not Path(config.start).is_dir():
+        licence = ""
+        if _is_int8(config.start):
+            path = Path(shipped_models().get(config.start, config.start))
+            _, metadata = unpack(path.read_bytes(), config.start)
+            licence = f" ({metadata.licence})" if metadata and metadata.licence else ""
+        found.append(f"weights of {Path(config.start).name}{licence}")
+    return list(dict.fromkeys(found))
+
+
+def blend(model: keras.Model, run: Run, share: float) -> None:
+    """Average the weights with those of a run that was fine-tuned from the same ones.
+
+    What both have learnt often holds. Source: Wortsman et al., "Model soups", 2022. Weights behind a batch norm can be
+    averaged where both norms subtract and divide by the same, so the other's statistics are made this one's first, and
+    its scale and offset such that it computes what it did.
+    """
+    other = run.model()
+    if [w.shape for w in model.get_weights()] != [w.shape for w in other.get_weights()]:
+        raise TrainingError(f"{run.folder}: another network; only weights of the same shapes can be averaged")
+    for own, norm in zip(model.layers, other.layers, strict=True):
+        if isinstance(own, keras.layers.BatchNormalization):
+            (_, _, mean, variance), (scale, offset, its_mean, its_variance) = own.get_weights(), norm.get_weights()
+            factor = scale / np.sqrt(its_variance + norm.epsilon)
+            scale = factor * np.sqrt(variance + own.epsilon)
+            norm.set_weights([scale, offset + factor * (mean - its_mean), mean, variance])
+    pairs = zip(model.get_weights(), other.get_weights(), strict=True)
+    model.set_weights([(1 - share) * a + share * b for a, b in pairs])
+
+
+def _shift_logits(model: keras.Model, labels: tuple[str, ...], shifts: str) -> None:
+    kernel, bias = model.layers[-1].get_weights()
+    for shift in shifts.split(","):
+        label, _, value = shift.partition("=")
+        try:
+            bias[labels.index(label)] += float(value)
+        except ValueError:
+            raise TrainingError(
+                f"log_prior takes LABEL=NUMBER with a label of {', '.join(labels)}, got {shift!r}"
+            ) from None
+    model.layers[-1].set_weights([kernel, bias])

@@ -1,0 +1,41 @@
+"""Distillation: networks whose posteriors teach another one."""
+
+from __future__ import annotations
+
+import keras
+
+from host_tools.errors import TrainingError
+from host_tools.training.run import load_run
+from kws_edge.config import FrontendConfig
+
+__all__ = ["load_teacher"]
+
+
+def load_teacher(names: str, front_end: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
+    """The network whose posteriors teach.
+
+    Parameters
+    ----------
+    names : str
+        Folders of runs, separated by commas; of several the mean of their posteriors teaches.
+    front_end : FrontendConfig
+    labels : tuple of str
+
+    Raises
+    ------
+    TrainingError
+        If one has another front end or other labels than these.
+    """
+    teachers = [load_run(folder) for folder in names.split(",")]
+    for teacher in teachers:
+        if teacher.front_end != front_end or teacher.labels != labels:
+            raise TrainingError(
+                f"{teacher.folder}: a teacher needs the front end and the labels of the network it teaches"
+            )
+    if len(teachers) == 1:
+        return teachers[0].model()
+    models = [teacher.model() for teacher in teachers]
+    for i, model in enumerate(models):
+        model.name = f"teacher{i}"  # names in a network are its layers', each one's own
+    inputs = keras.Input((*front_end.feature_shape, 1))
+    return keras.Model(inputs, keras.layers.Average()([model(inputs) for model in models]))

@@ -1,0 +1,187 @@
+"""Epoch after epoch: batches into the network, numbers into the log, the best weights into the run's folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from host_tools.config import OptimConfig
+from host_tools.errors import TrainingError
+from host_tools.sampling.batches import Batches
+from host_tools.training.curves import draw_epochs, log_epoch, read_log
+from host_tools.training.progress import Progress
+from host_tools.training.run import BEST, CONFIG, LAST, Run, write_record
+from kws_edge.files import write_atomically
+
+__all__ = ["Trainer"]
+
+
+@dataclass
+class Trainer:
+    """Trains a compiled model.
+
+    Parameters
+    ----------
+    run : Run
+        Where it is written to.
+    model : keras.Model
+    batches : Batches
+    teacher : keras.Model or None
+        Its posteriors are mixed into the targets.
+    first : int
+        Epochs that are done.
+    spent_s : float
+        Time that this call has taken so far.
+    say : callable
+        Takes lines of progress.
+    """
+
+    run: Run
+    model: keras.Model
+    batches: Batches
+    teacher: keras.Model | None
+    first: int
+    spent_s: float
+    say: Callable[[str], None]
+    _progress: Progress = field(init=False)
+    _counted_s: float = field(init=False)
+    """Time that the log tells of."""
+    _validation: tuple[np.ndarray, np.ndarray] = field(init=False)
+    """Inputs and targets."""
+
+    def __post_init__(self) -> None:
+        self._counted_s = sum(row["seconds"] for row in read_log(self.run.folder)) if self.first else 0.0
+        inputs, truth = self.run.examples("validation")
+        self._validation = inputs, np.eye(len(self.run.labels), dtype=np.float32)[truth]
+        self._progress = Progress(self._optim, self.first, self._counted_s + self.spent_s)
+
+    @property
+    def _optim(self) -> OptimConfig:
+        return self.run.config.optim
+
+    def train(self) -> None:
+        """Do all epochs that are left.
+
+        Raises
+        ------
+        TrainingError
+            If the time is over before the first batch.
+        """
+        progress, optim, say = self._progress, self._optim, self.say
+        if progress.over and not self.first:
+            raise TrainingError(
+                f"{optim.minutes:.3g} minutes were over before the first batch; give more --minutes (features are kept)"
+            )
+        length = f"{optim.minutes:g} minutes" if optim.minutes else f"{optim.epochs} epochs of {optim.steps} batches"
+        size = f"{self.run.config.network.model}: {self.model.count_params():,} parameters"
+        say(f"{size}, {length}" + (f", from epoch {self.first + 1} on" if self.first else ""))
+        weights = self.run.config.weights
+        if not self.first and (weights.start or weights.qat):
+            row = self._finish(0, [])
+            say(f"before training: validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.2%}")
+        epoch = self.first
+        try:
+            while not progress.over and (optim.minutes or epoch < optim.epochs):
+                history = self._epoch(epoch)
+                epoch += 1
+                row = self._finish(epoch, history)
+                numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+                say(f"{numbers}  {_time_left(progress.left_s)}")
+        except KeyboardInterrupt:
+            folder = self.run.folder
+            if (folder / BEST).exists():
+                line = f"kept: epoch {epoch} of {folder}; the same command goes on"
+                say(f"{line}, kws-host quantize {folder} takes it as it is")
+            raise
+        best = self.run.record.get("best")
+        if not best:  # nothing was left to train
+            path = self.run.folder / CONFIG
+            raise TrainingError(f"{path}: broken (it names no best epoch); remove {self.run.folder} to start anew")
+        say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
+
+    def _epoch(self, epoch: int) -> list[dict[str, float]]:
+        """Train on an epoch's batches, or on as many as there is time for; returns loss and accuracy of each."""
+        optim = self._optim
+        if self.batches.mix.mined:
+            found = self.batches.mine(self.model.predict_on_batch, epoch)
+            self.say("hard: " + ", ".join(f"{n} windows of {name}" for name, n in found.items()))
+        _seed_dropout(self.model, self.run.config.seed, epoch)
+        history = []
+        with _bar(optim, epoch) as bar, closing(self.batches.epoch(epoch, optim.steps)) as made:
+            for x, y in made:
+                history.append(self._step(x, y))
+                bar.update()
+                bar.set_postfix_str(_time_left(self._progress.left_s), refresh=False)
+                if self._progress.over:
+                    break
+        return history
+
+    def _step(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        if self.teacher:
+            share = np.float32(self.run.config.weights.teacher_weight)
+            y = (1 - share) * y + share * self.teacher.predict_on_batch(x)
+        self.model.optimizer.learning_rate = self._progress.learning_rate()
+        logs = self.model.train_on_batch(x, y, return_dict=True)
+        self._progress.step()
+        return logs
+
+    def _finish(self, epoch: int, history: list[dict[str, float]]) -> dict[str, float]:
+        """Validate, and keep what an epoch gave; returns its row in the log."""
+        logs = self.model.evaluate(*self._validation, batch_size=self._optim.batch_size, verbose=0, return_dict=True)
+        before_s, self._counted_s = self._counted_s, self._progress.used_s
+        row = {
+            "epoch": epoch,
+            **{name: float(np.mean([one[name] for one in history] or [math.nan])) for name in ("loss", "accuracy")},
+            **{f"val_{name}": float(logs[name]) for name in ("loss", "accuracy")},
+            "seconds": self._counted_s - before_s,
+        }
+        keep_epoch(self.run, self.model, row)
+        return row
+
+
+def keep_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
+    """Keep the log, the best weights and the state to go on from, each file whole or not at all."""
+    rows = log_epoch(run.folder, row)
+    if _better(row, run):
+        bare = keras.models.clone_model(model)  # without the optimizer's state, which is twice the weights
+        bare.set_weights(model.get_weights())
+        write_atomically(run.folder / BEST, bare.save)
+        run.record["best"] = {"epoch": row["epoch"], **{k: round(row[k], 5) for k in ("val_loss", "val_accuracy")}}
+        write_record(run)
+    if row["epoch"]:
+        write_atomically(run.folder / LAST, model.save)
+    draw_epochs(run.folder, rows)
+
+
+def _better(row: dict[str, float], run: Run) -> bool:
+    """Whether an epoch is the best so far: by validation loss; in quantisation-aware runs, whose few steps change the
+    posteriors' confidence more than their order, by accuracy."""
+    best = run.record.get("best")
+    if not best or run.config.optim.keep == "last":
+        return True
+    if run.config.weights.qat:
+        return row["val_accuracy"] > best["val_accuracy"]
+    return row["val_loss"] < best["val_loss"]
+
+
+def _bar(optim: OptimConfig, epoch: int) -> tqdm:
+    name = f"epoch {epoch + 1}" + ("" if optim.minutes else f"/{optim.epochs}")
+    return tqdm(total=optim.steps, desc=name, unit="batch", mininterval=1, leave=False, disable=None)
+
+
+def _time_left(seconds: float) -> str:
+    return f"{math.ceil(seconds / 60)} min left" if seconds > 90 else f"{math.ceil(seconds)} s left"
+
+
+def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let dropout depend on the epoch, not on what came before: Keras does not store where its generators were."""
+    for i, layer in enumerate(model.layers):
+        if isinstance(layer, keras.layers.Dropout) and layer.rate:  # spatial dropout is one, too
+            state = np.random.default_rng((seed, epoch, i)).integers(2**32, size=2, dtype=np.uint32)
+            layer.seed_generator.state.assign(state.astype(layer.seed_generator.state.dtype))

@@ -1,0 +1,49 @@
+"""Telling many words apart to begin with: who does that learns a new word from few recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from host_tools.config import StageConfig
+from host_tools.data.dataset import count, index_clips
+from host_tools.data.label_sets import label_set
+from kws_edge.labels import is_keyword
+
+__all__ = ["WORDS", "two_parts"]
+
+WORDS = "words"
+"""Folder of the first part, in the run's own."""
+_MANY = 50
+"""Recordings of a word from which on it is worth telling from others."""
+
+
+def two_parts(config: StageConfig, folder: Path) -> tuple[StageConfig, StageConfig] | None:
+    """A training that tells all words with many recordings apart, and one that starts from it; None where there are
+    none to tell apart, or the configuration does not ask for it.
+
+    Parameters
+    ----------
+    config : StageConfig
+    folder : path
+        Of the run.
+    """
+    share, optim = config.optim.words_first, config.optim
+    if not share or not (labels := _words_to_tell(config)):
+        return None
+    first, rest = (
+        {"minutes": part * optim.minutes, "epochs": round(part * optim.epochs)} for part in (share, 1 - share)
+    )
+    return (
+        config.changed(**first, labels=labels, words_first=0.0),
+        config.changed(**rest, start=str(folder / WORDS), learning_rate=optim.learning_rate / 2),
+    )
+
+
+def _words_to_tell(config: StageConfig) -> str:
+    """The words to be told apart: the keywords, and all words of which there are many recordings; empty where none
+    are."""
+    clips = index_clips(config.data.clips, split=config.data.split, seed=config.seed).clips
+    own = [label for label in label_set(config.network.labels) if is_keyword(label)]
+    found = count(clip.word for clip in clips if is_keyword(clip.word) and clip.word not in own)
+    many = [word for word, n in found.items() if n >= _MANY]
+    return ",".join([*own, *many]) if many else ""
