@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host_tools.data.dataset import Clip, index_clips
-from host_tools.training.loop import read_log
+from host_tools.training.curves import read_log
 from kws_edge import Model
 from kws_edge.detection.calibration import poisson_interval
 

@@ -90,7 +90,7 @@ class NetworkConfig(Section):
         " current folder",
     )
     width: float = option(number(0.01, 100), 1.0, help="factor on its channels")
-    front_end: str = option(Choice(*PRESETS), "logmel40", help="front-end preset")
+    frontend: str = option(Choice(*PRESETS), "logmel40", help="front-end preset")
     labels: str = option(
         Text(),
         "commands12",
@@ -105,7 +105,7 @@ class OptimConfig(Section):
 
     title: ClassVar[str] = "length"
 
-    epochs: int = option(whole(0, 10_000), 40, help="in all; 0: only take over the weights of --start")
+    epochs: int = option(whole(0, 10_000), 40, help="epochs in all; 0: only take over the weights of --start")
     lengthened: tuple[int, ...] = option(
         Wholes(), (), flag=False, help="numbers of epochs after which the run was over before it was lengthened"
     )
@@ -117,7 +117,7 @@ class OptimConfig(Section):
     )
     steps: int = option(whole(1, 1_000_000), 300, help="batches an epoch")
     batch_size: int = option(whole(1, 16_384), 160, help="examples a batch")
-    learning_rate: float = option(number(1e-9, 10), 2e-3, help="its peak")
+    learning_rate: float = option(number(1e-9, 10), 2e-3, help="peak of the learning rate")
     weight_decay: float = option(number(0, 1), 0.02, flag=False, help="of AdamW")
     smoothing: float = option(_SHARE, 0.1, flag=False, help="of the labels")
     words_first: float = _share(
@@ -286,8 +286,8 @@ class StageConfig(Section):
 
     data: DataConfig = section(DataConfig, required=True)
     network: NetworkConfig = section(NetworkConfig)
-    mix: MixConfig = section(MixConfig)
     optim: OptimConfig = section(OptimConfig)
+    mix: MixConfig = section(MixConfig)
     weights: WeightsConfig = section(WeightsConfig)
     seed: int = option(whole(0, 2**32 - 1), 1, help="seed of weights, batches and augmentation")
 
@@ -300,3 +300,12 @@ class StageConfig(Section):
         """The value of every option, by name and JSON-ready, but for those that say where the data lie."""
         places = {name for name in self.data.values() if name != "split"}
         return {name: plain(value) for name, value in self.values().items() if name not in places}
+
+    def summary(self) -> dict[str, Any]:
+        """:meth:`settings` but for those that no command changes, where they have their defaults."""
+        about = self.options()
+        return {
+            name: value
+            for name, value in self.settings().items()
+            if about[name].metadata.get("flag", True) or value != plain(about[name].default)
+        }

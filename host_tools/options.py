@@ -17,7 +17,19 @@ from kws_edge.ranges import Range
 from kws_edge.settings import Choice, Settings
 from kws_edge.text import shown
 
-__all__ = ["Pair", "Place", "Places", "Section", "Text", "Wholes", "add_options", "markdown_table", "section"]
+__all__ = [
+    "Pair",
+    "Place",
+    "Places",
+    "Section",
+    "Text",
+    "Wholes",
+    "add_option",
+    "add_options",
+    "flag",
+    "markdown_table",
+    "section",
+]
 
 S = TypeVar("S", bound="Section")
 
@@ -205,12 +217,13 @@ def add_options(
     ]
     group = parser.add_argument_group(kind.title) if kind.title and wanted else parser
     for one in wanted:
-        _add(parser if one.default is dataclasses.MISSING else group, one, defaults.get(one.name, one.default))
+        add_option(parser if one.default is dataclasses.MISSING else group, one, defaults.get(one.name, one.default))
     for inner in kind.sections().values():
         add_options(parser, inner, only=only, defaults=defaults)
 
 
-def _add(group: Any, one: dataclasses.Field, default: Any) -> None:
+def add_option(group: Any, one: dataclasses.Field, default: Any) -> None:
+    """Add an option with this default to a parser or a group of it; what has no default of its own is positional."""
     options = {"help": one.metadata["help"], "metavar": metavar(one), **_argument(one.metadata["values"])}
     if one.default is dataclasses.MISSING:
         group.add_argument(one.name, nargs="?", **options)
@@ -250,16 +263,18 @@ def markdown_table(kind: type[Section]) -> str:
     tables = []
     if rows:
         title = f"{kind.title[0].upper()}{kind.title[1:]}:\n\n" if kind.title else ""
-        tables.append("\n".join([f"{title}| option | default | |", "|---|---|---|", *rows]))
+        tables.append("\n".join([f"{title}| option | values | default | |", "|---|---|---|---|", *rows]))
     return "\n\n".join([*tables, *map(markdown_table, kind.sections().values())])
 
 
 def _row(one: dataclasses.Field) -> str:
     about, values = one.metadata, one.metadata["values"]
     name = " ".join(("" if one.default is dataclasses.MISSING else flag(one.name), _words(metavar(one), values)))
+    numbers = values.numbers if isinstance(values, Pair) else values
+    limits = f"{numbers.low:.15g} to {numbers.high:.15g}" if isinstance(numbers, Range) else ""
+    unit = about["unit"] if about["unit"] != "share" else ""
     default = "" if one.default in (None, "", (), dataclasses.MISSING) else _written(one.default)
-    limits = f"; {values}" if isinstance(values, (Range, Pair)) else ""
-    cells = (f"`{name.strip()}`", default, about["help"] + limits)
+    cells = (f"`{name.strip()}`", f"{limits} {unit}".strip(), default, about["help"].replace("<", "\\<"))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -234,7 +234,10 @@ class DetectorConfig(Settings):
         number(0, 0.99), 0.4, help="how far, as a share of its threshold, a keyword must fall to be detected again"
     )
     refractory_ms: float = option(
-        number(0, 600_000), 700.0, unit="ms", help="time after a detection without another; averaging starts anew after it"
+        number(0, 600_000),
+        700.0,
+        unit="ms",
+        help="time after a detection without another; averaging starts anew after it",
     )
     keywords: tuple[str, ...] | None = None
     """The active keywords; the other words count as unknown. None: every label that is neither silence nor unknown."""

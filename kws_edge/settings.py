@@ -1,4 +1,4 @@
-"""Configurations whose fields say what they may hold, in which unit, and what for: once, for code, files and options."""
+"""Configurations whose fields say once what they may hold, in which unit, and what for."""
 
 from __future__ import annotations
 

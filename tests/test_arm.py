@@ -61,7 +61,7 @@ def stream(request, demo_stream, tmp_path_factory):
     data, path = request.getfixturevalue("data"), tmp_path_factory.mktemp("stream") / "speech.flac"
     command = [
         sys.executable, "-m", "host_tools", "make-stream", data / "speech_commands", "-o", path, "--seconds", seconds,
-        "--others", int(float(seconds) / 15), "--background", data / "negatives" / "speech", "--snr", 10, 30,
+        "--others", int(float(seconds) / 15), "--background", data / "negatives" / "speech", "--snr-db", 10, 30,
         "--seed", 6,
     ]  # fmt: skip
     subprocess.run(list(map(str, command)), check=True, capture_output=True)

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from host_tools.cli import main
+from host_tools.config import DataConfig
 from host_tools.convert.card import model_card
 from host_tools.data.dataset import Voices, index_clips, index_labelled
 from host_tools.data.label_sets import label_of, label_set
@@ -24,7 +25,7 @@ from host_tools.data.splits import official_split, random_split
 from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
 from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
-from host_tools.sampling.examples import Sources, load_examples
+from host_tools.sampling.examples import load_examples
 from kws_edge import Model, preset, shipped_models, unpack
 from tests.conftest import assert_one_line_error, train_command
 from tests.tones import RATE, WORDS
@@ -369,18 +370,18 @@ def test_unicode_forms_of_folders_and_labels_agree(tmp_path):
 
 def test_unknown_words_in_a_folder_of_their_own_train_and_silence_is_noise(folder, tmp_path, run_cli):
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
-    from host_tools.sampling.augment import AugmentConfig
-    from host_tools.sampling.examples import Batches, Sources, load_examples
+    from host_tools.config import MixConfig
+    from host_tools.sampling.batches import Batches
     from kws_edge import preset
 
     for name, source in (("yes", "yes"), ("_unknown_", "cat"), ("_silence_", "_background_noise_")):
         shutil.copytree(folder / "clips" / source, tmp_path / name)
     labels = ("silence", "unknown", "yes")
-    examples = load_examples(Sources(tmp_path), preset("logmel40"), labels)
+    examples = load_examples(DataConfig(clips=tmp_path), preset("logmel40"), labels)
     assert examples.summary["training"] == {"unknown": 20, "yes": 20}
     assert examples.summary["left_out"] == 0
     assert examples.noise
-    batches = Batches(examples, batch_size=30, augment_config=AugmentConfig(), seed=0)
+    batches = Batches(examples, MixConfig(), batch_size=30, seed=0)
     _, truth, _ = batches.draw(30, np.random.default_rng(0), even=True)
     assert (truth == 1).sum() == 10
 
@@ -549,9 +550,9 @@ def test_one_word(folder, run_cli, tmp_path):
 
 def test_word_without_recordings_is_said_at_once(folder, monkeypatch):
     """Before the features of all others are computed."""
-    monkeypatch.setattr("host_tools.sampling.examples.clip_features", lambda *args, **options: pytest.fail("computed"))
+    monkeypatch.setattr("host_tools.sampling.reading.clip_features", lambda *args, **options: pytest.fail("computed"))
     with pytest.raises(DatasetError, match=r"clips: no recordings of yess; --labels takes a label set \(commands12"):
-        load_examples(Sources(folder / "clips"), preset("logmel40"), label_set("yess"))
+        load_examples(DataConfig(clips=folder / "clips"), preset("logmel40"), label_set("yess"))
 
 
 def test_evaluate_one_output(folder, run_cli, tmp_path):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from host_tools.config import AugmentConfig
 from host_tools.data import features
 from host_tools.data.features import clip_features, raw_config, raw_to_levels, read_clip
 from host_tools.errors import DatasetError
 from host_tools.sampling.augment import (
     AudioVariation,
-    AugmentConfig,
     augment,
     bursts,
     equalisation,
@@ -72,7 +72,7 @@ def test_noise_is_mixed_at_the_ratio():
 
 
 def test_augmentation_is_seeded_and_keeps_the_range():
-    from host_tools.sampling.augment import AugmentConfig, augment
+    from host_tools.sampling.augment import augment
 
     config = preset("logmel40")
     raw = np.random.default_rng(0).uniform(59, 314, (16, 98, 40)).astype(np.float32)
@@ -178,13 +178,14 @@ def test_interrupted_extraction_goes_on(paths, tmp_path):
 
 def test_audio_is_varied_by_its_seed():
     samples, noise = word(3, np.random.default_rng(0)), np.random.default_rng(1).normal(0, 500, 32000).astype(np.int16)
-    settings = AugmentConfig(reverberation_probability=0.5)
+    settings = AugmentConfig(reverberation=0.5)
     a, b, c = (vary_audio(samples, np.random.default_rng(seed), RATE, settings, noise) for seed in (1, 1, 2))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
     assert a.dtype == np.int16
     assert a.shape == samples.shape
-    unchanged = vary_audio(samples, np.random.default_rng(1), RATE, settings.scaled(0), noise)
+    still = dataclasses.replace(settings, augmentation=0).scaled()
+    unchanged = vary_audio(samples, np.random.default_rng(1), RATE, still, noise)
     assert np.array_equal(unchanged, samples)
     vary = AudioVariation(settings=settings, sample_rate=RATE, seed=1, copy=0)
     assert np.array_equal(vary(samples, 5), vary(samples, 5))
@@ -193,7 +194,7 @@ def test_audio_is_varied_by_its_seed():
 
 def test_audio_noise_has_the_ratio():
     """Noise is added at the ratio to the loudest quarter of the clip."""
-    settings = AugmentConfig(shift_ms=0, stretch=0, gain_db=(0, 0), noise_probability=1, snr_db=(10, 10))
+    settings = AugmentConfig(shift_ms=0, stretch=0, gain_db=(0, 0), noise_share=1, snr_db=(10, 10))
     samples = np.zeros(RATE, np.int16)
     samples[4000:8000] = (5000 * np.sin(np.arange(4000))).astype(np.int16)
     noise = np.random.default_rng(1).normal(0, 500, RATE).astype(np.int16)
@@ -246,7 +247,7 @@ def test_augmentation_of_strength_zero_changes_nothing():
     from host_tools.sampling.augment import augment
 
     raw = np.random.default_rng(0).uniform(60, 300, (8, 98, 40)).astype(np.float32)
-    same = augment(raw, raw[::-1], np.random.default_rng(0), CONFIG, AugmentConfig().scaled(0))
+    same = augment(raw, raw[::-1], np.random.default_rng(0), CONFIG, AugmentConfig(augmentation=0).scaled())
     np.testing.assert_allclose(same, raw_to_levels(raw, CONFIG), atol=2e-3)
 
 
@@ -260,8 +261,8 @@ def test_equalisation_is_smooth_and_bounded():
 
 def test_equalisation_changes_words_as_a_filter_does():
     """Every frame of an example gets the same gains; noise, whose level is set, gets none."""
-    settings = AugmentConfig(equalisation_db=6.0).scaled(1.0)
-    still = {"shift_ms": 0, "stretch": 0, "gain_db": (0, 0), "noise_probability": 0, "time_masks": 0}
+    settings = AugmentConfig(equalisation_db=6.0, gated=0)
+    still = {"shift_ms": 0, "stretch": 0, "gain_db": (0, 0), "noise_share": 0, "time_masks": 0}
     settings = dataclasses.replace(settings, frequency_masks=0, **still)
     raw = np.random.default_rng(1).uniform(120, 220, (2, 98, 40)).astype(np.float32)
     changed = augment(raw, raw, np.random.default_rng(2), CONFIG, settings, gain_only=np.array([False, True]))

@@ -9,10 +9,11 @@ import soundfile
 
 pytest.importorskip("scipy", reason="SciPy is not installed here")
 
+from host_tools.config import AugmentConfig
 from host_tools.data.annotations import Word
 from host_tools.data.features import levels_to_raw, raw_config, raw_to_levels
 from host_tools.evaluation.stream_audio import Condition, Stream, find_streams, samples_of
-from host_tools.sampling.augment import AugmentConfig, augment
+from host_tools.sampling.augment import augment
 from host_tools.sampling.noise_gate import HOLD_MS, gated, word_bounds
 from kws_edge import Frontend, Model, preset
 from tests.tones import RATE, word
@@ -20,7 +21,7 @@ from tests.tones import RATE, word
 pytestmark = pytest.mark.host
 
 CONFIG = preset("logmel40")
-STILL = AugmentConfig(shift_ms=0, stretch=0, gain_db=(0, 0), noise_probability=0, time_masks=0, frequency_masks=0)
+STILL = AugmentConfig(shift_ms=0, stretch=0, gain_db=(0, 0), noise_share=0, time_masks=0, frequency_masks=0, gated=0)
 
 
 def blocks_of(samples, size):
@@ -97,7 +98,7 @@ def test_gated_share_is_seeded_and_leaves_noise_alone():
     np.testing.assert_array_equal(silent(1)[0], levels)
     assert (silent(2)[1] != which).any()
     assert silent(1, 0.0)[1].sum() == 0 < silent(1, 1.0)[1][:50].sum()
-    assert AugmentConfig(gated=0.8).scaled(2).gated == 1.0
+    assert AugmentConfig(gated=0.8, augmentation=2).scaled().gated == 1.0
 
 
 def labelled(tmp_path, demo_stream):

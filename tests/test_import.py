@@ -274,7 +274,7 @@ def test_train_a_network_of_ones_own(folder, run_cli, net, tmp_path):
     done = run_cli(*command, package="host_tools")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert record["training"]["model"] == "mynet:build"
+    assert record["config"]["network"]["model"] == "mynet:build"
     assert record["network"]["file"] == str(net)
     sources = ["--features", folder / "features", "--speech", folder / "speech", "--cache", folder / "cache"]
     tune = ["qat", "run", folder / "clips", *sources, "-o", "qat", "--epochs", "1", "--steps", "10"]

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from firmware_export.c_array import write_c_array
+from host_tools.config import DataConfig, StageConfig
 from host_tools.convert.card import model_card
 from host_tools.data.dataset import Voices, index_clips, index_labelled
 from host_tools.data.label_sets import label_set
 from host_tools.data.origins import PRIVATE, SPEECH_COMMANDS, SYNTHETIC, origins_of
 from host_tools.data.splits import official_split
 from host_tools.errors import DatasetError, TrainingError
-from host_tools.sampling.examples import Sources, load_examples
+from host_tools.sampling.examples import load_examples
 from kws_edge import Metadata, Model, pack, preset, shipped_models, unpack
 from tests.conftest import assert_one_line_error, assert_usage_error
 
@@ -153,7 +154,7 @@ def test_names_without_nohash_do_not_make_each_file_a_speaker(tmp_path, run_cli)
 @pytest.fixture
 def nothing_computed(monkeypatch):
     for name in ("clip_features", "recording_features"):
-        monkeypatch.setattr(f"host_tools.sampling.examples.{name}", lambda *args, **options: pytest.fail("computed"))
+        monkeypatch.setattr(f"host_tools.sampling.reading.{name}", lambda *args, **options: pytest.fail("computed"))
 
 
 OWN = [f"hello/{i}.wav" for i in range(9)]
@@ -198,7 +199,8 @@ def test_what_a_word_lacks_is_said_before_anything_is_computed(tmp_path, nothing
         (tmp_path / f"{part}_list.txt").write_text(lines)
     with pytest.raises(DatasetError) as error:
         labels = label_set(options.get("labels", "hello,"))
-        load_examples(Sources(tmp_path), preset("logmel40"), labels, split=options.get("split", "official"))
+        data = DataConfig(clips=tmp_path, split=options.get("split", "official"))
+        load_examples(data, preset("logmel40"), labels)
     assert complaint in str(error.value)
     assert any(remedy in str(error.value) for remedy in ("add ", "give ", "record ", "words that have a folder"))
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
@@ -208,11 +210,11 @@ def test_folders_of_negatives_are_looked_at_before_anything_is_computed(folder, 
     (tmp_path / "empty").mkdir()
     config, labels = preset("logmel40"), label_set("yes,no")
     for sources, complaint in (
-        (Sources(folder / "clips", speech=tmp_path / "gone"), "gone: no such folder"),
-        (Sources(folder / "clips", more_noise=(tmp_path / "empty",)), "empty: no recordings in it"),
-        (Sources(folder / "clips", synthetic=tmp_path / "empty"), "empty: holds neither words nor speech"),
-        (Sources(folder / "clips", features=tmp_path / "empty"), r"features.npy: no such file"),
-        (Sources(folder / "clips", also_said=tmp_path / "gone.csv"), "gone.csv"),
+        (DataConfig(clips=folder / "clips", speech=tmp_path / "gone"), "gone: no such folder"),
+        (DataConfig(clips=folder / "clips", more_noise=(tmp_path / "empty",)), "empty: no recordings in it"),
+        (DataConfig(clips=folder / "clips", synthetic=tmp_path / "empty"), "empty: holds neither words nor speech"),
+        (DataConfig(clips=folder / "clips", features=tmp_path / "empty"), r"features.npy: no such file"),
+        (DataConfig(clips=folder / "clips", also_said=tmp_path / "gone.csv"), "gone.csv"),
     ):
         with pytest.raises(DatasetError, match=complaint):
             load_examples(sources, config, labels)
@@ -236,7 +238,7 @@ def own(folder, tmp_path_factory):
 
 def test_word_that_only_synthetic_speech_trains_is_said(folder, own):
     """It is validated by voices that do not train; of the others their recordings validate alone."""
-    sources = Sources(own / "own", speech=folder / "speech", synthetic=own / "synthetic", cache=own / "cache")
+    sources = DataConfig(clips=own / "own", speech=folder / "speech", synthetic=own / "synthetic", cache=own / "cache")
     labels = label_set("hello,lamp,music")
     examples = load_examples(sources, preset("logmel40"), labels)
     assert examples.problems[:2] == [
@@ -255,7 +257,7 @@ def test_word_that_only_synthetic_speech_trains_is_said(folder, own):
 
 
 def test_origins_are_those_of_the_words_that_train(folder, own, tmp_path):
-    sources = Sources(folder / "clips", features=folder / "features")
+    sources = DataConfig(clips=folder / "clips", features=folder / "features")
     examples = load_examples(sources, preset("logmel40"), label_set("commands12"))
     assert examples.summary["origins"] == [SPEECH_COMMANDS, PRIVATE]  # the features name speakers of their own
     labels = ("silence", "unknown", "yes")
@@ -367,8 +369,8 @@ def test_run_of_other_options_is_refused(folder, own, own_run, run_cli):
     """With each option's name, its value then and now, and what to do."""
     run, _ = own_run
     before = (run / "config.json").read_bytes()
-    failed = run_cli(*own_command(folder, own, run, "--epochs", "60", "--snr", "3", "20"), package="host_tools")
-    told = ("run holds a run with --epochs 1, not 60; --snr 0 40, not 3 20. Repeat", "choose another folder with -o")
+    failed = run_cli(*own_command(folder, own, run, "--epochs", "60", "--snr-db", "3", "20"), package="host_tools")
+    told = ("run holds a run with --epochs 1, not 60; --snr-db 0 40, not 3 20. Repeat", "choose another folder with -o")
     assert_one_line_error(failed, *told, f"(--start {run} goes on from its weights)", program="kws-host")
     assert (run / "config.json").read_bytes() == before
 
@@ -378,8 +380,11 @@ def test_run_of_other_options_is_refused(folder, own, own_run, run_cli):
     [
         (("report", "run", "-o", "r", "--clips", "a", "--features", "b"), "give one of them"),
         (("synthesize", "-o", "r", "--minutes", "0", "--per-word", "0"), "leave nothing to make"),
-        (("train", "own", "-o", "r", "--blend", "run"), "--blend"),
-        (("train", "own", "-o", "r", "--silence-share", "0.6", "--unknown-share", "0.5"), "--silence-share"),
+        (("train", "own", "-o", "r", "--blend", "run"), "blend averages"),
+        (
+            ("train", "own", "-o", "r", "--silence-share", "0.6", "--unknown-share", "0.5"),
+            "silence_share and unknown_share",
+        ),
     ],
 )
 def test_options_that_exclude_each_other(own_run, run_cli, tmp_path, options, told):
@@ -423,8 +428,8 @@ def test_other_backends_convert_or_say_what_to_do(folder, own, own_run, run_cli,
 
 def test_backend_that_cannot_train_is_said(monkeypatch, tmp_path):
     keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
-    from host_tools.training.loop import TrainConfig, train
+    from host_tools.training.loop import train
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     with pytest.raises(TrainingError, match="backend openvino cannot train; set KERAS_BACKEND to tensorflow, jax"):
-        train(TrainConfig(), Sources(tmp_path), tmp_path / "run")
+        train(StageConfig(data=DataConfig(clips=tmp_path)), tmp_path / "run")

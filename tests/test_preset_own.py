@@ -9,19 +9,22 @@ import pytest
 
 from kws_edge import Model
 from tests.conftest import assert_one_line_error_at_end, assert_usage_error, train_command
+from tests.tones import data_of
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
 from benchmarks.own_words import drawn  # noqa: E402
 from host_tools.cli import parse  # noqa: E402
+from host_tools.config import OptimConfig, StageConfig  # noqa: E402
 from host_tools.data.dataset import index_clips  # noqa: E402
 from host_tools.networks.models import build  # noqa: E402
 from host_tools.networks.weight_import import set_head  # noqa: E402
-from host_tools.sampling.examples import Sources  # noqa: E402
-from host_tools.training import loop as training  # noqa: E402
-from host_tools.training.loop import TrainConfig, load_run, read_log, train  # noqa: E402
-from host_tools.training.presets import PRESETS  # noqa: E402
+from host_tools.training import progress, trainer, words_first  # noqa: E402
+from host_tools.training.curves import read_log  # noqa: E402
+from host_tools.training.loop import train  # noqa: E402
+from host_tools.training.presets import PRESETS, QAT  # noqa: E402
+from host_tools.training.run import load_run  # noqa: E402
 
 pytestmark = [
     pytest.mark.host,
@@ -33,18 +36,26 @@ pytestmark = [
 OWN = "hello,lamp"
 
 
+def config_of(folder, **options):
+    """A training on the dataset of tones."""
+    data = data_of(folder, cache=folder / "cache").values()
+    return StageConfig.from_options({**data, **options})
+
+
 def options(*argv):
     return parse(["train", "DATA", "-o", "RUN", *argv])
 
 
-def test_preset_sets_defaults_and_options_come_first():
+def test_preset_sets_defaults_and_options_come_first(tmp_path):
     args = options("--preset", "own", "--labels", OWN)
     assert {name: getattr(args, name) for name in PRESETS["own"]} == PRESETS["own"]
     args = options("--minutes", "3", "--start", "words36", "--preset=own", "--labels", OWN)
     assert (args.minutes, args.start) == (3, "words36")
     assert args.mined == PRESETS["own"]["mined"]
     assert options().mined == options("--mined", "0").mined == 0
-    TrainConfig(**PRESETS["own"])  # each is an option of training
+    for preset in (PRESETS["own"], QAT):
+        assert preset.keys() <= StageConfig.options().keys()
+        config_of(tmp_path, **preset)
 
 
 def test_unknown_preset_is_wrong_usage(run_cli):
@@ -100,22 +111,21 @@ def test_new_labels_begin_as_unknown():
 def clock(monkeypatch):
     """A clock that goes on by a tenth of a second whenever training looks at it."""
     ticks = itertools.count()
-    monkeypatch.setattr(training.time, "monotonic", lambda: next(ticks) / 10)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(ticks) / 10)
 
 
 def test_minutes_end_training_in_the_middle_of_an_epoch(folder, tmp_path, clock):
-    config = TrainConfig(
-        model="micro", minutes=0.5, steps=40, batch_size=16, start="micro12", keep="last", labels="yes,bed"
+    config = config_of(
+        folder, model="micro", minutes=0.5, steps=40, batch_size=16, start="micro12", keep="last", labels="yes,bed"
     )
-    sources = Sources(folder / "clips", folder / "features", folder / "speech", cache=folder / "cache")
     said = []
-    run = train(config, sources, tmp_path / "run", say=said.append)
+    run = train(config, tmp_path / "run", say=said.append)
     rows = read_log(run.folder)[1:]  # without that of before training, which has no loss
     assert 24 < sum(row["seconds"] for row in rows) < 33
     assert run.record["best"]["epoch"] == len(rows) >= 1
     assert any("s left" in line for line in said)
     before = load_run(run.folder).model().get_weights()
-    again = train(config, sources, tmp_path / "run", say=said.append)  # nothing is left to do
+    again = train(config, tmp_path / "run", say=said.append)  # nothing is left to do
     assert read_log(again.folder)[1:] == rows
     assert all(np.array_equal(a, b) for a, b in zip(before, load_run(run.folder).model().get_weights(), strict=True))
 
@@ -126,7 +136,7 @@ def test_minutes_that_features_take_are_said(folder, run_cli):
 
 
 def test_rate_of_learning_follows_batches_or_time(clock):
-    by_batches = training._Progress(TrainConfig(epochs=10, steps=100, learning_rate=1.0), 0, 0.0)
+    by_batches = progress.Progress(OptimConfig(epochs=10, steps=100, learning_rate=1.0), 0, 0.0)
     rates = []
     while not by_batches.over:
         rates.append(by_batches.learning_rate())
@@ -136,42 +146,42 @@ def test_rate_of_learning_follows_batches_or_time(clock):
     assert np.argmax(rates) == pytest.approx(100, abs=1)
     assert rates[0] < 0.01 > rates[-1]
     assert np.all(np.diff(rates[101:]) < 0)
-    assert 0 < training._Progress(TrainConfig(epochs=1, steps=1), 0, 0.0).learning_rate() <= 2e-3
-    by_time = training._Progress(TrainConfig(minutes=1, learning_rate=1.0), 0, 30.0)
+    assert 0 < progress.Progress(OptimConfig(epochs=1, steps=1), 0, 0.0).learning_rate() <= 2e-3
+    by_time = progress.Progress(OptimConfig(minutes=1, learning_rate=1.0), 0, 30.0)
     assert by_time.learning_rate() == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.45 / 0.95)), abs=0.02)
     assert 25 < by_time.left_s < 30
 
 
 def test_words_first_tells_other_words_apart(folder, tmp_path, monkeypatch):
     """Half of the epochs have a label for every word with many recordings; the rest goes on from there."""
-    monkeypatch.setattr(training, "_MANY", 5)
-    config = TrainConfig(model="micro", epochs=2, steps=2, batch_size=16, labels="yes,", words_first=0.5)
-    sources = Sources(folder / "clips", None, folder / "speech", cache=folder / "cache")
+    monkeypatch.setattr(words_first, "_MANY", 5)
+    config = config_of(
+        folder, features=None, model="micro", epochs=2, steps=2, batch_size=16, labels="yes,", words_first=0.5
+    )
     said = []
-    run = train(config, sources, tmp_path / "run", say=said.append)
+    run = train(config, tmp_path / "run", say=said.append)
     first = load_run(run.folder / "words")
     assert {"yes", "no", "stop"} < set(first.labels)
     assert run.labels == ("silence", "unknown", "yes")
     assert [len(read_log(one.folder)) for one in (first, run)] == [1, 2]  # the second measures what it starts from
     assert load_run(run.folder).config == config
     assert f"weights from {first.folder}" in said
-    monkeypatch.setattr(training, "_MANY", 1000)
-    assert not (train(config, sources, tmp_path / "alone", say=said.append).folder / "words").exists()
+    monkeypatch.setattr(words_first, "_MANY", 1000)
+    assert not (train(config, tmp_path / "alone", say=said.append).folder / "words").exists()
 
 
 def test_ctrl_c_says_what_is_kept(folder, tmp_path, monkeypatch):
-    config = TrainConfig(model="micro", width=0.34, epochs=3, steps=2, batch_size=16)
-    sources = Sources(folder / "clips", folder / "features", folder / "speech", cache=folder / "cache")
-    said, finish = [], training._finish_epoch
+    config = config_of(folder, model="micro", width=0.34, epochs=3, steps=2, batch_size=16)
+    said, finish = [], trainer.keep_epoch
 
     def finish_two(run, model, row):
         finish(run, model, row)
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_finish_epoch", finish_two)
+    monkeypatch.setattr(trainer, "keep_epoch", finish_two)
     with pytest.raises(KeyboardInterrupt):
-        train(config, sources, tmp_path / "run", say=said.append)
+        train(config, tmp_path / "run", say=said.append)
     assert "quantize" in said[-1]
     assert load_run(tmp_path / "run").record["best"]["epoch"] <= 2
 

@@ -61,7 +61,7 @@ def test_the_walk_finds_them():
     for known in (
         ("kws-edge", "--threads"),
         ("kws-edge", "--rate"),
-        ("kws-host", "--snr"),
+        ("kws-host", "--snr-db"),
         ("kws-firmware", "--arena"),
     ):
         assert known in names

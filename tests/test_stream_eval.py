@@ -156,7 +156,8 @@ def test_gains_and_rooms(short):
 
 def test_a_room_is_one_convolution_however_the_blocks_are_cut(short):
     """The convolution by blocks is that of the whole."""
-    from host_tools.sampling.augment import AugmentConfig, room_response
+    from host_tools.config import AugmentConfig
+    from host_tools.sampling.augment import room_response
 
     rng, ranges = np.random.default_rng(7), AugmentConfig()
     response = room_response(rng, RATE, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))

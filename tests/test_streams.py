@@ -182,7 +182,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path, words, hum):
 def test_command(run_cli, tmp_path, words, hum):
     common = ("make-stream", tmp_path / "clips", "--split", "all", "-o", "s.flac", "--background", hum[0].parent)
     common += ("--half", "all", "--words", "yes,no", "--json")
-    done = run_cli(*common, "--clips", 5, "--others", 1, "--snr", -5, 10, package="host_tools")
+    done = run_cli(*common, "--clips", 5, "--others", 1, "--snr-db", -5, 10, package="host_tools")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["words"]["cat"] == 1
     assert len(read_labels(tmp_path / "s.csv")) == 6

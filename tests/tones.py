@@ -6,6 +6,7 @@ import hashlib
 import numpy as np
 import soundfile
 
+from host_tools.config import DataConfig
 from host_tools.data.splits import official_split
 from kws_edge import Frontend, preset
 
@@ -58,3 +59,8 @@ def write_dataset(root):
         (root / "test" / label).mkdir(exist_ok=True)
         for i in range(8):
             soundfile.write(root / "test" / label / f"{name}{i}.wav", word(index, rng), RATE)
+
+
+def data_of(root, **changes):
+    """Clips, features and speech of the dataset, as a training's configuration has them."""
+    return DataConfig(**{"clips": root / "clips", "features": root / "features", "speech": root / "speech", **changes})

@@ -57,21 +57,20 @@ def training(data: Path, cache: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds a sample of training as ``kws-host train`` does, and of a bare Keras loop on tensors in memory."""
     import keras
 
+    from host_tools.config import DataConfig, MixConfig, OptimConfig
     from host_tools.networks.models import build
-    from host_tools.sampling.examples import Batches, Sources, load_examples
-    from host_tools.training.loop import TrainConfig
+    from host_tools.sampling.batches import Batches
+    from host_tools.sampling.examples import load_examples
     from kws_edge import Model
 
     shipped = Model("commands12")
     negatives = data / "negatives"
-    sources = Sources(
+    sources = DataConfig(
         clips=data / "speech_commands", speech=negatives / "speech", noise=negatives / "noise", cache=cache
     )
-    settings = TrainConfig()
-    examples = load_examples(sources, shipped.frontend_config, shipped.labels, split="official", seed=1)
-    batches = Batches(
-        examples, batch_size=settings.batch_size, augment_config=settings.augment_config, seed=settings.seed
-    )
+    settings = OptimConfig()
+    examples = load_examples(sources, shipped.frontend_config, shipped.labels, seed=1)
+    batches = Batches(examples, MixConfig(), batch_size=settings.batch_size, seed=1)
     model = build("residual", shipped.frontend_config, len(shipped.labels))
     model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
     x, y = (keras.ops.convert_to_tensor(array) for array in batches.batch(0, 0))

@@ -20,7 +20,7 @@ def add(commands) -> None:
 
 def work(args: argparse.Namespace) -> None:
     from host_tools.evaluation.run_comparison import compare_runs, comparison_table
-    from host_tools.training.loop import load_run
+    from host_tools.training.run import load_run
 
     compared = compare_runs([load_run(folder) for folder in args.runs])
     print(json.dumps(compared) if args.json else comparison_table(compared))

@@ -56,7 +56,7 @@ def work(args: argparse.Namespace) -> None:
 def _subject(args: argparse.Namespace):
     """The run or the model file to evaluate."""
     if Path(args.model).is_dir():
-        from host_tools.training.loop import load_run
+        from host_tools.training.run import load_run
 
         if args.labels or args.frontend:
             raise DatasetError(f"{args.model}: is a run, which names its labels and its front end itself")

@@ -53,7 +53,7 @@ def add(commands) -> None:
     )
     options.add_half(parser, "training", "half of these recordings, by speaker")
     parser.add_argument(
-        "--snr", type=options.DB, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background"
+        "--snr-db", type=options.DB, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background"
     )
     parser.add_argument("--gain-db", type=options.DB, default=0.0, metavar="DB", help="gain on the whole")
     parser.add_argument(
@@ -87,7 +87,7 @@ def work(args: argparse.Namespace) -> None:
         clips=args.clips,
         others=args.others,
         gap_s=tuple(args.gap),
-        snr_db=args.snr and tuple(args.snr),
+        snr_db=args.snr_db and tuple(args.snr_db),
         gain_db=args.gain_db,
         rooms=args.rooms,
         seed=args.seed,

@@ -3,82 +3,49 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from host_tools.config import NetworkConfig, StageConfig
+from host_tools.options import add_option
 from kws_edge.cli.options import add_setting, frontend, labels, threshold_of, thresholds
 from kws_edge.cli.parser import output_path
 from kws_edge.config import DetectorConfig
-from kws_edge.errors import UsageError
+from kws_edge.errors import ConfigError, UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.text import counted
 
 SEED = whole(0, 2**32 - 1)
 SHARE = number(0, 1)
 DB = number(-200, 200)
-STEPS = whole(1, 1_000_000)
-LEARNING_RATE = number(1e-9, 10)
 COUNT = whole(0, 10_000_000)
 """Of words, clips or sounds."""
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:
-    about = "keywords: a label set (commands12, words36), or words: hello,lamp"
-    parser.add_argument("--labels", default="commands12", metavar="NAME|A,B,...", help=about)
+    """The option that names keywords, as training has it."""
+    one = NetworkConfig.options()["labels"]
+    add_option(parser, one, one.default)
 
 
-def add_sources(parser: argparse.ArgumentParser, *, data: str | None = None, about: str = "") -> None:
-    parser.add_argument(
-        "data", type=Path, nargs=data, metavar="DATA", help=f"folder laid out <word>/<speaker>_nohash_<n>.wav{about}"
-    )
-    group = parser.add_argument_group("data")
-    group.add_argument("--features", type=Path, metavar="DIR", help="precomputed features.npy with manifest.tsv")
-    group.add_argument("--speech", type=Path, metavar="DIR", help="speech without the keywords; half of it is used")
-    group.add_argument("--noise", type=Path, metavar="DIR", help="noise without speech; half of it is used")
-    group.add_argument("--synthetic", type=Path, metavar="DIR", help="words and speech made by kws-host synthesize")
-    group.add_argument(
-        "--also-said",
-        type=Path,
-        metavar="CSV",
-        help="where keywords are said in the speech (recording,start_s,end_s,label): not trained on",
-    )
-    for kind in ("speech", "noise"):
-        group.add_argument(
-            f"--more-{kind}", type=Path, nargs="+", default=[], metavar="DIR", help=f"{kind}; all of it trains"
-        )
-    group.add_argument("--cache", type=Path, metavar="DIR", help="where features are kept; default: the user's cache")
+def training(args: argparse.Namespace) -> StageConfig:
+    """The training that options ask for.
 
-
-def sources(args: argparse.Namespace):
-    from host_tools.sampling.examples import Sources
-
-    return Sources(
-        args.data,
-        args.features,
-        args.speech,
-        args.noise,
-        args.synthetic,
-        more_speech=tuple(args.more_speech),
-        more_noise=tuple(args.more_noise),
-        also_said=args.also_said,
-        cache=cache(args),
-    )
-
-
-def same_sources(args: argparse.Namespace, run):
-    """The data that a run was trained on."""
-    from host_tools.training.loop import sources_of
-
-    return dataclasses.replace(sources_of(run), cache=cache(args))
-
-
-def cache(args: argparse.Namespace) -> Path:
+    Raises
+    ------
+    UsageError
+        If they contradict one another, or name no data.
+    """
+    if args.clips is None:
+        raise UsageError("no data to train on: name a folder of clips, or a run to repeat with --config RUN")
     from host_tools.data.features import default_cache
 
-    return args.cache or default_cache()
+    try:
+        return StageConfig.from_options({**vars(args), "cache": args.cache or default_cache()})
+    except ConfigError as error:
+        raise UsageError(str(error).partition(": ")[2]) from None  # without the name of the class
 
 
 def add_test(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,7 @@ def add(commands) -> None:
 def work(args: argparse.Namespace) -> None:
     options.use_tensorflow()
     from host_tools.convert.quantize import quantize_run
-    from host_tools.training.loop import load_run
+    from host_tools.training.run import load_run
 
     detector = DetectorConfig(**options.carried(args))
     run = load_run(args.run)

@@ -31,7 +31,7 @@ def work(args: argparse.Namespace) -> None:
     options.use_tensorflow()
     from host_tools.evaluation.quantization_report import compare, own_test_set
     from host_tools.locks import locked
-    from host_tools.training.loop import load_run
+    from host_tools.training.run import load_run
 
     run = load_run(args.run)
     if args.clips or args.features:

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.data.features import read_clip
+from host_tools.data.features import read_clip, span_range
 from host_tools.data.recordings import find_audio
 from host_tools.errors import DatasetError
-from host_tools.sampling.examples import span_range
 from kws_edge.config import FrontendConfig
 from kws_edge.features.frontend import Frontend
 from kws_edge.text import counted

@@ -22,7 +22,7 @@ from host_tools.data.origins import SPEECH_COMMANDS, SYNTHETIC
 from host_tools.errors import TrainingError
 from host_tools.networks.models import MODELS, build
 from host_tools.networks.qat import export_model, is_quantisation_aware
-from host_tools.training.loop import Run
+from host_tools.training.run import Run
 from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
 from kws_edge.model.file import Metadata, pack
@@ -175,7 +175,7 @@ def quantize_run(
 
 def _description(run: Run, quantisation: str) -> str:
     """Kind and size of the network."""
-    t = run.config
+    t = run.config.network
     width = f" of width {t.width:g}" if t.model in MODELS or t.width != 1 else ""
     n = build(t.model, run.frontend_config, len(run.labels), width=t.width).count_params()
     return f"{t.model}{width}, {n:,} parameters, {quantisation}"
@@ -185,7 +185,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     """What made the weights; of other runs their names alone."""
     training = {
         k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "blend", "teacher", "qat") else v
-        for k, v in run.record["training"].items()
+        for k, v in run.config.summary().items()
     }
     return {
         "tool": f"kws-edge {kws_edge.__version__}",
@@ -220,7 +220,7 @@ def default_licence(origins: Sequence[str]) -> str:
     Parameters
     ----------
     origins : sequence of str
-        See :attr:`host_tools.training.loop.Run.origins`.
+        See :attr:`host_tools.training.run.Run.origins`.
     """
     if SPEECH_COMMANDS in origins and {*origins} <= {SPEECH_COMMANDS, SYNTHETIC}:
         return f"Apache-2.0. Trained on {SPEECH_COMMANDS}; see NOTICE for all sources."

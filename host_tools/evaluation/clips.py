@@ -22,7 +22,7 @@ from kws_edge.model.model import Model
 from kws_edge.text import counted
 
 if TYPE_CHECKING:  # it imports Keras, which model files do without
-    from host_tools.training.loop import Run
+    from host_tools.training.run import Run
 
 __all__ = ["Evaluation", "evaluate", "posteriors_of", "write_errors"]
 

@@ -18,7 +18,7 @@ from host_tools.evaluation.clips import Evaluation, posteriors_of
 from host_tools.evaluation.test_sets import TestSet, clip_set
 from host_tools.networks.models import count_macs
 from host_tools.networks.qat import is_quantisation_aware
-from host_tools.training.loop import LAST, Run, sources_of
+from host_tools.training.run import LAST, Run
 from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
 from kws_edge.model.file import Metadata, pack
@@ -167,19 +167,19 @@ def own_test_set(run: Run, **options: Any) -> TestSet:
     Raises
     ------
     TrainingError
-        If the record names no data, or they are not there any more as they were.
+        If the data are not there any more as they were.
     DatasetError
         If that part is empty.
     """
-    folder = sources_of(run).clips
+    folder = run.config.data.clips
     other = "name the test data with --clips or --features"
     if not folder.exists():
         raise TrainingError(f"{folder}: {run.folder} was trained on it, and it is gone; put it back, or {other}")
     if manifest(folder).sha256 != run.record["sources"]["clips"][0]["sha256"]:
         raise TrainingError(f"{folder}: has changed since {run.folder} was trained on it; put it back, or {other}")
     options["split"] = options.get("split") or "testing"
-    config = run.config
-    return clip_set(folder, run.labels, run.frontend_config, rule=config.split, seed=config.seed, **options)
+    rule, seed = run.config.data.split, run.config.seed
+    return clip_set(folder, run.labels, run.frontend_config, rule=rule, seed=seed, **options)
 
 
 def compare(

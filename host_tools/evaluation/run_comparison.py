@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from host_tools.training.loop import Run
+from host_tools.training.run import Run
 from kws_edge.text import printable
 
 __all__ = ["compare_runs", "comparison_table"]
@@ -38,7 +37,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 def _facts(run: Run) -> Mapping[str, Any]:
     sources = run.record.get("sources", {})
     return {
-        **dataclasses.asdict(run.config),
+        **run.config.settings(),
         **{f"data {name}": " ".join(one["sha256"][:8] for one in folders) for name, folders in sources.items()},
         **{f"version of {name}": value for name, value in run.record.get("versions", {}).items()},
     }

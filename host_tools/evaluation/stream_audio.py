@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from host_tools.config import AugmentConfig
 from host_tools.data.annotations import Word, anything_said, labels_beside, read_also_said, read_labels
 from host_tools.data.recordings import recordings
 from host_tools.errors import DatasetError
-from host_tools.sampling.augment import AugmentConfig, room_response
+from host_tools.sampling.augment import room_response
 from host_tools.sampling.noise_gate import gated
 from kws_edge.audio import AudioFile
 

@@ -19,12 +19,13 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from host_tools.config import AugmentConfig
 from host_tools.data.annotations import Word, write_labels
 from host_tools.data.dataset import Clip, count
 from host_tools.data.features import read_clip
 from host_tools.data.sound_files import sound_errors
 from host_tools.errors import DatasetError
-from host_tools.sampling.augment import AugmentConfig, room_response
+from host_tools.sampling.augment import room_response
 from host_tools.sampling.noise_gate import word_bounds
 from kws_edge.audio import AudioFile
 from kws_edge.config import preset

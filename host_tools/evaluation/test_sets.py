@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from host_tools.data.dataset import index_clips, index_labelled
-from host_tools.data.features import read_clip
+from host_tools.data.features import model_input, read_clip
 from host_tools.data.label_sets import label_of
 from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
-from host_tools.sampling.examples import model_input
 from kws_edge.config import FrontendConfig
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import UNKNOWN

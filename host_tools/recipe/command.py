@@ -72,6 +72,8 @@ class Command:
             If the command does not take them.
         """
         values = self.parser.parse_args([*self.arguments(options), "-o", "output"])
+        if "check" in values:
+            values.check(values)  # whether they go together
         return {name: _plain(getattr(values, action.dest)) for name, action in self.actions.items()}
 
     def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

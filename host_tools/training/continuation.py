@@ -83,7 +83,7 @@ def _written(value: object) -> str:
     return " ".join(shlex.quote(str(one).removesuffix(".0")) for one in values)
 
 
-def identity(config: StageConfig, front_end: FrontendConfig, labels: tuple[str, ...]) -> dict[str, dict]:
+def identity(config: StageConfig, frontend_config: FrontendConfig, labels: tuple[str, ...]) -> dict[str, dict]:
     """What tells the data and the network of one's own from others, as a run's record has it.
 
     Raises
@@ -93,7 +93,7 @@ def identity(config: StageConfig, front_end: FrontendConfig, labels: tuple[str, 
     TrainingError
         If the module of the network is not there.
     """
-    check_sources(config.data, front_end, labels, seed=config.seed)
+    check_sources(config.data, frontend_config, labels, seed=config.seed)
     source = {"network": source_of(config.network.model)} if is_own(config.network.model) else {}
     return {**source, "sources": fingerprint(config.data.folders())}
 

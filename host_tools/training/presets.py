@@ -1,12 +1,14 @@
-"""Options of ``kws-host train`` that go together, by the name that ``--preset`` takes."""
+"""Options of a training that go together, by name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
-__all__ = ["PRESETS"]
+__all__ = ["PRESETS", "QAT"]
 
-PRESETS = MappingProxyType(
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "own": {
             "start": "commands12",
@@ -33,5 +35,24 @@ PRESETS = MappingProxyType(
         },
     }
 )
-"""``own``: a few words of one's own, from some dozens of recordings each. A shipped network, which has learnt what
-streams are full of, learns to tell words apart, and then these from all others; benchmarks/own_words.py measures it."""
+"""What ``kws-host train --preset`` takes. ``own``: a few words of one's own, from some dozens of recordings each. A
+shipped network, which has learnt what streams are full of, learns to tell words apart, and then these from all others;
+benchmarks/own_words.py measures it."""
+
+QAT: Mapping[str, Any] = MappingProxyType(
+    {
+        "epochs": 2,
+        "lengthened": (),
+        "minutes": 0.0,
+        "steps": 150,
+        "learning_rate": 2e-4,
+        "weight_decay": 0.0,
+        "words_first": 0.0,
+        "keep": "best",
+        "start": "",
+        "blend": "",
+        "log_prior": "",
+        "seed": 1,
+    }
+)
+"""How fine-tuning with fake quantisation differs from the training of the run that is fine-tuned."""

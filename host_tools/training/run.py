@@ -51,7 +51,7 @@ class Run:
     """``config.json`` as written: configuration, data, versions, and the best epoch so far."""
 
     @property
-    def front_end(self) -> FrontendConfig:
+    def frontend_config(self) -> FrontendConfig:
         return FrontendConfig.from_dict(self.record["front_end"])
 
     @property
@@ -103,7 +103,7 @@ class Run:
 
         Returns
         -------
-        inputs : numpy.ndarray, shape (n, *front_end.feature_shape, 1), float32
+        inputs : numpy.ndarray, shape (n, *frontend_config.feature_shape, 1), float32
         truth : numpy.ndarray, shape (n,), int
         """
         path = self.folder / _KEPT
@@ -112,7 +112,7 @@ class Run:
                 inputs, truth = stored[part], stored[f"{part}_truth"]
         except DAMAGE as error:
             raise broken(path, error) from None
-        shape = (*self.front_end.feature_shape, 1)
+        shape = (*self.frontend_config.feature_shape, 1)
         if inputs.shape != (len(truth), *shape) or inputs.dtype != np.float32 or truth.dtype.kind != "i":
             raise TrainingError(f"{path}: holds {inputs.dtype} {inputs.shape}, not examples of the run's front end")
         return inputs, truth
@@ -142,7 +142,7 @@ class Run:
         if not 1 <= n <= len(inputs):
             raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
         chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
-        return span_range(chosen, self.front_end)
+        return span_range(chosen, self.frontend_config)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -171,7 +171,7 @@ def _check_record(run: Run) -> None:
     its type."""
     if not run.labels or not all(isinstance(label, str) for label in run.labels):
         raise TypeError("labels are not a list of texts")
-    _ = run.front_end
+    _ = run.frontend_config
     best = run.record.get("best", {})
     data = run.record["data"]
     if not isinstance(data, dict) or not isinstance(best, dict):

@@ -57,23 +57,27 @@ def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, ask
     TrainingError, DatasetError
         As :func:`host_tools.training.loop.train`.
     """
-    labels, front_end = label_set(config.network.labels), preset(config.network.front_end)
+    labels, frontend_config = label_set(config.network.labels), preset(config.network.frontend)
     previous = run_in(folder)
     if previous:
         check_same_options(previous, asked)
     check_start(config.weights)
-    made_from = identity(config, front_end, labels)
+    made_from = identity(config, frontend_config, labels)
     if previous:
         check_same_identity(previous, made_from)
-    teacher = load_teacher(config.weights.teacher, front_end, labels) if config.weights.teacher else None
+    teacher = load_teacher(config.weights.teacher, frontend_config, labels) if config.weights.teacher else None
     keras.utils.set_random_seed(config.seed)
-    network = build(config.network.model, front_end, len(labels), width=config.network.width)  # before data are read
-    examples = load_examples(config.data, front_end, labels, audio_copies=config.mix.audio_copies, seed=config.seed)
+    network = build(
+        config.network.model, frontend_config, len(labels), width=config.network.width
+    )  # before data are read
+    examples = load_examples(
+        config.data, frontend_config, labels, audio_copies=config.mix.audio_copies, seed=config.seed
+    )
     _tell(examples, folder, say)
     record = {
         "config": asked.to_dict(),
         "labels": list(labels),
-        "front_end": front_end.to_dict(),
+        "front_end": frontend_config.to_dict(),
         **made_from,
         "data": _data(config, examples, labels),
         "versions": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},

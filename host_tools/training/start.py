@@ -81,7 +81,7 @@ def _take_over(model: keras.Model, run: Run) -> list[str]:
     """Set weights to those that the run starts from; returns what they do not hold."""
     name = run.config.weights.start
     if _is_int8(name):
-        return load_int8(model, name, run.front_end, run.examples("calibration")[0], run.labels)
+        return load_int8(model, name, run.frontend_config, run.examples("calibration")[0], run.labels)
     if not Path(name).is_dir():
         return load_weights(model, name)
     parent = load_run(name)

@@ -11,14 +11,14 @@ from kws_edge.config import FrontendConfig
 __all__ = ["load_teacher"]
 
 
-def load_teacher(names: str, front_end: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
+def load_teacher(names: str, frontend_config: FrontendConfig, labels: tuple[str, ...]) -> keras.Model:
     """The network whose posteriors teach.
 
     Parameters
     ----------
     names : str
         Folders of runs, separated by commas; of several the mean of their posteriors teaches.
-    front_end : FrontendConfig
+    frontend_config : FrontendConfig
     labels : tuple of str
 
     Raises
@@ -28,7 +28,7 @@ def load_teacher(names: str, front_end: FrontendConfig, labels: tuple[str, ...])
     """
     teachers = [load_run(folder) for folder in names.split(",")]
     for teacher in teachers:
-        if teacher.front_end != front_end or teacher.labels != labels:
+        if teacher.frontend_config != frontend_config or teacher.labels != labels:
             raise TrainingError(
                 f"{teacher.folder}: a teacher needs the front end and the labels of the network it teaches"
             )
@@ -37,5 +37,5 @@ def load_teacher(names: str, front_end: FrontendConfig, labels: tuple[str, ...])
     models = [teacher.model() for teacher in teachers]
     for i, model in enumerate(models):
         model.name = f"teacher{i}"  # names in a network are its layers', each one's own
-    inputs = keras.Input((*front_end.feature_shape, 1))
+    inputs = keras.Input((*frontend_config.feature_shape, 1))
     return keras.Model(inputs, keras.layers.Average()([model(inputs) for model in models]))
