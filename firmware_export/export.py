@@ -98,11 +98,7 @@ def prepare(
     vectors = GoldenVectors.of(Spotter(_on_board(model, arena), detector_config=detector_config), recording)
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(model.path, exact=exact)
-    if not vectors.detections:
-        notes.append(
-            f"no keyword is detected in {printable(vectors.recording)}, so the self-test sees the detector find "
-            "nothing; --golden names a recording with keywords in it"
-        )
+    notes += _unheard(vectors)
     return _export(Firmware(model, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes))
 
 
@@ -119,6 +115,16 @@ def _export(firmware: Firmware) -> Export:
     sources = {f"src/{name}": text for name, text in source_files(firmware).items()}
     licences = licence_files(firmware.model, firmware.prefix)
     return Export(sources | licences | build_files(firmware, summary), summary)
+
+
+def _unheard(vectors: GoldenVectors) -> list[str]:
+    """What the self-test does not see."""
+    if vectors.detections:
+        return []
+    return [
+        f"no keyword is detected in {printable(vectors.recording)}, so the self-test sees the detector find nothing;"
+        " --golden names a recording with keywords in it"
+    ]
 
 
 def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:

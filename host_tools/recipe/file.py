@@ -95,7 +95,7 @@ def find_recipe(name: str) -> Path:
 
 def shipped_files() -> dict[str, Path]:
     """What comes with this program and stages may take: models, and tables of sources."""
-    return shipped_models() | shipped_tables()
+    return {name: Path(path) for name, path in shipped_models().items()} | shipped_tables()
 
 
 def load_recipe(path: str | Path, *, changes: Mapping[str, str] = MappingProxyType({}), scale: float = 1.0) -> Recipe:
