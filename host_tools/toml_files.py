@@ -38,7 +38,8 @@ def find_toml(name: str, shipped: dict[str, Path], *, what: str, error: type[Kws
         return Path(name)
     if name in shipped:
         return shipped[name]
-    raise error(f"no {what} {shown(name)}{near(name, shipped)}: give a .toml file, or one of {', '.join(shipped)}")
+    known = f", or one of {', '.join(shipped)}" if shipped else ""
+    raise error(f"no {what} {shown(name)}{near(name, shipped)}: give a .toml file{known}")
 
 
 def read_toml(path: Path, *, what: str, error: type[KwsError]) -> dict[str, Any]:

@@ -66,9 +66,20 @@ def test_every_key_is_what_the_table_has(tmp_path):
     as_written = lambda one: json.loads(json.dumps(dataclasses.asdict(one)))  # noqa: E731
     assert as_written(table.sources[0]) == PACKAGE | more | own
     assert table.sources[1] == Package(name="sound-icons", kind="speech", licence="GPL-2+")
-    table = load_table(str(written(tmp_path, TABLE | {"repository": [REPOSITORY | more]})))
+    table = load_table(str(written(tmp_path, TABLE | {"repository": [REPOSITORY | more, REPOSITORY | {"group": "b"}]})))
     assert as_written(table.sources[0]) == REPOSITORY | more
+    assert (table.sources[1].minutes, table.sources[1].file_s, table.sources[1].take) == (60, 30, ("*",))
     assert (table.join, table.without_s, table.sources[0].folder) == (False, None, "home/ann+sounds")
+
+
+def test_the_most_and_the_least(tmp_path):
+    most = {"name": f"{'a' * 100}/{'b' * 100}", "group": "a" * 60, "minutes": 1440, "file_s": 3600}
+    least = {"name": "a/b", "group": "a", "minutes": 0.1, "file_s": 0.1}
+    entries = [REPOSITORY | most, REPOSITORY | least]
+    for source, entry in zip(
+        load_table(str(written(tmp_path, TABLE | {"repository": entries}))).sources, entries, strict=True
+    ):
+        assert dataclasses.asdict(source).items() >= entry.items()
 
 
 def test_several_entries_leave_out_the_same(tmp_path):
@@ -90,6 +101,8 @@ def test_several_entries_leave_out_the_same(tmp_path):
         ({"name": None}, "repository 1: name: it takes owner/name of a repository on GitHub, and is missing"),
         ({"name": "../.."}, "repository ../..: name: it takes owner/name"),
         ({"name": "a/../b"}, "name: it takes owner/name"),
+        ({"name": "a/.."}, "name: it takes owner/name"),
+        ({"name": "a/.git"}, "name: it takes owner/name"),
         ({"name": "--upload-pack=x/y"}, "name: it takes owner/name"),
         ({"name": "a/b\n"}, "name: it takes owner/name"),
         ({"group": "../x"}, "group: it takes a name of small letters, digits and underscores, not '../x'"),

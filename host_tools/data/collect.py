@@ -78,10 +78,8 @@ def collect(
     cache : path, optional
         Where packages are kept, as they are and unpacked, or clones; by default ``packages`` or ``repositories`` in
         `output`.
-    only : sequence of str
-        Names of packages or repositories; by default all.
-    without : sequence of str
-        Names of packages or repositories to leave out.
+    only, without : sequence of str
+        Names of packages or repositories to take, by default all, and of those to leave out.
     say : callable
         Takes a line for each that cannot be had.
 
