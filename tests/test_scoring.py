@@ -55,6 +55,8 @@ def test_sums_of_times_may_be_a_rounding_off():
 def test_a_word_is_credited_once():
     word = [Word(1.0, 1.5, "yes")]
     assert kinds([heard("yes", 2.4), heard("yes", 1.6)], word) == [(HIT, "yes", "yes"), (DUPLICATE, "yes", "yes")]
+    events = match([heard("yes", 1.6), heard("yes", 2.4), heard("no", 2.0), heard("no", 9.0)], word, KEYWORDS)
+    assert [e.kind for e in events if e.delay_s is None] == [CONFUSION, DUPLICATE, FALSE_ACCEPT]  # hits alone have one
 
 
 def test_two_words_in_reach_are_credited_in_turn():
