@@ -55,6 +55,8 @@ def test_sums_of_times_may_be_a_rounding_off():
 def test_a_word_is_credited_once():
     word = [Word(1.0, 1.5, "yes")]
     assert kinds([heard("yes", 2.4), heard("yes", 1.6)], word) == [(HIT, "yes", "yes"), (DUPLICATE, "yes", "yes")]
+    events = match([heard("yes", 1.6), heard("yes", 2.4), heard("no", 2.0), heard("no", 9.0)], word, KEYWORDS)
+    assert [e.kind for e in events if e.delay_s is None] == [CONFUSION, DUPLICATE, FALSE_ACCEPT]  # hits alone have one
 
 
 def test_two_words_in_reach_are_credited_in_turn():
@@ -153,13 +155,13 @@ def test_false_accepts_where_nothing_is_said_are_counted_by_themselves():
 def test_numbers_are_rounded_for_people_who_read_the_json():
     """Hours to 0.04 s, rates to five digits, false accepts per hour to four, delays to 0.1 ms."""
     words = [Word(10.0, 10.5, "yes"), Word(20.0, 20.5, "yes"), Word(30.0, 30.5, "no")]
-    detections = [heard("yes", 10.51234), heard("yes", 10.9), heard("yes", 20.52345), heard("up", 90.0)]
+    detections = [heard("yes", 10.51234), heard("yes", 10.9), heard("yes", 20.52371), heard("up", 90.0)]
     values = score([Heard("a", 1234.0, words, detections)], KEYWORDS).to_dict()
     assert values["hours"] == 0.34278
     assert values["false_rejects"]["rate"] == 0.33333
     assert values["false_accepts"]["per_hour"] == 2.9173
     assert values["duplicates"] == {"count": 1, "per_hit": 0.5}
-    assert values["delay_ms"] == {"p50": 17.9, "p95": 22.9}
+    assert values["delay_ms"] == {"p50": 18.0, "p95": 23.1}
 
 
 def test_nothing_said_and_nothing_heard():
