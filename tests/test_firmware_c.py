@@ -327,7 +327,7 @@ def test_sanitizers_find_nothing(src, name, compiler, fixed, tmp_path):
         write_frontend(tables, folder)
         for path in ("kws_detector_config.c", "kws_vectors.c"):
             (folder / path).write_text((src / path).read_text())
-        others = r"#define KWS_(?:N_LABELS|STEP_|SMOOTHING_|SPOKEN_|VECTOR_).*\n"
+        others = r"#define KWS_(?:N_LABELS|STEP_|SMOOTHING_|SPOKEN_|VECTOR_|MODEL_|ARENA_).*\n"
         shared = "".join(re.findall(others, (src / "kws_config.h").read_text()))
         own = (folder / "kws_config.h").read_text()
         (folder / "kws_config.h").write_text(own.replace("#endif", shared + "#endif"))

@@ -1,10 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_frontend.h"
 
 #include <string.h>
 
 #include "kws_tables.h"
 
-int kws_frontend_reset(kws_frontend_state *state) {
+kws_status kws_frontend_reset(kws_frontend_state *state) {
     if (state == NULL) {
         return KWS_ERR_ARGUMENT;
     }
@@ -19,23 +20,23 @@ int kws_frontend_reset(kws_frontend_state *state) {
     return KWS_OK;
 }
 
-size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, bool *frame) {
-    if (frame == NULL) {
-        return 0;
+kws_status kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, size_t *taken,
+                                bool *frame) {
+    if (taken == NULL || frame == NULL) {
+        return KWS_ERR_ARGUMENT;
     }
+    *taken = 0;
     *frame = false;
     if (state == NULL || samples == NULL || n_samples > SIZE_MAX / 2) {
-        return 0;
+        return KWS_ERR_ARGUMENT;
     }
     const size_t skipped = n_samples < state->skip ? n_samples : state->skip;
     const size_t wanted = (size_t)KWS_FRAME_LENGTH - state->n_samples;
-    const size_t taken = n_samples - skipped < wanted ? n_samples - skipped : wanted;
+    const size_t kept = n_samples - skipped < wanted ? n_samples - skipped : wanted;
+    *taken = skipped + kept;
     state->skip = (uint16_t)(state->skip - skipped);
-    if (taken == 0) {
-        return skipped;
-    }
-    memcpy(state->samples + state->n_samples, samples + skipped, taken * sizeof *samples);
-    state->n_samples = (uint16_t)(state->n_samples + taken);
+    memcpy(state->samples + state->n_samples, samples + skipped, kept * sizeof *samples);
+    state->n_samples = (uint16_t)(state->n_samples + kept);
     if (state->n_samples == KWS_FRAME_LENGTH) {
         kws_levels(state->samples, state->work, state->window[state->oldest]);
         state->oldest = (uint16_t)((state->oldest + 1) % KWS_N_FRAMES);
@@ -48,10 +49,10 @@ size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, s
 #endif
         *frame = true;
     }
-    return skipped + taken;
+    return KWS_OK;
 }
 
-int kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]) {
+kws_status kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]) {
     if (state == NULL || input == NULL) {
         return KWS_ERR_ARGUMENT;
     }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Levels in integers: 32-bit transform of the frame brought to full scale, 96-bit mel sums, logarithm by table. */
 #include "kws_levels.h"
 #include "kws_platform.h"
@@ -6,6 +7,7 @@
 
 #include <string.h>
 
+#include "kws_shift.h"
 #include "kws_tables.h"
 
 /* A non-negative number, mantissa 2^exponent; the mantissa is 0 or has its bit 31 set. */
@@ -96,11 +98,11 @@ static int windowed(const int16_t *samples, kws_real *work) {
     uint32_t used = 0;
     for (int i = 0; i < KWS_FRAME_LENGTH; i++) {
         const int32_t sample = samples[i];
-        used |= (uint32_t)(sample < 0 ? ~sample : sample);
+        used |= (uint32_t)(sample < 0 ? -1 - sample : sample);
     }
     const int shift = used ? leading_zeros(used) - 17 : 15;
     for (int i = 0; i < KWS_FRAME_LENGTH; i++) {
-        work[i] = (int32_t)((int64_t)(samples[i] * (1 << shift)) * kws_window[i] >> 16);
+        work[i] = (int32_t)kws_floor_shift64((int64_t)(samples[i] * (1 << shift)) * kws_window[i], 16);
     }
     memset(work + KWS_FRAME_LENGTH, 0, (KWS_N_FFT - KWS_FRAME_LENGTH) * sizeof *work);
     return shift;
@@ -125,9 +127,11 @@ void kws_levels(const int16_t samples[KWS_FRAME_LENGTH], kws_real work[KWS_FFT_B
             low += (value & 0xffffffffu) * *weight;
         }
         const int32_t log2 = log2_of_sum(normalised(high, low), offset) - gained * 65536;
-        const int32_t level = (int32_t)((int64_t)KWS_FIXED_GAIN * log2 >> 16) + KWS_FIXED_LEVEL; /* quantised, Q16 */
+        /* Quantised, Q16. */
+        const int32_t level = (int32_t)kws_floor_shift64((int64_t)KWS_FIXED_GAIN * log2, 16) + KWS_FIXED_LEVEL;
         const int drop = 16 - KWS_LEVEL_FRACTION_BITS;
-        levels[m] = (kws_level)clipped((level + (1 << (drop - 1))) >> drop, KWS_FIXED_LOWEST, KWS_FIXED_HIGHEST);
+        const int32_t rounded = kws_floor_shift(level + (1 << (drop - 1)), drop);
+        levels[m] = (kws_level)clipped(rounded, KWS_FIXED_LOWEST, KWS_FIXED_HIGHEST);
     }
 }
 
@@ -135,7 +139,7 @@ void kws_levels(const int16_t samples[KWS_FRAME_LENGTH], kws_real work[KWS_FFT_B
 int8_t kws_level_between(kws_level lower, kws_level upper, int row) {
     const int32_t level = lower * 32768 + (upper - lower) * (int32_t)kws_resize_fraction[row];
     const int drop = KWS_LEVEL_FRACTION_BITS + 15;
-    return (int8_t)clipped((level + (1 << (drop - 1))) >> drop, -128, 127);
+    return (int8_t)clipped(kws_floor_shift(level + (1 << (drop - 1)), drop), -128, 127);
 }
 #endif
 

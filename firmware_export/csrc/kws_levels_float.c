@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Levels in single precision: the arithmetic of kws_edge.frontend, whose transform is in double. */
 #include "kws_levels.h"
 #include "kws_platform.h"
@@ -16,8 +17,10 @@
 static inline float natural_log(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    const int32_t exponent = (int32_t)(bits - 0x3f3504f3u) >> 23; /* of sqrt(1/2) */
-    bits -= (uint32_t)exponent << 23;
+    /* 0x3f3504f3 is sqrt(1/2); 128, which is added before the shift and taken off after it, keeps it from negatives. */
+    const uint32_t above = bits + (0x40000000u - 0x3f3504f3u);
+    const int32_t exponent = (int32_t)(above >> 23) - 128;
+    bits = (above & 0x7fffffu) + 0x3f3504f3u;
     float m;
     memcpy(&m, &bits, sizeof m);
     const float t = (m - 1.0f) / (m + 1.0f), u = t * t;
