@@ -23,9 +23,13 @@ static bool in_speech(const kws_detector_state *state) {
     return 3 * sum >= 512u * KWS_SMOOTHING_STEPS;
 }
 
+/* The index after `i` in a ring of `n`. */
+static uint16_t after(uint16_t i, uint16_t n) { return (uint16_t)(i + 1u < n ? i + 1u : 0u); }
+
 /* Takes posteriors; returns whether there are enough of them for an average. */
 static bool take(kws_detector_state *state, const kws_detector_config *config, const int8_t *posteriors) {
-    uint16_t counted[KWS_N_LABELS] = {0};
+    uint16_t *const counted = state->history[state->next]; /* the row stays the next one for as long as it waits */
+    memset(counted, 0, sizeof state->history[0]);
     for (int label = 0; label < KWS_N_LABELS; label++) {
         const uint8_t as = config->counts_for[label];
         if (as < KWS_N_LABELS) {
@@ -39,7 +43,7 @@ static bool take(kws_detector_state *state, const kws_detector_config *config, c
     }
     if (config->unknown_label < KWS_N_LABELS) {
         state->spoken[state->oldest] = counted[config->unknown_label];
-        state->oldest = (uint16_t)((state->oldest + 1) % KWS_SPOKEN_STEPS);
+        state->oldest = after(state->oldest, KWS_SPOKEN_STEPS);
     }
     if (state->armed != 0) {
         state->armed--;
@@ -48,8 +52,7 @@ static bool take(kws_detector_state *state, const kws_detector_config *config, c
         state->wait--;
         return false;
     }
-    memcpy(state->history[state->next], counted, sizeof counted);
-    state->next = (uint16_t)((state->next + 1) % KWS_SMOOTHING_STEPS);
+    state->next = after(state->next, KWS_SMOOTHING_STEPS);
     if (state->filled < KWS_SMOOTHING_STEPS) {
         state->filled++;
     }

@@ -25,9 +25,9 @@ kws_status kws_frontend_process(kws_frontend_state *state, const int16_t *sample
     if (taken == NULL || frame == NULL) {
         return KWS_ERR_ARGUMENT;
     }
-    *taken = 0;
     *frame = false;
     if (state == NULL || samples == NULL || n_samples > SIZE_MAX / 2) {
+        *taken = 0;
         return KWS_ERR_ARGUMENT;
     }
     const size_t skipped = n_samples < state->skip ? n_samples : state->skip;

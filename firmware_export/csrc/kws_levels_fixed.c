@@ -5,6 +5,7 @@
 
 #if KWS_FIXED_POINT
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "kws_shift.h"
@@ -81,10 +82,15 @@ static uint32_t square_root(uint64_t x) {
 }
 #endif
 
+/* Whether the bands use the first and the last bin, which are real. */
+#define HAS_BIN_0 (KWS_FIRST_BIN == 0)
+#define HAS_LAST_BIN (KWS_LAST_BIN == KWS_N_FFT / 2)
+
 /* Power of bin k of a packed spectrum; or its magnitude, in Q8. Both are below 2^62. */
 static inline uint64_t strength(const kws_real *spectrum, int k) {
-    const int64_t re = k < KWS_N_FFT / 2 ? spectrum[2 * k] : spectrum[1];
-    const int64_t im = k > 0 && k < KWS_N_FFT / 2 ? spectrum[2 * k + 1] : 0;
+    const bool is_last = HAS_LAST_BIN && k == KWS_N_FFT / 2;
+    const int64_t re = is_last ? spectrum[1] : spectrum[2 * k];
+    const int64_t im = is_last || (HAS_BIN_0 && k == 0) ? 0 : spectrum[2 * k + 1];
     const uint64_t power = (uint64_t)(re * re) + (uint64_t)(im * im);
 #if KWS_MAGNITUDE
     return power >> 46 ? (uint64_t)square_root(power) << 8 : square_root(power << 16);

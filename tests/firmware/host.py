@@ -16,7 +16,7 @@ from kws_edge import FrontendConfig
 
 HERE = Path(__file__).parent
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wmissing-prototypes", "-Werror"]
-FRONTEND = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "tables")
+FRONTEND = ("frontend", "fft", "levels_float", "levels_fixed", "tables")
 
 
 def compile_c(compiler: str, *arguments: object) -> None:
