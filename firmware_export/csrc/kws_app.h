@@ -77,8 +77,8 @@ kws_status kws_app_error(const kws_app *app);
 kws_status kws_app_reset(kws_app *app);
 
 /**
- * Hears a block of any length. A frame is computed every KWS_HOP_LENGTH samples. Every KWS_STEP_FRAMES-th frame costs an
- * inference.
+ * Hears a block of any length. A frame is computed every KWS_HOP_LENGTH samples; every KWS_STEP_FRAMES-th of them costs
+ * an inference.
  *
  * @param app A stream that no error has ended.
  * @param samples Mono, KWS_SAMPLE_RATE Hz, full scale -32768 to 32767; NULL only where there are none.

@@ -18,7 +18,7 @@ void kws_rfft(kws_real buffer[KWS_FFT_BUFFER]) {
     arm_rfft_fast_instance_f32 instance;
     (void)INIT(KWS_N_FFT)(&instance);
     arm_rfft_fast_f32(&instance, buffer, buffer + KWS_N_FFT, 0);
-    memcpy(buffer, buffer + KWS_N_FFT, KWS_N_FFT * sizeof *buffer);
+    (void)memcpy(buffer, buffer + KWS_N_FFT, KWS_N_FFT * sizeof *buffer);
 }
 
 #else

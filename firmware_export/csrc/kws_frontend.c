@@ -9,10 +9,10 @@ kws_status kws_frontend_reset(kws_frontend_state *state) {
     if (state == NULL) {
         return KWS_ERR_ARGUMENT;
     }
-    memset(state->samples, 0, sizeof state->samples);
+    (void)memset(state->samples, 0, sizeof state->samples);
     kws_levels(state->samples, state->work, state->window[0]);
     for (int row = 1; row < KWS_N_FRAMES; row++) {
-        memcpy(state->window[row], state->window[0], sizeof state->window[0]);
+        (void)memcpy(state->window[row], state->window[0], sizeof state->window[0]);
     }
     state->n_samples = 0;
     state->skip = 0;
@@ -35,14 +35,14 @@ kws_status kws_frontend_process(kws_frontend_state *state, const int16_t *sample
     const size_t kept = n_samples - skipped < wanted ? n_samples - skipped : wanted;
     *taken = skipped + kept;
     state->skip = (uint16_t)(state->skip - skipped);
-    memcpy(state->samples + state->n_samples, samples + skipped, kept * sizeof *samples);
+    (void)memcpy(state->samples + state->n_samples, samples + skipped, kept * sizeof *samples);
     state->n_samples = (uint16_t)(state->n_samples + kept);
     if (state->n_samples == KWS_FRAME_LENGTH) {
         kws_levels(state->samples, state->work, state->window[state->oldest]);
         state->oldest = (uint16_t)((state->oldest + 1) % KWS_N_FRAMES);
 #if KWS_HOP_LENGTH < KWS_FRAME_LENGTH
         state->n_samples = KWS_FRAME_LENGTH - KWS_HOP_LENGTH;
-        memmove(state->samples, state->samples + KWS_HOP_LENGTH, state->n_samples * sizeof *samples);
+        (void)memmove(state->samples, state->samples + KWS_HOP_LENGTH, state->n_samples * sizeof *samples);
 #else
         state->n_samples = 0;
         state->skip = KWS_HOP_LENGTH - KWS_FRAME_LENGTH;
@@ -66,8 +66,8 @@ kws_status kws_frontend_features(const kws_frontend_state *state, int8_t input[K
     }
 #else
     const size_t newer = (size_t)(KWS_N_FRAMES - state->oldest) * KWS_N_MELS;
-    memcpy(input, state->window[state->oldest], newer);
-    memcpy(input + newer, state->window, (size_t)state->oldest * KWS_N_MELS);
+    (void)memcpy(input, state->window[state->oldest], newer);
+    (void)memcpy(input + newer, state->window, (size_t)state->oldest * KWS_N_MELS);
 #endif
     return KWS_OK;
 }

@@ -19,10 +19,10 @@ typedef struct number {
 
 static inline int leading_zeros(uint32_t x) {
 #if defined(__GNUC__)
-    return x ? __builtin_clz(x) : 32;
+    return x != 0 ? __builtin_clz(x) : 32;
 #else
     int n = 32;
-    while (x) {
+    while (x != 0) {
         x >>= 1;
         n--;
     }
@@ -35,14 +35,14 @@ static inline number normalised(uint64_t high, uint64_t low) {
     high += low >> 32;
     low &= 0xffffffffu;
     number result = {0, 0};
-    if (high >> 32) { /* 65 to 96 bits */
+    if (high >> 32 != 0) { /* 65 to 96 bits */
         const int shift = 32 - leading_zeros((uint32_t)(high >> 32));
         result.mantissa = (uint32_t)(high >> shift);
         result.exponent = 32 + shift;
     } else {
         const uint64_t value = high << 32 | low;
-        const int shift = high ? 32 - leading_zeros((uint32_t)high) : -leading_zeros((uint32_t)low);
-        if (value) {
+        const int shift = high != 0 ? 32 - leading_zeros((uint32_t)high) : -leading_zeros((uint32_t)low);
+        if (value != 0) {
             result.mantissa = (uint32_t)(shift >= 0 ? value >> shift : value << -shift);
             result.exponent = shift;
         }
@@ -58,7 +58,7 @@ static inline int32_t log2_of_sum(number a, number b) {
         a = larger;
     }
     const int32_t distance = a.exponent - b.exponent;
-    const uint64_t sum = a.mantissa + (b.mantissa && distance < 32 ? (uint64_t)b.mantissa >> distance : 0);
+    const uint64_t sum = a.mantissa + (b.mantissa != 0 && distance < 32 ? (uint64_t)b.mantissa >> distance : 0);
     const int carry = (int)(sum >> 32);
     const uint32_t mantissa = (uint32_t)(sum >> carry);
     const uint32_t index = mantissa >> 25 & 63, fraction = mantissa >> 9 & 0xffff;
@@ -70,7 +70,7 @@ static inline int32_t log2_of_sum(number a, number b) {
 /* Square root, rounded down, digit by digit. */
 static uint32_t square_root(uint64_t x) {
     uint64_t root = 0;
-    for (uint64_t bit = (uint64_t)1 << 62; bit; bit >>= 2) {
+    for (uint64_t bit = (uint64_t)1 << 62; bit != 0; bit >>= 2) {
         if (x >= root + bit) {
             x -= root + bit;
             root = (root >> 1) + bit;
@@ -93,7 +93,7 @@ static inline uint64_t strength(const kws_real *spectrum, int k) {
     const int64_t im = is_last || (HAS_BIN_0 && k == 0) ? 0 : spectrum[2 * k + 1];
     const uint64_t power = (uint64_t)(re * re) + (uint64_t)(im * im);
 #if KWS_MAGNITUDE
-    return power >> 46 ? (uint64_t)square_root(power) << 8 : square_root(power << 16);
+    return power >> 46 != 0 ? (uint64_t)square_root(power) << 8 : square_root(power << 16);
 #else
     return power;
 #endif
@@ -106,11 +106,11 @@ static int windowed(const int16_t *samples, kws_real *work) {
         const int32_t sample = samples[i];
         used |= (uint32_t)(sample < 0 ? -1 - sample : sample);
     }
-    const int shift = used ? leading_zeros(used) - 17 : 15;
+    const int shift = used != 0 ? leading_zeros(used) - 17 : 15;
     for (int i = 0; i < KWS_FRAME_LENGTH; i++) {
         work[i] = (int32_t)kws_floor_shift64((int64_t)(samples[i] * (1 << shift)) * kws_window[i], 16);
     }
-    memset(work + KWS_FRAME_LENGTH, 0, (KWS_N_FFT - KWS_FRAME_LENGTH) * sizeof *work);
+    (void)memset(work + KWS_FRAME_LENGTH, 0, (KWS_N_FFT - KWS_FRAME_LENGTH) * sizeof *work);
     return shift;
 }
 

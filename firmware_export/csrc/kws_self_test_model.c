@@ -58,7 +58,7 @@ kws_status kws_self_test_inference(kws_self_test_findings *findings, kws_fronten
     (void)kws_frontend_reset(frontend);
     for (int clip = 0; clip < KWS_VECTOR_CLIPS; clip++) {
         bool same_label;
-        memcpy(kws_model_input(model), kws_vector_features[clip], KWS_INPUT_SIZE);
+        (void)memcpy(kws_model_input(model), kws_vector_features[clip], KWS_INPUT_SIZE);
         const uint32_t start = kws_self_test_now(port);
         const int exact = difference(port, model, clip, &same_label);
         spent = kws_self_test_now(port) - start;

@@ -25,8 +25,8 @@
 #define DMA_SAMPLES 256
 
 /* A slot has 32 bits, of which the microphone fills the upper 24. A shift by 16 would map full scale (120 dB SPL) to
- * full scale and leave speech, at 60 to 70 dB SPL, in the lowest bits. Every bit less amplifies by 6 dB: 12 amplifies by
- * 24 dB and saturates at 96 dB SPL. */
+ * full scale and leave speech, at 60 to 70 dB SPL, in the lowest bits. Every bit less amplifies by 6 dB: 12 amplifies
+ * by 24 dB and saturates at 96 dB SPL. */
 #define MICROPHONE_SHIFT 12
 
 #define STACK_BYTES 8192
