@@ -17,6 +17,7 @@ from firmware_export.arena import MicroInterpreter, measure_arena
 from firmware_export.export import prepare
 from firmware_export.kernels import KERNELS, asked
 from firmware_export.manifest import write
+from firmware_export.ops import kernel_sources
 from firmware_export.planner import head_bytes
 from kws_edge import Model, shipped_models, unpack
 from kws_edge.model.tflite.operators import Node
@@ -195,11 +196,11 @@ def checkout(tmp_path_factory):
     return root / "tflite-micro"
 
 
-def make(folder, *arguments):
+def make(folder, *arguments, timeout=300):
     """Run the example's Makefile."""
     command = ["make", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=folder / "examples" / "cortex_m", capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder / "examples" / "cortex_m", capture_output=True, text=True, check=False, timeout=timeout
     )
 
 
@@ -361,3 +362,82 @@ def test_shipped_models_pass_with_a_checkout(run, name):
     for row in values["boards"]:
         kernels = "cmsis-nn-mve" if (row["core"], row["kernels"]) == ("m55", "cmsis-nn") else row["kernels"]
         assert row["arena"] <= by_kernels[kernels]
+
+
+IN_TURNS = """
+#include <stdio.h>
+#include <string.h>
+#include "door_app.h"
+#include "door_vectors.h"
+#include "lamp_app.h"
+#include "lamp_vectors.h"
+void systick_handler(void);
+void systick_handler(void) {}
+static LAMP_ALIGNED uint8_t lamp_memory[2][(LAMP_ARENA_SIZE + 15) / 16 * 16];
+static DOOR_ALIGNED uint8_t door_memory[DOOR_ARENA_SIZE];
+static lamp_model lamps[2];
+static door_model door;
+int main(void) {
+    const int8_t *of_lamps[2], *of_door;
+    int wrong = lamp_model_init(&lamps[0], lamp_memory[0], sizeof lamp_memory[0]) != LAMP_OK;
+    wrong += door_model_init(&door, door_memory, sizeof door_memory) != DOOR_OK;
+    wrong += lamp_model_init(&lamps[1], lamp_memory[1], sizeof lamp_memory[1]) != LAMP_OK;
+    for (int turn = 0; turn < 2 * LAMP_VECTOR_CLIPS && wrong == 0; turn++) {
+        const int clips[2] = {turn % LAMP_VECTOR_CLIPS, (turn + 1) % LAMP_VECTOR_CLIPS};
+        const int clip = turn % DOOR_VECTOR_CLIPS;
+        for (int i = 0; i < 2; i++) {
+            memcpy(lamp_model_input(&lamps[i]), lamp_vector_features[clips[i]], LAMP_INPUT_SIZE);
+        }
+        memcpy(door_model_input(&door), door_vector_features[clip], DOOR_INPUT_SIZE);
+        wrong += lamp_model_invoke(&lamps[0], &of_lamps[0]) != LAMP_OK;
+        wrong += door_model_invoke(&door, &of_door) != DOOR_OK;
+        wrong += lamp_model_invoke(&lamps[1], &of_lamps[1]) != LAMP_OK;
+        for (int i = 0; i < 2; i++) {
+            wrong += memcmp(of_lamps[i], lamp_vector_posteriors[clips[i]], LAMP_N_LABELS) != 0;
+        }
+        wrong += memcmp(of_door, door_vector_posteriors[clip], DOOR_N_LABELS) != 0;
+        puts("turn");
+    }
+    wrong += lamp_model_deinit(&lamps[0]) != LAMP_OK;
+    memset(lamp_memory[0], 0x55, sizeof lamp_memory[0]);
+    wrong += lamp_model_invoke(&lamps[0], &of_lamps[0]) != LAMP_ERR_STATE;
+    memcpy(lamp_model_input(&lamps[1]), lamp_vector_features[0], LAMP_INPUT_SIZE);
+    wrong += lamp_model_invoke(&lamps[1], &of_lamps[1]) != LAMP_OK;
+    wrong += memcmp(of_lamps[1], lamp_vector_posteriors[0], LAMP_N_LABELS) != 0;
+    printf("%d wrong\\n", wrong);
+    return wrong;
+}
+"""
+
+
+@pytest.mark.timeout(2000)
+@pytest.mark.skipif(not TFLM, reason="KWS_TFLM names no checkout of TensorFlow Lite Micro")
+def test_models_in_turns_with_a_checkout(tmp_path):
+    """Two of one export and one of another, in TensorFlow Lite Micro's own interpreters on a Cortex-M4: the posteriors
+    of each are its golden ones, whatever the others do between its input and its output."""
+    kernels = set()
+    for prefix, name in (("lamp", "micro12"), ("door", "commands12")):
+        model = Model(name, kernels="builtin")
+        write(prepare(model, prefix=prefix), tmp_path / prefix)
+        kernels.update(kernel_sources(model.flat))
+    (tmp_path / "lamp" / "examples" / "cortex_m" / "turns.c").write_text(IN_TURNS)
+    folders = [tmp_path / prefix / "src" for prefix in ("lamp", "door")]
+    sources = [str(path) for folder in folders for path in sorted(folder.glob("*.c*"))]
+    includes = " ".join(f"-I{folder}" for folder in folders)
+    done = make(
+        tmp_path / "lamp",
+        "-j2",
+        "run",
+        "CORE=m4",
+        "KERNELS=cmsis-nn",
+        f"TFLM={Path(TFLM).resolve()}",
+        f"KERNEL_NAMES={' '.join(sorted(kernels))}",
+        f"SOURCES={' '.join(sources)} turns.c startup.c",
+        f"VPATH={' '.join(map(str, folders))}",
+        f"CFLAGS=-std=c99 -Wall -Wextra -Werror {includes}",
+        f"CXXFLAGS=-std=c++17 -fno-exceptions -fno-rtti -fno-threadsafe-statics {includes}",
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.rstrip().endswith("0 wrong")
+    assert done.stdout.count("turn\n") == 6

@@ -17,7 +17,7 @@ from firmware_export.tables import FrontendTables
 from firmware_export.version import version_macros
 from kws_edge import Model, preset
 from tests.conftest import ROOT, need_program
-from tests.firmware.host import HERE, compile_c, shared_library, write_front_end
+from tests.firmware.host import HERE, compile_c, shared_library, write_frontend
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
@@ -191,7 +191,7 @@ void logarithms(const float *x, float *y, int n) {
 def test_logarithm_is_as_near_as_it_says(tmp_path):
     """Within 1.2e-7 relative or 5.1e-8 absolute, over all positive normal numbers and close to where its parts meet."""
     need_program("gcc")
-    write_front_end(FrontendTables(preset("logmel40"), 1.0, -128), tmp_path / "src")
+    write_frontend(FrontendTables(preset("logmel40"), 1.0, -128), tmp_path / "src")
     src = tmp_path / "src"
     (src / "log.c").write_text(LOGARITHMS)
     c = shared_library(tmp_path / "log.so", [src / "log.c", src / "kws_fft.c", src / "kws_tables.c"])
