@@ -45,7 +45,7 @@ def source_files(firmware: Firmware) -> dict[str, str]:
 def config_header(made: str, macros: Mapping[str, float | str]) -> str:
     """The text of ``kws_config.h``."""
     lines = []
-    for name, value in (version_macros() | macros).items():
+    for name, value in {**version_macros(), **macros}.items():
         text = string(value) if isinstance(value, str) else number(value)
         lines.append(f"#define {name} ({text})" if text.startswith("-") else f"#define {name} {text}")
     guard = f"{SPDX}#ifndef KWS_CONFIG_H_\n#define KWS_CONFIG_H_\n"

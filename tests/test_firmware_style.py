@@ -12,7 +12,9 @@ import pytest
 
 import kws_edge
 from firmware_export import write_c_array
-from firmware_export.export import CSRC, config_header, prepare, write
+from firmware_export.export import prepare
+from firmware_export.manifest import write
+from firmware_export.sources import CSRC, config_header
 from firmware_export.tables import FrontendTables
 from firmware_export.version import version_macros
 from kws_edge import Model, preset
