@@ -8,7 +8,7 @@ from typing import Any
 
 import kws_edge
 from firmware_export.arena import by_kernels
-from firmware_export.c_array import plain
+from firmware_export.c_source import plain
 from firmware_export.firmware import Firmware
 from firmware_export.names import DEFAULT_PREFIX, renamed
 from firmware_export.ops import kernel_sources

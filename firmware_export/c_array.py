@@ -6,12 +6,14 @@ import hashlib
 from pathlib import Path
 
 import kws_edge
+from firmware_export.c_source import plain
 from firmware_export.folder import sole_writer, write_files
+from firmware_export.licences import spdx_of_model
 from firmware_export.names import DEFAULT_PREFIX, check_prefix, generated
 from kws_edge.model.file import Metadata
 from kws_edge.model.model import read_model
 
-__all__ = ["model_data", "plain", "provenance", "write_c_array"]
+__all__ = ["model_data", "provenance", "write_c_array"]
 
 _PER_LINE = 16
 _HEX = [f"0x{value:02x}" for value in range(256)]
@@ -27,15 +29,14 @@ def provenance(flatbuffer: bytes, name: str, metadata: Metadata | None) -> str:
     )
 
 
-def plain(text: str) -> str:
-    """`text` on one line, without what could end a comment or continue one, by a trigraph, too."""
-    return "".join(c if c.isprintable() and c not in "*\\?" else "_" for c in text)
+def model_data(flatbuffer: bytes, made: str, licence: str) -> dict[str, str]:
+    """The texts of ``kws_model_data.h`` and ``kws_model_data.cc``, by name, headed by the line `made`.
 
-
-def model_data(flatbuffer: bytes, made: str) -> dict[str, str]:
-    """The texts of ``kws_model_data.h`` and ``kws_model_data.cc``, by name, headed by the line `made`."""
+    `licence` is what the model file says of its own.
+    """
+    spdx = spdx_of_model(licence)
     header = (
-        f"// {made}\n#ifndef KWS_MODEL_DATA_H_\n#define KWS_MODEL_DATA_H_\n\n"
+        f"// {made}\n{spdx}#ifndef KWS_MODEL_DATA_H_\n#define KWS_MODEL_DATA_H_\n\n"
         f"#include <cstddef>\n#include <cstdint>\n\n"
         f"constexpr std::size_t kws_model_data_len = {len(flatbuffer)};\n"
         f"extern const std::uint8_t kws_model_data[kws_model_data_len];\n\n#endif  // KWS_MODEL_DATA_H_\n"
@@ -44,7 +45,7 @@ def model_data(flatbuffer: bytes, made: str) -> dict[str, str]:
         ", ".join(map(_HEX.__getitem__, flatbuffer[at : at + _PER_LINE])) for at in range(0, len(flatbuffer), _PER_LINE)
     )
     source = (
-        f'// {made}\n#include "kws_model_data.h"\n\n'
+        f'// {made}\n{spdx}#include "kws_model_data.h"\n\n'
         f"alignas(16) const std::uint8_t kws_model_data[kws_model_data_len] = {{\n    "
         + ",\n    ".join(rows)
         + ",\n};\n"
@@ -82,7 +83,8 @@ def write_c_array(model: str | Path, folder: str | Path, *, prefix: str = DEFAUL
     """
     folder, prefix = Path(folder), check_prefix(prefix)
     path, flat, metadata = read_model(model)
-    texts = generated(model_data(flat.data, provenance(flat.data, Path(path).name, metadata)), prefix)
+    made = provenance(flat.data, Path(path).name, metadata)
+    texts = generated(model_data(flat.data, made, metadata.licence if metadata else ""), prefix)
     with sole_writer(folder) as new:
         write_files(folder, texts, new=new)
     header, source = (folder / name for name in texts)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["array", "number", "string"]
+__all__ = ["array", "number", "plain", "string"]
 
 _PER_LINE = 16
 _WIDTH = 116  # characters
@@ -28,6 +28,11 @@ def string(text: str) -> str:
         chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode("utf-8")
     )
     return '"' + "".join(escaped) + '"'
+
+
+def plain(text: str) -> str:
+    """`text` for a comment: on one line, without what could end it or continue it, by a trigraph, too."""
+    return "".join(c if c.isprintable() and c not in "*\\?" else "_" for c in text)
 
 
 def array(declaration: str, values: NDArray[Any] | Iterable[str]) -> str:

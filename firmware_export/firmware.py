@@ -62,7 +62,7 @@ class Firmware:
             "model_sha256": hashlib.sha256(flat.data).hexdigest(),
             "front_end": model.frontend_config.hash,
             "sample_rate": model.frontend_config.sample_rate,
-            "licence": expression(model),
+            "licence": expression(model.metadata.licence),
             "labels": list(model.labels),
             "keywords": list(self.spotter.detector.keywords),
             "wake_word": self.spotter.detector_config.wake_word,

@@ -7,21 +7,37 @@ from importlib import metadata
 from pathlib import Path
 
 import kws_edge
-from firmware_export.c_array import plain
+from firmware_export.c_source import plain
 from firmware_export.names import DEFAULT_PREFIX
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import Model
 
-__all__ = ["expression", "licence_files"]
+__all__ = ["SPDX", "SPDX_RECORDING", "expression", "licence_files", "spdx_of_model"]
 
 _CODE = "Apache-2.0"
+_MODEL = "LicenseRef-model"
+_LINE = "/* SPDX-License-Identifier: {} */\n"
+
+SPDX = _LINE.format(_CODE)
+"""The line of every file of C but the model."""
+SPDX_RECORDING = _LINE.format(f"{_CODE} AND LicenseRef-recording")
+"""The line of golden vectors of a recording that is not ours."""
+
 _ROOT = Path(__file__).parent.parent
 
 
-def expression(model: Model) -> str:
-    """The SPDX expression for code and model together, for package managers."""
-    same = re.match(rf"{re.escape(_CODE)}(?![\w+-])", model.metadata.licence)
-    return _CODE if same else f"{_CODE} AND LicenseRef-model"
+def expression(licence: str) -> str:
+    """The SPDX expression for code and model together, for package managers; `licence` is the model's own."""
+    return _CODE if _of_model(licence) == _CODE else f"{_CODE} AND {_MODEL}"
+
+
+def spdx_of_model(licence: str) -> str:
+    """The line of files that hold the model."""
+    return _LINE.format(_of_model(licence))
+
+
+def _of_model(licence: str) -> str:
+    return _CODE if re.match(rf"{re.escape(_CODE)}(?![\w+-])", licence) else _MODEL
 
 
 def licence_files(model: Model, prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
@@ -33,7 +49,7 @@ def licence_files(model: Model, prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
     notice = (
         f"Keyword spotting firmware, exported by kws-edge {kws_edge.__version__}.\n\n"
         "Code, build files and examples: part of kws-edge, under the Apache License 2.0, see LICENSE.\n\n"
-        f"The model {plain(model.metadata.name or model.stem)}, in src/{prefix}_model_data.cc (LicenseRef-model): "
+        f"The model {plain(model.metadata.name or model.stem)}, in src/{prefix}_model_data.cc ({_MODEL}): "
         f"{terms}\n"
     )
     if re.search(r"\bNOTICE\b", model.metadata.licence):

@@ -20,7 +20,7 @@ from kws_edge.errors import ConfigError
 __all__ = ["board_lines", "code_size", "ethos_u", "render", "report", "speed_lines"]
 
 _COMPILER = "arm-none-eabi-gcc"
-_CODE = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "detector", "app")
+_CODE = ("frontend", "fft", "levels_float", "levels_fixed", "detector", "app")
 _CORES = {
     "cortex-m4": ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"],
     "cortex-m3": ["-mfloat-abi=soft"],

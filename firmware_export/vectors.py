@@ -37,6 +37,8 @@ class GoldenVectors:
     """Inputs and outputs of every stage, on a recording."""
 
     recording: str
+    bundled: bool
+    """Whether it is the recording that comes with ``kws_edge``."""
     audio: NDArray[np.int16]
     """shape (n,): the seconds of the recording around what the model is surest of."""
     ends: NDArray[np.int64]
@@ -103,6 +105,7 @@ class GoldenVectors:
             )
         return cls(
             recording=path.name,
+            bundled=recording is None,
             audio=audio,
             ends=np.array([end for end, _, _ in heard]),
             features=features,

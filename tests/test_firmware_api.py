@@ -82,8 +82,8 @@ def output(program):
 
 @pytest.mark.parametrize("fixed", [0, 1])
 def test_errors_stick_and_arguments_are_refused(export, tflm, tmp_path, fixed):
-    """``checks.c``: HAL errors beside KWS_ERR_*, errors that stick, NULL and negative arguments, the caller's arena,
-    lost samples, the ring."""
+    """``checks.c``: errors of the board, errors that stick, NULL and negative arguments, the caller's arena, two models
+    in turns, lost samples, the ring."""
     src, form = export / "src", f"-DKWS_FIXED_POINT={fixed}"
     library = archive(src, tflm, tmp_path / "library", form, *SANITIZERS)
     compile_c("gcc", form, *SANITIZERS, f"-I{src}", f"-I{HERE}", "-c", HERE / "checks.c", "-o", tmp_path / "checks.o")
@@ -102,25 +102,13 @@ def test_statuses_are_a_range_of_their_own():
     assert last > -32768  # an int has 16 bits on some cores
 
 
-def test_without_a_static_arena(export, tflm, tmp_path):
-    """KWS_STATIC_ARENA=0: no array, and an error where the application gives no memory."""
-    src = export / "src"
-    objects = []
-    for path in sorted(src.glob("*.cc")):
-        objects.append(tmp_path / f"{path.name}.o")
-        compile_cc("-DKWS_STATIC_ARENA=0", f"-I{src}", f"-I{tflm}", path, objects[-1])
-    listing = subprocess.check_output(["nm", "-S", tmp_path / "kws_model.cc.o"], text=True)
-    assert all(int(line.split()[1], 16) < 10_000 for line in listing.splitlines() if len(line.split()) == 4)
-    (tmp_path / "main.c").write_text(
-        '#include "answers.h"\n#include "kws_model.h"\n'
-        "static uint8_t mine[KWS_ARENA_SIZE];\n"
-        "int main(void) {\n    kws_answers();\n"
-        "    if (kws_model_init() != KWS_ERR_ARENA) {\n        return 1;\n    }\n"
-        "    return kws_model_use_arena(mine, sizeof mine) != KWS_OK || kws_model_init() != KWS_OK;\n}\n"
+def test_nothing_is_kept_in_the_library(export, tflm, tmp_path):
+    """No object file has a variable: what differs between two streams lies in what their caller owns."""
+    listing = subprocess.check_output(
+        ["nm", archive(export / "src", tflm, tmp_path / "library", "-fno-pie")], text=True
     )
-    compile_c("gcc", f"-I{src}", f"-I{HERE}", "-c", tmp_path / "main.c", "-o", tmp_path / "main.o")
-    compile_c("gcc", f"-I{src}", "-c", src / "kws_vectors.c", "-o", tmp_path / "vectors.o")
-    output(linked(tmp_path / "main", [tmp_path / "main.o", tmp_path / "vectors.o", *objects], tflm))
+    assert len(re.findall(r"^[0-9a-f]+ T kws_", listing, re.MULTILINE)) > 20
+    assert re.findall(r"^[0-9a-f]+ [bBdDC] .*$", listing, re.MULTILINE) == []
 
 
 def test_the_example_of_the_readme_survives_a_negative_read(export, tflm, tmp_path):

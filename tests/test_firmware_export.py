@@ -234,10 +234,12 @@ def self_test(out, folder, *, fixed):
     program = folder / "main.c"
     program.write_text(
         '#include <stdio.h>\n#include "kws_self_test.h"\n'
-        "static void print(const char *line) { puts(line); }\n"
-        "int main(void) {\n    static kws_frontend_state state;\n"
-        "    const kws_self_test_port port = {print, NULL};\n"
-        "    return kws_self_test_frontend(&port, &state) + kws_self_test_detector(&port);\n}\n"
+        "static void print(void *context, const char *line) {\n    (void)context;\n    puts(line);\n}\n"
+        "int main(void) {\n    static kws_frontend_state frontend;\n    static kws_detector_state detector;\n"
+        "    static int8_t input[KWS_INPUT_SIZE];\n    const kws_port port = {.print = print};\n"
+        "    kws_self_test_findings findings = {&port, 0, 0};\n"
+        "    (void)kws_self_test_frontend(&findings, &frontend, input);\n"
+        "    (void)kws_self_test_detector(&findings, &detector);\n    return (int)findings.failures;\n}\n"
     )
     src, parts = out / "src", (*FRONTEND, "detector", "detector_config", "vectors", "self_test")
     sources = [src / f"kws_{part}.c" for part in parts]

@@ -17,6 +17,7 @@ from firmware_export.arena import MicroInterpreter, measure_arena
 from firmware_export.export import prepare
 from firmware_export.kernels import KERNELS, asked
 from firmware_export.manifest import write
+from firmware_export.ops import kernel_sources
 from firmware_export.planner import head_bytes
 from kws_edge import Model, shipped_models, unpack
 from kws_edge.model.tflite.operators import Node
@@ -147,7 +148,11 @@ TfLiteTensor *MicroInterpreter::input(std::size_t) { return nullptr; }
 TfLiteTensor *MicroInterpreter::output(std::size_t) { return nullptr; }
 std::size_t MicroInterpreter::arena_used_bytes() const { return 12345; }
 }
-int main() { return kws_model_init() == KWS_ERR_ARENA ? 0 : 1; }
+int main() {
+    static kws_model model;
+    static KWS_ALIGNED std::uint8_t arena[KWS_ARENA_SIZE];
+    return kws_model_init(&model, arena, sizeof arena) == KWS_ERR_ARENA ? 0 : 1;
+}
 """
 """The glue, with a library whose interpreter finds the arena too small."""
 
@@ -191,11 +196,11 @@ def checkout(tmp_path_factory):
     return root / "tflite-micro"
 
 
-def make(folder, *arguments):
+def make(folder, *arguments, timeout=300):
     """Run the example's Makefile."""
     command = ["make", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=folder / "examples" / "cortex_m", capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder / "examples" / "cortex_m", capture_output=True, text=True, check=False, timeout=timeout
     )
 
 
@@ -357,3 +362,36 @@ def test_shipped_models_pass_with_a_checkout(run, name):
     for row in values["boards"]:
         kernels = "cmsis-nn-mve" if (row["core"], row["kernels"]) == ("m55", "cmsis-nn") else row["kernels"]
         assert row["arena"] <= by_kernels[kernels]
+
+
+@pytest.mark.timeout(2000)
+@pytest.mark.skipif(not TFLM, reason="KWS_TFLM names no checkout of TensorFlow Lite Micro")
+def test_models_in_turns_with_a_checkout(tmp_path):
+    """Two of one export and one of another, in TensorFlow Lite Micro's own interpreters on a Cortex-M4: the posteriors
+    of each are its golden ones, whatever the others do between its input and its output."""
+    kernels = set()
+    for prefix, name in (("lamp", "micro12"), ("door", "commands12")):
+        model = Model(name, kernels="builtin")
+        write(prepare(model, prefix=prefix), tmp_path / prefix)
+        kernels.update(kernel_sources(model.flat))
+    shutil.copy(HERE / "turns.c", tmp_path / "lamp" / "examples" / "cortex_m")
+    folders = [tmp_path / prefix / "src" for prefix in ("lamp", "door")]
+    sources = [str(path) for folder in folders for path in sorted(folder.glob("*.c*"))]
+    includes = " ".join(f"-I{folder}" for folder in folders)
+    done = make(
+        tmp_path / "lamp",
+        "-j2",
+        "run",
+        "CORE=m4",
+        "KERNELS=cmsis-nn",
+        f"TFLM={Path(TFLM).resolve()}",
+        f"KERNEL_NAMES={' '.join(sorted(kernels))}",
+        f"SOURCES={' '.join(sources)} turns.c startup.c",
+        f"VPATH={' '.join(map(str, folders))}",
+        f"CFLAGS=-std=c99 -Wall -Wextra -Werror {includes}",
+        f"CXXFLAGS=-std=c++17 -fno-exceptions -fno-rtti -fno-threadsafe-statics {includes}",
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.rstrip().endswith("0 wrong")
+    assert done.stdout.count("turn\n") == 6

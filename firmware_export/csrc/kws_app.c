@@ -1,35 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_app.h"
 
 #define SET_UP 0x6b777361u /* of kws_app.set_up: nothing that memory holds by chance */
 
-int kws_app_init(kws_app *app, kws_callback callback, void *user) {
+size_t kws_app_sizeof(void) { return sizeof(kws_app); }
+
+kws_status kws_app_init(kws_app *app, kws_model *model, kws_callback callback, void *context) {
     if (app == NULL) {
         return KWS_ERR_ARGUMENT;
     }
     app->set_up = SET_UP;
+    app->status = model == NULL || callback == NULL ? KWS_ERR_ARGUMENT : KWS_OK;
+    app->model = model;
     app->config = &kws_detector_defaults;
     app->callback = callback;
-    app->user = user;
-    app->status = callback == NULL ? KWS_ERR_ARGUMENT : kws_model_init();
+    app->context = context;
     return kws_app_reset(app);
 }
 
-int kws_app_status(const kws_app *app) {
-    return app == NULL ? KWS_ERR_ARGUMENT : app->set_up == SET_UP ? app->status : KWS_ERR_STATE;
+kws_status kws_app_error(const kws_app *app) {
+    if (app == NULL) {
+        return KWS_ERR_ARGUMENT;
+    }
+    return app->set_up == SET_UP ? app->status : KWS_ERR_STATE;
 }
 
 /* Has the stream begin, or go on after a gap, at its sample `start`. */
-static int restart(kws_app *app, uint64_t start) {
-    kws_frontend_reset(&app->frontend);
-    kws_detector_reset(&app->detector);
-    app->start = app->n_samples = start;
+static kws_status restart(kws_app *app, uint64_t start) {
+    (void)kws_frontend_reset(&app->frontend);
+    (void)kws_detector_reset(&app->detector);
+    app->start = start;
+    app->n_samples = start;
     app->until_step = KWS_STEP_FRAMES;
-    app->status = kws_model_reset();
+    app->status = kws_model_reset(app->model);
     return app->status;
 }
 
-int kws_app_reset(kws_app *app) {
-    const int status = kws_app_status(app);
+kws_status kws_app_reset(kws_app *app) {
+    const kws_status status = kws_app_error(app);
     if (status != KWS_OK) {
         return status;
     }
@@ -38,8 +46,8 @@ int kws_app_reset(kws_app *app) {
     return restart(app, 0);
 }
 
-int kws_app_lost(kws_app *app, uint32_t n_samples) {
-    const int status = kws_app_status(app);
+kws_status kws_app_lost(kws_app *app, uint32_t n_samples) {
+    const kws_status status = kws_app_error(app);
     if (status != KWS_OK || n_samples == 0) {
         return status;
     }
@@ -48,36 +56,39 @@ int kws_app_lost(kws_app *app, uint32_t n_samples) {
     return restart(app, app->n_samples + n_samples);
 }
 
-static int step(kws_app *app) {
-    int8_t *const input = kws_model_input();
+static kws_status step(kws_app *app) {
+    const int8_t *posteriors = NULL;
+    kws_detection found;
+    bool detected = false;
+    int8_t *const input = kws_model_input(app->model);
     if (input == NULL) {
         return KWS_ERR_STATE;
     }
-    kws_frontend_features(&app->frontend, input);
-    const int8_t *posteriors;
-    const int status = kws_model_invoke(&posteriors);
-    kws_detection found;
-    if (status == KWS_OK && kws_detector_process(&app->detector, app->config, posteriors, app->n_samples, &found)) {
+    (void)kws_frontend_features(&app->frontend, input);
+    kws_status status = kws_model_invoke(app->model, &posteriors);
+    if (status == KWS_OK) {
+        status = kws_detector_process(&app->detector, app->config, posteriors, app->n_samples, &found, &detected);
+    }
+    if (detected) {
         found.start = found.start > app->start ? found.start : app->start;
-        app->callback(&found, app->user);
-        return app->status; /* of a reset in the callback */
+        app->callback(&found, app->context);
+        status = app->status; /* of a reset in the callback */
     }
     return status;
 }
 
-int kws_app_process(kws_app *app, const int16_t *samples, size_t n_samples) {
-    const int status = kws_app_status(app);
+kws_status kws_app_process(kws_app *app, const int16_t *samples, size_t n_samples) {
+    const kws_status status = kws_app_error(app);
     if (status != KWS_OK) {
         return status;
     }
     if (app->config == NULL || (samples == NULL && n_samples > 0) || n_samples > SIZE_MAX / 2) {
         return KWS_ERR_ARGUMENT;
     }
-    while (n_samples > 0 && app->status == KWS_OK) {
-        bool frame;
-        const size_t taken = kws_frontend_process(&app->frontend, samples, n_samples, &frame);
-        samples += taken;
-        n_samples -= taken;
+    size_t taken = 0;
+    for (size_t at = 0; at < n_samples && app->status == KWS_OK; at += taken) {
+        bool frame = false;
+        app->status = kws_frontend_process(&app->frontend, samples + at, n_samples - at, &taken, &frame);
         app->n_samples += taken;
         if (frame && --app->until_step == 0) {
             app->until_step = KWS_STEP_FRAMES;

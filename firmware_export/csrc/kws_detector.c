@@ -1,12 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_detector.h"
 
 #include <string.h>
 
-int kws_detector_reset(kws_detector_state *state) {
+kws_status kws_detector_reset(kws_detector_state *state) {
     if (state == NULL) {
         return KWS_ERR_ARGUMENT;
     }
-    memset(state, 0, sizeof *state);
+    (void)memset(state, 0, sizeof *state);
     for (int label = 0; label < KWS_N_LABELS; label++) {
         state->released[label] = true;
     }
@@ -22,12 +23,13 @@ static bool in_speech(const kws_detector_state *state) {
     return 3 * sum >= 512u * KWS_SMOOTHING_STEPS;
 }
 
-bool kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
-                          const int8_t posteriors[KWS_N_LABELS], uint64_t end, kws_detection *found) {
-    if (state == NULL || config == NULL || posteriors == NULL || found == NULL) {
-        return false;
-    }
-    uint16_t counted[KWS_N_LABELS] = {0};
+/* The index after `i` in a ring of `n`. */
+static uint16_t after(uint16_t i, uint16_t n) { return (uint16_t)(i + 1u < n ? i + 1u : 0u); }
+
+/* Takes posteriors; returns whether there are enough of them for an average. */
+static bool take(kws_detector_state *state, const kws_detector_config *config, const int8_t *posteriors) {
+    uint16_t *const counted = state->history[state->next]; /* the row stays the next one for as long as it waits */
+    (void)memset(counted, 0, sizeof state->history[0]);
     for (int label = 0; label < KWS_N_LABELS; label++) {
         const uint8_t as = config->counts_for[label];
         if (as < KWS_N_LABELS) {
@@ -41,45 +43,69 @@ bool kws_detector_process(kws_detector_state *state, const kws_detector_config *
     }
     if (config->unknown_label < KWS_N_LABELS) {
         state->spoken[state->oldest] = counted[config->unknown_label];
-        state->oldest = (uint16_t)((state->oldest + 1) % KWS_SPOKEN_STEPS);
+        state->oldest = after(state->oldest, KWS_SPOKEN_STEPS);
     }
-    if (state->armed) {
+    if (state->armed != 0) {
         state->armed--;
     }
-    if (state->wait) {
+    if (state->wait != 0) {
         state->wait--;
         return false;
     }
-    memcpy(state->history[state->next], counted, sizeof counted);
-    state->next = (uint16_t)((state->next + 1) % KWS_SMOOTHING_STEPS);
+    state->next = after(state->next, KWS_SMOOTHING_STEPS);
     if (state->filled < KWS_SMOOTHING_STEPS) {
         state->filled++;
     }
-    if (state->filled < KWS_SMOOTHING_STEPS) {
-        return false;
-    }
+    return state->filled == KWS_SMOOTHING_STEPS;
+}
+
+/* The label with the largest sum of posteriors, and that sum in `largest`. */
+static int most_likely(const kws_detector_state *state, uint32_t *largest) {
     int best = 0;
-    uint32_t largest = 0;
+    *largest = 0;
     for (int label = 0; label < KWS_N_LABELS; label++) {
         uint32_t sum = 0;
         for (int step = 0; step < KWS_SMOOTHING_STEPS; step++) {
             sum += state->history[step][label];
         }
-        if (label == 0 || sum > largest) {
+        if (label == 0 || sum > *largest) {
             best = label;
-            largest = sum;
+            *largest = sum;
         }
     }
-    if (config->thresholds[best] == 0 || largest < config->thresholds[best] || !state->released[best]) {
+    return best;
+}
+
+/* Whether a label with this sum of posteriors is detected. */
+static bool is_detected(const kws_detector_state *state, const kws_detector_config *config, int label, uint32_t sum) {
+    if (config->thresholds[label] == 0 || sum < config->thresholds[label] || !state->released[label]) {
         return false;
     }
-    if (largest < config->thresholds_in_speech[best] && in_speech(state)) {
+    if (sum < config->thresholds_in_speech[label] && in_speech(state)) {
         return false;
+    }
+    return config->wake_label >= KWS_N_LABELS || label == config->wake_label || state->armed != 0;
+}
+
+kws_status kws_detector_process(kws_detector_state *state, const kws_detector_config *config,
+                                const int8_t posteriors[KWS_N_LABELS], uint64_t end, kws_detection *found,
+                                bool *detected) {
+    if (detected == NULL) {
+        return KWS_ERR_ARGUMENT;
+    }
+    *detected = false;
+    if (state == NULL || config == NULL || posteriors == NULL || found == NULL) {
+        return KWS_ERR_ARGUMENT;
+    }
+    if (!take(state, config, posteriors)) {
+        return KWS_OK;
+    }
+    uint32_t sum;
+    const int best = most_likely(state, &sum);
+    if (!is_detected(state, config, best, sum)) {
+        return KWS_OK;
     }
     const bool wake = best == config->wake_label;
-    if (config->wake_label < KWS_N_LABELS && !wake && state->armed == 0) {
-        return false;
-    }
     state->armed = wake ? config->armed_steps + 1 : 0;
     state->released[best] = false;
     state->wait = config->refractory_steps;
@@ -87,8 +113,9 @@ bool kws_detector_process(kws_detector_state *state, const kws_detector_config *
     found->keyword = kws_labels[best];
     found->label = (uint8_t)best;
     found->wake = wake;
-    found->score = (float)largest / 256.0f / (float)KWS_SMOOTHING_STEPS;
+    found->score = (float)sum / 256.0f / (float)KWS_SMOOTHING_STEPS;
     found->start = end > KWS_CLIP_SAMPLES ? end - KWS_CLIP_SAMPLES : 0;
     found->end = end;
-    return true;
+    *detected = true;
+    return KWS_OK;
 }

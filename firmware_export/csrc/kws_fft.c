@@ -1,5 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_fft.h"
 
+#include "kws_shift.h"
 #include "kws_tables.h"
 
 #if KWS_USE_CMSIS_DSP && !KWS_FIXED_POINT
@@ -16,7 +18,7 @@ void kws_rfft(kws_real buffer[KWS_FFT_BUFFER]) {
     arm_rfft_fast_instance_f32 instance;
     (void)INIT(KWS_N_FFT)(&instance);
     arm_rfft_fast_f32(&instance, buffer, buffer + KWS_N_FFT, 0);
-    memcpy(buffer, buffer + KWS_N_FFT, KWS_N_FFT * sizeof *buffer);
+    (void)memcpy(buffer, buffer + KWS_N_FFT, KWS_N_FFT * sizeof *buffer);
 }
 
 #else
@@ -48,7 +50,7 @@ static inline kws_complex subtract(kws_complex a, kws_complex b) {
 /* Every step divides what enters it by its radix, so that no sum overflows. */
 
 static inline kws_complex half(kws_complex a) {
-    kws_complex result = {a.re >> 1, a.im >> 1};
+    kws_complex result = {kws_floor_shift(a.re, 1), kws_floor_shift(a.im, 1)};
     return result;
 }
 
@@ -57,14 +59,14 @@ static inline kws_complex into_radix2(kws_complex a) { return half(a); }
 #endif
 
 static inline kws_complex into_radix4(kws_complex a) {
-    kws_complex result = {a.re >> 2, a.im >> 2};
+    kws_complex result = {kws_floor_shift(a.re, 2), kws_floor_shift(a.im, 2)};
     return result;
 }
 
 /* a times the Q31 twiddle w, divided by 2 to the power of `shift` - 31. */
 static inline kws_complex product(kws_complex a, const kws_real *w, int shift) {
-    kws_complex result = {(int32_t)(((int64_t)a.re * w[0] - (int64_t)a.im * w[1]) >> shift),
-                          (int32_t)(((int64_t)a.re * w[1] + (int64_t)a.im * w[0]) >> shift)};
+    kws_complex result = {(int32_t)kws_floor_shift64((int64_t)a.re * w[0] - (int64_t)a.im * w[1], shift),
+                          (int32_t)kws_floor_shift64((int64_t)a.re * w[1] + (int64_t)a.im * w[0], shift)};
     return result;
 }
 

@@ -1,7 +1,11 @@
-/* Front end: int16 samples in, the model's INT8 input out.
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * @brief Front end: int16 samples in, the model's INT8 input out.
  *
  * Blocks may have any length. Each frame is computed once, as soon as its last sample is there, and kept in a window of
- * KWS_N_FRAMES; before the stream, and after a reset, that window holds silence. */
+ * KWS_N_FRAMES. Before the stream, and after a reset, that window holds silence.
+ */
 #ifndef KWS_FRONTEND_H_
 #define KWS_FRONTEND_H_
 
@@ -18,27 +22,45 @@
 extern "C" {
 #endif
 
-/* Owned by the caller; set up by kws_frontend_reset. */
+/** A stream's front end. Yours; set up by kws_frontend_reset. All of it is private. */
 typedef struct kws_frontend_state {
-    kws_real work[KWS_FFT_BUFFER];
-    kws_level window[KWS_N_FRAMES][KWS_N_MELS]; /* a ring of frames */
-    int16_t samples[KWS_FRAME_LENGTH];          /* the start of the next frame */
-    uint16_t n_samples;                         /* how many of them are there */
-    uint16_t skip;                              /* samples to drop before the next frame, where hops exceed frames */
-    uint16_t oldest;                            /* row of the window */
+    kws_real work[KWS_FFT_BUFFER];              /**< Of the frame that is computed. */
+    kws_level window[KWS_N_FRAMES][KWS_N_MELS]; /**< A ring of frames. */
+    int16_t samples[KWS_FRAME_LENGTH];          /**< The start of the next frame. */
+    uint16_t n_samples;                         /**< How many of `samples` are there, below KWS_FRAME_LENGTH. */
+    uint16_t skip;                              /**< Samples to drop first, where hops exceed frames. */
+    uint16_t oldest;                            /**< Row of `window`, below KWS_N_FRAMES. */
 } kws_frontend_state;
 
-/* Forgets everything: the next sample is the first of a new stream. Returns KWS_OK, or KWS_ERR_ARGUMENT for NULL. */
-int kws_frontend_reset(kws_frontend_state *state);
+/**
+ * Forgets everything: the next sample is the first of a new stream.
+ *
+ * @param state What to set up.
+ * @return KWS_OK, or KWS_ERR_ARGUMENT for NULL.
+ */
+kws_status kws_frontend_reset(kws_frontend_state *state);
 
-/* Takes samples (mono, KWS_SAMPLE_RATE Hz) until a frame is complete or there are no more. Returns how many were taken,
- * and in `frame` whether a frame was completed; call again with the rest. None of some are taken only where an argument is
- * NULL, or `n_samples` negative. */
-size_t kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, bool *frame);
+/**
+ * Takes samples until a frame is complete or there are no more. Call it again with the rest.
+ *
+ * @param state A stream's.
+ * @param samples Mono, KWS_SAMPLE_RATE Hz, full scale -32768 to 32767.
+ * @param n_samples How many there are; at most SIZE_MAX / 2, so that a negative number is refused.
+ * @param taken Receives how many were taken, 1 to `n_samples`; 0 where there are none, or on an error.
+ * @param frame Receives whether a frame was completed.
+ * @return KWS_OK, or KWS_ERR_ARGUMENT.
+ */
+kws_status kws_frontend_process(kws_frontend_state *state, const int16_t *samples, size_t n_samples, size_t *taken,
+                                bool *frame);
 
-/* Writes the window, oldest frame first, as the model takes it: KWS_INPUT_FRAMES rows of KWS_N_MELS. Returns KWS_OK, or
- * KWS_ERR_ARGUMENT for NULL. */
-int kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]);
+/**
+ * Writes the window as the model takes it, oldest frame first.
+ *
+ * @param state A stream's.
+ * @param input Receives KWS_INPUT_FRAMES rows of KWS_N_MELS values.
+ * @return KWS_OK, or KWS_ERR_ARGUMENT for NULL.
+ */
+kws_status kws_frontend_features(const kws_frontend_state *state, int8_t input[KWS_INPUT_SIZE]);
 
 #ifdef __cplusplus
 }

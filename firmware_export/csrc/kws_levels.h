@@ -1,4 +1,8 @@
-/* Levels of one frame: window, transform, mel bands, logarithm. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * @brief Levels of one frame: window, transform, mel bands, logarithm.
+ */
 #ifndef KWS_LEVELS_H_
 #define KWS_LEVELS_H_
 
@@ -11,8 +15,10 @@
 extern "C" {
 #endif
 
-/* What is kept of a level until the model's input is filled: its INT8 value, or, where frames are resized first, the
- * level itself (float), or its quantised value with KWS_LEVEL_FRACTION_BITS binary places (fixed point). */
+/**
+ * What is kept of a level until the model's input is filled: its INT8 value. Where frames are resized first, it is the
+ * level itself (float), or its quantised value with KWS_LEVEL_FRACTION_BITS binary places (fixed point).
+ */
 #if !KWS_RESIZE
 typedef int8_t kws_level;
 #elif KWS_FIXED_POINT
@@ -21,11 +27,24 @@ typedef int16_t kws_level;
 typedef float kws_level;
 #endif
 
-/* Computes the KWS_N_MELS levels of KWS_FRAME_LENGTH samples; `work` is overwritten. */
+/**
+ * Computes the levels of one frame.
+ *
+ * @param samples KWS_FRAME_LENGTH samples, full scale -32768 to 32767.
+ * @param work KWS_FFT_BUFFER values, which are overwritten.
+ * @param levels Receives KWS_N_MELS levels.
+ */
 void kws_levels(const int16_t samples[KWS_FRAME_LENGTH], kws_real work[KWS_FFT_BUFFER], kws_level levels[KWS_N_MELS]);
 
 #if KWS_RESIZE
-/* The INT8 input that lies between two levels, at `row`'s fraction of the way. */
+/**
+ * The level between two frames.
+ *
+ * @param lower The earlier frame's.
+ * @param upper The later frame's.
+ * @param row Of the model's input, 0 to KWS_INPUT_FRAMES - 1: it says at which fraction of the way.
+ * @return The INT8 value of the input.
+ */
 int8_t kws_level_between(kws_level lower, kws_level upper, int row);
 #endif
 

@@ -1,11 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Levels in integers: 32-bit transform of the frame brought to full scale, 96-bit mel sums, logarithm by table. */
 #include "kws_levels.h"
 #include "kws_platform.h"
 
 #if KWS_FIXED_POINT
 
+#include <stdbool.h>
 #include <string.h>
 
+#include "kws_shift.h"
 #include "kws_tables.h"
 
 /* A non-negative number, mantissa 2^exponent; the mantissa is 0 or has its bit 31 set. */
@@ -16,10 +19,10 @@ typedef struct number {
 
 static inline int leading_zeros(uint32_t x) {
 #if defined(__GNUC__)
-    return x ? __builtin_clz(x) : 32;
+    return x != 0 ? __builtin_clz(x) : 32;
 #else
     int n = 32;
-    while (x) {
+    while (x != 0) {
         x >>= 1;
         n--;
     }
@@ -32,14 +35,14 @@ static inline number normalised(uint64_t high, uint64_t low) {
     high += low >> 32;
     low &= 0xffffffffu;
     number result = {0, 0};
-    if (high >> 32) { /* 65 to 96 bits */
+    if (high >> 32 != 0) { /* 65 to 96 bits */
         const int shift = 32 - leading_zeros((uint32_t)(high >> 32));
         result.mantissa = (uint32_t)(high >> shift);
         result.exponent = 32 + shift;
     } else {
         const uint64_t value = high << 32 | low;
-        const int shift = high ? 32 - leading_zeros((uint32_t)high) : -leading_zeros((uint32_t)low);
-        if (value) {
+        const int shift = high != 0 ? 32 - leading_zeros((uint32_t)high) : -leading_zeros((uint32_t)low);
+        if (value != 0) {
             result.mantissa = (uint32_t)(shift >= 0 ? value >> shift : value << -shift);
             result.exponent = shift;
         }
@@ -55,7 +58,7 @@ static inline int32_t log2_of_sum(number a, number b) {
         a = larger;
     }
     const int32_t distance = a.exponent - b.exponent;
-    const uint64_t sum = a.mantissa + (b.mantissa && distance < 32 ? (uint64_t)b.mantissa >> distance : 0);
+    const uint64_t sum = a.mantissa + (b.mantissa != 0 && distance < 32 ? (uint64_t)b.mantissa >> distance : 0);
     const int carry = (int)(sum >> 32);
     const uint32_t mantissa = (uint32_t)(sum >> carry);
     const uint32_t index = mantissa >> 25 & 63, fraction = mantissa >> 9 & 0xffff;
@@ -67,7 +70,7 @@ static inline int32_t log2_of_sum(number a, number b) {
 /* Square root, rounded down, digit by digit. */
 static uint32_t square_root(uint64_t x) {
     uint64_t root = 0;
-    for (uint64_t bit = (uint64_t)1 << 62; bit; bit >>= 2) {
+    for (uint64_t bit = (uint64_t)1 << 62; bit != 0; bit >>= 2) {
         if (x >= root + bit) {
             x -= root + bit;
             root = (root >> 1) + bit;
@@ -79,13 +82,18 @@ static uint32_t square_root(uint64_t x) {
 }
 #endif
 
+/* Whether the bands use the first and the last bin, which are real. */
+#define HAS_BIN_0 (KWS_FIRST_BIN == 0)
+#define HAS_LAST_BIN (KWS_LAST_BIN == KWS_N_FFT / 2)
+
 /* Power of bin k of a packed spectrum; or its magnitude, in Q8. Both are below 2^62. */
 static inline uint64_t strength(const kws_real *spectrum, int k) {
-    const int64_t re = k < KWS_N_FFT / 2 ? spectrum[2 * k] : spectrum[1];
-    const int64_t im = k > 0 && k < KWS_N_FFT / 2 ? spectrum[2 * k + 1] : 0;
+    const bool is_last = HAS_LAST_BIN && k == KWS_N_FFT / 2;
+    const int64_t re = is_last ? spectrum[1] : spectrum[2 * k];
+    const int64_t im = is_last || (HAS_BIN_0 && k == 0) ? 0 : spectrum[2 * k + 1];
     const uint64_t power = (uint64_t)(re * re) + (uint64_t)(im * im);
 #if KWS_MAGNITUDE
-    return power >> 46 ? (uint64_t)square_root(power) << 8 : square_root(power << 16);
+    return power >> 46 != 0 ? (uint64_t)square_root(power) << 8 : square_root(power << 16);
 #else
     return power;
 #endif
@@ -96,13 +104,13 @@ static int windowed(const int16_t *samples, kws_real *work) {
     uint32_t used = 0;
     for (int i = 0; i < KWS_FRAME_LENGTH; i++) {
         const int32_t sample = samples[i];
-        used |= (uint32_t)(sample < 0 ? ~sample : sample);
+        used |= (uint32_t)(sample < 0 ? -1 - sample : sample);
     }
-    const int shift = used ? leading_zeros(used) - 17 : 15;
+    const int shift = used != 0 ? leading_zeros(used) - 17 : 15;
     for (int i = 0; i < KWS_FRAME_LENGTH; i++) {
-        work[i] = (int32_t)((int64_t)(samples[i] * (1 << shift)) * kws_window[i] >> 16);
+        work[i] = (int32_t)kws_floor_shift64((int64_t)(samples[i] * (1 << shift)) * kws_window[i], 16);
     }
-    memset(work + KWS_FRAME_LENGTH, 0, (KWS_N_FFT - KWS_FRAME_LENGTH) * sizeof *work);
+    (void)memset(work + KWS_FRAME_LENGTH, 0, (KWS_N_FFT - KWS_FRAME_LENGTH) * sizeof *work);
     return shift;
 }
 
@@ -125,9 +133,11 @@ void kws_levels(const int16_t samples[KWS_FRAME_LENGTH], kws_real work[KWS_FFT_B
             low += (value & 0xffffffffu) * *weight;
         }
         const int32_t log2 = log2_of_sum(normalised(high, low), offset) - gained * 65536;
-        const int32_t level = (int32_t)((int64_t)KWS_FIXED_GAIN * log2 >> 16) + KWS_FIXED_LEVEL; /* quantised, Q16 */
+        /* Quantised, Q16. */
+        const int32_t level = (int32_t)kws_floor_shift64((int64_t)KWS_FIXED_GAIN * log2, 16) + KWS_FIXED_LEVEL;
         const int drop = 16 - KWS_LEVEL_FRACTION_BITS;
-        levels[m] = (kws_level)clipped((level + (1 << (drop - 1))) >> drop, KWS_FIXED_LOWEST, KWS_FIXED_HIGHEST);
+        const int32_t rounded = kws_floor_shift(level + (1 << (drop - 1)), drop);
+        levels[m] = (kws_level)clipped(rounded, KWS_FIXED_LOWEST, KWS_FIXED_HIGHEST);
     }
 }
 
@@ -135,7 +145,7 @@ void kws_levels(const int16_t samples[KWS_FRAME_LENGTH], kws_real work[KWS_FFT_B
 int8_t kws_level_between(kws_level lower, kws_level upper, int row) {
     const int32_t level = lower * 32768 + (upper - lower) * (int32_t)kws_resize_fraction[row];
     const int drop = KWS_LEVEL_FRACTION_BITS + 15;
-    return (int8_t)clipped((level + (1 << (drop - 1))) >> drop, -128, 127);
+    return (int8_t)clipped(kws_floor_shift(level + (1 << (drop - 1)), drop), -128, 127);
 }
 #endif
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_model.h"
 
 #include <cstddef>
@@ -9,98 +10,108 @@
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
-// Where the arena lies: for example -DKWS_ARENA_ATTRIBUTE='__attribute__((section(".dtcm")))'.
-#ifndef KWS_ARENA_ATTRIBUTE
-#define KWS_ARENA_ATTRIBUTE
-#endif
-
-// -DKWS_STATIC_ARENA=0 leaves the static array out: the application gives its memory to kws_model_use_arena.
-#ifndef KWS_STATIC_ARENA
-#define KWS_STATIC_ARENA 1
-#endif
-
 namespace kws_tflm {
 namespace {
 
-using Resolver = MicroMutableOpResolver<kKwsModelOps>;
 using Interpreter = MicroInterpreter;
+using Resolver = MicroMutableOpResolver<KWS_MODEL_OPS>;
 
-#if KWS_STATIC_ARENA
-alignas(16) KWS_ARENA_ATTRIBUTE std::uint8_t own_arena[KWS_ARENA_SIZE];
-std::uint8_t *arena = own_arena;
-std::size_t arena_size = sizeof own_arena;
-#else
-std::uint8_t *arena = nullptr;
-std::size_t arena_size = 0;
-#endif
+constexpr std::uint32_t kSetUp = 0x6b77736du;  // of kws_model.set_up: nothing that memory holds by chance
 
 // Less is not given to TFLM, which puts its own structures into it unasked.
 constexpr std::size_t kLeastArena = 1024;
 
-// In place, so that there is no constructor before main and no allocation.
-alignas(Resolver) std::uint8_t resolver_memory[sizeof(Resolver)];
-alignas(Interpreter) std::uint8_t interpreter_memory[sizeof(Interpreter)];
-Interpreter *interpreter = nullptr;
+// Made in place, in a kws_model, so that there is no constructor before main and no allocation.
+struct Objects {
+    Objects(const Model *model, std::uint8_t *arena, std::size_t arena_size)
+        : resolver(), registered(kws_register_ops(resolver)), interpreter(model, resolver, arena, arena_size) {}
+
+    Resolver resolver;
+    TfLiteStatus registered;
+    Interpreter interpreter;
+};
+static_assert(sizeof(Objects) <= sizeof(kws_model::objects), "define a larger KWS_MODEL_OBJECT_BYTES for all files");
+static_assert(alignof(Objects) <= alignof(kws_model), "TensorFlow Lite Micro's objects need a larger alignment");
 
 template <typename Tensor>
 bool is_int8_of(const Tensor *tensor, std::size_t size) {
     return tensor != nullptr && tensor->type == kTfLiteInt8 && tensor->bytes == size;
 }
 
-}  // namespace
-
-extern "C" int kws_model_use_arena(void *memory, std::size_t size) {
-    if (memory == nullptr || size < kLeastArena || size > SIZE_MAX / 2) {
-        return KWS_ERR_ARGUMENT;
-    }
-    arena = static_cast<std::uint8_t *>(memory);
-    arena_size = size;
-    return KWS_OK;
-}
-
-extern "C" int kws_model_init(void) {
-    if (interpreter != nullptr) {
-        interpreter->~Interpreter();
-        interpreter = nullptr;
-    }
-    if (arena == nullptr) {
-        return KWS_ERR_ARENA;
-    }
+kws_status start(kws_model &handle, std::uint8_t *arena, std::size_t arena_size) {
     const auto *const model = GetModel(kws_model_data);
     if (model->version() != kKwsModelSchema) {
         return KWS_ERR_SCHEMA;
     }
-    auto *const resolver = new (resolver_memory) Resolver();
-    if (kws_register_ops(*resolver) != kTfLiteOk) {
+    auto *const made = new (handle.objects) Objects(model, arena, arena_size);
+    Interpreter &interpreter = made->interpreter;
+    if (made->registered != kTfLiteOk) {
         return KWS_ERR_OPS;
     }
-    auto *const made = new (interpreter_memory) Interpreter(model, *resolver, arena, arena_size);
-    if (made->AllocateTensors() != kTfLiteOk) {
+    if (interpreter.AllocateTensors() != kTfLiteOk) {
         MicroPrintf("kws: TFLM gave up with %u bytes of the arena taken; this model takes, by kernels: %s",
-                    static_cast<unsigned>(made->arena_used_bytes()), kKwsArenaByKernels);
+                    static_cast<unsigned>(interpreter.arena_used_bytes()), kKwsArenaByKernels);
         return KWS_ERR_ARENA;
     }
-    if (!is_int8_of(made->input(0), KWS_INPUT_SIZE) || !is_int8_of(made->output(0), KWS_N_LABELS)) {
+    if (!is_int8_of(interpreter.input(0), KWS_INPUT_SIZE) || !is_int8_of(interpreter.output(0), KWS_N_LABELS)) {
         return KWS_ERR_TENSOR;
     }
-    interpreter = made;
+    handle.interpreter = &interpreter;
     return KWS_OK;
 }
 
-extern "C" int kws_model_reset(void) {
-    return interpreter == nullptr ? KWS_ERR_STATE : interpreter->Reset() == kTfLiteOk ? KWS_OK : KWS_ERR_INVOKE;
+kws_status status_of(const kws_model *model) {
+    return model == nullptr ? KWS_ERR_ARGUMENT : model->set_up == kSetUp ? model->status : KWS_ERR_STATE;
 }
 
-extern "C" std::int8_t *kws_model_input(void) {
+Interpreter *interpreter_of(const kws_model *model) {
+    return status_of(model) == KWS_OK ? static_cast<Interpreter *>(model->interpreter) : nullptr;
+}
+
+}  // namespace
+
+extern "C" std::size_t kws_model_sizeof(void) { return sizeof(kws_model); }
+
+extern "C" kws_status kws_model_deinit(kws_model *model) {
+    if (model == nullptr) {
+        return KWS_ERR_ARGUMENT;
+    }
+    if (Interpreter *const interpreter = interpreter_of(model)) {
+        interpreter->~Interpreter();
+    }
+    model->set_up = 0;
+    return KWS_OK;
+}
+
+extern "C" kws_status kws_model_init(kws_model *model, void *arena, std::size_t arena_size) {
+    if (kws_model_deinit(model) != KWS_OK) {
+        return KWS_ERR_ARGUMENT;
+    }
+    model->set_up = kSetUp;
+    model->interpreter = nullptr;
+    model->status = arena == nullptr || arena_size < kLeastArena || arena_size > SIZE_MAX / 2
+                        ? KWS_ERR_ARGUMENT
+                        : start(*model, static_cast<std::uint8_t *>(arena), arena_size);
+    return model->status;
+}
+
+extern "C" kws_status kws_model_reset(kws_model *model) {
+    Interpreter *const interpreter = interpreter_of(model);
+    return interpreter == nullptr ? status_of(model) : interpreter->Reset() == kTfLiteOk ? KWS_OK : KWS_ERR_INVOKE;
+}
+
+extern "C" std::int8_t *kws_model_input(kws_model *model) {
+    Interpreter *const interpreter = interpreter_of(model);
     return interpreter == nullptr ? nullptr : interpreter->input(0)->data.int8;
 }
 
-extern "C" int kws_model_invoke(const std::int8_t **posteriors) {
+extern "C" kws_status kws_model_invoke(kws_model *model, const std::int8_t **posteriors) {
     if (posteriors == nullptr) {
         return KWS_ERR_ARGUMENT;
     }
+    Interpreter *const interpreter = interpreter_of(model);
     if (interpreter == nullptr) {
-        return KWS_ERR_STATE;
+        return status_of(model);
     }
     if (interpreter->Invoke() != kTfLiteOk) {
         return KWS_ERR_INVOKE;
@@ -109,10 +120,11 @@ extern "C" int kws_model_invoke(const std::int8_t **posteriors) {
     return KWS_OK;
 }
 
-extern "C" std::size_t kws_model_arena_used(void) {
+extern "C" std::size_t kws_model_arena_used(const kws_model *model) {
+    const Interpreter *const interpreter = interpreter_of(model);
     return interpreter == nullptr ? 0 : interpreter->arena_used_bytes();
 }
 
-extern "C" std::size_t kws_model_size(void) { return kws_model_data_len; }
+extern "C" std::size_t kws_model_flash(void) { return kws_model_data_len; }
 
 }  // namespace kws_tflm

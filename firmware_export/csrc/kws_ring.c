@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_ring.h"
 
 /* What one side stores is seen by the other in this order. */
@@ -9,7 +10,7 @@
 #define STORE(to, value) (*(volatile uint32_t *)&(to) = (value))
 #endif
 
-int kws_ring_init(kws_ring *ring, int16_t *samples, uint32_t size) {
+kws_status kws_ring_init(kws_ring *ring, int16_t *samples, uint32_t size) {
     if (ring == NULL || samples == NULL || size < 2 || size > (uint32_t)1 << 30 || (size & (size - 1)) != 0) {
         return KWS_ERR_ARGUMENT;
     }
@@ -18,44 +19,59 @@ int kws_ring_init(kws_ring *ring, int16_t *samples, uint32_t size) {
     return KWS_OK;
 }
 
-size_t kws_ring_write(kws_ring *ring, const int16_t *samples, size_t n) {
-    if (ring == NULL || samples == NULL || n > SIZE_MAX / 2) {
-        return 0;
+kws_status kws_ring_write(kws_ring *ring, const int16_t *samples, size_t n_samples, size_t *taken) {
+    if (taken != NULL) {
+        *taken = 0;
+    }
+    if (ring == NULL || samples == NULL || n_samples > SIZE_MAX / 2) {
+        return KWS_ERR_ARGUMENT;
+    }
+    if (ring->samples == NULL) {
+        return KWS_ERR_STATE;
     }
     const uint32_t written = ring->written;
     const uint32_t room = LOAD(ring->overrun) ? 0 : ring->size - (written - LOAD(ring->taken));
-    const uint32_t fits = n < room ? (uint32_t)n : room;
+    const uint32_t fits = n_samples < room ? (uint32_t)n_samples : room;
     for (uint32_t i = 0; i < fits; i++) {
         ring->samples[(written + i) & (ring->size - 1)] = samples[i];
     }
     STORE(ring->written, written + fits);
-    if (fits < n) {
-        STORE(ring->lost, ring->lost + (uint32_t)(n - fits));
+    if (fits < n_samples) {
+        STORE(ring->lost, ring->lost + (uint32_t)(n_samples - fits));
         STORE(ring->overrun, 1);
     }
-    return fits;
+    if (taken != NULL) {
+        *taken = fits;
+    }
+    return KWS_OK;
 }
 
-size_t kws_ring_read(kws_ring *ring, int16_t *samples, size_t n, uint32_t *lost) {
-    if (lost == NULL) {
-        return 0;
+kws_status kws_ring_read(kws_ring *ring, int16_t *samples, size_t n_samples, size_t *taken, uint32_t *lost) {
+    if (taken == NULL || lost == NULL) {
+        return KWS_ERR_ARGUMENT;
     }
+    *taken = 0;
     *lost = 0;
     if (ring == NULL || samples == NULL) {
-        return 0;
+        return KWS_ERR_ARGUMENT;
     }
-    const uint32_t overrun = LOAD(ring->overrun), taken = ring->taken; /* before `written`, which then stands still */
-    uint32_t waiting = LOAD(ring->written) - taken;
-    if (overrun && waiting == 0) {
+    if (ring->samples == NULL) {
+        return KWS_ERR_STATE;
+    }
+    const uint32_t overrun = LOAD(ring->overrun); /* before `written`, which then stands still */
+    const uint32_t from = ring->taken;
+    uint32_t waiting = LOAD(ring->written) - from;
+    if (overrun != 0 && waiting == 0) {
         STORE(ring->overrun, 0);
         *lost = LOAD(ring->lost) - ring->told;
         ring->told += *lost;
-        return 0;
+        return KWS_OK;
     }
-    waiting = n < waiting ? (uint32_t)n : waiting;
+    waiting = n_samples < waiting ? (uint32_t)n_samples : waiting;
     for (uint32_t i = 0; i < waiting; i++) {
-        samples[i] = ring->samples[(taken + i) & (ring->size - 1)];
+        samples[i] = ring->samples[(from + i) & (ring->size - 1)];
     }
-    STORE(ring->taken, taken + waiting);
-    return waiting;
+    STORE(ring->taken, from + waiting);
+    *taken = waiting;
+    return KWS_OK;
 }

@@ -1,48 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_run.h"
 
 #include <stdio.h>
 
-#include "kws_hal.h"
 #include "kws_platform.h"
 #include "kws_self_test.h"
 
-static kws_app app;
-static int16_t block[KWS_HOP_LENGTH];
+/* Samples that are read at a time: a hop, or less where that were much of a stack. */
+#define BLOCK (KWS_HOP_LENGTH < 256 ? KWS_HOP_LENGTH : 256)
 
-/* An error of the board's own, which must not look like one of this library's. */
-static int of_board(int status) { return status <= KWS_ERR_FIRST && status >= KWS_ERR_LAST ? KWS_ERR_HAL : status; }
-
-int kws_run(kws_callback callback, void *user) {
-    int status = kws_app_init(&app, callback, user);
-#if KWS_SELF_TEST
-    const kws_self_test_port port = {kws_hal_print, kws_hal_cycles};
-    if (status == KWS_OK && kws_self_test(&port, &app.frontend) != 0) {
-        return KWS_ERR_SELF_TEST;
-    }
-#endif
-    if (status == KWS_OK) {
-        status = kws_app_reset(&app);
-    }
-    if (status == KWS_OK) {
-        status = of_board(kws_hal_audio_start());
-    }
-    while (status == KWS_OK) {
-        const int taken = kws_hal_audio_read(block, KWS_HOP_LENGTH);
-        status = taken < 0                ? of_board(taken)
-                 : taken > KWS_HOP_LENGTH ? KWS_ERR_HAL
-                                          : kws_app_process(&app, block, (size_t)taken);
+/* Tells the application and the user that samples were lost. */
+static kws_status lose(kws_app *app, const kws_port *port, uint32_t n_samples) {
+    const kws_status status = kws_app_lost(app, n_samples);
+    if (status == KWS_OK && n_samples > 0) {
+        char line[96];
+        (void)snprintf(line, sizeof line, "overrun %lu: %lu samples were lost, of %lu ms in all",
+                       (unsigned long)app->overruns, (unsigned long)n_samples,
+                       (unsigned long)(app->n_samples * 1000 / KWS_SAMPLE_RATE));
+        port->print(port->context, line);
     }
     return status;
 }
 
-void kws_run_lost(uint32_t n_samples) {
-    if (kws_app_lost(&app, n_samples) == KWS_OK && n_samples > 0) {
-        char line[96];
-        (void)snprintf(line, sizeof line, "overrun %lu: %lu samples were lost, of %lu ms in all",
-                       (unsigned long)app.overruns, (unsigned long)n_samples,
-                       (unsigned long)(app.n_samples * 1000 / KWS_SAMPLE_RATE));
-        kws_hal_print(line);
+/* Hears one block. What a function of the port returns is in `returned`. */
+static kws_status hear(kws_app *app, const kws_port *port, int *returned) {
+    int16_t block[BLOCK];
+    uint32_t lost = 0;
+    *returned = port->audio_read(port->context, block, BLOCK, &lost);
+    if (*returned < 0 || *returned > BLOCK) {
+        return KWS_ERR_PORT;
     }
+    const kws_status status = lose(app, port, lost);
+    return status == KWS_OK ? kws_app_process(app, block, (size_t)*returned) : status;
 }
 
-const kws_app *kws_run_state(void) { return &app; }
+static kws_status start(kws_app *app, const kws_port *port, int *returned) {
+    kws_status status = kws_app_error(app);
+    if (status == KWS_OK && (port == NULL || port->print == NULL || port->audio_read == NULL)) {
+        status = KWS_ERR_ARGUMENT;
+    }
+#if KWS_SELF_TEST
+    if (status == KWS_OK) {
+        status = kws_self_test(port, app);
+    }
+#endif
+    if (status == KWS_OK) {
+        status = kws_app_reset(app);
+    }
+    if (status == KWS_OK && port->audio_start != NULL) {
+        *returned = port->audio_start(port->context);
+        status = *returned == 0 ? KWS_OK : KWS_ERR_PORT;
+    }
+    return status;
+}
+
+kws_status kws_run(kws_app *app, const kws_port *port, int *port_error) {
+    int returned = 0;
+    kws_status status = start(app, port, &returned);
+    while (status == KWS_OK) {
+        status = hear(app, port, &returned);
+    }
+    if (port_error != NULL) {
+        *port_error = status == KWS_ERR_PORT ? returned : 0;
+    }
+    return status;
+}

@@ -1,23 +1,29 @@
-/* The whole application on a board that has a kws_hal: self-test, microphone, detections. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * @brief The whole application on a board that has a kws_port: self-test, microphone, detections.
+ */
 #ifndef KWS_RUN_H_
 #define KWS_RUN_H_
 
 #include "kws_app.h"
+#include "kws_port.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Runs the self-test, then calls `callback` for every keyword that the microphone hears, with `user`, which may be NULL.
- * Returns only on an error: KWS_ERR_*, or the board's own (kws_hal.h). */
-int kws_run(kws_callback callback, void *user);
-
-/* For kws_hal_audio_read: so many samples were lost before those that it is about to return. kws_run prints and counts
- * them; see kws_app_lost. */
-void kws_run_lost(uint32_t n_samples);
-
-/* What kws_run works on: its `lost` and `overruns` count what a board that is too slow does not hear. */
-const kws_app *kws_run_state(void);
+/**
+ * Runs the self-test, then hears what the microphone does, until something fails. Samples that were lost are counted in
+ * `app`, and printed.
+ *
+ * @param app Set up by kws_app_init. Its callback is called for every keyword.
+ * @param port Your board: all of its functions but `cycles` and `audio_start` must be there.
+ * @param port_error Receives what a function of `port` returned where this returns KWS_ERR_PORT, else 0; may be NULL.
+ * @return Never KWS_OK. KWS_ERR_ARGUMENT, KWS_ERR_SELF_TEST, KWS_ERR_PORT, what kws_app_error returns, or what
+ *     kws_app_process does.
+ */
+kws_status kws_run(kws_app *app, const kws_port *port, int *port_error);
 
 #ifdef __cplusplus
 }

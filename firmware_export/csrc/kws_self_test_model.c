@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The part of the self-test that needs the model, in a file of its own: programs without TFLM link without it. */
 #include <stdlib.h>
 #include <string.h>
@@ -24,9 +25,10 @@ static int winner(const int8_t *posteriors) {
 }
 
 /* Runs the model on its input; returns the largest difference from the golden posteriors, or -1. */
-static int difference(const kws_self_test_port *port, int clip, bool *same_label) {
-    const int8_t *posteriors, *golden = kws_vector_posteriors[clip];
-    const int status = kws_model_invoke(&posteriors);
+static int difference(const kws_port *port, kws_model *model, int clip, bool *same_label) {
+    const int8_t *posteriors = NULL, *golden = kws_vector_posteriors[clip];
+    const kws_status status = kws_model_invoke(model, &posteriors);
+    *same_label = false;
     if (status != KWS_OK) {
         kws_self_test_print(port, "FAILED: kws_model_invoke returns %d", status);
         return -1;
@@ -40,70 +42,75 @@ static int difference(const kws_self_test_port *port, int clip, bool *same_label
     return most;
 }
 
-int kws_self_test_model(const kws_self_test_port *port, kws_frontend_state *state) {
-    int failures = 0;
-    if (!kws_self_test_ready(port, state)) {
-        return 1;
+kws_status kws_self_test_inference(kws_self_test_findings *findings, kws_frontend_state *frontend, kws_model *model) {
+    if (kws_self_test_begin(findings, model == NULL ? NULL : frontend) != KWS_OK) {
+        return KWS_ERR_ARGUMENT;
     }
-    const int status = kws_model_reset();
+    const kws_port *const port = findings->port;
+    const uint32_t before = findings->failures;
+    const kws_status status = kws_model_reset(model);
     if (status != KWS_OK) {
-        kws_self_test_print(port, "FAILED: the model is not set up (kws_model_init), KWS_ERR %d", status);
-        return 1;
+        kws_self_test_fail(findings, "FAILED: the model is not set up (kws_model_init), KWS_ERR %d", status);
+        return KWS_ERR_SELF_TEST;
     }
     uint32_t spent = 0, heard = 0;
     int equal = 0, most = 0;
-    kws_frontend_reset(state);
+    (void)kws_frontend_reset(frontend);
     for (int clip = 0; clip < KWS_VECTOR_CLIPS; clip++) {
         bool same_label;
-        memcpy(kws_model_input(), kws_vector_features[clip], KWS_INPUT_SIZE);
-        const uint32_t start = port->cycles == NULL ? 0 : port->cycles();
-        const int exact = difference(port, clip, &same_label);
-        spent = port->cycles == NULL ? 0 : port->cycles() - start;
-        equal += exact == 0;
+        (void)memcpy(kws_model_input(model), kws_vector_features[clip], KWS_INPUT_SIZE);
+        const uint32_t start = kws_self_test_now(port);
+        const int exact = difference(port, model, clip, &same_label);
+        spent = kws_self_test_now(port) - start;
+        equal += exact == 0 ? 1 : 0;
         if (exact != 0) {
-            kws_self_test_print(port, "FAILED: posteriors of golden features %d differ by %d steps", clip, exact);
-            failures++;
+            kws_self_test_fail(findings, "FAILED: posteriors of golden features %d differ by %d steps", clip, exact);
         }
-        kws_self_test_hear(state, heard, kws_vector_ends[clip]);
+        kws_self_test_hear(frontend, heard, kws_vector_ends[clip]);
         heard = kws_vector_ends[clip];
-        kws_frontend_features(state, kws_model_input());
-        const int own = difference(port, clip, &same_label);
+        (void)kws_frontend_features(frontend, kws_model_input(model));
+        const int own = difference(port, model, clip, &same_label);
         most = own > most ? own : most;
         if (own < 0 || own > MOST_STEPS || !same_label) {
-            kws_self_test_print(port, "FAILED: posteriors of golden audio %d differ by %d steps", clip, own);
-            failures++;
+            kws_self_test_fail(findings, "FAILED: posteriors of golden audio %d differ by %d steps", clip, own);
         }
     }
-    kws_self_test_print(port, "model: %d of %d posteriors of golden features equal; of golden audio at most %d steps apart",
+    kws_self_test_print(port,
+                        "model: %d of %d posteriors of golden features equal; of golden audio at most %d steps apart",
                         equal, KWS_VECTOR_CLIPS, most);
     if (port->cycles != NULL) {
         kws_self_test_print(port, "model: %lu cycles an inference", (unsigned long)spent);
-        kws_self_test_cycles += (uint64_t)spent * KWS_SAMPLE_RATE / (KWS_STEP_FRAMES * KWS_HOP_LENGTH);
+        findings->cycles += (uint64_t)spent * KWS_SAMPLE_RATE / (KWS_STEP_FRAMES * KWS_HOP_LENGTH);
     }
     kws_self_test_print(port, "arena: %lu of %lu bytes used; model: %lu bytes of flash",
-                        (unsigned long)kws_model_arena_used(), (unsigned long)KWS_ARENA_SIZE,
-                        (unsigned long)kws_model_size());
-    return failures;
+                        (unsigned long)kws_model_arena_used(model), (unsigned long)KWS_ARENA_SIZE,
+                        (unsigned long)kws_model_flash());
+    return findings->failures == before ? KWS_OK : KWS_ERR_SELF_TEST;
 }
 
-int kws_self_test(const kws_self_test_port *port, kws_frontend_state *state) {
-    kws_self_test_cycles = 0;
-    const int failures =
-        kws_self_test_frontend(port, state) + kws_self_test_detector(port) + kws_self_test_model(port, state);
-    if (!kws_self_test_ready(port, state)) {
-        return failures;
+kws_status kws_self_test(const kws_port *port, kws_app *app) {
+    kws_self_test_findings findings = {port, 0, 0};
+    if (kws_self_test_begin(&findings, app) != KWS_OK) {
+        return KWS_ERR_ARGUMENT;
     }
+    const kws_status status = kws_app_error(app);
+    if (status != KWS_OK) {
+        kws_self_test_print(port, "FAILED: the application is not set up (kws_app_init), KWS_ERR %d", status);
+        return status;
+    }
+    (void)kws_self_test_frontend(&findings, &app->frontend, kws_model_input(app->model));
+    (void)kws_self_test_detector(&findings, &app->detector);
+    (void)kws_self_test_inference(&findings, &app->frontend, app->model);
     if (port->cycles != NULL) {
         kws_self_test_print(port, "speed: %lu.%lu million cycles per second of audio; a slower core loses samples",
-                            (unsigned long)(kws_self_test_cycles / 1000000),
-                            (unsigned long)(kws_self_test_cycles / 100000 % 10));
+                            (unsigned long)(findings.cycles / 1000000), (unsigned long)(findings.cycles / 100000 % 10));
     }
-    if (failures == 0) {
-        kws_self_test_print(port, "self-test passed");
-    } else {
-        kws_self_test_print(port, "self-test FAILED: %d checks", failures);
+    if (findings.failures != 0) {
+        kws_self_test_print(port, "self-test FAILED: %lu checks", (unsigned long)findings.failures);
+        return KWS_ERR_SELF_TEST;
     }
-    return failures;
+    kws_self_test_print(port, "self-test passed");
+    return KWS_OK;
 }
 
 #endif /* KWS_SELF_TEST */

@@ -1,22 +1,30 @@
-/* What the functions of this library return. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * @brief What the functions of this library return.
+ */
 #ifndef KWS_STATUS_H_
 #define KWS_STATUS_H_
 
-/* All numbers from KWS_ERR_LAST to KWS_ERR_FIRST are this library's. Any other number but 0 is an error of the board's
- * own (kws_hal.h), which is passed on as it is: neither errno, nor esp_err_t, nor Mbed's numbers lie there. */
-enum {
-    KWS_OK = 0,
-    KWS_ERR_FIRST = -30001,
-    KWS_ERR_SCHEMA = -30001,    /* TensorFlow Lite Micro reads another version of the file format */
-    KWS_ERR_OPS = -30002,       /* an operator could not be registered */
-    KWS_ERR_ARENA = -30003,     /* the arena is too small, or an operator refused the model; TFLM's log says which */
-    KWS_ERR_TENSOR = -30004,    /* the input or output is not as it was at export */
-    KWS_ERR_INVOKE = -30005,    /* an operator failed */
-    KWS_ERR_STATE = -30006,     /* what sets it up was not called, or has failed */
-    KWS_ERR_SELF_TEST = -30007, /* the board does not compute what the host computed */
-    KWS_ERR_ARGUMENT = -30008,  /* a pointer is NULL, or a number is out of range */
-    KWS_ERR_HAL = -30009,       /* a function of kws_hal.h returned what it must not */
-    KWS_ERR_LAST = -30099
-};
+/**
+ * Whether a function did what it was called for.
+ *
+ * All errors lie from KWS_ERR_LAST to KWS_ERR_FIRST. Neither errno, nor esp_err_t, nor Mbed has numbers there, so an
+ * `int` holds your board's errors beside these.
+ */
+typedef enum kws_status {
+    KWS_OK = 0,                 /**< It did. */
+    KWS_ERR_FIRST = -30001,     /**< The largest error. */
+    KWS_ERR_SCHEMA = -30001,    /**< TensorFlow Lite Micro reads another version of the file format. */
+    KWS_ERR_OPS = -30002,       /**< An operator could not be registered. */
+    KWS_ERR_ARENA = -30003,     /**< The arena is too small, or an operator refused the model. TFLM's log says which. */
+    KWS_ERR_TENSOR = -30004,    /**< The model's input or output is not as it was at export. */
+    KWS_ERR_INVOKE = -30005,    /**< An operator failed. */
+    KWS_ERR_STATE = -30006,     /**< What sets this up was not called. */
+    KWS_ERR_SELF_TEST = -30007, /**< The board does not compute what the host computed. */
+    KWS_ERR_ARGUMENT = -30008,  /**< A pointer is NULL, or a number is out of range. */
+    KWS_ERR_PORT = -30009,      /**< A function of the kws_port failed, or returned what it must not. */
+    KWS_ERR_LAST = -30099       /**< The smallest that a later version may use. */
+} kws_status;
 
 #endif /* KWS_STATUS_H_ */

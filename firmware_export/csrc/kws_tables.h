@@ -1,4 +1,8 @@
-/* Constant tables, generated from the model's own front-end settings into kws_tables.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * @brief Constant tables, generated from the model's own front-end settings into kws_tables.c.
+ */
 #ifndef KWS_TABLES_H_
 #define KWS_TABLES_H_
 
@@ -11,28 +15,36 @@
 extern "C" {
 #endif
 
-/* exp(-2 pi i k / KWS_N_FFT) for k < 3/4 KWS_N_FFT, real and imaginary parts in turn; Q31 in fixed point. */
+/** exp(-2 pi i k / KWS_N_FFT) for k < 3/4 KWS_N_FFT, real and imaginary parts in turn; Q31 in fixed point. */
 extern const kws_real kws_fft_twiddles[2 * (3 * KWS_N_FFT / 4)];
 
-/* Pairs of complex values that bit reversal exchanges. */
+/** Pairs of complex values that bit reversal exchanges: their indices, below KWS_N_FFT / 2. */
 extern const uint16_t kws_fft_swaps[KWS_FFT_SWAPS][2];
 
-/* Analysis window; Q30 in fixed point. The float form includes the factor on the samples. */
+/** Analysis window, 0 to 1; Q30 in fixed point. The float form includes the factor on the samples. */
 extern const kws_real kws_window[KWS_FRAME_LENGTH];
 
-/* Band m sums kws_mel_count[m] bins from kws_mel_first[m] on; the weights of all bands in turn, Q24 in fixed point. */
+/** Weights of the bins of all mel bands in turn, 0 to 1; Q24 in fixed point. */
 #if KWS_FIXED_POINT
 extern const uint32_t kws_mel_weights[KWS_MEL_WEIGHTS];
 #else
 extern const float kws_mel_weights[KWS_MEL_WEIGHTS];
 #endif
+
+/** Of each mel band the first bin, 0 to KWS_N_FFT / 2. */
 extern const uint16_t kws_mel_first[KWS_N_MELS];
+
+/** Of each mel band the number of bins, 0 to 128. */
 extern const uint16_t kws_mel_count[KWS_N_MELS];
 
 #if KWS_RESIZE
-/* Row r of the input lies between two frames, at a fraction of the way (Q15 in fixed point). */
+/** Of each row of the input the earlier of the two frames that it lies between, below KWS_N_FRAMES. */
 extern const uint16_t kws_resize_lower[KWS_INPUT_FRAMES];
+
+/** The later of the two. */
 extern const uint16_t kws_resize_upper[KWS_INPUT_FRAMES];
+
+/** How far from the earlier to the later it lies, 0 to 1; Q15 in fixed point. */
 #if KWS_FIXED_POINT
 extern const uint16_t kws_resize_fraction[KWS_INPUT_FRAMES];
 #else
@@ -41,7 +53,7 @@ extern const float kws_resize_fraction[KWS_INPUT_FRAMES];
 #endif
 
 #if KWS_FIXED_POINT
-/* log2(1 + i / 64) in Q16. */
+/** log2(1 + i / 64) in Q16. */
 extern const uint32_t kws_log2[65];
 #endif
 

@@ -1,4 +1,8 @@
-/* Golden vectors: what kws_edge computed at export, for the self-test; generated into kws_vectors.c. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * @brief Golden vectors: what kws_edge computed at export, for the self-test; generated into kws_vectors.c.
+ */
 #ifndef KWS_VECTORS_H_
 #define KWS_VECTORS_H_
 
@@ -10,22 +14,32 @@
 extern "C" {
 #endif
 
-/* Audio, and at some points of it the model's input and output. */
+/** Audio: mono, KWS_SAMPLE_RATE Hz. */
 extern const int16_t kws_vector_audio[KWS_VECTOR_SAMPLES];
-extern const uint32_t kws_vector_ends[KWS_VECTOR_CLIPS]; /* samples heard by then */
+
+/** Samples of it that were heard at each of some inferences, rising. */
+extern const uint32_t kws_vector_ends[KWS_VECTOR_CLIPS];
+
+/** The model's input there. */
 extern const int8_t kws_vector_features[KWS_VECTOR_CLIPS][KWS_INPUT_SIZE];
+
+/** The model's output there. */
 extern const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][KWS_N_LABELS];
 
-/* Posteriors of a longer stream, and what the detector finds in them. */
+/** What the detector finds in kws_vector_stream. */
 typedef struct kws_vector_found {
-    uint16_t step;
-    uint8_t label;
-    float score;
-    uint64_t start, end;
+    uint16_t step;  /**< The inference that decided, below KWS_VECTOR_STEPS. */
+    uint8_t label;  /**< As in kws_detection. */
+    float score;    /**< As in kws_detection. */
+    uint64_t start; /**< As in kws_detection. */
+    uint64_t end;   /**< As in kws_detection. */
 } kws_vector_found;
 
+/** Posteriors of a longer stream. */
 extern const int8_t kws_vector_stream[KWS_VECTOR_STEPS][KWS_N_LABELS];
-extern const kws_vector_found kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]; /* the last is a filler */
+
+/** What is found in it; the last is a filler. */
+extern const kws_vector_found kws_vector_detections[KWS_VECTOR_DETECTIONS + 1];
 
 #ifdef __cplusplus
 }

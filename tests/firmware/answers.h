@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The golden vectors of an export as the answers of its model. */
 #include "kws_config.h"
 #include "kws_vectors.h"
@@ -6,8 +7,8 @@
 extern const uint8_t kws_model_data[];
 
 static void kws_answers(void) {
-    const tflm_answers answers = {kws_model_data,           KWS_INPUT_SIZE,          KWS_N_LABELS,
-                                  KWS_VECTOR_CLIPS,         KWS_VECTOR_STEPS,        kws_vector_features[0],
+    const tflm_answers answers = {kws_model_data,           KWS_INPUT_SIZE,      KWS_N_LABELS,
+                                  KWS_VECTOR_CLIPS,         KWS_VECTOR_STEPS,    kws_vector_features[0],
                                   kws_vector_posteriors[0], kws_vector_stream[0]};
     tflm_know(&answers);
 }

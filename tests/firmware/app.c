@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The application as a shared library, whose model is run by whoever loads it. */
 #include "kws_app.h"
 
@@ -9,11 +10,18 @@ static int8_t input[KWS_INPUT_SIZE], output[KWS_N_LABELS];
 void set_invoke(invoke_function function);
 void set_invoke(invoke_function function) { invoke = function; }
 
-int kws_model_init(void) { return invoke ? KWS_OK : KWS_ERR_STATE; }
-int kws_model_reset(void) { return KWS_OK; }
-int8_t *kws_model_input(void) { return input; }
+kws_status kws_model_reset(kws_model *model) {
+    (void)model;
+    return invoke ? KWS_OK : KWS_ERR_STATE;
+}
 
-int kws_model_invoke(const int8_t **posteriors) {
+int8_t *kws_model_input(kws_model *model) {
+    (void)model;
+    return input;
+}
+
+kws_status kws_model_invoke(kws_model *model, const int8_t **posteriors) {
+    (void)model;
     *posteriors = output;
-    return invoke(input, output);
+    return invoke(input, output) == 0 ? KWS_OK : KWS_ERR_INVOKE;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Feeds the front end and the application every kind of PCM, in blocks of every size; run under sanitizers. Its model
  * computes nonsense from its whole input, so that every byte of it is read. */
 #include <stdio.h>
@@ -9,11 +10,18 @@
 
 static int8_t input[KWS_INPUT_SIZE], output[KWS_N_LABELS];
 
-int kws_model_init(void) { return KWS_OK; }
-int kws_model_reset(void) { return KWS_OK; }
-int8_t *kws_model_input(void) { return input; }
+kws_status kws_model_reset(kws_model *model) {
+    (void)model;
+    return KWS_OK;
+}
 
-int kws_model_invoke(const int8_t **posteriors) {
+int8_t *kws_model_input(kws_model *model) {
+    (void)model;
+    return input;
+}
+
+kws_status kws_model_invoke(kws_model *model, const int8_t **posteriors) {
+    (void)model;
     uint32_t hash = 2166136261u;
     for (int i = 0; i < KWS_INPUT_SIZE; i++) {
         hash = (hash ^ (uint8_t)input[i]) * 16777619u;
@@ -47,15 +55,16 @@ static int16_t sample(int kind, int i) {
     }
 }
 
-static void count(const kws_detection *detection, void *user) {
+static void count(const kws_detection *detection, void *context) {
     (void)detection;
-    ++*(int *)user;
+    ++*(int *)context;
 }
 
 int main(void) {
+    static kws_model model;
     static kws_app app;
     int found = 0;
-    if (kws_app_init(&app, count, &found) != KWS_OK) {
+    if (kws_app_init(&app, &model, count, &found) != KWS_OK) {
         return 1;
     }
     for (int round = 0; round < 60; round++) {

@@ -16,7 +16,7 @@ from kws_edge import FrontendConfig
 
 HERE = Path(__file__).parent
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wmissing-prototypes", "-Werror"]
-FRONTEND = ("frontend", "fft", "levels_float", "levels_fixed", "quant", "tables")
+FRONTEND = ("frontend", "fft", "levels_float", "levels_fixed", "tables")
 
 
 def compile_c(compiler: str, *arguments: object) -> None:
@@ -64,19 +64,22 @@ class CFrontend:
         sources = [src / f"kws_{name}.c" for name in FRONTEND]
         target = src.parent / f"frontend_{'fixed' if fixed else 'float'}.so"
         self.c = shared_library(target, sources, f"-DKWS_FIXED_POINT={fixed:d}")
-        self.c.kws_frontend_process.restype = ctypes.c_size_t
         self._state = ctypes.create_string_buffer(1 << 18)
 
     def __call__(self, samples: np.ndarray, block: int = 1 << 30) -> np.ndarray:
         """The model's input after a new stream of int16 samples, given in blocks; shape feature_shape, int8."""
         samples = np.ascontiguousarray(samples, np.int16)
         self.c.kws_frontend_reset(self._state)
-        frame = ctypes.c_bool()
+        frame, taken = ctypes.c_bool(), ctypes.c_size_t()
         for start in range(0, len(samples), block):
             at, end = start, min(start + block, len(samples))
             while at < end:
                 pointer = ctypes.c_void_p(samples.ctypes.data + 2 * at)
-                at += self.c.kws_frontend_process(self._state, pointer, ctypes.c_size_t(end - at), ctypes.byref(frame))
+                left = ctypes.c_size_t(end - at)
+                assert not self.c.kws_frontend_process(
+                    self._state, pointer, left, ctypes.byref(taken), ctypes.byref(frame)
+                )
+                at += taken.value
         features = np.empty(self.frontend_config.feature_shape, np.int8)
         self.c.kws_frontend_features(self._state, ctypes.c_void_p(features.ctypes.data))
         return features
@@ -103,23 +106,25 @@ class CDetector:
 
     def __init__(self, src: Path) -> None:
         self.c = shared_library(src.parent / "detector.so", [src / "kws_detector.c", src / "kws_detector_config.c"])
-        self.c.kws_detector_process.restype = ctypes.c_bool
         self._state = ctypes.create_string_buffer(1 << 18)
         self._config = ctypes.c_char.in_dll(self.c, "kws_detector_defaults")
 
     def __call__(self, posteriors: np.ndarray, ends: np.ndarray) -> list[tuple[str, float, int, int, bool]]:
         """Keyword, score, start and end (in samples) of what it finds in int8 posteriors, and whether it is the wake
         word."""
-        found, detection = [], CDetection()
+        found, detection, detected = [], CDetection(), ctypes.c_bool()
         self.c.kws_detector_reset(self._state)
         for row, end in zip(np.ascontiguousarray(posteriors, np.int8), ends, strict=True):
-            if self.c.kws_detector_process(
+            status = self.c.kws_detector_process(
                 self._state,
                 ctypes.byref(self._config),
                 ctypes.c_void_p(row.ctypes.data),
                 ctypes.c_uint64(int(end)),
                 ctypes.byref(detection),
-            ):
+                ctypes.byref(detected),
+            )
+            assert status == 0
+            if detected:
                 found.append(detection.values())
         return found
 
@@ -145,8 +150,10 @@ class CApp:
 
         self._kept = invoke, callback  # C calls them for as long as it lives
         self._c.set_invoke(invoke)
-        self._app = ctypes.create_string_buffer(1 << 16)
-        assert self._c.kws_app_init(self._app, callback, None) == 0
+        self._c.kws_app_sizeof.restype = ctypes.c_size_t
+        self._app = ctypes.create_string_buffer(self._c.kws_app_sizeof())
+        self._model = ctypes.create_string_buffer(1)  # its functions in app.c look at none
+        assert self._c.kws_app_init(self._app, self._model, callback, None) == 0
 
     def process(self, samples: np.ndarray) -> int:
         """The status of taking int16 samples."""

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // Declarations of what kws_model.cc uses of TensorFlow Lite Micro: for checking that it compiles, not for running it.
 #ifndef TFLM_H_
 #define TFLM_H_
@@ -43,7 +44,8 @@ public:
 
 class MicroInterpreter {
 public:
-    MicroInterpreter(const tflite::Model *model, const MicroOpResolver &resolver, std::uint8_t *arena, std::size_t size);
+    MicroInterpreter(const tflite::Model *model, const MicroOpResolver &resolver, std::uint8_t *arena,
+                     std::size_t size);
     ~MicroInterpreter();
     TfLiteStatus AllocateTensors();
     TfLiteStatus Invoke();

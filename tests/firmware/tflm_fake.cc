@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // Runs no model: gives the answers that a test has, so that the glue, the application and the self-test around it run.
 #include "tflm_fake.h"
 
@@ -19,12 +20,17 @@ constexpr int kMost = 4;
 
 struct Known {
     tflm_answers answers;
+    std::uint32_t hash;
+} known[kMost];
+
+// An interpreter that was made, and not ended.
+struct Running {
     const tflite::MicroInterpreter *interpreter;
+    Known *model;
     tflite::TfLiteTensor input, output;
     std::int8_t features[1 << 15], posteriors[256];
     std::size_t step, arena;
-    std::uint32_t hash;
-} known[kMost];
+} running[kMost];
 
 Known *by_model(const void *model) {
     for (auto &each : known) {
@@ -35,8 +41,8 @@ Known *by_model(const void *model) {
     return nullptr;
 }
 
-Known *by_interpreter(const tflite::MicroInterpreter *interpreter) {
-    for (auto &each : known) {
+Running *by_interpreter(const tflite::MicroInterpreter *interpreter) {
+    for (auto &each : running) {
         if (each.interpreter == interpreter) {
             return &each;
         }
@@ -60,10 +66,10 @@ const Model *GetModel(const void *buffer) { return static_cast<const Model *>(bu
 std::uint32_t Model::version() const { return 3; }
 void MicroPrintf(const char *, ...) {}
 
-#define ADDS(name)                                                       \
-    template <unsigned int count>                                        \
-    TfLiteStatus MicroMutableOpResolver<count>::Add##name() {            \
-        return kTfLiteOk;                                                \
+#define ADDS(name)                                            \
+    template <unsigned int count>                             \
+    TfLiteStatus MicroMutableOpResolver<count>::Add##name() { \
+        return kTfLiteOk;                                     \
     }
 ADDS(Add)
 ADDS(Conv2D)
@@ -76,10 +82,11 @@ template class MicroMutableOpResolver<6>;
 template class MicroMutableOpResolver<7>;
 
 MicroInterpreter::MicroInterpreter(const Model *model, const MicroOpResolver &, std::uint8_t *arena, std::size_t size) {
-    Known *const mine = by_model(model);
+    Running *const mine = by_interpreter(this) ? by_interpreter(this) : by_interpreter(nullptr);
     mine->interpreter = this;
-    mine->input = {kTfLiteInt8, {mine->features}, mine->answers.inputs};
-    mine->output = {kTfLiteInt8, {mine->posteriors}, mine->answers.labels};
+    mine->model = by_model(model);
+    mine->input = {kTfLiteInt8, {mine->features}, mine->model->answers.inputs};
+    mine->output = {kTfLiteInt8, {mine->posteriors}, mine->model->answers.labels};
     mine->step = 0;
     mine->arena = size;
     tflm_arena = arena;
@@ -93,20 +100,23 @@ TfLiteStatus MicroInterpreter::AllocateTensors() {
     return by_interpreter(this)->arena < tflm_need ? kTfLiteError : kTfLiteOk;
 }
 
-TfLiteStatus MicroInterpreter::Reset() { return tflm_fails ? kTfLiteError : kTfLiteOk; }
+TfLiteStatus MicroInterpreter::Reset() {
+    by_interpreter(this)->step = 0;
+    return tflm_fails ? kTfLiteError : kTfLiteOk;
+}
 TfLiteTensor *MicroInterpreter::input(std::size_t) { return &by_interpreter(this)->input; }
 TfLiteTensor *MicroInterpreter::output(std::size_t) { return &by_interpreter(this)->output; }
 std::size_t MicroInterpreter::arena_used_bytes() const { return tflm_need; }
 
 TfLiteStatus MicroInterpreter::Invoke() {
-    Known &mine = *by_interpreter(this);
-    const tflm_answers &its = mine.answers;
+    Running &mine = *by_interpreter(this);
+    const tflm_answers &its = mine.model->answers;
     tflm_invoked++;
     if (tflm_fails) {
         return kTfLiteError;
     }
     for (std::size_t i = 0; i < its.inputs; i++) {
-        mine.hash = (mine.hash ^ static_cast<std::uint8_t>(mine.features[i])) * 16777619u;
+        mine.model->hash = (mine.model->hash ^ static_cast<std::uint8_t>(mine.features[i])) * 16777619u;
     }
     const std::int8_t *answer = its.stream + mine.step++ % its.steps * its.labels;
     for (std::size_t clip = 0; clip < its.clips; clip++) {

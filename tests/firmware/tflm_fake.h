@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What tests tell the TensorFlow Lite Micro of tflm_fake.cc, and ask it. */
 #ifndef TFLM_FAKE_H_
 #define TFLM_FAKE_H_
@@ -18,10 +19,10 @@ typedef struct tflm_answers {
 
 void tflm_know(const tflm_answers *answers);
 
-extern size_t tflm_need;        /* bytes of the arena that every model takes */
-extern int tflm_fails;          /* whether invocations and resets fail */
-extern unsigned tflm_invoked;   /* how often something was invoked */
-extern const void *tflm_arena;  /* the last interpreter's */
+extern size_t tflm_need;       /* bytes of the arena that every model takes */
+extern int tflm_fails;         /* whether invocations and resets fail */
+extern unsigned tflm_invoked;  /* how often something was invoked */
+extern const void *tflm_arena; /* the last interpreter's */
 extern size_t tflm_arena_bytes;
 
 /* Of all that a model was given. */

@@ -1,14 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The self-test on a bare Cortex-M, printing through semihosting; the exit status is 0 when it passed. With the model
  * (make TFLM=...) the application then hears the golden audio, too. */
 #include <stdint.h>
 #include <stdio.h>
 
-#include "kws_hal.h"
 #include "kws_self_test.h"
 #include "kws_vectors.h"
-#if KWS_WITH_MODEL
-#include "kws_app.h"
-#endif
 
 /* SysTick counts down from 2^24 - 1 at the core's clock. In QEMU with -icount, time advances by a fixed step for each
  * instruction, and the timer's clock is another: a loop of a known number of instructions tells the ratio. */
@@ -47,43 +44,66 @@ static void calibrate(void) {
 
 static uint64_t cycles(void) { return ticks() * 1000000u / ticks_per_million; }
 
-uint32_t kws_hal_cycles(void) { return (uint32_t)cycles(); }
+static uint32_t count_cycles(void *context) {
+    (void)context;
+    return (uint32_t)cycles();
+}
 
-void kws_hal_print(const char *line) { puts(line); }
+static void print(void *context, const char *line) {
+    (void)context;
+    (void)puts(line);
+}
+
+static const kws_port port = {.print = print, .cycles = count_cycles};
 
 #if KWS_WITH_MODEL
+static KWS_ALIGNED uint8_t arena[KWS_ARENA_SIZE];
+static kws_model model;
 static kws_app app;
 
-static void heard(const kws_detection *detection, void *user) {
-    (void)user;
+static void heard(const kws_detection *detection, void *context) {
+    (void)context;
     printf("heard %s (%d %%) at %lu ms\n", detection->keyword, (int)(100.0f * detection->score),
            (unsigned long)(detection->end * 1000u / KWS_SAMPLE_RATE));
 }
+
+static int run(void) {
+    kws_status status = kws_model_init(&model, arena, sizeof arena);
+    if (status == KWS_OK) {
+        status = kws_app_init(&app, &model, heard, NULL);
+    }
+    if (status == KWS_OK) {
+        status = kws_self_test(&port, &app);
+    }
+    if (status == KWS_OK) {
+        status = kws_app_reset(&app);
+    }
+    if (status == KWS_OK) {
+        const uint64_t start = cycles();
+        status = kws_app_process(&app, kws_vector_audio, KWS_VECTOR_SAMPLES);
+        printf("application: %lu million cycles for %d ms of audio\n", (unsigned long)((cycles() - start) / 1000000u),
+               KWS_VECTOR_SAMPLES * 1000 / KWS_SAMPLE_RATE);
+    }
+    if (status != KWS_OK) {
+        printf("KWS_ERR %d\n", status);
+    }
+    return status == KWS_OK ? 0 : 1;
+}
 #else
-static kws_frontend_state frontend;
+static int run(void) {
+    static kws_frontend_state frontend;
+    static kws_detector_state detector;
+    static int8_t input[KWS_INPUT_SIZE];
+    kws_self_test_findings findings = {&port, 0, 0};
+    (void)kws_self_test_frontend(&findings, &frontend, input);
+    (void)kws_self_test_detector(&findings, &detector);
+    puts(findings.failures == 0 ? "self-test of front end and detector passed" : "self-test FAILED");
+    return findings.failures == 0 ? 0 : 1;
+}
 #endif
 
 int main(void) {
-    const kws_self_test_port port = {kws_hal_print, kws_hal_cycles};
     calibrate();
     puts("cycles below are instructions where this runs in QEMU");
-#if KWS_WITH_MODEL
-    int status = kws_app_init(&app, heard, NULL);
-    if (status == KWS_OK && kws_self_test(&port, &app.frontend) == 0) {
-        status = kws_app_reset(&app);
-        const uint64_t start = cycles();
-        if (status == KWS_OK) {
-            status = kws_app_process(&app, kws_vector_audio, KWS_VECTOR_SAMPLES);
-        }
-        printf("application: %lu million cycles for %d ms of audio\n",
-               (unsigned long)((cycles() - start) / 1000000u), KWS_VECTOR_SAMPLES * 1000 / KWS_SAMPLE_RATE);
-        return status == KWS_OK ? 0 : 1;
-    }
-    printf("KWS_ERR %d\n", status);
-    return 1;
-#else
-    const int failures = kws_self_test_frontend(&port, &frontend) + kws_self_test_detector(&port);
-    puts(failures == 0 ? "self-test of front end and detector passed" : "self-test FAILED");
-    return failures != 0;
-#endif
+    return run();
 }

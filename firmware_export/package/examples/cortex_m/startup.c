@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Vector table and start of an Arm Cortex-M, without any vendor's files. */
 #include <stdint.h>
 #include <stdlib.h>

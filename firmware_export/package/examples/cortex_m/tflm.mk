@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # TensorFlow Lite Micro's sources for this model, compiled from a checkout (TFLM=PATH) with the kernels of KERNELS.
 #
 # Third parties are found where TensorFlow Lite Micro's own Makefile downloads them to, or beside the checkout; each can

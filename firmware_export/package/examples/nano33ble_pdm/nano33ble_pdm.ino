@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keyword spotting on an Arduino Nano 33 BLE Sense, with its own microphone.
 //
 // The board has 64 MHz. By estimate: @AT_64_MHZ@.
@@ -8,7 +9,6 @@
 // Makes the Arduino build find TensorFlow Lite Micro, which the library includes.
 #include <Chirale_TensorFlowLite.h>
 
-#include <kws_hal.h>
 #include <kws_ring.h>
 #include <kws_run.h>
 
@@ -19,6 +19,9 @@
 // Samples that wait while an inference runs: 512 ms, in 16 KiB. The driver's interrupt writes, the program reads.
 static int16_t samplesThatWait[8192];
 static kws_ring ring;
+static KWS_ALIGNED uint8_t arena[KWS_ARENA_SIZE];
+static kws_model model;
+static kws_app app;
 constexpr unsigned long kTimeoutMs = 1000;
 
 // Empties the driver's buffer even where the ring is full: it stops the microphone when it finds its buffer unread.
@@ -29,11 +32,11 @@ static void onPdm() {
     if (bytes <= 0) {
       return;
     }
-    kws_ring_write(&ring, chunk, static_cast<size_t>(bytes) / sizeof chunk[0]);
+    kws_ring_write(&ring, chunk, static_cast<size_t>(bytes) / sizeof chunk[0], nullptr);
   }
 }
 
-int kws_hal_audio_start(void) {
+static int startAudio(void *) {
   if (kws_ring_init(&ring, samplesThatWait, sizeof samplesThatWait / sizeof samplesThatWait[0]) != KWS_OK) {
     return -1;
   }
@@ -41,36 +44,35 @@ int kws_hal_audio_start(void) {
   return PDM.begin(1, KWS_SAMPLE_RATE) ? 0 : -2;
 }
 
-int kws_hal_audio_read(int16_t *samples, size_t n) {
+static void printLine(void *, const char *line) { Serial.println(line); }
+
+static int readAudio(void *, int16_t *samples, size_t n, uint32_t *lost) {
   const unsigned long start = millis();
   for (;;) {
-    uint32_t lost;
-    const size_t taken = kws_ring_read(&ring, samples, n, &lost);
-    kws_run_lost(lost);
-    if (taken > 0) {
+    size_t taken;
+    kws_ring_read(&ring, samples, n, &taken, lost);
+    if (taken > 0 || *lost > 0) {
       return static_cast<int>(taken);
     }
     if (millis() - start > kTimeoutMs) {
-      kws_hal_print("the microphone is silent");
+      printLine(nullptr, "the microphone is silent");
       return -3;
     }
-    if (lost == 0) {
-      delay(1);
-    }
+    delay(1);
   }
 }
 
-void kws_hal_print(const char *line) { Serial.println(line); }
-
 // Of the processor's debug unit; stands still while the processor sleeps.
-uint32_t kws_hal_cycles(void) { return DWT->CYCCNT; }
+static uint32_t countCycles(void *) { return DWT->CYCCNT; }
+
+static const kws_port port = {nullptr, printLine, countCycles, startAudio, readAudio};
 
 static void onKeyword(const kws_detection *detection, void *) {
   char line[96];
   snprintf(line, sizeof line, "%s (%u %%) at %lu ms", detection->keyword,
            static_cast<unsigned>(detection->score * 100.0f + 0.5f),
            static_cast<unsigned long>(detection->end * 1000 / KWS_SAMPLE_RATE));
-  kws_hal_print(line);
+  printLine(nullptr, line);
 }
 
 void setup() {
@@ -81,10 +83,17 @@ void setup() {
   DWT->CYCCNT = 0;
   DWT->CTRL |= DWT_CTRL_CYCCNTENA_Msk;
 
-  const int status = kws_run(onKeyword, nullptr);
-  char line[48];
-  snprintf(line, sizeof line, "kws_run returned %d", status);
-  kws_hal_print(line);
+  int error = 0;
+  kws_status status = kws_model_init(&model, arena, sizeof arena);
+  if (status == KWS_OK) {
+    status = kws_app_init(&app, &model, onKeyword, nullptr);
+  }
+  if (status == KWS_OK) {
+    status = kws_run(&app, &port, &error);
+  }
+  char line[64];
+  snprintf(line, sizeof line, "ended with status %d, error %d of the board", static_cast<int>(status), error);
+  printLine(nullptr, line);
 }
 
 void loop() { delay(1000); }
