@@ -18,7 +18,7 @@ from firmware_export.export import prepare, write
 from firmware_export.kernels import KERNELS, asked
 from firmware_export.planner import head_bytes
 from kws_edge import Model, shipped_models, unpack
-from kws_edge.model.tflite.operators import Node
+from kws_edge.model.tflite.node import Node
 from tests.conftest import ROOT, assert_one_line_error, need_program, wait_until
 from tests.firmware.host import HERE, write_tflm
 
