@@ -60,7 +60,7 @@ def find(data: Path) -> list[Recording]:
 
 def stream(path: Path, rate: int, *, seed: int | None) -> np.ndarray:
     """A recording between hiss, or, without `seed`, its word between digital silence; shape (n,), int16."""
-    with AudioFile(path, rate=rate) as audio:
+    with AudioFile(path, sample_rate=rate) as audio:
         samples = np.concatenate([*audio, np.empty(0, np.int16)])
     before, after = BEFORE_S * rate, AFTER_S * rate
     if seed is None:

@@ -11,7 +11,7 @@ from functools import partial
 
 from firmware_export.planner import head_bytes
 from kws_edge.model.tflite import FlatModel, Tensor
-from kws_edge.model.tflite.operators import Node
+from kws_edge.model.tflite.node import Node
 
 __all__ = ["KERNELS", "arenas", "asked"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import kws_edge
 from firmware_export.c_source import array, number
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.detection.detector import Detection
 from kws_edge.errors import AudioError
 from kws_edge.model.model import Model
@@ -69,7 +69,7 @@ class GoldenVectors:
         """
         path = recording or default_recording()
         model, c = spotter.model, spotter.model.frontend_config
-        with AudioFile(path, rate=c.sample_rate) as file:
+        with AudioFile(path, sample_rate=c.sample_rate) as file:
             samples = _start_of(file, _LONGEST_S * c.sample_rate)
         step_samples = spotter.step_frames * c.hop_length
         length = max(round(_AUDIO_S * c.sample_rate), c.clip_samples + (_CLIPS * _SPACING + 1) * step_samples)

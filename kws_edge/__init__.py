@@ -2,14 +2,19 @@
 
 >>> from kws_edge import AudioFile, Model, Spotter
 >>> model = Model("commands12")
->>> with AudioFile("commands.wav", rate=model.frontend_config.sample_rate) as source:   # doctest: +SKIP
+>>> with AudioFile("commands.wav", sample_rate=model.frontend_config.sample_rate) as source:   # doctest: +SKIP
 ...     for detection in Spotter(model).detections(source):
 ...         print(detection)
 """
 
 TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start
 if TYPE_CHECKING:
-    from kws_edge.audio import AudioFile, Microphone, PcmStream, Resampler, input_devices
+    from kws_edge.audio.devices import input_devices
+    from kws_edge.audio.file import AudioFile
+    from kws_edge.audio.microphone import Microphone
+    from kws_edge.audio.pipe import PcmStream
+    from kws_edge.audio.resampler import Resampler
+    from kws_edge.audio.source import LiveSource, Source
     from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
     from kws_edge.detection.detector import Detection, Detector
     from kws_edge.detection.room_profile import RoomProfile
@@ -34,6 +39,7 @@ __all__ = [
     "Frontend",
     "FrontendConfig",
     "KwsError",
+    "LiveSource",
     "Metadata",
     "Microphone",
     "Model",
@@ -42,6 +48,7 @@ __all__ = [
     "Resampler",
     "RoomProfile",
     "RuntimeUnavailableError",
+    "Source",
     "Spotter",
     "Step",
     "StreamingFrontend",
@@ -62,7 +69,12 @@ _MODULES = (
     "model.model",
     "spotter",
     "detection.room_profile",
-    "audio",
+    "audio.source",
+    "audio.file",
+    "audio.pipe",
+    "audio.resampler",
+    "audio.microphone",
+    "audio.devices",
 )
 _PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spotter")
 

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kws_edge.audio.source import LiveSource, Source
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.detector import Detection, Detector
 from kws_edge.diagnostics.latency import DETECTOR, FRONTEND, INVOKE, OFF, QUANTISE, Stopwatch
+from kws_edge.errors import AudioError
 from kws_edge.features.frontend import StreamingFrontend, to_int16
 from kws_edge.model.model import Model
 
@@ -137,12 +139,26 @@ class Spotter:
         self._start = self.n_samples = n
 
     def follow(self, source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The blocks of `source`, for :meth:`process_steps`; what the source has lost is skipped on the way."""
-        lost = getattr(source, "lost", 0)
+        """The blocks of `source`, for :meth:`process_steps`; what a :class:`Source` has lost is skipped on the way.
+
+        Raises
+        ------
+        AudioError
+            If it is a :class:`Source` of another sample rate than the model's.
+        """
+        if not isinstance(source, Source):
+            yield from source
+            return
+        if source.sample_rate != self._rate:
+            raise AudioError(
+                f"{source.name}: gives {source.sample_rate} Hz, but this model hears {self._rate} Hz; open it with "
+                f"sample_rate={self._rate}"
+            )
+        lost = source.lost_samples
         for block in source:
-            if (now := getattr(source, "lost", 0)) > lost:
-                self.skip(now - lost)
-                lost = now
+            if source.lost_samples > lost:
+                self.skip(source.lost_samples - lost)
+                lost = source.lost_samples
             yield block
 
     def detections(self, source: Iterable[np.ndarray]) -> Iterator[Detection]:
@@ -151,19 +167,24 @@ class Spotter:
         Parameters
         ----------
         source : Source, or iterable of numpy.ndarray
-            An :class:`kws_edge.AudioFile`, a :class:`kws_edge.Microphone`, one of your own, or blocks of samples as
-            :meth:`process` takes them. Open it by its ``with`` block; what it loses is skipped.
+            An :class:`kws_edge.AudioFile`, a :class:`kws_edge.Microphone`, a :class:`kws_edge.Source` of your own, or
+            blocks of samples as :meth:`process` takes them. What a source loses is skipped.
+
+        Raises
+        ------
+        AudioError
+            If the source fails, or has another sample rate than the model.
         """
         return (step.detection for step in self.steps(source) if step.detection)
 
     def steps(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
         """Every inference on a source, as :meth:`detections`."""
         self.reset()
-        want = getattr(source, "want", None)
+        live = source if isinstance(source, LiveSource) else None
         for block in self.follow(source):
             yield from self.process_steps(block)
-            if want:
-                want(self.samples_to_step / self._rate)
+            if live:
+                live.want(self.samples_to_step / self._rate)
         yield from self.flush_steps()
 
     def process_steps(self, samples: np.ndarray) -> Iterator[Step]:

@@ -30,8 +30,8 @@ found = {}
 for name in names:
     model = Model(name, kernels=kernels)
     rate = model.frontend_config.sample_rate
-    with AudioFile(stream, rate=rate) as audio:
-        samples = audio.read()
+    with AudioFile(stream, sample_rate=rate) as audio:
+        samples = audio.read_all()
     frontend = Frontend(model.frontend_config)
     inputs = [model.quantize(frontend(samples[second * rate :][:rate])) for second in range(0, 30, 3)]
     found |= {f"{name} inputs": inputs, f"{name} outputs": [model.interpreter.invoke(x) for x in inputs]}

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kws_edge import AudioError, AudioFile, PcmStream, Resampler
-from kws_edge.audio import BlockQueue, Playback
+from kws_edge.audio.playback import Playback
+from kws_edge.audio.queue import BlockQueue
 from tests.conftest import need_program
 
 RATE = 16000
@@ -23,8 +24,8 @@ def tone(hz, rate=RATE, seconds=1.0, amplitude=0.5):
 
 
 def read(path, rate=RATE):
-    with AudioFile(path, rate=rate) as file:
-        return file.read()
+    with AudioFile(path, sample_rate=rate) as file:
+        return file.read_all()
 
 
 def power_at(samples, hz, rate=RATE):
@@ -143,7 +144,7 @@ class Trickle(io.RawIOBase):
 @pytest.mark.parametrize("size", [1, 3, 997, 100_000])
 def test_raw_pcm(size):
     samples = np.random.default_rng(0).integers(-32768, 32768, 5000).astype("<i2")
-    got = np.concatenate(list(PcmStream(Trickle(samples.tobytes(), size), rate=RATE)))
+    got = np.concatenate(list(PcmStream(Trickle(samples.tobytes(), size), sample_rate=RATE)))
     assert np.array_equal(got, samples)
 
 
@@ -167,14 +168,14 @@ def test_wav_on_a_pipe():
     samples = np.random.default_rng(0).integers(-3000, 3000, 5000).astype("<i2")
     for announced in (None, 0x80000000, 0xFFFFFFFF, 0):
         data = wav(samples, announced=announced)
-        assert np.array_equal(np.concatenate(list(PcmStream(io.BytesIO(data), rate=RATE))), samples)
+        assert np.array_equal(np.concatenate(list(PcmStream(io.BytesIO(data), sample_rate=RATE))), samples)
     trailing = wav(samples) + b"LIST" + bytes(100)
-    assert np.array_equal(np.concatenate(list(PcmStream(io.BytesIO(trailing), rate=RATE))), samples)
+    assert np.array_equal(np.concatenate(list(PcmStream(io.BytesIO(trailing), sample_rate=RATE))), samples)
 
 
 def test_the_header_decides_rate_and_channels():
     stereo = np.repeat((tone(440, 48000) * 32767).astype("<i2"), 2)
-    source = PcmStream(io.BytesIO(wav(stereo, 48000, 2)), rate=RATE)
+    source = PcmStream(io.BytesIO(wav(stereo, 48000, 2)), sample_rate=RATE)
     assert (source.source_rate, source.channels) == (48000, 2)
     got = np.concatenate(list(source))
     assert abs(len(got) - RATE) <= 2
@@ -183,16 +184,16 @@ def test_the_header_decides_rate_and_channels():
 
 def test_a_pipe_without_audio_is_refused():
     with pytest.raises(AudioError, match="no audio arrived"):
-        list(PcmStream(io.BytesIO(b""), rate=RATE))
+        list(PcmStream(io.BytesIO(b""), sample_rate=RATE))
     with pytest.raises(AudioError, match="WAV header without audio"):
-        PcmStream(io.BytesIO(wav(np.zeros(3, np.int16))[:36]), rate=RATE)
+        PcmStream(io.BytesIO(wav(np.zeros(3, np.int16))[:36]), sample_rate=RATE)
 
 
 def test_pipe_gives_samples_as_they_arrive():
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as stream:
         os.write(writer, bytes(3200))
-        blocks = iter(PcmStream(stream, rate=RATE))
+        blocks = iter(PcmStream(stream, sample_rate=RATE))
         assert len(next(blocks)) > 0  # without waiting for more
         os.close(writer)
         list(blocks)
@@ -337,7 +338,7 @@ def test_queue_between_threads():
 
 
 def test_playback_delivers_everything(demo_stream):
-    with Playback(demo_stream, rate=RATE, real_time=False) as source:
+    with Playback(demo_stream, sample_rate=RATE, real_time=False) as source:
         samples = np.concatenate(list(source))
     assert np.array_equal(samples, read(demo_stream))
     assert source.queue.dropped == 0

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 from kws_edge import ConfigError, KwsError, Model, PcmStream, Spotter, shipped_models, unpack
-from kws_edge.audio import BlockQueue, Playback
+from kws_edge.audio.playback import Playback
+from kws_edge.audio.queue import BlockQueue
 from kws_edge.diagnostics import benchmark, system_info
 from kws_edge.diagnostics.latency import DETECTOR, FRONTEND, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
 from tests.conftest import assert_one_line_error, assert_usage_error
@@ -136,7 +137,7 @@ def test_live_sources_and_spotter_time_each_inference(model, demo_stream, rate):
         pytest.importorskip("soxr", exc_type=ImportError)
     spotter = Spotter(model)
     watch = spotter.stopwatch = Stopwatch(spotter.step_s)
-    with Playback(demo_stream, rate=16000, real_time=False) as source:
+    with Playback(demo_stream, sample_rate=16000, real_time=False) as source:
         source.stopwatch = watch
         steps = list(spotter.steps(source))
     silent = model.frontend_config.clip_samples // 1600  # after the end of the stream nothing arrives
@@ -465,7 +466,7 @@ def test_microphone(server, run_cli):  # noqa: F811
 def test_opening_the_microphone_loads_no_encoder(server):  # noqa: F811
     """ALSA's AC-3 encoder would bring FFmpeg into a program that records."""
     code = (
-        "from kws_edge import Microphone; microphone = Microphone(rate=16000)\n"
+        "from kws_edge import Microphone; microphone = Microphone(sample_rate=16000)\n"
         "for process in (microphone.process_id, 'self'):\n"
         "    maps = open(f'/proc/{process}/maps').read(); print('libasound.so' in maps, 'libavcodec' in maps)\n"
     )

@@ -139,7 +139,7 @@ def test_stopping_the_demo_counts_no_unplayed_word(tmp_path):
 def test_plot_shows_what_the_detector_compares(model, demo_stream):
     """Each detection, and nothing else, is where a smoothed posterior reaches the threshold that holds there."""
     spotter = Spotter(model, detector_config=dataclasses.replace(model.detector_config, speech_margin=0.2))
-    with AudioFile(demo_stream, rate=16000) as audio:
+    with AudioFile(demo_stream, sample_rate=16000) as audio:
         steps = list(spotter.steps(audio))
     smoothed, needed = compared(spotter, steps)
     reached = (smoothed >= needed)[:, np.array(spotter.detector.active)].any(axis=1)
@@ -166,7 +166,7 @@ def test_plot_of_a_long_recording_is_refused_before_it_is_heard(run_cli, short, 
     data[21] &= 0xF0  # the samples in all are 36 bits of STREAMINFO; 0 is unknown, as where a stream was recorded
     data[22:26] = bytes(4)
     (tmp_path / "streamed.flac").write_bytes(data)
-    with AudioFile(tmp_path / "streamed.flac", rate=RATE) as audio:
+    with AudioFile(tmp_path / "streamed.flac", sample_rate=RATE) as audio:
         assert audio.seconds is None
     recorder = Recorder("a pipe", RATE)
     with pytest.raises(ConfigError, match="a pipe: 601 s are too much to draw"):

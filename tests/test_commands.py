@@ -19,7 +19,8 @@ import soundfile
 import kws_edge
 import kws_edge.diagnostics.benchmark
 from kws_edge import Detector, DetectorConfig, Model, RoomProfile, Spotter, shipped_models
-from kws_edge.audio import InputDevice, find_device
+from kws_edge.audio.capture import InputDevice
+from kws_edge.audio.devices import find_device
 from kws_edge.cli import devices, doctor, options
 from kws_edge.cli.listen import say
 from kws_edge.cli.parser import Parser
@@ -207,7 +208,7 @@ def test_detect_plot_draws_the_raised_threshold(model, demo_stream, tmp_path, mo
     monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
     config = dataclasses.replace(model.detector_config, speech_margin=0.15)
     spotter, recorder = Spotter(model, detector_config=config), plot.Recorder("demo", RATE)
-    with kws_edge.AudioFile(demo_stream, rate=RATE) as audio:
+    with kws_edge.AudioFile(demo_stream, sample_rate=RATE) as audio:
         for step in spotter.steps(recorder.tap(audio)):
             recorder.step(step)
     plot.write_plot("demo.png", recorder, spotter, [], title="demo")

@@ -119,8 +119,8 @@ def test_training_and_the_device_read_the_same(paths, tmp_path):
     for name, (data, rate, subtype) in forms.items():
         soundfile.write(tmp_path / f"{name}.wav", data, rate, subtype=subtype)
         clip = read_clip(tmp_path / f"{name}.wav", CONFIG)
-        with AudioFile(tmp_path / f"{name}.wav", rate=RATE) as file:
-            assert np.array_equal(clip, file.read())
+        with AudioFile(tmp_path / f"{name}.wav", sample_rate=RATE) as file:
+            assert np.array_equal(clip, file.read_all())
         if rate == RATE:
             assert np.array_equal(clip, expected)
         else:

@@ -25,7 +25,7 @@ from kws_edge import (
     shipped_models,
     unpack,
 )
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.config import FrontendConfig
 from kws_edge.features.frontend import fit_clip
 from kws_edge.model.quantization import quantize
@@ -121,8 +121,8 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_settings_on_the_demo(name, fixed, demo_stream, tmp_path):
     config = OTHERS[name]
-    with AudioFile(demo_stream, rate=config.sample_rate) as file:
-        samples = file.read()[: 8 * config.sample_rate]
+    with AudioFile(demo_stream, sample_rate=config.sample_rate) as file:
+        samples = file.read_all()[: 8 * config.sample_rate]
     frontend = StreamingFrontend(config)
     silence = np.tile(frontend.silence(), (config.n_frames, 1))
     tables = tables_for(config, [frontend.process(samples)])

@@ -20,7 +20,7 @@ from firmware_export.manifest import write
 from firmware_export.ops import kernel_sources
 from firmware_export.planner import head_bytes
 from kws_edge import Model, shipped_models, unpack
-from kws_edge.model.tflite.operators import Node
+from kws_edge.model.tflite.node import Node
 from tests.conftest import ROOT, assert_one_line_error, need_program, wait_until
 from tests.firmware.host import HERE, write_tflm
 

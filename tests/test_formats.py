@@ -19,7 +19,7 @@ import soundfile
 from kws_edge import AudioError, AudioFile, PcmStream
 from kws_edge.audio import ffmpeg, pcm
 from kws_edge.audio.formats import is_audio, recognise, recognise_within
-from kws_edge.audio.source import MAX_CHANNELS
+from kws_edge.audio.limits import MAX_CHANNELS
 from tests.conftest import assert_one_line_error, assert_usage_error, need_program, peak_mb
 
 RATE = 16000
@@ -107,12 +107,12 @@ PLAIN = {  # what gives the very samples of the plain recording
 
 
 def read_file(path, rate=RATE):
-    with AudioFile(path, rate=rate) as file:
-        return file.read()
+    with AudioFile(path, sample_rate=rate) as file:
+        return file.read_all()
 
 
 def read_pipe(data, rate=RATE, **options):
-    with PcmStream(io.BytesIO(data), rate=rate, **options) as source:
+    with PcmStream(io.BytesIO(data), sample_rate=rate, **options) as source:
         return np.concatenate(list(source))
 
 
@@ -202,7 +202,7 @@ def test_headers_that_promise_gigabytes_cost_none(tmp_path):
         )
         names.append(tmp_path / f"{number}.wav")
     code = "import sys\nfrom kws_edge import AudioFile\nfor name in sys.argv[1:]:\n"
-    code += "    with AudioFile(name, rate=16000) as file: file.read()"
+    code += "    with AudioFile(name, sample_rate=16000) as file: file.read_all()"
     assert peak_mb(code, *names) < peak_mb("from kws_edge import AudioFile") + 25
 
 
@@ -212,7 +212,7 @@ def test_two_hours_take_no_more_memory_than_a_second(tmp_path):
             file.write(riff(FORM, chunk(b"data", b"", 2 * RATE * seconds), size=36 + 2 * RATE * seconds))
             file.truncate(44 + 2 * RATE * seconds)
     code = "import sys\nfrom kws_edge import AudioFile\n"
-    code += "with AudioFile(sys.argv[1], rate=16000) as file: print(sum(map(len, file)))"
+    code += "with AudioFile(sys.argv[1], sample_rate=16000) as file: print(sum(map(len, file)))"
     assert peak_mb(code, tmp_path / "hours") < peak_mb(code, tmp_path / "second") + 5
 
 
@@ -226,7 +226,8 @@ def test_what_is_missing_or_left_over_is_said(tmp_path, run_cli):
     }
     for name, (data, n, remark) in cases.items():
         (tmp_path / f"{name}.wav").write_bytes(data)
-        for source in (AudioFile(tmp_path / f"{name}.wav", rate=RATE), PcmStream(io.BytesIO(data), rate=RATE)):
+        file = AudioFile(tmp_path / f"{name}.wav", sample_rate=RATE)
+        for source in (file, PcmStream(io.BytesIO(data), sample_rate=RATE)):
             with source:
                 assert np.array_equal(np.concatenate(list(source)), X[:n])
             assert (source.remark or "").startswith(remark or "")
@@ -470,7 +471,7 @@ def test_ffmpeg_ends_with_the_source(tmp_path, stubborn):
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as stream:
         os.write(writer, b"OggS" + bytes(100))
-        with PcmStream(stream, rate=RATE):
+        with PcmStream(stream, sample_rate=RATE):
             pid = int(stubborn.read_text())
             os.kill(pid, 0)
         with pytest.raises(ProcessLookupError):
@@ -566,7 +567,7 @@ class Failing(io.RawIOBase):
 def test_a_disk_that_fails_is_one_line():
     for data in (b"", PLAIN["plain"][:30], PLAIN["plain"][:2000]):
         with pytest.raises(AudioError, match=r"^disk: cannot be read \(Input/output error\)$"):
-            list(PcmStream(Failing(data), rate=RATE, name="disk"))
+            list(PcmStream(Failing(data), sample_rate=RATE, name="disk"))
 
 
 def test_laws_are_those_of_libsndfile():

@@ -83,7 +83,7 @@ def test_every_sample_arrives_unchanged(server, speech, tmp_path, device):
     """What PortAudio delivers is the stream, sample for sample; and what the sound server does by a source's name."""
     code = (
         "import numpy as np, sys; from kws_edge import Microphone\n"
-        f"with Microphone({device!r}, rate=16000) as m:\n"
+        f"with Microphone({device!r}, sample_rate=16000) as m:\n"
         "    got, n = [], 0\n"
         "    for block in m:\n"
         "        if not got: print('ready', flush=True)\n"
@@ -91,8 +91,8 @@ def test_every_sample_arrives_unchanged(server, speech, tmp_path, device):
         "        if n > int(sys.argv[1]): break\n"
         "    np.save(sys.argv[2], np.concatenate(got)); print(m.queue.dropped, m.queue.overruns, m.source_rate)\n"
     )
-    with AudioFile(speech, rate=RATE) as audio:
-        expected = audio.read()
+    with AudioFile(speech, sample_rate=RATE) as audio:
+        expected = audio.read_all()
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(len(expected) + 2 * RATE), str(tmp_path / "got.npy")],
         env=server.environment,

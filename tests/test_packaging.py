@@ -145,7 +145,7 @@ def test_metadata_names_licence_and_types(wheel):
 PROGRAM = """
 from kws_edge import {names}
 
-for detection in Spotter(Model("commands12")).detections(AudioFile("a.wav", rate=16000)):
+for detection in Spotter(Model("commands12")).detections(AudioFile("a.wav", sample_rate=16000)):
     print(detection.keyword.upper(), detection.score + 1)
 """
 

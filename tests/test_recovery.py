@@ -17,8 +17,9 @@ import pytest
 import soundfile
 
 from kws_edge import Spotter
-from kws_edge.audio import BlockQueue
 from kws_edge.audio.capture_process import HEADER
+from kws_edge.audio.queue import BlockQueue
+from kws_edge.audio.source import LiveSource, Source
 from kws_edge.cli.listen import listen
 from tests.conftest import assert_one_line_error, is_gone, wait_until
 from tests.sound import RATE, Listener, SoundServer, altered, only_48_khz
@@ -196,7 +197,7 @@ else: threading.Thread(target=spin, daemon=True).start()
     code = (
         "from kws_edge import Microphone; from kws_edge.audio import capture\n"
         "capture._MOST_CPU, capture._WATCHED_S = 0.1, 2\n"  # of a machine that others use, too
-        "with Microphone('pulse', rate=16000, notice=print) as microphone:\n"
+        "with Microphone('pulse', sample_rate=16000, notice=print) as microphone:\n"
         "    first = microphone.process_id\n"
         "    for block in microphone:\n"
         "        if microphone.outages and microphone.queue.samples > 8 * 16000: break\n"
@@ -228,7 +229,7 @@ def test_nobody_records_for_a_program_whose_fork_lives(server):
     """It has the pipes, too, and would keep the microphone busy."""
     code = (
         "import os, signal, sys, time; from kws_edge import Microphone\n"
-        "with Microphone('pulse', rate=16000) as microphone:\n"
+        "with Microphone('pulse', sample_rate=16000) as microphone:\n"
         "    next(iter(microphone))\n"
         "    fork = os.fork()\n"
         "    if not fork: signal.pause()\n"
@@ -258,7 +259,8 @@ def test_interrupt_from_a_terminal(server):
 @pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", "<&-", ">&-", "2>&-", "2>/dev/full"])
 def test_microphone_where_streams_are_closed(server, redirection):
     """The pipes of the process that records may get their numbers: for the command, and in anybody's program."""
-    code = "from kws_edge import Microphone\nwith Microphone('pulse', rate=16000) as m: len(next(iter(m))) or 1 / 0"
+    code = "from kws_edge import Microphone\n"
+    code += "with Microphone('pulse', sample_rate=16000) as m: len(next(iter(m))) or 1 / 0"
     command = ("-m", "kws_edge", "listen", "--device", "pulse", "--seconds", "0.5", "--threshold", "1")
     for arguments in (command, ("-c", code)):
         done = subprocess.run(
@@ -279,7 +281,7 @@ def test_audio_system_that_never_answers(tmp_path):
     (tmp_path / "sounddevice.py").write_text(HANGING)
     code = (
         "from kws_edge import AudioError\n"
-        "from kws_edge.audio import Capture\n"
+        "from kws_edge.audio.capture import Capture\n"
         "capture = Capture()\n"
         "try: capture.devices(timeout=2)\n"
         "except AudioError as error: print(capture.pid, error)\n"
@@ -303,7 +305,7 @@ def test_where_nothing_can_record():
     code = (
         "import os, resource, sys, threading\n"
         "from kws_edge import AudioError\n"
-        "from kws_edge.audio import Capture\n"
+        "from kws_edge.audio.capture import Capture\n"
         "def refused():\n"
         "    try: Capture()\n"
         "    except AudioError as error: print(error)\n"
@@ -342,7 +344,7 @@ def test_messages_are_whole_and_one_after_another():
 def test_microphone_that_nobody_opens_leaves_no_process(server):
     code = (
         "import os; from kws_edge import Microphone\n"
-        "microphone = Microphone('pulse', rate=16000)\n"
+        "microphone = Microphone('pulse', sample_rate=16000)\n"
         "pid = microphone.process_id\n"
         "assert os.path.exists(f'/proc/{pid}')\n"
         "del microphone\n"
@@ -355,7 +357,7 @@ def test_microphone_that_is_closed_stays_closed(server):
     """By another thread while it is read, or while it is gone and looked for; nor does reading it open it again."""
     code = (
         "import os, sys, threading, time; from kws_edge import Microphone\n"
-        "microphone = Microphone('pulse', rate=16000)\n"
+        "microphone = Microphone('pulse', sample_rate=16000)\n"
         "with microphone:\n"
         "    blocks = iter(microphone)\n"
         "    next(blocks)\n"
@@ -406,7 +408,7 @@ def test_slow_reader(server):
     code = (
         "import time; from kws_edge import Microphone\n"
         "notices = []\n"
-        "with Microphone('pulse', rate=16000, notice=notices.append) as m:\n"
+        "with Microphone('pulse', sample_rate=16000, notice=notices.append) as m:\n"
         "    heard, slow = 0, False\n"
         "    for block in m:\n"
         "        heard += len(block)\n"
@@ -415,7 +417,8 @@ def test_slow_reader(server):
         "            slow = True\n"
         "        if heard > 32000: break\n"
         "    waiting = sum(b.samples for b in m.queue._blocks)\n"
-        "    print(m.queue.samples - heard - waiting - m.lost, m.lost == m.queue.dropped, m.lost > 32000, *notices)\n"
+        "    lost = m.lost_samples\n"
+        "    print(m.queue.samples - heard - waiting - lost, lost == m.queue.dropped, lost > 32000, *notices)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=server.environment, capture_output=True, text=True, timeout=60, check=True
@@ -440,7 +443,7 @@ def test_patience(server):
     code = (
         "import sys; from kws_edge import AudioError, Microphone\n"
         "try:\n"
-        "    with Microphone('pulse', rate=16000, patience_s=float(sys.argv[1])) as m:\n"
+        "    with Microphone('pulse', sample_rate=16000, patience_s=float(sys.argv[1])) as m:\n"
         "        for i, _ in enumerate(m):\n"
         "            if i == 0: print('ready', flush=True)\n"
         "except AudioError as error: print(error)\n"
@@ -489,41 +492,42 @@ def test_queue_keeps_gaps_apart():
     assert (queue.overruns, queue.dropped) == (1, 0)
 
 
-class Gapped:
+class Gapped(Source):
     """A source that loses samples."""
 
-    name = "gapped"
+    name, sample_rate = "gapped", RATE
 
     def __init__(self, samples, start, end):
-        self.lost = 0
-        self._samples, self._gap = samples, (start, end)
+        self._blocks = iter(range(0, len(samples), 320))
+        self._samples, self._gap = samples, range(start, end)
 
-    def __iter__(self):
-        start, end = self._gap
-        for at in range(0, len(self._samples), 320):
-            if start <= at < end:
-                self.lost += 320
-            else:
-                yield self._samples[at : at + 320]
+    def read(self):
+        for at in self._blocks:
+            if at not in self._gap:
+                return self._samples[at : at + 320]
+            self.lost_samples += 320
+        return None
 
 
-class Muted:
+class Muted(LiveSource):
     """A source that gives silence, and is gone for a while."""
 
-    name, lost, outages = "muted", 0, 0
+    name, sample_rate, dropped_samples, overruns = "muted", RATE, 0, 0
 
-    def __enter__(self):
-        return self
+    def __init__(self):
+        self._seconds = iter([11, 6, 6, 11])
+        self._left = next(self._seconds)
 
-    def __exit__(self, *error):
-        pass
-
-    def __iter__(self):
-        for seconds in (11, 6, 6, 11):
-            for _ in range(seconds):
-                yield np.zeros(RATE, np.int16)
+    def read(self):
+        if not self._left:
             self.outages += 1
-            self.lost += RATE
+            self.lost_samples += RATE
+            self._left = next(self._seconds, 0)
+        self._left -= 1
+        return np.zeros(RATE, np.int16) if self._left >= 0 else None
+
+    def want(self, seconds):
+        assert 0 < seconds <= 0.2
 
 
 def test_muted_microphone_that_was_gone_is_said_again(model, capsys):
@@ -547,6 +551,6 @@ def test_no_detection_spans_a_gap(model, demo_stream):
     assert spotter.n_samples == len(samples)
     # After the gap it is as at the start of a stream.
     fresh = Spotter(model)
-    expected = np.array([s.posteriors for s in fresh.run([samples[end:]])])
+    expected = np.array([s.posteriors for s in fresh.steps([samples[end:]])])
     after = np.array([s.posteriors for s in steps if s.time_s > end / RATE])
     assert np.array_equal(after, expected)

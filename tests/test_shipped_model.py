@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from kws_edge import Model, Spotter, shipped_models
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.labels import is_keyword
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -116,8 +116,8 @@ def test_silence_of_every_kind(live, data):
         assert not is_keyword(live.classify(samples.astype(np.int16)).label)
     right, total = 0, 0
     for path in sorted((data / "speech_commands" / "_background_noise_").glob("*.wav")):
-        with AudioFile(path, rate=16000) as file:
-            noise = file.read()
+        with AudioFile(path, sample_rate=16000) as file:
+            noise = file.read_all()
         for volume in (0.01, 0.1, 1.0):
             for at in range(0, len(noise) - 16000, 160_000):
                 clip = (noise[at : at + 16000] * volume).astype(np.int16)

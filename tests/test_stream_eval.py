@@ -39,7 +39,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def demo_track(model, demo_stream):
-    with AudioFile(demo_stream, rate=RATE) as audio:
+    with AudioFile(demo_stream, sample_rate=RATE) as audio:
         return hear(model, audio, model.detector_config).track
 
 
@@ -57,7 +57,7 @@ def short(tmp_path, demo_stream):
 def test_replay_equals_the_live_run(model, demo_stream, demo_track, settings):
     """The same detections to the last bit, of posteriors that were heard with other settings."""
     config = dataclasses.replace(model.detector_config, **settings)
-    with AudioFile(demo_stream, rate=RATE) as audio:
+    with AudioFile(demo_stream, sample_rate=RATE) as audio:
         live = list(Spotter(model, detector_config=config).detections(audio))
     assert len(live) >= 3
     assert replay(demo_track, config) == live
@@ -73,7 +73,7 @@ def test_replay_equals_the_live_run_at_the_end(model, short):
 
 
 def test_posteriors_are_kept_exactly_and_small(model, demo_stream, demo_track):
-    with AudioFile(demo_stream, rate=RATE) as audio:
+    with AudioFile(demo_stream, sample_rate=RATE) as audio:
         steps = list(Spotter(model).steps(audio))
     np.testing.assert_array_equal(demo_track.posteriors(), [step.posteriors for step in steps])
     assert demo_track.times_s.tolist() == [step.time_s for step in steps]

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from host_tools.errors import DatasetError
 from host_tools.locks import locked
 from host_tools.parallel import run_parallel
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import Frontend, fit_clip, resize_frames
@@ -135,8 +135,8 @@ def read_clip(path: Path, config: FrontendConfig) -> Samples:
         If the file cannot be decoded, is cut short, or is empty.
     """
     try:
-        with AudioFile(path, rate=config.sample_rate) as audio:
-            samples = audio.read()
+        with AudioFile(path, sample_rate=config.sample_rate) as audio:
+            samples = audio.read_all()
     except AudioError as error:
         raise DatasetError(str(error)) from None
     if audio.remark:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from host_tools.data.sentences import from_text, sentence
 from host_tools.data.sound_files import write_sound
 from host_tools.errors import DatasetError
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import fit_clip
 from kws_edge.files import write_atomically
@@ -181,7 +181,7 @@ def synthesize_words(folder: str | Path, words: Sequence[str], *, per_word: int,
 
 
 def _minutes(path: Path) -> float:
-    with AudioFile(path, rate=_RATE) as file:
+    with AudioFile(path, sample_rate=_RATE) as file:
         return (file.seconds or 0.0) / 60
 
 
@@ -211,8 +211,8 @@ def _spoken(voice: Voice, text: str, rng: np.random.Generator) -> NDArray[np.int
         command, typed = voice.command(text, target, rng)
         _run(command, typed)
         try:
-            with AudioFile(target, rate=_RATE) as file:
-                return file.read()
+            with AudioFile(target, sample_rate=_RATE) as file:
+                return file.read_all()
         except AudioError as error:
             raise DatasetError(f"{' '.join(command[:3])}: gave no audio for {text!r} ({error})") from None
 

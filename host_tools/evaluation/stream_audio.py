@@ -16,7 +16,7 @@ from host_tools.data.recordings import recordings
 from host_tools.errors import DatasetError
 from host_tools.sampling.augment import room_response
 from host_tools.sampling.noise_gate import gated
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 
 __all__ = ["Condition", "Stream", "find_streams", "samples_of"]
 
@@ -128,7 +128,7 @@ def samples_of(stream: Stream, rate: int, condition: Condition, *, seed: int = 0
     ------
     numpy.ndarray, shape (n,), int16
     """
-    with AudioFile(stream.path, rate=rate) as audio:
+    with AudioFile(stream.path, sample_rate=rate) as audio:
         blocks = iter(audio)
         if condition.room or condition.gain_db:
             blocks = _played(blocks, rate, condition, seed)

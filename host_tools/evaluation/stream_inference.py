@@ -21,7 +21,7 @@ from host_tools.errors import DatasetError
 from host_tools.evaluation.stream_audio import Condition, Stream, samples_of
 from host_tools.evaluation.stream_replay import Track, replay, sweep
 from host_tools.parallel import run_parallel
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.detection.detector import Detection
 from kws_edge.errors import AudioError
@@ -194,7 +194,7 @@ def hear_all(
 def _seconds(path: Path) -> float:
     """Length that the file's header gives; 0 where it gives none, and for what hearing it will refuse."""
     try:
-        with AudioFile(path, rate=16000) as audio:
+        with AudioFile(path, sample_rate=16000) as audio:
             return audio.seconds or 0.0
     except AudioError:
         return 0.0

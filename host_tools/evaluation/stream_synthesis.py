@@ -27,7 +27,7 @@ from host_tools.data.sound_files import sound_errors
 from host_tools.errors import DatasetError
 from host_tools.sampling.augment import room_response
 from host_tools.sampling.noise_gate import word_bounds
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.config import preset
 from kws_edge.files import write_atomically
 
@@ -177,12 +177,12 @@ class _Background:
         while True:
             for i in self._rng.permutation(len(paths)):
                 scale = 1 / self._rms(paths[i]) if self._level else 1.0
-                with AudioFile(paths[i], rate=self._rate) as audio:
+                with AudioFile(paths[i], sample_rate=self._rate) as audio:
                     yield from (block * scale for block in audio)
 
     def _rms(self, path: Path) -> float:
         power, n = 0.0, 0
-        with AudioFile(path, rate=self._rate) as audio:
+        with AudioFile(path, sample_rate=self._rate) as audio:
             for block in audio:
                 power += np.square(block.astype(np.float64)).sum()
                 n += len(block)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kws_edge.audio.decoded import DecodedSource, Reader
 from kws_edge.audio.formats import NATIVE, is_audio, recognise
+from kws_edge.audio.limits import check_scale
 from kws_edge.audio.pcm import Bytes, PcmReader, read_header
 from kws_edge.audio.pipe import read_stream
-from kws_edge.audio.source import Decoded, Reader, check_scale
 from kws_edge.errors import AudioError
 from kws_edge.native_output import quiet_native
 
@@ -28,7 +29,7 @@ _FIRST_BYTES = 1000
 """Within these, all is of the first recording."""
 
 
-class AudioFile(Decoded):
+class AudioFile(DecodedSource):
     """A file of any format, rate and channel count.
 
     WAV, Wave64, AU and SoX's own format are read here, what else libsndfile reads by that, and the rest by ffmpeg,
@@ -37,7 +38,7 @@ class AudioFile(Decoded):
     Parameters
     ----------
     path : str or path
-    rate : int
+    sample_rate : int
         Hz of the blocks.
 
     Raises
@@ -46,23 +47,23 @@ class AudioFile(Decoded):
         If the file is missing, a folder, empty, or cannot be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, rate: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, sample_rate: int) -> None:
         self.name = os.fsdecode(path)
         with self._named():
             self._stream = _opened(self.name)
             try:
-                reader = _reader(self.name, self._stream, rate)
+                reader = _reader(self.name, self._stream, sample_rate)
             except BaseException:
                 self._stream.close()
                 raise
-        super().__init__(self.name, reader, rate, _FILE_BLOCK)
+        super().__init__(self.name, reader, sample_rate, _FILE_BLOCK)
 
     def close(self) -> None:
         super().close()
         self._stream.close()
 
-    def read(self, *, longest_s: float | None = None) -> np.ndarray:
-        """All samples, shape (n,), int16.
+    def read_all(self, *, longest_s: float | None = None) -> np.ndarray:
+        """The samples of all blocks that are left, shape (n,), int16.
 
         Parameters
         ----------
@@ -78,7 +79,7 @@ class AudioFile(Decoded):
         for block in self:
             blocks.append(block)
             n += len(block)
-            if longest_s and n > longest_s * self.rate:
+            if longest_s and n > longest_s * self.sample_rate:
                 raise AudioError(f"{self.name}: longer than {longest_s:g} s; kws-edge detect hears it whole")
         return np.concatenate(blocks)
 

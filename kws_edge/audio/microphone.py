@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from kws_edge.audio.capture import ANSWER_S, Capture, InputDevice
-from kws_edge.audio.queue import QUEUE_S, BlockQueue, Queued
-from kws_edge.audio.source import BLOCK_MS, Resampler
+from kws_edge.audio.devices import choose_device, same_device
+from kws_edge.audio.queue import QUEUE_S, BlockQueue, QueuedSource
+from kws_edge.audio.resampler import Resampler
+from kws_edge.audio.source import BLOCK_MS
 from kws_edge.errors import AudioError
 
-__all__ = ["InputDevice", "Microphone", "find_device", "input_devices"]
+__all__ = ["Microphone"]
 
 _MAX_AGE_S = 2.0
 _JUMP_S = 0.25
@@ -25,104 +26,21 @@ _REOPEN_S, _LONGEST_REOPEN_S = 2.0, 5.0
 _NOTICE_S = 5.0
 
 
-def input_devices() -> list[InputDevice]:
-    """Every device that can record: PortAudio's, then the sound server's sources.
-
-    Raises
-    ------
-    AudioError
-        If PortAudio is missing, fails, or does not answer.
-    """
-    with Capture() as capture:
-        return [*capture.devices(), *capture.sources()]
-
-
-def find_device(wanted: str | int | None, devices: Sequence[InputDevice] | None = None) -> InputDevice:
-    """The input device with this number, or the one whose name is or contains this text; the default one for None.
-
-    Of the sound server's sources the description counts, too. Where a device of PortAudio's and a source contain the
-    text, the device is found; where a source and a monitor do, the source.
-
-    Parameters
-    ----------
-    wanted : str or int, optional
-    devices : sequence of InputDevice, optional
-        Where to look; by default, what :func:`input_devices` gives.
-
-    Raises
-    ------
-    AudioError
-        If there is no such device, or several.
-    """
-    devices = input_devices() if devices is None else devices
-    if not devices:
-        raise AudioError("no microphone found; plug one in, and see `kws-edge devices`")
-    if wanted is None:
-        return next((d for d in devices if d.default), devices[0])
-    if isinstance(wanted, int) or (wanted.isascii() and wanted.isdigit() and len(wanted) < 10):
-        matches = [d for d in devices if d.index == int(wanted)]
-    else:
-        matches = _named(wanted, devices)
-    if not matches:
-        near = _near(str(wanted), devices)
-        what = f"no input device {wanted!r} (or another program holds it)"
-        raise AudioError(what + (f"; near it: {near}" if near else "") + "; `kws-edge devices` lists them")
-    if len(matches) > 1:
-        names = "; ".join(d.name if d.index is None else f"{d.index} {d.name}" for d in matches)
-        remedy = "the whole name" if matches[0].index is None else "the number"
-        raise AudioError(f"several input devices match {wanted!r}: {names}. Give {remedy}")
-    return matches[0]
-
-
-def _named(wanted: str, devices: Sequence[InputDevice]) -> list[InputDevice]:
-    """The devices that a text means, those that it means most plainly."""
-    part = [d for d in devices if wanted.strip() and wanted.lower() in f"{d.name}\n{d.description}".lower()]
-    return (
-        [d for d in part if d.name == wanted]
-        or [d for d in part if d.description == wanted]
-        or [d for d in part if d.index is not None]
-        or [d for d in part if not d.monitor]
-        or part
-    )
-
-
-def _near(wanted: str, devices: Sequence[InputDevice]) -> str:
-    """Names of devices that are spelt alike, wholly or in one of their words."""
-    import difflib
-
-    names = {}
-    for d in reversed(devices):
-        for text in (d.name, d.description):
-            names.update(dict.fromkeys([text.lower(), *re.findall(r"[^\W_]{3,}", text.lower())], d.name))
-    close = difflib.get_close_matches(wanted.lower(), names, n=9)
-    return ", ".join(list(dict.fromkeys(names[text] for text in close))[:3])
-
-
-def _choose(wanted: str | int | InputDevice | None, capture: Capture) -> InputDevice:
-    """The device that is wanted; the sound server is asked for its sources only where PortAudio's may not do."""
-    if isinstance(wanted, InputDevice):
-        return wanted
-    devices = capture.devices()
-    if not devices or (isinstance(wanted, str) and wanted not in [d.name for d in devices]):
-        devices = [*devices, *capture.sources()]
-    return find_device(wanted, devices)
-
-
-class Microphone(Queued):
+class Microphone(QueuedSource):
     """Live input that outlives its device: through PortAudio, or from a source of the sound server.
 
-    Opened at `rate` if the device takes it, or else at a rate that it takes, and converted. A process of its own
+    Opened at `sample_rate` if the device takes it, or else at a rate that it takes, and converted. A process of its own
     records, a :class:`kws_edge.audio.Capture`. It is ended when the stream ends or nothing comes for three seconds: the
     microphone was unplugged, or the sound server restarted or hangs. New ones look for the device by its name until it
     is there again, for `patience_s`. What is lost meanwhile, by overruns, or because it is too old when its turn comes,
-    counts in `lost`, and :meth:`kws_edge.Spotter.run` makes its clock skip it. Any thread may leave the ``with`` block,
-    which ends it for good.
+    counts in `lost_samples`, and a :class:`kws_edge.Spotter` makes its clock skip it. Any thread may call
+    :meth:`close`, which ends it for good.
 
     Parameters
     ----------
     device : str, int or InputDevice, optional
         Name or part of it, number, or what :func:`input_devices` gave; the default device if None.
-    rate : int
+    sample_rate : int
         Hz of the blocks.
     device_rate : int, optional
         Rate to open the device at, if it takes it.
@@ -141,8 +59,8 @@ class Microphone(Queued):
     ----------
     queue : BlockQueue
         With the counts of dropped samples and overruns.
-    lost : int
-        Samples, at `rate`, that are missing so far.
+    lost_samples : int
+        Samples, at `sample_rate`, that are missing so far.
     outages : int
         Times that the microphone was gone.
     source_rate, channels : int
@@ -158,7 +76,7 @@ class Microphone(Queued):
         self,
         device: str | int | InputDevice | None = None,
         *,
-        rate: int,
+        sample_rate: int,
         device_rate: int | None = None,
         channels: int | None = None,
         patience_s: float = math.inf,
@@ -166,7 +84,7 @@ class Microphone(Queued):
         notice: Callable[[str], None] | None = None,
         capture: Capture | None = None,
     ) -> None:
-        self._rate, self._wanted_rate, self._wanted_channels = rate, device_rate, channels
+        self.sample_rate, self._wanted_rate, self._wanted_channels = sample_rate, device_rate, channels
         self._patience_s, self._notice = patience_s, notice
         self.outages = 0
         self._closed = threading.Event()
@@ -177,7 +95,7 @@ class Microphone(Queued):
         self._cpu_s, self._peak_bytes = 0.0, 0  # of processes that have ended
         self._adopt(capture or Capture())
         try:
-            self._open(_choose(device, self._capture))
+            self._open(choose_device(device, self._capture))
         except AudioError:
             self._capture.kill()
             raise
@@ -218,7 +136,7 @@ class Microphone(Queued):
             self._notice(f"microphone {self.name!r} {text}")
 
     def _open(self, found: InputDevice, timeout: float = ANSWER_S) -> None:
-        rates = (self._wanted_rate, self._rate, found.rate, 48000, 44100)
+        rates = (self._wanted_rate, self.sample_rate, found.rate, 48000, 44100)
         channels = (self._wanted_channels and min(self._wanted_channels, found.channels), 1, 2, found.channels)
         rate, n = self._capture.open(
             found,
@@ -226,12 +144,13 @@ class Microphone(Queued):
             [n for n in dict.fromkeys(channels) if n and n <= found.channels],
             timeout=timeout,
         )
-        self._resampler = Resampler(rate, self._rate)
+        self._resampler = Resampler(rate, self.sample_rate)
         self._device, self.name, self.source_rate, self.channels = found, found.name, rate, n
         self._opened, self._latency = True, math.inf
 
-    def _start(self, timeout: float = ANSWER_S) -> None:
-        self._capture.start(self._take, self.queue.close, timeout=timeout)
+    def _begin(self, timeout: float = ANSWER_S) -> None:
+        if not self._closed.is_set():
+            self._capture.start(self._take, self.queue.close, timeout=timeout)
 
     def _take(self, data: bytes, overrun: bool, arrived: float, age: float) -> None:
         """Some blocks, in the thread that reads."""
@@ -259,7 +178,6 @@ class Microphone(Queued):
         return self.source_rate * BLOCK_MS // 1000
 
     def want(self, seconds: float) -> None:
-        """The reader has no use for its next block before it is this long: waking it for less is a waste."""
         super().want(seconds)
         self._capture.want(math.ceil(self._wanted / self._block))
 
@@ -312,31 +230,14 @@ class Microphone(Queued):
             with suppress(AudioError):
                 self._adopt(Capture())
                 timeout = min(answer, left)
-                self._open(_same_device(self._device, self._capture, timeout), timeout)
+                self._open(same_device(self._device, self._capture, timeout), timeout)
                 self.queue.reopen()
-                self._start(timeout)
+                self._begin(timeout)
                 return True
             # Longer each time for a machine that is slow now, but no longer than it may need: this one may hang, too.
             wait, answer = min(2 * wait, _LONGEST_RETRY_S), min(2 * answer, longest)
 
-    def __enter__(self) -> Microphone:
-        self._start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self._closed.set()
         self.queue.close()
         self._discard()
-
-
-def _same_device(device: InputDevice, capture: Capture, timeout: float) -> InputDevice:
-    """The device of that name; ALSA's card number in it may have changed."""
-
-    def bare(text: str) -> str:
-        return re.sub(r" \(hw:\d+,\d+\)$", "", text)
-
-    devices = capture.sources(timeout=timeout) if device.index is None else capture.devices(timeout=timeout)
-    for found in sorted(devices, key=lambda found: found.name != device.name):
-        if bare(found.name) == bare(device.name):
-            return found
-    raise AudioError(f"no input device {device.name!r}")

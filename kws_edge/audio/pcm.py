@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from kws_edge.audio.formats import NATIVE, recognise
-from kws_edge.audio.source import check_format, check_scale
+from kws_edge.audio.limits import check_format, check_scale
 from kws_edge.errors import AudioError
 
 __all__ = ["Bytes", "Header", "PcmReader", "Readable", "read_header"]

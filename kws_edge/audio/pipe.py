@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from kws_edge.audio.decoded import DecodedSource, Reader
 from kws_edge.audio.formats import NATIVE, is_audio, recognise, recognise_within
+from kws_edge.audio.limits import check_format
 from kws_edge.audio.pcm import Bytes, Header, PcmReader, Readable, read_header
-from kws_edge.audio.source import BLOCK_MS, Decoded, Reader, check_format
+from kws_edge.audio.source import BLOCK_MS
 from kws_edge.errors import AudioError
 
 __all__ = ["PcmStream", "read_stream"]
 
 
-class PcmStream(Decoded):
+class PcmStream(DecodedSource):
     """Audio as it arrives: raw signed 16-bit little-endian PCM, or what begins as a format that is recognised.
 
     WAV, as ``arecord`` writes it by default, Wave64, AU and SoX's own format are read here; others need ffmpeg.
@@ -19,7 +21,7 @@ class PcmStream(Decoded):
     ----------
     stream : binary file
         Read as data arrives, so that nothing waits for a full buffer.
-    rate : int
+    sample_rate : int
         Hz of the blocks.
     source_rate, channels : int
         What raw PCM is; a header decides instead.
@@ -35,12 +37,18 @@ class PcmStream(Decoded):
     _nothing = "no audio arrived on the pipe"
 
     def __init__(
-        self, stream: Readable, *, rate: int, source_rate: int | None = None, channels: int = 1, name: str = "-"
+        self,
+        stream: Readable,
+        *,
+        sample_rate: int,
+        source_rate: int | None = None,
+        channels: int = 1,
+        name: str = "-",
     ) -> None:
         self.name, data = name, Bytes(stream)
         with self._named():
-            reader = read_stream(data, rate) or PcmReader(data, raw(source_rate or rate, channels))
-        super().__init__(name, reader, rate, max(1, reader.source_rate * BLOCK_MS // 1000))
+            reader = read_stream(data, sample_rate) or PcmReader(data, raw(source_rate or sample_rate, channels))
+        super().__init__(name, reader, sample_rate, max(1, reader.source_rate * BLOCK_MS // 1000))
 
 
 def raw(rate: int, channels: int) -> Header:
@@ -49,13 +57,13 @@ def raw(rate: int, channels: int) -> Header:
     return Header("<i2", channels, rate)
 
 
-def read_stream(data: Bytes, rate: int) -> Reader | None:
+def read_stream(data: Bytes, sample_rate: int) -> Reader | None:
     """What reads a stream of a format that is recognised; None for another one.
 
     Parameters
     ----------
     data : Bytes
-    rate : int
+    sample_rate : int
         Hz, for the advice.
 
     Raises
@@ -78,7 +86,7 @@ def read_stream(data: Bytes, rate: int) -> Reader | None:
     try:
         return decoded(data)
     except MissingError:
-        advice = f"install ffmpeg, or send it through ffmpeg -i pipe: -f s16le -ar {rate} -ac 1 -"
+        advice = f"install ffmpeg, or send it through ffmpeg -i pipe: -f s16le -ar {sample_rate} -ac 1 -"
         raise AudioError(f"{what} on a pipe needs ffmpeg: {advice}") from None
     except AudioError as error:
         raise AudioError(f"{what}: {error}") from None

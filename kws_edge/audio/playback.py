@@ -7,31 +7,32 @@ import threading
 import time
 
 from kws_edge.audio.file import AudioFile
-from kws_edge.audio.queue import QUEUE_S, BlockQueue, Queued
-from kws_edge.audio.source import BLOCK_MS, Resampler
+from kws_edge.audio.queue import QUEUE_S, BlockQueue, QueuedSource
+from kws_edge.audio.resampler import Resampler
+from kws_edge.audio.source import BLOCK_MS
 
 __all__ = ["Playback"]
 
 
-class Playback(Queued):
+class Playback(QueuedSource):
     """A recording that arrives as a microphone's audio does: in small blocks, at its own pace, through a bounded queue.
 
     Parameters
     ----------
     path : str or path
-    rate : int
+    sample_rate : int
         Hz of the blocks.
     real_time : bool
         False delivers the blocks as fast as they are taken.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, rate: int, real_time: bool = True) -> None:
-        with AudioFile(path, rate=rate) as file:
-            self._samples = file.read()
-        self.name, self.source_rate, self.channels, self._rate = file.name, rate, 1, rate
+    def __init__(self, path: str | os.PathLike[str], *, sample_rate: int, real_time: bool = True) -> None:
+        with AudioFile(path, sample_rate=sample_rate) as file:
+            self._samples = file.read_all()
+        self.name, self.channels, self.sample_rate, self.source_rate = file.name, 1, sample_rate, sample_rate
         self._real_time = real_time
-        self._resampler = Resampler(rate, rate)
-        self.queue = BlockQueue(round(QUEUE_S * rate) if real_time else len(self._samples))
+        self._resampler = Resampler(sample_rate, sample_rate)
+        self.queue = BlockQueue(round(QUEUE_S * sample_rate) if real_time else len(self._samples))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, name="playback", daemon=True)
 
@@ -47,10 +48,10 @@ class Playback(Queued):
             self.queue.put(data.tobytes(), len(data))
         self.queue.close()
 
-    def __enter__(self) -> Playback:
+    def _begin(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._started:
+            self._thread.join()

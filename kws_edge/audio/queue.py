@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 import threading
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from kws_edge.audio.source import Resampler, mono_pcm, pcm_frames
-from kws_edge.diagnostics.latency import AUDIO, OFF, RESAMPLE, Stopwatch
+from kws_edge.audio.resampler import Resampler, mono_pcm
+from kws_edge.audio.source import LiveSource
+from kws_edge.diagnostics.latency import AUDIO, RESAMPLE
 
-__all__ = ["BlockQueue"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["QUEUE_S", "BlockQueue", "QueuedSource", "pcm_frames"]
+
+_Queued = TypeVar("_Queued", bound="QueuedSource")
 
 QUEUE_S = 5.0
 _WANTED_S = 0.2
@@ -159,42 +166,77 @@ class BlockQueue:
         return bool(self._blocks)
 
 
-class Queued:
+class QueuedSource(LiveSource):
     """A source whose blocks arrive by a :class:`BlockQueue` as interleaved int16."""
 
     queue: BlockQueue
-    name: str
     source_rate: int
+    """Hz of what arrives."""
     channels: int
-    lost = 0
-    stopwatch: Stopwatch = OFF
-    _rate: int
+    """Of what arrives; their mean is what is heard."""
     _resampler: Resampler
     _timeout_s = 3.0
     _wanted = 1
+    _started = False
+
+    @property
+    def dropped_samples(self) -> int:
+        return self.queue.dropped
+
+    @property
+    def overruns(self) -> int:
+        return self.queue.overruns
 
     def want(self, seconds: float) -> None:
-        """The reader has no use for its next block before it is this long: waking it for less is a waste."""
         self._wanted = max(1, math.ceil(min(seconds, _WANTED_S) * self.source_rate - 1e-6))  # not one more by rounding
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """All channels as they come: blocks of shape (n, channels), int16, at `source_rate`."""
-        while (got := self._next()) is not None:
-            data, _, missing = got
-            self.stopwatch.start(self.queue.arrived)
-            if missing:
-                self._resampler = Resampler(self.source_rate, self._rate)
-                self.lost += round(missing * self._rate / self.source_rate)
-            yield pcm_frames(data, self.channels)
+    def __enter__(self: _Queued) -> _Queued:
+        self.start()
+        return self
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for frames in self.frames():
+    def start(self) -> None:
+        """Let the audio come, where it does not yet. A ``with`` block and the first read do so."""
+        if not self._started:
+            self._started = True
+            self._begin()
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Have the queue filled."""
+
+    def frames(self) -> Iterator[NDArray[np.int16]]:
+        """All channels as they come: blocks of shape (n, channels), int16, at `source_rate`.
+
+        In place of :meth:`read`, not beside it.
+        """
+        while (frames := self._read_frames()) is not None:
+            yield frames
+
+    def _read_frames(self) -> NDArray[np.int16] | None:
+        self.start()
+        if (got := self._next()) is None:
+            return None
+        data, _, missing = got
+        self.stopwatch.start(self.queue.arrived)
+        if missing:
+            self._resampler = Resampler(self.source_rate, self.sample_rate)
+            self.lost_samples += round(missing * self.sample_rate / self.source_rate)
+        return pcm_frames(data, self.channels)
+
+    def read(self) -> NDArray[np.int16] | None:
+        while (frames := self._read_frames()) is not None:
             pcm = mono_pcm(frames)
             self.stopwatch.lap(AUDIO)
             samples = self._resampler.process(pcm)
             self.stopwatch.lap(RESAMPLE)
             if len(samples):
-                yield samples
+                return samples
+        return None
 
     def _next(self) -> tuple[bytes, int, int] | None:
         return self.queue.get(self._timeout_s, at_least=self._wanted)
+
+
+def pcm_frames(data: bytes, channels: int) -> NDArray[np.int16]:
+    """Interleaved 16-bit PCM, shape (n, channels), int16."""
+    return np.frombuffer(data, "<i2").reshape(-1, channels)

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from kws_edge.audio import AudioFile, Source
+from kws_edge.audio.file import AudioFile
+from kws_edge.audio.source import LiveSource, Source
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
-from kws_edge.cli.listen import add_source, check_device, level_db, limited, open_source, say
+from kws_edge.cli.listen import add_source, check_device, level_db, limited, losses, open_source, say
 from kws_edge.cli.parser import output_path
 from kws_edge.detection.calibration import (
     CONFIDENCE,
@@ -203,14 +204,14 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
     left_s = 60 * minutes
     for name in args.files or [None]:
         source: Source
-        source = open_source(args, rate, piped=bool(args.files)) if live else AudioFile(name, rate=rate)
+        source = open_source(args, rate, piped=bool(args.files)) if live else AudioFile(name, sample_rate=rate)
         spotter.reset()
         with source, progress:
             for block in progress.shown(source, limited(spotter.follow(source), left_s, rate), live):
                 for step in spotter.process_steps(block):
                     evidence.add(step.posteriors)
                     progress.found += step.detection is not None
-        left_s -= (spotter.n_samples - source.lost) / rate
+        left_s -= (spotter.n_samples - source.lost_samples) / rate
         if left_s <= 0:
             break
 
@@ -249,7 +250,6 @@ class _Progress:
 
     def shown(self, source: Source, blocks: Iterator[np.ndarray], live: bool) -> Iterator[np.ndarray]:
         """Pass the blocks of a source on, showing where it stands."""
-        queue = getattr(source, "queue", None)
         for i, block in enumerate(blocks):
             if i == 0 and live:
                 say(
@@ -258,7 +258,7 @@ class _Progress:
                 )
             yield block
             if self._tty:
-                heard = (self._spotter.n_samples - source.lost) / self._spotter.model.frontend_config.sample_rate
+                heard = (self._spotter.n_samples - source.lost_samples) / source.sample_rate
                 if self._minutes is None:
                     text = f"{printable(source.name)}: {heard / 60:.1f} min"
                 else:
@@ -268,11 +268,8 @@ class _Progress:
                 text += " at the model file's thresholds"
                 sys.stderr.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
                 sys.stderr.flush()
-        if queue and queue.dropped:
-            print(
-                f"kws-edge: {counted(queue.dropped, 'sample')} dropped, {counted(queue.overruns, 'overrun')}",
-                file=sys.stderr,
-            )
+        if isinstance(source, LiveSource) and source.dropped_samples:
+            print(f"kws-edge: {losses(source)}", file=sys.stderr)
 
 
 def _misses(model: Model) -> np.ndarray | None:

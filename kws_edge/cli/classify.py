@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.cli import options
 from kws_edge.errors import KwsError
 from kws_edge.labels import MAX_LABELS
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     for name in args.files:
         shown = printable(name)
         try:
-            with AudioFile(name, rate=c.sample_rate) as audio:
-                samples = audio.read(longest_s=_LONGEST_S)
+            with AudioFile(name, sample_rate=c.sample_rate) as audio:
+                samples = audio.read_all(longest_s=_LONGEST_S)
             posteriors = model.classify(samples).posteriors
         except KwsError as error:
             print(f"kws-edge: {error}", file=sys.stderr)

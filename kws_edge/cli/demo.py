@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kws_edge.audio import Playback
+from kws_edge.audio.playback import Playback
 from kws_edge.cli import options
 from kws_edge.cli.listen import listen
 from kws_edge.cli.plot import Recorder, add_plot, check_plot, write_plot
@@ -77,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
         in_time = wake in (None, word) or any(end > opened and start < closed for opened, closed in armed)
         return word in spotter.detector.keywords and in_time
 
-    source = Playback(STREAM, rate=model.frontend_config.sample_rate, real_time=not args.fast)
+    source = Playback(STREAM, sample_rate=model.frontend_config.sample_rate, real_time=not args.fast)
     listen(spotter, source, as_lines=args.json, name=STREAM.name, on_step=on_step, tap=recorder and recorder.tap)
 
-    played_s = (spotter.n_samples - source.lost) / model.frontend_config.sample_rate
+    played_s = (spotter.n_samples - source.lost_samples) / model.frontend_config.sample_rate
     stopped = played_s < spoken[-1][1] + _LATE_S
     rows = match(spoken, heard)
     if stopped:  # what could not be heard yet was not missed
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             "other_words": len(spoken) - commands,
             "ignored": silent,
             "false": false,
-            "dropped": source.queue.dropped,
+            "dropped": source.dropped_samples,
             "stopped": stopped,
         }
         print(json.dumps(summary))

@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Any
 
-from kws_edge.audio import AudioFile
+from kws_edge.audio.file import AudioFile
 from kws_edge.cli import options
 from kws_edge.cli.plot import MAX_S, Recorder, add_plot, check_plot, write_plot
 from kws_edge.detection.detector import Detection
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             detections = []
             if len(args.files) > 1 and not args.json:
                 print(f"{printable(name)}:")
-            with AudioFile(name, rate=model.frontend_config.sample_rate) as audio:
+            with AudioFile(name, sample_rate=model.frontend_config.sample_rate) as audio:
                 if recorder:
                     recorder.check(audio.seconds)
                 for step in spotter.steps(recorder.tap(audio) if recorder else audio):

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 
-from kws_edge.audio import input_devices
+from kws_edge.audio.devices import input_devices
 from kws_edge.errors import AudioError
 from kws_edge.text import printable
 

@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from kws_edge.audio import AudioFile, Capture, InputDevice, Microphone, find_device
+from kws_edge.audio.capture import Capture, InputDevice
+from kws_edge.audio.devices import find_device
+from kws_edge.audio.file import AudioFile
+from kws_edge.audio.microphone import Microphone
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_microphone, check_device, say
 from kws_edge.detection.room_profile import RoomProfile
@@ -159,7 +162,7 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
 
 
 def _recording(name: str, rate: int, report: Report) -> None:
-    with AudioFile(name, rate=rate) as audio:
+    with AudioFile(name, sample_rate=rate) as audio:
         quality = SignalQuality(audio.source_rate, audio.channels)
         for frames in audio.frames():
             quality.add(frames)
@@ -219,7 +222,8 @@ def _device(
     try:
         # A server gives as many channels as are asked for; only those of the source behind it are worth hearing.
         wanted = server.channels() if found.channels > _MOST_CHANNELS else found.channels
-        microphone = Microphone(found, rate=rate, device_rate=args.rate, channels=wanted, patience_s=0, capture=capture)
+        opened_as = {"sample_rate": rate, "device_rate": args.rate, "channels": wanted}
+        microphone = Microphone(found, **opened_as, patience_s=0, capture=capture)
         if not args.json:
             say(f"listening to {found.name} for {args.seconds:g} s; say something")
         quality, source = _hear(microphone, args.seconds, report, server)
@@ -265,7 +269,7 @@ def _hear(
         dropped=queue.dropped,
         overruns=queue.overruns,
     )
-    if queue.overruns or microphone.lost:
+    if queue.overruns or microphone.lost_samples:
         what = f"{counted(queue.overruns, 'overrun')}, {counted(queue.dropped, 'sample')} dropped in {seconds:g} s"
         report.found(SIGNAL, Finding("overruns", what, "close what else is running, or take another USB port"))
     # The first second may bring what a sound server had kept, all at once.
@@ -307,7 +311,7 @@ def _input(
     others = [d for d in devices if (d.index is None) == bool(source) and d.name != name and not d.monitor]
     for device in others[:_MOST_OTHERS]:
         try:
-            with Microphone(device, rate=rate, patience_s=0) as microphone:
+            with Microphone(device, sample_rate=rate, patience_s=0) as microphone:
                 other = SignalQuality(microphone.source_rate, microphone.channels)
                 for frames in microphone.frames():
                     other.add(frames)

@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from kws_edge.audio import Capture, Microphone, PcmStream, Source
-from kws_edge.audio.source import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from kws_edge.audio.capture import Capture
+from kws_edge.audio.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from kws_edge.audio.microphone import Microphone
+from kws_edge.audio.pipe import PcmStream
+from kws_edge.audio.source import LiveSource, Source
 from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
 from kws_edge.cli.guard import interrupt
@@ -129,9 +132,9 @@ def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Ca
                 "standard input is a terminal; send audio into it: arecord -f S16_LE -r 16000 | kws-edge ..."
             )
         return PcmStream(
-            sys.stdin.buffer, rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
+            sys.stdin.buffer, sample_rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
         )
-    return Microphone(args.device, rate=rate, device_rate=args.rate, notice=say, capture=capture)
+    return Microphone(args.device, sample_rate=rate, device_rate=args.rate, notice=say, capture=capture)
 
 
 def say(text: str) -> None:
@@ -246,7 +249,7 @@ def listen(
     meter = Meter() if not as_lines else None
     c = spotter.model.frontend_config
     mute = Mute(c.sample_rate)
-    queue = getattr(source, "queue", None)
+    live_source = source if isinstance(source, LiveSource) else None
     source.stopwatch = spotter.stopwatch = watch = Stopwatch(
         spotter.step_s, helper=source if isinstance(source, Microphone) else None
     )
@@ -258,11 +261,11 @@ def listen(
             if i == 0:  # sound servers take a moment: only now is anything heard
                 say(f"listening to {source.name} for {_what(spotter)}; Ctrl-C ends")
             yield block
-            mute.hear(block, getattr(source, "outages", 0))
+            mute.hear(block, live_source.outages if live_source else 0)
             if meter:
-                meter.draw(block, spotter.detector, source.lost / c.sample_rate)
-            if queue:
-                source.want(spotter.samples_to_step / c.sample_rate)
+                meter.draw(block, spotter.detector, source.lost_samples / c.sample_rate)
+            if live_source:
+                live_source.want(spotter.samples_to_step / c.sample_rate)
         watch.close()
 
     with source:
@@ -284,21 +287,26 @@ def listen(
                 meter.clear()
     figures = watch.summary()
     if stats and as_lines:
-        lost = {"dropped_samples": queue.dropped, "overruns": queue.overruns} if queue else {}
+        lost = {"dropped_samples": live_source.dropped_samples, "overruns": live_source.overruns} if live_source else {}
         print(json.dumps({"stats": {**figures, **lost}}), flush=True)
     elif stats and figures["stages"]:
         print(stage_table(figures["stages"]), file=sys.stderr)
     if figures["stages"]:
         print(f"kws-edge: {live_text(figures)}", file=sys.stderr)
-    summary = f"kws-edge: heard {(spotter.n_samples - source.lost) / c.sample_rate:.1f} s"
+    summary = f"kws-edge: heard {(spotter.n_samples - source.lost_samples) / c.sample_rate:.1f} s"
     summary += f", {counted(found, 'detection')}"
-    if queue:
-        summary += f", {counted(queue.dropped, 'sample')} dropped, {counted(queue.overruns, 'overrun')}"
-    if source.lost:
-        summary += f"; {source.lost / c.sample_rate:.1f} s lost in all"
-    if getattr(source, "outages", 0):
-        summary += f", {counted(source.outages, 'outage')}"
+    if live_source:
+        summary += f", {losses(live_source)}"
+    if source.lost_samples:
+        summary += f"; {source.lost_samples / c.sample_rate:.1f} s lost in all"
+    if live_source and live_source.outages:
+        summary += f", {counted(live_source.outages, 'outage')}"
     print(summary, file=sys.stderr)
+
+
+def losses(source: LiveSource) -> str:
+    """What did not come through, in words."""
+    return f"{counted(source.dropped_samples, 'sample')} dropped, {counted(source.overruns, 'overrun')}"
 
 
 def stage_table(stages: dict[str, dict[str, float]]) -> str:

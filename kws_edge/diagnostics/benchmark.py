@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from kws_edge.audio import BLOCK_MS, AudioFile, PcmStream
+from kws_edge.audio.file import AudioFile
+from kws_edge.audio.pipe import PcmStream
+from kws_edge.audio.source import BLOCK_MS
 from kws_edge.config import DetectorConfig
 from kws_edge.diagnostics.latency import STAGES, Stopwatch, percentiles
 from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError
@@ -60,8 +62,8 @@ def recording(seconds: float, *, rate: int, channels: int = 1) -> bytes:
             f"{seconds:,.0f} s of {channels} channels at {rate} Hz are more audio than the {_MOST_BYTES // 2**20} MiB "
             "that are kept in memory; measure less of it"
         )
-    with AudioFile(STREAM, rate=rate) as file:
-        samples = file.read()
+    with AudioFile(STREAM, sample_rate=rate) as file:
+        samples = file.read_all()
     return np.repeat(np.resize(samples, math.ceil(seconds * rate)), channels).astype("<i2").tobytes()
 
 

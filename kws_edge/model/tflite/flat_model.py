@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from kws_edge.errors import ModelError
 from kws_edge.model.tflite.flatbuffer import DamagedError, Reader, Table
@@ -20,7 +20,7 @@ __all__ = ["FlatModel", "Graph", "Operator", "Tensor"]
 
 _MOST = 10_000  # tensors or operators of a file, or numbers of a list of them
 _DIMENSIONS = 16
-_MACS_BY_TENSOR = {"UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16), "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2)}
+_MACS_BY_TENSOR: dict[str, tuple[int, ...]] = {"UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16), "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2)}
 _LEFT_OUT = {
     *("BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN", "LSTM", "RNN", "RFFT2D"),
     *("CALL", "CONV_3D", "CONV_3D_TRANSPOSE", "DELEGATE", "EMBEDDING_LOOKUP_SPARSE", "IF", "WHILE"),
@@ -183,7 +183,7 @@ class FlatModel:
             self.signatures.append(key)
 
     @staticmethod
-    def _numbers(numbers, end: int, what: str, *, lowest: int = 0) -> None:
+    def _numbers(numbers: Iterable[int], end: int, what: str, *, lowest: int = 0) -> None:
         for number in numbers:
             if not lowest <= number < end:
                 raise DamagedError(f"{what} of number {number}")
@@ -232,11 +232,14 @@ class FlatModel:
         odd = "intermediate tensors" if table.vector(8, 4)[1] else ""
         if any(table.at(field, size) for field, size in ((5, 4), (9, 8), (10, 8), (11, 1), (12, 4))):
             odd = "options of a custom kind"
-        return Operator(*codes[number], inputs, outputs, table.scalar(3, "B"), table.table(4), odd)
+        name, version = codes[number]
+        return Operator(name, version, inputs, outputs, table.scalar(3, "B"), table.table(4), odd)
 
     def _tensor(self, table: Table) -> Tensor:
         quantization = table.table(4, 7)
-        scales, zeros, axis, odd = (), (), 0, ""
+        scales: tuple[float, ...] = ()
+        zeros: tuple[int, ...] = ()
+        axis, odd = 0, ""
         if quantization:
             for field in (0, 1):
                 quantization.vector(field, 4)
@@ -305,7 +308,7 @@ class FlatModel:
 
 def operator_macs(operator: Operator, tensors: list[Tensor]) -> int:
     """Multiply-accumulates of an operator; 0 where its tensors do not fit it."""
-    inputs = [tensors[i] if i >= 0 else None for i in operator.inputs]
+    inputs = cast("list[Tensor]", [tensors[i] if i >= 0 else None for i in operator.inputs])  # None fits nothing
     outputs = [tensors[i] for i in operator.outputs]
     try:
         match operator.name:
@@ -319,7 +322,7 @@ def operator_macs(operator: Operator, tensors: list[Tensor]) -> int:
             case "SVDF":
                 return inputs[0].shape[0] * (inputs[1].elements + inputs[2].elements)
             case "BATCH_MATMUL":
-                adjoint = operator.options.scalar(0, "?") if operator.options else False
+                adjoint = bool(operator.options and operator.options.scalar(0, "?"))
                 return outputs[0].elements * inputs[0].shape[-2 if adjoint else -1]
             case "UNIDIRECTIONAL_SEQUENCE_LSTM" | "UNIDIRECTIONAL_SEQUENCE_RNN":
                 weights = (inputs[i] for i in _MACS_BY_TENSOR[operator.name] if i < len(inputs) and inputs[i])

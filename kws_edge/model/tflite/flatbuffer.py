@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from kws_edge.text import printable
 
@@ -52,7 +53,7 @@ class Reader:
         if self._left < 0:
             raise DamagedError("it unfolds to several times its size")
 
-    def number(self, kind: str, at: int):
+    def number(self, kind: str, at: int) -> Any:
         """One number of a struct format's `kind`."""
         size = _SIZES[kind]
         if at < 0 or at % size or at + size > len(self.data):
@@ -104,7 +105,7 @@ class Table:
             raise DamagedError(f"field {field} of the table at {self.position} lies outside of it")
         return self.position + offset
 
-    def scalar(self, field: int, kind: str, default=0):
+    def scalar(self, field: int, kind: str, default: Any = 0) -> Any:
         """A number of a struct format's `kind`."""
         at = self.at(field, _SIZES[kind])
         return default if at is None else self._reader.number(kind, at)
@@ -129,7 +130,7 @@ class Table:
         for at in range(start, start + 4 * length, 4):
             yield Table(self._reader, at + self._reader.number("I", at), known)
 
-    def scalars(self, field: int, kind: str, *, most: int) -> tuple:
+    def scalars(self, field: int, kind: str, *, most: int) -> tuple[Any, ...]:
         """The numbers of a vector, at most `most`."""
         start, length = self.vector(field, _SIZES[kind])
         if length > most:

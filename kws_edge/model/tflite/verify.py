@@ -9,7 +9,8 @@ from __future__ import annotations
 from kws_edge.errors import ModelError
 from kws_edge.model.tflite.flat_model import FlatModel, Tensor, operator_macs
 from kws_edge.model.tflite.flatbuffer import DamagedError
-from kws_edge.model.tflite.operators import LISTED, Node, TypesError, UnprovenError, WrongError
+from kws_edge.model.tflite.node import Node, TypesError, UnprovenError, WrongError
+from kws_edge.model.tflite.operators import LISTED
 from kws_edge.model.tflite.schema import SIZES
 
 __all__ = ["verify"]
@@ -20,6 +21,8 @@ _WORK = 2_000_000_000
 _RANK = 4
 _ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int32": (0, 0), "int64": (0, 0)}
 """Those that fit a type; biases have 0."""
+_Name = tuple[str | None, str | None]
+"""Container and name of a variable."""
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
 """Scales; smaller ones are denormal."""
 
@@ -55,7 +58,7 @@ class _Verifier:
         self.bytes = self.work = 0
         self.checked: set[int] = set()
         # Variables outlive their graph: type and shape of each, by its name.
-        self.variables: dict[tuple, tuple[str, tuple[int, ...]]] = {}
+        self.variables: dict[_Name, tuple[str, tuple[int, ...]]] = {}
 
     def run(self) -> list[str]:
         if not self.flat.inputs or not self.flat.outputs:
@@ -83,7 +86,7 @@ class _Verifier:
         read = {*graph.outputs}.union(*(op.inputs for op in graph.operators))
         if not read.issuperset(graph.inputs):
             self.unproven.append("an input is not read")
-        handles: dict[int, tuple] = {}
+        handles: dict[int, _Name] = {}
         doubtful: set[int] = set()  # what follows from an operator that is not known: it may have another shape
         for i, op in enumerate(graph.operators):
             here = f"{where}operator {i} ({op.name})"
@@ -107,7 +110,7 @@ class _Verifier:
                     raise WrongError(f"{here} {error}") from None
             if not doubtful.isdisjoint(op.inputs):
                 doubtful.update(op.outputs)
-            tensors = filter(None, (*node.inputs, *node.outputs))
+            tensors = filter(None, (*node.given, *node.outputs))
             self.work += node.work + 4 * sum(t.elements for t in tensors) + operator_macs(op, graph.tensors)
             self.bytes += node.scratch
             self.limit()
@@ -146,7 +149,7 @@ class _Verifier:
         if tensor.dtype in _ZERO_POINTS and (tensor.scales or tensor.zero_points):
             _check_quantisation(tensor, what)
 
-    def operator(self, node: Node, graph: int, handles: dict[int, tuple]) -> None:
+    def operator(self, node: Node, graph: int, handles: dict[int, _Name]) -> None:
         op = node.op
         form = LISTED.get(op.name)
         if form is None:
@@ -155,19 +158,19 @@ class _Verifier:
             raise UnprovenError(f"has {op.odd}")
         if len(op.inputs) not in form.inputs or len(op.outputs) not in form.outputs:
             raise WrongError(f"has {len(op.inputs)} inputs and {len(op.outputs)} outputs")
-        for i, tensor in enumerate(node.inputs):
-            if tensor is None and i not in form.optional:
+        for i, given in enumerate(node.given):
+            if given is None and i not in form.optional:
                 raise WrongError(f"lacks its input {i}")
         if op.kind not in (0, form.options):
             raise WrongError(f"has the options of another operator (kind {op.kind})")
         if form.required and not (op.kind and op.options):
             raise WrongError("lacks its options")
-        for tensor in filter(None, (*node.inputs, *node.outputs)):
+        for tensor in filter(None, (*node.given, *node.outputs)):
             if len(tensor.shape) > _RANK:
                 raise UnprovenError(f"works on {len(tensor.shape)} dimensions")
             if tensor.variable and op.name != "SVDF":
                 raise UnprovenError("works on a variable")
-        if op.inputs and all(tensor is None or tensor.data for tensor in node.inputs):
+        if op.inputs and all(given is None or given.data for given in node.given):
             raise UnprovenError("works on constants alone")
         if form.check:
             form.check(node)
@@ -185,12 +188,13 @@ class _Verifier:
         if called not in self.checked:
             self.graph(called)
 
-    def variable(self, node: Node, handles: dict[int, tuple]) -> None:
+    def variable(self, node: Node, handles: dict[int, _Name]) -> None:
         """Handles of variables, what is read from them, and what is assigned to them."""
         op, handle = node.op, (*node.inputs, *node.outputs)[0]
         if handle.dtype != "resource" or handle.elements != 1:
             raise WrongError(f"takes {handle.dtype} {list(handle.shape)} for the handle of a variable")
         if op.name == "VAR_HANDLE":
+            assert op.options  # which its form requires
             handles[op.outputs[0]] = op.options.text(0), op.options.text(1)
             return
         name = handles.get(op.inputs[0])

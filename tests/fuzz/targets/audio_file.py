@@ -25,6 +25,6 @@ def seeds():
 
 
 def consume(data):
-    with AudioFile(written("audio", data), rate=16000) as file:
+    with AudioFile(written("audio", data), sample_rate=16000) as file:
         for block in file:
             assert block.ndim == 1 and block.dtype == "int16"

@@ -10,8 +10,8 @@ from kws_edge.diagnostics.benchmark import STREAM
 
 
 def seeds():
-    with AudioFile(STREAM, rate=16000) as file:
-        samples = file.read()[:2000]
+    with AudioFile(STREAM, sample_rate=16000) as file:
+        samples = file.read_all()[:2000]
     yield samples.tobytes()
     for channels, rate in ((1, 16000), (2, 44100)):
         out = io.BytesIO()
@@ -27,5 +27,5 @@ def seeds():
 
 
 def consume(data):
-    for block in PcmStream(io.BytesIO(data), rate=16000):
+    for block in PcmStream(io.BytesIO(data), sample_rate=16000):
         assert block.ndim == 1 and block.dtype == "int16"

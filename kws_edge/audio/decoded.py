@@ -1,0 +1,132 @@
+"""Sources whose samples are read from a file's bytes, or from those of a stream."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from kws_edge.audio.limits import check_format
+from kws_edge.audio.resampler import Resampler, mono_pcm
+from kws_edge.audio.source import Source
+from kws_edge.diagnostics.latency import AUDIO, RESAMPLE
+from kws_edge.errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DecodedSource", "Reader"]
+
+
+class Reader(Protocol):
+    """The samples of a file or of a stream, as they are."""
+
+    source_rate: int
+    channels: int
+    seconds: float | None
+    """Length that the header gives, if it does."""
+    remark: str | None
+    """What is wrong with the audio although it can be heard; known at its end."""
+    close: Callable[[], object]
+
+    def frames(self, n: int) -> Iterator[NDArray[Any]]:
+        """Blocks of shape (k, channels), k <= `n`: int16, or float32 in [-1, 1)."""
+        ...
+
+
+class DecodedSource(Source):
+    """A source that a :class:`Reader` gives, which it closes.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    reader : Reader
+    sample_rate : int
+        Hz of the blocks.
+    block : int
+        Samples to read at a time.
+    """
+
+    _nothing = "holds no samples"
+    _heard = _ended = False
+
+    def __init__(self, name: str, reader: Reader, sample_rate: int, block: int) -> None:
+        self.name, self.sample_rate, self._reader, self._block = name, sample_rate, reader, block
+        self.source_rate, self.channels, self.seconds = reader.source_rate, reader.channels, reader.seconds
+        self._frames = reader.frames(block)
+        try:
+            with self._named():
+                check_format(self.source_rate, self.channels)
+                self._resampler = Resampler(self.source_rate, sample_rate)
+        except AudioError:
+            self.close()
+            raise
+
+    @property
+    def remark(self) -> str | None:
+        """What is wrong with the audio although it could be heard, such as an end that is missing; known at its end."""
+        return self._reader.remark
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def frames(self) -> Iterator[NDArray[Any]]:
+        """All channels as they are: blocks of shape (n, channels), int16, or float32 in [-1, 1), at `source_rate`.
+
+        In place of :meth:`read`, not beside it.
+
+        Raises
+        ------
+        AudioError
+            If decoding stops, or there is no sample.
+        """
+        with self._named():
+            for frames in self._frames:
+                if len(frames):
+                    self._heard = True
+                    yield frames
+            self._check_heard()
+
+    def read(self) -> NDArray[np.int16] | None:
+        try:
+            return self._read()
+        except (AudioError, OSError) as error:
+            raise self._with_name(error) from None
+
+    def _read(self) -> NDArray[np.int16] | None:
+        watch, convert = self.stopwatch, self._resampler.process
+        for frames in self._frames:
+            watch.start()
+            pcm = mono_pcm(frames)
+            watch.lap(AUDIO)
+            samples = convert(pcm)
+            watch.lap(RESAMPLE)
+            if len(samples):
+                self._heard = True
+                return samples
+        if not self._ended:
+            self._ended = True
+            if len(rest := convert(np.empty(0, np.int16), last=True)):
+                self._heard = True
+                return rest
+        self._check_heard()
+        return None
+
+    def _check_heard(self) -> None:
+        if not self._heard:
+            raise AudioError(self._nothing)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors name the source."""
+        try:
+            yield
+        except (AudioError, OSError) as error:
+            raise self._with_name(error) from None
+
+    def _with_name(self, error: AudioError | OSError) -> AudioError:
+        why = error if isinstance(error, AudioError) else f"cannot be read ({error.strerror or error})"
+        return AudioError(f"{self.name}: {why}")

@@ -1,0 +1,50 @@
+"""What no audio has: sample rates, channels and levels that come of a broken header or of a mistake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kws_edge.errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "check_format", "check_scale"]
+
+MIN_RATE, MAX_RATE = 1000, 768_000
+"""Sample rates that audio may have, Hz: what is outside is a broken header, and would take gigabytes to convert."""
+MAX_CHANNELS = 64
+"""Channels that audio may have."""
+_FULL_SCALE = 8.0
+"""Float samples beyond this are no audio at full scale 1, however hot, but integers that nobody divided."""
+
+
+def check_format(rate: int, channels: int) -> None:
+    """Refuse a sample rate or a number of channels that no audio has.
+
+    Raises
+    ------
+    AudioError
+        If one is out of range.
+    """
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(f"a sample rate of {rate} Hz; audio has {MIN_RATE} to {MAX_RATE} Hz")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"{channels} channels; audio has 1 to {MAX_CHANNELS}")
+
+
+def check_scale(samples: NDArray[np.floating[Any]]) -> None:
+    """Refuse float samples that are not at full scale 1.
+
+    Raises
+    ------
+    AudioError
+        If they are far beyond it, or are no numbers.
+    """
+    peak = np.abs(samples).max()
+    if not np.isfinite(peak):
+        raise AudioError("the audio holds NaN or infinite samples")
+    if peak > _FULL_SCALE:
+        raise AudioError(f"float samples reach {peak:g}, but full scale is 1; divide them by 32768 if they were int16")

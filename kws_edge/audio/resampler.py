@@ -1,0 +1,68 @@
+"""Conversion of channels and of sample rates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kws_edge.errors import AudioError
+from kws_edge.features.frontend import to_int16
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Resampler", "mono_pcm"]
+
+
+class Resampler:
+    """Streaming conversion of the sample rate, with anti-aliasing.
+
+    Parameters
+    ----------
+    source_rate, sample_rate : int
+        Hz of what comes, and of what it becomes. Equal rates pass samples through unchanged.
+
+    Raises
+    ------
+    AudioError
+        If the rates differ and soxr is not installed.
+    """
+
+    def __init__(self, source_rate: int, sample_rate: int) -> None:
+        self._stream: Any = None
+        if source_rate != sample_rate:
+            try:
+                import soxr
+            except ImportError:
+                raise AudioError(
+                    f"audio at {source_rate} Hz needs converting to {sample_rate} Hz: pip install soxr, or give "
+                    f"{sample_rate} Hz"
+                ) from None
+            self._stream = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32")
+
+    def process(self, samples: NDArray[Any], *, last: bool = False) -> NDArray[np.int16]:
+        """Convert a block; `last` flushes what the filter still holds.
+
+        Parameters
+        ----------
+        samples : numpy.ndarray, shape (n,), int16, or float32 in [-1, 1)
+
+        Returns
+        -------
+        numpy.ndarray, shape (k,), int16
+        """
+        if self._stream is None:
+            return to_int16(samples)
+        if samples.dtype == np.int16:
+            samples = samples.astype(np.float32) / 32768
+        return to_int16(self._stream.resample_chunk(samples, last=last))
+
+
+def mono_pcm(frames: NDArray[Any]) -> NDArray[Any]:
+    """Frames of int16 or float32 as mono samples: of one channel as they are; of several, float32 in [-1, 1)."""
+    if frames.shape[1] == 1:
+        return frames[:, 0]
+    if frames.dtype == np.int16:
+        frames = frames.astype(np.float32) / 32768
+    return frames.mean(axis=1, dtype=np.float32)
