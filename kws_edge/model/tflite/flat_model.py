@@ -20,7 +20,10 @@ __all__ = ["FlatModel", "Graph", "Operator", "Tensor"]
 
 _MOST = 10_000  # tensors or operators of a file, or numbers of a list of them
 _DIMENSIONS = 16
-_MACS_BY_TENSOR: dict[str, tuple[int, ...]] = {"UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16), "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2)}
+_MACS_BY_TENSOR: dict[str, tuple[int, ...]] = {
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
+}
 _LEFT_OUT = {
     *("BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN", "LSTM", "RNN", "RFFT2D"),
     *("CALL", "CONV_3D", "CONV_3D_TRANSPOSE", "DELEGATE", "EMBEDDING_LOOKUP_SPARSE", "IF", "WHILE"),
