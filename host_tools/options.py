@@ -85,10 +85,10 @@ class Wholes:
 
     def check(self, name: str, value: object) -> tuple[int, ...]:
         """`value` as a tuple, if it is a list or tuple of such numbers."""
-        numbers = isinstance(value, (list, tuple)) and all(type(one) is int for one in value)
-        if not numbers or list(value) != sorted({*value}):
+        found = list(value) if isinstance(value, (list, tuple)) else [None]
+        if not all(type(one) is int for one in found) or found != sorted({*found}):
             raise ConfigError(f"{name} must be whole numbers, each larger than the one before it, got {shown(value)}")
-        return tuple(value)
+        return tuple(found)
 
 
 class Place:
@@ -101,20 +101,20 @@ class Place:
         return Path(value)
 
 
-class Places(Place):
+class Places:
     """Paths of files or folders."""
 
     def check(self, name: str, value: object) -> tuple[Path, ...]:
         """`value` as a tuple of paths, if it is a list or tuple of paths or texts."""
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{name} must be a list of paths, got {shown(value)}")
-        return tuple(super(Places, self).check(name, one) for one in value)
+        return tuple(Place().check(name, one) for one in value)
 
 
 def section(kind: type[Section], *, required: bool = False) -> Any:
     """A field of a :class:`Section` that is a section itself; `required`: it has options without a default."""
-    more = {} if required else {"default_factory": kind}
-    return field(metadata={"section": kind}, **more)
+    metadata = {"section": kind}
+    return field(metadata=metadata) if required else field(default_factory=kind, metadata=metadata)
 
 
 class Section(Settings):
@@ -135,7 +135,7 @@ class Section(Settings):
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field]:
         """Every option in it and in its sections, by name."""
-        found = {}
+        found: dict[str, dataclasses.Field] = {}
         for one in dataclasses.fields(cls):  # type: ignore[arg-type]
             found |= one.metadata["section"].options() if "section" in one.metadata else {one.name: one}
         return found
@@ -237,8 +237,8 @@ def _argument(values: Any) -> dict[str, Any]:
         return {"choices": values.names}
     if isinstance(values, Pair):
         return {"type": values.numbers, "nargs": 2}
-    if isinstance(values, Place):
-        return {"type": Path, **({"nargs": "+"} if isinstance(values, Places) else {})}
+    if isinstance(values, (Place, Places)):
+        return {"type": Path, "nargs": "+" if isinstance(values, Places) else None}
     return {"type": values}
 
 

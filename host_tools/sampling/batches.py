@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -66,7 +66,7 @@ class Batches:
         total = sum(weights.values())
         return np.array([shares[w] if w in shares else rest * weights[w] / total for w in labels]), speech_part
 
-    def epoch(self, epoch: int, steps: int, *, ahead: int = 4) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def epoch(self, epoch: int, steps: int, *, ahead: int = 4) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """The batches of an epoch, made in a thread of their own while the caller trains."""
         with ThreadPoolExecutor(1, initializer=_step_back) as pool:
             pending = deque(pool.submit(self.batch, epoch, i) for i in range(min(ahead, steps)))

@@ -97,8 +97,8 @@ def load_examples(
     validation_features = (stored.levels[rows], [str(word) for word in stored.words[rows]])
     noise, speech, minutes = read_banks(files, config)
     by_word = words.by_word()
-    heard = {*validation[1], *validation_features[1]}
-    require(data.clips, labels, by_word, heard, noise=bool(noise), speech=bool(speech), left_out=files.left_out)
+    validated = {*validation[1], *validation_features[1]}
+    require(data.clips, labels, by_word, validated, noise=bool(noise), speech=bool(speech), left_out=files.left_out)
 
     rng = np.random.default_rng(seed)
     validation_set = _validation_set(validation, validation_features, noise, speech, config, labels, rng)

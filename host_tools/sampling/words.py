@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Words:
         self.unknown = [word for word in examples.by_word if word not in examples.labels]
         self.kinds = {word: self._by_kind(numbers) for word, numbers in examples.by_word.items()}
 
-    def draw(self, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    def draw(self, names: Iterable[str], rng: np.random.Generator) -> np.ndarray:
         """An example of each name; unknown words are drawn evenly, so that rare ones are heard as often as common ones.
 
         Returns

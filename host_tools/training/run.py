@@ -119,7 +119,7 @@ class Run:
 
     def keep_examples(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Set examples aside for :meth:`examples`: inputs and label indices by part."""
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for part, (inputs, truth) in parts.items():
             arrays |= {part: inputs, f"{part}_truth": truth}
         write_atomically(self.folder / _KEPT, lambda path: np.savez(path, **arrays))
