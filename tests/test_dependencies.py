@@ -1,6 +1,7 @@
 """Who may import whom, and what importing costs."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -18,12 +19,14 @@ FORBIDDEN = {
 
 
 def imports(path):
+    """Modules, and what is taken of them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -33,6 +36,16 @@ def test_direction(package):
     for path in files:
         wrong = {name.split(".")[0] for name in imports(path)} & FORBIDDEN[package]
         assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("package", ["host_tools", "firmware_export"])
+def test_no_modules_import_each_other_in_a_circle(package):
+    """Neither as they are loaded nor later, in a function."""
+    paths = (ROOT / package).rglob("*.py")
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph = {name: {one for one in imports(path) if one in files and one != name} for name, path in files.items()}
+    assert sum(map(len, graph.values())) > 30
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_host_tools_compute_no_front_end_of_their_own():
@@ -95,3 +108,12 @@ def test_spotting_is_light():
 def test_host_and_firmware_commands_start_without_tensorflow():
     for package in ("host_tools", "firmware_export"):
         assert not loaded_by(f"import {package}.cli") & {"tensorflow", "keras"}
+
+
+def test_only_the_command_that_is_named_is_loaded():
+    code = (
+        "from host_tools.cli import make_parser; make_parser(['import', 'x']); import sys\n"
+        "print(*[name.replace('.', '_') for name in sys.modules if name.startswith('host_tools.')])\n"
+    )
+    loaded = {name for name in loaded_by(code) if name.startswith("host_tools_cli_")}
+    assert loaded == {"host_tools_cli_options", "host_tools_cli_model_import"}
