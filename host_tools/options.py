@@ -85,7 +85,7 @@ class Wholes:
 
     def check(self, name: str, value: object) -> tuple[int, ...]:
         """`value` as a tuple, if it is such numbers."""
-        given = list(value) if isinstance(value, (list, tuple)) else [value]
+        given = list(value) if isinstance(value, (list, tuple)) else [None]
         found = [one for one in given if type(one) is int]
         if found != given or found != sorted({*found}):
             raise ConfigError(f"{name} must be whole numbers, each larger than the one before it, got {shown(value)}")
