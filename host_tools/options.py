@@ -84,9 +84,10 @@ class Wholes:
     """Whole numbers, each larger than the one before it."""
 
     def check(self, name: str, value: object) -> tuple[int, ...]:
-        """`value` as a tuple, if it is a list or tuple of such numbers."""
-        found = list(value) if isinstance(value, (list, tuple)) else [None]
-        if not all(type(one) is int for one in found) or found != sorted({*found}):
+        """`value` as a tuple, if it is such numbers."""
+        given = list(value) if isinstance(value, (list, tuple)) else [None]
+        found = [one for one in given if type(one) is int]
+        if found != given or found != sorted({*found}):
             raise ConfigError(f"{name} must be whole numbers, each larger than the one before it, got {shown(value)}")
         return tuple(found)
 
@@ -226,7 +227,7 @@ def add_option(group: Any, one: dataclasses.Field, default: Any) -> None:
     """Add an option with this default to a parser or a group of it; what has no default of its own is positional."""
     options = {"help": one.metadata["help"], "metavar": metavar(one), **_argument(one.metadata["values"])}
     if one.default is dataclasses.MISSING:
-        group.add_argument(one.name, nargs="?", **options)
+        group.add_argument(one.name, **{**options, "nargs": "?"})
     else:
         group.add_argument(flag(one.name), default=default, **options)
 

@@ -50,8 +50,10 @@ def another(name):
         return (values.numbers.low + 1, values.numbers.low + 2)
     if isinstance(values, Wholes):
         return (3, 5)
+    if isinstance(values, Places):
+        return (Path("/a"), Path("/b"))
     if isinstance(values, Place):
-        return (Path("/a"), Path("/b")) if isinstance(values, Places) else Path("/a")
+        return Path("/a")
     return {"log_prior": "yes=0.5,no=-1"}.get(name, "runs/other")
 
 

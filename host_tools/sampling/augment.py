@@ -146,7 +146,7 @@ def spec_augment(levels: np.ndarray, rng: np.random.Generator, settings: Augment
     ):
         position = np.arange(length)
         for _ in range(count):
-            width = rng.integers(0, size + 1, n)[:, np.newaxis]
+            width = rng.integers(0, size + 1, (n, 1))
             start = (rng.random((n, 1)) * (length - width + 1)).astype(np.intp)
             span = (position >= start) & (position < start + width)
             masked |= span[:, :, np.newaxis] if axis == 1 else span[:, np.newaxis, :]
@@ -168,9 +168,9 @@ def reverberate(power: np.ndarray, rt60_ms: np.ndarray, direct_db: np.ndarray, h
     direct_db : numpy.ndarray, shape (n,)
         Power of the direct sound over that of the response.
     """
-    decay = 10 ** (-6 * hop_ms / rt60_ms)
-    gain = (10 ** (-direct_db / 10) * (1 - decay) / decay).astype(np.float32)[:, np.newaxis]
-    decay = decay.astype(np.float32)[:, np.newaxis]
+    kept = 10 ** (-6 * hop_ms / rt60_ms)
+    gain = (10 ** (-direct_db / 10) * (1 - kept) / kept).astype(np.float32)[:, np.newaxis]
+    decay = kept.astype(np.float32)[:, np.newaxis]
     out, tail = power.copy(), np.zeros_like(power[:, 0])
     for t in range(1, power.shape[1]):
         tail += power[:, t - 1]

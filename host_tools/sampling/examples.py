@@ -119,11 +119,28 @@ def load_examples(
     )
 
 
-def _validation_set(clips, features, noise, speech, config, labels, rng):
+def _validation_set(
+    clips: tuple[np.ndarray, list[str]],
+    features: tuple[np.ndarray, list[str]],
+    noise: Bank,
+    speech: Bank,
+    config: FrontendConfig,
+    labels: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """With an unknown class as the official test set is made: as many of unknown and of silence as of a keyword.
 
     There clips come first, and precomputed features fill up labels with few of them. Without an unknown class it is
     everything that there is, and silence.
+
+    Parameters
+    ----------
+    clips, features : tuple
+        Raw levels of clips, output levels of precomputed features, and the word of each.
+
+    Returns
+    -------
+    As :attr:`Examples.validation`.
     """
     candidates: dict[int, list[np.ndarray]] = {i: [] for i in range(len(labels))}
     for raw, word in zip(*clips, strict=True):

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -119,7 +120,7 @@ class Run:
 
     def keep_examples(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Set examples aside for :meth:`examples`: inputs and label indices by part."""
-        arrays: dict[str, np.ndarray] = {}
+        arrays: dict[str, Any] = {}
         for part, (inputs, truth) in parts.items():
             arrays |= {part: inputs, f"{part}_truth": truth}
         write_atomically(self.folder / _KEPT, lambda path: np.savez(path, **arrays))

@@ -89,7 +89,8 @@ def _take_over(model: keras.Model, run: Run) -> list[str]:
     left = transfer(source, model)
     if parent.labels != run.labels:
         left = [layer for layer in left if layer != model.layers[-1].name]
-        left += set_head(model, *source.layers[-1].get_weights(), parent.labels, run.labels)
+        kernel, bias = source.layers[-1].get_weights()
+        left += set_head(model, kernel, bias, parent.labels, run.labels)
     return left
 
 
