@@ -39,7 +39,7 @@ def find_toml(name: str, shipped: dict[str, Path], *, what: str, error: type[Kws
     if name in shipped:
         return shipped[name]
     known = f", or one of {', '.join(shipped)}" if shipped else ""
-    raise error(f"no {what} {shown(name)}{near(name, shipped)}: give a .toml file{known}")
+    raise error(f"no {what} {shown(name)}{near(name, shipped)}: give a file that ends in .toml{known}")
 
 
 def read_toml(path: Path, *, what: str, error: type[KwsError]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def test_names_and_files(tmp_path):
     for name in shipped_tables():
         assert load_table(name) == load_table(str(shipped_tables()[name]))
     with pytest.raises(
-        DatasetError, match=r"no table of sources 'debain' \(did you mean 'debian'\?\): give a .toml file"
+        DatasetError, match=r"no table of sources 'debain' \(did you mean 'debian'\?\): give a file that ends in .toml"
     ):
         load_table("debain")
     assert refusal(tmp_path / "none.toml") == "No such file or directory"
