@@ -182,22 +182,22 @@ def test_a_promise_adds_up_what_each_fifth_gives_with_the_choice_of_the_others()
 
 
 def test_the_numbers_of_a_promise():
-    """Of 40 words under two conditions 10 are missed: as if 5 of 20. Of false accepts 2 are counted, 4 expected."""
-    promise = Promise(10, 40, 20, (2, 4), 3.0)
-    low, high = wilson(5, 20)
-    least, most = poisson_interval(2)[0] / 3, poisson_interval(4)[1] / 3
-    assert (promise.miss_interval, promise.accept_interval) == ((low, high), (least, most))
+    """Of 60 words under two conditions 20 are missed: as if 10 of 30. Of false accepts 2 are counted, 4 expected."""
+    promise = Promise(20, 60, 30, (2, 4), 3.14159)
+    assert promise.miss_interval == pytest.approx(wilson(10, 30))
+    least, most = poisson_interval(2)[0], poisson_interval(4)[1]
+    assert promise.accept_interval == pytest.approx((least / 3.14159, most / 3.14159))
     assert promise.to_dict() == {
-        "false_reject_rate": 0.25,
-        "false_reject_interval_95": [0.11186, 0.46870],
-        "words": 40,
-        "distinct_words": 20,
-        "false_accepts_per_hour": 1.333,
-        "interval_95": [0.081, 3.414],
-        "hours": 3.0,
+        "false_reject_rate": 0.33333,
+        "false_reject_interval_95": [0.19230, 0.51220],
+        "words": 60,
+        "distinct_words": 30,
+        "false_accepts_per_hour": 1.273,
+        "interval_95": [0.077, 3.260],
+        "hours": 3.142,
     }
     assert str(promise) == (
-        "25.0 % of words missed (11.2 to 46.9, from 20 words), 1.33 false accepts per hour (0.08 to 3.41, from 3.00"
+        "33.3 % of words missed (19.2 to 51.2, from 30 words), 1.27 false accepts per hour (0.08 to 3.26, from 3.14"
         " hours)"
     )
     assert Promise(0, 0, 0, (0, 1), 1.0).to_dict()["false_reject_interval_95"] == [0.0, 1.0]

@@ -178,7 +178,7 @@ class _Background:
             for i in self._rng.permutation(len(paths)):
                 scale = 1 / self._rms(paths[i]) if self._level else 1.0
                 with AudioFile(paths[i], sample_rate=self._rate) as audio:
-                    yield from (block * scale for block in audio)
+                    yield from (block.astype(np.float64) * scale for block in audio)
 
     def _rms(self, path: Path) -> float:
         power, n = 0.0, 0
