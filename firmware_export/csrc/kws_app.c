@@ -58,7 +58,7 @@ kws_status kws_app_lost(kws_app *app, uint32_t n_samples) {
 
 static kws_status step(kws_app *app) {
     const int8_t *posteriors = NULL;
-    kws_detection found;
+    kws_detection found = {NULL, 0, false, 0.0f, 0, 0};
     bool detected = false;
     int8_t *const input = kws_model_input(app->model);
     if (input == NULL) {
