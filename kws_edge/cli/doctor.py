@@ -12,7 +12,7 @@ import shlex
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from kws_edge.model.runtime import installed
 from kws_edge.ranges import number
 from kws_edge.text import counted, printable
 
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
+
 SOFTWARE, DEVICE, SIGNAL = 3, 4, 5
 """Exit statuses."""
 _RATE = 16000
@@ -41,7 +44,7 @@ _MOST_CHANNELS = 8
 _RATE_OFF = 0.06
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="find out why it does not hear",
@@ -296,10 +299,10 @@ def _input(
         remedy = f"pactl set-source-mute {source['name']} 0"
         report.found(DEVICE, Finding("muted", f"{source['name']} is muted in the sound server", remedy))
     if source and _is_monitor(source):
-        others = [d.name for d in devices if d.index is None and not d.monitor]
+        real = [d.name for d in devices if d.index is None and not d.monitor]
         remedy = (
-            f"--device {others[0]}, or for all programs pactl set-default-source {others[0]}"
-            if others
+            f"--device {real[0]}, or for all programs pactl set-default-source {real[0]}"
+            if real
             else "plug in a microphone: the server has none"
         )
         what = f"{source['name']} is a monitor: it hears what the machine plays, and nobody who speaks"
@@ -343,9 +346,10 @@ class SoundServer:
 
     def _list(self, what: str) -> list[dict[str, Any]]:
         try:
-            return json.loads(self._ask("--format=json", "list", what))
+            found: list[dict[str, Any]] = json.loads(self._ask("--format=json", "list", what))
         except ValueError:
             return []
+        return found
 
     def sources(self) -> list[dict[str, Any]]:
         """What can be recorded from."""

@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from kws_edge.features.frontend import Frontend
 from kws_edge.files import check_writable, write_atomically
 from kws_edge.spotter import Spotter, Step, detector_of
 from kws_edge.text import printable, shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_S = 600
 """Length of a recording that is drawn, in seconds."""
@@ -63,7 +66,7 @@ class Recorder:
 
     def __init__(self, name: str, rate: int) -> None:
         self._name, self._rate = name, rate
-        self._blocks: list[np.ndarray] = []
+        self._blocks: list[NDArray[np.int16]] = []
         self.steps: list[Step] = []
 
     def check(self, seconds: float | None) -> None:
@@ -79,7 +82,7 @@ class Recorder:
                 f"--plot: {self._name}: {math.ceil(seconds)} s are too much to draw; cut it to at most {MAX_S} s"
             )
 
-    def tap(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def tap(self, blocks: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
         """Pass blocks on, keeping a copy.
 
         Raises
@@ -98,11 +101,11 @@ class Recorder:
         self.steps.append(step)
 
     @property
-    def samples(self) -> np.ndarray:
+    def samples(self) -> NDArray[np.int16]:
         return np.concatenate(self._blocks)
 
 
-def pyplot():
+def pyplot() -> Any:
     """matplotlib.pyplot, drawing into files.
 
     Raises
@@ -219,7 +222,7 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
         pyplot().close(figure)
 
 
-def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
+def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What the detector compared at each step: smoothed posteriors, and the thresholds that they had to reach.
 
     Both have the shape (len(steps), len(labels)), float32. The smoothed posteriors are NaN in the refractory time, when

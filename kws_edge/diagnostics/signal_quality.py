@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Channel", "Finding", "SignalQuality", "findings"]
 
@@ -72,10 +76,10 @@ class SignalQuality:
         self.rate, self.n_samples = rate, 0
         self._rest = np.empty((0, channels), np.int16)
         self._counts = np.zeros((channels, 1 << 16), np.int64)  # of each value
-        self._power: list[np.ndarray] = []
-        self._still: list[np.ndarray] = []
+        self._power: list[NDArray[np.float32]] = []
+        self._still: list[NDArray[np.bool_]] = []
 
-    def add(self, frames: np.ndarray) -> None:
+    def add(self, frames: NDArray[Any]) -> None:
         """Take a block.
 
         Parameters
@@ -111,7 +115,7 @@ def _db(power: float) -> float:
     return max(_SILENT_DB, 10 * math.log10(power + 1e-20))
 
 
-def _channel(counts: np.ndarray, power: np.ndarray, still: np.ndarray) -> Channel:
+def _channel(counts: NDArray[np.int64], power: NDArray[np.float32], still: NDArray[np.bool_]) -> Channel:
     values = np.arange(-32768, 32768)
     n = int(counts.sum())
     heard = power[~still] if not still.all() else power
@@ -128,7 +132,7 @@ def _channel(counts: np.ndarray, power: np.ndarray, still: np.ndarray) -> Channe
     )
 
 
-def _flattened(counts: np.ndarray, top: int) -> int:
+def _flattened(counts: NDArray[np.int64], top: int) -> int:
     """Samples at the upper end of the range, where it is an end: full scale, or, for what was clipped before its gain,
     a value that most of the samples near it have. A wave that is whole only passes there."""
     at_end = int(counts[top - 1 : top + 1].sum())

@@ -6,6 +6,7 @@ import copy
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from kws_edge.errors import ModelError, RuntimeUnavailableError
 from kws_edge.model.tflite import FlatModel, verify
 from kws_edge.native_output import quiet_native
 from kws_edge.ranges import whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["KERNELS", "RUNTIMES", "THREADS", "Interpreter", "installed", "load_native"]
 
@@ -58,7 +62,7 @@ def _unusable(name: str) -> str | None:
     return None
 
 
-def load_runtime(wanted: str):
+def load_runtime(wanted: str) -> tuple[str, str, Any]:
     """Name, version and module of a runtime, or of the first that loads for ``auto``."""
     found = installed()
     if wanted != "auto" and wanted not in RUNTIMES:
@@ -82,7 +86,7 @@ def load_runtime(wanted: str):
     )
 
 
-def load_native(flatbuffer: bytes, *, runtime: str, threads: int, kernels: str):
+def load_native(flatbuffer: bytes, *, runtime: str, threads: int, kernels: str) -> tuple[Any, str, str]:
     """A runtime's own interpreter of a model, which is taken at its word, with the name and version of the runtime.
 
     Raises
@@ -145,7 +149,8 @@ class Interpreter:
 
     def __init__(self, flat: FlatModel, *, runtime: str = "auto", threads: int = 1, kernels: str = "fast") -> None:
         self.flat = flat
-        self._how = {"runtime": runtime, "threads": THREADS.check("threads", threads), "kernels": kernels}
+        threads = int(THREADS.check("threads", threads))
+        self._how: dict[str, Any] = {"runtime": runtime, "threads": threads, "kernels": kernels}
         self.unproven = verify(flat)
         if self.unproven:
             from kws_edge.model.trial import try_out
@@ -164,7 +169,7 @@ class Interpreter:
             raise ModelError(f"{self.flat.name}: has no input or no output") from None
 
     @property
-    def native(self):
+    def native(self) -> Any:
         """The runtime's own interpreter."""
         return self._interpreter
 
@@ -185,7 +190,7 @@ class Interpreter:
         if self.flat.stateful:
             self._load()
 
-    def invoke(self, values: np.ndarray) -> np.ndarray:
+    def invoke(self, values: NDArray[Any]) -> NDArray[Any]:
         """Run the model once.
 
         Parameters
@@ -208,4 +213,5 @@ class Interpreter:
             self._interpreter.invoke()
         except RuntimeError as error:
             raise ModelError(f"{self.flat.name}: {self.runtime} fails in this model: {error}") from None
-        return self._interpreter.get_tensor(self._output)
+        output: NDArray[Any] = self._interpreter.get_tensor(self._output)
+        return output
