@@ -105,14 +105,7 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    live = args.files in ([], ["-"])
-    if not live and "-" in args.files:
-        raise UsageError("calibrate takes recordings or - for standard input, not both")
-    if args.files:
-        check_device(args, "standard input" if live else "a recording")
-    minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
-    if minutes < LEAST_MINUTES and not args.force and not args.reset:
-        raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
+    live, minutes = _checked(args)
     model = options.load_model(args)
     output = args.output or Path(profile_path(model))
     if not output.is_absolute() and not args.output:
@@ -126,24 +119,7 @@ def run(args: argparse.Namespace) -> int:
     # Before the minutes are spent.
     check_savable(output, option="--output" if args.output else "", apart=options.inputs(args))
     spotter = Spotter(model, detector_config=options.detector_config(args, model))
-    c = model.frontend_config
-    evidence = Evidence(
-        model.labels, spotter.detector_config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
-    )
-    try:
-        _hear(args, spotter, evidence, minutes, live=live)
-    except (KeyboardInterrupt, AudioError) as stop:
-        # Minutes of listening do not come again, files do.
-        if not live or 60 * evidence.hours < LEAST_MINUTES:
-            raise
-        why = "stopped" if isinstance(stop, KeyboardInterrupt) else str(stop)
-        with contextlib.suppress(OSError):  # the terminal may have gone
-            print(f"kws-edge: {why}; what was heard in {60 * evidence.hours:.1f} min counts", file=sys.stderr)
-    if not evidence.hours:
-        raise AudioError("nothing was heard: too short for a single inference")
-    evidence.close()
-    if not args.force:
-        _check_plausible(evidence, args.budget)
+    evidence = _gather(args, spotter, minutes, live=live)
     misses = _misses(model)
     try:
         choice = choose(evidence, args.budget)
@@ -169,15 +145,54 @@ def run(args: argparse.Namespace) -> int:
     finally:
         former = profile.save(output)
     if not args.json:
-        use = (
-            "listen and detect use it"
-            if str(output) == profile_path(model)
-            else f"use it with --room {shlex.quote(str(output))}"
-        )
+        own = str(output) == profile_path(model)
+        use = "listen and detect use it" if own else f"use it with --room {shlex.quote(str(output))}"
         print(f"wrote {output}: {use}")
         if former:
             print(f"what was there before is {former}")
     return 0
+
+
+def _checked(args: argparse.Namespace) -> tuple[bool, float]:
+    """Whether it is to hear live audio, and for how many minutes.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict one another.
+    """
+    live = args.files in ([], ["-"])
+    if not live and "-" in args.files:
+        raise UsageError("calibrate takes recordings or - for standard input, not both")
+    if args.files:
+        check_device(args, "standard input" if live else "a recording")
+    minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
+    if minutes < LEAST_MINUTES and not args.force and not args.reset:
+        raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
+    return live, minutes
+
+
+def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live: bool) -> Evidence:
+    """Hear the sources; what they gave is enough, and plausible."""
+    c = spotter.model.frontend_config
+    evidence = Evidence(
+        spotter.model.labels, spotter.detector_config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
+    )
+    try:
+        _hear(args, spotter, evidence, minutes, live=live)
+    except (KeyboardInterrupt, AudioError) as stop:
+        # Minutes of listening do not come again, files do.
+        if not live or 60 * evidence.hours < LEAST_MINUTES:
+            raise
+        why = "stopped" if isinstance(stop, KeyboardInterrupt) else str(stop)
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            print(f"kws-edge: {why}; what was heard in {60 * evidence.hours:.1f} min counts", file=sys.stderr)
+    if not evidence.hours:
+        raise AudioError("nothing was heard: too short for a single inference")
+    evidence.close()
+    if not args.force:
+        _check_plausible(evidence, args.budget)
+    return evidence
 
 
 def _reset(args: argparse.Namespace, path: Path) -> int:

@@ -293,23 +293,31 @@ def listen(
             watch.close()
             if meter:
                 meter.clear()
-    figures = watch.summary()
+    _report(watch.summary(), source, stats=stats, as_lines=as_lines)
+    heard_s = (spotter.n_samples - source.lost_samples) / c.sample_rate
+    print(f"kws-edge: heard {heard_s:.1f} s, {counted(found, 'detection')}{_missing(source)}", file=sys.stderr)
+
+
+def _report(figures: dict[str, Any], source: Source, *, stats: bool, as_lines: bool) -> None:
+    """What it cost."""
     if stats and as_lines:
-        lost = {"dropped_samples": live_source.dropped_samples, "overruns": live_source.overruns} if live_source else {}
+        lost = {}
+        if isinstance(source, LiveSource):
+            lost = {"dropped_samples": source.dropped_samples, "overruns": source.overruns}
         print(json.dumps({"stats": {**figures, **lost}}), flush=True)
     elif stats and figures["stages"]:
         print(stage_table(figures["stages"]), file=sys.stderr)
     if figures["stages"]:
         print(f"kws-edge: {live_text(figures)}", file=sys.stderr)
-    summary = f"kws-edge: heard {(spotter.n_samples - source.lost_samples) / c.sample_rate:.1f} s"
-    summary += f", {counted(found, 'detection')}"
-    if live_source:
-        summary += f", {losses(live_source)}"
+
+
+def _missing(source: Source) -> str:
+    """What a source lost, to end a sentence."""
+    live = source if isinstance(source, LiveSource) else None
+    text = f", {losses(live)}" if live else ""
     if source.lost_samples:
-        summary += f"; {source.lost_samples / c.sample_rate:.1f} s lost in all"
-    if live_source and live_source.outages:
-        summary += f", {counted(live_source.outages, 'outage')}"
-    print(summary, file=sys.stderr)
+        text += f"; {source.lost_samples / source.sample_rate:.1f} s lost in all"
+    return text + (f", {counted(live.outages, 'outage')}" if live and live.outages else "")
 
 
 def losses(source: LiveSource) -> str:
