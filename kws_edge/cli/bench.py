@@ -17,8 +17,9 @@ from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.diagnostics.live_benchmark import measure_live
 from kws_edge.errors import ConfigError, KwsError, ModelError, RuntimeUnavailableError, UsageError
 from kws_edge.files import check_writable, sha256_hex, write_atomically
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import read_model
-from kws_edge.model.runtime import Interpreter, installed
+from kws_edge.model.runtime import installed
 from kws_edge.model.tflite import FlatModel
 from kws_edge.ranges import number, whole
 from kws_edge.text import counted, printable

@@ -20,8 +20,9 @@ from kws_edge.cli import options
 from kws_edge.config import PRESETS
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.errors import ConfigError, KwsError
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model, fits, read_model
-from kws_edge.model.runtime import Interpreter, installed
+from kws_edge.model.runtime import installed
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, listed, printable
 

@@ -16,8 +16,8 @@ from kws_edge.audio.pipe import PcmStream
 from kws_edge.config import DetectorConfig
 from kws_edge.diagnostics.latency import STAGES, Stopwatch, percentiles
 from kws_edge.errors import ConfigError, ModelError
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model
-from kws_edge.model.runtime import Interpreter
 from kws_edge.model.tflite import FlatModel
 from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter

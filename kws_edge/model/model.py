@@ -17,8 +17,8 @@ from kws_edge.errors import ConfigError, ModelError
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import check_labels
 from kws_edge.model.file import Metadata, unpack
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.quantization import dequantize, quantize
-from kws_edge.model.runtime import Interpreter
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, printable
 
@@ -116,7 +116,7 @@ class Model:
     frontend_config : FrontendConfig, optional
         Likewise.
     runtime, threads, kernels
-        As for :class:`kws_edge.model.runtime.Interpreter`.
+        As for :class:`kws_edge.model.interpreter.Interpreter`.
     allow_float : bool
         Accept a model with float32 input and output.
 
@@ -126,7 +126,7 @@ class Model:
     metadata : Metadata
     flat : kws_edge.model.tflite.FlatModel
         The file's structure; `input` and `output` are its tensors.
-    interpreter : kws_edge.model.runtime.Interpreter
+    interpreter : kws_edge.model.interpreter.Interpreter
 
     Raises
     ------
