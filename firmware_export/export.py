@@ -24,8 +24,8 @@ from firmware_export.tables import FrontendTables
 from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError, ModelError
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model
-from kws_edge.model.runtime import Interpreter
 from kws_edge.spotter import Spotter
 from kws_edge.text import printable
 

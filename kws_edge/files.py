@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from kws_edge.errors import UsageError, WriteError
 
 try:  # hashlib would load OpenSSL, 3.5 MB that the device has no other use for
-    from _sha2 import sha256
+    from _sha2 import sha256  # type: ignore[import-not-found]
 except ImportError:
     try:
-        from _sha256 import sha256  # Python 3.11 and earlier
+        from _sha256 import sha256  # type: ignore[import-not-found]  # Python 3.11 and earlier
     except ImportError:
         from hashlib import sha256
 
@@ -46,7 +46,8 @@ _READER_S = 5.0  # how long a named pipe is given to find a reader
 
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of `data` in hexadecimal."""
-    return sha256(data).hexdigest()
+    digest: str = sha256(data).hexdigest()
+    return digest
 
 
 def write_atomically(
@@ -155,8 +156,9 @@ def explained(path: str | os.PathLike[str], option: str = "") -> Iterator[None]:
     except BrokenPipeError:  # the reader has gone: nothing to complain of
         raise
     except OSError as error:
-        reason = _REASONS.get(error.errno) or f"cannot be written ({error.strerror or error})"
-        remedy = _REMEDIES.get(error.errno, "name another place")
+        number = error.errno or 0
+        reason = _REASONS.get(number) or f"cannot be written ({error.strerror or error})"
+        remedy = _REMEDIES.get(number, "name another place")
         raise WriteError(f"{option} {os.fspath(path) or repr('')}: {reason}; {remedy}".lstrip()) from None
 
 
@@ -241,6 +243,7 @@ def move_into_place(temporary: str | os.PathLike[str], path: str | os.PathLike[s
     OSError
         If that is impossible; what was there is untouched.
     """
+    temporary, path = os.fspath(temporary), os.fspath(path)
     if _is_special(path):
         _copy_into(temporary, path)
         return

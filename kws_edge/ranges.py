@@ -45,15 +45,16 @@ class Range:
         ConfigError
             If not; it names `name`.
         """
-        if value not in self:
+        if value not in self or not isinstance(value, (int, float)):
             raise ConfigError(f"{name} must be {self}, got {shown(value)}")
         return int(value) if self.whole else float(value)
 
     def __call__(self, text: str) -> float:
         """The number that is written in plain ASCII digits; argparse names the option."""
-        kind, form = (int, _WHOLE) if self.whole else (float, _NUMBER)
-        value = kind(text) if re.fullmatch(form, text) else None
-        if value not in self:
+        value: float | None = None
+        if re.fullmatch(_WHOLE if self.whole else _NUMBER, text):
+            value = int(text) if self.whole else float(text)
+        if value is None or value not in self:
             from argparse import ArgumentTypeError
 
             raise ArgumentTypeError(f"must be {self}, got {shown(text)}")

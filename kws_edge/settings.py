@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from kws_edge.errors import ConfigError
 from kws_edge.ranges import Range
 from kws_edge.text import shown
 
 __all__ = ["Choice", "Settings", "option"]
+
+_Self = TypeVar("_Self", bound="Settings")
 
 
 class Choice:
@@ -62,19 +64,22 @@ def option(values: Any, default: Any = MISSING, *, unit: str = "", help: str = "
 class Settings:
     """Base of frozen configurations: checks their fields, and makes them of dictionaries."""
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
     @classmethod
     def about(cls, name: str) -> Mapping[str, Any]:
         """What :func:`option` says of the field `name`."""
-        return cls.__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
+        return cls.__dataclass_fields__[name].metadata
 
     @classmethod
     def range_of(cls, name: str) -> Range:
         """The range of the setting `name`."""
-        return cls.about(name)["values"]
+        values: Range = cls.about(name)["values"]
+        return values
 
     def _check(self) -> None:
         """Check every field, and make numbers int or float: 20 and 20.0 give configurations with equal hashes."""
-        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+        for one in dataclasses.fields(self):
             value = getattr(self, one.name)
             if "values" in one.metadata and not (value is None and one.default is None):
                 value = one.metadata["values"].check(f"{type(self).__name__}: {one.name}", value)
@@ -82,10 +87,10 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as a JSON-ready dict, one entry per field."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
+        return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]):
+    def from_dict(cls: type[_Self], values: Any) -> _Self:
         """Build a configuration from :meth:`to_dict`'s output.
 
         Raises
@@ -95,7 +100,7 @@ class Settings:
         """
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__}: expected a dict of settings, got {shown(values)}")
-        fields = {one.name: one for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        fields = {one.name: one for one in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - set(fields)):
             raise ConfigError(f"{cls.__name__}: unknown setting {shown(unknown[0])}; known are {', '.join(fields)}")
         required = {name for name, one in fields.items() if one.default is MISSING and one.default_factory is MISSING}

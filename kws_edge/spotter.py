@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from kws_edge.errors import AudioError
 from kws_edge.features.frontend import StreamingFrontend, to_int16
 from kws_edge.model.model import Model
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["Spotter", "Step", "detector_of"]
 
 
@@ -24,7 +27,7 @@ class Step(NamedTuple):
 
     time_s: float
     """End of the window, in seconds from the start of the stream."""
-    posteriors: np.ndarray
+    posteriors: NDArray[np.float32]
     """shape (len(labels),), float32"""
     detection: Detection | None
 
@@ -51,11 +54,11 @@ class _Window:
         self._n = self._end = n
 
     @property
-    def rows(self) -> np.ndarray:
+    def rows(self) -> NDArray[Any]:
         """shape (n, columns)"""
         return self._buffer[self._end - self._n : self._end]
 
-    def extend(self, n: int) -> np.ndarray:
+    def extend(self, n: int) -> NDArray[Any]:
         """The next `n` rows, at most as many as the window has, for the caller to fill."""
         start = self._end
         if start + n > len(self._buffer):
@@ -128,7 +131,7 @@ class Spotter:
         self._start = 0  # the sample of the stream that the front end's first one is
         self.n_samples = 0
         """Samples of the stream so far, those that were skipped included."""
-        self.input: np.ndarray | None = None
+        self.input: NDArray[Any] | None = None
         """What the model was given at the latest inference, of its input's shape and dtype; valid until the next."""
 
     def skip(self, samples: int) -> None:
@@ -138,7 +141,7 @@ class Spotter:
         self.reset()
         self._start = self.n_samples = n
 
-    def follow(self, source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def follow(self, source: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """The blocks of `source`, for :meth:`process_steps`; what a :class:`Source` has lost is skipped on the way.
 
         Raises
@@ -161,7 +164,7 @@ class Spotter:
                 lost = source.lost_samples
             yield block
 
-    def detections(self, source: Iterable[np.ndarray]) -> Iterator[Detection]:
+    def detections(self, source: Iterable[NDArray[Any]]) -> Iterator[Detection]:
         """What is detected in a source, as soon as it is heard, from a new stream's start to the source's end.
 
         Parameters
@@ -177,7 +180,7 @@ class Spotter:
         """
         return (step.detection for step in self.steps(source) if step.detection)
 
-    def steps(self, source: Iterable[np.ndarray]) -> Iterator[Step]:
+    def steps(self, source: Iterable[NDArray[Any]]) -> Iterator[Step]:
         """Every inference on a source, as :meth:`detections`."""
         self.reset()
         live = source if isinstance(source, LiveSource) else None
@@ -187,7 +190,7 @@ class Spotter:
                 live.want(self.samples_to_step / self._rate)
         yield from self.flush_steps()
 
-    def process_steps(self, samples: np.ndarray) -> Iterator[Step]:
+    def process_steps(self, samples: NDArray[Any]) -> Iterator[Step]:
         """Take a block, as :meth:`process`; yield each inference that it completes. Take all before the next block."""
         samples = to_int16(samples)
         for start in range(0, len(samples), self._rate):  # at most a second at a time, to bound memory
@@ -204,7 +207,7 @@ class Spotter:
         """Samples that complete the next inference."""
         return self._frontend.samples_to(self.step_frames)
 
-    def process(self, samples: np.ndarray) -> list[Detection]:
+    def process(self, samples: NDArray[Any]) -> list[Detection]:
         """Take a block; return what is detected in it.
 
         Parameters
@@ -233,7 +236,7 @@ class Spotter:
             yield step._replace(detection=found)
         self.n_samples, self.stopwatch = heard, watch
 
-    def _push(self, frames: np.ndarray) -> None:
+    def _push(self, frames: NDArray[np.float32]) -> None:
         n = min(len(frames), self._n_frames)
         rows = self._last.extend(n)
         if self._resized:
@@ -241,7 +244,7 @@ class Spotter:
         else:
             self.model.quantize_levels(frames[-n:], out=rows)
 
-    def _infer(self, frames: np.ndarray, time_s: float) -> Step:
+    def _infer(self, frames: NDArray[np.float32], time_s: float) -> Step:
         watch, model = self.stopwatch, self.model
         if self._resized:
             self._push(frames)

@@ -244,12 +244,12 @@ def as_int16(frames):
 def test_any_recording_is_read_as_libsndfile_reads_it(recording, sizes):
     """At its own rate every sample is the same, however the pipe cuts it."""
     data, rate, frames = recording
-    source = PcmStream(Pieces(data, sizes), rate=rate)
+    source = PcmStream(Pieces(data, sizes), sample_rate=rate)
     assert (source.source_rate, source.channels, source.seconds) == (rate, frames.shape[1], len(frames) / rate)
     blocks = list(source)
     assert all(block.dtype == np.int16 and block.ndim == 1 and len(block) for block in blocks)
     assert np.array_equal(np.concatenate(blocks), as_int16(frames))
-    raw = np.concatenate(list(PcmStream(Pieces(data, sizes), rate=rate).frames()))
+    raw = np.concatenate(list(PcmStream(Pieces(data, sizes), sample_rate=rate).frames()))
     assert raw.shape == frames.shape
     full = raw / np.float32(32768) if raw.dtype == np.int16 else raw
     assert np.array_equal(full, frames)
@@ -262,13 +262,13 @@ def test_a_file_is_read_as_a_pipe_is(recording):
         path = os.path.join(folder, "a.wav")
         with open(path, "wb") as file:
             file.write(data)
-        with AudioFile(path, rate=rate) as source:
+        with AudioFile(path, sample_rate=rate) as source:
             assert (source.source_rate, source.channels, source.seconds) == (rate, frames.shape[1], len(frames) / rate)
-            assert np.array_equal(source.read(), as_int16(frames))
+            assert np.array_equal(source.read_all(), as_int16(frames))
             assert source.remark is None
-        with AudioFile(path, rate=RATE) as source:
-            converted = source.read()
-    assert np.array_equal(converted, np.concatenate(list(PcmStream(io.BytesIO(data), rate=RATE))))
+        with AudioFile(path, sample_rate=RATE) as source:
+            converted = source.read_all()
+    assert np.array_equal(converted, np.concatenate(list(PcmStream(io.BytesIO(data), sample_rate=RATE))))
     assert abs(len(converted) - len(frames) * RATE / rate) <= 1
 
 

@@ -20,6 +20,7 @@ from kws_edge.audio.playback import Playback
 from kws_edge.audio.queue import BlockQueue
 from kws_edge.diagnostics import benchmark, system_info
 from kws_edge.diagnostics.latency import DETECTOR, FRONTEND, INVOKE, OFF, STAGES, Stopwatch, peak_bytes, percentiles
+from kws_edge.diagnostics.live_benchmark import measure_live
 from tests.conftest import assert_one_line_error, assert_usage_error
 from tests.test_microphone import server  # noqa: F401
 
@@ -426,7 +427,7 @@ def test_errors(run_cli, tmp_path):
 
 def test_listen_that_does_not_start_is_explained():
     with pytest.raises(KwsError, match=r"listen did not start: .*no such file"):
-        benchmark.live(["--model=missing.tflite", "-"], seconds=1, pcm=bytes(64000), bytes_per_s=32000)
+        measure_live(["--model=missing.tflite", "-"], seconds=1, pcm=bytes(64000), bytes_per_s=32000)
 
 
 @pytest.mark.parametrize("rate", [1000, 8000])
@@ -434,7 +435,7 @@ def test_low_rates_do_not_wait_for_what_does_not_come(rate):
     """Before anything is heard, a pipe is looked at for frames of MP3, which takes two kilobytes."""
     pytest.importorskip("soxr", exc_type=ImportError)
     pcm = benchmark.recording(2.3, rate=rate, channels=1)
-    live = benchmark.live(["-", f"--rate={rate}"], seconds=0.3, pcm=pcm, bytes_per_s=2 * rate)
+    live = measure_live(["-", f"--rate={rate}"], seconds=0.3, pcm=pcm, bytes_per_s=2 * rate)
     assert live["inferences"] >= 1
     assert max(live["startup_s"]) < 60
 

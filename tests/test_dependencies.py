@@ -38,7 +38,7 @@ def test_direction(package):
         assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(wrong)}"
 
 
-@pytest.mark.parametrize("package", ["host_tools", "firmware_export"])
+@pytest.mark.parametrize("package", FORBIDDEN)
 def test_no_modules_import_each_other_in_a_circle(package):
     """Neither as they are loaded nor later, in a function."""
     paths = (ROOT / package).rglob("*.py")

@@ -12,7 +12,7 @@ import soundfile
 
 from kws_edge import DetectorConfig, FrontendConfig, Metadata, Model, ModelError, Spotter, pack, preset, shipped_models
 from kws_edge.model.file import unpack
-from kws_edge.model.runtime import Interpreter
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.tflite import FlatModel, Operator, Tensor
 from kws_edge.model.tflite.flat_model import operator_macs
 from tests.conftest import assert_one_line_error

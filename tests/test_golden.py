@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from kws_edge import Frontend, Model, shipped_models
-from kws_edge.model.runtime import Interpreter, installed
+from kws_edge.model.interpreter import Interpreter
+from kws_edge.model.runtime import installed
 
 _RUN = """
 import sys, numpy as np
-from kws_edge.model.runtime import Interpreter
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.tflite import FlatModel
 interpreter = Interpreter(FlatModel(open(sys.argv[1], "rb").read(), "model"), runtime=sys.argv[4], kernels="builtin")
 np.save(sys.argv[3], [interpreter.invoke(x) for x in np.load(sys.argv[2])])

@@ -14,7 +14,8 @@ import pytest
 
 from kws_edge import Model, ModelError, pack, preset, shipped_models, unpack
 from kws_edge.errors import RuntimeUnavailableError
-from kws_edge.model.runtime import RUNTIMES, Interpreter, installed
+from kws_edge.model.interpreter import Interpreter
+from kws_edge.model.runtime import RUNTIMES, installed
 from kws_edge.model.tflite import FlatModel, verify
 from tests.conftest import assert_one_line_error, peak_mb
 from tests.fuzz.mutants import campaign, subjects_of

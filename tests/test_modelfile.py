@@ -54,7 +54,8 @@ def test_is_a_zip_for_zip_tools(shipped):
 def test_plain_tflite_tools_read_it(shipped):
     """The whole file, metadata and all, in each runtime that is here, gives what the bare flatbuffer gives."""
     flatbuffer, _ = unpack(shipped, "shipped")
-    from kws_edge.model.runtime import Interpreter, installed
+    from kws_edge.model.interpreter import Interpreter
+    from kws_edge.model.runtime import installed
 
     values = np.random.default_rng(0).integers(-128, 128, (1, 98, 40, 1)).astype(np.int8)
     expected = Interpreter(FlatModel(flatbuffer, "bare"), kernels="builtin").invoke(values)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from kws_edge import Frontend, Model, preset
-from kws_edge.model.runtime import Interpreter
+from kws_edge.model.interpreter import Interpreter
 from tests.conftest import assert_one_line_error
 from tests.tones import WORDS
 

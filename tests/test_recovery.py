@@ -378,7 +378,7 @@ def test_microphone_that_is_closed_stays_closed(server):
 BUSY_THREAD = """
 import sys, threading, time
 from kws_edge.cli import listen, main
-from kws_edge.native import quiet_native
+from kws_edge.native_output import quiet_native
 
 def busy():
     while True:

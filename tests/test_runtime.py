@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kws_edge import ConfigError, Model, RuntimeUnavailableError
-from kws_edge.model.runtime import RUNTIMES, Interpreter, installed
+from kws_edge.model.interpreter import Interpreter
+from kws_edge.model.runtime import RUNTIMES, installed
 
 
 def test_one_is_installed_and_reported(model):

@@ -103,8 +103,8 @@ def spotter(block=1280, model="commands12", streams=1, keywords=0):
 @workload
 def invoke(model, runtime="auto", block=160):
     """The interpreter of this package, and a bare one, on the same input."""
+    from kws_edge.model.interpreter import Interpreter
     from kws_edge.model.model import read_model
-    from kws_edge.model.runtime import Interpreter
 
     interpreter = Interpreter(read_model(model)[1], runtime=runtime)
     native = interpreter.native

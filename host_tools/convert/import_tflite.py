@@ -180,8 +180,8 @@ def _calibrated(job: tuple[FlatModel, NDArray[np.float32]]) -> FlatModel:
 
 def run_network(flat: FlatModel, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Posteriors, or logits, of a network that is no model file yet; float32 (n, n_outputs)."""
+    from kws_edge.model.interpreter import Interpreter
     from kws_edge.model.quantization import dequantize, quantize
-    from kws_edge.model.runtime import Interpreter
 
     interpreter, taken, given = Interpreter(flat, kernels="builtin"), flat.inputs[0], flat.outputs[0]
     outputs = []

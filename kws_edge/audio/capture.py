@@ -79,6 +79,8 @@ class Capture:
             )
         except OSError as error:
             raise AudioError(f"the microphone needs a process of its own: {sys.executable}: {error.strerror}") from None
+        assert self._process.stdin and self._process.stdout
+        self._orders, self._messages = self._process.stdin, self._process.stdout
         self.pid = self._process.pid
         self.cpu_s = 0.0
         """CPU time that it had taken when the last samples came, seconds."""
@@ -99,8 +101,7 @@ class Capture:
             raise AudioError(f"the microphone needs a thread of its own: {error}") from None
 
     def _read(self) -> None:
-        out, started = self._process.stdout, time.monotonic()
-        assert out
+        out, started = self._messages, time.monotonic()
         since, spent = started, 0.0  # of recording: the last answer comes before it
         with out:
             while len(head := out.read(HEADER.size)) == HEADER.size:
@@ -138,8 +139,8 @@ class Capture:
 
     def _send(self, order: Any) -> None:
         with suppress(OSError, ValueError):  # it has died, or was ended, and the thread that reads will say so
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+            self._orders.write(json.dumps(order).encode() + b"\n")
+            self._orders.flush()
 
     def devices(self, *, timeout: float = ANSWER_S) -> list[InputDevice]:
         """Every device of PortAudio's that can record."""
@@ -218,4 +219,4 @@ class Capture:
             self._process.wait(_END_S)
         self._reader.join(_END_S)
         with suppress(OSError):
-            self._process.stdin.close()
+            self._orders.close()

@@ -10,6 +10,8 @@ output carries messages: :data:`HEADER`, then as many bytes as it says. These ar
 at first, then an answer to each order but a number, and instead of any of them ``{"error": TEXT}``.
 """
 
+from __future__ import annotations
+
 import _thread
 import contextlib
 import functools
@@ -18,6 +20,14 @@ import struct
 import sys
 import time
 
+TYPE_CHECKING = False  # of typing, which the process does without
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Opened = tuple[int, int, Callable[[], object]]
+    """Rate, channels, and what starts it."""
+
 HEADER = struct.Struct("<I??2xddd")
 """Bytes that follow; whether they are samples; whether the audio system lost some before them; when the last block of
 them arrived, by :func:`time.perf_counter`, which all processes of a machine share; how many seconds before that the
@@ -25,7 +35,7 @@ first sample of this last block was captured; CPU seconds so far."""
 _writing = _thread.allocate_lock()
 
 
-def write(out, body, is_samples, lost=False, arrived=0.0, age=0.0):
+def write(out: int, body: bytes, is_samples: bool, lost: bool = False, arrived: float = 0.0, age: float = 0.0) -> None:
     """Send a message, all of it before the next one; where the parent is late, this waits."""
     left = memoryview(HEADER.pack(len(body), is_samples, lost, arrived, age, time.process_time()) + body)
     with _writing:
@@ -36,16 +46,17 @@ def write(out, body, is_samples, lost=False, arrived=0.0, age=0.0):
 class Blocks:
     """Blocks of samples that go on together, so that the parent wakes up when they are of use."""
 
-    def __init__(self, out):
+    def __init__(self, out: int) -> None:
         self.wanted = 1
-        self._out, self._held = out, []
+        self._out = out
+        self._held: list[bytes] = []
         self._lost, self._arrived, self._age = False, 0.0, 0.0
 
-    def add(self, data, samples, when, status):
+    def add(self, data: Any, samples: int, when: Any, status: Any) -> None:
         """Called by PortAudio."""
         self.hold(bytes(data), when.currentTime - when.inputBufferAdcTime, status.input_overflow)
 
-    def hold(self, data, age, lost):
+    def hold(self, data: bytes, age: float, lost: bool) -> None:
         """Take a block, the age of its first sample in seconds, and whether something before it was lost."""
         if lost:
             self.flush()
@@ -56,7 +67,7 @@ class Blocks:
         if len(self._held) >= self.wanted:
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         """Send what is held."""
         if self._held:
             write(self._out, b"".join(self._held), True, self._lost, self._arrived, self._age)
@@ -64,7 +75,7 @@ class Blocks:
             self._lost = False
 
 
-def without_encoders():
+def without_encoders() -> None:
     """Take ALSA's AC-3 encoder out of the process's configuration.
 
     PortAudio opens every device of the configuration to see whether it can record. This one cannot, but where
@@ -82,7 +93,7 @@ def without_encoders():
         pass
 
 
-def load():
+def load() -> Any:
     """The module sounddevice, or why there is none."""
     without_encoders()
     try:
@@ -94,7 +105,7 @@ def load():
     return sounddevice
 
 
-def devices(sd):
+def devices(sd: Any) -> list[dict[str, Any]]:
     """Every device that can record, as the fields of an :class:`kws_edge.audio.InputDevice`."""
     apis = [api["name"] for api in sd.query_hostapis()]
     default = sd.default.device[0]
@@ -113,25 +124,27 @@ def devices(sd):
 
 
 @functools.cache
-def sound_server():
+def sound_server() -> Any:
     """The connection to PulseAudio, or to PipeWire in its place."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location("pulse", os.path.join(os.path.dirname(__file__), "pulse.py"))
+    assert spec and spec.loader
     pulse = module_from_spec(spec)
     spec.loader.exec_module(pulse)
     return pulse.Pulse()
 
 
-def sources():
+def sources() -> list[dict[str, Any]]:
     """What the sound server can record from, as :func:`devices`; nothing where there is none."""
     try:
-        return sound_server().sources()
+        found: list[dict[str, Any]] = sound_server().sources()
     except (OSError, RuntimeError):
         return []
+    return found
 
 
-def choose(sd, device, rates, channels):
+def choose(sd: Any, device: int, rates: list[int], channels: list[int]) -> tuple[int, int]:
     """The first of the rates, and with it of the numbers of channels, that the device takes."""
     for rate in rates:
         for n in channels:
@@ -145,7 +158,7 @@ def choose(sd, device, rates, channels):
     return rates[0], 1  # let opening it say what is wrong
 
 
-def open_device(sd, order, blocks, on_end):
+def open_device(sd: Any, order: dict[str, Any], blocks: Blocks, on_end: Callable[[], None]) -> Opened:
     """Open a device of PortAudio's; its rate, its channels, and what starts it."""
     rate, channels = choose(sd, order["device"], order["rates"], order["channels"])
     stream = sd.RawInputStream(
@@ -161,7 +174,7 @@ def open_device(sd, order, blocks, on_end):
     return rate, channels, stream.start
 
 
-def open_source(order, blocks, on_end):
+def open_source(order: dict[str, Any], blocks: Blocks, on_end: Callable[[], None]) -> Opened:
     """Open a source of the sound server's, which converts; its rate, its channels, and what starts it."""
     import threading
 
@@ -169,7 +182,7 @@ def open_source(order, blocks, on_end):
     rate, channels = next(rate for rate in order["rates"] if rate <= server.MAX_RATE), order["channels"][0]
     server.open(order["source"], rate, channels, order["latency_s"])
 
-    def record():
+    def record() -> None:
         with contextlib.suppress(RuntimeError):
             for block in server.blocks(rate * order["block_ms"] // 1000):
                 blocks.hold(*block)
@@ -178,7 +191,7 @@ def open_source(order, blocks, on_end):
     return rate, channels, threading.Thread(target=record, daemon=True).start
 
 
-def main():
+def main() -> None:
     """Answer orders until standard input ends."""
     import json
     import queue
@@ -191,9 +204,10 @@ def main():
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     out, parent = os.dup(1), os.getppid()
     os.dup2(2, 1)  # what native code prints is no message
-    orders, blocks = queue.SimpleQueue(), Blocks(out)
+    orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    blocks = Blocks(out)
 
-    def follow():
+    def follow() -> None:
         for line in sys.stdin.buffer:
             order = json.loads(line)
             if isinstance(order, int):
@@ -202,15 +216,15 @@ def main():
                 orders.put(order)
         os._exit(0)
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(0)
 
-    def answer(values):
+    def answer(values: dict[str, Any]) -> None:
         write(out, json.dumps(values).encode(), False)
 
-    def on_end():
+    def on_end() -> None:
         blocks.flush()
         os._exit(0)
 

@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import threading
+from typing import IO
 
 from kws_edge.audio.formats import WAV
 from kws_edge.audio.pcm import Bytes, PcmReader, read_header
@@ -57,8 +58,11 @@ class _FFmpeg:
 
     def __init__(self, source: bytes | Bytes) -> None:
         piped = isinstance(source, Bytes)
-        if piped:
+        name = b"pipe:"
+        if isinstance(source, Bytes):
             source.unbuffer()
+        else:
+            name = b"file:" + source
         self._given = 0
         self._deadline_s = None if piped else _DEADLINE_S
         self._errors, errors = os.pipe()
@@ -66,7 +70,7 @@ class _FFmpeg:
         os.set_blocking(errors, False)  # what ffmpeg says of a broken file may be long, and waits for nobody
         command: list[str | bytes] = ["ffmpeg", "-nostdin", "-v", "error", "-max_alloc", str(_MOST_BYTES)]
         command += ["-protocol_whitelist", "pipe" if piped else "file", "-format_whitelist", _DEMUXERS]
-        command += ["-threads", "1", "-i", "pipe:" if piped else b"file:" + source]
+        command += ["-threads", "1", "-i", name]
         command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "wav", "pipe:"]
         try:
             self._child = subprocess.Popen(
@@ -82,13 +86,15 @@ class _FFmpeg:
             raise MissingError(f"ffmpeg: {error.strerror}") from None
         finally:
             os.close(errors)
+        assert self._child.stdout
+        self._out = self._child.stdout
         self._ready = select.poll()
-        self._ready.register(self._child.stdout, select.POLLIN)
-        if piped:
-            threading.Thread(target=self._feed, args=(source,), name="ffmpeg", daemon=True).start()
+        self._ready.register(self._out, select.POLLIN)
+        if isinstance(source, Bytes):
+            threading.Thread(target=self._feed, args=(source, self._child.stdin), name="ffmpeg", daemon=True).start()
 
-    def _feed(self, source: Bytes) -> None:
-        with contextlib.suppress(OSError, ValueError, KwsError), self._child.stdin as sink:
+    def _feed(self, source: Bytes, sink: IO[bytes]) -> None:
+        with contextlib.suppress(OSError, ValueError, KwsError), sink:
             while data := memoryview(source.some(1 << 16)):
                 while data:
                     data = data[sink.write(data) :]
@@ -103,7 +109,7 @@ class _FFmpeg:
         """
         if self._deadline_s and not self._ready.poll(1000 * self._deadline_s):
             raise AudioError(f"ffmpeg gave nothing for {self._deadline_s:g} s")
-        data = self._child.stdout.read(n)
+        data = self._out.read(n)
         self._given += len(data)
         if not data and (self._child.wait() or self._given < _HEADER_BYTES):
             advice = "" if self._deadline_s else "; as a file, by kws-edge detect, it may be read"
@@ -122,5 +128,5 @@ class _FFmpeg:
         """End it, wherever it is."""
         self._child.kill()
         self._child.wait()
-        self._child.stdout.close()
+        self._out.close()
         os.close(self._errors)

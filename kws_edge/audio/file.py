@@ -7,6 +7,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from kws_edge.audio.pcm import Bytes, PcmReader, read_header
 from kws_edge.audio.pipe import read_stream
 from kws_edge.errors import AudioError
 from kws_edge.native_output import quiet_native
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["AudioFile"]
 
@@ -62,7 +66,7 @@ class AudioFile(DecodedSource):
         super().close()
         self._stream.close()
 
-    def read_all(self, *, longest_s: float | None = None) -> np.ndarray:
+    def read_all(self, *, longest_s: float | None = None) -> NDArray[np.int16]:
         """The samples of all blocks that are left, shape (n,), int16.
 
         Parameters
@@ -152,7 +156,7 @@ def _check_libsndfile(stream: io.FileIO, kind: str | None) -> None:
 class _Sndfile:
     """What libsndfile reads."""
 
-    remark = None
+    remark: str | None = None
 
     def __init__(self, stream: io.FileIO) -> None:
         try:
@@ -173,7 +177,7 @@ class _Sndfile:
         self.seconds = None if length == _UNKNOWN else length / max(1, self.source_rate)
         self.close = self._file.close
 
-    def frames(self, n: int) -> Iterator[np.ndarray]:
+    def frames(self, n: int) -> Iterator[NDArray[Any]]:
         while True:
             try:
                 with self._quiet():

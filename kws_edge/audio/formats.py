@@ -101,8 +101,8 @@ def recognise(look: Callable[[int, int], bytes]) -> str | None:
             return name
     if _is_text(head):
         return "a text"
-    name, length = _frame(head)
-    return name if name and _frame(look(length, 8))[0] == name else None
+    kind, length = _frame(head)
+    return kind if kind and _frame(look(length, 8))[0] == kind else None
 
 
 def recognise_within(look: Callable[[int, int], bytes]) -> str | None:

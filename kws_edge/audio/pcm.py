@@ -6,13 +6,16 @@ import functools
 import io
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from kws_edge.audio.formats import NATIVE, recognise
 from kws_edge.audio.limits import check_format, check_scale
 from kws_edge.errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Bytes", "Header", "PcmReader", "Readable", "read_header"]
 
@@ -76,9 +79,9 @@ class Bytes:
 class Header(NamedTuple):
     """What a header says of the samples after it."""
 
-    encoding: str | None
-    """``<`` or ``>``, ``i``, ``u`` (unsigned) or ``f`` (float), and the bytes of a sample; or ``ulaw``, ``alaw``; None:
-    the samples are compressed."""
+    encoding: str
+    """``<`` or ``>``, ``i``, ``u`` (unsigned) or ``f`` (float), and the bytes of a sample; or ``ulaw``, ``alaw``; empty
+    where the samples are compressed."""
     channels: int
     rate: int
     start: int = 0
@@ -175,7 +178,7 @@ def _pad(data: Bytes, at: int, size: int) -> int:
     return size % 2 and data.look(at, 1) == b"\0"
 
 
-def _encoding(order: str, code: int, bits: int, width: int) -> str | None:
+def _encoding(order: str, code: int, bits: int, width: int) -> str:
     """Encoding of WAV's format `code`; `width` is what the header gives as bytes of a sample."""
     if code == 1:
         if not 1 <= bits <= 32:
@@ -186,7 +189,7 @@ def _encoding(order: str, code: int, bits: int, width: int) -> str | None:
         if bits not in (32, 64):
             raise AudioError(f"the WAV header says floats of {bits} bits; they have 32 or 64")
         return f"{order}f{bits // 8}"
-    return {6: "alaw", 7: "ulaw"}.get(code)
+    return {6: "alaw", 7: "ulaw"}.get(code, "")
 
 
 def _au(data: Bytes) -> Header:
@@ -194,7 +197,7 @@ def _au(data: Bytes) -> Header:
     order = ">" if data.look(0, 4) == b".snd" else "<"
     start, size, code, rate, channels = struct.unpack(f"{order}5I", data.look(4, 20))
     known = {2: "i1", 3: "i2", 4: "i3", 5: "i4", 6: "f4", 7: "f8"}
-    encoding = order + known[code] if code in known else {1: "ulaw", 27: "alaw"}.get(code)
+    encoding = order + known[code] if code in known else {1: "ulaw", 27: "alaw"}.get(code, "")
     if not 24 <= start <= _MAX_HEADER:
         raise AudioError("the AU header is broken")
     return Header(encoding, channels, rate, start, None if size >= _UNKNOWN_SIZE else size, codec=f"code {code}")
@@ -229,7 +232,7 @@ class PcmReader:
         self.close = close
         self._data, self._header = data, header
 
-    def frames(self, n: int) -> Iterator[np.ndarray]:
+    def frames(self, n: int) -> Iterator[NDArray[Any]]:
         """Blocks of shape (k, channels), k <= `n`, as they arrive: int16, or float32 in [-1, 1).
 
         Raises
@@ -252,7 +255,7 @@ class PcmReader:
                 rest = data[whole:]
                 if whole:
                     yield _decoded(data[:whole], header.encoding).reshape(-1, header.channels)
-            if left:
+            if left and header.size:
                 self.remark = f"cut short: {header.size - left} of {header.size} bytes of audio are there"
             header = self._following(header) if header.size is not None and not left else None
 
@@ -285,16 +288,19 @@ class PcmReader:
         return following
 
 
-def _decoded(data: bytes, encoding: str) -> np.ndarray:
+def _decoded(data: bytes, encoding: str) -> NDArray[Any]:
     """Interleaved samples, int16, or float32 in [-1, 1)."""
     if encoding in ("ulaw", "alaw"):
         return _LAWS[encoding][np.frombuffer(data, np.uint8)]
     order, kind = encoding[0], encoding[1:]
+    samples: NDArray[Any]
     if kind == "i2":
-        return np.frombuffer(data, order + kind).astype(np.int16, copy=False)
+        samples = np.frombuffer(data, order + kind)
+        return samples.astype(np.int16, copy=False)
     if kind in ("i1", "u1"):
         samples = np.frombuffer(data, kind).astype(np.int16)
-        return (samples - 128 if kind == "u1" else samples) * np.int16(256)
+        samples = (samples - 128 if kind == "u1" else samples) * np.int16(256)
+        return samples
     if kind == "i3":
         padded = np.zeros((len(data) // 3, 4), np.uint8)
         padded[:, slice(1, 4) if order == "<" else slice(0, 3)] = np.frombuffer(data, np.uint8).reshape(-1, 3)
@@ -303,12 +309,13 @@ def _decoded(data: bytes, encoding: str) -> np.ndarray:
     if kind == "i4":
         if _are_floats(samples):
             raise AudioError("the header says integers of 32 bits, but the samples are floats")
-        return (samples / np.float32(2**31)).astype(np.float32)
-    check_scale(samples)
+        samples = samples / np.float32(2**31)
+    else:
+        check_scale(samples)
     return samples.astype(np.float32)
 
 
-def _are_floats(samples: np.ndarray) -> bool:
+def _are_floats(samples: NDArray[np.int32]) -> bool:
     """Whether 32-bit samples make sense as floats only: as integers, every negative one were loud, and no positive one.
 
     That is how floats of up to 32768 look.
@@ -319,7 +326,7 @@ def _are_floats(samples: np.ndarray) -> bool:
     return bool(samples[negative].max() <= 0xC7000000 - 2**32 and samples[~negative].max() <= 0x47000000)
 
 
-def _law(kind: str) -> np.ndarray:
+def _law(kind: str) -> NDArray[np.int16]:
     """The 256 values of ITU-T G.711's mu-law or A-law, int16."""
     code = np.arange(256) ^ (0xFF if kind == "ulaw" else 0xD5)
     exponent, mantissa = code >> 4 & 7, code & 15
@@ -330,4 +337,4 @@ def _law(kind: str) -> np.ndarray:
     return np.where(code & 128, -size, size).astype(np.int16)
 
 
-_LAWS = {kind: _law(kind) for kind in ("ulaw", "alaw")}
+_LAWS: dict[str, NDArray[np.int16]] = {kind: _law(kind) for kind in ("ulaw", "alaw")}

@@ -6,8 +6,15 @@ without a limit where the server hangs. It needs neither the package nor NumPy.
 Source: PulseAudio's documentation of its asynchronous API.
 """
 
+from __future__ import annotations
+
 import ctypes
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+
+TYPE_CHECKING = False  # of typing, which the process does without
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 _NO_AUTOSPAWN = 1
 _CONTEXT_READY, _CONTEXT_FAILED = 4, 5
@@ -85,7 +92,12 @@ class Pulse:
     MAX_RATE = 384_000
     """The highest rate that it gives, Hz."""
 
-    def __init__(self):
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The library's functions, without their ``pa_``."""
+
+    def __init__(self) -> None:
         library = ctypes.CDLL("libpulse.so.0")
         for name, result, *arguments in _FUNCTIONS:
             function = getattr(library, f"pa_{name}")
@@ -96,7 +108,7 @@ class Pulse:
         self._context_connect(self._context, None, _NO_AUTOSPAWN, None)
         self._until(lambda: self._context_get_state(self._context) == _CONTEXT_READY)
 
-    def _until(self, is_done):
+    def _until(self, is_done: Callable[[], object]) -> None:
         """Let things happen until something has."""
         while not is_done():
             if self._context_get_state(self._context) >= _CONTEXT_FAILED:
@@ -104,14 +116,16 @@ class Pulse:
             if self._mainloop_iterate(self._loop, 1, None) < 0:
                 raise RuntimeError("the sound server is gone")
 
-    def _reason(self):
-        return self._strerror(self._context_errno(self._context)).decode(errors="replace")
+    def _reason(self) -> str:
+        reason: bytes = self._strerror(self._context_errno(self._context))
+        return reason.decode(errors="replace")
 
-    def sources(self):
+    def sources(self) -> list[dict[str, Any]]:
         """What can be recorded from, as the fields of an :class:`kws_edge.audio.InputDevice`; monitors last."""
-        found, is_done = [], []
+        found: list[dict[str, Any]] = []
+        is_done: list[int] = []
 
-        def on_source(_, info, end, __):
+        def on_source(_: Any, info: Any, end: int, __: Any) -> None:
             if end:
                 is_done.append(end)
                 return
@@ -134,7 +148,7 @@ class Pulse:
         self._until(lambda: is_done)
         return sorted(found, key=lambda source: source["monitor"])
 
-    def open(self, name, rate, channels, latency_s):
+    def open(self, name: str, rate: int, channels: int, latency_s: float) -> None:
         """Open a source, and no other one in its place, now or later; the server converts rate and channels."""
         spec = _SampleSpec(_S16LE, rate, channels)
         size = round(latency_s * rate) * _BYTES * channels
@@ -146,13 +160,13 @@ class Pulse:
         self._rate, self._frame = rate, _BYTES * channels
         self._until(self._is_open)
 
-    def _is_open(self):
-        state = self._stream_get_state(self._stream)
+    def _is_open(self) -> bool:
+        state: int = self._stream_get_state(self._stream)
         if state >= _STREAM_FAILED:
             raise RuntimeError(self._reason())
         return state == _STREAM_READY
 
-    def blocks(self, samples):
+    def blocks(self, samples: int) -> Iterator[tuple[bytes, float, bool]]:
         """Record: blocks of that many samples of all channels as they come, with the age of each one's first sample in
         seconds, and whether the server has lost some before it; until the source is gone, which raises RuntimeError."""
         self._operation_unref(self._stream_cork(self._stream, 0, None, None))

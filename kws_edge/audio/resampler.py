@@ -65,4 +65,5 @@ def mono_pcm(frames: NDArray[Any]) -> NDArray[Any]:
         return frames[:, 0]
     if frames.dtype == np.int16:
         frames = frames.astype(np.float32) / 32768
-    return frames.mean(axis=1, dtype=np.float32)
+    mixed: NDArray[np.float32] = frames.mean(axis=1, dtype=np.float32)
+    return mixed

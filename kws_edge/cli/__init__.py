@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work(argv: Sequence[str]) -> int | None:
         args = make_parser(argv).parse_args(argv)
-        return args.run(args)
+        status: int | None = args.run(args)
+        return status
 
     return program("kws-edge", work, argv)
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_source, live_text, stage_table
@@ -14,18 +14,23 @@ from kws_edge.cli.parser import output_path
 from kws_edge.cli.plot import add_plot, check_plot
 from kws_edge.diagnostics import benchmark, system_info
 from kws_edge.diagnostics.latency import wall_clock
+from kws_edge.diagnostics.live_benchmark import measure_live
 from kws_edge.errors import ConfigError, KwsError, ModelError, RuntimeUnavailableError, UsageError
 from kws_edge.files import check_writable, sha256_hex, write_atomically
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import read_model
-from kws_edge.model.runtime import Interpreter, installed
+from kws_edge.model.runtime import installed
 from kws_edge.model.tflite import FlatModel
 from kws_edge.ranges import number, whole
 from kws_edge.text import counted, printable
 
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
+
 _NOTABLE = 0.05
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure latency, load and memory on this machine",
@@ -64,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.output, option="--output", apart=options.inputs(args))
     drawn = check_plot(args, args.output, args.against)
     if args.results:
-        values, samples = benchmark.load(args.results, "--from"), {}
+        values, samples = benchmark.load(args.results, "--from"), dict[str, benchmark.Samples]()
     else:
         values, samples = _measure(args)
     against = benchmark.compare(old, values) if old else None
@@ -166,7 +171,7 @@ def _measure_chain(args: argparse.Namespace) -> tuple[dict[str, Any], benchmark.
         else:
             arguments += ["-", "--rate", str(rate), "--channels", str(args.channels)]
             pcm = benchmark.recording(args.seconds + 2, rate=rate, channels=args.channels)
-        live = benchmark.live(arguments, seconds=args.seconds, pcm=pcm, bytes_per_s=2 * rate * args.channels)
+        live = measure_live(arguments, seconds=args.seconds, pcm=pcm, bytes_per_s=2 * rate * args.channels)
     return {**_how(model.interpreter, args), **result, "live": live}, samples, {"rate": rate, "channels": args.channels}
 
 
@@ -240,12 +245,12 @@ def _print_configurations(results: list[dict[str, Any]]) -> None:
         print(f"{benchmark.configuration(result):<{width}} {' '.join(cells)}")
 
 
-def _compared(values: dict[str, Any], differences: list[str], rows: list[tuple]) -> dict[str, Any]:
+def _compared(values: dict[str, Any], differences: list[str], rows: list[benchmark.Row]) -> dict[str, Any]:
     keys = ("configuration", "figure", "old", "new")
     return {**values, "against": {"differences": differences, "rows": [dict(zip(keys, r, strict=True)) for r in rows]}}
 
 
-def _print_comparison(name: str, differences: list[str], rows: list[tuple[str, str, float, float]]) -> None:
+def _print_comparison(name: str, differences: list[str], rows: list[benchmark.Row]) -> None:
     print(f"\nagainst {name}" + "".join(f"\n  differs: {text}" for text in differences))
     width = max(len(figure) for _, figure, _, _ in rows)
     shown = None

@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,11 @@ from kws_edge.ranges import number
 from kws_edge.spotter import Spotter
 from kws_edge.text import counted, printable
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kws_edge.cli.parser import Commands
+
 LEAST_MINUTES = 3.0
 """In this time a keyword detected for nothing each minute shows itself, with a probability of 95 %: 1 - e^-3."""
 _TOO_SHORT = (
@@ -53,7 +58,7 @@ _LIVE_MINUTES = 5.0
 _MOST_MINUTES = 24 * 60.0
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "calibrate",
         help="choose thresholds for the place where the device stands",
@@ -100,14 +105,7 @@ def add(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    live = args.files in ([], ["-"])
-    if not live and "-" in args.files:
-        raise UsageError("calibrate takes recordings or - for standard input, not both")
-    if args.files:
-        check_device(args, "standard input" if live else "a recording")
-    minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
-    if minutes < LEAST_MINUTES and not args.force and not args.reset:
-        raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
+    live, minutes = _checked(args)
     model = options.load_model(args)
     output = args.output or Path(profile_path(model))
     if not output.is_absolute() and not args.output:
@@ -121,24 +119,7 @@ def run(args: argparse.Namespace) -> int:
     # Before the minutes are spent.
     check_savable(output, option="--output" if args.output else "", apart=options.inputs(args))
     spotter = Spotter(model, detector_config=options.detector_config(args, model))
-    c = model.frontend_config
-    evidence = Evidence(
-        model.labels, spotter.detector_config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
-    )
-    try:
-        _hear(args, spotter, evidence, minutes, live=live)
-    except (KeyboardInterrupt, AudioError) as stop:
-        # Minutes of listening do not come again, files do.
-        if not live or 60 * evidence.hours < LEAST_MINUTES:
-            raise
-        why = "stopped" if isinstance(stop, KeyboardInterrupt) else str(stop)
-        with contextlib.suppress(OSError):  # the terminal may have gone
-            print(f"kws-edge: {why}; what was heard in {60 * evidence.hours:.1f} min counts", file=sys.stderr)
-    if not evidence.hours:
-        raise AudioError("nothing was heard: too short for a single inference")
-    evidence.close()
-    if not args.force:
-        _check_plausible(evidence, args.budget)
+    evidence = _gather(args, spotter, minutes, live=live)
     misses = _misses(model)
     try:
         choice = choose(evidence, args.budget)
@@ -164,15 +145,54 @@ def run(args: argparse.Namespace) -> int:
     finally:
         former = profile.save(output)
     if not args.json:
-        use = (
-            "listen and detect use it"
-            if str(output) == profile_path(model)
-            else f"use it with --room {shlex.quote(str(output))}"
-        )
+        own = str(output) == profile_path(model)
+        use = "listen and detect use it" if own else f"use it with --room {shlex.quote(str(output))}"
         print(f"wrote {output}: {use}")
         if former:
             print(f"what was there before is {former}")
     return 0
+
+
+def _checked(args: argparse.Namespace) -> tuple[bool, float]:
+    """Whether it is to hear live audio, and for how many minutes.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict one another.
+    """
+    live = args.files in ([], ["-"])
+    if not live and "-" in args.files:
+        raise UsageError("calibrate takes recordings or - for standard input, not both")
+    if args.files:
+        check_device(args, "standard input" if live else "a recording")
+    minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
+    if minutes < LEAST_MINUTES and not args.force and not args.reset:
+        raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
+    return live, minutes
+
+
+def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live: bool) -> Evidence:
+    """Hear the sources; what they gave is enough, and plausible."""
+    c = spotter.model.frontend_config
+    evidence = Evidence(
+        spotter.model.labels, spotter.detector_config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
+    )
+    try:
+        _hear(args, spotter, evidence, minutes, live=live)
+    except (KeyboardInterrupt, AudioError) as stop:
+        # Minutes of listening do not come again, files do.
+        if not live or 60 * evidence.hours < LEAST_MINUTES:
+            raise
+        why = "stopped" if isinstance(stop, KeyboardInterrupt) else str(stop)
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            print(f"kws-edge: {why}; what was heard in {60 * evidence.hours:.1f} min counts", file=sys.stderr)
+    if not evidence.hours:
+        raise AudioError("nothing was heard: too short for a single inference")
+    evidence.close()
+    if not args.force:
+        _check_plausible(evidence, args.budget)
+    return evidence
 
 
 def _reset(args: argparse.Namespace, path: Path) -> int:
@@ -248,7 +268,7 @@ class _Progress:
             with contextlib.suppress(OSError):
                 sys.stderr.write("\r\x1b[K")
 
-    def shown(self, source: Source, blocks: Iterator[np.ndarray], live: bool) -> Iterator[np.ndarray]:
+    def shown(self, source: Source, blocks: Iterator[NDArray[np.int16]], live: bool) -> Iterator[NDArray[np.int16]]:
         """Pass the blocks of a source on, showing where it stands."""
         for i, block in enumerate(blocks):
             if i == 0 and live:
@@ -272,13 +292,13 @@ class _Progress:
             print(f"kws-edge: {losses(source)}", file=sys.stderr)
 
 
-def _misses(model: Model) -> np.ndarray | None:
+def _misses(model: Model) -> NDArray[np.float64] | None:
     """The model file's miss curve: rows of threshold and share of commands missed, ascending; None if it has none."""
     curve = model.metadata.miss_curve
     return None if curve is None else np.array(curve)
 
 
-def _missed(misses: np.ndarray | None, *thresholds: float) -> float | None:
+def _missed(misses: NDArray[np.float64] | None, *thresholds: float) -> float | None:
     """Share of commands missed where the keywords have these thresholds; None where that is unknown."""
     if misses is None or not misses[0, 0] <= min(thresholds) <= max(thresholds) <= misses[-1, 0]:
         return None
@@ -290,7 +310,7 @@ def _rate(n: int, hours: float) -> dict[str, Any]:
     return {"false_accepts": n, "per_hour": n / hours, "interval": [low / hours, high / hours]}
 
 
-def _print_table(evidence: Evidence, misses: np.ndarray | None) -> None:
+def _print_table(evidence: Evidence, misses: NDArray[np.float64] | None) -> None:
     print(
         f"{'threshold':>9} {'false accepts':>14} {'per hour':>9} {f'{100 * CONFIDENCE:g} % interval':>16} {'misses':>8}"
     )
@@ -310,7 +330,7 @@ def _print_table(evidence: Evidence, misses: np.ndarray | None) -> None:
 
 
 def _print_choice(
-    evidence: Evidence, choice: Choice, misses: np.ndarray | None, said: int | None, budget: float
+    evidence: Evidence, choice: Choice, misses: NDArray[np.float64] | None, said: int | None, budget: float
 ) -> None:
     print(f"\nchosen for a budget of {budget:g} per hour, at first {choice.common:.2f} for all:")
     width = max(map(len, ("keyword", *choice.thresholds)))
@@ -341,7 +361,7 @@ def _print_choice(
 
 
 def _as_dict(
-    evidence: Evidence, choice: Choice, misses: np.ndarray | None, budget: float, output: Path
+    evidence: Evidence, choice: Choice, misses: NDArray[np.float64] | None, budget: float, output: Path
 ) -> dict[str, Any]:
     n = sum(choice.counts.values())
     table = []

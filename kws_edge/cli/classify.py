@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +16,13 @@ from kws_edge.labels import MAX_LABELS
 from kws_edge.ranges import whole
 from kws_edge.text import printable
 
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
+
 _LONGEST_S = 600
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "classify",
         help="label short clips",

@@ -8,20 +8,24 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kws_edge.audio.playback import Playback
 from kws_edge.cli import options
 from kws_edge.cli.listen import listen
 from kws_edge.cli.plot import Recorder, add_plot, check_plot, write_plot
 from kws_edge.detection.detector import Detection
-from kws_edge.spotter import Spotter
+from kws_edge.spotter import Spotter, Step
 from kws_edge.text import counted
+
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
 
 STREAM = Path(__file__).parents[1] / "demo" / "stream.flac"
 _LATE_S = 1.0
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="play a bundled stream and show what is heard",
@@ -36,12 +40,16 @@ def add(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def match(
-    spoken: Sequence[tuple[float, float, str]], heard: Sequence[Detection]
-) -> list[tuple[tuple[float, float, str] | None, Detection | None]]:
+Said = tuple[float, float, str]
+"""Start and end of an utterance, in seconds, and its word."""
+Row = tuple[Said | None, Detection | None]
+"""An utterance and what was detected in it; None for what is not there."""
+
+
+def match(spoken: Sequence[Said], heard: Sequence[Detection]) -> list[Row]:
     """Pair utterances with the detections that overlap them (a little late is allowed), in order of time."""
     left = list(heard)
-    rows: list = []
+    rows: list[Row] = []
     for utterance in spoken:
         start, end, _ = utterance
         found = [d for d in left if d.start_s < end and d.end_s > start and d.end_s < end + _LATE_S]
@@ -49,74 +57,96 @@ def match(
             left.remove(detection)
         rows.append((utterance, found[0] if found else None))
     rows += [(None, detection) for detection in left]
-    return sorted(rows, key=lambda row: row[0][0] if row[0] else row[1].start_s)
+    return sorted(rows, key=_start_of)
+
+
+def _start_of(row: Row) -> float:
+    said, found = row
+    return said[0] if said else found.start_s if found else 0.0
+
+
+class _Hearing:
+    """What is detected, and when a command could be."""
+
+    def __init__(self, spotter: Spotter, recorder: Recorder | None) -> None:
+        self._spotter, self._recorder = spotter, recorder
+        self.detections: list[Detection] = []
+        self._armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window
+
+    def step(self, step: Step) -> None:
+        if self._recorder:
+            self._recorder.step(step)
+        if not step.detection:
+            return
+        self.detections.append(step.detection)
+        if self._armed and self._armed[-1][1] > step.time_s:
+            self._armed[-1] = self._armed[-1][0], step.time_s
+        if step.detection.wake:
+            self._armed.append((step.time_s, step.time_s + self._spotter.detector_config.armed_s))
+
+    def is_command(self, said: Said) -> bool:
+        """Whether an utterance is to be heard: one of the keywords, at a time at which they count."""
+        start, end, word = said
+        wake = self._spotter.detector_config.wake_word
+        in_time = wake in (None, word) or any(end > opened and start < closed for opened, closed in self._armed)
+        return word in self._spotter.detector.keywords and in_time
 
 
 def run(args: argparse.Namespace) -> int:
     drawn = check_plot(args)
     model = options.load_model(args)
     spotter = Spotter(model, detector_config=options.detector_config(args, model))
+    rate = model.frontend_config.sample_rate
     with open(STREAM.with_suffix(".csv"), newline="") as file:
         spoken = [(float(row["start_s"]), float(row["end_s"]), row["said"]) for row in csv.DictReader(file)]
-    recorder = Recorder(STREAM.name, model.frontend_config.sample_rate) if drawn else None
-    heard: list[Detection] = []
-    wake = spotter.detector_config.wake_word
-    armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window
+    recorder = Recorder(STREAM.name, rate) if drawn else None
+    hearing = _Hearing(spotter, recorder)
+    source = Playback(STREAM, sample_rate=rate, real_time=not args.fast)
+    tap = recorder.tap if recorder else None
+    listen(spotter, source, as_lines=args.json, name=STREAM.name, on_step=hearing.step, tap=tap)
 
-    def on_step(step) -> None:
-        if recorder:
-            recorder.step(step)
-        if step.detection:
-            heard.append(step.detection)
-            if armed and armed[-1][1] > step.time_s:
-                armed[-1] = armed[-1][0], step.time_s
-            if step.detection.wake:
-                armed.append((step.time_s, step.time_s + spotter.detector_config.armed_s))
-
-    def is_command(start: float, end: float, word: str) -> bool:
-        in_time = wake in (None, word) or any(end > opened and start < closed for opened, closed in armed)
-        return word in spotter.detector.keywords and in_time
-
-    source = Playback(STREAM, sample_rate=model.frontend_config.sample_rate, real_time=not args.fast)
-    listen(spotter, source, as_lines=args.json, name=STREAM.name, on_step=on_step, tap=recorder and recorder.tap)
-
-    played_s = (spotter.n_samples - source.lost_samples) / model.frontend_config.sample_rate
+    played_s = (spotter.n_samples - source.lost_samples) / rate
     stopped = played_s < spoken[-1][1] + _LATE_S
-    rows = match(spoken, heard)
+    rows = match(spoken, hearing.detections)
     if stopped:  # what could not be heard yet was not missed
-        rows = [(said, found) for said, found in rows if found or said[1] + _LATE_S < played_s]
+        rows = [(said, found) for said, found in rows if found or (said and said[1] + _LATE_S < played_s)]
         spoken = [said for said, _ in rows if said]
-    right = sum(said is not None and found is not None and found.keyword == said[2] for said, found in rows)
-    silent = sum(said is not None and not is_command(*said) and found is None for said, found in rows)
-    commands = sum(is_command(*said) for said in spoken)
-    false = sum(found is not None and (said is None or found.keyword != said[2]) for said, found in rows)
+    counts = _counts(rows, hearing)
     if args.json:
-        summary = {
-            "commands": commands,
-            "heard": right,
-            "other_words": len(spoken) - commands,
-            "ignored": silent,
-            "false": false,
-            "dropped": source.dropped_samples,
-            "stopped": stopped,
-        }
-        print(json.dumps(summary))
+        print(json.dumps({**counts, "dropped": source.dropped_samples, "stopped": stopped}))
     else:
-        print(f"\n{'time':>8}  {'said':<16} {'heard':<10} score")
-        for said, found in rows:
-            word = said[2] if said else "-"
-            ok = found.keyword == word if found else not is_command(*said)
-            time = said[0] if said else found.start_s
-            name, score = (found.keyword, f"{found.score:.2f}") if found else ("-", "    ")
-            print(f"{time:7.2f}s  {word:<16} {name:<10} {score}  {'' if ok else '<-- wrong'}".rstrip())
-        print(
-            f"\n{right} of {counted(commands, 'command')} heard, {silent} of "
-            f"{counted(len(spoken) - commands, 'other utterance')} ignored, {counted(false, 'false detection')}"
-            + (f"; stopped after {played_s:.1f} s" if stopped else "")
-        )
+        _print(rows, counts, hearing, f"; stopped after {played_s:.1f} s" if stopped else "")
     if recorder and recorder.steps:
-        write_plot(args.plot, recorder, spotter, heard, title="demo", spoken=spoken)
+        write_plot(args.plot, recorder, spotter, hearing.detections, title="demo", spoken=spoken)
         print(f"kws-edge: wrote {args.plot}", file=sys.stderr)
     if stopped:
         return 130
-    return 0 if right == commands and silent == len(spoken) - commands and not false else 1
+    right = (counts["heard"], counts["ignored"], counts["false"]) == (counts["commands"], counts["other_words"], 0)
+    return 0 if right else 1
+
+
+def _counts(rows: Sequence[Row], hearing: _Hearing) -> dict[str, int]:
+    spoken = [said for said, _ in rows if said]
+    commands = sum(map(hearing.is_command, spoken))
+    return {
+        "commands": commands,
+        "heard": sum(bool(said and found and found.keyword == said[2]) for said, found in rows),
+        "other_words": len(spoken) - commands,
+        "ignored": sum(bool(said and not found and not hearing.is_command(said)) for said, found in rows),
+        "false": sum(bool(found and (not said or found.keyword != said[2])) for said, found in rows),
+    }
+
+
+def _print(rows: Sequence[Row], counts: dict[str, int], hearing: _Hearing, note: str) -> None:
+    print(f"\n{'time':>8}  {'said':<16} {'heard':<10} score")
+    for row in rows:
+        said, found = row
+        word = said[2] if said else "-"
+        ok = found.keyword == word if found else bool(said and not hearing.is_command(said))
+        name, score = (found.keyword, f"{found.score:.2f}") if found else ("-", "    ")
+        print(f"{_start_of(row):7.2f}s  {word:<16} {name:<10} {score}  {'' if ok else '<-- wrong'}".rstrip())
+    print(
+        f"\n{counts['heard']} of {counted(counts['commands'], 'command')} heard, {counts['ignored']} of "
+        f"{counted(counts['other_words'], 'other utterance')} ignored, "
+        f"{counted(counts['false'], 'false detection')}{note}"
+    )

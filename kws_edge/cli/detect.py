@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kws_edge.audio.file import AudioFile
 from kws_edge.cli import options
@@ -16,8 +16,11 @@ from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.text import printable
 
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
 
-def add(commands) -> None:
+
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "detect",
         help="find keywords in recordings",

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from kws_edge.audio.devices import input_devices
 from kws_edge.errors import AudioError
 from kws_edge.text import printable
 
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
 
-def add(commands) -> None:
+
+def add(commands: Commands) -> None:
     parser = commands.add_parser("devices", help="list microphones", description="List the devices that can record.")
     parser.add_argument("--json", action="store_true", help="one JSON object per device and line")
     parser.set_defaults(run=run)

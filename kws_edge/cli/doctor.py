@@ -9,10 +9,9 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,11 +24,15 @@ from kws_edge.cli.listen import add_microphone, check_device, say
 from kws_edge.detection.room_profile import RoomProfile
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.diagnostics.signal_quality import FAULT, REMARK, Channel, Finding, SignalQuality, as_dict, findings
+from kws_edge.diagnostics.sound_server import MOST_CHANNELS, SoundServer, is_monitor
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
 from kws_edge.model.model import Model
 from kws_edge.model.runtime import installed
 from kws_edge.ranges import number
 from kws_edge.text import counted, printable
+
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
 
 SOFTWARE, DEVICE, SIGNAL = 3, 4, 5
 """Exit statuses."""
@@ -37,11 +40,10 @@ _RATE = 16000
 _SECONDS = 5.0
 _OTHER_SECONDS = 1.0
 _MOST_OTHERS = 8
-_MOST_CHANNELS = 8
 _RATE_OFF = 0.06
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="find out why it does not hear",
@@ -221,7 +223,7 @@ def _device(
     server = SoundServer()
     try:
         # A server gives as many channels as are asked for; only those of the source behind it are worth hearing.
-        wanted = server.channels() if found.channels > _MOST_CHANNELS else found.channels
+        wanted = server.channels() if found.channels > MOST_CHANNELS else found.channels
         opened_as = {"sample_rate": rate, "device_rate": args.rate, "channels": wanted}
         microphone = Microphone(found, **opened_as, patience_s=0, capture=capture)
         if not args.json:
@@ -295,11 +297,11 @@ def _input(
     if source and source["mute"]:
         remedy = f"pactl set-source-mute {source['name']} 0"
         report.found(DEVICE, Finding("muted", f"{source['name']} is muted in the sound server", remedy))
-    if source and _is_monitor(source):
-        others = [d.name for d in devices if d.index is None and not d.monitor]
+    if source and is_monitor(source):
+        real = [d.name for d in devices if d.index is None and not d.monitor]
         remedy = (
-            f"--device {others[0]}, or for all programs pactl set-default-source {others[0]}"
-            if others
+            f"--device {real[0]}, or for all programs pactl set-default-source {real[0]}"
+            if real
             else "plug in a microphone: the server has none"
         )
         what = f"{source['name']} is a monitor: it hears what the machine plays, and nobody who speaks"
@@ -324,51 +326,6 @@ def _input(
             what = f"the chosen input is silent, and {device.name} has sound, up to {level:.0f} dBFS"
             report.found(DEVICE, Finding("wrong-input", what, f"--device {shlex.quote(device.name)}"))
             return
-
-
-class SoundServer:
-    """PulseAudio, or PipeWire in its place, as ``pactl`` shows it; nothing where there is none."""
-
-    def _ask(self, *question: str) -> str:
-        import subprocess
-
-        if not shutil.which("pactl"):
-            return ""
-        try:
-            return subprocess.run(
-                ["pactl", *question], capture_output=True, text=True, timeout=5, env={**os.environ, "LC_ALL": "C"}
-            ).stdout
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-
-    def _list(self, what: str) -> list[dict[str, Any]]:
-        try:
-            return json.loads(self._ask("--format=json", "list", what))
-        except ValueError:
-            return []
-
-    def sources(self) -> list[dict[str, Any]]:
-        """What can be recorded from."""
-        return self._list("sources")
-
-    def source_of(self, pid: int) -> dict[str, Any] | None:
-        """What a process records from."""
-        for output in self._list("source-outputs"):
-            if output["properties"].get("application.process.id") == str(pid):
-                return next((s for s in self.sources() if s["index"] == output["source"]), None)
-        return None
-
-    def channels(self) -> int:
-        """Those of the source that is recorded from by default; 1 where that is unknown."""
-        name = os.environ.get("PULSE_SOURCE") or self._ask("get-default-source").strip()
-        for source in self.sources():
-            if source["name"] == name:
-                return min(_MOST_CHANNELS, len(source["volume"]))
-        return 1
-
-
-def _is_monitor(source: dict[str, Any]) -> bool:
-    return bool(source.get("monitor_source")) or source["properties"].get("device.class") == "monitor"
 
 
 def _permission(folder: Path) -> Finding | None:

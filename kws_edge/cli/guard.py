@@ -129,8 +129,8 @@ def _replaced(stream: TextIO | None, fd: int, kind: type[io.FileIO], mode: str) 
         file if stream and raw is buffer else io.BufferedReader(file) if mode == "r" else io.BufferedWriter(file),
         encoding=stream.encoding if stream else "utf-8",
         errors=stream.errors if stream and mode == "r" else "as_it_can",
-        line_buffering=not stream or stream.line_buffering,
-        write_through=bool(stream) and stream.write_through,
+        line_buffering=bool(not stream or stream.line_buffering),
+        write_through=isinstance(stream, io.TextIOWrapper) and stream.write_through,
     )
 
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,15 +20,19 @@ from kws_edge.cli import options
 from kws_edge.config import PRESETS
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.errors import ConfigError, KwsError
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model, fits, read_model
-from kws_edge.model.runtime import Interpreter, installed
+from kws_edge.model.runtime import installed
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, listed, printable
+
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
 
 _MOST, _MOST_NAME, _LEAST = 10_000, 60, 80
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "info",
         help="describe a model and the runtime",
@@ -84,7 +88,7 @@ def _tensor(t: Tensor) -> dict[str, Any]:
         "name": t.name,
         "shape": list(t.shape),
         "dtype": t.dtype,
-        "scale": t.scale if t.scale is not None and math.isfinite(t.scale) else None,
+        "scale": t.scale if t.scales and math.isfinite(t.scale) else None,
         "zero_point": t.zero_point,
         "scales": len(t.scales),
     }
@@ -158,7 +162,7 @@ def _runs(args: argparse.Namespace, flat: FlatModel) -> str:
     return "yes: every operator and tensor is verified"
 
 
-def _profile(model: Model) -> dict | None:
+def _profile(model: Model) -> dict[str, Any] | None:
     path = profile_path(model)
     if not is_there(path):
         return None
@@ -169,7 +173,7 @@ def _profile(model: Model) -> dict | None:
     return {"file": path, "summary": profile.summary, "thresholds": profile.thresholds}
 
 
-def _profile_text(profile: dict | None) -> str:
+def _profile_text(profile: dict[str, Any] | None) -> str:
     if profile is None:
         return "none; kws-edge calibrate makes one"
     if "error" in profile:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +29,11 @@ from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter, Step
 from kws_edge.text import counted, printable
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kws_edge.cli.parser import Commands
+
 _MOST_S = 366 * 86_400
 _EXEC_S = 60.0
 _MUTE_S = 10.0
@@ -35,7 +41,7 @@ _METER_FLOOR_DB = -70.0
 _METER_WIDTH = 24
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "listen",
         help="hear keywords live",
@@ -111,7 +117,9 @@ def add_hooks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_hooks(args: argparse.Namespace, spotter: Spotter) -> contextlib.AbstractContextManager:
+def open_hooks(
+    args: argparse.Namespace, spotter: Spotter
+) -> contextlib.AbstractContextManager[Callable[[Step], None] | None]:
     """What the options say to run when a keyword is heard."""
     if not args.exec:
         if args.exec_shell or args.exec_timeout is not None:
@@ -167,7 +175,7 @@ def run(args: argparse.Namespace) -> None:
             )
 
 
-def level_db(block: np.ndarray) -> float:
+def level_db(block: NDArray[np.int16]) -> float:
     """Level of a block of int16 samples, dB of full scale; at least -70."""
     power = float(np.mean(np.square(block, dtype=np.float32))) / 32768**2
     return max(_METER_FLOOR_DB, 10 * math.log10(power + 1e-12))
@@ -183,7 +191,7 @@ class Meter:
         if self.shown:
             sys.stdout.write("\r\x1b[K")
 
-    def draw(self, block: np.ndarray, detector: Detector, lost_s: float) -> None:
+    def draw(self, block: NDArray[np.int16], detector: Detector, lost_s: float) -> None:
         if not self.shown:
             return
         level = level_db(block)
@@ -210,7 +218,7 @@ class Mute:
         self._outages = 0
         self.told = False
 
-    def hear(self, block: np.ndarray, outages: int = 0) -> None:
+    def hear(self, block: NDArray[np.int16], outages: int = 0) -> None:
         """Take the next samples, shape (n,), int16, and how often the microphone was gone before."""
         if not len(block):
             return
@@ -239,7 +247,7 @@ def listen(
     name: str,
     seconds: float | None = None,
     stats: bool = False,
-    tap: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] | None = None,
+    tap: Callable[[Iterable[NDArray[np.int16]]], Iterable[NDArray[np.int16]]] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> None:
     """Print the detections of a live source until it ends, `seconds` have passed, or Ctrl-C.
@@ -255,7 +263,7 @@ def listen(
     )
     found = 0
 
-    def taken() -> Iterator[np.ndarray]:
+    def taken() -> Iterator[NDArray[np.int16]]:
         blocks = limited(spotter.follow(source), seconds, c.sample_rate)
         for i, block in enumerate(tap(blocks) if tap else blocks):
             if i == 0:  # sound servers take a moment: only now is anything heard
@@ -285,23 +293,31 @@ def listen(
             watch.close()
             if meter:
                 meter.clear()
-    figures = watch.summary()
+    _report(watch.summary(), source, stats=stats, as_lines=as_lines)
+    heard_s = (spotter.n_samples - source.lost_samples) / c.sample_rate
+    print(f"kws-edge: heard {heard_s:.1f} s, {counted(found, 'detection')}{_missing(source)}", file=sys.stderr)
+
+
+def _report(figures: dict[str, Any], source: Source, *, stats: bool, as_lines: bool) -> None:
+    """What it cost."""
     if stats and as_lines:
-        lost = {"dropped_samples": live_source.dropped_samples, "overruns": live_source.overruns} if live_source else {}
+        lost = {}
+        if isinstance(source, LiveSource):
+            lost = {"dropped_samples": source.dropped_samples, "overruns": source.overruns}
         print(json.dumps({"stats": {**figures, **lost}}), flush=True)
     elif stats and figures["stages"]:
         print(stage_table(figures["stages"]), file=sys.stderr)
     if figures["stages"]:
         print(f"kws-edge: {live_text(figures)}", file=sys.stderr)
-    summary = f"kws-edge: heard {(spotter.n_samples - source.lost_samples) / c.sample_rate:.1f} s"
-    summary += f", {counted(found, 'detection')}"
-    if live_source:
-        summary += f", {losses(live_source)}"
+
+
+def _missing(source: Source) -> str:
+    """What a source lost, to end a sentence."""
+    live = source if isinstance(source, LiveSource) else None
+    text = f", {losses(live)}" if live else ""
     if source.lost_samples:
-        summary += f"; {source.lost_samples / c.sample_rate:.1f} s lost in all"
-    if live_source and live_source.outages:
-        summary += f", {counted(live_source.outages, 'outage')}"
-    print(summary, file=sys.stderr)
+        text += f"; {source.lost_samples / source.sample_rate:.1f} s lost in all"
+    return text + (f", {counted(live.outages, 'outage')}" if live and live.outages else "")
 
 
 def losses(source: LiveSource) -> str:
@@ -318,7 +334,7 @@ def stage_table(stages: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def live_text(figures: dict) -> str:
+def live_text(figures: dict[str, Any]) -> str:
     """What a :class:`Stopwatch` counted, in a line."""
     latency = figures["stages"]["end_to_end"]
     text = f"{counted(figures['inferences'], 'inference')}, " + ", ".join(
@@ -335,7 +351,7 @@ def _what(spotter: Spotter) -> str:
     return f"{wake}, and {armed_s:g} s after it for {commands}" if wake else commands
 
 
-def limited(blocks: Iterable[np.ndarray], seconds: float | None, rate: int) -> Iterator[np.ndarray]:
+def limited(blocks: Iterable[NDArray[np.int16]], seconds: float | None, rate: int) -> Iterator[NDArray[np.int16]]:
     """The blocks of the first `seconds`; all of them for None."""
     left = None if seconds is None else round(seconds * rate)
     for block in blocks:

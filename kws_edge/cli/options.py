@@ -117,7 +117,7 @@ def add_detector(parser: Parser, *, threshold: bool = True) -> None:
             "keywords": ", ".join(detector.keywords or filter(is_keyword, labels)),
         }
         for action in group._group_actions:
-            action.own = own[action.dest]
+            setattr(action, "own", own[action.dest])  # noqa: B010 - an attribute of ours
 
     parser.before_help = complete
 

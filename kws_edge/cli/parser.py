@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kws_edge
 
-TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start
 if TYPE_CHECKING:
     from pathlib import Path
+
+    Commands = argparse._SubParsersAction["Parser"]
+    """What the commands of a program are added to."""
 
 __all__ = ["STATUSES", "Parser", "output_path"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from kws_edge.features.frontend import Frontend
 from kws_edge.files import check_writable, write_atomically
 from kws_edge.spotter import Spotter, Step, detector_of
 from kws_edge.text import printable, shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_S = 600
 """Length of a recording that is drawn, in seconds."""
@@ -63,7 +66,7 @@ class Recorder:
 
     def __init__(self, name: str, rate: int) -> None:
         self._name, self._rate = name, rate
-        self._blocks: list[np.ndarray] = []
+        self._blocks: list[NDArray[np.int16]] = []
         self.steps: list[Step] = []
 
     def check(self, seconds: float | None) -> None:
@@ -79,7 +82,7 @@ class Recorder:
                 f"--plot: {self._name}: {math.ceil(seconds)} s are too much to draw; cut it to at most {MAX_S} s"
             )
 
-    def tap(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def tap(self, blocks: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
         """Pass blocks on, keeping a copy.
 
         Raises
@@ -98,11 +101,11 @@ class Recorder:
         self.steps.append(step)
 
     @property
-    def samples(self) -> np.ndarray:
+    def samples(self) -> NDArray[np.int16]:
         return np.concatenate(self._blocks)
 
 
-def pyplot():
+def pyplot() -> Any:
     """matplotlib.pyplot, drawing into files.
 
     Raises
@@ -150,47 +153,55 @@ def write_plot(
         height_ratios=(1, 1.4, 1.6),
         layout="constrained",
     )
-    colours = dict(zip(spotter.model.labels, plt.get_cmap("tab20").colors * 9, strict=False))
-
-    bins = max(1, len(samples) // 4000)
-    folded = samples[: len(samples) // bins * bins].reshape(-1, bins) / 32768
-    time = (np.arange(len(folded)) + 0.5) * bins / c.sample_rate
-    wave.fill_between(time, folded.min(axis=1), folded.max(axis=1), color="0.4", linewidth=0)
-    peak = max(0.05, float(np.abs(folded).max()) * 1.1)
-    wave.set(ylabel="amplitude", ylim=(-peak, peak))
     wave.set_title(printable(f"{title}: {spotter.model.metadata.name}"), parse_math=False)
-    for start, end, word in spoken:
-        wave.axvspan(start, end, color="tab:green", alpha=0.15, linewidth=0)
-        wave.text((start + end) / 2, peak * 0.8, word, ha="center", color="tab:green", fontsize=9)
-
+    _draw_wave(wave, samples, c.sample_rate, spoken)
     levels = Frontend(c).frames(samples)
     if len(levels):
-        mel.imshow(
-            levels.T,
-            origin="lower",
-            aspect="auto",
-            interpolation="nearest",
-            extent=(0, len(levels) * c.hop_length / c.sample_rate, 0, c.n_mels),
-        )
+        extent = (0, len(levels) * c.hop_length / c.sample_rate, 0, c.n_mels)
+        mel.imshow(levels.T, origin="lower", aspect="auto", interpolation="nearest", extent=extent)
     mel.set(ylabel="mel band")
+    colours = dict(zip(spotter.model.labels, plt.get_cmap("tab20").colors * 9, strict=False))
+    _draw_posteriors(post, spotter, recorder.steps, colours)
+    _draw_detections(post, detections, colours)
+    post.set(xlabel="time (s)", ylabel="posterior, smoothed (thin: raw)", ylim=(0, 1.25), xlim=(0, duration))
+    post.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    save_figure(figure, path)
 
-    times = [step.time_s for step in recorder.steps]
-    values = np.array([step.posteriors for step in recorder.steps])
-    smoothed, needed = compared(spotter, recorder.steps)
+
+def _draw_wave(axis: Any, samples: NDArray[np.int16], rate: int, spoken: Sequence[tuple[float, float, str]]) -> None:
+    bins = max(1, len(samples) // 4000)
+    folded = samples[: len(samples) // bins * bins].reshape(-1, bins) / 32768
+    time = (np.arange(len(folded)) + 0.5) * bins / rate
+    axis.fill_between(time, folded.min(axis=1), folded.max(axis=1), color="0.4", linewidth=0)
+    peak = max(0.05, float(np.abs(folded).max()) * 1.1)
+    axis.set(ylabel="amplitude", ylim=(-peak, peak))
+    for start, end, word in spoken:
+        axis.axvspan(start, end, color="tab:green", alpha=0.15, linewidth=0)
+        axis.text((start + end) / 2, peak * 0.8, word, ha="center", color="tab:green", fontsize=9)
+
+
+def _draw_posteriors(axis: Any, spotter: Spotter, steps: Sequence[Step], colours: Mapping[str, Any]) -> None:
+    """Of the keywords that are at all likely somewhere, and the thresholds that hold for them."""
+    times = [step.time_s for step in steps]
+    values = np.array([step.posteriors for step in steps])
+    smoothed, needed = compared(spotter, steps)
     active = np.flatnonzero(spotter.detector.active)
     drawn = active[values[:, active].max(axis=0) > 0.2]
     for i in drawn:
         label, colour = spotter.model.labels[i], colours[spotter.model.labels[i]]
-        post.plot(times, values[:, i], color=colour, linewidth=0.6, alpha=0.5)
-        post.plot(times, smoothed[:, i], color=colour, label=label, linewidth=1.6)
+        axis.plot(times, values[:, i], color=colour, linewidth=0.6, alpha=0.5)
+        axis.plot(times, smoothed[:, i], color=colour, label=label, linewidth=1.6)
     lines = dict.fromkeys(tuple(needed[:, i]) for i in (drawn if len(drawn) else active))
     for n, line in enumerate(lines):
         label = "threshold" if n == 0 else None
-        post.step(times, line, where="mid", color="0.5", linestyle=":", linewidth=1, label=label)
+        axis.step(times, line, where="mid", color="0.5", linestyle=":", linewidth=1, label=label)
+
+
+def _draw_detections(axis: Any, detections: Sequence[Detection], colours: Mapping[str, Any]) -> None:
     for found in detections:
-        post.plot(found.end_s, found.score, "o", color=colours[found.keyword], markersize=4)
-        post.axvspan(found.start_s, found.end_s, color=colours[found.keyword], alpha=0.12, linewidth=0)
-        post.annotate(
+        axis.plot(found.end_s, found.score, "o", color=colours[found.keyword], markersize=4)
+        axis.axvspan(found.start_s, found.end_s, color=colours[found.keyword], alpha=0.12, linewidth=0)
+        axis.annotate(
             f"{found.keyword}\n{found.score:.2f}",
             ((found.start_s + found.end_s) / 2, 1.02),
             ha="center",
@@ -198,9 +209,6 @@ def write_plot(
             fontsize=9,
             color=colours[found.keyword],
         )
-    post.set(xlabel="time (s)", ylabel="posterior, smoothed (thin: raw)", ylim=(0, 1.25), xlim=(0, duration))
-    post.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    save_figure(figure, path)
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
@@ -219,7 +227,7 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
         pyplot().close(figure)
 
 
-def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
+def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What the detector compared at each step: smoothed posteriors, and the thresholds that they had to reach.
 
     Both have the shape (len(steps), len(labels)), float32. The smoothed posteriors are NaN in the refractory time, when

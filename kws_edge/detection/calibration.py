@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from kws_edge.config import DetectorConfig
 from kws_edge.detection.detector import Detector
 from kws_edge.errors import ConfigError
 from kws_edge.text import counted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["CONFIDENCE", "MARGIN", "Choice", "Evidence", "choose", "poisson_interval", "poisson_upper", "wilson"]
 
@@ -91,7 +95,7 @@ class Evidence:
     def _detector(self, thresholds: Mapping[str, float]) -> Detector:
         return Detector(self.labels, dataclasses.replace(self.config, thresholds=dict(thresholds)), **self._times)
 
-    def add(self, posteriors: np.ndarray) -> None:
+    def add(self, posteriors: NDArray[np.float32]) -> None:
         """Keep the posteriors of one inference, shape (len(labels),), floating in [0, 1]."""
         self._rows += np.clip(np.rint(posteriors * 256), 0, 255).astype(np.uint8).tobytes()
 
@@ -116,7 +120,7 @@ class Evidence:
         rows = np.frombuffer(self._rows, np.uint8).reshape(-1, len(self.labels))
         detector = self._detector(self.floors)
         lowest = np.where(detector.active, np.floor(detector.releases * 256), 256)
-        loud = (rows >= lowest).any(axis=1)
+        loud = np.any(rows >= lowest, axis=1)
         averaged = detector.smoothing_steps
         before = detector.spoken_steps if self.config.speech_margin else averaged
         after = averaged + detector.refractory_steps + (detector.armed_steps if detector.wake is not None else 0) + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
 from kws_edge.labels import UNKNOWN, is_keyword, is_unknown
 from kws_edge.ranges import number
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Detection", "Detector"]
 
@@ -145,7 +149,7 @@ class Detector:
         before = np.roll(self._spoken, -self._next)[: self.smoothing_steps]
         return bool(3 * before.sum() >= 2 * self.smoothing_steps)
 
-    def process(self, posteriors: np.ndarray, time_s: float) -> Detection | None:
+    def process(self, posteriors: NDArray[np.float32], time_s: float) -> Detection | None:
         """Take the posteriors of the window that ends at `time_s`; return what is detected there.
 
         Parameters

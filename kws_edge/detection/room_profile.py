@@ -139,7 +139,7 @@ class RoomProfile:
         for f in dataclasses.fields(cls):
             if f.name not in values:
                 raise ConfigError(f"it lacks {f.name!r}")
-            _check(f.name, values[f.name], f.type)
+            _check(f.name, values[f.name], str(f.type))
         values = {f.name: values[f.name] for f in dataclasses.fields(cls)}
         profile = cls(**{**values, "detector_config": DetectorConfig.from_dict(values["detector_config"])})
         if (profile.tflite_sha256, profile.frontend_hash) != (_sha256(model), model.frontend_config.hash):

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
 import math
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kws_edge.audio.file import AudioFile
 from kws_edge.audio.pipe import PcmStream
-from kws_edge.audio.source import BLOCK_MS
 from kws_edge.config import DetectorConfig
 from kws_edge.diagnostics.latency import STAGES, Stopwatch, percentiles
-from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError
+from kws_edge.errors import ConfigError, ModelError
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model
-from kws_edge.model.runtime import Interpreter
 from kws_edge.model.tflite import FlatModel
 from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter
 from kws_edge.text import counted, parse_json, printable, read_text, shown
 
-__all__ = ["FORMAT", "STREAM", "compare", "configuration", "live", "load", "measure", "measure_foreign", "recording"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FORMAT", "STREAM", "compare", "configuration", "load", "measure", "measure_foreign", "recording"]
 
 FORMAT = 1
 """Version of what :func:`kws_edge.cli.bench` writes; another one when a name is taken away or its meaning changes."""
@@ -39,14 +35,14 @@ STREAM = Path(__file__).parents[1] / "demo" / "stream.flac"
 """What is heard: a bundled recording, again and again."""
 
 _WARM_UP = 20
-_STARTS = 3
-_PATIENCE_S = 180.0
-_HEAD_BLOCKS, _HEAD_BYTES = 5, 4096
 _MOST_BYTES = 2**28
 _FIGURE = number(0, 1e18)
 _PARTS = ("board", "model", "audio")
 
 Samples = dict[str, np.ndarray]
+"""Seconds of each inference, float64, by stage."""
+Row = tuple[str, str, float, float]
+"""Configuration, figure, and its old and new value."""
 
 
 def recording(seconds: float, *, rate: int, channels: int = 1) -> bytes:
@@ -67,7 +63,7 @@ def recording(seconds: float, *, rate: int, channels: int = 1) -> bytes:
     return np.repeat(np.resize(samples, math.ceil(seconds * rate)), channels).astype("<i2").tobytes()
 
 
-def _bare(interpreter: Interpreter, values: np.ndarray) -> Callable[[int], list[float]]:
+def _bare(interpreter: Interpreter, values: NDArray[Any]) -> Callable[[int], list[float]]:
     """A loop around the runtime's own interpreter, with nothing of this package in it; gives seconds of each turn."""
     native = interpreter.native
     source, target = native.get_input_details()[0]["index"], native.get_output_details()[0]["index"]
@@ -102,7 +98,7 @@ def measure(
     pcm = recording((inferences + _WARM_UP + 1) * spotter.step_s + 1, rate=rate, channels=channels)
     source = PcmStream(
         io.BytesIO(pcm),
-        rate=model.frontend_config.sample_rate,
+        sample_rate=model.frontend_config.sample_rate,
         source_rate=rate,
         channels=channels,
         name="the recording",
@@ -120,7 +116,7 @@ def measure(
         if warm < _WARM_UP:
             warm += steps
             if warm >= _WARM_UP:
-                loop = _bare(model.interpreter, spotter.input.copy())
+                loop = _bare(model.interpreter, np.array(spotter.input))
                 loop(_WARM_UP)
                 source.stopwatch = spotter.stopwatch = watch
             continue
@@ -141,7 +137,9 @@ def measure(
     return result, samples
 
 
-def measure_foreign(flat: FlatModel, interpreter: Interpreter, *, inferences: int, name: str) -> tuple[dict, Samples]:
+def measure_foreign(
+    flat: FlatModel, interpreter: Interpreter, *, inferences: int, name: str
+) -> tuple[dict[str, Any], Samples]:
     """Invoke a model of which nothing but its tensors is known, on random values of their types and shapes.
 
     Raises
@@ -182,7 +180,7 @@ def measure_foreign(flat: FlatModel, interpreter: Interpreter, *, inferences: in
     return result, samples
 
 
-def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "f":
         return rng.standard_normal(shape).astype(dtype)
     if dtype in (np.int8, np.uint8, np.int16):
@@ -191,105 +189,6 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -
     if dtype.kind in "iub":  # counts and indices: what is large could lie outside of something
         return rng.integers(0, 2, shape).astype(dtype)
     raise ValueError(f"there are no random values of type {dtype}")
-
-
-def live(arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_per_s: int = 0) -> dict[str, Any]:
-    """Run ``kws-edge listen`` in a process of its own and let it count.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        Of ``listen``.
-    seconds : float
-        Audio to hear.
-    pcm : bytes or None
-        What is written to its standard input at the pace of a microphone; None where it opens one by itself.
-    bytes_per_s : int
-        That pace.
-
-    Returns
-    -------
-    dict
-        What :meth:`kws_edge.diagnostics.latency.Stopwatch.summary` gives, and the seconds that each of some starts
-        took, from the process's to the first audio.
-
-    Raises
-    ------
-    KwsError
-        If it does not listen, for the reason that it gave.
-    """
-    starts, stats = [], {}
-    for heard in [*[0.3] * (_STARTS - 1), seconds]:
-        command = [sys.executable, "-m", "kws_edge", "listen", *arguments, "--no-room", "--json", "--stats"]
-        started = perf_counter()
-        process = subprocess.Popen(
-            [*command, "--seconds", str(heard)],
-            stdin=subprocess.DEVNULL if pcm is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        watchdog = threading.Timer(_PATIENCE_S, process.kill)
-        watchdog.start()
-        try:
-            feeder = _Feeder(process.stdin, pcm, bytes_per_s, heard) if pcm is not None else None
-            said = ""
-            for line in process.stderr:
-                said = line.decode(errors="replace").strip()
-                if said.startswith("kws-edge: listening to"):
-                    starts.append(perf_counter() - started)
-                    break
-            else:
-                if watchdog.finished.is_set():
-                    raise AudioError(f"listen heard nothing for {_PATIENCE_S:.0f} s after its start")
-                raise KwsError(f"listen did not start: {said.removeprefix('kws-edge: ') or 'it said nothing'}")
-            watchdog.cancel()
-            if feeder:
-                feeder.go()
-                process.stdin = None  # the feeder closes it
-            out, err = process.communicate(timeout=heard + _PATIENCE_S)
-            if process.returncode:
-                reason = err.decode(errors="replace").strip().splitlines() or ["it did not say why"]
-                raise KwsError(f"listen ended early: {reason[-1].removeprefix('kws-edge: ')}")
-            stats = json.loads(out.splitlines()[-1])["stats"]
-        except subprocess.TimeoutExpired:
-            raise AudioError(f"listen did not end within {heard + _PATIENCE_S:.0f} s: audio stands still") from None
-        finally:
-            watchdog.cancel()
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream:
-                    stream.close()
-    return {"source": "microphone" if pcm is None else "standard input", "startup_s": starts, **stats}
-
-
-class _Feeder:
-    """Writes audio into a pipe: some at once, for what a resampler holds back and what a format is recognised by, the
-    rest at a microphone's pace."""
-
-    def __init__(self, pipe: io.BufferedWriter, pcm: bytes, bytes_per_s: int, seconds: float) -> None:
-        self._pipe, self._pcm, self._bytes_per_s = pipe, pcm, bytes_per_s
-        self._block = bytes_per_s * BLOCK_MS // 1000
-        self._end = min(len(pcm), math.ceil((seconds + 1) * bytes_per_s))
-        self._head = max(_HEAD_BLOCKS, math.ceil(_HEAD_BYTES / self._block)) * self._block
-        with contextlib.suppress(BrokenPipeError):  # it ended at once, and says why
-            for at in range(0, self._head, self._block):
-                self._write(at)
-
-    def _write(self, at: int) -> None:
-        self._pipe.write(self._pcm[at : min(at + self._block, self._end)])
-        self._pipe.flush()
-
-    def go(self) -> None:
-        threading.Thread(target=self._feed, name="feeder", daemon=True).start()
-
-    def _feed(self) -> None:
-        started = perf_counter()
-        with contextlib.suppress(BrokenPipeError), self._pipe:  # broken: it has heard enough
-            for at in range(self._head, self._end, self._block):
-                due = started + (at - self._head) / self._bytes_per_s
-                time.sleep(max(0.0, due - perf_counter()))
-                self._write(at)
 
 
 def load(path: str | Path, option: str) -> dict[str, Any]:
@@ -357,7 +256,7 @@ def _figures(result: dict[str, Any]) -> dict[str, float]:
     return {name: factor * _FIGURE.check(name, value) for name, (factor, value) in found.items()}
 
 
-def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[tuple[str, str, float, float]]]:
+def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[Row]]:
     """Two results beside each other.
 
     Returns

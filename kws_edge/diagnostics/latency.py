@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from time import perf_counter, process_time
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "AUDIO",
@@ -35,7 +38,7 @@ def wall_clock(precision: str = "seconds") -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec=precision)
 
 
-def percentiles(seconds: np.ndarray) -> dict[str, float]:
+def percentiles(seconds: NDArray[np.floating[Any]]) -> dict[str, float]:
     """Mean, p50, p95, p99 and max of durations; a percentile is one of them (nearest rank).
 
     Parameters
@@ -121,12 +124,12 @@ class Stopwatch:
         """No more audio comes; may be called again."""
         self._end = self._end if any(self._end) else self._now()
 
-    def samples(self) -> dict[str, np.ndarray]:
+    def samples(self) -> dict[str, NDArray[np.float32]]:
         """Seconds of each stage, and from arrival to decision as ``end_to_end``, of the inferences that are kept."""
         rows = self._rows[: self.inferences]
         return dict(zip((*STAGES, "end_to_end"), rows.T, strict=True))
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """What was counted since the first block, JSON-ready: the ``live`` part of what ``kws-edge bench`` writes."""
         self.close()
         wall, cpu = (b - a for a, b in zip(self._first or self._end, self._end, strict=True))

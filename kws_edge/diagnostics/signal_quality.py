@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Channel", "Finding", "SignalQuality", "findings"]
 
@@ -72,10 +76,10 @@ class SignalQuality:
         self.rate, self.n_samples = rate, 0
         self._rest = np.empty((0, channels), np.int16)
         self._counts = np.zeros((channels, 1 << 16), np.int64)  # of each value
-        self._power: list[np.ndarray] = []
-        self._still: list[np.ndarray] = []
+        self._power: list[NDArray[np.float32]] = []
+        self._still: list[NDArray[np.bool_]] = []
 
-    def add(self, frames: np.ndarray) -> None:
+    def add(self, frames: NDArray[Any]) -> None:
         """Take a block.
 
         Parameters
@@ -111,7 +115,7 @@ def _db(power: float) -> float:
     return max(_SILENT_DB, 10 * math.log10(power + 1e-20))
 
 
-def _channel(counts: np.ndarray, power: np.ndarray, still: np.ndarray) -> Channel:
+def _channel(counts: NDArray[np.int64], power: NDArray[np.float32], still: NDArray[np.bool_]) -> Channel:
     values = np.arange(-32768, 32768)
     n = int(counts.sum())
     heard = power[~still] if not still.all() else power
@@ -128,7 +132,7 @@ def _channel(counts: np.ndarray, power: np.ndarray, still: np.ndarray) -> Channe
     )
 
 
-def _flattened(counts: np.ndarray, top: int) -> int:
+def _flattened(counts: NDArray[np.int64], top: int) -> int:
     """Samples at the upper end of the range, where it is an end: full scale, or, for what was clipped before its gain,
     a value that most of the samples near it have. A wave that is whole only passes there."""
     at_end = int(counts[top - 1 : top + 1].sum())
@@ -147,7 +151,6 @@ def findings(channels: list[Channel]) -> list[Finding]:
     channels : list of Channel
         Of :meth:`SignalQuality.channels`, all of one signal.
     """
-    found: list[Finding] = []
     alive = [c for c in channels if c.silent < 1]
     if not alive:
         stuck = channels[0].offset
@@ -161,42 +164,55 @@ def findings(channels: list[Channel]) -> list[Finding]:
             )
         ]
     loudest = max(alive, key=lambda c: c.level_db)
+    found: list[Finding] = []
     for i, c in enumerate(channels, 1):
-        of = f"channel {i} of {len(channels)}: " if len(channels) > 1 else ""
-        if c.silent > _DROPOUTS:
-            found.append(
-                Finding(
-                    "dropouts",
-                    f"{of}silent {c.silent:.0%} of the time, to the bit",
-                    "check cable and plug; turn off noise gate and power saving; a dead channel halves the level",
-                )
+        found += _of_channel(c, loudest, f"channel {i} of {len(channels)}: " if len(channels) > 1 else "")
+    found += _of_level(loudest.level_db, loudest.floor_db)
+    return sorted(found, key=lambda finding: finding.level != FAULT)
+
+
+def _of_channel(c: Channel, loudest: Channel, of: str) -> list[Finding]:
+    """What is wrong with one channel; `of` says which it is."""
+    found: list[Finding] = []
+    if c.silent > _DROPOUTS:
+        found.append(
+            Finding(
+                "dropouts",
+                f"{of}silent {c.silent:.0%} of the time, to the bit",
+                "check cable and plug; turn off noise gate and power saving; a dead channel halves the level",
             )
-        elif c.level_db < loudest.level_db - _WEAK_DB:
-            found.append(
-                Finding(
-                    "weak-channel",
-                    f"{of}{loudest.level_db - c.level_db:.0f} dB weaker than the best one",
-                    "check cable and plug, or record the other channel alone (ALSA's route, PulseAudio's remap-source)",
-                )
+        )
+    elif c.level_db < loudest.level_db - _WEAK_DB:
+        found.append(
+            Finding(
+                "weak-channel",
+                f"{of}{loudest.level_db - c.level_db:.0f} dB weaker than the best one",
+                "check cable and plug, or record the other channel alone (ALSA's route, PulseAudio's remap-source)",
             )
-        if c.clipped > _CLIPPED:
-            found.append(
-                Finding(
-                    "clipping",
-                    f"{of}{c.clipped:.2%} of the samples are clipped, peak {c.peak_db:.1f} dBFS",
-                    "turn the gain down (alsamixer, F4; pactl set-source-volume), or speak from further away",
-                )
+        )
+    if c.clipped > _CLIPPED:
+        found.append(
+            Finding(
+                "clipping",
+                f"{of}{c.clipped:.2%} of the samples are clipped, peak {c.peak_db:.1f} dBFS",
+                "turn the gain down (alsamixer, F4; pactl set-source-volume), or speak from further away",
             )
-        if abs(c.offset) > _SOME_OFFSET:
-            found.append(
-                Finding(
-                    "offset",
-                    f"{of}the mean is {c.offset:+.1%} of full scale",
-                    "a fault of the sound card or its wiring; what is loud clips early: use another, or a high-pass",
-                    FAULT if abs(c.offset) > _OFFSET else REMARK,
-                )
+        )
+    if abs(c.offset) > _SOME_OFFSET:
+        found.append(
+            Finding(
+                "offset",
+                f"{of}the mean is {c.offset:+.1%} of full scale",
+                "a fault of the sound card or its wiring; what is loud clips early: use another, or a high-pass",
+                FAULT if abs(c.offset) > _OFFSET else REMARK,
             )
-    level, floor = loudest.level_db, loudest.floor_db
+        )
+    return found
+
+
+def _of_level(level: float, floor: float) -> list[Finding]:
+    """What is wrong with the level of what was loudest, and of the quietest moments, both in dB of full scale."""
+    found: list[Finding] = []
     spoken = level - floor > _SPEECH_DB
     if level < _QUIET_DB and (spoken or level < _DEAD_QUIET_DB):
         found.append(
@@ -212,7 +228,7 @@ def findings(channels: list[Channel]) -> list[Finding]:
     if floor > _NOISY_DB:
         remedy = "move it away from what makes the noise, and turn the gain down if speech clips"
         found.append(Finding("noise", f"the quietest moments are at {floor:.0f} dBFS", remedy))
-    return sorted(found, key=lambda finding: finding.level != FAULT)
+    return found
 
 
 def as_dict(channel: Channel) -> dict[str, float]:

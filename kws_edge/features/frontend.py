@@ -11,11 +11,16 @@ the processor's cache; fresh arrays for a whole clip would cost more in page fau
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.features.mel import mel_matrix, window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "BATCH",
@@ -39,14 +44,17 @@ BATCH = 7 * LANES
 time for each, and fewer do not make up for the calls."""
 
 try:  # What np.fft.rfft of NumPy 2 calls once it has looked at its arguments, which takes 40 us where caches are cold.
-    from numpy.fft._pocketfft_umath import rfft_n_even, rfft_n_odd
+    from numpy.fft._pocketfft_umath import (  # type: ignore[import-not-found]
+        rfft_n_even,
+        rfft_n_odd,
+    )
 
     _DIRECT = rfft_n_even.signature == rfft_n_odd.signature == "(n),()->(m)"
 except (ImportError, AttributeError):  # NumPy 1, or a NumPy to come: the public form is as good
     _DIRECT = False
 
 
-def to_int16(samples: np.ndarray) -> np.ndarray:
+def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
     """Samples as int16: integers are taken as they are, floats as full scale [-1, 1), rounded and saturated.
 
     Parameters
@@ -70,7 +78,7 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def fit_clip(samples: np.ndarray, length: int) -> np.ndarray:
+def fit_clip(samples: NDArray[np.int16], length: int) -> NDArray[np.int16]:
     """`samples` centred in `length` samples: cut on both sides, or padded with zeros (half, rounded down, before)."""
     missing = length - len(samples)
     if missing < 0:
@@ -79,7 +87,7 @@ def fit_clip(samples: np.ndarray, length: int) -> np.ndarray:
     return np.pad(samples, (missing // 2, missing - missing // 2))
 
 
-def resize_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def resize_positions(n_in: int, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Where each of `n_out` frames lies among `n_in`: the two next to it and the fraction of the way between them.
 
     Returns
@@ -95,7 +103,7 @@ def resize_positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.
     return lower, upper, position - floor
 
 
-def resize_frames(features: np.ndarray, n_frames: int) -> np.ndarray:
+def resize_frames(features: NDArray[np.float32], n_frames: int) -> NDArray[np.float32]:
     """Resize along time as ``tf.image.resize(method="bilinear")`` does: half-pixel centres, no anti-aliasing.
 
     Parameters
@@ -166,7 +174,7 @@ class Frontend:
         self._bands = np.empty((groups, LANES, c.n_mels), np.float32)
         self._rows = self._bands.reshape(groups * LANES, c.n_mels)
 
-    def frames(self, samples: np.ndarray) -> np.ndarray:
+    def frames(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Levels of every full frame in `samples`.
 
         Parameters
@@ -180,7 +188,7 @@ class Frontend:
         """
         return self._levels(self._framed(np.ascontiguousarray(to_int16(samples))), lane=0)
 
-    def __call__(self, samples: np.ndarray) -> np.ndarray:
+    def __call__(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Model input for one clip: `samples` centred in the clip's length, its levels, resized if configured.
 
         Returns
@@ -189,19 +197,22 @@ class Frontend:
         """
         return self.resize(self.frames(fit_clip(to_int16(samples), self.config.clip_samples)))
 
-    def resize(self, levels: np.ndarray) -> np.ndarray:
+    def resize(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
         """A clip's `n_frames` rows of levels in the shape that the model takes."""
         n = self.config.resize_frames
         return levels if n is None else resize_frames(levels, n)
 
-    def _framed(self, samples: np.ndarray) -> np.ndarray:
+    def _framed(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """The full frames in contiguous int16 `samples`: a view, shape (n, frame_length)."""
         shape = self.config.frames_in(len(samples)), self._frame
-        return np.ndarray(shape, np.int16, samples, 0, (2 * self._hop, 2))  # sliding_window_view takes 60 us
+        # sliding_window_view takes 60 us
+        frames: NDArray[np.int16] = np.ndarray(shape, np.int16, samples, 0, (2 * self._hop, 2))
+        return frames
 
-    def _levels(self, frames: np.ndarray, *, lane: int) -> np.ndarray:
+    def _levels(self, frames: NDArray[np.int16], *, lane: int) -> NDArray[np.float32]:
         """Levels of int16 `frames`, shape (n, frame_length); the first belongs into row `lane` of its group."""
-        parts, done = [], 0
+        parts: list[NDArray[np.float32]] = []
+        done = 0
         while done < len(frames) or not parts:
             rows = min(BATCH - lane, len(frames) - done)
             parts.append(self._bands_of(frames[done : done + rows], lane) + self._offset)
@@ -212,7 +223,7 @@ class Frontend:
             operation(levels, value, out=levels)
         return levels
 
-    def _bands_of(self, frames: np.ndarray, lane: int) -> np.ndarray:
+    def _bands_of(self, frames: NDArray[np.int16], lane: int) -> NDArray[np.float32]:
         """Mel bands of `n` frames, :data:`BATCH` at most, which go into rows `lane` to `lane + n` of the buffers: a
         view, shape (n, n_mels), float32."""
         n = len(frames)
@@ -235,7 +246,7 @@ class Frontend:
         return self._rows[lane:end]
 
 
-def _rfft(frames: np.ndarray, factor: np.ndarray, out: np.ndarray) -> None:
+def _rfft(frames: NDArray[np.float64], factor: NDArray[np.float64], out: NDArray[np.complex128]) -> None:
     """As NumPy's own, for `factor` 1."""
     out[:] = np.fft.rfft(frames)
 
@@ -263,15 +274,16 @@ class StreamingFrontend:
         self._skip = 0  # samples still to drop before the next frame starts, when the hop exceeds the frame
         self.n_frames = 0  # frames given out so far
 
-    def _keep(self, pending: np.ndarray) -> None:
+    def _keep(self, pending: NDArray[np.int16]) -> None:
         """The buffer of what has not been used, and the frames in it."""
         self._pending, self._frames = pending, self._frontend._framed(pending)
 
-    def silence(self) -> np.ndarray:
+    def silence(self) -> NDArray[np.float32]:
         """Levels of a frame of digital silence, shape (n_mels,), float32."""
-        return self._frontend.frames(np.zeros(self.config.frame_length, np.int16))[0]
+        levels: NDArray[np.float32] = self._frontend.frames(np.zeros(self.config.frame_length, np.int16))[0]
+        return levels
 
-    def resize(self, levels: np.ndarray) -> np.ndarray:
+    def resize(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
         """As :meth:`Frontend.resize`."""
         return self._frontend.resize(levels)
 
@@ -279,7 +291,7 @@ class StreamingFrontend:
         """Samples that are missing to that many more frames."""
         return self._skip + (n_frames - 1) * self._hop + self._frame - self._n_pending
 
-    def process(self, samples: np.ndarray, *, multiple: int = 1) -> np.ndarray:
+    def process(self, samples: NDArray[Any], *, multiple: int = 1) -> NDArray[np.float32]:
         """Take a block of any size; return the frames that it completes.
 
         Parameters

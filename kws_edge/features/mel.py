@@ -4,10 +4,14 @@ tables: in Python's floats, because NumPy's cosine and logarithm may depend on t
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kws_edge.config import FrontendConfig
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["mel_matrix", "window"]
 
@@ -26,7 +30,7 @@ def _hz_to_mel(hz: float, scale: str) -> float:
     return _SLANEY_BREAK_HZ / _SLANEY_HZ_PER_MEL + math.log(hz / _SLANEY_BREAK_HZ) / _SLANEY_LOG_STEP
 
 
-def mel_matrix(config: FrontendConfig) -> np.ndarray:
+def mel_matrix(config: FrontendConfig) -> NDArray[np.float32]:
     """Mel filter bank of `config`.
 
     Triangles on the mel scale with peak 1 and no area normalisation; bin 0 (DC) belongs to no band. Equal to
@@ -52,7 +56,7 @@ def mel_matrix(config: FrontendConfig) -> np.ndarray:
     return matrix
 
 
-def window(config: FrontendConfig) -> np.ndarray:
+def window(config: FrontendConfig) -> NDArray[np.float64]:
     """Periodic analysis window of `config`, not scaled.
 
     Returns

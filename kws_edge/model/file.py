@@ -87,8 +87,11 @@ class Metadata:
             return None
         if not isinstance(curve, list) or len(curve) < 2 or not all(isinstance(p, list) and len(p) == 2 for p in curve):
             raise ConfigError(f"the miss_curve of metrics must be a list of two pairs or more, got {shown(curve)}")
-        share = number(0, 1)
-        return tuple(sorted(tuple(share.check("a number of miss_curve", value) for value in pair) for pair in curve))
+
+        def share(value: object) -> float:
+            return number(0, 1).check("a number of miss_curve", value)
+
+        return tuple(sorted((share(threshold), share(missed)) for threshold, missed in curve))
 
     @property
     def miss_words(self) -> int | None:

@@ -8,18 +8,22 @@ import os
 import stat
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.errors import ConfigError, ModelError
 from kws_edge.features.frontend import Frontend
+from kws_edge.labels import check_labels
 from kws_edge.model.file import Metadata, unpack
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.quantization import dequantize, quantize
-from kws_edge.model.runtime import Interpreter
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, printable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["DEFAULT_MODEL", "Classification", "Model", "read_model", "shipped_models"]
 
@@ -82,7 +86,7 @@ def fits(shape: Sequence[int], features: tuple[int, int]) -> bool:
 def _range(tensor: Tensor) -> tuple[float, float]:
     """The least and the largest value of a quantised tensor."""
     limits = np.iinfo(tensor.dtype)
-    return tuple((int(q) - tensor.zero_point) * tensor.scale for q in (limits.min, limits.max))
+    return (int(limits.min) - tensor.zero_point) * tensor.scale, (int(limits.max) - tensor.zero_point) * tensor.scale
 
 
 class Classification(NamedTuple):
@@ -92,7 +96,7 @@ class Classification(NamedTuple):
     """The label of the largest posterior."""
     score: float
     """That posterior, 0 to 1."""
-    posteriors: np.ndarray
+    posteriors: NDArray[np.float32]
     """Of each label, shape (len(labels),), float32"""
 
 
@@ -112,7 +116,7 @@ class Model:
     frontend_config : FrontendConfig, optional
         Likewise.
     runtime, threads, kernels
-        As for :class:`kws_edge.model.runtime.Interpreter`.
+        As for :class:`kws_edge.model.interpreter.Interpreter`.
     allow_float : bool
         Accept a model with float32 input and output.
 
@@ -122,7 +126,7 @@ class Model:
     metadata : Metadata
     flat : kws_edge.model.tflite.FlatModel
         The file's structure; `input` and `output` are its tensors.
-    interpreter : kws_edge.model.runtime.Interpreter
+    interpreter : kws_edge.model.interpreter.Interpreter
 
     Raises
     ------
@@ -149,21 +153,20 @@ class Model:
         name = self.path
         self.size = os.path.getsize(name)
         if metadata is None:
-            missing = [
-                option for option, value in (("labels", labels), ("front end", frontend_config)) if value is None
-            ]
-            if missing:
+            if labels is None or frontend_config is None:
+                missing = ["labels"] * (labels is None) + ["front end"] * (frontend_config is None)
                 raise ModelError(
                     f"{name}: says nothing of its {' and '.join(missing)}; it was not made by kws-edge, or was cut "
                     "short. Give --labels and --frontend to run a foreign model"
                 )
+            labels = check_labels("labels", labels)
             metadata = Metadata(labels=labels, frontend_config=frontend_config, name=self.stem)
         elif labels is not None or frontend_config is not None:
-            given = {
-                "labels": labels or metadata.labels,
-                "frontend_config": frontend_config or metadata.frontend_config,
-            }
-            metadata = dataclasses.replace(metadata, **given)
+            metadata = dataclasses.replace(
+                metadata,
+                labels=check_labels("labels", labels) if labels else metadata.labels,
+                frontend_config=frontend_config or metadata.frontend_config,
+            )
         self.metadata = metadata
         self._check(name, allow_float)
         self.interpreter = Interpreter(self.flat, runtime=runtime, threads=threads, kernels=kernels)
@@ -193,8 +196,7 @@ class Model:
                 f"{expected[1]} mels"
             )
         detector = self.metadata.detector_config
-        unknown = {*(detector.keywords or ()), *detector.thresholds}
-        unknown |= {detector.wake_word} - {None}
+        unknown = {*(detector.keywords or ()), *detector.thresholds, *filter(None, [detector.wake_word])}
         unknown -= set(self.labels)
         if unknown:
             raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
@@ -257,7 +259,7 @@ class Model:
         except ConfigError as error:
             raise ModelError(f"{self.path}: its front end cannot be computed: {error}") from None
 
-    def quantize(self, features: np.ndarray) -> np.ndarray:
+    def quantize(self, features: NDArray[np.float32]) -> NDArray[Any]:
         """Features as the input tensor takes them.
 
         Parameters
@@ -273,7 +275,7 @@ class Model:
             return features.astype(np.float32)
         return quantize(features, tensor.scale, tensor.zero_point, tensor.dtype)
 
-    def quantize_levels(self, levels: np.ndarray, out: np.ndarray) -> None:
+    def quantize_levels(self, levels: NDArray[np.float32], out: NDArray[Any]) -> None:
         """Write some frames of the model's own front end as its input tensor takes them.
 
         Parameters
@@ -289,7 +291,7 @@ class Model:
             out[:] = quantize(levels, self.input.scale, self.input.zero_point, self.input.dtype)
 
     @cached_property
-    def _zero_point(self) -> np.ndarray | None:
+    def _zero_point(self) -> NDArray[np.float32] | None:
         """The input's zero point, if a level of the front end is its value but for that and for rounding."""
         low, high = self.frontend_config.level_min, self.frontend_config.level_max
         scale, zero_point = self.input.scale, self.input.zero_point
@@ -299,7 +301,7 @@ class Model:
         within = limits.min <= round(low) + zero_point <= round(high) + zero_point <= limits.max
         return np.array(zero_point, np.float32) if within else None
 
-    def dequantize(self, q: np.ndarray) -> np.ndarray:
+    def dequantize(self, q: NDArray[Any]) -> NDArray[np.float32]:
         """The output tensor's values as posteriors.
 
         Parameters
@@ -314,12 +316,12 @@ class Model:
         return q if self.output.dtype == "float32" else self._values.take(q)
 
     @cached_property
-    def _values(self) -> np.ndarray:
+    def _values(self) -> NDArray[np.float32]:
         """What each of the 256 outputs stands for; a negative one counts from the end, as everywhere in Python."""
         codes = np.arange(256, dtype=np.uint8).view(self.output.dtype)
         return dequantize(codes, self.output.scale, self.output.zero_point)
 
-    def posteriors(self, features: np.ndarray) -> np.ndarray:
+    def posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Posterior of each label, whatever the model has heard before.
 
         Parameters
@@ -333,7 +335,7 @@ class Model:
         self.interpreter.reset()
         return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
-    def features(self, samples: np.ndarray) -> np.ndarray:
+    def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Features of one clip of audio, centred in the clip's length.
 
         Parameters
@@ -352,7 +354,7 @@ class Model:
         """
         return self.frontend(samples)
 
-    def classify(self, samples: np.ndarray) -> Classification:
+    def classify(self, samples: NDArray[Any]) -> Classification:
         """The label of one clip of audio: its :meth:`features`' :meth:`posteriors`, and the largest of them.
 
         Parameters

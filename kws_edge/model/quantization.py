@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["dequantize", "quantize"]
 
 
-def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype | type = np.int8) -> np.ndarray:
+def quantize(
+    values: NDArray[np.floating[Any]], scale: float, zero_point: int, dtype: DTypeLike = np.int8
+) -> NDArray[Any]:
     """Quantise in float32: divide, round half to even, add the zero point, saturate.
 
     Parameters
@@ -24,12 +31,15 @@ def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype 
     if scale != 1:
         values = np.divide(values, np.float32(scale), dtype=np.float32)
     q = np.rint(values, dtype=np.float32)
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(np.dtype(dtype))
     np.maximum(q, np.float32(limits.min - zero_point), out=q)
     np.minimum(q, np.float32(limits.max - zero_point), out=q)
-    return np.add(q, np.float32(zero_point), out=np.empty(q.shape, dtype), casting="unsafe")
+    out: NDArray[Any] = np.empty(q.shape, dtype)
+    np.add(q, np.float32(zero_point), out=out, casting="unsafe")
+    return out
 
 
-def dequantize(q: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+def dequantize(q: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
     """Real values of `q`, float32, same shape."""
-    return (q.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    values: NDArray[np.float32] = (q.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return values

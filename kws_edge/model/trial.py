@@ -7,12 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kws_edge.errors import KwsError, ModelError
 from kws_edge.model.runtime import load_native, load_runtime
 from kws_edge.model.tflite import FlatModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["try_out"]
 
@@ -88,7 +92,7 @@ def run(flatbuffer: bytes, runtime: str, threads: int, kernels: str) -> int:
     return 0
 
 
-def exercise(native) -> None:
+def exercise(native: Any) -> None:
     """Invoke a runtime's own interpreter on the middle, the least and the largest of inputs."""
     for pick in (0, -1, 1):
         for tensor in native.get_input_details():
@@ -111,7 +115,7 @@ def _limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (now + _BYTES, now + _BYTES))
 
 
-def _filled(shape: Sequence[int], dtype: np.dtype, sign: int) -> np.ndarray:
+def _filled(shape: Sequence[int], dtype: np.dtype[Any], sign: int) -> NDArray[Any]:
     """Zeros, or the edges of a type of 8 or 16 bits; of others, which may be counts, moderate values."""
     if sign and dtype.kind in "iu" and dtype.itemsize <= 2:
         value = np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min

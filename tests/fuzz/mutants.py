@@ -241,7 +241,8 @@ class Worker:
 def work() -> int:
     """The worker: models come by standard input, a line for each goes to standard output."""
     from kws_edge.model import trial
-    from kws_edge.model.runtime import Interpreter, load_runtime
+    from kws_edge.model.interpreter import Interpreter
+    from kws_edge.model.runtime import load_runtime
 
     load_runtime("auto")
     trial.try_out = _forked

@@ -55,8 +55,8 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    scale: float | None
-    """The first scale; None for a tensor that is not quantised."""
+    scale: float
+    """The first scale; 0 for a tensor that is not quantised."""
     zero_point: int
     scales: tuple[float, ...] = ()
     """One, or one for each channel."""
@@ -266,7 +266,7 @@ class FlatModel:
             name=table.text(3) or "",
             shape=shape,
             dtype=TYPES.get(kind, f"type {kind}"),
-            scale=scales[0] if scales else None,
+            scale=scales[0] if scales else 0.0,
             zero_point=zeros[0] if zeros else 0,
             scales=scales,
             zero_points=zeros,
