@@ -1,14 +1,15 @@
 """Where the command ``kws-host`` starts."""
 
 import sys
+from collections.abc import Sequence
 
 from kws_edge.cli import program
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
 
-    def work(argv: list[str]) -> None:
+    def work(argv: Sequence[str]) -> None:
         from host_tools import cli
 
         cli.main(argv)
