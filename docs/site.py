@@ -1,0 +1,67 @@
+"""Pages that are made of what the programs and the models say of themselves; see ``hooks`` in ``mkdocs.yml``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add a page for each program and each shipped model, and the page for contributors."""
+    pages = {f"reference/{program}.md": "\n".join(_program(program, module)) for program, module in PROGRAMS.items()}
+    pages |= {f"models/{card.stem}.md": card.read_text() for card in (ROOT / "kws_edge" / "models").glob("*.md")}
+    pages["contribute/index.md"] = (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "](../")
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def _program(name: str, module: str) -> Iterator[str]:
+    parser = importlib.import_module(module).make_parser()
+    yield f"# {name}\n\n{_text(parser.description)}\n"
+    (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    helps = {choice.dest: choice.help for choice in commands._choices_actions}
+    yield from _commands(name, commands, helps, "##")
+
+
+def _commands(name: str, commands: argparse._SubParsersAction, helps: dict, mark: str) -> Iterator[str]:
+    for command, parser in commands.choices.items():
+        yield f"\n{mark} {name} {command}\n\n{_text(parser.description or helps[command])}\n"
+        yield f"```\n{re.sub(r'^usage: ', '', parser.format_usage()).rstrip()}\n```\n"
+        for group in parser._action_groups:
+            deeper = [one for one in group._group_actions if isinstance(one, argparse._SubParsersAction)]
+            for one in deeper:
+                inner = {choice.dest: choice.help for choice in one._choices_actions}
+                yield from _commands(f"{name} {command}", one, inner, mark + "#")
+            rows = [one for one in group._group_actions if one not in deeper and "-h" not in one.option_strings]
+            if rows:
+                yield f"\n| {group.title} | |\n|---|---|"
+                yield from (f"| {_name(one, parser)} | {_cell(_help(one, parser))} |" for one in rows)
+
+
+def _name(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    formatter = parser.formatter_class(parser.prog)
+    return f"`{_cell(formatter._format_action_invocation(action))}`"
+
+
+def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    return parser.formatter_class(parser.prog)._expand_help(action) if action.help else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _text(text: str | None) -> str:
+    """A description: paragraphs, and commands as code where they are indented."""
+    paragraphs = re.split(r"\n\s*\n", (text or "").strip("\n"))
+    return "\n\n".join(f"```sh\n{part}\n```" if part.startswith("  ") else part for part in paragraphs)
