@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"(?<=\]\()(?:\.\./)+[^)#\s]+")
 PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
 
 
@@ -22,7 +25,28 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages["contribute/index.md"] = (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "](../")
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
+    for file in list(files.documentation_pages()):
+        for path in map(Path, _leading_out(file.src_uri, file.content_string)):
+            files.append(File.generated(config, f"repository/{path.as_posix()}", abs_src_path=str(ROOT / path)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links to files of the repository lead to their copies in the site."""
+    for path, link in _leading_out(page.file.src_uri, markdown).items():
+        up = "../" * page.file.src_uri.count("/")
+        markdown = markdown.replace(f"]({link}", f"]({up}repository/{path}")
+    return markdown
+
+
+def _leading_out(page: str, text: str) -> dict[str, str]:
+    """The links of a page that leave the docs: each file's path in the repository, and the link."""
+    found = {}
+    for link in LINK.findall(text):
+        path = os.path.normpath(os.path.join("docs", os.path.dirname(page), link))
+        if not path.startswith("docs" + os.sep):
+            found[path] = link
+    return found
 
 
 def _program(name: str, module: str) -> Iterator[str]:
