@@ -19,12 +19,10 @@ PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmw
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add a page for each program and each shipped model, and the page for contributors."""
-    pages = {f"reference/{program}.md": "\n".join(_program(program, module)) for program, module in PROGRAMS.items()}
-    pages |= {f"models/{card.stem}.md": card.read_text() for card in (ROOT / "kws_edge" / "models").glob("*.md")}
-    pages["contribute/index.md"] = (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "](../")
-    for path, text in pages.items():
-        files.append(File.generated(config, path, content=text))
+    """Add a page for each program, and the files of the repository that pages lead to."""
+    for program, module in PROGRAMS.items():
+        text = "\n".join(_program(program, module))
+        files.append(File.generated(config, f"reference/{program}.md", content=text))
     for file in list(files.documentation_pages()):
         for path in map(Path, _leading_out(file.src_uri, file.content_string)):
             files.append(File.generated(config, f"repository/{path.as_posix()}", abs_src_path=str(ROOT / path)))
