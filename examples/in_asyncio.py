@@ -11,7 +11,7 @@ def listen(recording: str | None, put) -> None:
     """Hear the source in a thread of its own, so that the loop never waits for sound."""
     model = Model("commands12")
     rate = model.frontend_config.sample_rate
-    with AudioFile(recording, rate=rate) if recording else Microphone(rate=rate) as source:
+    with AudioFile(recording, sample_rate=rate) if recording else Microphone(sample_rate=rate) as source:
         for detection in Spotter(model).detections(source):
             put(detection)
     put(None)

@@ -9,7 +9,7 @@ from kws_edge import AudioFile, Microphone, Model, Spotter
 lamp = LED(17)
 model = Model("commands12")
 rate = model.frontend_config.sample_rate
-with AudioFile(sys.argv[1], rate=rate) if sys.argv[1:] else Microphone(rate=rate) as source:
+with AudioFile(sys.argv[1], sample_rate=rate) if sys.argv[1:] else Microphone(sample_rate=rate) as source:
     for detection in Spotter(model).detections(source):
         if detection.keyword == "on":
             lamp.on()
