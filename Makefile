@@ -2,6 +2,7 @@
 # make test    set everything up and run every test, as many at a time as there are cores; markers: see setup.cfg
 # make fuzz    every parser on hostile input for 20 seconds each
 # make arm     run the package on emulated Raspberry Pis, on ten minutes of speech (KWS_TEST_DATA names the recordings)
+# make docs    build the pages, in site/
 # make bench   measure kws-edge beside its peers (KWS_TEST_DATA names the recordings; about a quarter of an hour)
 # make models  make the models and the reference system's network by their recipes (KWS_TEST_DATA names the recordings)
 
@@ -14,7 +15,7 @@ OLDER := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite/test" if sys.vers
 
 PYTEST = -m pytest --durations 15 -n auto
 
-.PHONY: demo test tests older-tests fuzz arm bench lint models reference clean
+.PHONY: demo test tests older-tests fuzz arm docs bench lint models reference clean
 
 demo: .venv/demo
 	.venv/bin/kws-edge demo --plot demo.png
@@ -40,12 +41,18 @@ fuzz: .venv/test
 arm: .venv/test
 	KWS_TEST_DATA=$(DATA) KWS_ARM_SECONDS=600 .venv/bin/python -m pytest -s -o faulthandler_timeout=0 tests/test_arm.py
 
+docs: .venv/test
+	.venv/bin/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 bench: .venv/test
 	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m benchmarks.peers $(DATA)
 
 lint: .venv/test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/codespell
 
 # Each recipe goes on where it was interrupted; its results lie in runs/NAME. Which of them is shipped is decided by hand.
 models: .venv/test reference
@@ -57,7 +64,7 @@ reference: .venv/test
 	.venv/bin/kws-host recipe run cnn_reference --data $(DATA)
 
 clean:
-	rm -rf .venv .venv-tflite .venv*-unfinished .venv-bench .cache build *.egg-info demo.png
+	rm -rf .venv .venv-tflite .venv*-unfinished .venv-bench .cache .mypy_cache build site *.egg-info demo.png
 
 # Environments. A stamp in one says what is installed there, and is written last. FOLDER-unfinished names the make at work until
 # then: what Ctrl-C, a kill or a full disk leaves is made anew, and so is an environment whose Python or pip no longer runs.

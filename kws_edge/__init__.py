@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kws_edge.spotter import Spotter, Step
 del TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "PRESETS",

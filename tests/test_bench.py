@@ -26,7 +26,7 @@ from tests.test_microphone import server  # noqa: F401
 
 pytestmark = pytest.mark.sound
 
-SCHEMA = Path(__file__).parent.parent / "benchmarks" / "README.md"
+SCHEMA = Path(__file__).parent.parent / "docs" / "reference" / "json.md"
 QUICK = ("--inferences", "60", "--seconds", "1")
 
 
@@ -220,7 +220,7 @@ def test_the_schema_is_documented(results, run_cli):
     values["warnings"] = ["so that there is one"]
     values["results"][0]["live"] |= {"dropped_samples": 0, "overruns": 0}
     compared["against"]["differences"] = ["so that there is one"]
-    text = SCHEMA.read_text().partition(f"## The JSON of `kws-edge bench`, format {benchmark.FORMAT}\n")[2]
+    text = SCHEMA.read_text().partition(f"The JSON of `kws-edge bench`, format {benchmark.FORMAT}.\n")[2]
     documented = set(re.findall(r"^\| `([^`]+)` \|", text, re.M))
     assert documented == set(paths(values)) | set(paths({"against": compared["against"]}))
 

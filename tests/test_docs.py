@@ -1,17 +1,28 @@
-"""README, docs/, benchmarks/README.md: links lead somewhere, programs take the commands, sentences are short."""
+"""README, docs/ and what else is to be read: links lead somewhere, programs take the commands, sentences are short."""
 
 import ast
 import importlib
+import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GUIDES = PAGES[2:]
+DOCS = ROOT / "docs"
+SITE = sorted(DOCS.rglob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *sorted(ROOT.glob("*/README.md")),
+    *SITE,
+]
+RECORDS = {DOCS / "models" / name for name in ("results.md", "method.md", "benchmarks.md")}
+"""Pages of what was measured."""
+GUIDES = [page for page in (ROOT / "README.md", ROOT / "SECURITY.md", *SITE) if page not in RECORDS]
 PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -124,7 +135,7 @@ def test_shown_python_imports_what_there_is(page):
 def test_the_shown_recipe_is_one(tmp_path):
     file = pytest.importorskip("host_tools.recipe.file", exc_type=ImportError)
     texts = [
-        block for language, block in FENCE.findall((ROOT / "docs" / "recipes.md").read_text()) if language == "toml"
+        block for language, block in FENCE.findall((DOCS / "train" / "recipes.md").read_text()) if language == "toml"
     ]
     (tmp_path / "shown.toml").write_text(*texts)
     shown, shipped = file.load_recipe(tmp_path / "shown.toml"), file.load_recipe(ROOT / "recipes" / "micro12.toml")
@@ -132,17 +143,68 @@ def test_the_shown_recipe_is_one(tmp_path):
     assert {stage.why for stage in shown.stages} <= {stage.why for stage in shipped.stages}
 
 
-def test_every_guide_is_linked_from_the_readme():
-    assert {f"docs/{page.name}" for page in GUIDES} <= set(LINK.findall((ROOT / "README.md").read_text()))
+def linked(page: Path) -> set[Path]:
+    """The files that a page leads to."""
+    return {(page.parent / link.partition("#")[0]).resolve() for link in LINK.findall(page.read_text())} - {page}
+
+
+def test_every_page_is_two_clicks_from_the_first():
+    first = linked(DOCS / "index.md")
+    near = first.union(*(linked(page) for page in first if page in SITE))
+    assert {page for page in SITE if page.name != "site.py"} - near == {DOCS / "index.md"}
+    readme = linked(ROOT / "README.md")
+    assert {page.parent.name for page in readme if DOCS in page.parents} >= {"guide", "train", "firmware", "models"}
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert len(text.split()) <= 1500
+
+
+def sentences(text: str) -> list[list[str]]:
+    """The words of each sentence of a page's prose: no code, no tables, no headings."""
+    text = re.sub(r"`[^`\n]*`", "code", prose(text))
+    text = re.sub(r"^(\|.*|#.*|:::.*|!\[.*)$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*(- |\d+\. )", "\n\n", text, flags=re.MULTILINE)
+    parts = [one.split() for part in re.split(r"\n\s*\n", text) for one in re.split(r"(?<=[.?!:])\s", part)]
+    return [words for words in parts if words]
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=named)
 def test_sentences_are_short(page):
-    text = re.sub(r"`[^`\n]*`", "code", prose(page.read_text()))
-    text = re.sub(r"^(\|.*|#.*)$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\s*- ", "\n\n", text, flags=re.MULTILINE)
-    sentences = [one.split() for part in re.split(r"\n\s*\n", text) for one in re.split(r"(?<=[.?!])\s", part)]
-    lengths = [len(words) for words in sentences if words]
-    longest = max(sentences, key=len)
-    assert sum(lengths) / len(lengths) <= MOST_WORDS
+    lengths = [len(words) for words in sentences(page.read_text())]
+    assert not lengths or sum(lengths) / len(lengths) <= MOST_WORDS
+    longest = max(sentences(page.read_text()), key=len, default=[])
     assert len(longest) <= 2 * MOST_WORDS, " ".join(longest)
+
+
+def test_few_sentences_are_long():
+    lengths = [len(words) for page in GUIDES for words in sentences(page.read_text())]
+    assert len(lengths) > 500
+    assert sum(length > 30 for length in lengths) <= 0.05 * len(lengths)
+
+
+def test_the_site_builds_and_asks_no_other_host(tmp_path):
+    pytest.importorskip("mkdocstrings")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[-3000:]
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > len(SITE)
+    for page in pages:
+        asked = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(https?://[^\"' >]+)", page.read_text())
+        assert not asked, f"{page.name}: {asked}"
+    assert "--smoothing-ms" in (tmp_path / "site" / "reference" / "kws-edge.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["detect", "classify"])
+def test_json_is_as_its_schema_says(command, run_cli, demo_stream):
+    jsonschema = pytest.importorskip("jsonschema")
+    name = {"detect": "detection", "classify": "classification"}[command]
+    schema = json.loads((DOCS / "reference" / "schemas" / f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    lines = run_cli(command, demo_stream, "--json").stdout.splitlines()
+    assert lines
+    for line in lines:
+        jsonschema.validate(json.loads(line), schema)

@@ -21,7 +21,7 @@ from kws_edge.ranges import Range
 from kws_edge.settings import Choice
 from tests.conftest import ROOT
 
-GUIDE = ROOT / "docs" / "training.md"
+GUIDE = ROOT / "docs" / "train" / "training.md"
 BETWEEN = re.compile(r"(?<=<!-- options -->\n).*?(?=\n<!-- end of options -->)", re.DOTALL)
 OPTIONS = StageConfig.options()
 FLAGS = {name: one for name, one in OPTIONS.items() if one.metadata.get("flag", True)}

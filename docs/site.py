@@ -1,0 +1,89 @@
+"""Pages that are made of what the programs and the models say of themselves; see ``hooks`` in ``mkdocs.yml``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"(?<=\]\()(?:\.\./)+[^)#\s]+")
+PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add a page for each program, and the files of the repository that pages lead to."""
+    for program, module in PROGRAMS.items():
+        text = "\n".join(_program(program, module))
+        files.append(File.generated(config, f"reference/{program}.md", content=text))
+    for file in list(files.documentation_pages()):
+        for path in map(Path, _leading_out(file.src_uri, file.content_string)):
+            files.append(File.generated(config, f"repository/{path.as_posix()}", abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links to files of the repository lead to their copies in the site."""
+    for path, link in _leading_out(page.file.src_uri, markdown).items():
+        up = "../" * page.file.src_uri.count("/")
+        markdown = markdown.replace(f"]({link}", f"]({up}repository/{path}")
+    return markdown
+
+
+def _leading_out(page: str, text: str) -> dict[str, str]:
+    """The links of a page that leave the docs: each file's path in the repository, and the link."""
+    found = {}
+    for link in LINK.findall(text):
+        path = os.path.normpath(os.path.join("docs", os.path.dirname(page), link))
+        if not path.startswith("docs" + os.sep):
+            found[path] = link
+    return found
+
+
+def _program(name: str, module: str) -> Iterator[str]:
+    parser = importlib.import_module(module).make_parser()
+    yield f"# {name}\n\n{_text(parser.description)}\n"
+    (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    helps = {choice.dest: choice.help for choice in commands._choices_actions}
+    yield from _commands(name, commands, helps, "##")
+
+
+def _commands(name: str, commands: argparse._SubParsersAction, helps: dict, mark: str) -> Iterator[str]:
+    for command, parser in commands.choices.items():
+        yield f"\n{mark} {name} {command}\n\n{_text(parser.description or helps[command])}\n"
+        yield f"```\n{re.sub(r'^usage: ', '', parser.format_usage()).rstrip()}\n```\n"
+        for group in parser._action_groups:
+            deeper = [one for one in group._group_actions if isinstance(one, argparse._SubParsersAction)]
+            for one in deeper:
+                inner = {choice.dest: choice.help for choice in one._choices_actions}
+                yield from _commands(f"{name} {command}", one, inner, mark + "#")
+            rows = [one for one in group._group_actions if one not in deeper and "-h" not in one.option_strings]
+            if rows:
+                yield f"\n| {group.title} | |\n|---|---|"
+                yield from (f"| {_name(one, parser)} | {_cell(_help(one, parser))} |" for one in rows)
+
+
+def _name(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    formatter = parser.formatter_class(parser.prog)
+    return f"`{_cell(formatter._format_action_invocation(action))}`"
+
+
+def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    return parser.formatter_class(parser.prog)._expand_help(action) if action.help else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _text(text: str | None) -> str:
+    """A description: paragraphs, and commands as code where they are indented."""
+    paragraphs = re.split(r"\n\s*\n", (text or "").strip("\n"))
+    return "\n\n".join(f"```sh\n{part}\n```" if part.startswith("  ") else part for part in paragraphs)
