@@ -75,7 +75,7 @@ def test_words_of_several_streams_and_conditions_are_one_sequence():
     assert tally.words.tolist() == [8] * 5
     assert tally.missed.tolist() == [4, 4, 6, 8, 8]
     optional = dataclasses.replace(
-        first, words=(*first.words, Word(60, 61, "no", optional=True), Word(62, 63, "hello"))
+        first, words=(*first.words, Word(60, 61, "no", optional=True), Word(62, 63, "hello"), Word(64, 65, "unknown"))
     )
     assert HeardStreams([(optional, track_of({}, n=700))], quiet).distinct == 10
 
@@ -90,6 +90,8 @@ def test_false_accepts_are_tallied_by_time():
     assert [part.false_accepts for part in streams.on_quiet(INSTANT)] == [3, 1]
     # 3-1 comes first: 14.9 s of 24.9; a fold has 4.98 s. At 14, 14.9 + 2 and 14.9 + 9.5 s.
     assert streams.tally(INSTANT).places.tolist() == [0, 0, 1, 1, 1]
+    at_the_end = HeardStreams(spoken, [[(a, track_of({59: "yes"}))]])
+    assert at_the_end.tally(INSTANT).places.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_a_tally_is_remembered_for_its_settings_only():
@@ -200,6 +202,8 @@ def test_the_numbers_of_a_promise():
         "33.3 % of words missed (19.2 to 51.2, from 30 words), 1.27 false accepts per hour (0.08 to 3.26, from 3.14"
         " hours)"
     )
+    assert Promise(1, 1, 1, (0, 1), 1.0).to_dict()["false_reject_rate"] == 1.0
+    assert Promise(1, 1, 1, (0, 1), 1.0).miss_interval == pytest.approx(wilson(1, 1))
     assert Promise(0, 0, 0, (0, 1), 1.0).to_dict()["false_reject_interval_95"] == [0.0, 1.0]
 
 
