@@ -8,8 +8,16 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from kws_edge import DetectorConfig, FrontendConfig
+from kws_edge.ranges import Range
 
 WORDS = ("yes", "no", "up")
+
+
+def settings_of(config, kind) -> list[str]:
+    """Names of a configuration's settings whose values are a Range or a Choice."""
+    names = [f.name for f in dataclasses.fields(config) if isinstance(f.metadata.get("values"), kind)]
+    assert names
+    return names
 
 
 def within(config, name):
@@ -60,8 +68,7 @@ def front_ends(draw, *, small: bool = False):
 @st.composite
 def detectors(draw):
     """A detector's settings."""
-    numbers = (f.name for f in dataclasses.fields(DetectorConfig) if "range" in f.metadata)
-    values = {name: draw(within(DetectorConfig, name)) for name in numbers}
+    values = {name: draw(within(DetectorConfig, name)) for name in settings_of(DetectorConfig, Range)}
     words = st.sampled_from(WORDS)
     values["thresholds"] = draw(st.dictionaries(words, within(DetectorConfig, "threshold")))
     values["keywords"] = draw(st.none() | st.lists(words, min_size=1, unique=True).map(tuple))

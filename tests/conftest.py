@@ -26,13 +26,15 @@ ROOT = Path(__file__).parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
-# The same examples each time, few of them: a suite is no search. KWS_TEST_EXAMPLES asks for more.
+# The same examples each time, few of them, and no search for a smaller one that fails, too: a suite is no laboratory.
+# KWS_TEST_EXAMPLES asks for more.
 hypothesis.settings.register_profile(
     "suite",
     max_examples=int(os.environ.get("KWS_TEST_EXAMPLES", "25")),
     derandomize=True,
     deadline=None,
     database=None,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("suite")

@@ -7,7 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kws_edge import PRESETS, ConfigError, DetectorConfig, FrontendConfig, preset
-from tests.configurations import detectors, front_ends
+from kws_edge.ranges import Range
+from kws_edge.settings import Choice
+from tests.configurations import detectors, front_ends, settings_of
 
 # A changed value for every field: a field that is missing here fails the test below.
 OTHER = {
@@ -177,7 +179,7 @@ def test_any_detector_survives_json(config):
         assert config.threshold_of(word) == dict(config.thresholds).get(word, config.threshold)
 
 
-RANGES = [(c, f.name) for c in (FrontendConfig, DetectorConfig) for f in dataclasses.fields(c) if "range" in f.metadata]
+RANGES = [(c, name) for c in (FrontendConfig, DetectorConfig) for name in settings_of(c, Range)]
 
 
 @pytest.mark.parametrize(("config", "name"), RANGES, ids=[f"{c.__name__}.{name}" for c, name in RANGES])
@@ -204,6 +206,17 @@ def test_both_ends_of_a_range_belong_to_it(config, name):
     values = config.range_of(name)
     for end in (values.low, values.high):
         assert values.check(name, end) == end
+
+
+@pytest.mark.parametrize("name", settings_of(FrontendConfig, Choice))
+@given(wrong=st.text("htkanpower_", max_size=9) | st.none() | st.integers() | st.lists(st.just("power")))
+def test_what_is_no_choice_is_refused_by_name(name, wrong):
+    base = preset("logmel40")
+    assume(wrong not in (names := FrontendConfig.about(name)["values"].names))
+    with pytest.raises(ConfigError, match=rf"^FrontendConfig: {name} must be one of {', '.join(names)}, got "):
+        dataclasses.replace(base, **{name: wrong})
+    for right in names:
+        assert getattr(dataclasses.replace(base, **{name: right}), name) == right
 
 
 @given(st.dictionaries(st.text("a_\x1b\u202e\ud800é", max_size=12), st.integers(), min_size=1, max_size=3))

@@ -413,9 +413,16 @@ LABELS = st.lists(
     st.text("abc éж中_-", min_size=1, max_size=100).filter(str.strip), min_size=1, max_size=12, unique=True
 ).map(tuple)
 METADATA = st.builds(
-    Metadata, labels=LABELS, front_end=front_ends(), detector=detectors(), name=TEXT, description=TEXT, licence=TEXT,
-    provenance=st.dictionaries(TEXT, JSON, max_size=3), metrics=st.dictionaries(TEXT, JSON, max_size=3),
-)  # fmt: skip
+    Metadata,
+    labels=LABELS,
+    frontend_config=front_ends(),
+    detector_config=detectors(),
+    name=TEXT,
+    description=TEXT,
+    licence=TEXT,
+    provenance=st.dictionaries(TEXT, JSON, max_size=3),
+    metrics=st.dictionaries(TEXT, JSON, max_size=3),
+)
 FLATBUFFERS = st.binary(max_size=200) | st.sampled_from([b"PK\5\6" + bytes(18), b"kws_edge.jso", b"TFL3" * 9])
 
 
