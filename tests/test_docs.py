@@ -90,6 +90,13 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{named(page)}: {link}"
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=named)
+def test_named_files_of_the_repository_are_there(page):
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._")
+    for path in re.findall(rf"`((?:{folders})/[\w/.*-]+\.\w+)`", page.read_text()):
+        assert path.startswith("runs/") or list(ROOT.glob(path)), f"{named(page)}: {path}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_shown_commands_are_ones_that_the_programs_take(page, capsys):
     for program, *arguments in commands(page.read_text()):
