@@ -261,6 +261,25 @@ def test_links_and_cut_sounds(tmp_path):
     }
 
 
+@needs_debian
+def test_a_limit_leaves_some_of_everything(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir()
+    sounds = [(f"{PLACE}/s{chr(97 + i)}.wav", tarfile.REGTYPE, sound(1 + 0.01 * i)) for i in range(20)]
+    write_package(tmp_path / "cache", "many", sounds)
+    entry = '[[package]]\nname = "many"\nkind = "noise"\nlicence = "CC0"\n'
+    (tmp_path / "mine.toml").write_text(f'about = "Mine."\nkeywords = []\n{entry}minutes = 0.1\n')
+    table = load_table(str(tmp_path / "mine.toml"))
+    collect(tmp_path / "out", table, cache=tmp_path / "cache", say=print)
+    kept = sorted(path.stem[-1] for path in (tmp_path / "out" / "noise" / "many").iterdir())
+    steps = np.diff([ord(letter) for letter in kept])
+    assert len(kept) == 5 and set(steps) <= {3, 4}  # 6 of 22 seconds
+    monkeypatch.setattr("host_tools.data.source_sounds._LONGEST_S", 20.0)
+    lines = []
+    with pytest.raises(DatasetError, match="no package could be fetched"):
+        collect(tmp_path / "other", table, cache=tmp_path / "cache", say=lines.append)
+    assert lines == ["left out: many: holds more than 0.00555556 hours of sound"]
+
+
 def write_packages(folder, **more):
     """A table of one package that has subtitles in another, and both."""
     (folder / "cache").mkdir()
