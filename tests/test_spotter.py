@@ -139,3 +139,16 @@ def test_resized_front_end_streams():
     clip = Frontend(preset("reference")).frames(noise[end - (123 * 128 + 256) : end])
     expected = foreign.posteriors(Frontend(preset("reference")).resize(clip))
     np.testing.assert_allclose(steps[-1].posteriors, expected, atol=1e-6)
+
+
+def test_a_word_after_a_gap_begins_after_it(model, stream):
+    """Ten seconds were lost: times go on after them, and no window reaches into them."""
+    spotter = Spotter(model)
+    first = spotter.process(stream[: 5 * RATE])[0]
+    begin = round((first.end_s - 0.9) * RATE)
+    spotter.reset()
+    spotter.skip(10 * RATE)
+    (found,) = spotter.process(stream[begin : begin + 2 * RATE])[:1]
+    assert found.keyword == first.keyword
+    assert 10 < found.end_s < 12
+    assert found.start_s == max(10.0, found.end_s - 1.0)
