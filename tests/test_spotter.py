@@ -44,13 +44,13 @@ def test_steps_do_not_depend_on_the_blocks(small, stream, sizes, dtype):
     """Times, posteriors and detections, bit for bit; nor on whether the samples are integers or floats."""
     samples = stream[: 3 * RATE]
     small.reset()
-    expected = list(small.steps(samples))
+    expected = list(small.process_steps(samples))
     assert len(expected) == (3 * RATE - 480 + 160) // 1600
     small.reset()
     if dtype == "float32":
         samples = samples.astype(np.float32) / 32768
     blocks = np.split(samples, np.minimum(np.cumsum(sizes, dtype=int), len(samples)))
-    found = [step for block in blocks for step in small.steps(block)]
+    found = [step for block in blocks for step in small.process_steps(block)]
     assert [(s.time_s, s.detection) for s in found] == [(s.time_s, s.detection) for s in expected]
     assert np.array_equal([s.posteriors for s in found], [s.posteriors for s in expected])
 
