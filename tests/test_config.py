@@ -88,6 +88,13 @@ def test_bad_front_end(change, message):
         dataclasses.replace(preset("logmel40"), **change)
 
 
+def test_a_band_is_a_hertz_wide():
+    base = preset("logmel40")
+    assert dataclasses.replace(base, f_min_hz=1000, f_max_hz=1001).f_max_hz == 1001
+    with pytest.raises(ConfigError, match=r"the band 1000\.0 to 1000\.9 Hz must lie within 0 to 8000\.0 Hz"):
+        dataclasses.replace(base, f_min_hz=1000, f_max_hz=1000.9)
+
+
 def test_from_dict_names_the_setting():
     values = preset("logmel40").to_dict()
     with pytest.raises(ConfigError, match="'step_ms'"):

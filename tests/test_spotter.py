@@ -44,13 +44,13 @@ def test_steps_do_not_depend_on_the_blocks(small, stream, sizes, dtype):
     """Times, posteriors and detections, bit for bit; nor on whether the samples are integers or floats."""
     samples = stream[: 3 * RATE]
     small.reset()
-    expected = list(small.steps(samples))
+    expected = list(small.process_steps(samples))
     assert len(expected) == (3 * RATE - 480 + 160) // 1600
     small.reset()
     if dtype == "float32":
         samples = samples.astype(np.float32) / 32768
     blocks = np.split(samples, np.minimum(np.cumsum(sizes, dtype=int), len(samples)))
-    found = [step for block in blocks for step in small.steps(block)]
+    found = [step for block in blocks for step in small.process_steps(block)]
     assert [(s.time_s, s.detection) for s in found] == [(s.time_s, s.detection) for s in expected]
     assert np.array_equal([s.posteriors for s in found], [s.posteriors for s in expected])
 
@@ -139,3 +139,16 @@ def test_resized_front_end_streams():
     clip = Frontend(preset("reference")).frames(noise[end - (123 * 128 + 256) : end])
     expected = foreign.posteriors(Frontend(preset("reference")).resize(clip))
     np.testing.assert_allclose(steps[-1].posteriors, expected, atol=1e-6)
+
+
+def test_a_word_after_a_gap_begins_after_it(model, stream):
+    """Ten seconds were lost: times go on after them, and no window reaches into them."""
+    spotter = Spotter(model)
+    first = spotter.process(stream[: 5 * RATE])[0]
+    begin = round((first.end_s - 0.9) * RATE)
+    spotter.reset()
+    spotter.skip(10 * RATE)
+    (found,) = spotter.process(stream[begin : begin + 2 * RATE])[:1]
+    assert found.keyword == first.keyword
+    assert 10 < found.end_s < 12
+    assert found.start_s == max(10.0, found.end_s - 1.0)

@@ -161,7 +161,7 @@ def test_every_field_is_read_as_it_was_written(schema):
     assert [(t.elements, t.size) for t in main.tensors] == [(98, 98), (30, 60), (4, 16), (1, 8)]
     assert (second.scale, second.scales) == (0.25, (0.25, 0.75, 2.5))
     assert (second.zero_point, second.zero_points, second.axis) == (7, (7, -8, 9), 2)
-    assert (first.scale, first.scales, first.zero_point, first.zero_points, first.axis) == (None, (), 0, (), 0)
+    assert (first.scale, first.scales, first.zero_point, first.zero_points, first.axis) == (0, (), 0, (), 0)
     assert (first.data, third.data) == (None, None)
     assert content(flat, second) == bytes([3] * 60)
     assert content(flat, last) == bytes([5] * 8)
