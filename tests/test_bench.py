@@ -86,8 +86,8 @@ def test_who_asks_for_no_times_gets_none(model, demo_stream):
     samples = soundfile.read(demo_stream, dtype="int16", frames=32000)[0]
     spotter = Spotter(model)
     assert spotter.stopwatch is OFF
-    assert len(list(spotter.steps(samples))) == 19
-    with PcmStream(io.BytesIO(samples.tobytes()), rate=16000) as source:
+    assert len(list(spotter.process_steps(samples))) == 19
+    with PcmStream(io.BytesIO(samples.tobytes()), sample_rate=16000) as source:
         assert len(np.concatenate(list(source))) == 32000
     assert (OFF.inferences, OFF.deadline_misses) == (0, 0)
     assert not any(map(len, OFF.samples().values()))
