@@ -276,7 +276,7 @@ def test_a_file_is_read_as_a_pipe_is(recording):
 def test_a_recording_that_ends_early_is_heard_as_far_as_it_goes(recording, missing):
     data, rate, frames = recording
     missing = min(missing, len(frames) - 1)  # at least a byte of each
-    source = PcmStream(io.BytesIO(data[: len(data) - missing]), rate=rate)
+    source = PcmStream(io.BytesIO(data[: len(data) - missing]), sample_rate=rate)
     heard = np.concatenate(list(source))
     assert np.array_equal(heard, as_int16(frames)[: len(heard)])
     assert len(frames) - missing <= len(heard) <= len(frames)
