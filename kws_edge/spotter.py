@@ -147,9 +147,11 @@ class Spotter:
         Raises
         ------
         AudioError
-            If it is a :class:`Source` of another sample rate than the model's.
+            If it is a :class:`Source` of another sample rate than the model's, or an array in place of blocks.
         """
         if not isinstance(source, Source):
+            if isinstance(source, np.ndarray) and source.ndim < 2:
+                raise AudioError("an array is one block: give it to process(), or to detections() in a list")
             yield from source
             return
         if source.sample_rate != self._rate:

@@ -69,6 +69,11 @@ def test_another_sample_rate_is_refused(model, demo_stream):
         next(Spotter(model).detections(source))
 
 
+def test_an_array_is_no_source(model, samples):
+    with pytest.raises(AudioError, match=r"give it to process\(\)"):
+        next(Spotter(model).detections(samples))
+
+
 def test_a_source_must_be_read():
     with pytest.raises(TypeError, match="abstract"):
         Source()

@@ -122,6 +122,10 @@ class Microphone(QueuedSource):
         return self._capture.pid
 
     @property
+    def helper(self) -> Microphone:
+        return self
+
+    @property
     def cpu_s(self) -> float:
         """CPU time of the processes that have recorded, seconds."""
         return self._cpu_s + self._capture.cpu_s

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from kws_edge.diagnostics.latency import OFF, Stopwatch
+from kws_edge.diagnostics.latency import OFF, Helper, Stopwatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +49,11 @@ class Source(ABC):
     """Samples, at `sample_rate`, that are missing from the stream before the end of the block that came last."""
     stopwatch: Stopwatch = OFF
     """Started when a block arrives, and told of each stage until the spotter has it."""
+
+    @property
+    def helper(self) -> Helper | None:
+        """What tells the cost of another process that does a part of the work."""
+        return None
 
     @abstractmethod
     def read(self) -> NDArray[np.int16] | None:

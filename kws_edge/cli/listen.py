@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kws_edge.audio.capture import Capture
 from kws_edge.audio.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
-from kws_edge.audio.microphone import Microphone
 from kws_edge.audio.pipe import PcmStream
 from kws_edge.audio.source import LiveSource, Source
 from kws_edge.cli import options
@@ -32,6 +30,7 @@ from kws_edge.text import counted, printable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kws_edge.audio.capture import Capture
     from kws_edge.cli.parser import Commands
 
 _MOST_S = 366 * 86_400
@@ -142,6 +141,8 @@ def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Ca
         return PcmStream(
             sys.stdin.buffer, sample_rate=rate, source_rate=args.rate, channels=args.channels, name="standard input"
         )
+    from kws_edge.audio.microphone import Microphone
+
     return Microphone(args.device, sample_rate=rate, device_rate=args.rate, notice=say, capture=capture)
 
 
@@ -156,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
     if piped := args.source == "-":
         check_device(args, "standard input")
-    with contextlib.nullcontext() if piped else Capture() as capture:  # which lists the devices while the model loads
+    with contextlib.nullcontext() if piped else _capture() as capture:  # which lists the devices while the model loads
         model = options.load_model(args)
         spotter = options.load_spotter(args, model)
         hooks = open_hooks(args, spotter)
@@ -173,6 +174,12 @@ def run(args: argparse.Namespace) -> None:
                 stats=args.stats,
                 on_step=on_step,
             )
+
+
+def _capture() -> Capture:
+    from kws_edge.audio.capture import Capture  # of which a pipe has no need
+
+    return Capture()
 
 
 def level_db(block: NDArray[np.int16]) -> float:
@@ -258,9 +265,7 @@ def listen(
     c = spotter.model.frontend_config
     mute = Mute(c.sample_rate)
     live_source = source if isinstance(source, LiveSource) else None
-    source.stopwatch = spotter.stopwatch = watch = Stopwatch(
-        spotter.step_s, helper=source if isinstance(source, Microphone) else None
-    )
+    source.stopwatch = spotter.stopwatch = watch = Stopwatch(spotter.step_s, helper=source.helper)
     found = 0
 
     def taken() -> Iterator[NDArray[np.int16]]:

@@ -20,6 +20,7 @@ __all__ = [
     "QUANTISE",
     "RESAMPLE",
     "STAGES",
+    "Helper",
     "Stopwatch",
     "percentiles",
     "wall_clock",
