@@ -18,6 +18,7 @@ import soundfile
 
 import kws_edge
 import kws_edge.diagnostics.benchmark
+import kws_edge.diagnostics.live_benchmark
 from kws_edge import Detector, DetectorConfig, Model, RoomProfile, Spotter, shipped_models
 from kws_edge.audio.capture import InputDevice
 from kws_edge.audio.devices import find_device
@@ -118,8 +119,8 @@ def test_help_gives_the_model_s_own_values_as_defaults(args, capsys, tmp_path):
     name, model = ("mine.tflite", Model(mine)) if str(mine) in args else (named, Model(named))
     d = model.detector_config
     assert f"The defaults below are those of {name}." in shown
-    assert f"time that posteriors are averaged over (default: {d.smoothing_ms:g})" in shown
-    assert f"needs after speech (default: {d.speech_margin:g})" in shown
+    assert f"at least one inference (default: {d.smoothing_ms:g})" in shown
+    assert f"needs after speech; 0: no more (default: {d.speech_margin:g})" in shown
     thresholds = " ".join([f"{d.threshold:g}", *(f"{word}={value:g}" for word, value in d.thresholds.items())])
     assert f"repeatable (default: {thresholds})" in shown
     keywords = ", ".join(Detector(model.labels, d, step_s=0.1, clip_s=1.0).keywords)
@@ -170,7 +171,7 @@ def test_speech_margin_reaches_the_live_half_of_bench(monkeypatch):
     """What listen is started with, as the processes that run show it."""
     started = []
     monkeypatch.setattr(
-        kws_edge.diagnostics.benchmark.subprocess, "Popen", lambda command, **_: started.append(command) or stop()
+        kws_edge.diagnostics.live_benchmark.subprocess, "Popen", lambda command, **_: started.append(command) or stop()
     )
 
     def stop():
