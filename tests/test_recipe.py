@@ -369,7 +369,7 @@ def test_what_somebody_changed_is_set_aside(tmp_path, small):
 
 def test_a_network_of_ones_own_is_part_of_what_a_stage_depends_on(tmp_path, small, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = SHORT.split("[[stage]]")[0] + '[[stage]]\nid="t"\ndo="train"\nwhy="x"\ndata="clips"\nmodel="net:build"\n'
+    text = SHORT.split("[[stage]]")[0] + '[[stage]]\nid="t"\ndo="train"\nwhy="x"\nclips="clips"\nmodel="net:build"\n'
     workshop = Workshop(load_recipe(written(tmp_path, text)), tmp_path / "runs", small)
     with pytest.raises(RecipeError, match="stage t: there is no module net in"):
         workshop.states()
