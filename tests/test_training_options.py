@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from host_tools.cli import make_parser, parse
-from host_tools.cli.options import training
+from host_tools.cli.train import training
 from host_tools.config import StageConfig
 from host_tools.errors import RecipeError
 from host_tools.options import Pair, Place, Places, Wholes, flag, markdown_table

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from host_tools.config import NetworkConfig, StageConfig
+from host_tools.config import NetworkConfig
 from host_tools.options import add_option
 from kws_edge.cli.options import add_setting, frontend, labels, threshold_of, thresholds
 from kws_edge.cli.parser import output_path
 from kws_edge.config import DetectorConfig
-from kws_edge.errors import ConfigError, UsageError
+from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.text import counted
 
@@ -28,24 +28,6 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
     """The option that names keywords, as training has it."""
     one = NetworkConfig.options()["labels"]
     add_option(parser, one, one.default)
-
-
-def training(args: argparse.Namespace) -> StageConfig:
-    """The training that options ask for.
-
-    Raises
-    ------
-    UsageError
-        If they contradict one another, or name no data.
-    """
-    if args.clips is None:
-        raise UsageError("no data to train on: name a folder of clips, or a run to repeat with --config RUN")
-    from host_tools.data.features import default_cache
-
-    try:
-        return StageConfig.from_options({**vars(args), "cache": args.cache or default_cache()})
-    except ConfigError as error:
-        raise UsageError(str(error).partition(": ")[2]) from None  # without the name of the class
 
 
 def add_test(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 import functools
 from pathlib import Path
 
-from host_tools.cli.options import training
+from host_tools.cli.train import training
 from host_tools.config import DataConfig, StageConfig
 from host_tools.options import add_options
 from host_tools.training.presets import QAT

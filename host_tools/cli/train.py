@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from host_tools.cli.options import training
 from host_tools.config import StageConfig
 from host_tools.options import add_options
 from host_tools.training.presets import PRESETS
 from kws_edge.cli.parser import output_path
+from kws_edge.errors import ConfigError, UsageError
 
 
 def add(commands) -> None:
@@ -47,6 +47,24 @@ def work(args: argparse.Namespace) -> None:
         config = lengthened(config, load_run(args.config))
     run = train(config, args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
+
+
+def training(args: argparse.Namespace) -> StageConfig:
+    """The training that options ask for.
+
+    Raises
+    ------
+    UsageError
+        If they contradict one another, or name no data.
+    """
+    if args.clips is None:
+        raise UsageError("no data to train on: name a folder of clips, or a run to repeat with --config RUN")
+    from host_tools.data.features import default_cache
+
+    try:
+        return StageConfig.from_options({**vars(args), "cache": args.cache or default_cache()})
+    except ConfigError as error:
+        raise UsageError(str(error).partition(": ")[2]) from None  # without the name of the class
 
 
 def _defaults(parser: argparse.ArgumentParser, args: argparse.Namespace) -> bool:
