@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import os
 import re
@@ -15,6 +16,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()(?:\.\./)+[^)#\s]+")
+SETTINGS = re.compile(r"^::: (kws_edge\.DetectorConfig)$", re.MULTILINE)
+ROLE = re.compile(r":(?:attr|class|data|func|meth):<code>([^<]+)</code>")
 PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
 
 
@@ -30,11 +33,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links to files of the repository lead to their copies in the site."""
+    """Links to files of the repository lead to their copies in the site; tables say what settings are for."""
     for path, link in _leading_out(page.file.src_uri, markdown).items():
         up = "../" * page.file.src_uri.count("/")
         markdown = markdown.replace(f"]({link}", f"]({up}repository/{path}")
-    return markdown
+    return SETTINGS.sub(lambda found: f"{found[0]}\n\n" + "\n".join(_settings(found[1])), markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """What docstrings name in Sphinx's roles leads to where it is documented, if it is."""
+    return ROLE.sub(r'<autoref identifier="\1" optional><code>\1</code></autoref>', html.replace("::</p>", ":</p>"))
 
 
 def _leading_out(page: str, text: str) -> dict[str, str]:
@@ -45,6 +53,16 @@ def _leading_out(page: str, text: str) -> dict[str, str]:
         if not path.startswith("docs" + os.sep):
             found[path] = link
     return found
+
+
+def _settings(name: str) -> Iterator[str]:
+    """What the settings of a configuration may be, and what for, where they say that to the command line, too."""
+    module, _, kind = name.rpartition(".")
+    yield "| setting | values | default | what for |\n|---|---|---|---|"
+    for one in dataclasses.fields(getattr(importlib.import_module(module), kind)):
+        if about := one.metadata.get("help"):
+            values = f"{one.metadata['values']} {one.metadata['unit']}"
+            yield f"| `{one.name}` | {values} | {one.default:g} | {_cell(about)} |"
 
 
 def _program(name: str, module: str) -> Iterator[str]:

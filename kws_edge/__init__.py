@@ -1,10 +1,16 @@
 """Keyword spotting on small devices: audio in, detections out, no cloud.
 
+>>> from importlib.resources import files
 >>> from kws_edge import AudioFile, Model, Spotter
+>>> recording = files("kws_edge") / "demo/stream.flac"
 >>> model = Model("commands12")
->>> with AudioFile("commands.wav", sample_rate=model.frontend_config.sample_rate) as source:   # doctest: +SKIP
+>>> with AudioFile(recording, sample_rate=model.frontend_config.sample_rate) as source:
 ...     for detection in Spotter(model).detections(source):
-...         print(detection)
+...         print(f"{detection.end_s:5.2f} s  {detection.keyword}")  # doctest: +ELLIPSIS
+ 1.42 s  yes
+ 3.12 s  left
+...
+29.52 s  up
 """
 
 TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start

@@ -42,6 +42,23 @@ class FrontendConfig(Settings):
 
     A clip of `clip_ms` gives `n_frames` frames of `n_mels` levels; with `resize_frames` they are then resized
     bilinearly along time, as ``tf.image.resize`` does.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, or two contradict each other.
+
+    Examples
+    --------
+    >>> from kws_edge import FrontendConfig
+    >>> config = FrontendConfig(
+    ...     frame_ms=25, hop_ms=10, n_fft=512, n_mels=32, f_min_hz=60, f_max_hz=7600,
+    ...     spectrum="power", sample_scale=1 / 32768, log_offset=1e-6,
+    ... )
+    >>> config.frame_length, config.hop_length, config.feature_shape
+    (400, 160, (98, 32))
+    >>> config.frames_in(16000), config.frames_of(100)
+    (98, 10)
     """
 
     frame_ms: float = option(number(1, 1000))
@@ -198,6 +215,7 @@ PRESETS: dict[str, FrontendConfig] = {
         level_max=255,
     ),
 }
+"""Front ends by name: ``logmel40`` is that of the shipped models, ``reference`` that of the reference system."""
 
 
 def preset(name: str) -> FrontendConfig:
@@ -207,6 +225,12 @@ def preset(name: str) -> FrontendConfig:
     ------
     ConfigError
         If there is none of that name.
+
+    Examples
+    --------
+    >>> from kws_edge import preset
+    >>> preset("logmel40").feature_shape
+    (98, 40)
     """
     try:
         return PRESETS[name]
@@ -219,6 +243,19 @@ class DetectorConfig(Settings):
     """How a sequence of posteriors becomes detections; see :class:`kws_edge.Detector`.
 
     A model file has settings that were tuned for it. Change those: ``dataclasses.replace(model.detector_config, ...)``.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is out of range, or a name cannot be one of a keyword.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from kws_edge import Model
+    >>> config = replace(Model("commands12").detector_config, keywords=("stop", "go"), thresholds={"go": 0.9})
+    >>> config.keywords, config.threshold_of("go")
+    (('stop', 'go'), 0.9)
     """
 
     step_ms: float = option(

@@ -26,14 +26,33 @@ def extra(name: str) -> str:
 
 
 class KwsError(Exception):
-    """Base of the package's errors."""
+    """Base of the package's errors.
+
+    Examples
+    --------
+    >>> from kws_edge import KwsError, Model
+    >>> try:
+    ...     model = Model("yesno")
+    ... except KwsError as error:
+    ...     print(error)
+    yesno: no such file, and no shipped model of that name; shipped are commands12, micro12, words36
+    """
 
     def __str__(self) -> str:
         return printable(super().__str__(), most=_MOST)
 
 
 class ConfigError(KwsError, ValueError):
-    """A setting that is out of range or contradicts another one."""
+    """A setting that is out of range or contradicts another one. It is a `ValueError`, too.
+
+    Examples
+    --------
+    >>> from kws_edge import DetectorConfig
+    >>> DetectorConfig(threshold=75)
+    Traceback (most recent call last):
+        ...
+    kws_edge.errors.ConfigError: DetectorConfig: threshold must be a number from 0.001 to 1, got 75
+    """
 
 
 class UsageError(ConfigError):
@@ -41,15 +60,42 @@ class UsageError(ConfigError):
 
 
 class ModelError(KwsError):
-    """A model file that cannot be used."""
+    """A model file that cannot be used.
+
+    Examples
+    --------
+    >>> from kws_edge import Model, shipped_models
+    >>> Model(shipped_models()["commands12"], labels=["on", "off"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    kws_edge.errors.ModelError: ...commands12.tflite: 12 outputs, but 2 labels: on, off
+    """
 
 
 class RuntimeUnavailableError(KwsError):
-    """No usable TFLite runtime is installed."""
+    """No usable TFLite runtime is installed.
+
+    Examples
+    --------
+    >>> from kws_edge import Model
+    >>> Model(runtime="onnx")
+    Traceback (most recent call last):
+        ...
+    kws_edge.errors.RuntimeUnavailableError: unknown runtime 'onnx'; known are auto, litert, tflite-runtime, tensorflow
+    """
 
 
 class AudioError(KwsError):
-    """Audio that cannot be opened, decoded or captured."""
+    """Audio that cannot be opened, decoded or captured.
+
+    Examples
+    --------
+    >>> from kws_edge import AudioFile
+    >>> AudioFile("missing.wav", sample_rate=16000)
+    Traceback (most recent call last):
+        ...
+    kws_edge.errors.AudioError: missing.wav: no such file
+    """
 
 
 class WriteError(KwsError):

@@ -23,13 +23,23 @@ __all__ = ["Spotter", "Step", "detector_of"]
 
 
 class Step(NamedTuple):
-    """One inference on a stream."""
+    """One inference on a stream.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Model, Spotter
+    >>> steps = list(Spotter(Model("commands12")).steps([np.zeros(16000, np.int16)]))
+    >>> steps[-1].posteriors.shape, steps[-1].detection is None
+    ((12,), True)
+    """
 
     time_s: float
     """End of the window, in seconds from the start of the stream."""
     posteriors: NDArray[np.float32]
     """shape (len(labels),), float32"""
     detection: Detection | None
+    """What was detected at this inference, if anything was."""
 
 
 def detector_of(model: Model, config: DetectorConfig) -> Detector:
@@ -71,9 +81,6 @@ class _Window:
 class Spotter:
     """Keyword detection on a stream of blocks of any size.
 
-    >>> for detection in Spotter(model).detections(source):   # doctest: +SKIP
-    ...     print(detection.keyword, detection.score)
-
     :meth:`detections` hears a whole source. :meth:`process` takes blocks as you have them, and :meth:`flush` ends their
     stream. Each has a form that gives every inference in place of the detections: :meth:`steps`, :meth:`process_steps`
     and :meth:`flush_steps`.
@@ -99,6 +106,27 @@ class Spotter:
     ------
     ConfigError
         If the settings cannot work with this model.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> from kws_edge import AudioFile, Model, Spotter
+    >>> model = Model("commands12")
+    >>> spotter = Spotter(model)
+    >>> recording = files("kws_edge") / "demo/stream.flac"
+    >>> with AudioFile(recording, sample_rate=model.frontend_config.sample_rate) as source:
+    ...     detections = list(spotter.detections(source))
+    >>> [detection.keyword for detection in detections[:4]]
+    ['yes', 'left', 'stop', 'right']
+
+    The same in blocks of your own:
+
+    >>> with AudioFile(recording, sample_rate=model.frontend_config.sample_rate) as source:
+    ...     samples = source.read_all()
+    >>> spotter.reset()
+    >>> found = spotter.process(samples[:40000]) + spotter.process(samples[40000:]) + spotter.flush()
+    >>> found == detections
+    True
     """
 
     def __init__(self, model: Model, *, detector_config: DetectorConfig | None = None) -> None:
@@ -216,6 +244,11 @@ class Spotter:
         ----------
         samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
             Mono, at the model's sample rate.
+
+        Raises
+        ------
+        AudioError
+            If the samples are not mono, of another type, or no numbers.
         """
         return [step.detection for step in self.process_steps(samples) if step.detection]
 

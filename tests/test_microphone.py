@@ -190,6 +190,16 @@ def test_terminal_shows_a_level_meter(server, speech):
     assert sum(" s  " in line and " - " in line for line in lines) >= 2
 
 
+@pytest.mark.parametrize("module", ["devices", "microphone"])
+def test_the_examples_run(server, module):
+    code = f"import doctest; from kws_edge.audio import {module}; failed, n = doctest.testmod({module})"
+    code += "; assert n > 1 and not failed"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=server.environment, capture_output=True, check=False, text=True, timeout=60
+    )
+    assert not done.returncode, done.stdout + done.stderr
+
+
 def test_devices(server, run_cli):
     listed = run_cli("devices", "--json", env=server.environment)
     names = [json.loads(line)["name"] for line in listed.stdout.splitlines()]

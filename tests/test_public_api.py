@@ -1,3 +1,4 @@
+import doctest
 import importlib
 import inspect
 import pkgutil
@@ -7,6 +8,11 @@ import pytest
 import kws_edge
 
 PUBLIC = sorted(set(kws_edge.__all__))
+MODULES = ["kws_edge"] + [
+    one.name for one in pkgutil.walk_packages(kws_edge.__path__, "kws_edge.") if not one.name.endswith("__main__")
+]
+WITH_MICROPHONE = ("kws_edge.audio.devices", "kws_edge.audio.microphone")
+"""Whose examples tests/test_microphone.py runs."""
 
 
 def test_all_is_sorted_and_complete():
@@ -33,11 +39,25 @@ def test_everything_public_is_documented(name):
                 assert inspect.getdoc(getattr(value, method)), f"{name}.{method}"
 
 
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_has_an_example(name):
+    value = getattr(kws_edge, name)
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        return
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(value))
+    assert examples, name
+    assert not any(one.options.get(doctest.SKIP) for one in examples), name
+
+
+def test_the_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = {name: doctest.testmod(importlib.import_module(name)) for name in MODULES if name not in WITH_MICROPHONE}
+    assert not [name for name, result in done.items() if result.failed]
+    assert sum(result.attempted for result in done.values()) > 100
+
+
 def test_modules_export_what_they_declare():
-    modules = [
-        one.name for one in pkgutil.walk_packages(kws_edge.__path__, "kws_edge.") if not one.name.endswith("__main__")
-    ]
-    declared = {name: getattr(importlib.import_module(name), "__all__", ()) for name in modules}
+    declared = {name: getattr(importlib.import_module(name), "__all__", ()) for name in MODULES}
     assert sum(map(bool, declared.values())) > 20
     for module, names in declared.items():
         assert all(hasattr(importlib.import_module(module), name) for name in names), module

@@ -1,12 +1,9 @@
 """Sources of samples: those of the package, and those that its users write."""
 
-import doctest
-
 import pytest
 import soundfile
 
 from kws_edge import AudioError, AudioFile, LiveSource, Source, Spotter
-from kws_edge.audio import source as source_module
 from kws_edge.audio.playback import Playback
 
 RATE = 16000
@@ -31,11 +28,6 @@ class Blocks(Source):
 @pytest.fixture(scope="module")
 def samples(demo_stream):
     return soundfile.read(demo_stream, dtype="int16", frames=12 * RATE)[0]
-
-
-def test_the_example_runs():
-    done = doctest.testmod(source_module)
-    assert done.attempted >= 3 and not done.failed
 
 
 def test_a_source_of_ones_own(model, samples):

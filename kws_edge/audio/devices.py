@@ -18,6 +18,12 @@ def input_devices() -> list[InputDevice]:
     ------
     AudioError
         If PortAudio is missing, fails, or does not answer.
+
+    Examples
+    --------
+    >>> from kws_edge import input_devices
+    >>> [(device.name, device.channels, device.rate) for device in input_devices() if device.default]
+    [('default', 32, 44100)]
     """
     with Capture() as capture:
         return [*capture.devices(), *capture.sources()]

@@ -49,6 +49,16 @@ class AudioFile(DecodedSource):
     ------
     AudioError
         If the file is missing, a folder, empty, or cannot be decoded.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> from kws_edge import AudioFile
+    >>> with AudioFile(files("kws_edge") / "demo/stream.flac", sample_rate=16000) as source:
+    ...     block = source.read()
+    ...     rest = source.read_all()
+    >>> str(block.dtype), round((len(block) + len(rest)) / source.sample_rate)
+    ('int16', 31)
     """
 
     def __init__(self, path: str | os.PathLike[str], *, sample_rate: int) -> None:

@@ -70,6 +70,14 @@ class Microphone(QueuedSource):
     ------
     AudioError
         If there is no such device, it is busy, or it takes no rate; while it is read, if it is gone for too long.
+
+    Examples
+    --------
+    >>> from kws_edge import Microphone
+    >>> with Microphone(sample_rate=16000) as microphone:
+    ...     block = microphone.read()
+    >>> block.ndim, str(block.dtype)
+    (1, 'int16')
     """
 
     def __init__(

@@ -32,6 +32,17 @@ class PcmStream(DecodedSource):
     ------
     AudioError
         If it is no audio, or of a format that cannot be read here.
+
+    Examples
+    --------
+    Stereo at 48 kHz, such as a program writes into a pipe, here from memory:
+
+    >>> import io
+    >>> from kws_edge import PcmStream
+    >>> second = io.BytesIO(bytes(2 * 2 * 48000))
+    >>> with PcmStream(second, sample_rate=16000, source_rate=48000, channels=2) as source:
+    ...     sum(len(block) for block in source)
+    16000
     """
 
     _nothing = "no audio arrived on the pipe"

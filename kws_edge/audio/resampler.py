@@ -27,6 +27,16 @@ class Resampler:
     ------
     AudioError
         If the rates differ and soxr is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Resampler
+    >>> resampler = Resampler(48000, 16000)
+    >>> first = resampler.process(np.zeros(24000, np.int16))
+    >>> second = resampler.process(np.zeros(24000, np.int16), last=True)
+    >>> len(first) + len(second)
+    16000
     """
 
     def __init__(self, source_rate: int, sample_rate: int) -> None:
@@ -51,6 +61,11 @@ class Resampler:
         Returns
         -------
         numpy.ndarray, shape (k,), int16
+
+        Raises
+        ------
+        AudioError
+            If the samples are not mono, of another type, or no numbers.
         """
         if self._stream is None:
             return to_int16(samples)

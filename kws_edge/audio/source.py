@@ -24,8 +24,13 @@ class Source(ABC):
     """Where a :class:`kws_edge.Spotter` gets its samples: blocks of mono int16, to be had by :meth:`read` or by a loop.
 
     A source of your own sets `sample_rate`, and `name` where messages are to name it, and has :meth:`read`. It
-    overrides :meth:`close` if it has something to close, and adds to `lost_samples` what it could not deliver:
+    overrides :meth:`close` if it has something to close, and adds to `lost_samples` what it could not deliver.
 
+    Examples
+    --------
+    >>> import io
+    >>> import numpy as np
+    >>> from kws_edge import Source
     >>> class Sensor(Source):
     ...     name, sample_rate = "sensor", 16000
     ...     def __init__(self, device):
@@ -35,7 +40,6 @@ class Source(ABC):
     ...         return np.frombuffer(data, np.int16) if data else None
     ...     def close(self):
     ...         self._device.close()
-    >>> import io
     >>> with Sensor(io.BytesIO(bytes(1000))) as source:
     ...     [len(block) for block in source]
     [320, 180]
@@ -80,7 +84,37 @@ class Source(ABC):
 
 
 class LiveSource(Source):
-    """A source that goes on whether it is read or not: what waits too long is dropped, and counts as lost."""
+    """A source that goes on whether it is read or not: what waits too long is dropped, and counts as lost.
+
+    Raises
+    ------
+    AudioError
+        By :meth:`read`, if it is gone.
+
+    Examples
+    --------
+    >>> from collections import deque
+    >>> import numpy as np
+    >>> from kws_edge import LiveSource
+    >>> class Radio(LiveSource):
+    ...     name, sample_rate, overruns, dropped_samples = "radio", 16000, 0, 0
+    ...     def __init__(self):
+    ...         self._blocks = deque(maxlen=100)
+    ...     def arrived(self, block):
+    ...         if len(self._blocks) == 100:
+    ...             self.dropped_samples += len(self._blocks[0])
+    ...         self._blocks.append(block)
+    ...     def read(self):
+    ...         self.lost_samples = self.dropped_samples
+    ...         return self._blocks.popleft() if self._blocks else None
+    ...     def want(self, seconds):
+    ...         pass
+    >>> radio = Radio()
+    >>> for _ in range(101):
+    ...     radio.arrived(np.zeros(320, np.int16))
+    >>> len(radio.read()), radio.lost_samples
+    (320, 320)
+    """
 
     outages: int = 0
     """Times that it was gone."""

@@ -25,7 +25,15 @@ _PAUSE_S = 0.2  # between what is averaged and what is taken for speech before i
 
 @dataclass(frozen=True)
 class Detection:
-    """A keyword that was heard."""
+    """A keyword that was heard.
+
+    Examples
+    --------
+    >>> from kws_edge import Detection
+    >>> detection = Detection(keyword="stop", score=0.84, start_s=2.5, end_s=3.5)
+    >>> f"{detection.keyword} at {detection.end_s} s"
+    'stop at 3.5 s'
+    """
 
     keyword: str
     score: float
@@ -65,9 +73,9 @@ class Detector:
     config : DetectorConfig
         Its `keywords` are active. The posteriors of other words count for ``unknown``, where there is such a label.
     step_s : float
-        Time between posteriors.
+        Time between posteriors, seconds.
     clip_s : float
-        Length of the window that each of them was computed from.
+        Length of the window that each of them was computed from, seconds.
 
     Raises
     ------
@@ -75,6 +83,16 @@ class Detector:
         If the configuration names a keyword that is no label, none is left to detect, `armed_s` is too short for a
         command after the refractory time, there is a `speech_margin` but no label for unknown speech, or a time is out
         of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Detector, DetectorConfig
+    >>> config = DetectorConfig(threshold=0.6, smoothing_ms=200)
+    >>> detector = Detector(["silence", "unknown", "yes"], config, step_s=0.1, clip_s=1.0)
+    >>> detector.process(np.array([0.1, 0.5, 0.4], np.float32), time_s=2.0)
+    >>> detector.process(np.array([0.0, 0.1, 0.9], np.float32), time_s=2.1).keyword
+    'yes'
     """
 
     def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
@@ -156,6 +174,7 @@ class Detector:
         ----------
         posteriors : numpy.ndarray, shape (len(labels),), float32
         time_s : float
+            Seconds from the start of the stream.
         """
         if len(self.inactive):
             posteriors = posteriors.copy()

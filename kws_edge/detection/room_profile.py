@@ -41,10 +41,33 @@ def profile_path(model: Model) -> str:
 class RoomProfile:
     """What ``kws-edge calibrate`` found out, and for which model.
 
-    >>> config = model.detector_config                             # doctest: +SKIP
-    >>> if profile := RoomProfile.find(model):                               # doctest: +SKIP
+    Raises
+    ------
+    ConfigError
+        By :meth:`find` and :meth:`load`: if a file is there but cannot be used.
+    WriteError
+        By :meth:`save`.
+
+    Examples
+    --------
+    Use the thresholds that ``kws-edge calibrate`` found, if it did:
+
+    >>> from kws_edge import Model, RoomProfile, Spotter
+    >>> model = Model("commands12")
+    >>> config = model.detector_config
+    >>> if profile := RoomProfile.find(model):
     ...     config = profile.applied(config)
-    >>> spotter = Spotter(model, detector_config=config)           # doctest: +SKIP
+    >>> spotter = Spotter(model, detector_config=config)
+
+    Thresholds of your own:
+
+    >>> from dataclasses import replace
+    >>> mine = replace(config, thresholds={"go": 0.9})
+    >>> profile = RoomProfile.of(
+    ...     model, date="2026-11-27", hours=0.5, false_accepts=1, budget=2.0, detector_config=mine
+    ... )
+    >>> profile.applied(config).threshold_of("go")
+    0.9
     """
 
     model: str
@@ -56,7 +79,7 @@ class RoomProfile:
     date: str
     """When it was calibrated, ISO 8601."""
     hours: float
-    """How long was listened."""
+    """How long was listened, hours."""
     false_accepts: int
     """How many there were in that time at the chosen thresholds."""
     budget: float

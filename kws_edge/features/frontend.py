@@ -128,6 +128,26 @@ class Frontend:
     Parameters
     ----------
     config : FrontendConfig
+
+    Raises
+    ------
+    ConfigError
+        If no bin of the transform falls into any mel band.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Frontend, preset
+    >>> frontend = Frontend(preset("logmel40"))
+    >>> samples = (8000 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16000)).astype(np.int16)
+    >>> frontend.frames(samples).shape
+    (48, 40)
+
+    Called, it centres the samples in a clip:
+
+    >>> features = frontend(samples)
+    >>> features.shape, str(features.dtype)
+    ((98, 40), 'float32')
     """
 
     def __init__(self, config: FrontendConfig) -> None:
@@ -185,6 +205,11 @@ class Frontend:
         -------
         numpy.ndarray, shape (1 + (n - frame_length) // hop_length, n_mels), float32
             No rows if `samples` is shorter than a frame.
+
+        Raises
+        ------
+        AudioError
+            If the samples are not mono, of another type, or no numbers.
         """
         return self._levels(self._framed(np.ascontiguousarray(to_int16(samples))), lane=0)
 
@@ -259,6 +284,22 @@ class StreamingFrontend:
     config : FrontendConfig
     frontend : Frontend, optional
         Of this configuration: streams that take turns may share one, with its tables and buffers.
+
+    Raises
+    ------
+    ConfigError
+        As :class:`Frontend` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Frontend, StreamingFrontend, preset
+    >>> config = preset("logmel40")
+    >>> samples = np.random.default_rng(0).integers(-3000, 3000, 16000).astype(np.int16)
+    >>> stream = StreamingFrontend(config)
+    >>> parts = [stream.process(samples[start : start + 700]) for start in range(0, 16000, 700)]
+    >>> [len(part) for part in parts[:3]], np.array_equal(np.concatenate(parts), Frontend(config).frames(samples))
+    ([2, 4, 5], True)
     """
 
     def __init__(self, config: FrontendConfig, *, frontend: Frontend | None = None) -> None:
@@ -304,6 +345,11 @@ class StreamingFrontend:
         -------
         numpy.ndarray, shape (k, n_mels), float32
             The `k` new frames, possibly none.
+
+        Raises
+        ------
+        AudioError
+            If the samples are not mono, of another type, or no numbers.
         """
         samples = to_int16(samples)
         if self._skip:

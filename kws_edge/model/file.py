@@ -43,6 +43,13 @@ class Metadata:
     ------
     ConfigError
         If the labels cannot name outputs, or a field is of another type.
+
+    Examples
+    --------
+    >>> from kws_edge import Metadata, preset
+    >>> metadata = Metadata(labels=("silence", "unknown", "lumos"), frontend_config=preset("logmel40"), name="wand")
+    >>> metadata.detector_config.threshold
+    0.75
     """
 
     labels: tuple[str, ...]
@@ -102,7 +109,31 @@ class Metadata:
 
 
 def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
-    """A model file of `flatbuffer` and `metadata`; the same arguments give the same bytes."""
+    """A model file of `flatbuffer` and `metadata`; the same arguments give the same bytes.
+
+    Parameters
+    ----------
+    flatbuffer : bytes
+        A TFLite model.
+    metadata : Metadata
+
+    Returns
+    -------
+    bytes
+        What to write into a ``.tflite`` file.
+
+    Examples
+    --------
+    Another description for a model:
+
+    >>> from dataclasses import replace
+    >>> from kws_edge import pack, shipped_models, unpack
+    >>> with open(shipped_models()["micro12"], "rb") as file:
+    ...     flatbuffer, metadata = unpack(file.read(), "micro12")
+    >>> changed = pack(flatbuffer, replace(metadata, description="for the kitchen"))
+    >>> unpack(changed, "changed")[1].description
+    'for the kitchen'
+    """
     import zipfile  # 0.8 MB that reading does without
 
     values = {_KEYS.get(f.name, f.name): getattr(metadata, f.name) for f in dataclasses.fields(metadata)}
@@ -188,6 +219,14 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     ------
     ModelError
         If the metadata is damaged, of a newer format, or not of this flatbuffer.
+
+    Examples
+    --------
+    >>> from kws_edge import shipped_models, unpack
+    >>> with open(shipped_models()["micro12"], "rb") as file:
+    ...     flatbuffer, metadata = unpack(file.read(), "micro12")
+    >>> flatbuffer[4:8], metadata.labels[-2:]
+    (b'TFL3', ('stop', 'go'))
     """
     try:
         start, record = _find(data)

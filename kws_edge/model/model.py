@@ -37,7 +37,14 @@ _LEAST, _MOST = 0.1, 1.5
 
 
 def shipped_models() -> dict[str, str]:
-    """Files of the models that come with the package, by name."""
+    """Files of the models that come with the package, by name.
+
+    Examples
+    --------
+    >>> from kws_edge import shipped_models
+    >>> sorted(shipped_models())
+    ['commands12', 'micro12', 'words36']
+    """
     files = sorted(name for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
     return {name.removesuffix(".tflite"): os.path.join(_SHIPPED, name) for name in files}
 
@@ -90,7 +97,16 @@ def _range(tensor: Tensor) -> tuple[float, float]:
 
 
 class Classification(NamedTuple):
-    """What a clip of audio is."""
+    """What a clip of audio is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Model
+    >>> label, score, posteriors = Model("commands12").classify(np.zeros(16000, np.int16))
+    >>> label, score > 0.5, posteriors.shape
+    ('silence', True, (12,))
+    """
 
     label: str
     """The label of the largest posterior."""
@@ -102,10 +118,6 @@ class Classification(NamedTuple):
 
 class Model:
     """A keyword model, ready to run.
-
-    >>> model = Model("commands12")
-    >>> model.classify(samples).label                   # doctest: +SKIP
-    'yes'
 
     Parameters
     ----------
@@ -136,6 +148,18 @@ class Model:
         If `labels` cannot name outputs.
     RuntimeUnavailableError
         If no TFLite runtime can be loaded.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> from kws_edge import AudioFile, Model
+    >>> model = Model("commands12")
+    >>> with AudioFile(files("kws_edge") / "demo/stream.flac", sample_rate=16000) as source:
+    ...     samples = source.read_all()
+    >>> model.classify(samples[:16000]).label
+    'yes'
+    >>> model.labels[:4], model.frontend_config.sample_rate
+    (('silence', 'unknown', 'yes', 'no'), 16000)
     """
 
     def __init__(
