@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Levels in single precision: the arithmetic of kws_edge.frontend, whose transform is in double. */
+/* Levels in single precision: the arithmetic of kws_edge.features.frontend, whose transform is in double. */
 #include "kws_levels.h"
 #include "kws_platform.h"
 
