@@ -225,6 +225,10 @@ def test_to_int16():
         to_int16(np.zeros((2, 2)))
     with pytest.raises(AudioError, match="int32"):
         to_int16(np.zeros(3, np.int32))
+    for dtype in (np.float32, np.float64):  # a 16-bit recording that nobody divided would be heard as noise
+        with pytest.raises(AudioError, match="full scale is 1; divide them by 32768"):
+            to_int16(samples.astype(dtype))
+    assert to_int16(np.empty(0, np.float32)).shape == (0,)
 
 
 def hz_to_mel(hz, scale):

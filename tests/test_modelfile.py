@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws_edge import DetectorConfig, Metadata, Model, ModelError, pack, preset, shipped_models, unpack
+from kws_edge import ConfigError, DetectorConfig, Metadata, Model, ModelError, pack, preset, shipped_models, unpack
 from kws_edge.model.tflite import FlatModel
 from tests.configurations import detectors, front_ends
 from tests.conftest import assert_one_line_error, peak_mb
@@ -383,6 +383,8 @@ def test_float_model_is_refused(file):
     ):
         Model(path, labels=("a", "b"), frontend_config=preset("logmel40"))
     allowed = Model(path, labels=("a", "b"), frontend_config=preset("logmel40"), allow_float=True)
+    with pytest.raises(ConfigError, match="labels must be 1 to 1000 names, got 0"):
+        Model("commands12", labels=[])  # not taken for None
     assert allowed.posteriors(np.zeros((98, 40), np.float32)).sum() == pytest.approx(1)
 
 

@@ -3,7 +3,7 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from kws_edge import ConfigError, Model, RuntimeUnavailableError
+from kws_edge import AudioError, ConfigError, Model, RuntimeUnavailableError
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.runtime import RUNTIMES, installed
 
@@ -28,6 +28,28 @@ def test_threads_do_not_change_the_result(model, threads):
     features = np.random.default_rng(0).uniform(0, 255, (98, 40)).astype(np.float32)
     other = Model(kernels="builtin", threads=threads)
     assert np.array_equal(other.posteriors(features), model.posteriors(features))
+
+
+@pytest.mark.parametrize("wrong", ["transposed", "flat", "short", "nan", "infinite"])
+def test_features_that_the_model_cannot_mean_are_refused(model, wrong):
+    """98 x 40 and 40 x 98 have as many values: as a flat array, the wrong one would get an answer."""
+    levels = np.full((98, 40), 100, np.float32)
+    broken = {
+        "transposed": levels.T,
+        "flat": levels.ravel(),
+        "short": levels[:97],
+        "nan": np.where(levels == 100, np.float32(np.nan), levels),
+        "infinite": np.where(levels == 100, np.float32(np.inf), levels),
+    }
+    with pytest.raises(AudioError, match=r"features must be finite, of shape \(98, 40\)"):
+        model.posteriors(broken[wrong])
+
+
+def test_a_clip_s_label_is_that_of_its_largest_posterior(model):
+    noise = np.random.default_rng(0).integers(-3000, 3000, 16000).astype(np.int16)
+    label, score, posteriors = model.classify(noise)
+    assert np.array_equal(posteriors, model.posteriors(model.features(noise)))
+    assert (label, score) == (model.labels[posteriors.argmax()], posteriors.max())
 
 
 def test_output_is_a_copy(model):

@@ -1,10 +1,17 @@
 """Sources of samples: those of the package, and those that its users write."""
 
+import io
+import os
+import subprocess
+import threading
+
+import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import AudioError, AudioFile, LiveSource, Source, Spotter
+from kws_edge import AudioError, AudioFile, LiveSource, PcmStream, Resampler, Source, Spotter
 from kws_edge.audio.playback import Playback
+from tests.conftest import need_program
 
 RATE = 16000
 
@@ -79,6 +86,86 @@ def test_a_file_is_closed_by_hand(demo_stream):
     source.close()
     source.close()
     assert source._stream.closed
+
+
+@pytest.fixture
+def recordings(tmp_path, samples):
+    """Files that are read here, by libsndfile and by ffmpeg."""
+    paths = [tmp_path / name for name in ("a.wav", "a.flac", "a.m4a")]
+    for path in paths[:2]:
+        soundfile.write(path, samples, RATE)
+    need_program("ffmpeg")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", paths[0], paths[2]], check=True)
+    return paths
+
+
+def test_to_close_twice_closes_nothing_else(recordings):
+    for path in recordings:
+        source = AudioFile(path, sample_rate=RATE)
+        assert len(source.read()) > 0
+        source.close()
+        others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+        source.close()
+        for other in others:
+            os.close(other)  # it is still open
+
+
+def test_a_closed_source_says_so(recordings):
+    sources = [AudioFile(path, sample_rate=RATE) for path in recordings]
+    sources.append(PcmStream(io.BytesIO(bytes(3200)), sample_rate=RATE))
+    for source in sources:
+        source.read()
+        source.close()
+        with pytest.raises(AudioError, match=r"is closed$"):
+            source.read()
+        with pytest.raises(AudioError, match=r"is closed$"):
+            next(source.frames())
+    with AudioFile(recordings[0], sample_rate=RATE) as heard:
+        assert len(heard.read_all()) == 12 * RATE
+    assert heard.read() is None
+
+
+def test_another_thread_may_close_a_file(recordings):
+    for path in recordings:
+        for _ in range(20):
+            source = AudioFile(path, sample_rate=RATE)
+            assert len(source.read()) > 0
+            closing = threading.Thread(target=source.close)
+            closing.start()
+            try:
+                rest = sum(map(len, source))  # it was quicker
+                assert rest > 10 * RATE
+            except AudioError as error:
+                assert str(error) == f"{path}: is closed"
+            closing.join()
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 10, 10**7, 16000.5, "16000", None])
+def test_rates_that_no_audio_has_are_refused_and_nothing_stays_open(recordings, rate):
+    before = len(os.listdir("/proc/self/fd"))
+    for path in recordings:
+        with pytest.raises(AudioError, match=r"a sample rate (of|is)"):
+            AudioFile(path, sample_rate=rate)
+    with pytest.raises(AudioError, match=r"a sample rate (of|is)"):
+        PcmStream(io.BytesIO(bytes(3200)), sample_rate=rate)
+    for rates in ((rate, RATE), (RATE, rate)):
+        with pytest.raises(AudioError, match=r"a sample rate (of|is)"):
+            Resampler(*rates)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_resampler_takes_what_the_front_end_does():
+    tone = (8000 * np.sin(np.arange(4800) / 10)).astype(np.int16)
+
+    def converted(samples):
+        return Resampler(48000, RATE).process(samples, last=True)
+
+    expected = converted(tone)
+    for dtype in (np.float32, np.float64):
+        assert np.array_equal(converted((tone / 32768).astype(dtype)), expected)
+    for wrong in (tone.astype(np.int32), np.stack([tone, tone]), np.zeros((5, 2), np.float32), np.full(9, np.nan)):
+        with pytest.raises(AudioError):
+            converted(wrong)
 
 
 def test_a_live_source_without_a_with_block(demo_stream):

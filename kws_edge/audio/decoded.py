@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DecodedSource", "Reader"]
 
+_CLOSED = "is closed"
+
 
 class Reader(Protocol):
     """The samples of a file or of a stream, as they are."""
@@ -29,11 +31,13 @@ class Reader(Protocol):
     """Length that the header gives, if it does."""
     remark: str | None
     """What is wrong with the audio although it can be heard; known at its end."""
-    close: Callable[[], object]
 
     def frames(self, n: int) -> Iterator[NDArray[Any]]:
         """Blocks of shape (k, channels), k <= `n`: int16, or float32 in [-1, 1)."""
         ...
+
+    def close(self) -> object:
+        """End it; called once."""
 
 
 class DecodedSource(Source):
@@ -51,7 +55,7 @@ class DecodedSource(Source):
     """
 
     _nothing = "holds no samples"
-    _heard = _ended = False
+    _heard = _ended = _closed = False
 
     def __init__(self, name: str, reader: Reader, sample_rate: int, block: int) -> None:
         self.name, self.sample_rate, self._reader, self._block = name, sample_rate, reader, block
@@ -61,7 +65,7 @@ class DecodedSource(Source):
             with self._named():
                 check_format(self.source_rate, self.channels)
                 self._resampler = Resampler(self.source_rate, sample_rate)
-        except AudioError:
+        except BaseException:
             self.close()
             raise
 
@@ -71,7 +75,9 @@ class DecodedSource(Source):
         return self._reader.remark
 
     def close(self) -> None:
-        self._reader.close()
+        if not self._closed:
+            self._closed = True
+            self._reader.close()
 
     def frames(self) -> Iterator[NDArray[Any]]:
         """All channels as they are: blocks of shape (n, channels), int16, or float32 in [-1, 1), at `source_rate`.
@@ -85,6 +91,8 @@ class DecodedSource(Source):
         """
         with self._named():
             for frames in self._frames:
+                if self._closed:
+                    raise AudioError(_CLOSED)
                 if len(frames):
                     self._heard = True
                     yield frames
@@ -93,11 +101,13 @@ class DecodedSource(Source):
     def read(self) -> NDArray[np.int16] | None:
         try:
             return self._read()
-        except (AudioError, OSError) as error:
+        except (AudioError, OSError, ValueError) as error:
             raise self._with_name(error) from None
 
     def _read(self) -> NDArray[np.int16] | None:
         watch, convert = self.stopwatch, self._resampler.process
+        if self._closed and not self._ended:
+            raise AudioError(_CLOSED)
         for frames in self._frames:
             watch.start()
             pcm = mono_pcm(frames)
@@ -124,9 +134,13 @@ class DecodedSource(Source):
         """Errors name the source."""
         try:
             yield
-        except (AudioError, OSError) as error:
+        except (AudioError, OSError, ValueError) as error:
             raise self._with_name(error) from None
 
-    def _with_name(self, error: AudioError | OSError) -> AudioError:
+    def _with_name(self, error: AudioError | OSError | ValueError) -> AudioError:
+        if self._closed:
+            return AudioError(f"{self.name}: {_CLOSED}")
+        if isinstance(error, ValueError):
+            raise error
         why = error if isinstance(error, AudioError) else f"cannot be read ({error.strerror or error})"
         return AudioError(f"{self.name}: {why}")

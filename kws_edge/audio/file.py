@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,7 @@ class _Sndfile:
         except (ImportError, OSError) as error:
             raise AudioError(f"it needs libsndfile ({error}): sudo apt install libsndfile1") from None
         self._errors = soundfile.SoundFileError
+        self._in_use = threading.RLock()  # libsndfile must not be closed by one thread while another one reads
         stream.seek(0)
         try:
             with quiet_native():
@@ -185,12 +187,16 @@ class _Sndfile:
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
         length = self._file.frames
         self.seconds = None if length == _UNKNOWN else length / max(1, self.source_rate)
-        self.close = self._file.close
+
+    def close(self) -> None:
+        """End it, once nobody reads."""
+        with self._in_use:
+            self._file.close()
 
     def frames(self, n: int) -> Iterator[NDArray[Any]]:
         while True:
             try:
-                with self._quiet():
+                with self._in_use, self._quiet():
                     frames = self._file.read(n, dtype="float32", always_2d=True)
             except self._errors as error:
                 raise AudioError(f"decoding stopped ({_reason(error)})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from kws_edge.errors import AudioError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "check_format", "check_scale"]
+__all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "check_format", "check_rate", "check_scale"]
 
 MIN_RATE, MAX_RATE = 1000, 768_000
 """Sample rates that audio may have, Hz: what is outside is a broken header, and would take gigabytes to convert."""
@@ -19,6 +20,22 @@ MAX_CHANNELS = 64
 """Channels that audio may have."""
 _FULL_SCALE = 8.0
 """Float samples beyond this are no audio at full scale 1, however hot, but integers that nobody divided."""
+
+
+def check_rate(rate: int) -> None:
+    """Refuse a sample rate that no audio has.
+
+    Raises
+    ------
+    AudioError
+        If it is out of range, or no whole number.
+    """
+    try:
+        whole = operator.index(rate)
+    except TypeError:
+        raise AudioError(f"a sample rate is a whole number of Hz, not {rate!r}") from None
+    if not MIN_RATE <= whole <= MAX_RATE:
+        raise AudioError(f"a sample rate of {whole} Hz; audio has {MIN_RATE} to {MAX_RATE} Hz")
 
 
 def check_format(rate: int, channels: int) -> None:
@@ -29,8 +46,7 @@ def check_format(rate: int, channels: int) -> None:
     AudioError
         If one is out of range.
     """
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError(f"a sample rate of {rate} Hz; audio has {MIN_RATE} to {MAX_RATE} Hz")
+    check_rate(rate)
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"{channels} channels; audio has 1 to {MAX_CHANNELS}")
 
@@ -43,7 +59,9 @@ def check_scale(samples: NDArray[np.floating[Any]]) -> None:
     AudioError
         If they are far beyond it, or are no numbers.
     """
-    peak = np.abs(samples).max()
+    if np.vdot(samples, samples) <= _FULL_SCALE**2:  # no sample can be beyond it: a look that takes a tenth
+        return
+    peak = np.abs(samples).max(initial=0)
     if not np.isfinite(peak):
         raise AudioError("the audio holds NaN or infinite samples")
     if peak > _FULL_SCALE:

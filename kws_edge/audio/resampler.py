@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kws_edge.audio.limits import check_rate
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import to_int16
 
@@ -26,7 +27,7 @@ class Resampler:
     Raises
     ------
     AudioError
-        If the rates differ and soxr is not installed.
+        If a rate is none that audio has, or the rates differ and soxr is not installed.
 
     Examples
     --------
@@ -40,6 +41,8 @@ class Resampler:
     """
 
     def __init__(self, source_rate: int, sample_rate: int) -> None:
+        check_rate(source_rate)
+        check_rate(sample_rate)
         self._stream: Any = None
         if source_rate != sample_rate:
             try:
@@ -56,7 +59,7 @@ class Resampler:
 
         Parameters
         ----------
-        samples : numpy.ndarray, shape (n,), int16, or float32 in [-1, 1)
+        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
 
         Returns
         -------
@@ -65,12 +68,12 @@ class Resampler:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, of another type, far beyond full scale, or no numbers.
         """
         if self._stream is None:
             return to_int16(samples)
-        if samples.dtype == np.int16:
-            samples = samples.astype(np.float32) / 32768
+        if samples.dtype != np.float32 or samples.ndim != 1:
+            samples = to_int16(samples).astype(np.float32) / 32768
         return to_int16(self._stream.resample_chunk(samples, last=last))
 
 

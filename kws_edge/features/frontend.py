@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kws_edge.audio.limits import check_scale
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.features.mel import mel_matrix, window
@@ -64,7 +65,7 @@ def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
     Raises
     ------
     AudioError
-        If the array is not one-dimensional, of another type, or holds NaN or infinity.
+        If the array is not one-dimensional, of another type, far beyond full scale, or holds NaN or infinity.
     """
     samples = np.asarray(samples)
     if samples.ndim != 1:
@@ -73,8 +74,7 @@ def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
         return samples
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(f"expected int16 or floating-point samples, got {samples.dtype}")
-    if not np.isfinite(samples).all():
-        raise AudioError("the audio holds NaN or infinite samples")
+    check_scale(samples)
     return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 

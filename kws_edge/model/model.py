@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kws_edge.config import DetectorConfig, FrontendConfig
-from kws_edge.errors import ConfigError, ModelError
+from kws_edge.errors import AudioError, ConfigError, ModelError
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import check_labels
 from kws_edge.model.file import Metadata, unpack
@@ -188,7 +188,7 @@ class Model:
         elif labels is not None or frontend_config is not None:
             metadata = dataclasses.replace(
                 metadata,
-                labels=check_labels("labels", labels) if labels else metadata.labels,
+                labels=metadata.labels if labels is None else check_labels("labels", labels),
                 frontend_config=frontend_config or metadata.frontend_config,
             )
         self.metadata = metadata
@@ -355,7 +355,17 @@ class Model:
         Returns
         -------
         numpy.ndarray, shape (len(labels),), float32
+
+        Raises
+        ------
+        AudioError
+            If the features are of another shape, or no numbers.
         """
+        if features.shape != self.frontend_config.feature_shape or not np.isfinite(features).all():
+            expected, got = self.frontend_config.feature_shape, features.shape
+            raise AudioError(
+                f"features must be finite, of shape {expected}" + (f", got shape {got}" if got != expected else "")
+            )
         self.interpreter.reset()
         return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
