@@ -126,7 +126,7 @@ class OptimConfig(Section):
     keep: str = option(
         Choice("best", "last"),
         "best",
-        help="epoch whose weights are kept: the best on validation examples, or the last one, for gains that these do not show",
+        help="epoch whose weights are kept: the best on validation examples, or the last for gains that they hide",
     )
 
     def __post_init__(self) -> None:
