@@ -1,4 +1,4 @@
-"""All options of a training: what each may hold, its default, its unit and what it is for."""
+"""All options of a training: the values that each takes, its default, its unit and its purpose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _share(default: float, help: str) -> Any:
 
 
 def _numbers_by_label(text: str) -> None:
-    """A ``type`` that raises an error unless `text` is ``LABEL=X``, separated by commas; training knows the labels."""
+    """Raise an error unless `text` is a list of ``LABEL=X``, separated by commas. Training checks the labels."""
     for part in filter(None, text.split(",")):
         number(-100, 100)(part.rpartition("=")[2])
 
@@ -63,7 +63,7 @@ class DataConfig(Section):
     cache: Path | None = option(Place(), None, metavar="DIR", help="where features are kept; default: the user's cache")
 
     def folders(self) -> dict[str, tuple[Path, ...]]:
-        """The folders and files that are given, by the name of their field, but for the cache."""
+        """The folders and files that are given, except the cache, by the name of their field."""
         given = {name: value for name, value in self.values().items() if name not in ("split", "cache")}
         return {
             name: value if isinstance(value, tuple) else (value,)
@@ -72,7 +72,7 @@ class DataConfig(Section):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it, without the cache, on which nothing depends."""
+        """The section as a JSON-ready dict, without the cache, on which no result depends."""
         return {name: value for name, value in super().to_dict().items() if name != "cache"}
 
 
@@ -89,7 +89,7 @@ class NetworkConfig(Section):
         help="network: residual, micro, cnn_reference, or your own function(input_shape, classes) of a module in the"
         " current folder",
     )
-    width: float = option(number(0.01, 100), 1.0, help="factor on its channels")
+    width: float = option(number(0.01, 100), 1.0, help="factor on the network's channels")
     frontend: str = option(Choice(*PRESETS), "logmel40", help="front-end preset")
     labels: str = option(
         Text(),
@@ -107,26 +107,26 @@ class OptimConfig(Section):
 
     epochs: int = option(whole(0, 10_000), 40, help="epochs in all; 0: only take over the weights of --start")
     lengthened: tuple[int, ...] = option(
-        Wholes(), (), flag=False, help="numbers of epochs after which the run was over before it was lengthened"
+        Wholes(), (), flag=False, help="epochs that the run had before each time it was lengthened"
     )
     minutes: float = option(
         number(0, 1_000_000),
         0.0,
         metavar="N",
-        help="train for this long, features included, in place of a number of epochs",
+        help="time to train, features included, instead of a number of epochs",
     )
     steps: int = option(whole(1, 1_000_000), 300, help="batches an epoch")
     batch_size: int = option(whole(1, 16_384), 160, help="examples a batch")
     learning_rate: float = option(number(1e-9, 10), 2e-3, help="peak of the learning rate")
-    weight_decay: float = option(number(0, 1), 0.02, flag=False, help="of AdamW")
-    smoothing: float = option(_SHARE, 0.1, flag=False, help="of the labels")
+    weight_decay: float = option(number(0, 1), 0.02, flag=False, help="weight decay of AdamW")
+    smoothing: float = option(_SHARE, 0.1, flag=False, help="label smoothing")
     words_first: float = _share(
-        0.0, "share of the time in which, to begin with, all words with 50 recordings or more are told apart"
+        0.0, "share of the time, at the beginning, in which every word with 50 recordings or more is a label"
     )
     keep: str = option(
         Choice("best", "last"),
         "best",
-        help="epoch whose weights are kept: the best on validation examples, or the last, for what these do not show",
+        help="epoch whose weights are kept: the best on validation examples, or the last for gains that they hide",
     )
 
     def __post_init__(self) -> None:
@@ -153,12 +153,16 @@ class AugmentConfig(Section):
     gain_db: tuple[float, float] = option(Pair(_DB), (-15.0, 8.0), flag=False, unit="dB", help="range of the gain")
     noise_share: float = _share(0.6, "share of examples that get noise, before scaling by --augmentation")
     snr_db: tuple[float, float] = option(
-        Pair(_DB), (0.0, 40.0), metavar=("LOW", "HIGH"), unit="dB", help="range of its signal-to-noise ratio in dB"
+        Pair(_DB),
+        (0.0, 40.0),
+        metavar=("LOW", "HIGH"),
+        unit="dB",
+        help="range of the noise's signal-to-noise ratio in dB",
     )
     time_masks: int = option(whole(0, 100), 2, flag=False, help="spans of time that are masked")
-    time_mask_ms: float = option(_MS, 120.0, flag=False, unit="ms", help="longest of them")
+    time_mask_ms: float = option(_MS, 120.0, flag=False, unit="ms", help="longest masked span of time")
     frequency_masks: int = option(whole(0, 100), 2, flag=False, help="spans of bands that are masked")
-    frequency_mask_share: float = option(_SHARE, 0.12, flag=False, help="widest of them, as a share of the bands")
+    frequency_mask_share: float = option(_SHARE, 0.12, flag=False, help="widest masked span, as a share of the bands")
     reverberation: float = _share(0.0, "share of examples that get a room's response, before scaling")
     rt60_ms: tuple[float, float] = option(
         Pair(number(1, 10_000)), (150.0, 700.0), flag=False, unit="ms", help="range of the room's reverberation time"
@@ -173,7 +177,7 @@ class AugmentConfig(Section):
         help="largest gain of a part of the bands, as of another microphone, before scaling",
     )
     gated: float = _share(
-        0.15, "share of examples that are digitally silent but for the word, as behind a noise gate, before scaling"
+        0.15, "share of examples that are digitally silent outside the word, as behind a noise gate, before scaling"
     )
     hold_ms: tuple[float, float] = option(
         Pair(_MS),
@@ -187,10 +191,13 @@ class AugmentConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.augmentation != 1:
-            self.scaled()  # which must be in range, too
+            self.scaled()  # raises an error if a scaled value is out of range
 
     def scaled(self) -> AugmentConfig:
-        """Ranges, masks and shares times `augmentation`, which is then 1; 0 leaves examples as they are."""
+        """A copy whose ranges, masks and shares are multiplied by `augmentation`, which is then 1.
+
+        An `augmentation` of 0 leaves examples as they are.
+        """
         factor = self.augmentation
         low, high = self.gain_db
         return dataclasses.replace(
@@ -218,14 +225,14 @@ class MixConfig(Section):
     unknown_share: float = _share(0.25, "share of a batch that is unknown words and speech")
     speech_share: float = _share(0.3, "share of unknown that is continuous speech")
     hard_negatives: float = _share(
-        0.0, "share of unknown that is pairs of words and halves of keywords, which streams are full of"
+        0.0, "share of unknown that is pairs of words and halves of keywords, as they are frequent in streams"
     )
     mined: float = _share(
-        0.0, "share of noise and speech that is what the network hears keywords in, looked for before each epoch"
+        0.0, "share of noise and speech in which the network hears keywords; they are searched before each epoch"
     )
     variety: float = _share(
         0.0,
-        "share of noise and speech that gets another speed and pitch than recorded, noise other bands and bursts too",
+        "share of noise and speech with changed speed and pitch; noise also gets other bands and bursts",
     )
     hiss: float = _share(0.0, "share of noise that is the quietest part of recorded words, repeated")
     babble: float = _share(0.0, "share of the noise behind examples that is speech, 8 dB or more below them")
@@ -248,7 +255,7 @@ class MixConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsConfig(Section):
-    """What a run starts from, and what it learns from besides labels."""
+    """The weights that a run starts from, and the teachers that it learns from besides labels."""
 
     title: ClassVar[str] = "weights to start from, and teachers"
 
@@ -256,7 +263,7 @@ class WeightsConfig(Section):
         Text(),
         "",
         metavar="RUN|FILE",
-        help="weights to start from: of a run, a Keras file, or an INT8 model file such as commands12",
+        help="weights to start from: a run, a Keras file, or an INT8 model file such as commands12",
     )
     blend: str = option(Text(), "", metavar="RUN", help="average the weights to start from with this run's")
     blend_share: float = _share(0.5, "share of --blend")
@@ -264,14 +271,14 @@ class WeightsConfig(Section):
         Text(_numbers_by_label),
         "",
         metavar="LABEL=X[,...]",
-        help="add X to the logit of LABEL to start with, as if it were e^X times likelier",
+        help="add X to the logit of LABEL at the start, as if the label were e^X times likelier",
     )
     teacher: str = option(
         Text(), "", metavar="RUN[,RUN]", help="distil from this run, or from the mean of these runs' posteriors"
     )
     teacher_weight: float = _share(0.5, "share of --teacher in the targets")
     qat: str = option(
-        Text(), "", flag=False, metavar="RUN", help="run that is fine-tuned with fake quantisation; empty: none"
+        Text(), "", flag=False, metavar="RUN", help="run to fine-tune with fake quantisation; empty: none"
     )
 
     def __post_init__(self) -> None:
@@ -297,12 +304,12 @@ class StageConfig(Section):
             raise ConfigError("StageConfig: no epochs to train, and no weights to start from: give epochs or start")
 
     def settings(self) -> dict[str, Any]:
-        """The value of every option, by name and JSON-ready, but for those that say where the data lie."""
+        """The JSON-ready value of every option, by name, except options that say where the data lie."""
         places = {name for name in self.data.values() if name != "split"}
         return {name: plain(value) for name, value in self.values().items() if name not in places}
 
     def summary(self) -> dict[str, Any]:
-        """:meth:`settings` but for those that no command changes, where they have their defaults."""
+        """:meth:`settings` without the defaults of options that no command can change."""
         about = self.options()
         return {
             name: value

@@ -32,7 +32,7 @@ _COMMANDS = (
     "recipe",
 )
 _MODULES = {"import": "model_import"}
-"""Of the commands whose names no module can have."""
+"""Modules of the commands whose names no module can have."""
 _DESCRIPTION = f"""\
 Train, quantise and evaluate keyword models on a workstation. Install what that takes: {extra("host")}
 
@@ -43,7 +43,7 @@ Train, quantise and evaluate keyword models on a workstation. Install what that 
 
 
 def make_parser(argv: Sequence[str] = ()) -> Parser:
-    """The parser of `argv`; of the commands, only the one that is named there is loaded, if one is."""
+    """The parser of `argv`. If `argv` names a command, only that command is loaded."""
     parser = Parser(
         prog="kws-host",
         description=_DESCRIPTION,
@@ -57,7 +57,7 @@ def make_parser(argv: Sequence[str] = ()) -> Parser:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line. Where a command's ``defaults`` finds others among its options, those count."""
+    """Parse the command line. A command's ``defaults`` may change the defaults; the line is then parsed again."""
     parser = make_parser(argv)
     args = parser.parse_args(argv)
     if "defaults" in args and args.defaults(args):
@@ -66,9 +66,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the command; what goes wrong is an exception."""
+    """Run the command. Failures are raised as exceptions."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow's own choice follows the processor, and with it the weights that a seed gives; and it is announced.
+    # TensorFlow chooses oneDNN by the processor, and announces it. Weights that a seed gives would then depend on it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing is not for this command's user
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _unavailable(error: Exception) -> RuntimeUnavailableError:
-    """What to do where Keras, or what it computes with, cannot be loaded."""
+    """The error for a Keras, or a backend of it, that cannot be loaded; it says what to do."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend == "tensorflow" and isinstance(error, ImportError):
         return RuntimeUnavailableError(f"{error}; install the workstation tools: {extra('host')}")

@@ -17,8 +17,8 @@ def add(commands) -> None:
         "calibrate",
         help="choose the detector's settings for a budget of false accepts",
         description="Choose smoothing, threshold, hysteresis and refractory time on development streams, and write them"
-        " into a model file. Streams without labels count false accepts, streams with labels count misses (make-stream"
-        " writes such).",
+        " into a model file. Streams without labels count false accepts. Streams with labels, as make-stream writes"
+        " them, count misses.",
     )
     parser.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
     add_foreign(parser)
@@ -28,8 +28,8 @@ def add(commands) -> None:
         "--budget",
         type=BUDGET,
         metavar="N",
-        help="false accepts per hour to expect on other streams: a place counts once under all conditions, and one more"
-        " than counted is expected; default 1",
+        help="false accepts per hour to expect on other streams: one more than counted is expected, and a place counts"
+        " once under all conditions; default 1",
     )
     choice.add_argument(
         "--threshold",
@@ -37,18 +37,18 @@ def add(commands) -> None:
         action="append",
         default=[],
         metavar="[KEYWORD=]X",
-        help="measure and write this one, choose nothing; repeatable",
+        help="measure and write this threshold, and choose nothing; repeatable",
     )
     add_setting(parser, "smoothing_ms", metavar="MS", help="this smoothing time only")
     add_setting(
         parser,
         "speech_margin",
         metavar="X",
-        help="what keywords need above the threshold after speech, instead of the model's own",
+        help="how much more than the threshold a keyword needs after speech; default: the model's own",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
-        "-o", "--output", type=output_path, metavar="FILE", help=".tflite to write; without it only shown"
+        "-o", "--output", type=output_path, metavar="FILE", help=".tflite to write; default: only show the settings"
     )
     parser.set_defaults(work=work)
 
@@ -63,7 +63,7 @@ def work(args: argparse.Namespace) -> None:
     model = Model(args.model, **foreign)
     own = model.detector_config
     given = {"threshold": own.threshold, **thresholds(args.threshold, own.thresholds)} if args.threshold else {}
-    changed(model, own, given)  # before the streams are heard
+    changed(model, own, given)  # refuses bad settings before the streams are heard
     result = calibrate(
         args.model,
         streams,

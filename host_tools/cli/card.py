@@ -21,9 +21,9 @@ def add(commands) -> None:
     add_foreign(parser)
     parser.add_argument("-o", "--output", type=output_path, required=True, metavar="MD", help="file to write")
     parser.add_argument(
-        "--evaluation", type=Path, nargs="+", default=[], metavar="JSON", help="of kws-host evaluate -o"
+        "--evaluation", type=Path, nargs="+", default=[], metavar="JSON", help="files of kws-host evaluate -o"
     )
-    parser.add_argument("--arena", type=Path, metavar="JSON", help="of kws-firmware arena --json")
+    parser.add_argument("--arena", type=Path, metavar="JSON", help="file of kws-firmware arena --json")
     parser.add_argument("--report", type=Path, metavar="JSON", help="report.json of kws-host report")
     parser.add_argument(
         "--lock",
@@ -58,20 +58,20 @@ def work(args: argparse.Namespace) -> None:
 
 
 def _lock_of(args: argparse.Namespace, model: Model) -> Path | None:
-    """The lock that is named, or lies beside the model."""
+    """The lock that `args` name, or else the one beside the model."""
     beside = Path(model.path).with_suffix(".lock.json")
     return args.lock or (beside if beside.exists() else None)
 
 
 def _read(path: Path, make: Callable[[Any], str]) -> Any:
-    """The JSON at `path`, having made a card of it alone."""
+    """The JSON at `path`, which `make` has tried out by itself."""
     values = _tried(path, lambda: parse_json(read_text(path)))
     _tried(path, lambda: make(values))
     return values
 
 
 def _tried(what: object, make: Callable[[], Any]) -> Any:
-    """What `make` gives; `what` names the file if that is of another form."""
+    """What `make` returns. If the file has another form, the error names it as `what`."""
     try:
         return make()
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -80,7 +80,7 @@ def _tried(what: object, make: Callable[[], Any]) -> Any:
 
 
 def _check_lock(path: Path, lock: Any, model: Model) -> None:
-    """Refuse the lock of another file."""
+    """Refuse a lock that belongs to another file."""
     from host_tools.data.manifest import manifest
 
     sha256 = _tried(path, lambda: lock["model"]["sha256"])

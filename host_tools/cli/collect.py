@@ -12,12 +12,12 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "collect",
         help="fetch real voices and sounds from Debian's packages or git repositories: negatives",
-        description="Download free packages of Debian (games, teaching programs, telephone prompts; none is installed)"
-        " or, with --from repositories, recordings out of public git repositories at fixed commits, and write what they"
-        " hold of human speech without the ten commands to DIR/speech, of sounds and music to DIR/noise, as FLAC, and"
-        " their licences to DIR/licences. Takes some minutes and 5 GB, or 2 GB; the same command goes on where an"
-        " interrupted one stopped. For train --more-speech DIR/speech --more-noise DIR/noise; repositories are grouped"
-        " below these, as in DIR/speech/words.",
+        description="Download free packages of Debian, such as games and telephone prompts, without installing them."
+        " With --from repositories, fetch recordings of public git repositories at fixed commits. Human speech without"
+        " the ten commands goes to DIR/speech, sounds and music go to DIR/noise, both as FLAC. Licences go to"
+        " DIR/licences. It takes some minutes, and 5 GB for packages or 2 GB for repositories. The same command goes on"
+        " where an interrupted one stopped. Train with --more-speech DIR/speech --more-noise DIR/noise. Sounds of"
+        " repositories lie in groups below these, as in DIR/speech/words.",
     )
     parser.add_argument(
         "--from",

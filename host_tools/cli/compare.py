@@ -10,7 +10,7 @@ from pathlib import Path
 def add(commands) -> None:
     parser = commands.add_parser(
         "compare",
-        help="show in what runs differ, and how well each did",
+        help="show how runs differ, and how well each did",
         description="Show the options, data and versions in which runs differ, and the best epoch of each.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")

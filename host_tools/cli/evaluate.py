@@ -19,7 +19,9 @@ def add(commands) -> None:
     options.add_test(parser)
     add_kernels(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("-o", "--output", type=output_path, metavar="JSON", help="also write it to this file")
+    parser.add_argument(
+        "-o", "--output", type=output_path, metavar="JSON", help="also write the JSON object to this file"
+    )
     options.add_errors(parser, "copy misclassified clips to this new folder, with a table of posteriors")
     parser.set_defaults(work=work)
 

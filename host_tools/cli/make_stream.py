@@ -31,7 +31,7 @@ def add(commands) -> None:
     )
     parser.add_argument("--words", metavar="A,B,...", help="keywords; default: the ten commands")
     parser.add_argument(
-        "--clips", type=options.COUNT, metavar="N", help="keywords in the stream; default: what fits, or each once"
+        "--clips", type=options.COUNT, metavar="N", help="keywords in the stream; default: as many as fit, or each once"
     )
     parser.add_argument("--others", type=options.COUNT, default=0, metavar="N", help="other words among them")
     parser.add_argument(

@@ -15,17 +15,17 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "import",
         help="make a model file of a network from elsewhere",
-        description="Make a model file of a network that was not trained here: a TFLite file in INT8, or a float one"
-        " or a Keras file, which are quantised on recordings. It is checked, and run once.",
+        description="Make a model file of a network that was not trained here. The network is a TFLite file in INT8 or"
+        " float, or a Keras file. A float network is quantised on recordings. The model file is checked and run once.",
     )
     parser.add_argument("model", type=Path, metavar="FILE", help=".tflite or .keras file")
     parser.add_argument("-o", "--output", type=output_path, required=True, metavar="FILE", help=".tflite to write")
     add_foreign(parser)
     parser.add_argument(
-        "--clips", type=Path, metavar="DIR", help="recordings such as it will hear, to quantise a float network on"
+        "--clips", type=Path, metavar="DIR", help="recordings such as the network will hear, to quantise a float one on"
     )
-    parser.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="how many of them")
-    parser.add_argument("--seed", type=options.SEED, default=0, help="their choice")
+    parser.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="number of these recordings to use")
+    parser.add_argument("--seed", type=options.SEED, default=0, help="seed of their choice")
     parser.add_argument("--name", help="name that the file carries; default: the file's")
     parser.add_argument("--description", default="", metavar="TEXT", help="description that the file carries")
     parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights that the file carries")

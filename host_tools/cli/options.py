@@ -25,7 +25,7 @@ COUNT = whole(0, 10_000_000)
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:
-    """The option that names keywords, as training has it."""
+    """Add the option that names keywords, as training has it."""
     one = NetworkConfig.options()["labels"]
     add_option(parser, one, one.default)
 
@@ -39,7 +39,7 @@ def add_test(parser: argparse.ArgumentParser) -> None:
 
 
 def which_clips(args: argparse.Namespace) -> dict[str, Any]:
-    """What the options of :func:`add_test` leave of the clips of a folder, as arguments of `clip_set`."""
+    """Arguments of `clip_set` that say which clips of a folder to use, from the options of :func:`add_test`."""
     return {name: getattr(args, name) for name in ("split", "at_least", "own_labels")}
 
 
@@ -75,19 +75,19 @@ def add_carried(parser: argparse.ArgumentParser) -> None:
     for name, about in (
         ("smoothing_ms", "smoothing that the file carries"),
         ("refractory_ms", "refractory time that the file carries"),
-        ("speech_margin", "what keywords need above the threshold after speech"),
+        ("speech_margin", "how much more than the threshold a keyword needs after speech"),
     ):
         add_setting(parser, name, help=f"{about}; default {getattr(DetectorConfig, name):g}")
 
 
 def carried(args: argparse.Namespace) -> dict:
-    """What the options of :func:`add_carried` change in the detector's settings."""
+    """The detector's settings that the options of :func:`add_carried` change."""
     changes = {k: v for k in ("smoothing_ms", "refractory_ms", "speech_margin") if (v := getattr(args, k)) is not None}
     return changes | (thresholds(args.threshold) if args.threshold else {})
 
 
 def foreign(args: argparse.Namespace) -> dict:
-    """What the options say of a model file made elsewhere, as arguments of :class:`kws_edge.Model`."""
+    """Arguments of :class:`kws_edge.Model` for a model file made elsewhere, from the options."""
     return {"labels": labels(args.labels), "frontend_config": frontend(args.frontend)}
 
 
@@ -100,7 +100,8 @@ def add_streams(parser: argparse.ArgumentParser) -> None:
         "--also-said",
         type=Path,
         metavar="CSV",
-        help="keywords in unlabelled recordings, neither errors nor missed: recording,start_s,end_s,label",
+        help="CSV of keywords in unlabelled recordings, which count neither as errors nor as missed:"
+        " recording,start_s,end_s,label",
     )
     add_half(parser, "all", "of folders: half, by speaker")
     parser.add_argument("--gains", type=DB, nargs="+", default=[0.0], metavar="DB", help="repeat at these gains")
@@ -109,7 +110,7 @@ def add_streams(parser: argparse.ArgumentParser) -> None:
         "--gated",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="repeat with what is labelled behind a noise gate: silent but for the words",
+        help="repeat labelled streams behind a noise gate: digitally silent outside the words",
     )
     parser.add_argument("--workers", type=whole(1, 1024), metavar="N", help="processes; default: one a core")
 
@@ -125,7 +126,7 @@ def streams(args: argparse.Namespace) -> list:
 def conditions(args: argparse.Namespace, streams: list) -> list:
     from host_tools.evaluation.stream_audio import Condition
 
-    gains = dict.fromkeys(args.gains)  # each once
+    gains = dict.fromkeys(args.gains)  # keeps each gain once
     ways: list[dict[str, bool]] = [{}]
     if args.rooms:
         ways.append({"room": True})
@@ -143,12 +144,12 @@ def half(args: argparse.Namespace) -> str | None:
 
 
 def use_tensorflow() -> None:
-    """Have Keras compute with TensorFlow, whose the converter is, whatever a run was trained with."""
+    """Have Keras compute with TensorFlow, which the converter needs, whatever backend trained the run."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def count_left_out(left_out: list) -> None:
-    """Say on standard error how much was not used: nothing is passed over without a word."""
+    """Say on standard error how much was not used."""
     if left_out:
         files = sum(one.files for one in left_out)
         print(f"kws-host: {counted(files, 'file')} left out, the first: {left_out[0]}", file=sys.stderr)

@@ -19,9 +19,9 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "qat",
         help="fine-tune a run with fake quantisation",
-        description="Fine-tune a run's best weights so that they lose nothing when rounded: batch norm folded, fake"
-        " quantisation, the float network as teacher. Writes a run folder, which quantize, evaluate and report take."
-        " The data are those that the run was trained on, but for those that you give.",
+        description="Fine-tune a run's best weights so that they lose nothing when rounded. Batch norm is folded,"
+        " quantisation is simulated, and the float network is the teacher. Writes a run folder, which quantize,"
+        " evaluate and report take. Data that you do not name are those of the run.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
     parser.add_argument(
@@ -39,7 +39,7 @@ def work(args: argparse.Namespace) -> None:
 
 
 def _defaults(parser: argparse.ArgumentParser, args: argparse.Namespace) -> bool:
-    """Make the options of the float run the defaults, but for what fine-tuning does otherwise."""
+    """Make the options of the float run the defaults, except those that fine-tuning sets itself."""
     from host_tools.training.run import load_run
 
     parser.set_defaults(**{**load_run(args.run).config.values(), **QAT, "qat": str(args.run), "teacher": str(args.run)})

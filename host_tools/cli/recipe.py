@@ -21,18 +21,18 @@ def add(commands) -> None:
         "recipe",
         help="make a model from its recipe: everything from data to the finished file",
         description="A recipe is a TOML file whose stages lead from data to a finished model. Results lie in"
-        " RUNS/NAME, a folder for each stage; what is done is not done again unless something it depends on changes.",
+        " RUNS/NAME, a folder for each stage. A stage that is done runs again only if something it depends on changes.",
     )
     actions = recipe.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, work, about in (
         ("plan", _plan, "show the stages, what each takes, and its options"),
         ("status", _status, "say which stages are done, stale or missing"),
-        ("explain", _explain, "say why stages are not done, and by which commands they would be"),
-        ("run", _run, "do what is not done; after an interruption, go on"),
+        ("explain", _explain, "say why stages are not done, and which commands would do them"),
+        ("run", _run, "run the stages that are not done; after an interruption, go on"),
     ):
         action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         action.add_argument("recipe", metavar="NAME|FILE", help="a recipe in the folder recipes, or a .toml file")
-        action.add_argument("--until", metavar="STAGE", help="only this stage and those that it takes")
+        action.add_argument("--until", metavar="STAGE", help="only this stage and the stages that it needs")
         action.add_argument(
             "--set",
             dest="changes",

@@ -15,8 +15,8 @@ def add(commands) -> None:
         "report",
         help="compare FP32, float TFLite, PTQ and QAT on the same clips",
         description="Convert a run to every form, measure each on the same clips, and write report.md, report.json,"
-        " confusion.png and the models to a folder. Without --clips and --features it tests on clips of the run's own"
-        " data: on their testing part, or on that of --split.",
+        " confusion.png and the models to a folder. Without --clips and --features it tests on the testing part of the"
+        " run's own clips. --split names another part.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
     parser.add_argument("--qat", type=Path, metavar="QAT_RUN", help="folder of its quantisation-aware run")

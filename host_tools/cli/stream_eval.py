@@ -18,7 +18,7 @@ def add(commands) -> None:
         help="misses and false accepts of a model file on long streams",
         description="Run a model file over recordings as live listening would, and count false rejects, false accepts"
         " per hour, confusions, duplicates and the delay. The labels of X.flac are in X.csv (start_s,end_s,label) or"
-        " X.txt (Audacity) beside it; without them, every detection in it is a false accept.",
+        " X.txt (Audacity) beside it. Without labels, every detection is a false accept.",
     )
     parser.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
     add_foreign(parser)
@@ -49,7 +49,7 @@ def work(args: argparse.Namespace) -> None:
         check_unused(args.errors)
         if args.output and args.errors.resolve() in (args.output.resolve(), *args.output.resolve().parents):
             raise UsageError(f"--errors {args.errors}: holds the folder of -o; name another one")
-    if args.output:  # what cannot be written is said before the work
+    if args.output:  # a folder that cannot be made is refused before the work
         try:
             args.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -17,16 +17,16 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "synthesize",
         help="make synthetic speech: negatives, and words without recordings",
-        description="Have the speech synthesisers that are installed (espeak-ng, flite, festival, RHVoice) speak:"
-        " DIR/speech gets speech without the keywords, DIR/words clips of words, laid out as Speech Commands. The same"
-        " command goes on where an interrupted one stopped.",
+        description="Make speech with the installed synthesisers: espeak-ng, flite, festival, RHVoice. DIR/speech gets"
+        " speech without the keywords. DIR/words gets clips of words, laid out as Speech Commands. The same command"
+        " goes on where an interrupted one stopped.",
     )
     parser.add_argument("-o", "--output", type=output_path, required=True, metavar="DIR", help="folder to write to")
     options.add_labels(parser)
     parser.add_argument(
         "--minutes", type=number(0, 1_000_000), default=120.0, help="speech without the keywords; 0: none"
     )
-    parser.add_argument("--text", type=Path, metavar="FILE", help="what is read; default: sentences at random")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="text to speak; default: sentences at random")
     parser.add_argument("--per-word", type=whole(0, 1_000_000), default=200, help="clips of each keyword; 0: none")
     parser.add_argument("--seed", type=options.SEED, default=1, help="seed of sentences and voices")
     parser.set_defaults(work=work)

@@ -24,7 +24,7 @@ def add(commands) -> None:
         " and more --epochs, it goes on with a finished run.",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="RUN", help="options and data of this run, but for those that you give"
+        "--config", type=Path, metavar="RUN", help="take options and data from this run, except those that you give"
     )
     parser.add_argument("-o", "--output", type=output_path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument(
@@ -68,8 +68,10 @@ def training(args: argparse.Namespace) -> StageConfig:
 
 
 def _defaults(parser: argparse.ArgumentParser, args: argparse.Namespace) -> bool:
-    """Make the options of ``--config RUN``, and over them those of ``--preset``, the defaults; say whether there are
-    any."""
+    """Make the options of ``--config RUN`` the defaults, and then those of ``--preset``.
+
+    Returns whether there are any.
+    """
     values: dict[str, Any] = {}
     if args.config is not None:
         from host_tools.training.run import load_run

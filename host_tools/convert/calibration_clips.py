@@ -26,13 +26,15 @@ class CalibrationClips:
     ----------
     folder : path or None
         Searched at any depth.
-    n, seed : int
-        How many of them, and their choice.
+    n : int
+        Number of recordings to read.
+    seed : int
+        Seed of their choice.
 
     Attributes
     ----------
     used : int
-        How many were read.
+        Number of recordings that were read.
     """
 
     def __init__(self, folder: str | Path | None, n: int, seed: int) -> None:
@@ -40,7 +42,7 @@ class CalibrationClips:
         self.used = 0
 
     def inputs(self, path: Path | str, frontend_config: FrontendConfig) -> NDArray[np.float32]:
-        """float32 (n, *frontend_config.feature_shape), spanning the range of its levels."""
+        """Features, float32 (n, *frontend_config.feature_shape), that span the range of the front end's levels."""
         if self.folder is None:
             raise DatasetError(
                 f"{path}: is in floating point; give --clips DIR, recordings such as it will hear, to quantise it"
@@ -60,7 +62,7 @@ class CalibrationClips:
         return span_range(np.stack(features).astype(np.float32), frontend_config)
 
     def notes(self, floating: NDArray[np.float32], quantised: NDArray[np.float32]) -> list[str]:
-        """What quantisation did, from the posteriors before and after."""
+        """Lines on what quantisation changed, from the posteriors before and after it."""
         agreement = float((floating.argmax(axis=1) == quantised.argmax(axis=1)).mean())
         lines = [f"quantised on {counted(self.used, 'clip')}: INT8 and float agree on {agreement:.1%} of them"]
         if self.used < _FEW_CLIPS:

@@ -151,12 +151,12 @@ def _forms(report: Mapping[str, Any]) -> list[str]:
 
 
 def _folder(data: str) -> str:
-    """Of what an evaluation calls its data: the folder, without what is said of it in brackets."""
+    """The folder in an evaluation's name for its data, without the remark in brackets."""
     return data.split(" (")[0]
 
 
 def _limits(data: dict, *, official: bool) -> str:
-    """What a model is not for; of `official` words it is known how they were recorded."""
+    """What a model is not for. If its words are `official`, the text says how they were recorded."""
     text = "Not for: safety, identification of speakers"
     if official:
         text += (

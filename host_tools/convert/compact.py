@@ -1,7 +1,7 @@
 """A smaller flatbuffer of the same model: equal vectors stored once, short tensor names.
 
-The converter writes zero points (eight bytes a channel, nearly always zero) for every tensor anew, and whole paths as
-names: for a network of many narrow layers that is a third of the file.
+The converter writes zero points for every tensor anew: eight bytes a channel, nearly always zero. It writes whole paths
+as names. If a network has many narrow layers, both together fill a third of the file.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 __all__ = ["compact", "opened", "written"]
 
 _IDENTIFIER = b"TFL3"
-_BUFFER_ALIGNMENT = 16  # bytes, of tensor data: the schema's force_align
+_BUFFER_ALIGNMENT = 16  # bytes; alignment of tensor data, the schema's force_align
 
 
 class _SharingBuilder(flatbuffers.Builder):
-    """Writes vectors of scalars that are equal once; vectors are immutable, so tables may point to the same one."""
+    """Writes equal vectors of scalars once. Vectors are immutable, so several tables may point to one."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -36,13 +36,13 @@ class _SharingBuilder(flatbuffers.Builder):
 
 
 def _short(name: bytes) -> bytes:
-    """The layer in ``model/layer/op;...``."""
+    """The ``layer`` of a name such as ``model/layer/op;...``."""
     parts = name.split(b";")[0].split(b"/")
     return parts[-2] if len(parts) > 1 else parts[0]
 
 
 def compact(flatbuffer: bytes) -> bytes:
-    """Rewrite a TFLite flatbuffer in fewer bytes; what it computes stays the same.
+    """Rewrite a TFLite flatbuffer in fewer bytes. The network computes the same as before.
 
     Parameters
     ----------
@@ -62,14 +62,14 @@ def compact(flatbuffer: bytes) -> bytes:
 
 
 def opened(flatbuffer: bytes):
-    """A flatbuffer as objects of TensorFlow's schema, to be changed and :func:`written`."""
+    """A flatbuffer as objects of TensorFlow's schema. You may change them and pass them to :func:`written`."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(flatbuffer), 0))
 
 
 def written(model) -> bytes:
-    """The flatbuffer of such objects, equal vectors once."""
+    """The flatbuffer of objects that :func:`opened` gave. It stores equal vectors once."""
     builder = _SharingBuilder(2**16)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())

@@ -1,4 +1,4 @@
-"""Networks of Keras's from elsewhere, as float ones of TFLite's."""
+"""Keras networks from elsewhere, as float networks of TFLite."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _KERAS_INSIDE = ("keras.src.layers.", "keras.src.models.", "keras.src.ops.")
 
 
 def is_keras(path: Path) -> bool:
-    """Whether it is a file of Keras's, by its name."""
+    """Whether `path` has the name of a Keras file."""
     if path.is_dir():
         raise ModelError(f"{path}: is a folder; name a .tflite or .keras file (of a run: kws-host quantize)")
     return path.suffix.lower() == ".keras" and path.exists()
 
 
 def from_keras(path: Path, frontend_config: FrontendConfig) -> FlatModel:
-    """The network, its input as the front end gives it.
+    """The network, with the input shape that the front end gives.
 
     Raises
     ------
     ModelError
-        If the file is damaged, has layers that are not Keras's or ours, or does not fit the front end.
+        If the file is damaged, does not fit the front end, or has layers that are neither Keras's nor ours.
     TrainingError
         If TensorFlow cannot convert it.
     """
@@ -54,7 +54,7 @@ def from_keras(path: Path, frontend_config: FrontendConfig) -> FlatModel:
 
 
 def _shape_of_input(path: Path, shape: tuple[int | None, ...], frontend_config: FrontendConfig) -> tuple[int, ...]:
-    """The input's shape, with what it leaves open as the front end gives it."""
+    """The shape of the input. Open dimensions are those of the front end."""
     frames, mels = frontend_config.feature_shape
     for full in ((frames, mels), (frames, mels, 1), (1, frames, mels), (frames, 1, mels), (frames * mels,)):
         if len(full) == len(shape) and all(own in (None, n) for own, n in zip(shape, full, strict=True)):
@@ -66,7 +66,7 @@ def _shape_of_input(path: Path, shape: tuple[int | None, ...], frontend_config: 
 
 
 def _load_keras(path: Path):
-    """A network of Keras's own layers and ours; nothing else that a file may name is looked at.
+    """Load a network of Keras's layers and ours. Nothing else that a file may name is loaded.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def _load_keras(path: Path):
         network = keras.models.load_model(path, compile=False)
     except ModelError:
         raise
-    except Exception as error:  # whatever Keras raises for what it cannot build
+    except Exception as error:  # Keras raises many kinds for what it cannot build
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{path}: cannot be loaded by Keras {keras.__version__} ({reason[:300]})") from None
     for what, tensors in (("input", getattr(network, "inputs", ())), ("output", getattr(network, "outputs", ()))):
@@ -97,7 +97,7 @@ def _load_keras(path: Path):
 
 
 def _check_parts(path: Path, part: object) -> None:
-    """Refuse what is not Keras's or ours: loading it would run code that a file from elsewhere names."""
+    """Refuse layers that are neither Keras's nor ours: loading them would run code that the file names."""
     if isinstance(part, list):
         for one in part:
             _check_parts(path, one)

@@ -1,4 +1,4 @@
-"""TFLite networks from elsewhere: in INT8, with posteriors at the end."""
+"""TFLite networks from elsewhere are made INT8 networks that end in posteriors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PASSING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE")  # op
 
 
 def from_tflite(flat: FlatModel, metadata: Metadata, calibration: CalibrationClips) -> tuple[bytes, list[str]]:
-    """The network in INT8 as a flatbuffer, and what was done to it, in lines.
+    """The network in INT8 as a flatbuffer, and lines that say what was changed.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def from_tflite(flat: FlatModel, metadata: Metadata, calibration: CalibrationCli
         flat = _with_posteriors(flat)
         notes.append(_added(metadata))
         floating = run_network(flat, inputs)
-    try:  # TensorFlow ends the process over some networks: what is not known to be harmless gets one of its own
+    try:  # TensorFlow ends the process over some networks: those that might get a process of their own
         (small,) = run_parallel(_calibrated, [(flat, inputs)], workers=None if verify(flat) else 1)
     except WorkerError:
         raise TrainingError(f"{flat.name}: TensorFlow fails to quantise it; leave out recurrent layers") from None
@@ -81,7 +81,7 @@ def _check_shapes(name: str, taken: Sequence[int], given: Sequence[int], metadat
 
 
 def _quantised_ends(flat: FlatModel) -> tuple[FlatModel, bool]:
-    """Without the conversion from and to floating point, where a file has such around an INT8 network."""
+    """The network without conversions from and to floating point at its ends, and whether it had any."""
     if "float32" not in (flat.inputs[0].dtype, flat.outputs[0].dtype):
         return flat, False
     from tensorflow import float32, int8
@@ -96,7 +96,7 @@ def _quantised_ends(flat: FlatModel) -> tuple[FlatModel, bool]:
 
 
 def _is_posterior(flat: FlatModel) -> bool:
-    """Whether the output is one of a softmax or sigmoid, or has the range of one."""
+    """Whether the output comes from a softmax or sigmoid, or has the range of one."""
     made = {number: op for op in flat.graphs[0].operators for number in op.outputs}
     number = flat.graphs[0].outputs[0]
     while (op := made.get(number)) is not None and op.name in _PASSING:
@@ -116,7 +116,7 @@ def _sums_to_one(values: NDArray[np.float32]) -> bool:
 
 
 def _with_posteriors(flat: FlatModel) -> FlatModel:
-    """The same network with a softmax at its end; of one output, a sigmoid."""
+    """The same network with a softmax at its end, or a sigmoid if it has one output."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = opened(flat.data)
@@ -152,7 +152,7 @@ def _with_posteriors(flat: FlatModel) -> FlatModel:
 
 
 def _calibrated(job: tuple[FlatModel, NDArray[np.float32]]) -> FlatModel:
-    """A float network in INT8, as TensorFlow's converter makes it of one of Keras's; ranges from the inputs."""
+    """A float network in INT8, as TensorFlow's converter makes it. The inputs set the ranges."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.optimize.calibrator import Calibrator
@@ -168,7 +168,7 @@ def _calibrated(job: tuple[FlatModel, NDArray[np.float32]]) -> FlatModel:
             output_data_type=tf.int8,
             disable_per_channel_for_dense_layers=True,
         )
-    except Exception as error:  # whatever TensorFlow raises
+    except Exception as error:  # TensorFlow raises many kinds
         raise TrainingError(
             f"{flat.name}: TensorFlow cannot quantise it: {' '.join(str(error).split())[:500]}"
         ) from None
@@ -179,7 +179,14 @@ def _calibrated(job: tuple[FlatModel, NDArray[np.float32]]) -> FlatModel:
 
 
 def run_network(flat: FlatModel, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Posteriors, or logits, of a network that is no model file yet; float32 (n, n_outputs)."""
+    """Posteriors or logits, float32 (n, n_outputs), of a network that is no model file yet.
+
+    Parameters
+    ----------
+    flat : FlatModel
+    inputs : numpy.ndarray, shape (n, ...), float32
+        Each input has the shape that the network takes.
+    """
     from kws_edge.model.interpreter import Interpreter
     from kws_edge.model.quantization import dequantize, quantize
 

@@ -1,4 +1,4 @@
-"""What a lock says of a model's making, as a section of its card."""
+"""The section of a model's card that says what its lock records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lock_section(lock: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     lock : mapping
-        What the stage ``lock`` of a recipe wrote, or the commands that made a file without one.
+        What the stage ``lock`` of a recipe wrote. If a file was made without a recipe, its commands.
     """
     return ["## What made it", "", *(_by_recipe(lock) if lock["recipe"] else _by_hand(lock))]
 
@@ -77,12 +77,12 @@ def _by_hand(lock: Mapping[str, Any]) -> list[str]:
 
 
 def _output(words: Sequence[str]) -> str:
-    """Where a command writes to: what ``-o`` names, or its last word."""
+    """Where a command writes to: the value of ``-o``, or else its last word."""
     return words[words.index("-o") + 1] if "-o" in words else words[-1]
 
 
 def _named(words: Sequence[str], output: str) -> Iterator[str]:
-    """The paths and addresses that a command takes, but for where it keeps what it fetches."""
+    """The paths and addresses that a command takes, except its cache of what it fetches."""
     for before, word in itertools.pairwise(words):
         for one in word.split(","):
             if "/" in one and one != output and before != "--cache":

@@ -1,4 +1,4 @@
-"""Networks from elsewhere, as model files of ours: TFLite files and Keras's, with labels and a front end."""
+"""Networks from elsewhere, as model files of ours: TFLite and Keras files get labels and a front end."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = ["Imported", "import_model"]
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a network."""
+    """The result of :func:`import_model`."""
 
     metadata: Metadata
     size: int
     """Bytes of the file."""
     notes: tuple[str, ...]
-    """What was done to it: a line each."""
+    """Lines that say what was changed in the network."""
 
 
 def import_model(
@@ -53,28 +53,27 @@ def import_model(
     n: int = 200,
     seed: int = 0,
 ) -> Imported:
-    """Make a model file of a network from elsewhere, checked and run once.
+    """Make a model file of a network from elsewhere. The file is checked and run once.
 
-    A TFLite file in INT8 stays as it is, but for what its ends need: inputs and outputs in floating point are cut off
-    where they are quantised inside, and logits get a softmax (of one output, a sigmoid). A float network, of TFLite or
-    Keras, is quantised on recordings.
+    Of a TFLite file in INT8 only the ends may change. Conversions from and to floating point at the ends are cut off.
+    Logits get a softmax; a single output gets a sigmoid. A float network of TFLite or Keras is quantised on recordings.
 
     Parameters
     ----------
     path : path
         A ``.tflite`` or ``.keras`` file.
     output : path
-        File to write; not `path`.
+        File to write. It must not be `path`.
     labels, frontend_config
-        Of the network. A file of ours says them itself, and these replace what it says.
+        The network's. A file of ours names them itself; if you give them, they replace what it names.
     changes : mapping, optional
-        Of the detector's settings.
+        Changes of the detector's settings.
     name, description, licence : str
         What the file says of itself.
     clips : path, optional
-        Folder of recordings such as the network will hear, at any depth: they set the ranges of a float network.
+        Folder with recordings such as the network will hear, at any depth. They set the ranges of a float network.
     n, seed : int
-        How many of them, and their choice.
+        Number of these recordings, and the seed of their choice.
 
     Raises
     ------
@@ -110,7 +109,7 @@ def import_model(
 def _opened(
     path: Path, labels: Sequence[str] | None, frontend_config: FrontendConfig | None
 ) -> tuple[FlatModel, Metadata]:
-    """The network, and what the file says of itself and the options in its place."""
+    """The network and its metadata. `labels` and `frontend_config` replace what the file says."""
     if is_keras(path):
         metadata = _metadata(path, None, labels, frontend_config)
         return from_keras(path, metadata.frontend_config), metadata
@@ -131,7 +130,7 @@ def _metadata(
 
 
 def _prove(path: Path, content: bytes) -> None:
-    """Run a file in a process of its own, then as the device will; errors name `path`."""
+    """Run a file in a process of its own, then as the device will. Errors name `path`."""
     with tempfile.TemporaryDirectory() as folder:
         draft = os.path.join(folder, "draft.tflite")
         Path(draft).write_bytes(content)
@@ -140,7 +139,7 @@ def _prove(path: Path, content: bytes) -> None:
             unproven = verify(flat) or ["it comes from elsewhere"]
             try_out(flat, unproven, runtime="auto", threads=1, kernels="builtin")
             model = Model(draft, kernels="builtin")
-            Spotter(model)  # which its detector's settings must suit
+            Spotter(model)  # refuses detector settings that do not suit the model
             model.posteriors(np.zeros(model.frontend_config.feature_shape, np.float32))
         except ModelError as error:
             raise ModelError(str(error).replace(draft, str(path))) from None

@@ -34,11 +34,10 @@ __all__ = ["default_licence", "quantize_run", "to_float", "to_int8"]
 
 
 def _with_positive_logits(model: keras.Model, calibration: NDArray[np.float32]) -> keras.Model:
-    """A copy whose logits are shifted to be positive on the calibration examples, which leaves the softmax as it is;
-    the network itself where it does not end in a dense softmax.
+    """A copy whose logits are shifted to be positive on the calibration examples. The softmax stays the same.
 
-    TFLite's kernels round negative halves otherwise than TFLite Micro's; without negative values both give the same
-    bits.
+    If the network does not end in a dense softmax, it is returned itself. TFLite's kernels and TFLite Micro's round
+    negative halves differently. Without negative values both give the same bits.
     """
     last = model.layers[-1]
     if not (isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax):
@@ -53,12 +52,7 @@ def _with_positive_logits(model: keras.Model, calibration: NDArray[np.float32]) 
 
 
 def to_float(model: keras.Model) -> bytes:
-    """Convert to a TFLite flatbuffer in floating point, to compare with.
-
-    Returns
-    -------
-    bytes
-    """
+    """Convert a model to a TFLite flatbuffer in floating point, to compare with its INT8 form."""
     return _converted(_converter(model))
 
 
@@ -70,10 +64,10 @@ def to_int8(model: keras.Model, calibration: NDArray[np.float32] | None = None, 
     model : keras.Model
         A float network, or one of :func:`host_tools.networks.qat.quantisation_aware`.
     calibration : numpy.ndarray, shape (n, frames, mels, 1), float32, optional
-        Examples whose activations set the ranges; a quantisation-aware network brings its own and needs none.
+        Examples whose activations set the ranges. A quantisation-aware network has its own ranges and needs none.
     plain : bool
-        As the converter writes it by itself: dense layers per channel, which tflite-runtime 2.14 cannot run, and not
-        made smaller by :func:`host_tools.convert.compact.compact`.
+        Leave the file as the converter writes it. Dense layers are then per channel, which tflite-runtime 2.14 cannot
+        run. :func:`host_tools.convert.compact.compact` does not make the file smaller.
 
     Returns
     -------
@@ -97,7 +91,7 @@ def to_int8(model: keras.Model, calibration: NDArray[np.float32] | None = None, 
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    # Dense layers per tensor: their per-channel form is newer than tflite-runtime 2.14.
+    # Dense layers are quantised per tensor: tflite-runtime 2.14 does not know their per-channel form.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = not plain
     flatbuffer = _converted(converter)
     if not plain:
@@ -111,7 +105,7 @@ def to_int8(model: keras.Model, calibration: NDArray[np.float32] | None = None, 
 def _converter(model: keras.Model):
     import tensorflow as tf
 
-    # A batch of one, known beforehand, spares the device the operators that would compute it.
+    # A fixed batch size of one spares the device the operators that would compute the batch size.
     one = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="levels")
     return tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one), name=model.name))
 
@@ -121,7 +115,7 @@ def _converted(converter) -> bytes:
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         try:
             return converter.convert()
-        except Exception as error:  # whatever TensorFlow raises for a network of one's own
+        except Exception as error:  # TensorFlow raises many kinds for a user's own network
             raise TrainingError(f"TensorFlow cannot convert this network to TFLite: {str(error)[:500]}") from None
 
 
@@ -138,7 +132,7 @@ def quantize_run(
 ) -> Metadata:
     """Quantise the best weights of `run` and write a self-describing model file.
 
-    The file records how float (or quantisation-aware) and INT8 network do on the run's validation examples.
+    The file records the accuracy of the run's network and of the INT8 network on the run's validation examples.
 
     Parameters
     ----------
@@ -148,11 +142,13 @@ def quantize_run(
     name : str
         What the model is called.
     n, seed : int
-        Number and choice of calibration examples; a quantisation-aware run needs none.
+        Number of calibration examples, and the seed of their choice. A quantisation-aware run needs none.
     detector_config : DetectorConfig, optional
         Defaults that the file carries.
-    description, licence : str, optional
-        What the file says of itself; by default the network's kind and size, and what :func:`default_licence` says.
+    description : str, optional
+        What the file says of itself; by default the network's kind and size.
+    licence : str, optional
+        Licence of the weights; by default that of :func:`default_licence`.
     """
     model = run.model()
     aware = is_quantisation_aware(model)
@@ -182,7 +178,7 @@ def _description(run: Run, quantisation: str) -> str:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    """What made the weights; of other runs their names alone."""
+    """What made the weights. Other runs are given by their names alone."""
     training = {
         k: ",".join(Path(p).name for p in v.split(",")) if k in ("start", "blend", "teacher", "qat") else v
         for k, v in run.config.summary().items()
@@ -197,7 +193,7 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 
 def _compared(run: Run, model: keras.Model, content: bytes) -> dict[str, float]:
-    """How the network and its model file do on the run's validation examples."""
+    """Accuracies of the network and of its model file on the run's validation examples."""
     inputs, truth = run.examples("validation")
     floating = model.predict(inputs, batch_size=256, verbose=0).argmax(axis=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -214,8 +210,9 @@ def _compared(run: Run, model: keras.Model, content: bytes) -> dict[str, float]:
 
 
 def default_licence(origins: Sequence[str]) -> str:
-    """Licence and attribution of weights that were trained on these words: what others ask for, and nothing about what
-    is the user's own.
+    """Licence and attribution of weights that were trained on words of these origins.
+
+    The text states what the licences of others ask for. It says nothing about the user's own recordings.
 
     Parameters
     ----------

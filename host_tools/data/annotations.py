@@ -27,33 +27,33 @@ class Word:
     end_s: float
     label: str
     optional: bool = False
-    """It may be detected or not: a keyword that occurs in speech that was not recorded to test it."""
+    """True for a keyword in speech that was not recorded to test it. It may be detected or not."""
 
 
 def anything_said(words: Iterable[Word]) -> bool:
-    """Whether any of the words of a recording was recorded to test it."""
+    """Whether a recording has a word that was recorded to test detection."""
     return not all(word.optional for word in words)
 
 
 def labels_beside(path: str | Path) -> Path | None:
-    """The label file of a recording: of its name, ending in ``.csv`` or else ``.txt``; None where there is neither."""
+    """The label file of a recording: the file of its name that ends in ``.csv``, or else in ``.txt``, or else None."""
     candidates = (Path(path).with_suffix(ending) for ending in (".csv", ".txt"))
     return next((p for p in candidates if p.is_file()), None)
 
 
 def read_labels(path: str | Path) -> list[Word]:
-    """Words of a label file, by time.
+    """The words of a label file, in order of time.
 
     Parameters
     ----------
     path : path
-        CSV with a header that names the columns ``start_s``, ``end_s`` and ``label`` (or ``said``); or Audacity's
-        labels: start, end and label separated by tabs, no header, lines of frequencies (``\\``) between them.
+        CSV with a header that names the columns ``start_s``, ``end_s`` and ``label`` (or ``said``). Or Audacity's
+        labels without a header: tabs separate start, end and label, and lines of frequencies (``\\``) may follow each.
 
     Raises
     ------
     DatasetError
-        If the file cannot be read, is of neither form, or has a line that is not a word with its times.
+        If the file cannot be read, has neither form, or has a line that is not a word with its times.
     """
     lines = _lines(path)
     rows = _audacity(path, lines) if "\t" in lines[0][1] else _csv(path, lines, ("start_s", "end_s", "label"))
@@ -61,7 +61,7 @@ def read_labels(path: str | Path) -> list[Word]:
 
 
 def read_also_said(path: str | Path) -> dict[str, tuple[Word, ...]]:
-    """Keywords that the speakers of recordings without labels happen to say; optional words, by recording.
+    """Keywords that occur in recordings without labels, as optional words by recording.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def read_also_said(path: str | Path) -> dict[str, tuple[Word, ...]]:
 
 
 def _lines(path: str | Path) -> list[tuple[int, str]]:
-    """Number and text of the lines that are not empty, of UTF-8 or, as Windows writes it, UTF-16."""
+    """Number and text of each line that is not empty. The file is UTF-8 or, as Windows writes it, UTF-16."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST + 1)
@@ -151,12 +151,12 @@ def _word(path: str | Path, number: int, fields: Sequence[str]) -> Word:
 
 
 def _short(text: str) -> str:
-    """`text` for a message."""
+    """`text`, shortened for a message."""
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def write_labels(path: str | Path, words: Iterable[Word]) -> None:
-    """Write words as CSV, as :func:`read_labels` reads it; times to a tenth of a millisecond."""
+    """Write words as CSV that :func:`read_labels` reads. Times are rounded to a tenth of a millisecond."""
 
     def write(temporary: str) -> None:
         with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:

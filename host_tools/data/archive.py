@@ -1,4 +1,4 @@
-"""Archives from anywhere, read within bounds: nothing outside the folder, no links, no more than is expected."""
+"""Reads archives from anywhere within bounds. They write nothing outside the folder, and no links."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["Unpacked", "open_zip", "plain_files", "unpack_tar", "unpack_zip"]
 _CHUNK = 2**16
 _LARGEST_HEADER = 2**18  # bytes between the contents of two members: headers, long names, maps of sparse files
 _MOST_FILES, _MOST_FOLDERS, _MOST_LINKS, _DEEPEST = 1_000_000, 20_000, 20_000, 32
-_LARGEST_DIRECTORY = 2**26  # bytes of a ZIP archive's
+_LARGEST_DIRECTORY = 2**26  # bytes of a ZIP archive's directory
 _LARGEST_MEMBER = 2**28
-_ZIP_END = 2**16 + 22  # bytes in which the record of its directory lies
-_TAR_DAMAGE = (  # what gzip and tarfile raise for a broken archive; the last four for what cannot be
+_ZIP_END = 2**16 + 22  # bytes at the end of a ZIP archive in which the record of its directory lies
+_TAR_DAMAGE = (  # what gzip and tarfile raise for a broken archive; the last four mean impossible contents
     tarfile.TarError,
     gzip.BadGzipFile,
     zlib.error,
@@ -40,7 +40,7 @@ _TAR_DAMAGE = (  # what gzip and tarfile raise for a broken archive; the last fo
     MemoryError,
     RecursionError,
 )
-_ZIP_DAMAGE = (  # what zipfile raises; the last for what it cannot unpack, as with a password or another method
+_ZIP_DAMAGE = (  # what zipfile raises; the last means that it cannot unpack, as with a password or another method
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -55,23 +55,23 @@ _ZIP_DAMAGE = (  # what zipfile raises; the last for what it cannot unpack, as w
 
 
 def _short(name: str) -> str:
-    """`name` for a message."""
+    """`name`, shortened for a message."""
     return repr(name if len(name) <= 100 else f"{name[:100]}...")
 
 
 class Readable(Protocol):
-    """What bytes are read from."""
+    """A source of bytes."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class _Bounded:
-    """A stream that only goes forward, as tarfile reads it, and not further than is good."""
+    """A stream for tarfile that only goes forward and stops at a limit."""
 
     def __init__(self, stream: Readable, limit: int) -> None:
         self._stream, self._limit, self._at = stream, limit, 0
         self.left = _LARGEST_HEADER
-        """Bytes that may be read until this is set anew."""
+        """Bytes that may still be read. The reader sets it anew for each member."""
 
     def tell(self) -> int:
         return self._at
@@ -87,7 +87,7 @@ class _Bounded:
         return data
 
     def seek(self, position: int) -> None:
-        """Skip what is not wanted."""
+        """Skip forward to `position`."""
         while self._at < position:
             self.left = _LARGEST_HEADER
             if not self.read(min(_CHUNK, position - self._at)):
@@ -103,23 +103,23 @@ class Unpacked:
     folder : path
         Made by :func:`unpack_tar`.
     limit : int
-        Most bytes that it may hold.
+        Most bytes that the folder may hold.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         self.files = self._size = 0
         self.links: set[PurePosixPath] = set()
-        """Links and devices that were left out; nothing may go through one."""
+        """Links and devices that were left out. No member's path may lead through one."""
         self._folders: set[PurePosixPath] = {PurePosixPath(".")}
 
     def place(self, name: str, size: int = 0) -> PurePosixPath:
-        """Where a member of that name and size goes, relative to the folder.
+        """Where a member with this name and size goes, relative to the folder.
 
         Raises
         ------
         DatasetError
-            If it would lie elsewhere, or is too large.
+            If it would lie outside the folder, or is too large.
         """
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or re.search(r"[\\\0]", name):
@@ -134,7 +134,7 @@ class Unpacked:
         return path
 
     def leave_out(self, name: str) -> None:
-        """Take note of a link that is not made."""
+        """Record a link that is not made."""
         self.links.add(PurePosixPath(name))
         if len(self.links) > _MOST_LINKS:
             raise DatasetError(f"holds more than {_MOST_LINKS:,} links")
@@ -148,7 +148,7 @@ class Unpacked:
             (self.folder / part).mkdir(exist_ok=True)
 
     def create(self, path: PurePosixPath) -> BinaryIO:
-        """Open a file that is not there yet."""
+        """Open a new file."""
         self.files += 1
         if self.files > _MOST_FILES:
             raise DatasetError(f"holds more than {_MOST_FILES:,} files")
@@ -156,7 +156,7 @@ class Unpacked:
         return open(self.folder / path, "xb")
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, in place of one that is there."""
+        """Write a file, or replace it."""
         path = self.place(name, len(data))
         (self.folder / path).unlink(missing_ok=True)
         with self.create(path) as file:
@@ -178,35 +178,35 @@ def unpack_tar(
 ) -> Unpacked:
     """Unpack folders and plain files of a tar archive, and nothing else, into the new folder `folder`.
 
-    Nothing is left of it unless all went well. Owners, modes and times are not taken over.
+    If anything fails, the folder is removed. Owners, modes and times are not taken over.
 
     Parameters
     ----------
     stream : file
-        The archive, not compressed; it is read to its end.
+        The uncompressed archive, which is read to its end.
     folder : path
     limit : int
-        Most bytes that it may unpack to; the archive may have twice as many, with its headers.
+        Most bytes that the archive may unpack to. With its headers the archive may have twice as many.
     skip_links : bool
-        Leave out links and devices, instead of refusing the archive. A member that goes through one is refused all the
-        same.
+        Leave out links and devices, instead of refusing the archive. A member whose path leads through one is still
+        refused.
     tick : callable
         Called after each member.
 
     Raises
     ------
     DatasetError
-        If the archive is broken or unsafe; the message does not name it.
+        If the archive is broken or unsafe. The message does not name the archive.
     """
     bounded, target = _Bounded(stream, 2 * limit + _LARGEST_HEADER), Unpacked(folder, limit)
     try:
         folder.mkdir()
         with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r:") as tar:  # it reads, seeks and tells
             while (member := tar.next()) is not None:
-                cast("Any", tar).members.clear()  # or a million members would stay in memory
+                cast("Any", tar).members.clear()  # otherwise a million members would stay in memory
                 _unpack_member(tar, member, bounded, target, skip_links=skip_links)
                 tick()
-        # tarfile takes a header that is broken or cut off for the end: at the real one only zeros follow.
+        # tarfile takes a broken header for the end of the archive. After the real end only zeros follow.
         if {bool(block.strip(b"\0")) for block in _rest(bounded)} != {False}:
             raise tarfile.ReadError("its end is missing")
         if not target.files:
@@ -228,7 +228,7 @@ def _unpack_member(
         target.leave_out(member.name)
         return
     path = target.place(member.name, member.size)
-    if hasattr(tarfile, "data_filter"):  # a second opinion, where Python has it
+    if hasattr(tarfile, "data_filter"):  # Python's own check, if this version has it
         tarfile.data_filter(member, str(target.folder))
     if content := tar.extractfile(member):
         with content, target.create(path) as file:
@@ -254,7 +254,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises
     ------
     DatasetError
-        If the archive turns out to be broken, here or while it is used; the message does not name it.
+        If the archive turns out to be broken, here or while you use it. The message does not name the archive.
     """
     try:
         with open(path, "rb") as file:
@@ -268,18 +268,18 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     except _ZIP_DAMAGE as error:
         raise DatasetError(f"a broken archive ({error})") from None
     except OSError as error:
-        if error.errno != errno.EINVAL:  # as for an entry that begins before the file
+        if error.errno != errno.EINVAL:  # EINVAL: an entry begins before the file
             raise
         raise DatasetError("a broken archive (a place outside of it)") from None
 
 
 def unpack_zip(path: Path, target: Unpacked, wanted: Callable[[str], bool]) -> None:
-    """Write those files of a ZIP archive whose name is `wanted` beside the archive, which lies in `target`.
+    """Write the files of a ZIP archive whose name is `wanted` beside the archive, which lies in `target`.
 
     Raises
     ------
     DatasetError
-        If the archive is broken or unsafe; the message does not name it.
+        If the archive is broken or unsafe. The message does not name the archive.
     """
     beside = path.parent.relative_to(target.folder)
     with open_zip(path) as archive:

@@ -1,4 +1,4 @@
-"""Real sounds and real voices of Debian's packages and of git repositories: noise, and speech without the keywords."""
+"""Collects noise, and speech without the keywords, from Debian's packages and from git repositories."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LARGEST_LICENCE = 2**22
 
 @dataclass(frozen=True)
 class _Origin:
-    """What to say of packages, or of repositories, and where they cannot be had."""
+    """The words of messages about packages, or about repositories, and the programs that fetching them needs."""
 
     one: str
     many: str
@@ -67,8 +67,8 @@ def collect(
 ) -> dict[str, float]:
     """Write sounds as FLAC (16 kHz, mono, int16) and ``licences/*.txt``.
 
-    Of Debian's packages to ``<kind>/<package>/``, of repositories to ``<kind>/<group>/<owner>+<name>/``, where the kind
-    is ``noise`` or ``speech``. What is finished is not made again.
+    Sounds of Debian's packages go to ``<kind>/<package>/``, those of repositories to
+    ``<kind>/<group>/<owner>+<name>/``. The kind is ``noise`` or ``speech``. Finished sources are not written again.
 
     Parameters
     ----------
@@ -76,12 +76,14 @@ def collect(
     table : SourceTable
         What to take; see :func:`host_tools.data.source_tables.load_table`.
     cache : path, optional
-        Where packages are kept, as they are and unpacked, or clones; by default ``packages`` or ``repositories`` in
+        Folder for packages, packed and unpacked, or for clones; by default ``packages`` or ``repositories`` in
         `output`.
-    only, without : sequence of str
-        Names of packages or repositories to take, by default all, and of those to leave out.
+    only : sequence of str
+        Names of the packages or repositories to take; by default all.
+    without : sequence of str
+        Names of the packages or repositories to leave out.
     say : callable
-        Takes a line for each that cannot be had.
+        Takes a line for each source that cannot be fetched.
 
     Returns
     -------
@@ -118,7 +120,7 @@ def collect(
 
 
 def _chosen(table: SourceTable, origin: _Origin, only: Sequence[str], without: Sequence[str]) -> list[Source]:
-    """The sources of these names."""
+    """The sources that `only` names, except those that `without` names."""
     names = {source.name for source in table.sources}
     for name in (*only, *without):
         if name not in names:
@@ -127,7 +129,7 @@ def _chosen(table: SourceTable, origin: _Origin, only: Sequence[str], without: S
 
 
 def _why_not(source: Source, table: SourceTable, cache: Path, output: Path) -> str:
-    """Write the sounds of a source, if they are not there; else why that could not be done."""
+    """Write the sounds of a source unless they are there. Returns why that failed, or an empty text."""
     try:
         if not (output / source.kind / source.folder).is_dir():
             _write(source, table, cache, output)
@@ -140,7 +142,7 @@ def _why_not(source: Source, table: SourceTable, cache: Path, output: Path) -> s
 
 
 def _write(source: Source, table: SourceTable, cache: Path, output: Path) -> None:
-    """Write the sounds of a source, and its licence, to `output`: all or none."""
+    """Write all sounds of a source, and its licence, to `output`, or none."""
     target = output / source.kind / source.folder
     target.parent.mkdir(parents=True, exist_ok=True)
     root, spoken = _fetched(source, cache)

@@ -1,7 +1,7 @@
 """Folders of recordings laid out like Speech Commands: ``<word>/<speaker>_nohash_<n>.wav``, of any format of audio.
 
-What such a folder holds is used, or listed as left out with the reason. :class:`Voices` says who is heard in two parts
-of the split.
+Every recording in such a folder is used, or listed as left out with the reason. :class:`Voices` says which speakers are
+heard in two parts of the split.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ class Index:
     """Recordings without speech, sorted."""
     left_out: list[LeftOut]
     problems: list[str]
-    """What else a user should know of the folder: a line each."""
+    """Lines on anything else that a user should know about the folder."""
 
 
 class Voices(NamedTuple):
-    """Who is heard outside training, and whether in training, too."""
+    """The speakers outside training, and whether they speak in training, too."""
 
     others: int
     """Speakers outside training."""
     shared: int
-    """Of them, those who speak in training, too."""
+    """Number of `others` who speak in training, too."""
     unnamed: int
-    """Clips outside training of which nothing tells who speaks."""
+    """Number of clips outside training whose speaker is unknown."""
     words: tuple[str, ...]
-    """The words of such clips, and of such speakers."""
+    """Words of clips outside training whose speaker is unknown, or speaks in training."""
 
     @classmethod
     def of(cls, clips: Sequence[Clip]) -> Voices:
@@ -79,7 +79,7 @@ class Voices(NamedTuple):
         return cls(len(known), len(known & training), unnamed, tuple(sorted({c.word for c in same})))
 
     def __str__(self) -> str:
-        """A line for people, empty where all outside training are strangers."""
+        """A line for people. It is empty if no speaker outside training speaks in training."""
         facts = []
         if self.shared:
             facts.append(f"{self.shared} of the {self.others} speakers outside training speak in training, too")
@@ -94,25 +94,25 @@ class Voices(NamedTuple):
 
 
 def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -> Index:
-    """Every clip of a Speech Commands folder, with its part of the split, and what else the folder holds.
+    """Every clip of a Speech Commands folder, with its part of the split, and everything else in the folder.
 
-    A folder's name is the word, and that of a folder within it a speaker. ``_background_noise_``, ``_silence_`` and
-    names like these hold noise; ``_unknown_`` holds words that are no keywords.
+    A folder's name is the word. The name of a folder within it is a speaker. ``_background_noise_``, ``_silence_`` and
+    similar names hold noise. ``_unknown_`` holds words that are no keywords.
 
     Parameters
     ----------
     folder : path
     split : str
-        ``official``: by ``validation_list.txt`` and ``testing_list.txt`` for words that these name; other recordings of
-        Speech Commands by :func:`official_split`; of every other word some validate, and some train.
-        ``random``: by :func:`random_split`, as the reference system has it.
+        ``official``: ``validation_list.txt`` and ``testing_list.txt`` split the words that they name.
+        :func:`official_split` splits other recordings of Speech Commands. Of every other word some recordings validate
+        and some train. ``random``: :func:`random_split` splits all, as in the reference system.
     seed : int
-        Of the random split.
+        Seed of the random split.
 
     Raises
     ------
     DatasetError
-        If the folder does not exist or holds no ``<word>/*.wav``, a list cannot be read, or there is no such split.
+        If the folder does not exist, it holds no ``<word>/*.wav``, a list cannot be read, or `split` is unknown.
     """
     folder = existing_folder(folder)
     if split not in SPLITS:
@@ -154,7 +154,7 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
 
 
 def _look_alikes(clips: Iterable[Recording]) -> list[str]:
-    """Which words differ by capitals alone, and which recordings are there twice: a line for each kind."""
+    """Lines on words that differ by capitals alone, and on recordings that are there twice."""
     spellings: dict[str, set[str]] = {}
     formats: dict[Path, list[Path]] = {}
     for path, word, _ in clips:
@@ -177,7 +177,7 @@ def index_labelled(folder: str | Path) -> tuple[list[tuple[Path, str]], list[Lef
     Returns
     -------
     pairs : list of (path, label)
-        Sorted; labels without the surrounding underscores.
+        Sorted. Labels have no surrounding underscores.
     left_out : list of LeftOut
     """
     pairs, entries = [], list(visible_entries(existing_folder(folder)))
@@ -193,6 +193,6 @@ def index_labelled(folder: str | Path) -> tuple[list[tuple[Path, str]], list[Lef
 
 
 def count(values: Iterable[str]) -> dict[str, int]:
-    """Number of times each value occurs, by value."""
+    """How often each value occurs, by value."""
     names, counts = np.unique(list(values), return_counts=True)
     return {str(n): int(c) for n, c in zip(names, counts, strict=True)}

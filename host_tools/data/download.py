@@ -1,6 +1,6 @@
-"""Speech Commands from its server to a folder: a transfer that resumes, a checksum, unpacking that is whole or absent.
+"""Fetches Speech Commands to a folder: the transfer resumes, and the checksum is verified before the folder appears.
 
-Until the folder is whole, everything lies beside it, in ``<folder>.kws-download``.
+Until the folder is complete, everything lies beside it, in ``<folder>.kws-download``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["MARKER", "SHA256", "URL", "download"]
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 SHA256 = "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
 MARKER = ".kws-download.json"
-"""File in a folder that is whole: what it was unpacked from, and how many files."""
+"""File in a complete folder that names the archive's checksum and the number of files."""
 _CHUNK = 2**16
 
 
@@ -37,16 +37,17 @@ def download(
     keep_archive: bool = False,
     limit: int = 2**33,
 ) -> Path:
-    """Fetch an archive of recordings and unpack it as `folder`; the same call goes on where an interrupted one stopped.
+    """Fetch an archive of recordings and unpack it as `folder`.
 
-    An archive of the same name that already lies beside `folder` is used, and stays.
+    The same call goes on where an interrupted one stopped. If an archive of the same name already lies beside `folder`,
+    that archive is used and kept.
 
     Parameters
     ----------
     folder : path
-        New or empty; what the archive has at its root comes directly into it.
+        New or empty. The files at the archive's root come directly into it.
     transfer : Transfer
-        Of a ``.tar.gz``.
+        The transfer of a ``.tar.gz``.
     sha256 : str
         Digest of the archive.
     keep_archive : bool
@@ -84,7 +85,7 @@ def download(
 def _install(
     folder: Path, archive: Path, work: Path, transfer: Transfer, sha256: str, keep_archive: bool, limit: int
 ) -> int:
-    """Put what `archive` holds, or what the transfer brings, in place of `folder`; the number of files."""
+    """Unpack `archive`, or what the transfer brings, and move it to `folder`. Returns the number of files."""
     part, unpacked = work / f"{archive.name}.part", work / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     if archive.exists():
@@ -112,7 +113,7 @@ def _install(
 
 
 def _files_there(folder: Path, sha256: str) -> int:
-    """Number of files if `folder` is whole already; 0 if it is absent or empty, so that it can be made."""
+    """Number of files if `folder` is complete already. 0 if it is absent or empty, so that it can be made."""
     if not folder.exists():
         return 0
     if (folder / MARKER).exists():
@@ -143,7 +144,7 @@ def _work_path(folder: Path) -> Path:
 
 @contextmanager
 def _working_folder(folder: Path) -> Iterator[Path]:
-    """The folder beside `folder` for this run alone; removed at the end unless an archive is left to go on with."""
+    """The folder beside `folder` for this run alone. It is removed at the end unless it holds a part of an archive."""
     work = _work_path(folder)
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as lock:
@@ -167,7 +168,7 @@ def _digest(path: Path, progress: Progress) -> str:
 
 
 def _unpack(archive: Path, target: Path, *, limit: int, progress: Progress) -> int:
-    """Unpack the archive into the new folder `target`; returns the number of files."""
+    """Unpack the archive into the new folder `target`. Returns the number of files."""
     bar = progress(total=archive.stat().st_size, desc="unpack", unit="B", unit_scale=True)
     with bar, open(archive, "rb") as raw, gzip.open(raw) as stream:
         try:

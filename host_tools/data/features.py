@@ -1,11 +1,11 @@
-"""Training features, always through kws_edge's own front end.
+"""Training features. kws_edge's own front end computes them all.
 
-Training keeps *raw levels*: ``log_gain * ln(bands + log_offset)`` without the front end's offset and clips. From them
-the band power can be had back, so shift, gain and noise can be applied after the fact, to features of recordings and to
+Training keeps *raw levels*: ``log_gain * ln(bands + log_offset)`` without the front end's offset and clips. Raw levels
+can be converted back to band power. So shift, gain and noise can be applied later, to features of recordings and to
 precomputed features alike.
 
-Features of clips are computed once, by all cores, into a memory-mapped file of a cache that is keyed by the front end's
-hash and by the files; an interrupted computation goes on where it stopped.
+Features of clips are computed once, by all cores, into a memory-mapped file of a cache. Its key is made of the front
+end's hash and the files. An interrupted computation goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ Samples = NDArray[np.int16]
 Levels = NDArray[np.floating]
 """Of any shape, float16 or float32."""
 
-_CHUNK = 64  # clips that a worker takes at a time; what an interruption loses of each worker
+_CHUNK = 64  # clips that a worker takes at a time; an interruption loses at most these of each worker
 _PARALLEL_FROM = 200  # clips; for fewer, starting workers takes longer than the work
 _LAYOUT = 3  # version of the cache's files, and of how recordings are read
 
 
 def default_cache() -> Path:
-    """Where features are kept between runs: ``kws-edge/features`` in the user's cache folder."""
+    """The folder that keeps features between runs: ``kws-edge/features`` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kws-edge" / "features"
 
 
 def raw_config(config: FrontendConfig) -> FrontendConfig:
-    """`config` without level offset and clips: the front end whose output are raw levels."""
+    """`config` without level offset and clips. A front end with it outputs raw levels."""
     return dataclasses.replace(config, level_offset=0, level_min=None, level_max=None, resize_frames=None)
 
 
@@ -94,12 +94,12 @@ def raw_to_levels(raw: Levels, config: FrontendConfig) -> Levels:
 
 
 def levels_to_raw(levels: Levels, config: FrontendConfig) -> Levels:
-    """Raw levels from output levels (of a clipped level: the clip)."""
+    """Raw levels from output levels. A clipped level gives the raw level of the clip."""
     return levels.astype(np.float32) - np.float32(config.level_offset)
 
 
 def model_input(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
-    """Levels of clips as the network takes them, resized if the front end says so.
+    """Levels of clips as the network takes them. They are resized if the front end says so.
 
     Returns
     -------
@@ -111,13 +111,15 @@ def model_input(levels: np.ndarray, config: FrontendConfig) -> np.ndarray:
 
 
 def span_range(inputs: np.ndarray, config: FrontendConfig) -> np.ndarray:
-    """Set two values of the first example to the ends of the levels' range, where they are clipped, with the zero that
-    TFLite's ranges hold: so the scale and zero point of a quantised input follow from the front end, not from clips.
+    """If the front end clips levels, set two values of the first example to the ends of the levels' range.
+
+    The range includes zero, as TFLite's ranges do. So the scale and zero point of a quantised input follow from the
+    front end, not from the clips.
 
     Parameters
     ----------
     inputs : numpy.ndarray, shape (n, ...), float32
-        Is changed, and returned.
+        The examples. They are changed in place and returned.
     config : FrontendConfig
     """
     for edge, position, widest in ((config.level_min, 0, min), (config.level_max, -1, max)):
@@ -150,17 +152,17 @@ def _frontend(config: FrontendConfig) -> Frontend:
 
 
 Variation = Callable[[Samples, int], Samples]
-"""Samples and the clip's number to samples; see :class:`host_tools.sampling.augment.AudioVariation`."""
+"""Maps samples and the clip's number to samples; see :class:`host_tools.sampling.augment.AudioVariation`."""
 
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """Raw levels of clips, and the clips that gave none."""
+    """Raw levels of clips, and the clips that were skipped."""
 
     levels: NDArray[np.float16]
-    """float16 (n, frames, mels), memory-mapped; zeros for clips that were skipped"""
+    """float16 (n, frames, mels), memory-mapped. Clips that were skipped have zeros."""
     skipped: dict[int, str]
-    """Why, by the clip's number"""
+    """Why clips were skipped, by the clip's number."""
 
     @property
     def usable(self) -> NDArray[np.intp]:
@@ -186,7 +188,7 @@ def clip_features(
     paths : sequence of path
     config : FrontendConfig
     cache : path, optional
-        Folder to keep the features in, and to take them from where they are complete; without it they last as long as
+        Folder that keeps the features. Complete features in it are used. Without a folder the features last as long as
         the process.
     vary : callable, optional
         Changes each clip's samples first. Its ``repr`` is part of the cache's key.
@@ -201,7 +203,7 @@ def clip_features(
     folder = (cache or _temporary_cache()) / _key(paths, config, vary)
     fill = functools.partial(_fill, folder=folder, config=raw_config(config), vary=vary)
     if not _is_complete(folder):
-        with locked(folder, wait=True):  # who has waited finds the work done
+        with locked(folder, wait=True):  # a process that has waited finds the work done
             _complete(folder, shape, paths, fill, what=what, workers=workers)
     return ClipFeatures(np.load(folder / "levels.npy", mmap_mode="r"), dict(sorted(_skipped(folder).items())))
 
@@ -247,9 +249,9 @@ def recording_features(
     Returns
     -------
     levels : list of numpy.ndarray, shape (frames, config.n_mels), float16
-        One array a recording that could be read, in order.
+        One array for each recording that could be read, in order.
     skipped : dict
-        Why, by path, the others could not.
+        Why the other recordings could not be read, by path.
     """
     work = functools.partial(_recording, config=raw_config(config))
     bar = tqdm(total=len(paths), desc=what, unit="file", mininterval=0.5, disable=not paths)
@@ -276,7 +278,7 @@ def _recording(path: Path, *, config: FrontendConfig) -> NDArray[np.float16] | s
 
 
 def _fill(job: tuple[Sequence[Path], int], *, folder: Path, config: FrontendConfig, vary: Variation | None) -> dict:
-    """Compute the features of some clips into the cache's file, from row `at` on; return why which were skipped."""
+    """Compute features of some clips into the cache's file, from row `at` on. Returns why clips were skipped."""
     paths, at = job
     levels, skipped = np.load(folder / "levels.npy", mmap_mode="r+"), {}
     for number, path in enumerate(paths, at):
@@ -299,14 +301,14 @@ def _prepare(folder: Path, shape: tuple[int, ...], n_chunks: int) -> None:
 
 
 def _allocate(path: str, *, dtype: type, shape: tuple[int, ...]) -> None:
-    """Make an array file of zeros that has its place on the disk: a full one would kill whoever writes to the map."""
+    """Make an array file of zeros and reserve its space: if the disk is full, writing to the map kills the process."""
     np.lib.format.open_memmap(path, "w+", dtype, shape).flush()
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
             except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve space
                     raise
 
 

@@ -1,4 +1,4 @@
-"""Sounds of files of any format, decoded by ffmpeg."""
+"""Decodes sound files of any format with ffmpeg."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RATE = 16000
 """Samples a second of what comes out."""
 _BATCH = 24  # files that one ffmpeg decodes: starting it takes longer than a short file
 _WORKERS = 2
-_DECODE_S = 60.0  # in which ffmpeg must have decoded a file
+_DECODE_S = 60.0  # seconds in which ffmpeg must decode a file
 
 
 def decoded(paths: Sequence[Path], *, limit_s: float, scratch: str) -> Generator[tuple[Path, NDArray[np.int16]]]:
-    """Those of the files that can be decoded, in their order, mono, at most `limit_s` seconds of each.
+    """The files that can be decoded, in their order, with at most `limit_s` seconds of mono samples of each.
 
-    Results lie in `scratch` while they are made.
+    The folder `scratch` holds results while they are made.
     """
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(_WORKERS) as pool:
@@ -32,10 +32,10 @@ def decoded(paths: Sequence[Path], *, limit_s: float, scratch: str) -> Generator
 
 
 def _decoded(paths: Sequence[Path], limit_s: float, scratch: str) -> list[tuple[Path, NDArray[np.int16]]]:
-    """The files that could be decoded; if ffmpeg fails on the batch, each by itself."""
+    """The files that can be decoded. If ffmpeg fails on the batch, it decodes each file by itself."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         command = ["ffmpeg", "-nostdin", "-v", "error", "-threads", "1"]
-        for path in paths:  # as files and nothing else: a playlist would have others read
+        for path in paths:  # ffmpeg reads them as files alone: a playlist would make it read others
             command += ["-protocol_whitelist", "file", "-i", f"file:{path}"]
         for number in range(len(paths)):
             command += ["-map", f"{number}:a:0", "-ac", "1", "-ar", str(RATE), "-t", f"{limit_s:g}", "-f", "s16le"]

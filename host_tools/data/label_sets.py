@@ -1,4 +1,4 @@
-"""Words of Speech Commands, and the labels of a model: sets by name, or a list of words of one's own."""
+"""Words of Speech Commands, and the labels of a model: sets by name, or a list of your own words."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ LABEL_SETS: dict[str, tuple[str, ...]] = {
 
 SPEECH_COMMANDS_WORDS = frozenset((*_COMMANDS, *_OTHER_WORDS))
 SPOKEN_AS_UNKNOWN = f"_{UNKNOWN}_"
-"""Word of the clips in a folder of unknown words: no label, so that they train as the words that are none."""
+"""The word of clips in a folder of unknown words. It is no label, so these clips train as unknown."""
 
 
 def label_set(spec: str) -> tuple[str, ...]:
-    """Labels by the name of a set, or ``silence``, ``unknown`` and the words of a list such as ``hello,lamp``.
+    """Labels of a set by its name, or ``silence``, ``unknown`` and the words of a list such as ``hello,lamp``.
 
-    A word by itself is a list, too, but for one that looks like the name of a set with a slip in it: a comma after it
-    tells.
+    A single word is a list, too, unless it looks like a misspelt name of a set. A comma after such a word makes it a
+    list.
 
     Raises
     ------
     DatasetError
-        If it is neither.
+        If `spec` is neither.
     """
     if spec in LABEL_SETS:
         return LABEL_SETS[spec]
@@ -55,12 +55,12 @@ def label_set(spec: str) -> tuple[str, ...]:
 
 
 def spelt(name: str) -> str:
-    """A name in one of Unicode's forms: macOS has another one for letters with accents than keyboards have."""
+    """A name in one Unicode form: macOS and keyboards use different forms of letters with accents."""
     return unicodedata.normalize("NFC", name)
 
 
 def label_of(word: str, labels: Sequence[str]) -> int:
-    """Index of `word` among `labels`; of ``unknown`` if it is not one of them.
+    """Index of `word` among `labels`. If `word` is no label, the index of ``unknown``.
 
     Raises
     ------
@@ -75,5 +75,5 @@ def label_of(word: str, labels: Sequence[str]) -> int:
 
 
 def label_name(labels: Sequence[str], word: str) -> str:
-    """Label that `word` is trained as; raises as :func:`label_of`."""
+    """The label that `word` is trained as. Raises the errors of :func:`label_of`."""
     return labels[label_of(word, labels)]

@@ -1,4 +1,4 @@
-"""What a folder or a file holds, in one checksum: so that a result knows whether its data are still the same."""
+"""One checksum of everything in a folder or a file. It tells whether the data of a result are still the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Entry:
     """A file of a manifest."""
 
     path: str
-    """Relative to the folder, with slashes; of a single file its name."""
+    """Path relative to the folder, with slashes. A single file has its name."""
     size: int
     """In bytes."""
     sha256: str
@@ -48,7 +48,7 @@ class Manifest:
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the whole: of path, size and checksum of each file."""
+        """Checksum over path, size and checksum of each file."""
         lines = (f"{e.sha256} {e.size} {e.path}\n" for e in self.entries)
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -63,12 +63,12 @@ class Manifest:
 
 
 def fingerprint(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[dict]]:
-    """Path, checksum, number of files and bytes of each of these folders or files, by name, as JSON has it.
+    """Path, checksum, number of files and bytes of each of these folders or files, JSON-ready, by name.
 
     Raises
     ------
     DatasetError
-        If one is missing, or a file in it cannot be read.
+        If a folder or file is missing, or a file in a folder cannot be read.
     """
     return {
         name: [{"path": os.path.abspath(path), **manifest(path).to_dict()} for path in paths]
@@ -79,10 +79,10 @@ def fingerprint(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[dict]]:
 def manifest(path: str | Path, *, without: Collection[str] = ()) -> Manifest:
     """The files below `path`, or `path` itself.
 
-    Hidden files are left out, as locks, scratch files and those of other systems are. Of a Keras file only the weights
-    count: the rest of it tells the time. Of what cannot be read, such as a pipe or a broken link, the name counts; of
-    a folder that links lead to again, where it was met first. Checksums are remembered in the user's cache, and a file
-    of the same size, times and inode is not read again.
+    Hidden files are left out, as are locks, scratch files and those of other systems. Only the weights of a Keras file
+    count, because the rest of the file holds the time. If something cannot be read, such as a pipe or a broken link,
+    its name counts. If links lead to the same folder again, its first name counts. The user's cache remembers
+    checksums. A file with the same size, times and inode is not read again.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ def _is_folder(path: Path) -> bool:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file or folder") from None
-    except (OSError, ValueError) as error:  # of a zero character in it
+    except (OSError, ValueError) as error:  # ValueError: the path has a zero character
         raise DatasetError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _names(folder: Path) -> Iterator[tuple[str, str | None]]:
-    """Names below a folder; of a folder that was met before, by which name: links may lead around."""
+    """Names below a folder. Links may lead to a folder again: then the pair holds its first name, or else None."""
     met: dict[tuple[int, int], str] = {}
     for base, folders, files in os.walk(folder, followlinks=True):
         here = os.path.relpath(base, folder).replace(os.sep, "/")
@@ -161,7 +161,7 @@ def _sum(path: Path) -> str:
 
 
 class _Remembered:
-    """Checksums of a folder's files from before, by name, size, times and inode."""
+    """Remembered checksums of a folder's files, by name, size, times and inode."""
 
     def __init__(self, path: Path) -> None:
         name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
@@ -190,5 +190,5 @@ class _Remembered:
 
     def keep(self) -> None:
         if self._new != self._old:
-            with contextlib.suppress(WriteError):  # the next one reads the files again
+            with contextlib.suppress(WriteError):  # then the next manifest reads the files again
                 write_atomically(self._file, json.dumps({"layout": _LAYOUT, "files": self._new}))

@@ -1,4 +1,4 @@
-"""Whose recordings are, which licences and model cards say."""
+"""Who made the recordings. Licences and model cards say so."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ def is_official(word: str, name: str) -> bool:
 
 
 def origin_of(word: str, name: str) -> str:
-    """Whose a recording is, by its word and its file's name: :data:`SPEECH_COMMANDS`, or else :data:`PRIVATE`."""
+    """Origin of a recording, by its word and its file's name: :data:`SPEECH_COMMANDS`, or else :data:`PRIVATE`."""
     return SPEECH_COMMANDS if is_official(word, name) else PRIVATE
 
 
 def origins_of(data: Mapping[str, Any], labels: Iterable[str]) -> list[str]:
-    """Whose the words are that a model was trained on, by what its run's record has of the data; of a run that was made
-    before this was kept, its labels tell. Nothing is known without a record."""
+    """Origins of the words that a model was trained on, from the data in its run's record.
+
+    If an old record does not hold the origins, the labels tell them. Without a record nothing is known.
+    """
     if not data or "origins" in data:
         return data.get("origins", [])
     return [SPEECH_COMMANDS if set(filter(is_keyword, labels)) <= SPEECH_COMMANDS_WORDS else PRIVATE]

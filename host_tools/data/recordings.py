@@ -1,4 +1,4 @@
-"""Recordings in folders of any layout: found, or listed as left out with the reason."""
+"""Finds recordings in folders of any layout, and lists what is left out with the reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ENDINGS = (
     ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus",
     ".rf64", ".snd", ".w64", ".wav", ".wave", ".webm", ".wma",
 )  # fmt: skip
-"""What names of audio end in; of others, the first bytes tell."""
+"""Endings of names of audio files. The first bytes of other files tell whether they are audio."""
 _TEXTS = (".csv", ".json", ".lab", ".md", ".tsv", ".txt")
 _FIRST_BYTES = 1 << 14
 _SYSTEM_FILES = ("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "icon\r", "thumbs.db")
@@ -39,7 +39,7 @@ _SYSTEM_FILES = ("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "icon\r", 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files that are not used, of one folder and for one reason."""
+    """Files of one folder that are not used, for one reason."""
 
     path: Path
     """The first of them, or the folder."""
@@ -51,14 +51,14 @@ class LeftOut:
 
 
 class Found(NamedTuple):
-    """What there is to hear in a folder."""
+    """The recordings in a folder, and what is left out."""
 
     paths: list[Path]
     left_out: list[LeftOut]
 
 
 def existing_folder(path: str | Path) -> Path:
-    """The folder, which must be there."""
+    """The folder as a path. It must exist."""
     folder = Path(path)
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
@@ -66,9 +66,9 @@ def existing_folder(path: str | Path) -> Path:
 
 
 def find_audio(folder: str | Path) -> Found:
-    """Recordings in a folder, at any depth, sorted, and what else lies there but texts and what systems leave behind.
+    """Recordings in a folder, at any depth, sorted, and what is left out. Texts and files of systems do not count.
 
-    A file whose name does not end as audio does is a recording if its first bytes are those of one.
+    If a file's name does not end as names of audio do, its first bytes tell whether it is a recording.
 
     Raises
     ------
@@ -97,13 +97,13 @@ def find_audio(folder: str | Path) -> Found:
 
 
 def all_left_out(folder: Path, why: str) -> list[LeftOut]:
-    """That the recordings in a folder are left out, if there are any."""
+    """The recordings in a folder as left out, if there are any."""
     n = len(find_audio(folder).paths)
     return [LeftOut(folder, why, n)] if n else []
 
 
 def visible_entries(folder: Path) -> Iterator[Path]:
-    """What a folder holds, sorted, but for what is hidden or of the system."""
+    """Entries of a folder, sorted, except hidden ones and those of the system."""
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -112,7 +112,7 @@ def visible_entries(folder: Path) -> Iterator[Path]:
 
 
 def _why_not(path: Path) -> str | None:
-    """Why a file is no recording; None if it is one, nothing if that needs no word."""
+    """Why a file is no recording. None if it is one; an empty text if it needs no reason."""
     if not path.is_file():
         return "a broken link" if path.is_symlink() and not path.exists() else "no regular file"
     ending = path.suffix.lower()
@@ -130,7 +130,7 @@ def _why_not(path: Path) -> str | None:
 
 
 def loose_recordings(entries: Iterable[Path]) -> list[LeftOut]:
-    """That recordings beside the folders are left out, if there are any."""
+    """The recordings beside the folders as left out, if there are any."""
     loose = [path for path in entries if not path.is_dir() and _why_not(path) is None]
     return [LeftOut(loose[0], "a recording in no word's folder", len(loose))] if loose else []
 
@@ -142,8 +142,8 @@ def _half(group: str) -> str:
 def recordings(folder: str | Path, half: str | None = None) -> Found:
     """Recordings without keywords anywhere under `folder`, or one half of them: ``training`` or ``reporting``.
 
-    The group that goes into one half as a whole is the LibriSpeech speaker (``<speaker>-<chapter>-<utterance>``), or
-    else the recording that a clip was cut from (ESC-50's ``<fold>-<recording>-<take>...``), or else the file.
+    A group goes into one half as a whole. It is the LibriSpeech speaker (``<speaker>-<chapter>-<utterance>``), or else
+    the recording that a clip was cut from (ESC-50's ``<fold>-<recording>-<take>...``), or else the file.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def recordings(folder: str | Path, half: str | None = None) -> Found:
 
 
 def group_of(path: Path) -> str:
-    """What a recording is told apart by, see :func:`recordings`."""
+    """The group of a recording; see :func:`recordings`."""
     parts = path.stem.split("-")
     if len(parts) == 3 and all(p.isdigit() for p in parts):
         return parts[0]
@@ -166,10 +166,10 @@ def group_of(path: Path) -> str:
 
 
 def unreadable(path: Path, why: str) -> LeftOut:
-    """A file that cannot be read, and the message that says so."""
+    """A file that cannot be read, as left out with the message `why`."""
     return LeftOut(path, why.removeprefix(printable(f"{path}: ")))
 
 
 def first_left_out(left_out: Sequence[LeftOut]) -> str:
-    """How much was left out and the first of it, for the end of a message; empty if nothing was."""
+    """The number of files that were left out and the first of them, for the end of a message; else an empty text."""
     return f" ({sum(one.files for one in left_out)} files left out, the first: {left_out[0]})" if left_out else ""

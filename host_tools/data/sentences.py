@@ -1,4 +1,4 @@
-"""English sentences at random, without given words: text for synthetic speech."""
+"""Random English sentences without given words, as text for synthetic speech."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOMOPHONES: dict[str, tuple[str, ...]] = {
     "bird": ("burred",),
     "wow": ("wau",),
 }
-"""Words that sound as others do (or nearly so): they are avoided with them."""
+"""Words that sound like, or nearly like, a word to avoid. They are avoided with it."""
 
 _NOUNS = """
     time year people way day man thing woman life child world school state family student group country problem hand
@@ -68,7 +68,7 @@ _STARTS = """
 """
 _JOINERS = "and but because although while until when where which unless"
 
-# Near to the ten commands, and to other words of Speech Commands, in sound; none of them is one.
+# Words that sound similar to words of Speech Commands, but are none of them.
 _NEAR = """
     yet yesterday guess chess less lesson yellow yard yell years jest mess dress address nose note notice nobody
     nowhere notion north known snow slow low new now knock nod open cup upper upon apple hop puppy supper oppose
@@ -94,9 +94,10 @@ def _avoided(avoid: Collection[str]) -> set[str]:
 
 
 def sentence(rng: np.random.Generator, avoid: Collection[str]) -> str:
-    """A sentence of everyday words, and of some that sound like commands, with none of `avoid` in it.
+    """A sentence of everyday words, and of some that sound like commands, without the words to avoid.
 
-    It makes little sense, but has the rhythm of speech. Words that sound as those to avoid are avoided, too.
+    The sentence makes little sense, but has the rhythm of speech. Words that sound like those to avoid are avoided,
+    too.
     """
     without = _avoided(avoid)
 
@@ -124,12 +125,12 @@ def sentence(rng: np.random.Generator, avoid: Collection[str]) -> str:
 
 
 def from_text(text: str, avoid: Collection[str]) -> list[str]:
-    """Sentences of a text that hold none of `avoid`, nor what sounds as they do.
+    """Sentences of a text without the words to avoid and without words that sound like them.
 
     Raises
     ------
     DatasetError
-        If none is left.
+        If no sentence is left.
     """
     without = _avoided(avoid)
     found = [" ".join(s.split()) for s in re.split(r"(?<=[.!?])\s+", text)]

@@ -25,7 +25,7 @@ def unpack_containers(unpacked: Unpacked) -> None:
     Raises
     ------
     DatasetError
-        If a container is broken or unsafe, or holds too much; the message names it.
+        If a container is broken or unsafe, or holds too much. The message names the container.
     """
     for path in plain_files(unpacked.folder):
         name = path.relative_to(unpacked.folder).as_posix()
@@ -43,7 +43,7 @@ def unpack_containers(unpacked: Unpacked) -> None:
 
 
 def _carved(data: bytes | mmap.mmap) -> Iterator[tuple[str, bytes]]:
-    """Sounds in `data`, by their ending; of Ogg that is cut off, its whole pages."""
+    """Ending and bytes of each sound in `data`. Of an Ogg file that is cut off, the complete pages are given."""
     start = re.compile(rb"RIFF....WAVE|OggS\0\x02", re.DOTALL)
     at = 0
     while (found := start.search(data, at)) is not None:
@@ -54,7 +54,7 @@ def _carved(data: bytes | mmap.mmap) -> Iterator[tuple[str, bytes]]:
             continue
         at = begin
         while data[at : at + 4] == b"OggS" and (end := _page_end(data, at)) is not None:
-            last = data[at + 5] & 4  # of one page after the other, the one that ends the stream
+            last = data[at + 5] & 4  # this bit marks the page that ends the stream
             at = end
             if last:
                 break
@@ -64,7 +64,7 @@ def _carved(data: bytes | mmap.mmap) -> Iterator[tuple[str, bytes]]:
 
 
 def _page_end(data: bytes | mmap.mmap, at: int) -> int | None:
-    """Where the page of Ogg at `at` ends; None if it is cut off."""
+    """Where the Ogg page at `at` ends; None if it is cut off."""
     header = at + 27
     if header > len(data):
         return None

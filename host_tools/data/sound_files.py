@@ -1,4 +1,4 @@
-"""Sound files: written whole or not at all."""
+"""Writes sound files, whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["sound_errors", "write_sound"]
 
 @contextlib.contextmanager
 def sound_errors() -> Iterator[None]:
-    """What libsndfile cannot write is an OSError, as for any other file: it says no more than "System error"."""
+    """Raise an OSError if libsndfile cannot write: its own message is only "System error"."""
     try:
         yield
     except soundfile.SoundFileError as error:
@@ -31,7 +31,7 @@ def write_sound(path: str | os.PathLike[str], samples: NDArray[np.int16], rate: 
     Raises
     ------
     WriteError
-        If it cannot be written.
+        If the file cannot be written.
     """
 
     def write(temporary: str) -> None:

@@ -1,8 +1,8 @@
-"""Files of Debian's packages and of git repositories, brought to a cache.
+"""Fetches files of Debian's packages and of git repositories to a cache.
 
-Packages are fetched with ``apt-get download`` and opened with ``dpkg-deb``; nothing is installed. Of a repository only
-what is wanted is fetched, as it was at the commit. Only plain files are taken, so that links are left out. A package
-that writes through one, or is too large, is refused.
+Packages are fetched with ``apt-get download`` and opened with ``dpkg-deb``. Nothing is installed. Only the wanted files
+of a repository are fetched, as they were at the commit. Only plain files are taken, and links are left out. A package
+is refused if it is too large, or if a path in it leads through a link.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from kws_edge.files import explained, scratch_folder
 
 __all__ = ["cloned", "unpacked"]
 
-_RUN_S = 3600.0  # in which a program must have done its work
-_LARGEST = 2**32  # bytes that a package may unpack to, what its containers hold included
-_ENVIRONMENT = {  # git neither asks for a password, nor fetches what LFS keeps, nor waits for a server that is silent
+_RUN_S = 3600.0  # seconds in which a program must do its work
+_LARGEST = 2**32  # bytes that a package may unpack to, including the contents of containers in it
+_ENVIRONMENT = {  # git must not ask for a password, fetch files of LFS, or wait for a silent server
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_HTTP_LOW_SPEED_LIMIT": "1000",
@@ -36,12 +36,12 @@ _ENVIRONMENT = {  # git neither asks for a password, nor fetches what LFS keeps,
 
 
 def unpacked(package: str, cache: Path, *, sha256: str = "") -> Path:
-    """The folder of the unpacked package, in the cache: a package may give noise and speech.
+    """The folder of the unpacked package. It is in the cache because a package may give both noise and speech.
 
     Raises
     ------
     DatasetError
-        If it cannot be fetched or opened, is unsafe, or is not the file with the checksum.
+        If the package cannot be fetched or opened, is unsafe, or has another checksum.
     """
     root = cache / "unpacked" / (f"{package}-{sha256[:12]}" if sha256 else package)
     if not root.is_dir():
@@ -86,7 +86,7 @@ def _opened(package: Path, folder: Path) -> Unpacked:
         except DatasetError as error:
             opened = error
         if process.stdout.read(1):
-            process.kill()  # it would go on
+            process.kill()  # otherwise it would go on
         if process.wait() > 0:
             log.seek(0)
             raise _failure(command, process.returncode, log.read().decode(errors="replace"))
@@ -96,12 +96,12 @@ def _opened(package: Path, folder: Path) -> Unpacked:
 
 
 def cloned(repository: Repository, cache: Path, wanted: Callable[[str], bool]) -> Path:
-    """The folder of what is wanted of the commit, in the cache: names are fetched first, then only those contents.
+    """The folder, in the cache, with the wanted files of the commit. Names are fetched first, then these contents.
 
     Raises
     ------
     DatasetError
-        If it cannot be fetched.
+        If the repository cannot be fetched.
     """
     taken = hashlib.sha1(repr((repository.commit, repository.take, repository.leave)).encode()).hexdigest()[:12]
     root = cache / f"{Path(repository.folder).name}-{taken}"
@@ -126,7 +126,7 @@ def cloned(repository: Repository, cache: Path, wanted: Callable[[str], bool]) -
 
 
 def _run(command: Sequence[str], cwd: str | Path | None = None) -> str:
-    """Run a program; its output, where file names keep bytes that are not UTF-8."""
+    """Run a program and return its output. File names in it keep bytes that are not UTF-8."""
     try:
         return subprocess.run(
             command,

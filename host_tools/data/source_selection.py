@@ -1,4 +1,4 @@
-"""Which files of a package or a repository are taken: sounds that are wanted, and the texts of licences."""
+"""Selects files of a package or a repository: sounds that are wanted, and the texts of licences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LICENCE_OF_REPOSITORY = re.compile(
 def is_wanted(path: str, source: Source, keywords: Collection[str] = (), spoken: Collection[str] = ()) -> bool:
     """Whether the file at `path`, relative to the root of `source`, is a sound to take.
 
-    Of speech, nothing is taken whose name holds one of `keywords`, or is one of `spoken`.
+    A recording of speech is not taken if its name contains one of `keywords` or is one of `spoken`.
     """
     stem, suffix = os.path.splitext(os.path.basename(path))
     below = f"/{path}".lower()
@@ -39,7 +39,7 @@ def is_wanted(path: str, source: Source, keywords: Collection[str] = (), spoken:
 
 
 def is_licence(path: str, source: Source) -> bool:
-    """Whether the file at `path` says under which terms the sounds are."""
+    """Whether the file at `path` states the licence of the sounds."""
     licences = _LICENCE_OF_PACKAGE if isinstance(source, Package) else _LICENCE_OF_REPOSITORY
     return licences.search(path) is not None
 
@@ -50,7 +50,7 @@ def said_with(subtitles: Subtitles, root: Path) -> frozenset[str]:
     Raises
     ------
     DatasetError
-        If there is none, so that nothing would be left out.
+        If no sound says one of the words, so that nothing would be left out.
     """
     names = set()
     for path in plain_files(root):

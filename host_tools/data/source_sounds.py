@@ -1,7 +1,7 @@
-"""Sounds of a package or a repository as they are written: decoded, trimmed, each once, and named after who speaks.
+"""Decodes, trims and writes the sounds of a package or a repository. Each sound is written once.
 
-A file's name is ``<group>-<package>-<file>``. The group is the speaker as far as known, or the sound without the number
-of the take, so that :func:`host_tools.data.recordings.recordings` keeps it in one half.
+A file's name is ``<group>-<package>-<file>``. The group is the speaker, if known, or else the sound without the number
+of the take. So :func:`host_tools.data.recordings.recordings` keeps each group in one half.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["write_sounds"]
 Sound = NDArray[np.int16]
 """Samples at 16 kHz, mono."""
 
-_SILENCE = 8  # of 32768: what counts as digital silence at the ends
+_SILENCE = 8  # of 32768: samples up to this count as digital silence at the ends
 _PEAK = 0.01
 _SHORTEST_S = 0.3
 _SHORTEST_JOINED_S = 0.05
 _JOINED_S = 20.0
-_PAUSE_S = (0.1, 0.7)  # between sounds that are joined
-_LONGEST_S = 24 * 3600.0  # sound of one package or repository: so much fits into memory
+_PAUSE_S = (0.1, 0.7)  # range of the pauses between sounds that are joined
+_LONGEST_S = 24 * 3600.0  # most sound of one package or repository, which fits into memory
 
 
 def write_sounds(
@@ -42,7 +42,7 @@ def write_sounds(
     Raises
     ------
     DatasetError
-        If there are none, or more than fit into memory.
+        If there are no sounds, or more than fit into memory.
     """
     for name, sound in _sounds(paths, source, table, root, scratch):
         while (folder / f"{name}.flac").exists():
@@ -68,13 +68,13 @@ def _sounds(
             if without_s and abs(len(sound) - without_s * RATE) < 0.01 * RATE:
                 continue
             if (rest := _trim(sound, shortest_s)) is not None:
-                kept.append((path, rest.copy()))  # not the file's whole memory
+                kept.append((path, rest.copy()))  # a view would keep the whole file in memory
     named = _named(kept, source, root)
     return _joined(named, source.name) if joins else named
 
 
 def _trim(sound: Sound, shortest_s: float) -> Sound | None:
-    """Without digital silence at the ends; None if too quiet or too short."""
+    """The sound without digital silence at its ends; None if it is too quiet or too short."""
     level = np.abs(sound.astype(np.int32))
     loud = np.flatnonzero(level > _SILENCE)
     if not len(loud) or level.max() < _PEAK * 32768:
@@ -84,13 +84,13 @@ def _trim(sound: Sound, shortest_s: float) -> Sound | None:
 
 
 def _named(sounds: Sequence[tuple[Path, Sound]], source: Source, root: Path) -> Iterator[tuple[str, Sound]]:
-    """Names and sounds, each sound once, as many as there is time for."""
+    """Names and sounds, each sound once, up to the source's limit of time."""
     seen = set()
     total = sum(len(s) for _, s in sounds) / RATE
     keep = min(1.0, source.minutes * 60 / total) if total else 0.0
     for index, (path, sound) in enumerate(sounds):
         if int((index + 1) * keep) == int(index * keep):
-            continue  # evenly over the source, so that a limit leaves some of everything
+            continue  # taken evenly over the source, so that a limit leaves some of everything
         digest = hashlib.sha1(sound.tobytes()).digest()
         if digest not in seen:
             seen.add(digest)
@@ -98,7 +98,7 @@ def _named(sounds: Sequence[tuple[Path, Sound]], source: Source, root: Path) -> 
 
 
 def _joined(sounds: Iterable[tuple[str, Sound]], source: str) -> Iterator[tuple[str, Sound]]:
-    """Sounds of a second or more as they are; shorter ones one after the other, with pauses."""
+    """Sounds of a second or more as they are. Shorter ones are joined with pauses."""
     rng = np.random.default_rng(list(source.encode()))
     parts: list[Sound] = []
     number = 0
@@ -119,7 +119,7 @@ def _joined(sounds: Iterable[tuple[str, Sound]], source: str) -> Iterator[tuple[
 
 
 def _name(path: Path, root: Path, source: Source) -> str:
-    """``<speaker or sound>-<package>-<path>``: recordings() keeps what begins alike in one half."""
+    """``<speaker or sound>-<package>-<path>``: recordings() keeps names that begin alike in one half."""
     relative = path.relative_to(root).as_posix()
     parts = [p for p in relative.split("/")[:-1] if p not in ("usr", "share", "games", "sounds", "sound", "data")]
     rest = "_".join([*parts[-3:], path.stem])

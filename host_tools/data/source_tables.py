@@ -1,4 +1,4 @@
-"""Tables of packages or repositories that hold sounds and voices: TOML files, and what may stand in them."""
+"""Tables of packages or repositories that hold sounds and voices: reads and checks their TOML files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = ("noise", "speech")
 _WHAT = "table of sources"
 
 _Check = Callable[[Any], Any]
-"""Gives a value of TOML as a table holds it. Raises ValueError, which says what the key takes."""
+"""Converts a value of TOML to that of a table. Raises ValueError, which says what the key takes."""
 
 
 def _text(pattern: str = r".*\S.*", takes: str = "a text") -> _Check:
@@ -59,7 +59,7 @@ def _list(check: _Check) -> _Check:
 
 
 def _pattern(value: Any) -> str:
-    with contextlib.suppress(re.error):  # which some versions of Python give for a range such as [z-a]
+    with contextlib.suppress(re.error):  # some versions of Python raise it for a range such as [z-a]
         if isinstance(value, str) and value and value == value.lower() and re.compile(translate(value)):
             return value
     raise ValueError("a pattern of paths in small letters")
@@ -104,35 +104,35 @@ class Source:
     name: Text
     kind: Kind
     licence: Text
-    """In short. What the source says of it is written beside the sounds."""
+    """Short name of the licence. The source's own text of it is written beside the sounds."""
     attribution: Text = ""
-    """Who made them, and under which licence where it is another."""
+    """Who made the sounds, and their licence if it is another one."""
     take: Patterns = ("*",)
-    """Patterns of paths; ``/`` at the beginning is the root."""
+    """Patterns of paths to take; ``/`` at the beginning is the root."""
     leave: Patterns = ()
-    """Patterns of what is left out of that."""
+    """Patterns of paths to leave out of these."""
     why: Text = ""
-    """Why it is left out."""
+    """Why these are left out."""
     speaker: Expression = ""
-    """Regular expression on the path, whose group 1 tells speakers apart; empty for one speaker."""
+    """Regular expression on the path. Its group 1 names the speaker. Empty: there is one speaker."""
     minutes: Minutes = 60.0
-    """At most this much of the source, taken evenly over its files."""
+    """Most minutes to take of the source, evenly over its files."""
     file_s: Seconds = 60.0
-    """At most this much of a file."""
+    """Most seconds to take of a file."""
 
     @property
     def folder(self) -> str:
-        """Where its sounds are written, below the folder of the kind."""
+        """The folder of the source's sounds, below the folder of the kind."""
         return self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subtitles:
-    """What the sounds of a package say, as another one has it."""
+    """Where another package says what the sounds of a package say."""
 
     package: PackageName
     file: FileName
-    """Of dialogues in Lua, anywhere in that package."""
+    """Name of a file of dialogues in Lua, anywhere in that package."""
     words: Annotated[tuple[str, ...], _list(_text(r"[^\W\dA-Z]+", "a word in small letters"))]
     """A sound that says one of these is left out."""
 
@@ -144,7 +144,7 @@ class Package(Source):
     name: PackageName
     """In Debian's section main."""
     sha256: Sha256 = ""
-    """Of the package's file; empty for any version."""
+    """Checksum of the package's file; empty for any version."""
     subtitles: Annotated[Subtitles | None, _subtitles] = None
 
 
@@ -165,15 +165,15 @@ class Repository(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceTable:
-    """Packages or repositories, and what holds for all of them."""
+    """Packages or repositories, and settings for all of them."""
 
     about: Text
     keywords: Keywords
     """A recording of speech is left out if one of these words is in its name."""
     join: Flag = False
-    """Put noise of less than a second one after the other, because noise is drawn in windows of a second."""
+    """Whether to join noises of less than a second, because noise is drawn in windows of a second."""
     without_s: Annotated[float | None, _number(0.1, 3600, "seconds")] = None
-    """Leave out noise of this length, which is that of recordings to test on."""
+    """Length of noise to leave out, because recordings to test on have this length."""
     path: Path
     """Of the file."""
     sources: tuple[Source, ...]
@@ -194,7 +194,7 @@ def load_table(name: str) -> SourceTable:
     Raises
     ------
     DatasetError
-        If there is none, or it cannot be followed; the message names file, entry, key and value.
+        If there is no such table, or it is wrong. The message names file, entry, key and value.
     """
     path = find_toml(name, shipped_tables(), what=_WHAT, error=DatasetError)
     written = read_toml(path, what=_WHAT, error=DatasetError)
@@ -232,7 +232,7 @@ class _RefusedError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class _LeaveList:
-    """What several entries leave out, and why."""
+    """Patterns that several entries leave out, and why."""
 
     why: Text
     patterns: Patterns
@@ -244,7 +244,7 @@ def _is_of_tables(value: Any, container: type) -> bool:
 
 
 def _with_list(entry: Mapping[str, Any], lists: Mapping[str, _LeaveList]) -> Mapping[str, Any]:
-    """The entry with the patterns of the list that its ``leave`` names, if that is a name."""
+    """The entry. If its ``leave`` is the name of a list, that list's patterns take its place."""
     name = entry.get("leave")
     if not isinstance(name, str):
         return entry
@@ -257,7 +257,7 @@ _T = TypeVar("_T")
 
 
 def _made(cls: Callable[..., _T], written: Mapping[str, Any], **more: Any) -> _T:
-    """One of `cls` with values as they are written, each of them checked."""
+    """An instance of `cls` with the written values, each of them checked."""
     hints = get_type_hints(cls, include_extras=True)
     checks = {name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated}
     for key in written:
@@ -266,7 +266,7 @@ def _made(cls: Callable[..., _T], written: Mapping[str, Any], **more: Any) -> _T
     values = {}
     for key, check in checks.items():
         try:
-            if key in written or not hasattr(cls, key):  # without a default
+            if key in written or not hasattr(cls, key):  # not hasattr: the field has no default
                 values[key] = check(written.get(key))
         except _RefusedError as error:
             raise _RefusedError(f"{key}: {error}") from None

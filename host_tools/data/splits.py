@@ -1,7 +1,7 @@
-"""Which clips train, which validate and which test: the official split of Speech Commands, and a random one.
+"""Splits clips into training, validation and testing: the official split of Speech Commands, and a random one.
 
-The official split goes by the lists in the folder, or by a hash of the speaker's id. Other words go by the same hash of
-their speakers, or of their recordings where few speak. The random split keeps nobody apart.
+The official split follows the lists in the folder, or else a hash of the speaker's id. Other words follow the same hash
+of their speakers, or of their recordings if there are few speakers. The random split does not keep speakers apart.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["PARTS", "SPLITS", "Recording", "official_parts", "official_split", "
 SPLITS = ("official", "random")
 PARTS = ("training", "validation", "testing")
 _LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
-_RANDOM_SHARES = (0.70, 0.15, 0.15)  # of PARTS
+_RANDOM_SHARES = (0.70, 0.15, 0.15)  # in the order of PARTS
 _MAX_CLIPS_PER_CLASS = 2**27 - 1  # constant of the dataset's split function
 _NOHASH = "_nohash_"
 _LARGEST_VOICE = 0.25
-"""A word of one's own is split by speaker where nobody has more than this share of its recordings."""
+"""Your own word is split by speaker if no speaker has more than this share of its recordings."""
 
 
 class Recording(NamedTuple):
@@ -38,17 +38,17 @@ class Recording(NamedTuple):
     path: Path
     word: str
     names: tuple[str, ...]
-    """Of the word's folder, of the folders within it, and of the file; each as :func:`spelt` has it."""
+    """Names of the word's folder, of the folders within it, and of the file, each as :func:`spelt` gives it."""
 
     @property
     def speaker(self) -> str:
-        """What stands before ``_nohash_`` in the file's name, or else the folder within the word's; empty without."""
+        """The file's name before ``_nohash_``, or else the folder within the word's folder, or else empty."""
         before, marked, _ = self.names[-1].partition(_NOHASH)
         return before if marked else self.names[1] if len(self.names) > 2 else ""
 
 
 def official_split(name: str) -> str:
-    """Part of the official Speech Commands split that a recording belongs to, by its file's name or the speaker's.
+    """Part of the official Speech Commands split, by the name of the recording's file or of its speaker.
 
     Source: ``which_set`` in the dataset's own README.
 
@@ -61,7 +61,7 @@ def official_split(name: str) -> str:
 
 
 def _percent(group: str) -> float:
-    """Where the hash of a name puts what must stay together, from 0 to 100."""
+    """The hash of a group's name as a number from 0 to 100. A group stays together."""
     digest = int(hashlib.sha1(os.fsencode(group)).hexdigest(), 16)
     return (digest % (_MAX_CLIPS_PER_CLASS + 1)) * (100.0 / _MAX_CLIPS_PER_CLASS)
 
@@ -73,15 +73,16 @@ def _part(percent: float) -> str:
 def _own_split(entries: Sequence[Recording], others: Iterable[str]) -> list[str]:
     """Part of the split of each recording of a word that is not of Speech Commands.
 
-    It goes by the hash of the speaker, or of the recording's name where nobody is named or somebody has more than
-    :data:`_LARGEST_VOICE` of them. So a recording stays in its part when others are added, but for two cases: the first
-    by that order is for validation, and the last for training, where nothing else is.
+    The part follows the hash of the speaker. It follows the hash of the recording's name if no speaker is named, or if
+    a speaker has more than :data:`_LARGEST_VOICE` of the recordings. So a recording keeps its part when others are
+    added, except in two cases. If nothing else validates, the group with the lowest hash does. If nothing else trains,
+    the group with the highest hash does.
 
     Parameters
     ----------
     entries : sequence of Recording
     others : iterable of str
-        Parts of the word's recordings that are of Speech Commands.
+        Parts of those recordings of the word that are of Speech Commands.
     """
     groups = names = ["/".join(entry.names[1:]) for entry in entries]
     voices = Counter(entry.speaker for entry in entries if entry.speaker)
@@ -96,12 +97,12 @@ def _own_split(entries: Sequence[Recording], others: Iterable[str]) -> list[str]
 
 
 def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
-    """Part of a random split, 70 % training, 15 % validation, 15 % testing, of each clip, whoever speaks.
+    """Part of a random split of each clip, whoever speaks: 70 % training, 15 % validation, 15 % testing.
 
     Parameters
     ----------
     groups : sequence of str
-        The word of each clip: every word is split by itself, in these shares.
+        The word of each clip. Every word is split by itself, in these shares.
     seed : int
         The same seed and the same words give the same split.
     """
@@ -115,7 +116,7 @@ def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
 
 
 def official_parts(folder: Path, clips: Sequence[Recording]) -> tuple[list[str], list[str]]:
-    """Part of the official split of each recording, and what of the folder's lists does not fit."""
+    """Part of the official split of each recording, and lines on entries of the folder's lists that do not fit."""
     listed, problems = _listed(folder, clips)
     parts: dict[int, str] = {}
     own: dict[str, list[int]] = {}
@@ -135,7 +136,7 @@ def official_parts(folder: Path, clips: Sequence[Recording]) -> tuple[list[str],
 
 
 def _listed(folder: Path, clips: Sequence[Recording]) -> tuple[dict[str, dict[int, str]], list[str]]:
-    """Parts of the split by a recording's number, for each word that the folder's lists name, and what does not fit."""
+    """For each word in the folder's lists, parts of the split by a recording's number. And lines on what does not fit."""
     numbers = {entry.names: number for number, entry in enumerate(clips)}
     listed: dict[str, dict[int, str]] = {}
     problems, twice = [], set()
@@ -164,7 +165,7 @@ def _listed(folder: Path, clips: Sequence[Recording]) -> tuple[dict[str, dict[in
 
 
 def _list_entries(path: Path) -> list[str]:
-    """The lines of a list of a split; none if it does not exist. UTF-8, or UTF-16 as Windows writes it."""
+    """The lines of a list of a split, as UTF-8, or UTF-16 as Windows writes it. Empty if the file does not exist."""
     if not path.exists():
         return []
     try:

@@ -41,7 +41,7 @@ class FeatureSet:
     splits: NDArray[np.str_]
 
     def split_at_random(self, seed: int) -> FeatureSet:
-        """The same with the parts of :func:`host_tools.data.splits.random_split`."""
+        """The same features with the parts of :func:`host_tools.data.splits.random_split`."""
         return dataclasses.replace(self, splits=np.array(random_split(list(self.words), seed=seed)))
 
 
@@ -51,7 +51,7 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
     Parameters
     ----------
     folder : path
-        Holds both files; the manifest has the columns word, speaker and split.
+        Folder of both files. The manifest has the columns word, speaker and split.
     feature_shape : (frames, mels)
         Shape that the front end gives.
 
@@ -73,7 +73,7 @@ def load_features(folder: str | Path, feature_shape: tuple[int, int]) -> Feature
 
 
 def _levels(path: Path) -> NDArray[Any]:
-    """The array of a ``.npy`` file, memory-mapped; never what is pickled in it."""
+    """The array of a ``.npy`` file, memory-mapped. Pickled objects are refused."""
     try:
         if not path.is_file():
             raise DatasetError(f"{path}: no such file")

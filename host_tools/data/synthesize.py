@@ -1,7 +1,7 @@
-"""Synthetic speech: as much as wanted of speech without the keywords, and words that there are no recordings of.
+"""Makes synthetic speech without the keywords, and words that have no recordings.
 
-The voices are those of the free synthesisers that are installed: espeak-ng, flite, festival, RHVoice. Each utterance is
-made from its number and the seed alone, so that an interrupted run goes on where it was.
+The voices are those of the installed free synthesisers: espeak-ng, flite, festival, RHVoice. Each utterance depends on
+its number and the seed alone, so an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from kws_edge.files import write_atomically
 __all__ = ["Voice", "synthesize_speech", "synthesize_words", "voices"]
 
 _RATE = 16000
-_UTTERANCE_S = 6.0  # that an utterance lasts on average
+_UTTERANCE_S = 6.0  # mean length of an utterance
 _ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
 _MACHINES = re.compile(r"robo|robot|whisper|demonic|half-life|croak|fast_test|storm", re.IGNORECASE)
 _PEAK_DB = (-24.0, -3.0)
 _FLOOR_DB = -40.0
-"""Below the loudest moment by this much, a word has not begun, or has ended."""
+"""Level below the loudest moment. Where the sound is quieter, the word has not begun or has ended."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Voice:
 
     @property
     def speaker(self) -> str:
-        """A name for files: letters and digits."""
+        """The speaker's name in file names, of letters and digits."""
         return f"{self.engine}-{re.sub('[^A-Za-z0-9]', '', self.name)}"
 
     def command(self, text: str, target: str, rng: np.random.Generator) -> tuple[list[str], str | None]:
-        """What to run, and what to give it on standard input, to write `text` to the WAV file `target`.
+        """The command that speaks `text` to the WAV file `target`, and the text for its standard input.
 
-        Speed and pitch vary as far as a voice stays natural.
+        Speed and pitch vary within the range in which a voice stays natural.
         """
         speed = rng.uniform(0.8, 1.3)
         if self.engine == "espeak":
@@ -87,7 +87,7 @@ def voices() -> list[Voice]:
     Raises
     ------
     DatasetError
-        If there is none.
+        If no synthesiser is installed.
     """
     found = []
     if shutil.which("espeak-ng"):
@@ -117,17 +117,17 @@ def synthesize_speech(
     ----------
     folder : path
     minutes : float
-        How much there shall be, about; what an earlier call made counts.
+        About how much there is afterwards. Speech of an earlier call counts.
     avoid : collection of str
         Words that must not occur.
     text : str, optional
-        What is read, sentence by sentence; by default sentences made at random.
+        Text to speak, sentence by sentence; by default random sentences.
     seed : int
 
     Returns
     -------
     float
-        Minutes that there are.
+        Minutes of speech in the folder.
     """
     folder, known = Path(folder), voices()
     sentences = from_text(text, avoid) if text is not None else None
@@ -136,7 +136,7 @@ def synthesize_speech(
         rng = np.random.default_rng((seed, number))
         voice = _drawn(known, rng)
         said: list[str] = []
-        while len(" ".join(said)) < 60:  # characters; about four seconds
+        while len(" ".join(said)) < 60:  # characters, about four seconds of speech
             said.append(sentences[rng.integers(len(sentences))] if sentences else sentence(rng, avoid))
         path = folder / f"{voice.speaker}-{number:06d}.flac"
         if not path.exists():
@@ -157,7 +157,7 @@ def synthesize_words(folder: str | Path, words: Sequence[str], *, per_word: int,
     Returns
     -------
     int
-        Number of clips that there are.
+        Number of clips in the folder.
     """
     folder, known = Path(folder), voices()
     for word in words:
@@ -186,7 +186,7 @@ def _minutes(path: Path) -> float:
 
 
 def _in_order(make: Callable[[int], tuple[list[str], float]], n: int) -> Iterator[tuple[list[str], float]]:
-    """``make(0)`` to ``make(n - 1)`` by as many threads as there are cores, each waiting for its synthesiser."""
+    """Results of ``make(0)`` to ``make(n - 1)``. As many threads as cores each wait for a synthesiser."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(make, number) for number in range(n)]
         try:
@@ -198,14 +198,14 @@ def _in_order(make: Callable[[int], tuple[list[str], float]], n: int) -> Iterato
 
 
 def _drawn(known: Sequence[Voice], rng: np.random.Generator) -> Voice:
-    """A voice: engines are drawn by the square roots of their numbers of voices, which reach from one to a hundred."""
+    """A random voice. Engines have one to a hundred voices, and are drawn by the square root of that number."""
     engines = [voice.engine for voice in known]
     weights = np.array([engines.count(engine) ** -0.5 for engine in engines])
     return known[rng.choice(len(known), p=weights / weights.sum())]
 
 
 def _spoken(voice: Voice, text: str, rng: np.random.Generator) -> NDArray[np.int16]:
-    """int16 samples at 16 kHz."""
+    """Speech of `text`, int16 samples at 16 kHz."""
     with tempfile.TemporaryDirectory() as temporary:
         target = os.path.join(temporary, "speech.wav")
         command, typed = voice.command(text, target, rng)
@@ -218,7 +218,7 @@ def _spoken(voice: Voice, text: str, rng: np.random.Generator) -> NDArray[np.int
 
 
 def _word_in(samples: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The spoken part, centred in a second."""
+    """The spoken part of the samples, centred in a second."""
     power = np.convolve(np.square(samples.astype(np.float64)), np.ones(160) / 160, mode="same")
     loud = np.flatnonzero(power > power.max() * 10 ** (_FLOOR_DB / 10))
     return fit_clip(samples[loud[0] : loud[-1] + 1] if len(loud) else samples, _RATE)

@@ -1,4 +1,4 @@
-"""A file from a server, in as many connections as that takes: each goes on where the last one broke."""
+"""Fetches a file from a server. If a connection breaks, the next one goes on from there."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ Progress = Callable[..., Any]
 Response = http.client.HTTPResponse | urllib.error.HTTPError
 
 UNPACKED = 1.6
-"""Bytes on disk, in whole blocks, that a byte of an archive becomes."""
+"""Bytes on disk for each byte of an archive. Files fill whole blocks."""
 _SLOWEST = 1000  # bytes a second; a slower connection counts as broken, as for git
-_FURTHER = 2**15  # bytes by which a transfer must have got on before failures are counted anew
+_FURTHER = 2**15  # bytes that a transfer must get further before failures are counted anew
 _CHUNK = 2**16
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):
-    """Follows redirections without reading what comes with them, which has no end where the server wants it so."""
+    """Follows redirections without reading their bodies, which a server could make endless."""
 
     def redirect_request(self, request, response, *args):
         response.close()
         return super().redirect_request(request, response, *args)
 
 
-_OPENER = urllib.request.OpenerDirector()  # not build_opener(): that one follows redirections to FTP
+_OPENER = urllib.request.OpenerDirector()  # build_opener() would follow redirections to FTP
 for _handler in (
     urllib.request.ProxyHandler,
     urllib.request.HTTPHandler,
@@ -68,16 +68,16 @@ def free_bytes(path: Path) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Where a file comes from, and how long to try."""
+    """The source of a file, and how long to try to fetch it."""
 
     url: str
     """HTTP or HTTPS address."""
     tries: int = 5
-    """Broken connections in a row, from one that got further on, after which the transfer is given up."""
+    """Broken connections in a row after which the transfer ends. Progress starts the count anew."""
     backoff: float = 1.0
-    """Seconds before the second of them; twice as many before each further one, up to a minute."""
+    """Seconds before the second connection. The wait doubles before each further one, up to a minute."""
     timeout: float = 30.0
-    """Seconds without an answer, or with less than 1,000 bytes for each of them: then a connection counts as broken."""
+    """Seconds after which a connection counts as broken: without an answer, or with less than 1,000 bytes a second."""
     free: Callable[[Path], int] = free_bytes
     """Gives the free bytes at a path."""
     say: Callable[[str], object] = print
@@ -86,7 +86,7 @@ class Transfer:
 
     @property
     def name(self) -> str:
-        """Of the file.
+        """Name of the file.
 
         Raises
         ------
@@ -104,12 +104,12 @@ class Transfer:
         return name
 
     def fetch(self, part: Path) -> None:
-        """Bring `part` to its full size, in as many connections as that takes. What it is part of lies beside it.
+        """Bring `part` to its full size, in as many connections as needed. A file beside it says what it is part of.
 
         Raises
         ------
         DatasetError
-            If the server refuses, too many connections break, or there is no room for the file and what is in it.
+            If the server refuses, too many connections break, or the file and its contents do not fit on the disk.
         """
         most = failures = 0
         while True:
@@ -127,7 +127,7 @@ class Transfer:
                 time.sleep(min(self.backoff * 2 ** (failures - 1), 60))
 
     def _connect(self, part: Path) -> None:
-        """One connection that continues `part`, or starts it anew where the server's file is another one by now."""
+        """Continue `part` by one connection. If the server's file has changed, start `part` anew."""
         state_path = part.with_suffix(".json")
         have, state = _resumable(self.url, part, state_path)
         if have and have == state["total"]:
@@ -144,7 +144,7 @@ class Transfer:
                 state = {"url": self.url, "total": self._length(response), **sent}
                 if have:
                     self.say(f"{self.url}: the server's file has changed, or it cannot continue: starting again")
-                # The part first, so that its bytes never lie beside the state of another file.
+                # The part is removed first, so that its bytes never lie beside the state of another file.
                 part.unlink(missing_ok=True)
                 have = 0
                 write_json(state_path, state)
@@ -186,7 +186,7 @@ class Transfer:
 
 
 def need_room(folder: Path, needed: int, free: int) -> None:
-    """Refuse to begin what does not fit.
+    """Refuse to begin if the space is too small.
 
     Raises
     ------
@@ -198,12 +198,12 @@ def need_room(folder: Path, needed: int, free: int) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a small file of JSON, whole or not at all."""
+    """Write a small JSON file, whole or not at all."""
     write_atomically(path, json.dumps(values) + "\n")
 
 
 def _resumable(url: str, part: Path, state_path: Path) -> tuple[int, dict[str, Any]]:
-    """Bytes of `part` and what they came from; 0 if they came from elsewhere, or are more than there should be."""
+    """Bytes of `part` and the state of their source. 0 bytes if the source is another one, or `part` is too large."""
     try:
         state, have = json.loads(state_path.read_text()), part.stat().st_size
         return (have, state) if state["url"] == url and have <= state["total"] else (0, {})
@@ -212,7 +212,7 @@ def _resumable(url: str, part: Path, state_path: Path) -> tuple[int, dict[str, A
 
 
 def _open(request: urllib.request.Request, timeout: float) -> Response:
-    """The server's answer, up to its content; it must be there in time, however it trickles in."""
+    """The server's answer, up to its content. The whole answer must arrive in time, even if it trickles in."""
     answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def ask() -> None:
@@ -221,7 +221,7 @@ def _open(request: urllib.request.Request, timeout: float) -> Response:
         except Exception as error:
             answers.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()  # one that never ends is left behind
+    threading.Thread(target=ask, daemon=True).start()  # a thread that never ends is left behind
     try:
         answer = answers.get(timeout=2 * timeout)
     except queue.Empty:
@@ -234,7 +234,7 @@ def _open(request: urllib.request.Request, timeout: float) -> Response:
         if answer.code in (408, 429) or answer.code >= 500:
             raise _BrokenTransferError(message)
         raise DatasetError(f"{request.full_url}: {message}")
-    if isinstance(answer, (OSError, http.client.HTTPException, ValueError)):  # the last for a redirection to no address
+    if isinstance(answer, (OSError, http.client.HTTPException, ValueError)):  # ValueError: redirected to no address
         raise _BrokenTransferError(_printable(getattr(answer, "reason", answer)) or type(answer).__name__)
     if isinstance(answer, Exception):
         raise answer
@@ -242,7 +242,7 @@ def _open(request: urllib.request.Request, timeout: float) -> Response:
 
 
 def _read(response: Response, n: int) -> bytes:
-    """What has arrived of the content, at most `n` bytes."""
+    """The bytes of the content that have arrived, at most `n`."""
     try:
         return response.read1(n)
     except (OSError, http.client.HTTPException) as error:
@@ -250,5 +250,5 @@ def _read(response: Response, n: int) -> bytes:
 
 
 def _printable(text: object) -> str:
-    """What a server says, for a terminal."""
+    """A server's text, made safe for a terminal."""
     return "".join(filter(str.isprintable, str(text)))[:100]
