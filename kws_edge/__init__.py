@@ -13,7 +13,7 @@
 29.52 s  up
 """
 
-TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start
+TYPE_CHECKING = False  # not imported: typing takes longer to load than the rest of a start
 if TYPE_CHECKING:
     from kws_edge.audio.devices import input_devices
     from kws_edge.audio.file import AudioFile
@@ -86,7 +86,7 @@ _PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spo
 
 
 def __getattr__(name: str) -> object:
-    """Modules are loaded by those who use them: the commands are to handle Ctrl-C before they load NumPy."""
+    """Load a module when a name in it is first used: commands must handle Ctrl-C before they load NumPy."""
     import importlib
 
     if name in _PACKAGES:

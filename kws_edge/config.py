@@ -1,7 +1,7 @@
 """Frozen configurations of the front end and the detector.
 
-A configuration travels inside the model file as a dict, and every consumer (training, device, firmware) derives what it
-needs from the same object: durations are given in milliseconds or seconds here and nowhere else.
+A configuration travels inside the model file as a dict. Training, device and firmware derive what they need from the
+same object. Only here durations are in milliseconds or seconds.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class FrontendConfig(Settings):
 
         spectrum = |rfft(x * sample_scale * window, n_fft)| ** (2 if spectrum == "power" else 1)
         level    = log_gain * ln(spectrum @ mel_matrix + log_offset) + level_offset
-        level    = clip(level, level_min, level_max)          (where these are given)
+        level    = clip(level, level_min, level_max)          (if these are given)
 
-    A clip of `clip_ms` gives `n_frames` frames of `n_mels` levels; with `resize_frames` they are then resized
+    A clip of `clip_ms` gives `n_frames` frames of `n_mels` levels. With `resize_frames`, the frames are then resized
     bilinearly along time, as ``tf.image.resize`` does.
 
     Raises
@@ -66,7 +66,7 @@ class FrontendConfig(Settings):
     hop_ms: float = option(number(1, 1000))
     """Distance between the starts of consecutive frames."""
     n_fft: int = option(whole(16, 8192))
-    """Length of the transform in samples; frames are zero-padded at their end to it."""
+    """Length of the transform in samples. Each frame is padded with zeros at its end to this length."""
     n_mels: int = option(whole(1, 256))
     """Number of mel bands."""
     f_min_hz: float = option(number(0, 96_000))
@@ -74,19 +74,19 @@ class FrontendConfig(Settings):
     f_max_hz: float = option(number(1, 96_000))
     """Upper edge of the highest band, at most half the sample rate."""
     spectrum: str = option(Choice("magnitude", "power"))
-    """What the mel bands sum."""
+    """Quantity that the mel bands sum: ``magnitude`` or ``power``."""
     sample_scale: float = option(number(1e-6, 1000))
     """Factor on int16 samples: 1 keeps their scale, 1/32768 maps them to [-1, 1)."""
     log_offset: float = option(number(1e-30, 1e30))
     """Added to a band before the natural logarithm."""
     sample_rate: int = option(whole(1000, 192_000), 16000)
-    """Hz."""
+    """Sample rate, in Hz."""
     clip_ms: float = option(number(10, 10_000), 1000.0)
-    """Audio that one inference sees."""
+    """Length of the audio of one inference."""
     window: str = option(Choice("hann", "hamming"), "hann")
     """Analysis window, in its periodic form."""
     mel_scale: str = option(Choice("htk", "slaney"), "htk")
-    """Mel formula: ``2595 log10(1 + f/700)``, or Slaney's linear-then-logarithmic one. Triangles peak at 1."""
+    """Mel formula: ``2595 log10(1 + f/700)``, or Slaney's, linear and then logarithmic. Triangles peak at 1."""
     log_gain: float = option(number(0.001, 10_000), 1.0)
     """Factor on the logarithm."""
     level_offset: float = option(number(-1e6, 1e6), 0.0)
@@ -152,11 +152,11 @@ class FrontendConfig(Settings):
         return self.frames_in(self.clip_samples)
 
     def frames_in(self, samples: int) -> int:
-        """Full frames in that many samples."""
+        """Full frames in this number of samples."""
         return max(0, 1 + (samples - self.frame_length) // self.hop_length)
 
     def frames_of(self, ms: float) -> int:
-        """Hops in that time, rounded; at least one."""
+        """Hops in this time, rounded, and at least one."""
         return max(1, round(ms / 1000 / (self.hop_length / self.sample_rate)))
 
     @property
@@ -166,7 +166,7 @@ class FrontendConfig(Settings):
 
     @property
     def level_range(self) -> tuple[float, float]:
-        """The level of digital silence, and about that of a tone at full scale in the middle of a band."""
+        """The level of digital silence, and about the level of a full-scale tone in the middle of a band."""
         peak = self.sample_scale * 32768 * self.frame_length / 4
         bands = (0.0, peak * peak if self.spectrum == "power" else peak)
         low, high = sorted(self.log_gain * math.log(band + self.log_offset) + self.level_offset for band in bands)
@@ -178,7 +178,7 @@ class FrontendConfig(Settings):
 
     @property
     def hash(self) -> str:
-        """Sixteen hex digits that change with any setting: the key of feature caches and of provenance lines."""
+        """Sixteen hex digits that change with any setting. Feature caches and provenance lines use them as a key."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return sha256_hex(canonical.encode())[:16]
 
@@ -197,8 +197,8 @@ PRESETS: dict[str, FrontendConfig] = {
         log_offset=1e-6,
         resize_frames=128,
     ),
-    # Levels of 0 to 255, so that an INT8 input with scale 1 and zero point -128 is the rounded level less 128. Those
-    # below 30 are 30: a quiet room's hiss has about that, and so digital silence is nothing else.
+    # Levels are 0 to 255, so that an INT8 input with scale 1 and zero point -128 is the rounded level less 128. Levels
+    # below 30 become 30, about the level of hiss in a quiet room. So digital silence looks like a quiet room.
     "logmel40": FrontendConfig(
         frame_ms=30,
         hop_ms=10,
@@ -224,7 +224,7 @@ def preset(name: str) -> FrontendConfig:
     Raises
     ------
     ConfigError
-        If there is none of that name.
+        If there is no preset of that name.
 
     Examples
     --------
@@ -240,9 +240,9 @@ def preset(name: str) -> FrontendConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig(Settings):
-    """How a sequence of posteriors becomes detections; see :class:`kws_edge.Detector`.
+    """How a sequence of posteriors becomes detections. See :class:`kws_edge.Detector`.
 
-    A model file has settings that were tuned for it. Change those: ``dataclasses.replace(model.detector_config, ...)``.
+    A model file has settings that were tuned for it. Change single ones with :func:`dataclasses.replace`.
 
     Raises
     ------
@@ -262,27 +262,27 @@ class DetectorConfig(Settings):
         number(10, 10_000), 100.0, unit="ms", help="time between inferences, rounded to whole frames"
     )
     smoothing_ms: float = option(
-        number(0, 10_000), 400.0, unit="ms", help="time that posteriors are averaged over, at least one inference"
+        number(0, 10_000), 400.0, unit="ms", help="time over which posteriors are averaged, at least one inference"
     )
     threshold: float = option(number(0.001, 1), 0.75, help="smoothed posterior at which a keyword is detected")
     thresholds: dict[str, float] = field(default_factory=dict)
-    """Per-keyword thresholds, in place of `threshold`."""
+    """Thresholds of single keywords, which override `threshold`."""
     hysteresis: float = option(
-        number(0, 0.99), 0.4, help="how far, as a share of its threshold, a keyword must fall to be detected again"
+        number(0, 0.99), 0.4, help="share of its threshold that a keyword must fall by to be detected again"
     )
     refractory_ms: float = option(
         number(0, 600_000),
         700.0,
         unit="ms",
-        help="time after a detection without another; averaging starts anew after it",
+        help="time after a detection in which nothing is detected; averaging starts anew after it",
     )
     keywords: tuple[str, ...] | None = None
-    """The active keywords; the other words count as unknown. None: every label that is neither silence nor unknown."""
+    """The active keywords. Other words count as unknown. None: every label that is neither silence nor unknown."""
     speech_margin: float = option(
-        number(0, 1), 0.0, help="how much more than its threshold a keyword needs after speech; 0: no more"
+        number(0, 1), 0.0, help="added to a keyword's threshold after other speech; 0: nothing"
     )
     wake_word: str | None = None
-    """A keyword that must be heard before the others count, whether `keywords` names it or not; None: all always do."""
+    """A keyword that must be heard before the others count; `keywords` need not name it. None: all always count."""
     armed_s: float = option(number(0.01, 3600), 4.0, unit="s", help="time after the wake word for one other keyword")
 
     def __post_init__(self) -> None:
@@ -302,8 +302,11 @@ class DetectorConfig(Settings):
             check_labels("DetectorConfig: wake_word", [self.wake_word])
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as a JSON-ready dict; `speech_margin`, `wake_word` and `armed_s`, which older versions do
-        not know, are in it only where they are not the defaults."""
+        """The configuration as a JSON-ready dict.
+
+        Older versions do not know `speech_margin`, `wake_word` and `armed_s`. They are in the dict only if they differ
+        from the defaults.
+        """
         values = super().to_dict()
         values["keywords"] = None if self.keywords is None else list(self.keywords)
         for f in dataclasses.fields(self):

@@ -1,4 +1,4 @@
-"""Every error that kws_edge raises on purpose.
+"""All errors that kws_edge raises on purpose.
 
 ::
 
@@ -10,9 +10,9 @@
     ├── AudioError    a file, device or stream that gives no usable audio
     └── WriteError    a file or folder that cannot be written
 
-The message names the value or the file and says what to do. It is one line that any terminal can show, whatever a file
-put into it. The command line prints it and exits with status 1, or 2 for wrong usage. Anything else that escapes is a
-defect of this package.
+The message names the value or the file, and says what to do. It is one line that any terminal can show, even if it
+quotes a file. The command line prints it and exits with status 1, or 2 for wrong usage. Any other exception that
+escapes is a defect of this package.
 """
 
 from kws_edge.text import printable
@@ -21,7 +21,7 @@ _MOST = 2000
 
 
 def extra(name: str) -> str:
-    """How to install the optional dependencies called `name`, for a message. The package is on no index."""
+    """Say how to install the optional dependencies called `name`, for a message. The package is not on PyPI."""
     return f"pip install '.[{name}]' in a checkout of kws-edge (of a wheel: 'FILE.whl[{name}]')"
 
 

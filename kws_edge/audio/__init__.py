@@ -1,1 +1,1 @@
-"""Where samples come from: files, streams of bytes, microphones; each a :class:`kws_edge.Source`."""
+"""Sources of samples: files, byte streams and microphones. Each is a :class:`kws_edge.Source`."""

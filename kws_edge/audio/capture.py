@@ -1,4 +1,4 @@
-"""Capture in a process of its own, which can be thrown away."""
+"""Capture in a process of its own, which can be killed when it hangs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from kws_edge.errors import AudioError
 __all__ = ["ANSWER_S", "Capture", "InputDevice"]
 
 ANSWER_S = 20.0
-"""How long an answer may take, seconds: a slow board loads PortAudio for some."""
+"""Longest wait for an answer, in seconds. A slow board needs several seconds to load PortAudio."""
 _END_S = 3.0
-# One that takes this much of a core for this long, seconds, has a thread in its audio system that spins.
+# A process that uses this share of a core for this many seconds has a busy-looping thread in its audio system.
 _MOST_CPU, _WATCHED_S = 0.5, 30.0
-# What the audio system may keep back: with its least, 10 to 40 ms, it wakes up so often that it costs twice the CPU.
+# Latency to request, in seconds. At its minimum of 10 to 40 ms the audio system wakes up more often and costs twice the
+# CPU.
 _LATENCY_S = 0.08
 
 
@@ -35,17 +36,17 @@ class InputDevice:
     """A microphone as PortAudio lists it, or a source of the sound server."""
 
     index: int | None
-    """Number; None for a source, which is opened by its name."""
+    """PortAudio's number. It is None for a source of the sound server, which is opened by its name."""
     name: str
     host_api: str
     channels: int
     rate: int
-    """Its own sample rate, Hz."""
+    """The device's own sample rate, in Hz."""
     default: bool
     description: str = ""
-    """What the sound server calls a source for people."""
+    """The sound server's readable name of a source."""
     monitor: bool = False
-    """Whether a source is what an output plays."""
+    """Whether the source is a monitor: it records what an output plays."""
 
 
 def _ignore(*nothing: Any) -> None:
@@ -53,20 +54,21 @@ def _ignore(*nothing: Any) -> None:
 
 
 class Capture:
-    """A process that lists the input devices at once, and then opens one and records.
+    """A process that first lists the input devices, then opens one of them and records.
 
-    No call waits longer than it is told to, whatever the audio system does.
+    Every call keeps to its `timeout`, even if the audio system hangs.
 
     Raises
     ------
     AudioError
-        By each method but :meth:`kill`: if PortAudio is missing or fails, does not answer in time, or has died.
+        By every method except :meth:`kill`: if PortAudio is missing or fails, or if the process dies or answers too
+        late.
     """
 
     def __init__(self) -> None:
-        if not sys.executable or getattr(sys, "frozen", False):  # a bundled program would start itself again
+        if not sys.executable or getattr(sys, "frozen", False):  # a bundled program would start a copy of itself
             raise AudioError(f"the microphone needs a Python interpreter; sys.executable is {sys.executable!r}")
-        # -S: what it imports is where this process finds it, whoever made its path.
+        # -S: the new process imports from this process's path, however that path was made.
         path = json.dumps([folder for folder in sys.path if isinstance(folder, str)])
         command = [sys.executable, "-S", capture_process.__file__, path]
         try:
@@ -83,11 +85,11 @@ class Capture:
         self._orders, self._messages = self._process.stdin, self._process.stdout
         self.pid = self._process.pid
         self.cpu_s = 0.0
-        """CPU time that it had taken when the last samples came, seconds."""
+        """CPU time of the process when the last samples came, in seconds."""
         self.ready_s = 0.0
-        """Seconds from its start to its first answer."""
+        """Seconds from the start of the process to its first answer."""
         self.peak_bytes = 0
-        """The most memory that it had resident; known once it has ended, where the system tells."""
+        """Peak resident memory of the process. It is known after the process has ended, if the system reports it."""
         self._devices: list[InputDevice] | None = None
         self._wanted = 1
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -95,14 +97,14 @@ class Capture:
         self._reader = threading.Thread(target=self._read, name="capture", daemon=True)
         try:
             self._reader.start()
-        except RuntimeError as error:  # no memory for it, or too many
+        except RuntimeError as error:  # no memory for the thread, or too many threads
             self._process.kill()
             self._process.wait()
             raise AudioError(f"the microphone needs a thread of its own: {error}") from None
 
     def _read(self) -> None:
         out, started = self._messages, time.monotonic()
-        since, spent = started, 0.0  # of recording: the last answer comes before it
+        since, spent = started, 0.0  # recording begins after the last answer
         with out:
             while len(head := out.read(HEADER.size)) == HEADER.size:
                 size, is_block, overrun, arrived, age, self.cpu_s = HEADER.unpack(head)
@@ -118,7 +120,7 @@ class Capture:
                     self.ready_s = self.ready_s or time.monotonic() - started
                     since, spent = time.monotonic(), self.cpu_s
                     self._answers.put(json.loads(body))
-        self._answers.put({"error": "the process that records has died"})  # or will: nobody reads what it writes
+        self._answers.put({"error": "the process that records has died"})  # or will die: its output is not read
         self._on_end()
 
     def _answer(self, what: str, timeout: float) -> dict[str, Any]:
@@ -138,18 +140,18 @@ class Capture:
         return answer
 
     def _send(self, order: Any) -> None:
-        with suppress(OSError, ValueError):  # it has died, or was ended, and the thread that reads will say so
+        with suppress(OSError, ValueError):  # the process has died or was killed; the reading thread reports that
             self._orders.write(json.dumps(order).encode() + b"\n")
             self._orders.flush()
 
     def devices(self, *, timeout: float = ANSWER_S) -> list[InputDevice]:
-        """Every device of PortAudio's that can record."""
+        """List every PortAudio device that can record."""
         if self._devices is None:
             self._devices = self._listed(timeout)
         return self._devices
 
     def sources(self, *, timeout: float = ANSWER_S) -> list[InputDevice]:
-        """Every source of PulseAudio, or of PipeWire in its place, monitors last; none where there is no server."""
+        """List the sources of PulseAudio or PipeWire, monitors last. The list is empty if there is no sound server."""
         self.devices(timeout=timeout)
         self._send("sources")
         return self._listed(timeout)
@@ -160,8 +162,8 @@ class Capture:
     def open(
         self, device: InputDevice, rates: Sequence[int], channels: Sequence[int], *, timeout: float = ANSWER_S
     ) -> tuple[int, int]:
-        """Open a device at the first of the rates, with the first number of channels, that it takes; returns both."""
-        self.devices(timeout=timeout)  # it answers in order
+        """Open a device at the first of `rates`, with the first number of `channels`, that it accepts; return both."""
+        self.devices(timeout=timeout)  # the process answers orders in turn
         self._what = f"microphone {device.name!r}"
         self._send(
             {
@@ -188,17 +190,17 @@ class Capture:
         Parameters
         ----------
         on_block : callable
-            Called by a thread, with samples as interleaved int16, whether the audio system lost some before, when they
-            arrived (of :func:`time.perf_counter`), and their age at that time in seconds.
+            Called by a thread with four values: the samples (interleaved int16), whether the audio system lost samples
+            before them, their arrival time (:func:`time.perf_counter`), and their age on arrival in seconds.
         on_end : callable
-            Called by that thread once no more will come.
+            Called by that thread when no more samples will come.
         """
         self._on_block, self._on_end = on_block, on_end
         self._send({})
         self._answer(self._what, timeout)
 
     def want(self, blocks: int) -> None:
-        """Hand blocks on so many at a time: each time costs more than a block does."""
+        """Hand on this many `blocks` at a time. Handing on costs more than recording a block does."""
         if blocks != self._wanted:
             self._wanted = blocks
             self._send(blocks)
@@ -210,12 +212,12 @@ class Capture:
         self.kill()
 
     def kill(self) -> None:
-        """End it, whatever it is at; may be called again."""
+        """Kill the process, whatever it is doing. You may call this again."""
         self._on_block, self._on_end = _ignore, _ignore
         if self._process.returncode is None:
             self.peak_bytes = peak_bytes(self.pid) or 0
         self._process.kill()
-        with suppress(subprocess.TimeoutExpired):  # a driver may keep it; it ends when that does
+        with suppress(subprocess.TimeoutExpired):  # a driver may hold the process; it ends when released
             self._process.wait(_END_S)
         self._reader.join(_END_S)
         with suppress(OSError):

@@ -1,13 +1,16 @@
-"""The process that records, for :class:`kws_edge.audio.capture.Capture`, which runs this file by its path.
+"""The process that records. :class:`kws_edge.audio.capture.Capture` runs this file by its path.
 
-PortAudio and the systems below it wait without a limit where a sound server dies or hangs, and leave threads that spin.
-So they live in a process that can be killed. It loads neither the package nor NumPy.
+If a sound server dies or hangs, PortAudio and the systems below it wait without a limit and leave busy-looping threads.
+So they run in a process that can be killed. This process loads neither the package nor NumPy.
 
-Standard input carries orders, one JSON value a line: ``"sources"`` asks for those of the sound server, an object says
-what to open, another starts it, and a number says how many blocks are to be handed on together. Its end ends the
-process, whatever else it is at, and so does the end of the parent, of which a fork may still hold the pipes. Standard
-output carries messages: :data:`HEADER`, then as many bytes as it says. These are samples, or a JSON object: the devices
-at first, then an answer to each order but a number, and instead of any of them ``{"error": TEXT}``.
+Standard input carries orders, one JSON value on each line. ``"sources"`` asks for the sources of the sound server. The
+first object says what to open, and the next object starts the recording. A number sets how many blocks are handed on
+together. The process ends when its standard input ends, whatever it is doing. It also ends when its parent ends: a fork
+of the parent may still hold the pipes.
+
+Standard output carries messages. Each message is a :data:`HEADER`, then as many bytes as the header says. These bytes
+are samples or a JSON object. The first object lists the devices. Each order except a number is then answered by one
+object. An error is sent in place of an answer, as ``{"error": TEXT}``.
 """
 
 from __future__ import annotations
@@ -20,31 +23,37 @@ import struct
 import sys
 import time
 
-TYPE_CHECKING = False  # of typing, which the process does without
+TYPE_CHECKING = False  # not imported: this process does without typing
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     Opened = tuple[int, int, Callable[[], object]]
-    """Rate, channels, and what starts it."""
+    """Rate in Hz, number of channels, and the function that starts the recording."""
 
 HEADER = struct.Struct("<I??2xddd")
-"""Bytes that follow; whether they are samples; whether the audio system lost some before them; when the last block of
-them arrived, by :func:`time.perf_counter`, which all processes of a machine share; how many seconds before that the
-first sample of this last block was captured; CPU seconds so far."""
+"""Header of a message, with these fields in order:
+
+- number of bytes that follow
+- whether these bytes are samples
+- whether the audio system lost samples before them
+- arrival time of their last block, by :func:`time.perf_counter`, whose clock all processes of a machine share
+- age of the first sample of that block on arrival, in seconds
+- CPU time of the process so far, in seconds
+"""
 _writing = _thread.allocate_lock()
 
 
 def write(out: int, body: bytes, is_samples: bool, lost: bool = False, arrived: float = 0.0, age: float = 0.0) -> None:
-    """Send a message, all of it before the next one; where the parent is late, this waits."""
+    """Send a whole message. This waits while the parent does not read."""
     left = memoryview(HEADER.pack(len(body), is_samples, lost, arrived, age, time.process_time()) + body)
     with _writing:
-        while left:  # a large one is cut where this process is stopped and continued while it waits
+        while left:  # stopping and continuing this process while it waits cuts a large write short
             left = left[os.write(out, left) :]
 
 
 class Blocks:
-    """Blocks of samples that go on together, so that the parent wakes up when they are of use."""
+    """Blocks of samples that are sent together, so that the parent wakes up less often."""
 
     def __init__(self, out: int) -> None:
         self.wanted = 1
@@ -53,22 +62,22 @@ class Blocks:
         self._lost, self._arrived, self._age = False, 0.0, 0.0
 
     def add(self, data: Any, samples: int, when: Any, status: Any) -> None:
-        """Called by PortAudio."""
+        """Take a block from PortAudio, which calls this."""
         self.hold(bytes(data), when.currentTime - when.inputBufferAdcTime, status.input_overflow)
 
     def hold(self, data: bytes, age: float, lost: bool) -> None:
-        """Take a block, the age of its first sample in seconds, and whether something before it was lost."""
+        """Take a block, the age of its first sample in seconds, and whether samples before it were lost."""
         if lost:
             self.flush()
             self._lost = True
         self._held.append(data)
         self._arrived = time.perf_counter()
-        self._age = age if 0 <= age < 60 else 0.0  # some systems do not know
+        self._age = age if 0 <= age < 60 else 0.0  # some systems report nonsense
         if len(self._held) >= self.wanted:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is held."""
+        """Send the blocks that are held."""
         if self._held:
             write(self._out, b"".join(self._held), True, self._lost, self._arrived, self._age)
             self._held.clear()
@@ -78,8 +87,8 @@ class Blocks:
 def without_encoders() -> None:
     """Take ALSA's AC-3 encoder out of the process's configuration.
 
-    PortAudio opens every device of the configuration to see whether it can record. This one cannot, but where
-    libasound2-plugins is installed opening it loads FFmpeg: 14 MB, and a tenth of a second.
+    PortAudio opens every device of the configuration to see whether the device can record. This encoder cannot record.
+    But if libasound2-plugins is installed, opening the encoder loads FFmpeg: 14 MB, and a tenth of a second.
     """
     import ctypes
 
@@ -89,12 +98,12 @@ def without_encoders() -> None:
             root, found = ctypes.c_void_p.in_dll(alsa, "snd_config"), ctypes.c_void_p()
             if alsa.snd_config_search(root, b"pcm.a52", ctypes.byref(found)) == 0:
                 alsa.snd_config_delete(found)
-    except (OSError, AttributeError, ValueError):  # no ALSA: nothing to take out
+    except (OSError, AttributeError, ValueError):  # without ALSA there is nothing to take out
         pass
 
 
 def load() -> Any:
-    """The module sounddevice, or why there is none."""
+    """Return the module sounddevice, or raise the reason why it does not load."""
     without_encoders()
     try:
         import sounddevice
@@ -106,7 +115,7 @@ def load() -> Any:
 
 
 def devices(sd: Any) -> list[dict[str, Any]]:
-    """Every device that can record, as the fields of an :class:`kws_edge.audio.InputDevice`."""
+    """List every device that can record, each as the fields of an :class:`kws_edge.audio.InputDevice`."""
     apis = [api["name"] for api in sd.query_hostapis()]
     default = sd.default.device[0]
     return [
@@ -125,7 +134,7 @@ def devices(sd: Any) -> list[dict[str, Any]]:
 
 @functools.cache
 def sound_server() -> Any:
-    """The connection to PulseAudio, or to PipeWire in its place."""
+    """Connect to PulseAudio, or to PipeWire in its place."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location("pulse", os.path.join(os.path.dirname(__file__), "pulse.py"))
@@ -136,7 +145,7 @@ def sound_server() -> Any:
 
 
 def sources() -> list[dict[str, Any]]:
-    """What the sound server can record from, as :func:`devices`; nothing where there is none."""
+    """List the sound server's sources as :func:`devices` does. The list is empty if there is no sound server."""
     try:
         found: list[dict[str, Any]] = sound_server().sources()
     except (OSError, RuntimeError):
@@ -145,21 +154,21 @@ def sources() -> list[dict[str, Any]]:
 
 
 def choose(sd: Any, device: int, rates: list[int], channels: list[int]) -> tuple[int, int]:
-    """The first of the rates, and with it of the numbers of channels, that the device takes."""
+    """Return the first of the `rates`, with the first number of `channels`, that the device accepts."""
     for rate in rates:
         for n in channels:
             try:
                 sd.check_input_settings(device, n, "int16", samplerate=rate)
             except sd.PortAudioError as error:
                 if "unavailable" in str(error).lower():
-                    break  # busy: opening it will say so
+                    break  # the device is busy: opening it will say so
             else:
                 return rate, n
-    return rates[0], 1  # let opening it say what is wrong
+    return rates[0], 1  # opening the device will say what is wrong
 
 
 def open_device(sd: Any, order: dict[str, Any], blocks: Blocks, on_end: Callable[[], None]) -> Opened:
-    """Open a device of PortAudio's; its rate, its channels, and what starts it."""
+    """Open a PortAudio device; return its rate, its channels, and the function that starts it."""
     rate, channels = choose(sd, order["device"], order["rates"], order["channels"])
     stream = sd.RawInputStream(
         samplerate=rate,
@@ -175,7 +184,7 @@ def open_device(sd: Any, order: dict[str, Any], blocks: Blocks, on_end: Callable
 
 
 def open_source(order: dict[str, Any], blocks: Blocks, on_end: Callable[[], None]) -> Opened:
-    """Open a source of the sound server's, which converts; its rate, its channels, and what starts it."""
+    """Open a source of the sound server, which converts; return rate, channels, and the function that starts it."""
     import threading
 
     server = sound_server()
@@ -198,12 +207,12 @@ def main() -> None:
     import signal
     import threading
 
-    for name in ("SIGINT", "SIGTERM"):  # a terminal or a supervisor sends them to all; the parent decides
+    for name in ("SIGINT", "SIGTERM"):  # a terminal or a supervisor signals all processes; the parent decides
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     out, parent = os.dup(1), os.getppid()
-    os.dup2(2, 1)  # what native code prints is no message
+    os.dup2(2, 1)  # output of native code must not mix with the messages
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
     blocks = Blocks(out)
 
@@ -244,13 +253,13 @@ def main() -> None:
             orders.get()
             start()
             answer({})
-    except Exception as error:  # whatever it is, the parent tells
+    except Exception as error:  # the parent reports the error, whatever it is
         answer({"error": " ".join(str(error).split()) or type(error).__name__})
         os._exit(1)
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder, whose modules have the names of others
+    del sys.path[0]  # the modules of this folder share names with others
     import json
 
     sys.path[:] = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Sources whose samples are read from a file's bytes, or from those of a stream."""
+"""Sources whose samples are decoded from the bytes of a file or of a stream."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _CLOSED = "is closed"
 
 
 class Reader(Protocol):
-    """The samples of a file or of a stream, as they are."""
+    """Reads the samples of a file or of a stream, without conversion."""
 
     source_rate: int
     channels: int
     seconds: float | None
-    """Length that the header gives, if it does."""
+    """Length in seconds, if the header gives it."""
     remark: str | None
-    """What is wrong with the audio although it can be heard; known at its end."""
+    """A defect of audio that can be heard all the same. It is known at the end of the audio."""
 
     def frames(self, n: int) -> Iterator[NDArray[Any]]:
-        """Blocks of shape (k, channels), k <= `n`: int16, or float32 in [-1, 1)."""
+        """Yield blocks of shape (k, channels), k <= `n`: int16, or float32 in [-1, 1)."""
         ...
 
     def close(self) -> object:
@@ -41,12 +41,12 @@ class Reader(Protocol):
 
 
 class DecodedSource(Source):
-    """A source that a :class:`Reader` gives, which it closes.
+    """A source that reads from a :class:`Reader`, and closes it.
 
     Parameters
     ----------
     name : str
-        What errors call it.
+        Name of the source in error messages.
     reader : Reader
     sample_rate : int
         Hz of the blocks.
@@ -71,7 +71,7 @@ class DecodedSource(Source):
 
     @property
     def remark(self) -> str | None:
-        """What is wrong with the audio although it could be heard, such as an end that is missing; known at its end."""
+        """A defect of audio that could be heard all the same, such as a missing end. It is known at the end."""
         return self._reader.remark
 
     def close(self) -> None:
@@ -80,14 +80,14 @@ class DecodedSource(Source):
             self._reader.close()
 
     def frames(self) -> Iterator[NDArray[Any]]:
-        """All channels as they are: blocks of shape (n, channels), int16, or float32 in [-1, 1), at `source_rate`.
+        """Yield all channels unconverted, at `source_rate`: blocks of shape (n, channels), int16 or float32 in [-1, 1).
 
-        In place of :meth:`read`, not beside it.
+        Use this in place of :meth:`read`, not beside it.
 
         Raises
         ------
         AudioError
-            If decoding stops, or there is no sample.
+            If decoding fails, or the audio has no samples.
         """
         with self._named():
             for frames in self._frames:
@@ -131,7 +131,7 @@ class DecodedSource(Source):
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Errors name the source."""
+        """Name the source in every error."""
         try:
             yield
         except (AudioError, OSError, ValueError) as error:

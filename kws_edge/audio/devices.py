@@ -1,4 +1,4 @@
-"""Which devices can record, and the one that is meant."""
+"""The devices that can record, and the choice of one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["choose_device", "find_device", "input_devices", "same_device"]
 
 
 def input_devices() -> list[InputDevice]:
-    """Every device that can record: PortAudio's, then the sound server's sources.
+    """List every device that can record: PortAudio's devices, then the sound server's sources.
 
     Raises
     ------
@@ -30,21 +30,21 @@ def input_devices() -> list[InputDevice]:
 
 
 def find_device(wanted: str | int | None, devices: Sequence[InputDevice] | None = None) -> InputDevice:
-    """The input device with this number, or the one whose name is or contains this text; the default one for None.
+    """Find an input device by its number, or by its name or a part of it. None means the default device.
 
-    Of the sound server's sources the description counts, too. Where a device of PortAudio's and a source contain the
-    text, the device is found; where a source and a monitor do, the source.
+    For sources of the sound server, the description counts as a name, too. If the text matches a PortAudio device and a
+    source, the device is returned. If it matches a source and a monitor, the source is returned.
 
     Parameters
     ----------
     wanted : str or int, optional
     devices : sequence of InputDevice, optional
-        Where to look; by default, what :func:`input_devices` gives.
+        Devices to choose from; by default those of :func:`input_devices`.
 
     Raises
     ------
     AudioError
-        If there is no such device, or several.
+        If no device matches, or more than one.
     """
     devices = input_devices() if devices is None else devices
     if not devices:
@@ -67,7 +67,7 @@ def find_device(wanted: str | int | None, devices: Sequence[InputDevice] | None 
 
 
 def _named(wanted: str, devices: Sequence[InputDevice]) -> list[InputDevice]:
-    """The devices that a text means, those that it means most plainly."""
+    """Return the devices that match a text best."""
     part = [d for d in devices if wanted.strip() and wanted.lower() in f"{d.name}\n{d.description}".lower()]
     return (
         [d for d in part if d.name == wanted]
@@ -79,7 +79,7 @@ def _named(wanted: str, devices: Sequence[InputDevice]) -> list[InputDevice]:
 
 
 def _near(wanted: str, devices: Sequence[InputDevice]) -> str:
-    """Names of devices that are spelt alike, wholly or in one of their words."""
+    """Name the devices whose name, or one word of it, is spelt like `wanted`."""
     import difflib
 
     names = {}
@@ -91,7 +91,7 @@ def _near(wanted: str, devices: Sequence[InputDevice]) -> str:
 
 
 def choose_device(wanted: str | int | InputDevice | None, capture: Capture) -> InputDevice:
-    """The device that is wanted; the sound server is asked for its sources only where PortAudio's may not do."""
+    """Choose a device. The sound server is asked for its sources only if PortAudio's devices may not be enough."""
     if isinstance(wanted, InputDevice):
         return wanted
     devices = capture.devices()
@@ -101,7 +101,7 @@ def choose_device(wanted: str | int | InputDevice | None, capture: Capture) -> I
 
 
 def same_device(device: InputDevice, capture: Capture, timeout: float) -> InputDevice:
-    """The device of that name; ALSA's card number in it may have changed."""
+    """Find a device again by its name. ALSA's card number in the name may have changed."""
 
     def bare(text: str) -> str:
         return re.sub(r" \(hw:\d+,\d+\)$", "", text)

@@ -1,4 +1,4 @@
-"""What only ffmpeg decodes, decoded by it in a process of its own."""
+"""Formats that only ffmpeg decodes. It runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from kws_edge.errors import AudioError, KwsError
 __all__ = ["MissingError", "decoded"]
 
 _DEADLINE_S = 30.0
-"""A file of which nothing comes for this long never ends."""
+"""If ffmpeg writes nothing for this many seconds, it hangs."""
 _HEADER_BYTES = 256
-"""What is shorter holds a WAV header at most."""
+"""Output shorter than this holds a WAV header at most."""
 _MOST_BYTES = 1 << 28
-"""The largest piece of memory that ffmpeg may take at once."""
+"""Largest block of memory that ffmpeg may allocate, in bytes."""
 _DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,avr,caf,dsf,dts,dtshd,eac3,epaf,flac,flv,iff,ircam,loas,matroska,"
     "mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,nut,ogg,pvf,rm,shn,sox,tak,truehd,tta,voc,w64,wav,wv"
 )
-"""What it may take the data for: formats of audio, and none that names other files."""
+"""Formats that ffmpeg may recognise: audio formats, and none that refers to other files."""
 _PLAINLY = {"matches no streams": "it holds no audio", "not on whitelist": "it is of no format of audio"}
-"""What ffmpeg means where its words are about its options."""
+"""Plain reasons for messages in which ffmpeg speaks of its options."""
 
 
 class MissingError(AudioError):
@@ -35,14 +35,14 @@ class MissingError(AudioError):
 
 
 def decoded(source: bytes | Bytes) -> PcmReader:
-    """The audio of a file, by its name, or of a stream.
+    """Decode the audio of a file, given by its name, or of a stream.
 
     Raises
     ------
     MissingError
         If ffmpeg is not installed.
     AudioError
-        If it cannot decode the audio.
+        If ffmpeg cannot decode the audio.
     """
     child = _FFmpeg(source)
     try:
@@ -54,7 +54,7 @@ def decoded(source: bytes | Bytes) -> PcmReader:
 
 
 class _FFmpeg:
-    """ffmpeg at work: what it writes, a WAV file, can be read."""
+    """A running ffmpeg, whose output (a WAV file) can be read."""
 
     def __init__(self, source: bytes | Bytes) -> None:
         piped = isinstance(source, Bytes)
@@ -67,7 +67,7 @@ class _FFmpeg:
         self._deadline_s = None if piped else _DEADLINE_S
         self._errors, errors = os.pipe()
         os.set_blocking(self._errors, False)
-        os.set_blocking(errors, False)  # what ffmpeg says of a broken file may be long, and waits for nobody
+        os.set_blocking(errors, False)  # ffmpeg may write long errors about a broken file; it must not block on them
         command: list[str | bytes] = ["ffmpeg", "-nostdin", "-v", "error", "-max_alloc", str(_MOST_BYTES)]
         command += ["-protocol_whitelist", "pipe" if piped else "file", "-format_whitelist", _DEMUXERS]
         command += ["-threads", "1", "-i", name]
@@ -79,7 +79,7 @@ class _FFmpeg:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 bufsize=0,
-                start_new_session=True,  # a terminal's Ctrl-C is for this process alone, which then ends that one
+                start_new_session=True,  # Ctrl-C must reach only this process, which then ends ffmpeg
             )
         except OSError as error:
             os.close(self._errors)
@@ -100,7 +100,7 @@ class _FFmpeg:
                     data = data[sink.write(data) :]
 
     def read(self, n: int) -> bytes:
-        """At most `n` bytes, as they come; none at the end.
+        """Return at most `n` bytes as they arrive, and none at the end.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class _FFmpeg:
         return next((plain for text, plain in _PLAINLY.items() if text in reason), reason)
 
     def close(self) -> None:
-        """End it, wherever it is."""
+        """End ffmpeg, whatever it is doing."""
         self._child.kill()
         self._child.wait()
         self._out.close()

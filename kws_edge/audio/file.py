@@ -27,18 +27,18 @@ __all__ = ["AudioFile"]
 
 _FILE_BLOCK = 1 << 14
 _STARTS = {"Ogg": b"OggS\0\2", "FLAC": b"fLaC\0\0\0\x22"}
-"""What a recording begins with where several may follow one another in a file."""
+"""First bytes of a recording, for formats of which a file may hold several in a row."""
 _UNKNOWN = 2**63 - 1
-"""Frames of a file that does not say how many it has, as libsndfile has it."""
+"""libsndfile's number of frames for a file that does not give one."""
 _FIRST_BYTES = 1000
-"""Within these, all is of the first recording."""
+"""These first bytes all belong to the first recording."""
 
 
 class AudioFile(DecodedSource):
-    """A file of any format, rate and channel count.
+    """An audio file of any format, sample rate and channel count.
 
-    WAV, Wave64, AU and SoX's own format are read here, what else libsndfile reads by that, and the rest by ffmpeg,
-    where it is installed. A FIFO, such as a shell's ``<(...)`` makes, is read as it arrives.
+    This package reads WAV, Wave64, AU and SoX's own format itself. libsndfile reads further formats, and ffmpeg reads
+    the rest if it is installed. A FIFO, such as a shell's ``<(...)`` makes, is read as data arrives.
 
     Parameters
     ----------
@@ -78,17 +78,17 @@ class AudioFile(DecodedSource):
         self._stream.close()
 
     def read_all(self, *, longest_s: float | None = None) -> NDArray[np.int16]:
-        """The samples of all blocks that are left, shape (n,), int16.
+        """Return the samples of all blocks that are left, shape (n,), int16.
 
         Parameters
         ----------
         longest_s : float, optional
-            Seconds; what is longer is refused.
+            Longest audio to accept, in seconds.
 
         Raises
         ------
         AudioError
-            If it is too long, or decoding stops.
+            If the audio is too long, or decoding fails.
         """
         blocks, n = [np.empty(0, np.int16)], 0
         for block in self:
@@ -113,7 +113,7 @@ def _opened(name: str) -> io.FileIO:
 
 
 def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
-    """What reads the file; the first of those that know its format."""
+    """Return the first reader that knows the format of the file."""
     data = Bytes(stream)
     if not data.look(0, 1):
         raise AudioError("is empty")
@@ -153,7 +153,7 @@ def _reader(name: str, stream: io.FileIO, rate: int) -> Reader:
 
 
 def _check_libsndfile(stream: io.FileIO, kind: str | None) -> None:
-    """Refuse what libsndfile would read, but wrongly."""
+    """Refuse files that libsndfile would read wrongly."""
     if kind == "VOC":
         raise AudioError("libsndfile takes the heads of its blocks for samples")
     if kind in _STARTS:
@@ -165,7 +165,7 @@ def _check_libsndfile(stream: io.FileIO, kind: str | None) -> None:
 
 
 class _Sndfile:
-    """What libsndfile reads."""
+    """The samples of a file that libsndfile reads."""
 
     remark: str | None = None
 
@@ -182,7 +182,7 @@ class _Sndfile:
                 self._file = soundfile.SoundFile(stream.fileno(), closefd=False)
         except self._errors as error:
             raise AudioError(f"cannot be decoded ({_reason(error)})") from None
-        # libmpg123 complains, line after line, of what is no MP3.
+        # libmpg123 prints many lines about data that is not MP3.
         self._quiet = quiet_native if self._file.format == "MP3" else contextlib.nullcontext
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
         length = self._file.frames

@@ -1,4 +1,4 @@
-"""Which format audio is in, by its first bytes: a name says little, and a pipe has none."""
+"""Recognise the format of audio by its first bytes. A file name says little, and a pipe has no name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["NATIVE", "WAV", "is_audio", "recognise", "recognise_within"]
 
 WAV = "WAV"
 NATIVE = (WAV, "Wave64", "AU", "SoX")
-"""Formats whose samples follow a header that :mod:`kws_edge.audio.pcm` reads, in files and on pipes."""
+"""Formats that :mod:`kws_edge.audio.pcm` reads, in files and on pipes: samples after a header."""
 
 _Magic = dict[int, bytes | tuple[bytes, ...]]
 _AUDIO: dict[str, _Magic] = {
@@ -73,11 +73,11 @@ _OTHER: dict[str, _Magic] = {
 }
 _HEAD = 36
 _LONGEST_FRAME = 2048
-"""Bytes: none of what radios send is longer."""
+"""Longest frame in bytes. Web radios send none that is longer."""
 _CHAIN = 8
 _SETTINGS = b"\xff\xff\x0d\xcc"
-"""Of a frame's header, what is the same in all of a stream: version, rate, channels, copyright."""
-_KBITS = {  # of a frame, by its name and whether it is of MPEG-1, not of 2 or 2.5
+"""Mask of the header bits that all frames of a stream share: version, rate, channels, copyright."""
+_KBITS = {  # bit rates of a frame, by its format and whether it is MPEG-1 (not 2 or 2.5)
     ("MP3", True): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     ("MP3", False): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     ("MP2", True): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -87,13 +87,13 @@ _AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384
 
 
 def recognise(look: Callable[[int, int], bytes]) -> str | None:
-    """Name of the format of a stream; None where it begins as none that is known.
+    """Return the name of a stream's format, or None if the format is not known.
 
     Parameters
     ----------
     look : callable
-        ``look(at, n)``: `n` bytes of the stream from `at` on, fewer where it ends before. More than the first bytes are
-        asked for only where these may begin a frame or a packet that others follow.
+        ``look(at, n)`` returns `n` bytes of the stream from `at` on, and fewer if the stream ends before. Bytes beyond
+        the first ones are requested only if the first ones may begin a frame or a packet.
     """
     head = look(0, _HEAD)
     for name, magic in (*_AUDIO.items(), *_OTHER.items()):
@@ -106,12 +106,12 @@ def recognise(look: Callable[[int, int], bytes]) -> str | None:
 
 
 def recognise_within(look: Callable[[int, int], bytes]) -> str | None:
-    """Format of a stream that begins within a frame of MP3, MP2 or AAC, as a radio's does where you tune in.
+    """Return the format of a stream that begins inside a frame of MP3, MP2 or AAC, or None if it is none of these.
 
-    None where it is none of them. `look` is that of :func:`recognise`.
+    A web radio's stream begins so when you tune in. `look` is that of :func:`recognise`.
 
-    PCM is not taken for one: eight headers of the same settings follow one another, each where the one before it says,
-    and what lies between is not the same each time, as it is in a tone.
+    PCM is not mistaken for such a stream. Eight headers with equal settings must follow one another, each where the
+    header before it says. The bytes between them must differ from frame to frame, which those of a tone do not.
     """
     window = look(0, _LONGEST_FRAME + 8)
     at = window.find(b"\xff")
@@ -123,7 +123,7 @@ def recognise_within(look: Callable[[int, int], bytes]) -> str | None:
 
 
 def _chain(look: Callable[[int, int], bytes], at: int) -> str | None:
-    """Format of the frames that begin at `at`, if enough of them follow one another."""
+    """Return the format of the frames that begin at `at`, if enough of them follow one another."""
     settings, bodies = set(), set()
     for _ in range(_CHAIN):
         head = look(at, 8)
@@ -143,14 +143,14 @@ def is_audio(name: str | None) -> bool:
 
 def _is_text(head: bytes) -> bool:
     try:
-        text, _ = codecs.utf_8_decode(head, "strict", False)  # whose last letter may be cut
+        text, _ = codecs.utf_8_decode(head, "strict", False)  # the last letter may be cut
     except UnicodeDecodeError:
         return False
     return len(head) > 8 and all(c.isprintable() or c in "\t\r\n" for c in text.lstrip("\ufeff"))
 
 
 def _frame(head: bytes) -> tuple[str | None, int]:
-    """Format and bytes of the frame of MP2, MP3, AAC or AC-3 that begins here, if one does.
+    """Return the format and the length in bytes of the MP2, MP3, AAC or AC-3 frame that begins here, if one does.
 
     Sources: ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-7, 6.2; ISO/IEC 14496-3, 1.7.2; ETSI TS 102 366, 4.4.1 and E.1.2.
     """

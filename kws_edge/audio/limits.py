@@ -1,4 +1,4 @@
-"""What no audio has: sample rates, channels and levels that come of a broken header or of a mistake."""
+"""Limits of plausible audio. Sample rates, channels and levels beyond them come from a broken header or a mistake."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CHANNELS", "MAX_RATE", "MIN_RATE", "check_format", "check_rate", "check_scale"]
 
 MIN_RATE, MAX_RATE = 1000, 768_000
-"""Sample rates that audio may have, Hz: what is outside is a broken header, and would take gigabytes to convert."""
+"""Sample rates that audio may have, in Hz. A rate outside comes from a broken header; converting it takes gigabytes."""
 MAX_CHANNELS = 64
-"""Channels that audio may have."""
+"""Most channels that audio may have."""
 _FULL_SCALE = 8.0
-"""Float samples beyond this are no audio at full scale 1, however hot, but integers that nobody divided."""
+"""Float samples beyond this are integers that nobody divided: even hot audio at full scale 1 stays below."""
 
 
 def check_rate(rate: int) -> None:
@@ -39,12 +39,12 @@ def check_rate(rate: int) -> None:
 
 
 def check_format(rate: int, channels: int) -> None:
-    """Refuse a sample rate or a number of channels that no audio has.
+    """Refuse a sample rate or a number of channels outside the limits.
 
     Raises
     ------
     AudioError
-        If one is out of range.
+        If one of them is out of range.
     """
     check_rate(rate)
     if not 1 <= channels <= MAX_CHANNELS:
@@ -52,12 +52,12 @@ def check_format(rate: int, channels: int) -> None:
 
 
 def check_scale(samples: NDArray[np.floating[Any]]) -> None:
-    """Refuse float samples that are not at full scale 1.
+    """Refuse float samples whose full scale is not 1.
 
     Raises
     ------
     AudioError
-        If they are far beyond it, or are no numbers.
+        If samples are far beyond full scale, or NaN or infinite.
     """
     if np.vdot(samples, samples) <= _FULL_SCALE**2:  # no sample can be beyond it: a look that takes a tenth
         return

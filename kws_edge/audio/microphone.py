@@ -27,49 +27,52 @@ _NOTICE_S = 5.0
 
 
 class Microphone(QueuedSource):
-    """Live input that outlives its device: through PortAudio, or from a source of the sound server.
+    """Live input through PortAudio, or from a source of the sound server. It continues when its device returns.
 
-    Opened at `sample_rate` if the device takes it, or else at a rate that it takes, and converted. A process of its own
-    records, a :class:`kws_edge.audio.Capture`. It is ended when the stream ends or nothing comes for three seconds: the
-    microphone was unplugged, or the sound server restarted or hangs. New ones look for the device by its name until it
-    is there again, for `patience_s`. What is lost meanwhile, by overruns, or because it is too old when its turn comes,
-    counts in `lost_samples`, and a :class:`kws_edge.Spotter` makes its clock skip it. Any thread may call
-    :meth:`close`, which ends it for good.
+    The device is opened at `sample_rate`, or else at a rate that it accepts; its audio is then converted. A process of
+    its own records, a :class:`kws_edge.audio.Capture`. This process is killed when the stream ends or nothing comes for
+    three seconds: the microphone was unplugged, or the sound server restarted or hangs. New processes then look for the
+    device by its name, for up to `patience_s`.
+
+    Samples are lost during such an outage, by overruns, or because they are too old when they are read. They count in
+    `lost_samples`, and the clock of a :class:`kws_edge.Spotter` skips them. Any thread may call :meth:`close`, which
+    ends the source for good.
 
     Parameters
     ----------
     device : str, int or InputDevice, optional
-        Name or part of it, number, or what :func:`input_devices` gave; the default device if None.
+        Name or a part of it, number, or an item of :func:`input_devices`. None is the default device.
     sample_rate : int
         Hz of the blocks.
     device_rate : int, optional
-        Rate to open the device at, if it takes it.
+        Rate in Hz to open the device at, if the device accepts it.
     channels : int, optional
-        Channels to open, if the device has them; as few as it takes if None. Their mean is what is heard.
+        Channels to open, if the device has them; None opens as few as possible. The model hears their mean.
     patience_s : float
-        Seconds to wait for a microphone that is gone; 0 raises an error at once.
+        Seconds to wait for a microphone that is gone. With 0, an error is raised at once.
     max_age_s : float
-        Age at which a sample is no longer worth hearing, seconds.
+        Age in seconds beyond which samples are dropped.
     notice : callable, optional
-        Told in words of every outage, gap and refused rate, when it happens.
+        Called with a text when an outage, a gap or a refused rate occurs.
     capture : Capture, optional
-        To record with: one that was started earlier has listed the devices by now.
+        Process to record with. One that you started earlier has listed the devices by now.
 
     Attributes
     ----------
     queue : BlockQueue
-        With the counts of dropped samples and overruns.
+        Holds the counts of dropped samples and overruns.
     lost_samples : int
         Samples, at `sample_rate`, that are missing so far.
     outages : int
-        Times that the microphone was gone.
+        How often the microphone was gone.
     source_rate, channels : int
-        What the device was opened with.
+        Rate in Hz and number of channels that the device was opened with.
 
     Raises
     ------
     AudioError
-        If there is no such device, it is busy, or it takes no rate; while it is read, if it is gone for too long.
+        If there is no such device, if it is busy, or if it accepts no rate. While reading: if the device is gone for
+        longer than `patience_s`.
 
     Examples
     --------
@@ -96,8 +99,8 @@ class Microphone(QueuedSource):
         self._patience_s, self._notice = patience_s, notice
         self.outages = 0
         self._closed = threading.Event()
-        self._end: float | None = None  # when the last sample that arrived was captured
-        self._opened = False  # a stream that has not delivered yet
+        self._end: float | None = None  # capture time of the last sample that arrived
+        self._opened = False  # whether the stream is open but has not delivered yet
         self._latency = math.inf
         self._told, self._untold_s = -math.inf, 0.0
         self._cpu_s, self._peak_bytes = 0.0, 0  # of processes that have ended
@@ -113,7 +116,7 @@ class Microphone(QueuedSource):
         self.queue = BlockQueue(round(QUEUE_S * self.source_rate), max_age_s=max_age_s)
 
     def _adopt(self, capture: Capture) -> None:
-        """Let a process do the recording, which ends with this object."""
+        """Record with the given process, which ends with this object."""
         self._capture = capture
         self._ending = weakref.finalize(self, capture.kill)
 
@@ -126,7 +129,7 @@ class Microphone(QueuedSource):
 
     @property
     def process_id(self) -> int:
-        """Of the process that records, by which sound servers know it."""
+        """Number of the process that records, by which sound servers know it."""
         return self._capture.pid
 
     @property
@@ -135,12 +138,12 @@ class Microphone(QueuedSource):
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of the processes that have recorded, seconds."""
+        """CPU time of all processes that have recorded, in seconds."""
         return self._cpu_s + self._capture.cpu_s
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that one of these had resident; known at the end, where the system tells."""
+        """Peak resident memory of these processes, in bytes. It is known at the end, if the system reports it."""
         return self._peak_bytes
 
     def _say(self, text: str) -> None:
@@ -165,7 +168,7 @@ class Microphone(QueuedSource):
             self._capture.start(self._take, self.queue.close, timeout=timeout)
 
     def _take(self, data: bytes, overrun: bool, arrived: float, age: float) -> None:
-        """Some blocks, in the thread that reads."""
+        """Take some blocks, in the thread that reads."""
         rate = self.source_rate
         samples = len(data) // (2 * self.channels)
         end = arrived - age + self._block / rate
@@ -173,7 +176,7 @@ class Microphone(QueuedSource):
         jump = 0.0 if self._end is None else start - self._end
         lost = jump > _SHORTEST_GAP_S and (jump > _JUMP_S or self._opened or overrun)
         self._end, self._opened = end, False
-        # Every system has a latency, which is no delay; it may change, but not as fast as a stall lets samples age.
+        # Every system has a latency, which does not count as delay. It changes more slowly than samples age in a stall.
         self._latency = min(age, self._latency + samples / rate / 50)
         self.queue.put(
             data,
@@ -186,7 +189,7 @@ class Microphone(QueuedSource):
 
     @property
     def _block(self) -> int:
-        """Samples that arrive together."""
+        """Samples of a block that arrives."""
         return self.source_rate * BLOCK_MS // 1000
 
     def want(self, seconds: float) -> None:
@@ -194,10 +197,10 @@ class Microphone(QueuedSource):
         self._capture.want(math.ceil(self._wanted / self._block))
 
     def _next(self) -> tuple[bytes, int, int] | None:
-        gone: float | None = None  # since when
+        gone: float | None = None  # time since which the device is gone
         while not self._closed.is_set():
             got, reason = None, f"no audio for {self._timeout_s:.0f} s"
-            for _ in range(round(self._timeout_s / _RETRY_S)):  # where the process stood still, one of these is over
+            for _ in range(round(self._timeout_s / _RETRY_S)):  # after this process was stopped, one of these is over
                 with suppress(TimeoutError):
                     got, reason = self.queue.get(_RETRY_S, at_least=self._wanted), "its stream ended"
                     break
@@ -218,19 +221,21 @@ class Microphone(QueuedSource):
                 self._say(f"is gone ({reason}); waiting until it is back")
             if not self._reopen(gone + self._patience_s):
                 raise AudioError(f"microphone {self.name!r}: {reason}, and not back in {self._patience_s:g} s")
-        self._discard()  # another thread may have closed it while a new process was started
+        self._discard()  # another thread may have called close() while a new process started
         return None
 
     def _gap(self, seconds: float) -> None:
-        """Say that something is missing, but not all the time."""
+        """Report that samples are missing, but not every time."""
         self._untold_s += seconds
         if time.monotonic() - self._told > _NOTICE_S:
             self._say(f"lost {self._untold_s:.1f} s: the machine was too slow, or stood still; detection starts anew")
             self._told, self._untold_s = time.monotonic(), 0.0
 
     def _reopen(self, until: float) -> bool:
-        """Open the device again, by a new process, as soon as it is there, or find that this object was closed; False
-        where that is too late."""
+        """Open the device again in a new process as soon as the device is back.
+
+        Return False after the time `until`. Return True, too, if this object was closed.
+        """
         wait, answer, longest = _RETRY_S, _REOPEN_S, max(_LONGEST_REOPEN_S, 3 * self._ready_s)
         while True:
             self._discard()
@@ -246,7 +251,7 @@ class Microphone(QueuedSource):
                 self.queue.reopen()
                 self._begin(timeout)
                 return True
-            # Longer each time for a machine that is slow now, but no longer than it may need: this one may hang, too.
+            # Wait longer each time, for a machine that is slow now. But keep a limit: the new process may hang, too.
             wait, answer = min(2 * wait, _LONGEST_RETRY_S), min(2 * answer, longest)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Uncompressed audio after a header (WAV and its relatives, AU, SoX's own), read from files and from pipes alike."""
+"""Uncompressed audio after a header: WAV and its relatives, AU, SoX's own. Files and pipes are read alike."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Bytes", "Header", "PcmReader", "Readable", "read_header"]
 
 _MAX_HEADER, _MOST_CHUNKS = 1 << 24, 1000
-"""Bytes before the audio, and the pieces that they may come in."""
+"""Most bytes, and most chunks, before the audio."""
 _UNKNOWN_SIZE = 0x7FFF0000
-"""From this size on, a header's is none: who writes into a pipe does not know it, and announces the largest one."""
+"""A size in a header from here on means "unknown": a program that writes into a pipe gives the largest one."""
 _TAGS = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"smpl", b"JUNK", b"RIFF")
 _CODECS = {
     2: "Microsoft ADPCM", 17: "IMA ADPCM", 32: "Yamaha ADPCM", 49: "GSM 6.10", 64: "G.721", 69: "G.726", 80: "MPEG",
@@ -31,13 +31,13 @@ _CODECS = {
 
 
 class Readable(Protocol):
-    """What bytes come from: a file, a pipe, a program."""
+    """An origin of bytes: a file, a pipe, a program."""
 
     def read(self, n: int, /) -> bytes | None: ...
 
 
 class Bytes:
-    """Bytes as they arrive, that can be looked at before they are taken.
+    """Bytes as they arrive. You can look at them before you take them.
 
     Parameters
     ----------
@@ -50,19 +50,19 @@ class Bytes:
         self._ahead = bytearray()
 
     def unbuffer(self) -> None:
-        """Read past Python's buffer from now on: a thread that waits in there makes the interpreter's end an abort."""
+        """Bypass Python's buffer from now on. If a thread waits inside it when Python exits, Python aborts."""
         if isinstance(self._stream, io.BufferedReader):
             self._ahead += self._stream.read1(len(self._stream.peek(1)))
             self._read = functools.partial(io.RawIOBase.read, self._stream.raw)
 
     def look(self, at: int, n: int) -> bytes:
-        """`n` bytes from `at` on, counted from what :meth:`some` would give next; fewer where the stream ends."""
+        """Return `n` bytes from offset `at`, counted from the next byte of :meth:`some`; fewer if the stream ends."""
         while len(self._ahead) < at + n and (more := self._read(at + n - len(self._ahead))):
             self._ahead += more
         return bytes(self._ahead[at : at + n])
 
     def some(self, n: int) -> bytes:
-        """At most `n` bytes, without waiting for more than the first; none at the end."""
+        """Return at most `n` bytes, waiting only for the first of them; none at the end."""
         if not self._ahead:
             return self._read(n) or b""
         data = bytes(self._ahead[:n])
@@ -70,37 +70,39 @@ class Bytes:
         return data
 
     def skip(self, n: int) -> int:
-        """Pass over `n` bytes; how many the stream had less."""
+        """Skip `n` bytes; return how many of them the stream did not have."""
         while n and (data := self.some(min(n, 1 << 16))):
             n -= len(data)
         return n
 
 
 class Header(NamedTuple):
-    """What a header says of the samples after it."""
+    """A header's description of the samples that follow it."""
 
     encoding: str
-    """``<`` or ``>``, ``i``, ``u`` (unsigned) or ``f`` (float), and the bytes of a sample; or ``ulaw``, ``alaw``; empty
-    where the samples are compressed."""
+    """Encoding of the samples, such as ``<i2``, ``ulaw`` or ``alaw``; empty if they are compressed.
+
+    ``<`` or ``>`` is the byte order. ``i``, ``u`` (unsigned) or ``f`` (float) is the type. The number of bytes follows.
+    """
     channels: int
     rate: int
     start: int = 0
-    """Bytes of the header itself."""
+    """Length of the header in bytes."""
     size: int | None = None
-    """Bytes of audio; None: to the end."""
+    """Bytes of audio. None: the audio goes on to the end."""
     file_end: int | None = None
-    """Where a RIFF file says that it ends, in bytes from its start; None if it does not."""
+    """End of a RIFF file by its own header, in bytes from the start; None if the header does not give it."""
     codec: str = ""
-    """What the samples are compressed with."""
+    """Codec of compressed samples."""
 
     @property
     def frame(self) -> int:
-        """Bytes of a sample of every channel."""
+        """Bytes of a frame: one sample of every channel."""
         return self.channels * (1 if self.encoding in ("ulaw", "alaw") else int(self.encoding[-1]))
 
 
 def read_header(data: Bytes, name: str) -> Header:
-    """The header that `data` begins with; nothing of it is taken.
+    """Return the header that `data` begins with, without taking it from `data`.
 
     Parameters
     ----------
@@ -111,7 +113,7 @@ def read_header(data: Bytes, name: str) -> Header:
     Raises
     ------
     AudioError
-        If it is broken, or says what no audio has.
+        If the header is broken, or holds values outside :mod:`kws_edge.audio.limits`.
     """
     try:
         header = {"AU": _au, "SoX": _sox}.get(name, _riff)(data)
@@ -125,7 +127,7 @@ def read_header(data: Bytes, name: str) -> Header:
 
 
 def _riff(data: Bytes) -> Header:
-    """WAV, and its relatives: big-endian (RIFX), long (RF64) and with chunks of 64 bits (Wave64).
+    """Read the header of WAV or a relative: big-endian (RIFX), long (RF64) or with 64-bit chunks (Wave64).
 
     Source: Multimedia Programming Interface and Data Specifications 1.0; EBU Tech 3306; Sony Wave64.
     """
@@ -141,7 +143,7 @@ def _riff(data: Bytes) -> Header:
         if len(head) < chunk.size:
             raise AudioError("a WAV header without audio")
         kind, size = chunk.unpack(head)
-        size -= chunk.size * wide  # which counts its own head
+        size -= chunk.size * wide  # the size counts the chunk's own head
         at += chunk.size
         if kind == b"data":
             break
@@ -164,7 +166,7 @@ def _riff(data: Bytes) -> Header:
     if size == 0xFFFFFFFF and 0 < long_size < 1 << 62:
         size = long_size
     elif not 0 <= size < most or (size == 0 and data.look(at, 4) not in _TAGS):
-        size = None  # of 0: the recorder never came back to write it
+        size = None  # size 0: the recorder never came back to write the true size
     end = 8 + whole if 36 < whole < _UNKNOWN_SIZE and not wide else None
     return Header(encoding, channels, rate, at, size, end, _CODECS.get(code, f"code {code}"))
 
@@ -174,12 +176,12 @@ def _is_chunk(kind: bytes) -> bool:
 
 
 def _pad(data: Bytes, at: int, size: int) -> int:
-    """Whether a byte fills up a chunk of odd size, as it should: some writers leave it out."""
+    """Whether a padding byte follows a chunk of odd size. It should, but some writers leave it out."""
     return size % 2 and data.look(at, 1) == b"\0"
 
 
 def _encoding(order: str, code: int, bits: int, width: int) -> str:
-    """Encoding of WAV's format `code`; `width` is what the header gives as bytes of a sample."""
+    """Return the encoding of WAV's format `code`; `width` is the header's number of bytes in a sample."""
     if code == 1:
         if not 1 <= bits <= 32:
             raise AudioError(f"the WAV header says {bits} bits a sample; PCM has 8 to 32")
@@ -193,7 +195,7 @@ def _encoding(order: str, code: int, bits: int, width: int) -> str:
 
 
 def _au(data: Bytes) -> Header:
-    """Sun's and NeXT's. Source: au(4) of SunOS."""
+    """Read the header of AU, the format of Sun and NeXT. Source: au(4) of SunOS."""
     order = ">" if data.look(0, 4) == b".snd" else "<"
     start, size, code, rate, channels = struct.unpack(f"{order}5I", data.look(4, 20))
     known = {2: "i1", 3: "i2", 4: "i3", 5: "i4", 6: "f4", 7: "f8"}
@@ -204,7 +206,7 @@ def _au(data: Bytes) -> Header:
 
 
 def _sox(data: Bytes) -> Header:
-    """SoX's own, of its option -p. Source: soxformat(7)."""
+    """Read the header of SoX's own format (its option -p). Source: soxformat(7)."""
     order = "<" if data.look(0, 4) == b".SoX" else ">"
     start, samples, rate, channels, comments = struct.unpack(f"{order}IQdII", data.look(4, 28))
     if not (comments <= start - 28 <= _MAX_HEADER and 0 <= rate < 1 << 32):
@@ -214,15 +216,15 @@ def _sox(data: Bytes) -> Header:
 
 
 class PcmReader:
-    """The samples after a header, and after the headers of files that follow in the same stream.
+    """Reads the samples after a header, and those of further files in the same stream.
 
     Parameters
     ----------
     data : Bytes
     header : Header
-        Of uncompressed samples.
+        Header of uncompressed samples.
     close : callable
-        Closes what `data` comes from.
+        Closes the origin of `data`.
     """
 
     def __init__(self, data: Bytes, header: Header, close: Callable[[], object] = lambda: None) -> None:
@@ -233,7 +235,7 @@ class PcmReader:
         self._data, self._header = data, header
 
     def frames(self, n: int) -> Iterator[NDArray[Any]]:
-        """Blocks of shape (k, channels), k <= `n`, as they arrive: int16, or float32 in [-1, 1).
+        """Yield blocks of shape (k, channels), k <= `n`, as they arrive: int16, or float32 in [-1, 1).
 
         Raises
         ------
@@ -260,7 +262,7 @@ class PcmReader:
             header = self._following(header) if header.size is not None and not left else None
 
     def _following(self, header: Header) -> Header | None:
-        """Header of the file that follows, past what else comes after the audio."""
+        """Return the header of the next file, skipping other chunks after the audio."""
         data, size = self._data, header.size or 0
         at = header.start + size
         while True:
@@ -289,7 +291,7 @@ class PcmReader:
 
 
 def _decoded(data: bytes, encoding: str) -> NDArray[Any]:
-    """Interleaved samples, int16, or float32 in [-1, 1)."""
+    """Decode interleaved samples to int16, or to float32 in [-1, 1)."""
     if encoding in ("ulaw", "alaw"):
         return _LAWS[encoding][np.frombuffer(data, np.uint8)]
     order, kind = encoding[0], encoding[1:]
@@ -316,9 +318,9 @@ def _decoded(data: bytes, encoding: str) -> NDArray[Any]:
 
 
 def _are_floats(samples: NDArray[np.int32]) -> bool:
-    """Whether 32-bit samples make sense as floats only: as integers, every negative one were loud, and no positive one.
+    """Whether 32-bit samples make sense only as floats.
 
-    That is how floats of up to 32768 look.
+    Floats of up to 32768, read as integers, look like this: every negative value is loud, and no positive value is.
     """
     negative = samples < 0
     if not negative.any() or negative.all():
@@ -327,7 +329,7 @@ def _are_floats(samples: NDArray[np.int32]) -> bool:
 
 
 def _law(kind: str) -> NDArray[np.int16]:
-    """The 256 values of ITU-T G.711's mu-law or A-law, int16."""
+    """Return the 256 values of ITU-T G.711's mu-law or A-law, int16."""
     code = np.arange(256) ^ (0xFF if kind == "ulaw" else 0xD5)
     exponent, mantissa = code >> 4 & 7, code & 15
     if kind == "ulaw":

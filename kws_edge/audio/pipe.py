@@ -13,9 +13,9 @@ __all__ = ["PcmStream", "read_stream"]
 
 
 class PcmStream(DecodedSource):
-    """Audio as it arrives: raw signed 16-bit little-endian PCM, or what begins as a format that is recognised.
+    """Audio as it arrives on a pipe: raw signed 16-bit little-endian PCM, or a format that is recognised.
 
-    WAV, as ``arecord`` writes it by default, Wave64, AU and SoX's own format are read here; others need ffmpeg.
+    This package reads WAV (the default of ``arecord``), Wave64, AU and SoX's own format. Others need ffmpeg.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class PcmStream(DecodedSource):
     sample_rate : int
         Hz of the blocks.
     source_rate, channels : int
-        What raw PCM is; a header decides instead.
+        Rate in Hz and number of channels of raw PCM. If there is a header, its values are used instead.
     name : str
-        What errors call it.
+        Name of the source in error messages.
 
     Raises
     ------
     AudioError
-        If it is no audio, or of a format that cannot be read here.
+        If the data is not audio, or its format cannot be read here.
 
     Examples
     --------
@@ -63,24 +63,24 @@ class PcmStream(DecodedSource):
 
 
 def raw(rate: int, channels: int) -> Header:
-    """What a header would say of raw PCM."""
+    """Return the header that would describe raw PCM."""
     check_format(rate, channels)
     return Header("<i2", channels, rate)
 
 
 def read_stream(data: Bytes, sample_rate: int) -> Reader | None:
-    """What reads a stream of a format that is recognised; None for another one.
+    """Return a reader for a stream of a recognised format, or None for any other stream.
 
     Parameters
     ----------
     data : Bytes
     sample_rate : int
-        Hz, for the advice.
+        Rate in Hz that the error message recommends.
 
     Raises
     ------
     AudioError
-        If it is no audio, or of a format that cannot be read here.
+        If the data is not audio, or its format cannot be read here.
     """
     kind = what = recognise(data.look) or recognise_within(data.look)
     if kind is None:

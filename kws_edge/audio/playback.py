@@ -1,4 +1,4 @@
-"""Recordings that arrive as a microphone's audio does."""
+"""Recordings played like live audio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Playback"]
 
 
 class Playback(QueuedSource):
-    """A recording that arrives as a microphone's audio does: in small blocks, at its own pace, through a bounded queue.
+    """A recording that arrives like a microphone's audio: in small blocks, in real time, through a bounded queue.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Playback(QueuedSource):
     sample_rate : int
         Hz of the blocks.
     real_time : bool
-        False delivers the blocks as fast as they are taken.
+        If False, blocks are delivered as fast as they are read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, sample_rate: int, real_time: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""PulseAudio's sources, which PipeWire has, too: listed and recorded from by name, through libpulse.
+"""List and record the sources of PulseAudio, or of PipeWire in its place, through libpulse.
 
-Only for the process that records (:mod:`kws_edge.audio.capture_process`), which loads this file by its path: calls wait
-without a limit where the server hangs. It needs neither the package nor NumPy.
+Only the process that records (:mod:`kws_edge.audio.capture_process`) loads this file, by its path. If the server hangs,
+calls wait without a limit. This file needs neither the package nor NumPy.
 
 Source: PulseAudio's documentation of its asynchronous API.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 
-TYPE_CHECKING = False  # of typing, which the process does without
+TYPE_CHECKING = False  # not imported: this process does without typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
@@ -37,7 +37,7 @@ class _Volume(ctypes.Structure):
     _fields_ = (("channels", c_uint8), ("values", c_uint32 * 32))
 
 
-class _SourceInfo(ctypes.Structure):  # as far as it is of use
+class _SourceInfo(ctypes.Structure):  # only the first fields, which are used here
     _fields_ = (
         ("name", c_char_p),
         ("index", c_uint32),
@@ -79,23 +79,23 @@ _FUNCTIONS = (
 
 
 class Pulse:
-    """A connection to the sound server, for one stream.
+    """A connection to the sound server, with one stream.
 
     Raises
     ------
     OSError
         If there is no libpulse.
     RuntimeError
-        By each method, too: if there is no server, or it goes away.
+        Here and by each method: if there is no sound server, or it goes away.
     """
 
     MAX_RATE = 384_000
-    """The highest rate that it gives, Hz."""
+    """The highest rate that the server delivers, in Hz."""
 
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """The library's functions, without their ``pa_``."""
+            """Return the library's function of that name without ``pa_``."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL("libpulse.so.0")
@@ -109,7 +109,7 @@ class Pulse:
         self._until(lambda: self._context_get_state(self._context) == _CONTEXT_READY)
 
     def _until(self, is_done: Callable[[], object]) -> None:
-        """Let things happen until something has."""
+        """Run the main loop until `is_done` returns true."""
         while not is_done():
             if self._context_get_state(self._context) >= _CONTEXT_FAILED:
                 raise RuntimeError(self._reason())
@@ -121,7 +121,7 @@ class Pulse:
         return reason.decode(errors="replace")
 
     def sources(self) -> list[dict[str, Any]]:
-        """What can be recorded from, as the fields of an :class:`kws_edge.audio.InputDevice`; monitors last."""
+        """List the sources, each as the fields of an :class:`kws_edge.audio.InputDevice`; monitors last."""
         found: list[dict[str, Any]] = []
         is_done: list[int] = []
 
@@ -149,7 +149,7 @@ class Pulse:
         return sorted(found, key=lambda source: source["monitor"])
 
     def open(self, name: str, rate: int, channels: int, latency_s: float) -> None:
-        """Open a source, and no other one in its place, now or later; the server converts rate and channels."""
+        """Open a source. The server converts rate and channels, and must never substitute another source."""
         spec = _SampleSpec(_S16LE, rate, channels)
         size = round(latency_s * rate) * _BYTES * channels
         attributes = _BufferAttributes(_UNSET, _UNSET, _UNSET, _UNSET, size)
@@ -167,8 +167,15 @@ class Pulse:
         return state == _STREAM_READY
 
     def blocks(self, samples: int) -> Iterator[tuple[bytes, float, bool]]:
-        """Record: blocks of that many samples of all channels as they come, with the age of each one's first sample in
-        seconds, and whether the server has lost some before it; until the source is gone, which raises RuntimeError."""
+        """Record, and yield blocks of `samples` samples of all channels as they arrive.
+
+        With each block come the age of its first sample in seconds, and whether the server lost samples before it.
+
+        Raises
+        ------
+        RuntimeError
+            When the source is gone.
+        """
         self._operation_unref(self._stream_cork(self._stream, 0, None, None))
         size, seconds = samples * self._frame, samples / self._rate
         data, n, usec, negative = c_void_p(), c_size_t(), c_uint64(), c_int()
@@ -181,7 +188,7 @@ class Pulse:
             age = usec.value / 1e6 + len(held) / self._frame / self._rate if known else 0.0
             if data.value:
                 held += ctypes.string_at(data.value, n.value)
-            else:  # a hole
+            else:  # a gap in the recording
                 held.clear()
                 lost = True
             self._stream_drop(self._stream)

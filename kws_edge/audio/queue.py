@@ -1,4 +1,4 @@
-"""Bounded queue between those who record and those who hear, and the sources that have one."""
+"""A bounded queue between recorder and reader, and the base class of sources that use it."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ _WANTED_S = 0.2
 class _Block(NamedTuple):
     data: bytes
     samples: int
-    missing: int  # samples that are missing before it
-    captured: float  # both of time.perf_counter
+    missing: int  # number of samples that are missing before this block
+    captured: float  # this and the next: times of time.perf_counter
     arrived: float
 
 
 class BlockQueue:
-    """Bounded queue between who records and the reader: nobody waits, and what is too old is dropped and counted.
+    """Bounded queue between recorder and reader. The recorder never waits; old samples are dropped and counted.
 
-    What does not fit pushes the oldest out. Once a block is older than `max_age_s` when its turn comes, all that is
-    older than a quarter of this goes with it: a stall costs one gap, and what comes after it is heard at once.
+    If a block does not fit, the oldest blocks are dropped. If the next block is older than `max_age_s`, every block
+    older than a quarter of `max_age_s` is dropped, too. So a stall costs one gap, and later audio is heard at once.
 
     Parameters
     ----------
     capacity : int
-        Samples that may wait.
+        Most samples that may wait.
     max_age_s : float
-        Seconds from capture to reading.
+        Longest time from capture to reading, in seconds.
     """
 
     def __init__(self, capacity: int, *, max_age_s: float = math.inf) -> None:
@@ -59,13 +59,13 @@ class BlockQueue:
         self._late = False
         self._closed = False
         self.samples = 0
-        """Samples that arrived, dropped ones included."""
+        """Samples that arrived, including dropped ones."""
         self.dropped = 0
-        """Samples that found the queue full or were too old."""
+        """Samples that were dropped because the queue was full or they were too old."""
         self.overruns = 0
-        """Times that the audio system reported lost input."""
+        """How often the audio system reported lost input."""
         self.arrived = 0.0
-        """When the samples that the last :meth:`get` waited for were there, of :func:`time.perf_counter`."""
+        """Time at which the samples of the last :meth:`get` were complete, by :func:`time.perf_counter`."""
 
     def put(
         self,
@@ -77,20 +77,20 @@ class BlockQueue:
         captured: float | None = None,
         arrived: float | None = None,
     ) -> None:
-        """Called by whoever records; times are of :func:`time.perf_counter`, now if None.
+        """Add a block. Only the recorder calls this.
 
         Parameters
         ----------
         data : bytes
         samples : int
-            How many that is.
+            Number of samples in `data`.
         overrun : bool
             Whether the audio system reported lost input.
         missing : int
-            Samples that never arrived and belong before these.
-        captured : float, optional
-        arrived : float, optional
-            When the audio system handed them on.
+            Number of samples before this block that never arrived.
+        captured, arrived : float, optional
+            Times at which the samples were captured, and handed on by the audio system. Both are times of
+            :func:`time.perf_counter`. The default is the present.
         """
         with self._ready:
             self.samples += samples
@@ -103,30 +103,42 @@ class BlockQueue:
             )
             self._waiting += samples
             while self._waiting > self._capacity:
-                self._wanted = 0  # more will not come before the reader does
+                self._wanted = 0  # no more samples fit before the reader takes some
                 self._drop()
             if self._waiting >= self._wanted:
                 self._ready.notify()
 
     def close(self) -> None:
-        """No more blocks will come."""
+        """Say that no more blocks will come."""
         with self._ready:
             self._closed = True
             self._ready.notify()
 
     def reopen(self) -> None:
-        """More blocks will come after all."""
+        """Say that more blocks will come after all."""
         with self._ready:
             self._closed = False
 
     def get(self, timeout: float, *, at_least: int = 1) -> tuple[bytes, int, int] | None:
-        """All that waits up to the next gap, its number of samples, and how many are missing before it; None once
-        closed and empty.
+        """Take all waiting blocks up to the next gap.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait.
+        at_least : int
+            Samples to wait for.
+
+        Returns
+        -------
+        tuple of (bytes, int, int), or None
+            The data, its number of samples, and the number of samples missing before it. None once the queue is closed
+            and empty.
 
         Raises
         ------
         TimeoutError
-            If `at_least` samples did not come in `timeout` seconds. A queue that is full is enough.
+            If fewer than `at_least` samples came in `timeout` seconds, and the queue is not full.
         """
         with self._ready:
             self._wanted = at_least
@@ -157,7 +169,7 @@ class BlockQueue:
         self._lost += block.samples + block.missing
 
     def _fresh(self) -> bool:
-        """Drop what is too old; whether anything is left."""
+        """Drop blocks that are too old; return whether any block is left."""
         now = time.perf_counter()
         while self._blocks and now - self._blocks[0].captured > self._max_age_s / (4 if self._late else 1):
             self._late = True
@@ -167,13 +179,13 @@ class BlockQueue:
 
 
 class QueuedSource(LiveSource):
-    """A source whose blocks arrive by a :class:`BlockQueue` as interleaved int16."""
+    """A source whose blocks arrive through a :class:`BlockQueue` as interleaved int16."""
 
     queue: BlockQueue
     source_rate: int
-    """Hz of what arrives."""
+    """Sample rate of the blocks that arrive, in Hz."""
     channels: int
-    """Of what arrives; their mean is what is heard."""
+    """Channels of the blocks that arrive. The model hears their mean."""
     _resampler: Resampler
     _timeout_s = 3.0
     _wanted = 1
@@ -195,19 +207,19 @@ class QueuedSource(LiveSource):
         return self
 
     def start(self) -> None:
-        """Let the audio come, where it does not yet. A ``with`` block and the first read do so."""
+        """Start the audio, unless it has started. A ``with`` block and the first read do so."""
         if not self._started:
             self._started = True
             self._begin()
 
     @abstractmethod
     def _begin(self) -> None:
-        """Have the queue filled."""
+        """Start filling the queue."""
 
     def frames(self) -> Iterator[NDArray[np.int16]]:
-        """All channels as they come: blocks of shape (n, channels), int16, at `source_rate`.
+        """Yield all channels unconverted: blocks of shape (n, channels), int16, at `source_rate`.
 
-        In place of :meth:`read`, not beside it.
+        Use this in place of :meth:`read`, not beside it.
         """
         while (frames := self._read_frames()) is not None:
             yield frames
@@ -238,5 +250,5 @@ class QueuedSource(LiveSource):
 
 
 def pcm_frames(data: bytes, channels: int) -> NDArray[np.int16]:
-    """Interleaved 16-bit PCM, shape (n, channels), int16."""
+    """Return interleaved 16-bit PCM as an array of shape (n, channels), int16."""
     return np.frombuffer(data, "<i2").reshape(-1, channels)

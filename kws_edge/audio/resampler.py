@@ -22,7 +22,7 @@ class Resampler:
     Parameters
     ----------
     source_rate, sample_rate : int
-        Hz of what comes, and of what it becomes. Equal rates pass samples through unchanged.
+        Rates of input and output in Hz. If they are equal, samples pass unchanged.
 
     Raises
     ------
@@ -55,7 +55,7 @@ class Resampler:
             self._stream = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32")
 
     def process(self, samples: NDArray[Any], *, last: bool = False) -> NDArray[np.int16]:
-        """Convert a block; `last` flushes what the filter still holds.
+        """Convert a block; `last` flushes the filter.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class Resampler:
 
 
 def mono_pcm(frames: NDArray[Any]) -> NDArray[Any]:
-    """Frames of int16 or float32 as mono samples: of one channel as they are; of several, float32 in [-1, 1)."""
+    """Mix int16 or float32 frames to mono. One channel passes unchanged; several give float32 in [-1, 1)."""
     if frames.shape[1] == 1:
         return frames[:, 0]
     if frames.dtype == np.int16:

@@ -1,4 +1,4 @@
-"""What every source of samples has in common."""
+"""Base classes of all sources of samples."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["BLOCK_MS", "LiveSource", "Source"]
 
 BLOCK_MS = 20
-"""What arrives together, as a rule."""
+"""Usual length of a block, in milliseconds."""
 _Self = TypeVar("_Self", bound="Source")
 
 
 class Source(ABC):
-    """Where a :class:`kws_edge.Spotter` gets its samples: blocks of mono int16, to be had by :meth:`read` or by a loop.
+    """Gives a :class:`kws_edge.Spotter` its samples: blocks of mono int16, by :meth:`read` or by a loop.
 
-    A source of your own sets `sample_rate`, and `name` where messages are to name it, and has :meth:`read`. It
-    overrides :meth:`close` if it has something to close, and adds to `lost_samples` what it could not deliver.
+    To write a source of your own, set `sample_rate` and `name`, and define :meth:`read`. Override :meth:`close` if
+    there is something to close. If samples were lost, add their number to `lost_samples`.
 
     Examples
     --------
@@ -46,31 +46,31 @@ class Source(ABC):
     """
 
     name: str = "the source"
-    """What messages call it."""
+    """Name of the source in messages."""
     sample_rate: int
-    """Hz of the blocks."""
+    """Sample rate of the blocks, in Hz."""
     lost_samples: int = 0
-    """Samples, at `sample_rate`, that are missing from the stream before the end of the block that came last."""
+    """Number of samples, at `sample_rate`, that are missing from the stream up to the end of the last block."""
     stopwatch: Stopwatch = OFF
-    """Started when a block arrives, and told of each stage until the spotter has it."""
+    """Times each stage from a block's arrival until the spotter has the block."""
 
     @property
     def helper(self) -> Helper | None:
-        """What tells the cost of another process that does a part of the work."""
+        """Gives the cost of another process that does a part of the work, if there is one."""
         return None
 
     @abstractmethod
     def read(self) -> NDArray[np.int16] | None:
-        """The next block, shape (n,), int16, n > 0, as soon as it is there; None once the source has ended.
+        """Return the next block, shape (n,), int16, n > 0, as soon as it is there. Return None after the end.
 
         Raises
         ------
         AudioError
-            If there are no more samples for another reason than the end.
+            If reading fails before the end.
         """
 
     def close(self) -> None:  # noqa: B027 - most need none
-        """End it, and whatever works for it; leaving its ``with`` block does so."""
+        """End the source, and any process or thread that works for it. Leaving the ``with`` block does so."""
 
     def __enter__(self: _Self) -> _Self:
         return self
@@ -84,12 +84,12 @@ class Source(ABC):
 
 
 class LiveSource(Source):
-    """A source that goes on whether it is read or not: what waits too long is dropped, and counts as lost.
+    """A source that goes on whether you read it or not. Samples that wait too long are dropped, and count as lost.
 
     Raises
     ------
     AudioError
-        By :meth:`read`, if it is gone.
+        By :meth:`read`, if the source is gone.
 
     Examples
     --------
@@ -117,18 +117,18 @@ class LiveSource(Source):
     """
 
     outages: int = 0
-    """Times that it was gone."""
+    """How often the source was gone."""
 
     @property
     @abstractmethod
     def dropped_samples(self) -> int:
-        """Samples, at its own rate, that nobody read in time."""
+        """Samples, at the source's own rate, that nobody read in time."""
 
     @property
     @abstractmethod
     def overruns(self) -> int:
-        """Times that the audio system reported lost input."""
+        """How often the audio system reported lost input."""
 
     @abstractmethod
     def want(self, seconds: float) -> None:
-        """The reader has no use for its next block before it is this long: waking it for less is a waste."""
+        """Say how long the next block must be for the reader to use it. The source then wakes the reader less often."""

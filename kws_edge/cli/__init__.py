@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # of typing, which takes longer to load than the rest of a start
+TYPE_CHECKING = False  # not imported: typing takes longer to load than the rest of a start
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ _COMMANDS = ("detect", "listen", "classify", "calibrate", "doctor", "bench", "de
 
 
 def make_parser(argv: Sequence[str] = ()) -> Parser:
-    """The parser of `argv`; of the commands, only the one that is named there is loaded, if one is."""
+    """Return the parser of `argv`. If `argv` names a command, only that command is loaded."""
     import importlib
 
     from kws_edge.cli.parser import STATUSES, Parser
@@ -44,13 +44,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def program(name: str, work: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None) -> int:
-    """Run `work` on the arguments, by default the process's own; return its exit status, see :mod:`kws_edge.cli.guard`.
+    """Run `work` on `argv`, by default the process's arguments; return the exit status (see :mod:`kws_edge.cli.guard`).
 
-    `work` loads what it needs, and so does this: Ctrl-C is to have no traceback meanwhile, either.
+    `work` and this function import what they need when they run, so that Ctrl-C gives no traceback during an import.
     """
     try:
         from kws_edge.cli.guard import guarded
 
         return guarded(name, lambda: work(sys.argv[1:] if argv is None else argv), last=argv is None)
-    except KeyboardInterrupt:  # before there is a guard
+    except KeyboardInterrupt:  # before the guard is active
         return 130

@@ -1,4 +1,4 @@
-"""``kws-edge bench``: what keyword spotting costs on this machine."""
+"""``kws-edge bench``: measure what keyword spotting costs on this machine."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def add(commands: Commands) -> None:
         "bench",
         help="measure latency, load and memory on this machine",
         description="Measure what keyword spotting costs on this machine: the latency of each stage, back to back on a "
-        "bundled recording, and the load, memory, start-up and missed deadlines of `kws-edge listen` at live pace. A "
-        ".tflite from elsewhere, without --labels and --frontend, is only invoked, on random values.",
+        "bundled recording, and the load, memory, start-up and missed deadlines of `kws-edge listen` at live pace. "
+        "If you give a .tflite from elsewhere without --labels and --frontend, it is only invoked on random values.",
     )
     options.add_model(parser, compare=True)
     options.add_detector(parser)
     parser.add_argument("--inferences", type=whole(1, 100_000), default=1000, metavar="N", help="count, back to back")
     parser.add_argument(
-        "--seconds", type=number(0, 86_400), default=10.0, metavar="S", help="time at live pace; 0 leaves this out"
+        "--seconds", type=number(0, 86_400), default=10.0, metavar="S", help="time at live pace; 0 skips this part"
     )
-    parser.add_argument("--live", action="store_true", help="at live pace, hear the microphone in place of a recording")
+    parser.add_argument("--live", action="store_true", help="at live pace, hear the microphone instead of a recording")
     add_source(parser, "the recording")
     parser.add_argument("--json", action="store_true", help="the results as one JSON object in place of the tables")
     parser.add_argument(
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--live measures at live pace: give --seconds, more than 0")
     if args.results and (args.plot is not None or not args.against):
         raise UsageError(f"--from {args.results}: only compares with --against FILE; to draw or show, measure")
-    old = benchmark.load(args.against, "--against") if args.against else None  # before the time is spent
+    old = benchmark.load(args.against, "--against") if args.against else None  # before the long measurement
     if args.output:
         check_writable(args.output, option="--output", apart=options.inputs(args))
     drawn = check_plot(args, args.output, args.against)
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         values, samples = _measure(args)
     against = benchmark.compare(old, values) if old else None
-    if args.output:  # first of all: whoever reads the tables may go before their end
+    if args.output:  # before the tables: their reader may go before they end
         write_atomically(args.output, json.dumps(values, indent=1) + "\n", option="--output")
     if args.json:
         print(json.dumps(_compared(values, *against) if against else values))

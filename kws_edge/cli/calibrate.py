@@ -1,4 +1,4 @@
-"""``kws-edge calibrate``: thresholds for a place, from some minutes of it without commands."""
+"""``kws-edge calibrate``: find thresholds for a place from some minutes of its sound without commands."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from kws_edge.cli.parser import Commands
 
 LEAST_MINUTES = 3.0
-"""In this time a keyword detected for nothing each minute shows itself, with a probability of 95 %: 1 - e^-3."""
+"""A false accept each minute shows itself in this time with a probability of 95 %: 1 - e^-3."""
 _TOO_SHORT = (
     f"{LEAST_MINUTES:g} min are the least from which thresholds are chosen, as less does not show even a false accept "
     "each minute; hear more, or give --force"
 )
-_MOST_PER_HOUR = 60.0  # of detections; the smaller of the shipped models gives 16 on read speech
-_MOST_BUDGETS = 10  # who allows many expects many
+_MOST_PER_HOUR = 60.0  # detections; the smaller of the shipped models gives 16 on read speech
+_MOST_BUDGETS = 10  # a user who allows many expects many
 _LIVE_MINUTES = 5.0
 _MOST_MINUTES = 24 * 60.0
 
@@ -62,11 +62,11 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "calibrate",
         help="choose thresholds for the place where the device stands",
-        description="Listen to the room, or to recordings of it, while life goes on but nobody gives a command; count "
-        "what each threshold would have detected for nothing; and write the lowest thresholds that keep to the budget "
-        "to a room profile, which listen and detect use from then on. A threshold is lowered below the model file's, "
-        f"by up to {MARGIN:g}, only where the recording is long enough to show that the budget is kept. "
-        f"Ctrl-C ends the listening early; what was heard until then counts, from {LEAST_MINUTES:g} minutes on.",
+        description="Listen to the room, or to recordings of it, while life goes on but nobody gives a command. Then "
+        "count the false accepts of each threshold, and write the lowest thresholds that keep to the budget to a room "
+        "profile. listen and detect use this profile from then on. A threshold goes below the model file's, by up to "
+        f"{MARGIN:g}, only if the recording is long enough to show that the budget is kept. If you press Ctrl-C after "
+        f"{LEAST_MINUTES:g} minutes or later, the audio heard until then counts.",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="recordings, or - for standard input; default: listen")
     add_source(parser)
@@ -74,14 +74,14 @@ def add(commands: Commands) -> None:
         "--minutes",
         type=number(0.001, _MOST_MINUTES),
         metavar="M",
-        help=f"length to hear; default {_LIVE_MINUTES:g} live, or else all",
+        help=f"minutes to hear; default: {_LIVE_MINUTES:g} live, or all of the recordings",
     )
     parser.add_argument(
         "--budget",
         type=options.BUDGET,
         default=1.0,
         metavar="N",
-        help="false accepts per hour, of all keywords",
+        help="allowed false accepts per hour, of all keywords together",
     )
     parser.add_argument(
         "-o",
@@ -93,7 +93,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help=f"also from less than {LEAST_MINUTES:g} min, or from what sounds full of commands",
+        help=f"calibrate even from less than {LEAST_MINUTES:g} min, or from audio that seems full of commands",
     )
     parser.add_argument(
         "--reset", action="store_true", help="set the room profile aside: the model file's thresholds count again"
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         return _reset(args, output)
     if not args.output and is_there(str(output)) and not output.is_file():
         raise ConfigError(f"{output}: is no regular file; set it aside with --reset, or name another --output")
-    # Before the minutes are spent.
+    # Before the minutes of listening.
     check_savable(output, option="--output" if args.output else "", apart=options.inputs(args))
     spotter = Spotter(model, detector_config=options.detector_config(args, model))
     evidence = _gather(args, spotter, minutes, live=live)
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         choice = choose(evidence, args.budget)
     except ConfigError:
         if not args.json:
-            _print_table(evidence, misses)  # which shows why
+            _print_table(evidence, misses)  # the table shows why
         raise
     profile = RoomProfile.of(
         model,
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         budget=args.budget,
         detector_config=dataclasses.replace(spotter.detector_config, thresholds=choice.thresholds),
     )
-    try:  # first shown, then saved, so that neither can lose what was heard
+    try:  # the result is shown, then saved: if one of them fails, the other keeps the result
         if args.json:
             print(json.dumps(_as_dict(evidence, choice, misses, args.budget, output)))
         else:
@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checked(args: argparse.Namespace) -> tuple[bool, float]:
-    """Whether it is to hear live audio, and for how many minutes.
+    """Return whether to hear live audio, and for how many minutes.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _checked(args: argparse.Namespace) -> tuple[bool, float]:
 
 
 def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live: bool) -> Evidence:
-    """Hear the sources; what they gave is enough, and plausible."""
+    """Hear the sources; return the evidence if it is long enough and plausible."""
     c = spotter.model.frontend_config
     evidence = Evidence(
         spotter.model.labels, spotter.detector_config, step_s=spotter.step_s, clip_s=c.clip_samples / c.sample_rate
@@ -181,7 +181,7 @@ def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live:
     try:
         _hear(args, spotter, evidence, minutes, live=live)
     except (KeyboardInterrupt, AudioError) as stop:
-        # Minutes of listening do not come again, files do.
+        # You can read files again, but minutes of listening are lost.
         if not live or 60 * evidence.hours < LEAST_MINUTES:
             raise
         why = "stopped" if isinstance(stop, KeyboardInterrupt) else str(stop)
@@ -209,7 +209,7 @@ def _reset(args: argparse.Namespace, path: Path) -> int:
 
 
 def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minutes: float, *, live: bool) -> None:
-    """Add to `evidence` what `minutes` of the sources give.
+    """Add the posteriors of `minutes` of the sources to `evidence`.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
 
 
 def _check_plausible(evidence: Evidence, budget: float) -> None:
-    """Refuse what would spoil the thresholds rather than fit them to a place."""
+    """Refuse evidence that would spoil the thresholds instead of fitting them to a place."""
     minutes = 60 * evidence.hours
     if minutes < LEAST_MINUTES:
         raise ConfigError(f"{minutes:.2g} min were heard: {_TOO_SHORT}")
@@ -253,7 +253,7 @@ def _check_plausible(evidence: Evidence, budget: float) -> None:
 
 
 class _Progress:
-    """A line on the terminal while something is heard: time left, level, and detections so far."""
+    """A status line on the terminal during listening: time left, level, and detections so far."""
 
     def __init__(self, spotter: Spotter, minutes: float | None) -> None:
         self._spotter, self._minutes = spotter, minutes
@@ -269,7 +269,7 @@ class _Progress:
                 sys.stderr.write("\r\x1b[K")
 
     def shown(self, source: Source, blocks: Iterator[NDArray[np.int16]], live: bool) -> Iterator[NDArray[np.int16]]:
-        """Pass the blocks of a source on, showing where it stands."""
+        """Pass on the blocks of a source, and update the status line."""
         for i, block in enumerate(blocks):
             if i == 0 and live:
                 say(
@@ -293,13 +293,13 @@ class _Progress:
 
 
 def _misses(model: Model) -> NDArray[np.float64] | None:
-    """The model file's miss curve: rows of threshold and share of commands missed, ascending; None if it has none."""
+    """The model file's miss curve: rows of threshold, ascending, and share of commands missed. None if it has none."""
     curve = model.metadata.miss_curve
     return None if curve is None else np.array(curve)
 
 
 def _missed(misses: NDArray[np.float64] | None, *thresholds: float) -> float | None:
-    """Share of commands missed where the keywords have these thresholds; None where that is unknown."""
+    """Share of commands missed with these thresholds of the keywords; None if it is unknown."""
     if misses is None or not misses[0, 0] <= min(thresholds) <= max(thresholds) <= misses[-1, 0]:
         return None
     return float(np.interp(thresholds, misses[:, 0], misses[:, 1]).mean())

@@ -26,7 +26,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "classify",
         help="label short clips",
-        description="Posteriors of one clip per file: the file centred in the model's window (about a second).",
+        description="Print the posteriors of one clip per file. The file is centred in the model's window, which is "
+        "about a second long.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)

@@ -1,4 +1,4 @@
-"""``kws-edge demo``: a bundled stream through the live path, what was said beside what was heard."""
+"""``kws-edge demo``: play a bundled stream through the live path, and compare what was said with what was heard."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def add(commands: Commands) -> None:
         "demo",
         help="play a bundled stream and show what is heard",
         description="Play a bundled stream of synthetic speech over noise through the path that a microphone's audio "
-        "takes, and compare what was said with what was heard. The exit status is 0 if all is right, or else 1.",
+        "takes, and compare what was said with what was heard. The exit status is 0 if all is right, and 1 otherwise.",
     )
     options.add_model(parser)
     options.add_detector(parser)
     parser.add_argument("--fast", action="store_true", help="do not wait for real time")
     add_plot(parser, "draw waveform, log-mel, posteriors and detections")
-    parser.add_argument("--json", action="store_true", help="one JSON object at the end in place of the table")
+    parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of the table")
     parser.set_defaults(run=run)
 
 
 Said = tuple[float, float, str]
 """Start and end of an utterance, in seconds, and its word."""
 Row = tuple[Said | None, Detection | None]
-"""An utterance and what was detected in it; None for what is not there."""
+"""An utterance and the detection in it. None stands for a missing one of the two."""
 
 
 def match(spoken: Sequence[Said], heard: Sequence[Detection]) -> list[Row]:
-    """Pair utterances with the detections that overlap them (a little late is allowed), in order of time."""
+    """Pair utterances with the detections that overlap them, in order of time. A detection may come a little late."""
     left = list(heard)
     rows: list[Row] = []
     for utterance in spoken:
@@ -66,12 +66,12 @@ def _start_of(row: Row) -> float:
 
 
 class _Hearing:
-    """What is detected, and when a command could be."""
+    """Collects the detections, and the times at which a command counts."""
 
     def __init__(self, spotter: Spotter, recorder: Recorder | None) -> None:
         self._spotter, self._recorder = spotter, recorder
         self.detections: list[Detection] = []
-        self._armed: list[tuple[float, float]] = []  # from a wake word's detection to the end of its window
+        self._armed: list[tuple[float, float]] = []  # each from the wake word's detection to the window's end
 
     def step(self, step: Step) -> None:
         if self._recorder:
@@ -85,7 +85,7 @@ class _Hearing:
             self._armed.append((step.time_s, step.time_s + self._spotter.detector_config.armed_s))
 
     def is_command(self, said: Said) -> bool:
-        """Whether an utterance is to be heard: one of the keywords, at a time at which they count."""
+        """Whether an utterance should be detected: it is a keyword, said at a time at which this keyword counts."""
         start, end, word = said
         wake = self._spotter.detector_config.wake_word
         in_time = wake in (None, word) or any(end > opened and start < closed for opened, closed in self._armed)
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     played_s = (spotter.n_samples - source.lost_samples) / rate
     stopped = played_s < spoken[-1][1] + _LATE_S
     rows = match(spoken, hearing.detections)
-    if stopped:  # what could not be heard yet was not missed
+    if stopped:  # utterances after the stop were not missed
         rows = [(said, found) for said, found in rows if found or (said and said[1] + _LATE_S < played_s)]
         spoken = [said for said, _ in rows if said]
     counts = _counts(rows, hearing)

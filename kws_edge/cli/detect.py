@@ -1,4 +1,4 @@
-"""``kws-edge detect``: keywords in recordings."""
+"""``kws-edge detect``: find keywords in recordings."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "detect",
         help="find keywords in recordings",
-        description="Find keywords in recordings of any length, format and rate, exactly as live listening would. "
-        "Formats that neither this program nor libsndfile reads, such as m4a and webm, need ffmpeg.",
+        description="Find keywords in recordings of any length, format and sample rate, exactly as live listening "
+        "would. Some formats, such as m4a and webm, need ffmpeg.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 
 def as_values(found: Detection) -> dict[str, Any]:
-    """What is told of a detection, by name."""
+    """The values of a detection to print, by name."""
     values = dataclasses.asdict(found)
     for key in ("score", "start_s", "end_s"):
         values[key] = round(values[key], 4)
@@ -49,7 +49,7 @@ def as_values(found: Detection) -> dict[str, Any]:
 
 
 def as_json(name: str, found: Detection, *, live: bool = False) -> str:
-    """A detection as one line of JSON; `time`, by the machine's clock, is in it where it was just heard."""
+    """A detection as one line of JSON. With `live`, it has the wall-clock time as `time`."""
     time = {"time": wall_clock("milliseconds")} if live else {}
     return json.dumps({"file": name, **time, **as_values(found)})
 

@@ -1,4 +1,4 @@
-"""``kws-edge devices``: the microphones."""
+"""``kws-edge devices``: list the microphones."""
 
 from __future__ import annotations
 

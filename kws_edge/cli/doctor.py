@@ -1,4 +1,4 @@
-"""``kws-edge doctor``: what is wrong with software, microphone and signal, and what to do."""
+"""``kws-edge doctor``: find faults of software, microphone and signal, and say what to do."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="find out why it does not hear",
-        description="Check Python, runtime and model, the microphone and who may use it, then listen for some seconds: "
-        "say something meanwhile. With FILE, examine a recording in place of the microphone.",
-        epilog="Exit status: 0 nothing is wrong; 3 the software, 4 the microphone, 5 the signal is at fault, the first "
-        "of these that is; 1 FILE cannot be read; 2 wrong usage.",
+        description="Check Python, runtime and model, the microphone and who may use it. Then listen for some seconds; "
+        "please say something meanwhile. With FILE, examine a recording instead of the microphone.",
+        epilog="Exit status: 0 nothing is wrong, 1 FILE cannot be read, 2 wrong usage, 3 a fault of the software, "
+        "4 of the microphone, 5 of the signal. If there are several faults, the lowest of 3 to 5 is given.",
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="recording of any format")
     add_microphone(parser, "rate to open the microphone at")
@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
 
 
 class Report:
-    """What was found, and what was measured on the way; printed as it comes unless it ends as JSON."""
+    """The measurements and findings. They are printed as they come, unless the report ends as JSON."""
 
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
@@ -76,19 +76,19 @@ class Report:
         self.findings: list[Finding] = []
 
     def measured(self, name: str, text: str, /, **values: Any) -> None:
-        """Something that is as it is."""
+        """Add a measurement, which is neither right nor wrong."""
         self.values[name] = values
         if self._shown:
             print(f"{name:<10} {text}", flush=True)
 
     def found(self, status: int, *found: Finding) -> None:
-        """Findings, the faults among which give `status` unless there is a lower one."""
+        """Add findings. If one of them is a fault, the exit status is `status`, or an earlier lower one."""
         self.findings += found
         if any(finding.level == FAULT for finding in found):
             self.status = min(status, self.status or status)
 
     def print(self) -> None:
-        """The findings, or that there are none."""
+        """Print the findings, or that there are none."""
         for f in self.findings:
             print(f"\n{f.level.upper()} {f.code}: {printable(f.what)}")
             if f.remedy:
@@ -97,7 +97,7 @@ class Report:
             print("\nnothing is wrong")
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """The whole report, for JSON."""
         found = [dataclasses.asdict(finding) for finding in self.findings]
         return {"date": wall_clock(), "status": self.status, "findings": found, **self.values}
 
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _software(args: argparse.Namespace, report: Report) -> Model | None:
-    """Python, NumPy, the runtime, the model and its room profile."""
+    """Check Python, NumPy, the runtime, the model and its room profile."""
     found = installed()
     runtimes = ", ".join(f"{name} {version}" for name, version in found.items()) or "no TFLite runtime"
     report.measured(
@@ -142,7 +142,7 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         return None
     features = np.zeros(model.frontend_config.feature_shape, np.float32)
     times = [time.perf_counter()]
-    for _ in range(6):  # the first one also prepares
+    for _ in range(6):  # the first inference includes preparations
         model.posteriors(features)
         times.append(time.perf_counter())
     took_ms = 1000 * float(np.median(np.diff(times[1:])))
@@ -193,7 +193,7 @@ def _signal(quality: SignalQuality, report: Report, rate: float) -> list[Channel
 
 
 def _microphone(args: argparse.Namespace, rate: int, report: Report) -> None:
-    """Is there one, and may it be used?"""
+    """Check whether there is a microphone, and whether this user may use it."""
     if permission := _permission(Path("/dev/snd")):
         report.found(DEVICE, permission)
     with Capture() as capture:
@@ -219,10 +219,10 @@ def _device(
     rate: int,
     report: Report,
 ) -> None:
-    """Does it deliver, and is it the right one?"""
+    """Check whether the device delivers samples, and whether it is the right one."""
     server = SoundServer()
     try:
-        # A server gives as many channels as are asked for; only those of the source behind it are worth hearing.
+        # A sound server gives any number of channels; only those of the source behind it matter.
         wanted = server.channels() if found.channels > MOST_CHANNELS else found.channels
         opened_as = {"sample_rate": rate, "device_rate": args.rate, "channels": wanted}
         microphone = Microphone(found, **opened_as, patience_s=0, capture=capture)
@@ -245,7 +245,7 @@ def _device(
 def _hear(
     microphone: Microphone, seconds: float, report: Report, server: SoundServer
 ) -> tuple[SignalQuality, dict[str, Any] | None]:
-    """Listen; say how fast samples come and how many do not."""
+    """Listen; report the rate at which samples come, and how many are lost."""
     quality = SignalQuality(microphone.source_rate, microphone.channels)
     arrived: list[tuple[float, int]] = []
     source, n = None, 0
@@ -274,7 +274,7 @@ def _hear(
     if queue.overruns or microphone.lost_samples:
         what = f"{counted(queue.overruns, 'overrun')}, {counted(queue.dropped, 'sample')} dropped in {seconds:g} s"
         report.found(SIGNAL, Finding("overruns", what, "close what else is running, or take another USB port"))
-    # The first second may bring what a sound server had kept, all at once.
+    # In the first second, a sound server may deliver all its buffered samples at once.
     steady = np.array([(t, k) for t, k in arrived if t > arrived[0][0] + 1.0])
     actual = float(np.polyfit(steady[:, 0] - steady[0, 0], steady[:, 1], 1)[0]) if len(steady) > 9 else None
     if actual and abs(actual / microphone.source_rate - 1) > _RATE_OFF:
@@ -293,7 +293,7 @@ def _input(
     rate: int,
     report: Report,
 ) -> None:
-    """Whether it is the wrong input: a monitor, or one that is silent where another has sound."""
+    """Check for a wrong input: a monitor, or a silent input although another one has sound."""
     if source and source["mute"]:
         remedy = f"pactl set-source-mute {source['name']} 0"
         report.found(DEVICE, Finding("muted", f"{source['name']} is muted in the sound server", remedy))
@@ -308,7 +308,7 @@ def _input(
         report.found(DEVICE, Finding("monitor", what, remedy))
     if any(c.silent < 1 for c in quality.channels()):
         return
-    # The server's where it is behind, or else PortAudio's.
+    # The sound server's name of the source, if a server is behind the device; otherwise PortAudio's name.
     name = source["name"] if source else found.name
     others = [d for d in devices if (d.index is None) == bool(source) and d.name != name and not d.monitor]
     for device in others[:_MOST_OTHERS]:
@@ -329,7 +329,7 @@ def _input(
 
 
 def _permission(folder: Path) -> Finding | None:
-    """Whether the kernel's sound devices are closed to this user."""
+    """Check whether the kernel's sound devices refuse this user."""
     closed = [str(path) for path in sorted(folder.glob("pcm*c")) if not os.access(path, os.R_OK | os.W_OK)]
     if not closed:
         return None
@@ -338,7 +338,7 @@ def _permission(folder: Path) -> Finding | None:
 
 
 def _holders(folder: Path) -> list[str]:
-    """Programs that record from ALSA's devices, by /proc/asound."""
+    """List the programs that record from ALSA devices, by /proc/asound."""
     found = []
     for status in sorted(folder.glob("card*/pcm*c/sub*/status")):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -349,7 +349,7 @@ def _holders(folder: Path) -> list[str]:
 
 
 def _why_none(folder: Path) -> str:
-    """What to do where there is no microphone."""
+    """Say what to do if there is no microphone."""
     if held := _holders(folder):
         return "; ".join(held) + ": end it, or let both use the sound server"
     if not list(folder.glob("card*/pcm*c")):

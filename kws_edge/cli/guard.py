@@ -1,4 +1,4 @@
-"""What a command owes to whoever runs it: one line for an error, an exit status of its own, and no traceback."""
+"""Run a command so that an error gives one line and an exit status, and never a traceback."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kws_edge.errors import KwsError, UsageError
 __all__ = ["UNWRITTEN", "guarded", "interrupt", "interrupted_by"]
 
 UNWRITTEN = 74
-"""Exit status where the output cannot be written (EX_IOERR of sysexits.h)."""
+"""Exit status if the output cannot be written (EX_IOERR of sysexits.h)."""
 _NOTICE_S = 1.0
-_PIECE = getattr(select, "PIPE_BUF", 512)  # bytes that a pipe takes whole once it takes some
+_PIECE = getattr(select, "PIPE_BUF", 512)  # bytes that a pipe takes at once if it takes any
 
 
 class _OutputError(Exception):
@@ -32,14 +32,14 @@ class _OutputError(Exception):
 
 
 def _wait(file: io.FileIO, event: int, seconds: float | None = None) -> bool:
-    """Wait until a file can be read or written, at most for some time; whether it can."""
-    poll = select.poll()  # which, unlike select, knows file descriptors beyond 1023
+    """Wait until a file can be read or written, for `seconds` at most (None: for ever); return whether it can."""
+    poll = select.poll()  # unlike select(), it takes file descriptors beyond 1023
     poll.register(file, event)
     return bool(poll.poll(None if seconds is None else 1000 * seconds))
 
 
 class _Input(io.FileIO):
-    """Standard input whose failures are this package's errors."""
+    """Standard input. Its failures are raised as errors of this package."""
 
     def readinto(self, buffer: Any) -> int:
         try:
@@ -51,33 +51,33 @@ class _Input(io.FileIO):
 
 
 class _Output(io.FileIO):
-    """Standard output that fails once: what is buffered then must not fail again, at the latest when Python ends."""
+    """Standard output that fails only once. Output that is still buffered must not fail again when Python ends."""
 
     buffered = True
-    """Whether a buffer lies above, which gives again what it could not write."""
+    """Whether a buffer lies above. After a failure, the buffer repeats the bytes that it could not write."""
     _failed = False
-    _again = 0  # bytes that the buffer will give again, although they are dealt with
+    _again = 0  # bytes that the buffer will repeat, although they are dealt with
 
     def write(self, data: Any) -> int:
         left, self._again = memoryview(data)[self._again :], 0
         try:
             while left and not self._failed:
                 n = super().write(left)
-                if n is None:  # somebody has made it non-blocking
+                if n is None:  # another process has made the file non-blocking
                     _wait(self, select.POLLOUT)
                 left = left[n or 0 :]
             return len(data)
         except OSError as error:
             self._failed = True
             raise _OutputError(error) from None
-        except BaseException:  # Ctrl-C: while nobody reads, or just when this was written
+        except BaseException:  # Ctrl-C came while nobody read, or just after the write
             self._failed = os.name != "posix" or not _wait(self, select.POLLOUT, 0)
             self._again = len(data) if self.buffered else 0
             raise
 
 
 class _Notices(io.FileIO):
-    """Standard error that never fails and never waits for long: what cannot be said is not worth ending for."""
+    """Standard error that never fails and never waits for long. A lost notice is no reason to end the command."""
 
     _wait_s = _NOTICE_S
 
@@ -86,7 +86,7 @@ class _Notices(io.FileIO):
         try:
             while left:
                 if os.name == "posix" and not _wait(self, select.POLLOUT, self._wait_s):
-                    self._wait_s = 0.0  # not again before somebody reads
+                    self._wait_s = 0.0  # do not wait again before somebody reads
                     break
                 self._wait_s = _NOTICE_S
                 left = left[super().write(left[:_PIECE]) or len(left) :]
@@ -97,9 +97,9 @@ class _Notices(io.FileIO):
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """The standard streams, closed, full or alive, as a command can use them."""
-    # In the order of their numbers, for one that is free goes to whoever opens a file next. Reading from 0 and writing
-    # to 1 fail as they did.
+    """Make the standard streams usable for a command, even if they are closed or full."""
+    # Open missing ones in the order of their numbers, because a new file gets the lowest free number. Reading from 0
+    # and writing to 1 still fail.
     for fd, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(fd)
@@ -116,12 +116,12 @@ def _streams() -> Iterator[None]:
 
 
 def _replaced(stream: TextIO | None, fd: int, kind: type[io.FileIO], mode: str) -> TextIO:
-    """The stream with another file below it; as it is where it is not the process's own."""
+    """Return the stream with another file below it. A stream that is not the process's own is returned unchanged."""
     buffer: Any = getattr(stream, "buffer", None)
-    raw = getattr(buffer, "raw", buffer)  # python -u has no buffer between
+    raw = getattr(buffer, "raw", buffer)  # with python -u there is no buffer
     if stream and (type(raw) is not io.FileIO or raw.fileno() != fd):
         return stream
-    # A number of its own: what native code prints is sent elsewhere at times, by way of number 2.
+    # The file gets its own number, because number 2 is redirected at times to catch the output of native code.
     file = kind(os.dup(fd), mode)
     if isinstance(file, _Output):
         file.buffered = not (stream and raw is buffer)
@@ -135,7 +135,7 @@ def _replaced(stream: TextIO | None, fd: int, kind: type[io.FileIO], mode: str) 
 
 
 def _as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What a stream cannot encode: bytes of file names that are no text go out as they came, others escaped."""
+    """Handle text that a stream cannot encode: bytes of file names go out unchanged, other characters as escapes."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeEncodeError as failed:
@@ -158,8 +158,11 @@ def _leave(signum: int, frame: FrameType | None = None) -> NoReturn:
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:
-    """Handle a signal as Python handles SIGINT; but end at once where KeyboardInterrupt could be lost or printed, which
-    is while a module is loaded, and at the second time."""
+    """Handle a signal as Python handles SIGINT.
+
+    The process ends at once at the second signal. It also ends at once while a module is loaded, because a
+    KeyboardInterrupt could be lost or printed there.
+    """
     while frame and frame.f_code is not guarded.__code__:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             _leave(signum)
@@ -167,12 +170,12 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
     if signum in _received:
         _leave(signum)
     _received.add(signum)
-    if len(_received) == 1:  # of another kind, as when a terminal and then its session end: it is ending already
+    if len(_received) == 1:  # otherwise another signal came before, as at the end of a session
         raise KeyboardInterrupt
 
 
 def interrupted_by(*names: str) -> None:
-    """Let signals, of those that the system has, end a command as Ctrl-C does. What nohup ignores stays ignored."""
+    """Let these signals, if the system has them, end a command as Ctrl-C does. Ignored ones (nohup) stay ignored."""
     for name in names:
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) != signal.SIG_IGN:
@@ -181,16 +184,16 @@ def interrupted_by(*names: str) -> None:
 
 @contextlib.contextmanager
 def _signals(*, last: bool) -> Iterator[None]:
-    """Ctrl-C ends a command by :func:`interrupt`, unless it is ignored or somebody else's."""
+    """Let Ctrl-C end a command by :func:`interrupt`, unless Ctrl-C is ignored or has another handler."""
     hook = sys.unraisablehook
 
     def on_unraisable(unraisable: Any) -> None:
-        if isinstance(unraisable.exc_value, KeyboardInterrupt):  # in a destructor, where it would be lost
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):  # in a destructor it would be lost
             _leave(signal.SIGINT)
         hook(unraisable)
 
     sys.unraisablehook = on_unraisable
-    with contextlib.suppress(ValueError):  # only the main thread may
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, interrupt)
     try:
@@ -204,16 +207,16 @@ def _signals(*, last: bool) -> Iterator[None]:
 
 
 def guarded(program: str, work: Callable[[], int | None], *, last: bool = False) -> int:
-    """Run `work`, turning errors meant for people into one line and an exit status.
+    """Run `work`; turn an error that is meant for people into one line and an exit status.
 
     Parameters
     ----------
     program : str
-        What messages begin with.
+        Name of the program, with which messages begin.
     work : callable
-        Gives an exit status; None is success. What it loads itself, it loads while Ctrl-C is handled.
+        Returns an exit status; None is success. If `work` imports modules itself, Ctrl-C is handled during the import.
     last : bool
-        Whether the process ends with it: Ctrl-C has no traceback then, either.
+        Whether the process ends after `work`. Ctrl-C then gives no traceback during this end, either.
     """
     global _program
     _program = program
@@ -228,7 +231,7 @@ def guarded(program: str, work: Callable[[], int | None], *, last: bool = False)
             print(f"{program}: {error}", file=sys.stderr)
             return 2 if isinstance(error, UsageError) else 1
         except _OutputError as error:
-            if error.reader_gone:  # as `head` goes: not an error, and nobody to tell
+            if error.reader_gone:  # a reader such as `head` may go: this is no error
                 return 0
             print(f"{program}: standard output: cannot be written ({error})", file=sys.stderr)
             return UNWRITTEN

@@ -1,4 +1,4 @@
-"""What ``kws-edge listen --exec`` runs when a keyword is heard; listening never waits for it."""
+"""The commands that ``kws-edge listen --exec`` runs when a keyword is heard. Listening never waits for them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from kws_edge.text import shown
 __all__ = ["Hooks"]
 
 _MOST = 8
-"""How many of one command may run at the same time: one that hangs leaves the others alone."""
+"""How often one command may run at the same time. So a command that hangs does not stop the other ones."""
 _END_S = 5.0
-"""What commands have left when listening ends, seconds."""
+"""Seconds that commands may still run after listening ends."""
 _AT_ONCE_S = 0.5
-"""For how long nobody needs to be told that they are waited for, seconds."""
+"""Seconds to wait for commands before a notice says so."""
 _GRACE_S = 1.0
-"""From SIGTERM to SIGKILL, seconds."""
+"""Seconds from SIGTERM to SIGKILL."""
 _LATE_S = 10.0
-"""What a busy machine may take besides, to start a hundred of them and to end them, seconds."""
+"""Further seconds that a busy machine may need to start and end a hundred commands."""
 _POLL_S = 0.05
 _NAMES = ("keyword", "score", "start_s", "end_s", "time")
 _KNOWN = ", ".join(f"{{{name}}}" for name in _NAMES)
@@ -42,7 +42,7 @@ _FOR_A_SHELL = re.compile(r"\|\|?|&&?|\S*;|<|[12]?>>?\S*|~(/.*)?|.*(`|\$(\(|\{?[
 
 
 class _Command:
-    """One ``--exec``: whose detections start it, and what that is."""
+    """One ``--exec``: a keyword and the command that its detections start."""
 
     def __init__(self, given: str, keywords: Sequence[str], *, shell: bool) -> None:
         self.what = f"--exec {shown(given)}"
@@ -61,7 +61,7 @@ class _Command:
         if not command.strip():
             raise self._wrong("there is no command")
         for name in _NAME.findall(command):
-            if name in _NAMES:  # would be text of the shell's, and what it quotes would not stay quoted
+            if name in _NAMES:  # the shell would parse the value, and its quotes would not protect it
                 raise self._wrong(f"with --exec-shell write $KWS_{name.upper()} in place of {{{name}}}")
         return ["/bin/sh", "-c", command]
 
@@ -97,16 +97,16 @@ class _Command:
         raise self._wrong(f"no program {shown(name)} ({remedy})")
 
     def argv(self, values: Mapping[str, str]) -> list[str]:
-        """Its words, with what was detected in them."""
+        """The words of the command, with the values of the detection filled in."""
         return self._argv if self._shell else [_NAME.sub(lambda found: values[found[1]], word) for word in self._argv]
 
 
 def _fault(path: str) -> str | None:
-    """Why the system will not run a file, although it may be run."""
+    """Why the system cannot run a file that is executable."""
     try:
         with open(path, "rb") as file:
             head = file.read(256)
-    except OSError:  # it may be run, but not read
+    except OSError:  # executable, but not readable
         return None
     if not head.startswith(b"#!"):
         return None if b"\0" in head else "is a script without a first line such as #!/bin/sh"
@@ -118,56 +118,56 @@ def _fault(path: str) -> str | None:
 
 
 class _Run:
-    """A command at work, in a session of its own: a terminal's Ctrl-C is not for it."""
+    """A running command. It has a session of its own, so that Ctrl-C on the terminal does not reach it."""
 
     def __init__(self, command: _Command, process: subprocess.Popen[bytes], until: float, reason: str) -> None:
         self.command, self.process = command, process
         self.until, self.reason = until, reason
-        """When it is to end, of :func:`time.monotonic`, and why."""
+        """Time at which the command must end, by :func:`time.monotonic`, and the reason."""
         self._signals = [signal.SIGTERM, signal.SIGKILL]
 
     @property
     def was_ended(self) -> bool:
-        """Whether it did not end by itself."""
+        """Whether a signal ended the command."""
         return len(self._signals) < 2
 
     def is_over(self) -> bool:
-        """Whether it has ended; when its time is over it is made to, with all that it started in its session."""
-        # It is not reaped between the two signals: until then its number is nobody else's.
+        """Whether the command has ended. When its time is over, signals end it and every process in its session."""
+        # The process is not reaped between the two signals, so that no other process can get its number.
         if len(self._signals) != 1 and self.process.poll() is not None:
             return True
         now = time.monotonic()
         if now >= self.until and self._signals:
-            with suppress(OSError):  # another user's
+            with suppress(OSError):  # it may belong to another user
                 os.killpg(self.process.pid, self._signals.pop(0))
             self.until = now + _GRACE_S
         return False
 
 
 class Hooks:
-    """Commands that detections start, in a thread that starts, counts and reaps them.
+    """Commands that detections start. A thread starts, counts and reaps them.
 
-    They get what was detected as words and as variables of the environment, ``KWS_KEYWORD`` and so on. Standard input
-    is empty, and what they print goes to standard error. At most eight of one command run at a time, and what runs too
-    long is ended. Leaving the ``with`` block gives those that run five seconds.
+    A command gets the detection as words and as environment variables, ``KWS_KEYWORD`` and so on. Its standard input is
+    empty, and its output goes to standard error. At most eight copies of a command run at a time, and a command that
+    runs too long is ended. When you leave the ``with`` block, running commands have five more seconds.
 
     Parameters
     ----------
     given : sequence of str
-        ``[KEYWORD=]COMMAND``; without a keyword, every one starts it.
+        Items ``[KEYWORD=]COMMAND``. Without a keyword, every keyword starts the command.
     keywords : sequence of str
-        Those that are listened for.
+        The active keywords.
     shell : bool
-        Whether ``/bin/sh`` runs the commands; otherwise they are split into words here, and run as they are.
+        Whether ``/bin/sh`` runs the commands. Otherwise they are split into words and run directly.
     limit_s : float
-        How long each may run, seconds.
+        Longest time that a command may run, in seconds.
     notice : callable
-        Told in words what went wrong, once for each command and fault.
+        Called with a text when something goes wrong, once for each command and fault.
 
     Raises
     ------
     UsageError
-        If a command names no keyword, or a program that is not there or cannot be run.
+        If a command names an unknown keyword, or a program that is missing or cannot be run.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class Hooks:
         self._thread = threading.Thread(target=self._work, name="exec", daemon=True)
 
     def __call__(self, step: Step) -> None:
-        """Start the commands of what was detected, if anything was; returns at once."""
+        """Start the commands of a step's detection, if it has one. This returns at once."""
         if not (found := step.detection):
             return
         values = {name: str(value).lower() if value is True else str(value) for name, value in as_values(found).items()}
@@ -201,8 +201,8 @@ class Hooks:
                 self._jobs.put((command, values))
 
     def _work(self) -> None:
-        """Until there is no more to start, and nothing runs."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # programs inherit it, and few look at it
+        """Start and watch commands until there are no more to start and none runs."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # programs inherit the mask, and few of them set it
         more = True
         while more or self._running:
             with suppress(queue.Empty):
@@ -215,7 +215,7 @@ class Hooks:
             self._running = [run for run in self._running if not self._is_over(run)]
 
     def _limit(self, seconds: float, reason: str) -> None:
-        """Let nothing that runs go on for longer."""
+        """End every running command after this time at the latest."""
         until = time.monotonic() + seconds
         for run in self._running:
             if until < run.until:
@@ -267,7 +267,7 @@ class Hooks:
     def __enter__(self) -> Hooks:
         try:
             self._thread.start()
-        except RuntimeError as error:  # no memory for it, or too many
+        except RuntimeError as error:  # no memory for the thread, or too many threads
             raise KwsError(f"--exec needs a thread of its own: {error}") from None
         return self
 

@@ -1,4 +1,4 @@
-"""``kws-edge info``: what a model file says of itself, and what runs it."""
+"""``kws-edge info``: describe a model file and the runtime that runs it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "info",
         help="describe a model and the runtime",
-        description="Describe a model file and what runs it. Of a .tflite from elsewhere, without --labels and "
-        "--frontend, it says what the file holds, whether it can be run, and what to give for that.",
+        description="Describe a model file and the runtime that runs it. If you give a .tflite from elsewhere without "
+        "--labels and --frontend, info says what the file holds, whether it can run, and which options you must add.",
     )
     options.add_model(parser, positional=True)
     parser.add_argument("--tensors", action="store_true", help="list every tensor and operator, too")
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 
 
 def describe(flat: FlatModel, file_bytes: int) -> dict[str, Any]:
-    """What the flatbuffer of a file says."""
+    """The contents of a file's flatbuffer, JSON-ready."""
     return {
         "file": flat.name,
         "name": os.path.splitext(os.path.basename(flat.name))[0],
@@ -95,7 +95,7 @@ def _tensor(t: Tensor) -> dict[str, Any]:
 
 
 def describe_model(model: Model) -> dict[str, Any]:
-    """Everything that ``info --json`` prints of a model whose labels and front end are known."""
+    """Everything that ``info --json`` prints about a model with known labels and front end."""
     c = model.frontend_config
     values = describe(model.flat, model.size)
     values["runtime"] |= {"name": model.interpreter.runtime, "version": model.interpreter.version}
@@ -115,12 +115,12 @@ def describe_model(model: Model) -> dict[str, Any]:
 
 
 def missing(flat: FlatModel, *, labels: bool, frontend: bool) -> list[str]:
-    """What stands between a foreign file and ``kws-edge detect``, and what to do about it.
+    """What a foreign file lacks for ``kws-edge detect``, and what to do about it.
 
     Parameters
     ----------
     labels, frontend : bool
-        Whether they were given.
+        Whether the user gave them.
     """
     found = [
         f"{len(tensors)} {what}s, where a keyword model has one"
@@ -152,7 +152,7 @@ def missing(flat: FlatModel, *, labels: bool, frontend: bool) -> list[str]:
 
 
 def _runs(args: argparse.Namespace, flat: FlatModel) -> str:
-    """Whether a foreign file can be run, as far as a trial shows."""
+    """Say whether a foreign file can run, as far as a trial shows."""
     try:
         interpreter = Interpreter(flat, runtime=args.runtime, threads=args.threads, kernels=args.kernels)
     except KwsError as error:
@@ -203,7 +203,7 @@ def _listing(flat: FlatModel, values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _file_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is known of any file."""
+    """Lines about any file."""
     s = values["sizes"]
     main = values["subgraphs"][0]
     left_out = f", those of {', '.join(values['macs_left_out'])} left out" if values["macs_left_out"] else ""
@@ -227,7 +227,7 @@ def _file_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _misses(curve: Sequence[tuple[float, float]] | None) -> str:
-    """A model file's miss curve."""
+    """A model file's miss curve in words."""
     shares = ", ".join(f"{threshold:g}: {100 * share:.1f} %" for threshold, share in curve or ())
     return shares and f"commands missed, by threshold: {shares}"
 
@@ -282,7 +282,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is known of a model with labels and front end."""
+    """Lines about a model with labels and front end."""
     c, d = values["frontend"], values["detector"]
     wake = model.detector_config.wake_word
     band = f"{c['f_min_hz']:g}-{c['f_max_hz']:g} Hz"

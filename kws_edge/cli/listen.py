@@ -1,4 +1,4 @@
-"""``kws-edge listen``: keywords live, from the microphone or a pipe."""
+"""``kws-edge listen``: hear keywords live, from the microphone or a pipe."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def add(commands: Commands) -> None:
         help="hear keywords live",
         description="Hear keywords live. With -, standard input is read: raw signed 16-bit PCM, for example "
         "`arecord -f S16_LE -r 16000 -c 1 | kws-edge listen -`, or audio of a format that is recognised, such as WAV. "
-        "Ctrl-C ends, with exit status 0.",
+        "Ctrl-C ends listening, with exit status 0.",
     )
-    parser.add_argument("source", nargs="?", metavar="-", help="read standard input in place of a microphone")
+    parser.add_argument("source", nargs="?", metavar="-", help="read standard input instead of a microphone")
     add_source(parser)
     parser.add_argument(
         "--seconds", type=number(0.001, _MOST_S), metavar="S", help="stop after this much audio; default: never"
@@ -67,13 +67,13 @@ def add(commands: Commands) -> None:
 
 
 def add_source(parser: argparse.ArgumentParser, what: str = "standard input, where it is raw PCM") -> None:
-    """Options that choose a microphone, or say how `what` is heard in its place."""
+    """Add the options that choose a microphone, or describe `what` is heard instead."""
     group = add_microphone(parser, f"rate of {what}, or to open the microphone at; default: the model's")
     group.add_argument("--channels", type=whole(1, MAX_CHANNELS), default=1, metavar="N", help=f"channels of {what}")
 
 
 def add_microphone(parser: argparse.ArgumentParser, rate: str) -> argparse._ArgumentGroup:
-    """Options that choose a microphone and its rate; `rate` says what that is. Returns their group."""
+    """Add the options that choose a microphone and its rate, and return their group; `rate` is help on the rate."""
     group = parser.add_argument_group("audio")
     group.add_argument(
         "--device",
@@ -85,29 +85,29 @@ def add_microphone(parser: argparse.ArgumentParser, rate: str) -> argparse._Argu
 
 
 def check_device(args: argparse.Namespace, heard: str) -> None:
-    """Refuse ``--device`` where something else is heard.
+    """Refuse ``--device`` when something else than a microphone is heard.
 
     Raises
     ------
     UsageError
-        If it is given.
+        If the option is given.
     """
     if args.device is not None:
         raise UsageError(f"--device {args.device}: {heard} is heard, and no microphone; leave one of them out")
 
 
 def add_hooks(parser: argparse.ArgumentParser) -> None:
-    """Options that say what to run when a keyword is heard."""
+    """Add the options that name commands to run when a keyword is heard."""
     group = parser.add_argument_group("commands to run")
     group.add_argument(
         "--exec",
         action="append",
         default=[],
         metavar="[KEYWORD=]COMMAND",
-        help="run it when KEYWORD, or any keyword, is heard; repeatable. Words may hold {keyword}, {score}, {start_s}, "
-        "{end_s}, {time}; the environment has KWS_KEYWORD and so on. What it prints goes to standard error",
+        help="run COMMAND when KEYWORD, or any keyword, is heard; repeatable. Its words may hold {keyword}, {score}, "
+        "{start_s}, {end_s}, {time}; its environment has KWS_KEYWORD and so on. Its output goes to standard error",
     )
-    group.add_argument("--exec-shell", action="store_true", help="have /bin/sh run the commands")
+    group.add_argument("--exec-shell", action="store_true", help="let /bin/sh run the commands")
     group.add_argument(
         "--exec-timeout",
         type=number(0.1, _MOST_S),
@@ -119,7 +119,7 @@ def add_hooks(parser: argparse.ArgumentParser) -> None:
 def open_hooks(
     args: argparse.Namespace, spotter: Spotter
 ) -> contextlib.AbstractContextManager[Callable[[Step], None] | None]:
-    """What the options say to run when a keyword is heard."""
+    """Return the hooks that the options ask for."""
     if not args.exec:
         if args.exec_shell or args.exec_timeout is not None:
             raise UsageError("--exec-shell and --exec-timeout are about commands; give one with --exec")
@@ -132,7 +132,7 @@ def open_hooks(
 
 
 def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Capture | None = None) -> Source:
-    """Standard input, or the microphone that the options choose, by a process that may have been started earlier."""
+    """Open standard input, or the microphone that the options choose; `capture` may be a process started earlier."""
     if piped:
         if sys.stdin.isatty():
             raise UsageError(
@@ -147,7 +147,7 @@ def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Ca
 
 
 def say(text: str) -> None:
-    """Tell people, who may be looking at a meter, what happens."""
+    """Print a notice to standard error, without disturbing the meter."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
     print(f"{clear}kws-edge: {printable(text)}", file=sys.stderr, flush=True)
 
@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f"listen takes - for standard input, got {args.source!r}; for files: kws-edge detect")
     if piped := args.source == "-":
         check_device(args, "standard input")
-    with contextlib.nullcontext() if piped else _capture() as capture:  # which lists the devices while the model loads
+    with contextlib.nullcontext() if piped else _capture() as capture:  # it lists devices while the model loads
         model = options.load_model(args)
         spotter = options.load_spotter(args, model)
         hooks = open_hooks(args, spotter)
@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _capture() -> Capture:
-    from kws_edge.audio.capture import Capture  # of which a pipe has no need
+    from kws_edge.audio.capture import Capture  # not needed for a pipe
 
     return Capture()
 
@@ -189,7 +189,7 @@ def level_db(block: NDArray[np.int16]) -> float:
 
 
 class Meter:
-    """Level, whether the wake word was heard, and best posterior, on one line of a terminal; elsewhere nothing."""
+    """Shows level, wake word and best posterior on one line of a terminal. Without a terminal it shows nothing."""
 
     def __init__(self) -> None:
         self.shown = sys.stdout.isatty()
@@ -215,24 +215,26 @@ class Meter:
 
 
 class Mute:
-    """Tells once that nothing but one value has come for a while, as from a microphone that is muted, and when that is
-    over; anew for a microphone that was gone."""
+    """Notices when all samples have had one value for a while, as those of a muted microphone have, and when this ends.
+
+    After the microphone was gone, this begins anew.
+    """
 
     def __init__(self, rate: int) -> None:
         self._limit = round(_MUTE_S * rate)
-        self._value: int | None = None  # of all samples that came last
-        self._n = 0  # how many
+        self._value: int | None = None  # value of all the latest samples
+        self._n = 0  # number of these samples
         self._outages = 0
         self.told = False
 
     def hear(self, block: NDArray[np.int16], outages: int = 0) -> None:
-        """Take the next samples, shape (n,), int16, and how often the microphone was gone before."""
+        """Take the next samples, shape (n,), int16, and the number of outages before them."""
         if not len(block):
             return
         if outages != self._outages:
             self._outages, self._value, self.told = outages, None, False
         first = block[0]
-        if first != block[-1] or (block != first).any():  # mostly it takes no more than the first look
+        if first != block[-1] or (block != first).any():  # mostly the first test decides
             self._value, self._n = None, 0
             if self.told:
                 say("there is sound again")
@@ -257,9 +259,24 @@ def listen(
     tap: Callable[[Iterable[NDArray[np.int16]]], Iterable[NDArray[np.int16]]] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> None:
-    """Print the detections of a live source until it ends, `seconds` have passed, or Ctrl-C.
+    """Print the detections of a live source until the source ends, `seconds` have passed, or Ctrl-C.
 
-    `tap` sees the blocks, `on_step` every inference; `stats` shows the latency of each stage at the end.
+    Parameters
+    ----------
+    spotter : Spotter
+    source : Source
+    as_lines : bool
+        Print JSON lines.
+    name : str
+        Name of the source in the lines.
+    seconds : float, optional
+        Audio to hear; None has no limit.
+    stats : bool
+        Print the latency of each stage at the end.
+    tap : callable, optional
+        Passes on the blocks, and sees them.
+    on_step : callable, optional
+        Called with every inference.
     """
     meter = Meter() if not as_lines else None
     c = spotter.model.frontend_config
@@ -271,7 +288,7 @@ def listen(
     def taken() -> Iterator[NDArray[np.int16]]:
         blocks = limited(spotter.follow(source), seconds, c.sample_rate)
         for i, block in enumerate(tap(blocks) if tap else blocks):
-            if i == 0:  # sound servers take a moment: only now is anything heard
+            if i == 0:  # a sound server takes a moment: listening begins only now
                 say(f"listening to {source.name} for {_what(spotter)}; Ctrl-C ends")
             yield block
             mute.hear(block, live_source.outages if live_source else 0)
@@ -304,7 +321,7 @@ def listen(
 
 
 def _report(figures: dict[str, Any], source: Source, *, stats: bool, as_lines: bool) -> None:
-    """What it cost."""
+    """Print what listening cost."""
     if stats and as_lines:
         lost = {}
         if isinstance(source, LiveSource):
@@ -317,7 +334,7 @@ def _report(figures: dict[str, Any], source: Source, *, stats: bool, as_lines: b
 
 
 def _missing(source: Source) -> str:
-    """What a source lost, to end a sentence."""
+    """Words about the losses of a source, to end a sentence."""
     live = source if isinstance(source, LiveSource) else None
     text = f", {losses(live)}" if live else ""
     if source.lost_samples:
@@ -326,7 +343,7 @@ def _missing(source: Source) -> str:
 
 
 def losses(source: LiveSource) -> str:
-    """What did not come through, in words."""
+    """The losses of a live source in words."""
     return f"{counted(source.dropped_samples, 'sample')} dropped, {counted(source.overruns, 'overrun')}"
 
 
@@ -340,7 +357,7 @@ def stage_table(stages: dict[str, dict[str, float]]) -> str:
 
 
 def live_text(figures: dict[str, Any]) -> str:
-    """What a :class:`Stopwatch` counted, in a line."""
+    """The counts of a :class:`Stopwatch` in one line."""
     latency = figures["stages"]["end_to_end"]
     text = f"{counted(figures['inferences'], 'inference')}, " + ", ".join(
         f"{key[:-2]} {1000 * latency[key]:.2f} ms" for key in ("p50_s", "p95_s", "max_s")
@@ -357,7 +374,7 @@ def _what(spotter: Spotter) -> str:
 
 
 def limited(blocks: Iterable[NDArray[np.int16]], seconds: float | None, rate: int) -> Iterator[NDArray[np.int16]]:
-    """The blocks of the first `seconds`; all of them for None."""
+    """Yield the blocks of the first `seconds`, or all blocks if `seconds` is None."""
     left = None if seconds is None else round(seconds * rate)
     for block in blocks:
         if left is not None:

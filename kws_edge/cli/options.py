@@ -28,11 +28,11 @@ BUDGET = number(1e-6, 1e6)
 
 
 _SETTINGS = ("armed_s", "smoothing_ms", "speech_margin", "refractory_ms", "step_ms")
-"""The numbers among the detector's settings that options change."""
+"""The numeric settings of the detector that have options."""
 
 
 def add_model(parser: Parser, *, positional: bool = False, compare: bool = False) -> None:
-    """Options that choose the model and how it runs; `compare` takes lists of runtimes and of threads."""
+    """Add the options that choose the model and how it runs; with `compare`, lists of runtimes and of threads."""
     group = parser.add_argument_group("model")
     about = f"a shipped model ({', '.join(shipped_models())}) or a .tflite file"
     if positional:
@@ -61,18 +61,18 @@ def add_model(parser: Parser, *, positional: bool = False, compare: bool = False
 
 
 def add_kernels(parser: argparse._ActionsContainer) -> None:
-    """The option that chooses the runtime's kernels."""
+    """Add the option that chooses the runtime's kernels."""
     parser.add_argument(
         "--kernels",
         choices=KERNELS,
         default="fast",
-        help="the runtime's kernels; fast: its own choice; builtin: the same bits in every runtime but LiteRT on Arm; "
-        "reference: the same bits everywhere, nearest to TFLite Micro's, very slow",
+        help="the runtime's kernels; fast: the runtime's own choice; builtin: the same bits in every runtime except "
+        "LiteRT on Arm; reference: the same bits everywhere, closest to TFLite Micro, very slow",
     )
 
 
 def add_foreign(parser: argparse.ArgumentParser) -> None:
-    """Options that say what a model file made elsewhere does not."""
+    """Add the options for what a model file from elsewhere does not say."""
     _add_foreign(parser.add_argument_group("model"))
 
 
@@ -88,7 +88,7 @@ def _add_foreign(group: argparse._ActionsContainer) -> None:
 
 
 def add_detector(parser: Parser, *, threshold: bool = True) -> None:
-    """Options that override the model's detector settings; `threshold` leaves those in or out."""
+    """Add the options that override the model's detector settings, with ``--threshold`` if `threshold`."""
     group = parser.add_argument_group("detection")
     group.add_argument("--keywords", metavar="A,B,...", help="active keywords; the others count as unknown")
     group.add_argument(
@@ -123,7 +123,7 @@ def add_detector(parser: Parser, *, threshold: bool = True) -> None:
 
 
 def _model_of(words: Sequence[str]) -> tuple[str, Sequence[str], DetectorConfig]:
-    """Name, labels and detector of the model that the words of a command line name, or else of the default one."""
+    """Name, labels and detector of the model that a command line names, or of the default model."""
     for word in [*(word.rpartition("=")[2] for word in reversed(words)), DEFAULT_MODEL]:  # the last one counts
         if word in shipped_models() or word.endswith(".tflite"):
             with contextlib.suppress(KwsError):
@@ -134,28 +134,28 @@ def _model_of(words: Sequence[str]) -> tuple[str, Sequence[str], DetectorConfig]
 
 
 def add_setting(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
-    """An option for a number of the detector's settings, within its range; `options` say more than the setting does."""
+    """Add an option for a numeric setting of the detector, with its range; `options` are further ones of argparse."""
     about = DetectorConfig.about(name)
     own = {"metavar": about["unit"].upper() or None, "help": about["help"]}
     parser.add_argument(f"--{name.replace('_', '-')}", type=about["values"], **{**own, **options})
 
 
 def add_room(parser: argparse.ArgumentParser) -> None:
-    """Options that choose the room profile."""
+    """Add the options that choose the room profile."""
     group = parser.add_argument_group("calibrated thresholds").add_mutually_exclusive_group()
     group.add_argument(
-        "--room", metavar="FILE", help="thresholds that kws-edge calibrate wrote; default: where it writes the model's"
+        "--room", metavar="FILE", help="room profile that kws-edge calibrate wrote; default: the model's own"
     )
     group.add_argument("--no-room", action="store_true", help="the model file's thresholds, whatever was calibrated")
 
 
 def _listed(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """A ``type`` that reads several values of the type `one`, separated by commas, each once."""
+    """Make an argparse ``type`` that reads different values of the type `one`, separated by commas."""
     return lambda text: list(dict.fromkeys(map(one, text.split(","))))
 
 
 def threshold_of(text: str) -> tuple[str, float]:
-    """The keyword and the number of ``KEYWORD=X``; no keyword where there is a number only."""
+    """Split ``KEYWORD=X`` into keyword and number. The keyword is empty if there is only a number."""
     keyword, equals, value = text.rpartition("=")
     if equals and not keyword:
         raise argparse.ArgumentTypeError(f"names no keyword: {shown(text)}")
@@ -178,7 +178,7 @@ def labels(text: str | None) -> list[str] | None:
     if "," in text:
         return [label.strip() for label in text.split(",")]
     if not os.path.exists(text) and text and not {".", os.sep} & set(text):
-        return [text]  # a word: the label of a model with one output
+        return [text]  # one word: the label of a model with one output
     try:
         lines = [line.strip() for line in io.StringIO(read_text(text), newline=None)]
     except OSError as error:
@@ -217,18 +217,18 @@ def load_model(args: argparse.Namespace) -> Model:
 
 
 def load_spotter(args: argparse.Namespace, model: Model) -> Spotter:
-    """A spotter with the settings of the model, then of the room profile, then of the options."""
+    """A spotter with the settings of the model, overridden by the room profile, overridden by the options."""
     return Spotter(model, detector_config=detector_config(args, model, room_profile(args, model)))
 
 
 def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:
-    """The room profile that the options choose, or the model's own where there is one; standard error says which.
+    """The room profile that the options choose, or the model's own if there is one. Standard error names it.
 
-    What nobody asked for by name ends nothing: a device goes on, with a warning, where its own profile is of no use.
+    If the model's own profile is unusable, the device goes on with a warning, because the user did not ask for it.
     """
     named = args.room is not None
     path = args.room if named else profile_path(model)
-    overridden = any(not keyword for keyword, _ in args.threshold)  # a threshold for every keyword leaves nothing of it
+    overridden = any(not keyword for keyword, _ in args.threshold)  # it replaces all of a profile
     if args.no_room or (not named and (overridden or not is_there(path))):
         return None
     try:
@@ -251,7 +251,7 @@ def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:
 
 
 def detector_config(args: argparse.Namespace, model: Model, profile: RoomProfile | None = None) -> DetectorConfig:
-    """The model's detector settings with the room profile's thresholds and then the options applied.
+    """The model's detector settings, with the thresholds of the room profile and then the options applied.
 
     Raises
     ------
@@ -272,12 +272,12 @@ def detector_config(args: argparse.Namespace, model: Model, profile: RoomProfile
 
 
 def changed(model: Model, own: DetectorConfig, changes: Mapping[str, Any]) -> DetectorConfig:
-    """`own` with the changes that options ask for.
+    """`own` with the changes of the options applied.
 
     Raises
     ------
     UsageError
-        If they make a detector that cannot work with `model`.
+        If the changes make a detector that cannot work with `model`.
     """
     if not changes:
         return own
@@ -290,13 +290,13 @@ def changed(model: Model, own: DetectorConfig, changes: Mapping[str, Any]) -> De
 
 
 def inputs(args: argparse.Namespace) -> list[str]:
-    """The files that the options name to be read, as far as they are there."""
+    """The input files that the options name, if they exist."""
     named = [getattr(args, name, None) for name in ("model", "labels", "frontend", "room")]
     return [name for name in (*getattr(args, "files", ()), *named) if name and os.path.exists(name)]
 
 
 def given(args: argparse.Namespace) -> list[str]:
-    """The options of :func:`add_model` and :func:`add_detector` as another command takes them."""
+    """The options of :func:`add_model` and :func:`add_detector` as arguments for another command."""
     names = ("model", "labels", "frontend", "runtime", "threads", "kernels", "keywords", "wake_word", *_SETTINGS)
     found = {name: getattr(args, name) for name in names}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in found.items() if value is not None]
@@ -304,9 +304,9 @@ def given(args: argparse.Namespace) -> list[str]:
 
 
 def thresholds(given: Sequence[tuple[str, float]], own: Mapping[str, float] = MappingProxyType({})) -> dict[str, Any]:
-    """What ``--threshold``, given repeatedly, changes in the detector's settings; `own` are the keywords' so far."""
+    """The changes that all ``--threshold`` make in the detector's settings; `own` are the keywords' current ones."""
     changes: dict[str, Any] = {"thresholds": dict(own)}
-    for keyword, value in sorted(given, key=lambda pair: bool(pair[0])):  # a keyword's own counts, in whatever order
+    for keyword, value in sorted(given, key=lambda pair: bool(pair[0])):  # a keyword's own one wins, in any order
         if keyword:
             changes["thresholds"][keyword] = value
         else:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Commands = argparse._SubParsersAction["Parser"]
-    """What the commands of a program are added to."""
+    """The object to which a program's commands are added."""
 
 __all__ = ["STATUSES", "Parser", "output_path"]
 
@@ -23,20 +23,20 @@ STATUSES = (
 
 
 class _Help(argparse.HelpFormatter):
-    """Shows each option's default, unless its text speaks of one; wraps paragraphs, but for those that are indented.
+    """Shows each option's default, unless its help mentions one. Wraps paragraphs, except indented ones.
 
-    An action's `own` is a default that is not in the code, such as a model file's.
+    If an action has the attribute `own`, it is a default from outside the code, such as from a model file.
     """
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
-        """What must be given; the help below says what else may be."""
+        """Show only the required arguments. The help below shows the others."""
         given = [action for action in actions if action.required or not action.option_strings]
         if len(given) < len(actions):
             given.insert(0, argparse.Action([], "options", nargs="?", metavar="options"))
         super().add_usage(usage, given, [], prefix)
 
     def add_argument(self, action: argparse.Action) -> None:
-        """Indented ones with their indent, which argparse forgets."""
+        """Count the indent of indented actions, which argparse forgets."""
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):
             self._action_max_length += self._indent_increment
@@ -53,35 +53,35 @@ class _Help(argparse.HelpFormatter):
         return f"{text} (default: {_written(value).replace('%', '%%')})"
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        whole = getattr(action.type, "whole", None)  # of a range of numbers
+        whole = getattr(action.type, "whole", None)  # an attribute of ranges of numbers
         return super()._get_default_metavar_for_optional(action) if whole is None else "N" if whole else "X"
 
 
 def _written(value: Any) -> str:
-    """A value as somebody would give it."""
+    """A value as a user would type it."""
     if isinstance(value, (list, tuple)):
         return " ".join(map(_written, value))
     return "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads the command line of a program, or of one of its commands, whose parsers are of this class, too."""
+    """Reads the command line of a program, or of one of its commands."""
 
     before_help: Callable[[Sequence[str]], None] | None = None
-    """Called with the words of the command line before help is shown, to complete it by what takes time to know."""
+    """Called with the words of the command line before help is shown, to complete the help with slow details."""
     _words: Sequence[str] = ()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"formatter_class": _Help, **options})
 
     def add_commands(self) -> Any:
-        """Make this a program's parser, with ``--version``; what is returned takes its commands."""
+        """Make this a program's parser, with ``--version``. Return the object that takes the commands."""
         version = f"{self.prog} {kws_edge.__version__}"
         self.add_argument("--version", action="version", version=version, help="print the version and exit")
         return self.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it."""
+        """As in argparse."""
         self._words = args or ()
         return super().parse_known_args(args, namespace)
 
@@ -93,7 +93,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def output_path(text: str) -> Path:
-    """A ``type`` for what a command writes. No command takes ``-`` for standard output, which has what it prints."""
+    """An argparse ``type`` for output files. It refuses ``-``: standard output is for what a command prints."""
     if text in ("", "-"):
         raise argparse.ArgumentTypeError(f"{text!r} names no file or folder; give another name (./- is a file named -)")
     from pathlib import Path

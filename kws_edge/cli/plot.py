@@ -1,4 +1,4 @@
-"""A picture of a recording: waveform, log-mel, posteriors and detections over one time axis."""
+"""Draw a recording: waveform, log-mel, posteriors and detections over one time axis."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_S = 600
-"""Length of a recording that is drawn, in seconds."""
+"""Longest recording that is drawn, in seconds."""
 
 
 def add_plot(parser: argparse.ArgumentParser, about: str) -> None:
-    """The option that names the picture."""
+    """Add the option that names the picture."""
     parser.add_argument("--plot", type=output_path, metavar="PNG", help=about)
 
 
 def check_plot(args: argparse.Namespace, *others: str | os.PathLike[str] | None) -> bool:
-    """Whether a picture is asked for. What would keep it from being drawn is said before the work, not after it.
+    """Return whether the user wants a picture. If it cannot be drawn, this raises before the work, not after it.
 
     Parameters
     ----------
     args : argparse.Namespace
-        With what :func:`add_plot` adds.
+        With the option of :func:`add_plot`.
     others : path or None
-        What the command writes besides.
+        Other files that the command writes.
 
     Raises
     ------
     ConfigError, WriteError
         If matplotlib is missing, or the file cannot be written.
     UsageError
-        If its ending names no format, or it is a file that the command reads or writes besides.
+        If the ending of the file names no format, or the command also reads or writes this file.
     """
     if args.plot is None:
         return False
@@ -62,7 +62,7 @@ def check_plot(args: argparse.Namespace, *others: str | os.PathLike[str] | None)
 
 
 class Recorder:
-    """Keeps what a plot needs while a recording, called `name`, is heard; `rate` is that of its samples, in Hz."""
+    """Collects the data of a plot while a recording called `name` is heard; `rate` is its sample rate in Hz."""
 
     def __init__(self, name: str, rate: int) -> None:
         self._name, self._rate = name, rate
@@ -70,12 +70,12 @@ class Recorder:
         self.steps: list[Step] = []
 
     def check(self, seconds: float | None) -> None:
-        """Refuse what is too long to draw, before it is heard; None is a length that only hearing tells.
+        """Refuse a recording that is too long to draw, before it is heard. None means an unknown length.
 
         Raises
         ------
         ConfigError
-            If it is longer than :data:`MAX_S`.
+            If the recording is longer than :data:`MAX_S`.
         """
         if seconds and seconds > MAX_S:
             raise ConfigError(
@@ -83,12 +83,12 @@ class Recorder:
             )
 
     def tap(self, blocks: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
-        """Pass blocks on, keeping a copy.
+        """Pass on blocks, and keep a copy.
 
         Raises
         ------
         ConfigError
-            As soon as they are too long to draw.
+            As soon as the blocks are too long to draw.
         """
         n = 0
         for block in blocks:
@@ -106,7 +106,7 @@ class Recorder:
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, drawing into files.
+    """Return matplotlib.pyplot, set up to draw into files.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def write_plot(
     title: str,
     spoken: Sequence[tuple[float, float, str]] = (),
 ) -> None:
-    """Draw what was heard; `spoken` adds what was said, as (start_s, end_s, word).
+    """Draw what was heard; `spoken` adds what was said, each as (start_s, end_s, word).
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _draw_wave(axis: Any, samples: NDArray[np.int16], rate: int, spoken: Sequenc
 
 
 def _draw_posteriors(axis: Any, spotter: Spotter, steps: Sequence[Step], colours: Mapping[str, Any]) -> None:
-    """Of the keywords that are at all likely somewhere, and the thresholds that hold for them."""
+    """Draw the posteriors of the keywords that are likely somewhere, and the thresholds that hold for them."""
     times = [step.time_s for step in steps]
     values = np.array([step.posteriors for step in steps])
     smoothed, needed = compared(spotter, steps)
@@ -212,12 +212,12 @@ def _draw_detections(axis: Any, detections: Sequence[Detection], colours: Mappin
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Write a figure in the format of the file's ending, PNG without one, and close it.
+    """Write a figure in the format of the file's ending (PNG if it has none), and close the figure.
 
     Raises
     ------
     WriteError, ConfigError
-        If it cannot be written, or the ending names no format.
+        If the file cannot be written, or the ending names no format.
     """
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110), option="--plot")
@@ -230,8 +230,8 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
 def compared(spotter: Spotter, steps: Sequence[Step]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What the detector compared at each step: smoothed posteriors, and the thresholds that they had to reach.
 
-    Both have the shape (len(steps), len(labels)), float32. The smoothed posteriors are NaN in the refractory time, when
-    nothing is compared.
+    Both have shape (len(steps), len(labels)), float32. The smoothed posteriors are NaN in the refractory time, when the
+    detector compares nothing.
     """
     replay = detector_of(spotter.model, spotter.detector_config)
     smoothed = np.full((len(steps), len(replay.labels)), np.nan, np.float32)

@@ -1,1 +1,1 @@
-"""From posteriors to detections, and the settings that decide."""
+"""Detections from posteriors, and the settings for this."""

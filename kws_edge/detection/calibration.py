@@ -1,4 +1,4 @@
-"""Thresholds for a place, from what the model hears there while nobody gives a command."""
+"""Thresholds for a place, from the posteriors of its sound while nobody gives a command."""
 
 from __future__ import annotations
 
@@ -22,23 +22,30 @@ __all__ = ["CONFIDENCE", "MARGIN", "Choice", "Evidence", "choose", "poisson_inte
 
 CONFIDENCE = 0.95
 MARGIN = 0.15
-"""How far below the model file's threshold a calibrated one may lie."""
+"""Largest amount by which a calibrated threshold may lie below the model file's."""
 _STEP = 0.01
 _HIGHEST = 0.99
 _CHUNK = 4096
 
 
 def _cdf(k: int, mean: float) -> float:
-    """Probability of at most `k` events where `mean` are expected."""
+    """Probability of at most `k` events if `mean` are expected (Poisson)."""
     i = np.arange(1, k + 1)
     return math.exp(-mean) + float(np.exp(i * math.log(mean) - mean - np.cumsum(np.log(i))).sum())
 
 
 def poisson_upper(k: int, confidence: float = CONFIDENCE) -> float:
-    """The largest mean that `k` events do not contradict (one-sided): of which ``P(at most k) = 1 - confidence``.
+    """One-sided upper bound of a Poisson mean of which `k` events were observed: ``P(at most k) = 1 - confidence``.
 
-    Found by bisection of the distribution function, which falls as the mean rises. With no event it is
+    The bound is found by bisection of the distribution function, which falls as the mean rises. Without events it is
     ``-ln(1 - confidence)``, 3.0 at 95 %.
+
+    Parameters
+    ----------
+    k : int
+        Events observed.
+    confidence : float
+        Probability that the bound is above the mean, in (0, 1).
     """
     low, high = 0.0, k + 10 + 10 * math.sqrt(k + 1)
     while high - low > 1e-9 * high:
@@ -48,33 +55,34 @@ def poisson_upper(k: int, confidence: float = CONFIDENCE) -> float:
 
 
 def poisson_interval(k: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Exact two-sided interval of the mean of a Poisson variable of which `k` was observed (Garwood, 1936)."""
+    """Exact two-sided interval of a Poisson mean of which `k` events were observed (Garwood, 1936)."""
     tail = (1 - confidence) / 2
     # P(at least k) = tail at the lower end: P(at most k - 1) = 1 - tail.
     return (poisson_upper(k - 1, tail) if k else 0.0), poisson_upper(k, 1 - tail)
 
 
 def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, at 95 % by default (Wilson, 1927)."""
+    """Score interval of a proportion, `successes` of `n`, at 95 % by default (Wilson, 1927)."""
     if n == 0:
         return 0.0, 1.0
     p = successes / n
     middle = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-    return max(0.0, low), min(1.0, high)  # which rounding may leave
+    return max(0.0, low), min(1.0, high)  # rounding may lead out of the range
 
 
 class Evidence:
-    """Posteriors of a place in which no command was spoken, and what a detector makes of them.
+    """Posteriors of a place in which nobody gave a command, and the false accepts that a detector makes of them.
 
-    They are kept as one byte each, in 1/256: exactly as an INT8 softmax gives them, 0.4 MB an hour of 12 labels.
+    Each posterior is kept as one byte, in steps of 1/256, exactly as an INT8 softmax gives it. An hour of 12 labels
+    takes 0.4 MB.
 
     Parameters
     ----------
     labels : sequence of str
     config : DetectorConfig
-        Of the model file, with what is to be changed but the thresholds.
+        The model file's settings, with any changes except those of thresholds.
     step_s, clip_s
         As for :class:`kws_edge.Detector`.
     """
@@ -87,7 +95,7 @@ class Evidence:
         self.defaults = {word: config.threshold_of(word) for word in detector.keywords}
         """The model file's threshold of each active keyword."""
         self.floors = {word: max(_STEP, round(default - MARGIN, 6)) for word, default in self.defaults.items()}
-        """The lowest threshold that each may get."""
+        """The lowest threshold that each keyword may get."""
         self._known: dict[tuple[float, ...], dict[str, int]] = {}
         self._loud = np.empty((0, len(self.labels)), np.uint8)
         self._peaks: dict[str, float] = {}
@@ -96,26 +104,26 @@ class Evidence:
         return Detector(self.labels, dataclasses.replace(self.config, thresholds=dict(thresholds)), **self._times)
 
     def add(self, posteriors: NDArray[np.float32]) -> None:
-        """Keep the posteriors of one inference, shape (len(labels),), floating in [0, 1]."""
+        """Keep the posteriors of one inference, shape (len(labels),), floating, in [0, 1]."""
         self._rows += np.clip(np.rint(posteriors * 256), 0, 255).astype(np.uint8).tobytes()
 
     @property
     def hours(self) -> float:
-        """Length of what was heard."""
+        """Length of the audio heard, in hours."""
         return len(self._rows) // len(self.labels) * self._times["step_s"] / 3600
 
     @property
     def grid(self) -> list[float]:
-        """The thresholds that are tried, ascending: the model file's own and hundredths."""
+        """The thresholds to try, ascending: all hundredths, and the model file's own."""
         lowest = min(self.floors.values())
         steps = [round(lowest + i * _STEP, 6) for i in range(int((_HIGHEST - lowest) / _STEP + 1.5))]
         return sorted({*steps, *self.defaults.values()})
 
     def close(self) -> None:
-        """All has been added; anything else is asked after this.
+        """End the adding. Call this before any question below.
 
-        From here on only the inferences near which some active keyword has a posterior above the lowest release level
-        are looked at: between those, the detector comes to rest, and stays there.
+        From here on, only some inferences are examined: those near a posterior of an active keyword above the lowest
+        release level. Between them the detector comes to rest and stays there.
         """
         rows = np.frombuffer(self._rows, np.uint8).reshape(-1, len(self.labels))
         detector = self._detector(self.floors)
@@ -132,8 +140,8 @@ class Evidence:
         self._known.clear()
 
     def false_accepts(self, thresholds: Mapping[str, float]) -> dict[str, int]:
-        """How often each keyword, of which none was spoken, is detected with these thresholds."""
-        # A threshold out of a keyword's reach is as good as any other.
+        """Number of detections of each keyword with these thresholds. All of them are false accepts."""
+        # All thresholds that a keyword never reaches are equivalent.
         key = tuple(min(thresholds[word], self._peaks[word] + 1e-6) for word in self.defaults)
         if key not in self._known:
             detector = self._detector(thresholds)
@@ -146,39 +154,46 @@ class Evidence:
         return self._known[key]
 
     def common(self, threshold: float) -> dict[str, float]:
-        """`threshold` for every keyword, or its floor where that is higher."""
+        """`threshold` for every keyword, or the keyword's floor if that is higher."""
         return {word: max(threshold, floor) for word, floor in self.floors.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Thresholds that keep to a budget."""
+    """Chosen thresholds that keep to a budget."""
 
     common: float
-    """What was chosen for all keywords at first."""
+    """Threshold that was first chosen for all keywords together."""
     thresholds: dict[str, float]
-    """What was chosen for each in the end."""
+    """Threshold that was finally chosen for each keyword."""
     counts: dict[str, int]
-    """False accepts of each in what was heard."""
+    """False accepts of each keyword in the audio heard."""
     supported: bool
-    """Whether what was heard shows that the budget is kept: the 95 % upper bound of the rate is within it."""
+    """Whether the audio heard proves that the budget is kept: the 95 % upper bound of the rate is within it."""
 
 
 def choose(evidence: Evidence, budget: float) -> Choice:
-    """The lowest thresholds that keep to `budget`.
+    """Choose the lowest thresholds that keep to `budget`.
 
-    Thresholds keep to it if the number of false accepts divided by the hours does not exceed it; and, if any of them is
-    below the model file's, only if the upper bound of the rate (:func:`poisson_upper`) does not exceed it, either: a
-    quiet quarter of an hour is no reason to listen less carefully than the model file does.
+    Thresholds keep to the budget if the number of false accepts divided by the hours does not exceed it. If any
+    threshold is below the model file's, the upper bound of the rate (:func:`poisson_upper`) must not exceed the budget,
+    either. Otherwise a quiet quarter of an hour would make the detector less careful than the model file's.
 
-    First a common threshold goes down the grid as long as this holds. Then the keywords' own go down from there in
-    turn, a step each, until each has come to a step at which it would not hold, or to its floor, the model file's
-    threshold less :data:`MARGIN`.
+    First, a common threshold goes down the grid as long as the budget is kept. Then the keywords' own thresholds go
+    down in turn, one step each. A keyword stops before a step that would break the budget, or at its floor. This floor
+    is the model file's threshold less :data:`MARGIN`.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Closed, see :meth:`Evidence.close`.
+    budget : float
+        Allowed false accepts per hour, of all keywords together.
 
     Raises
     ------
     ConfigError
-        If not even the highest thresholds keep to it.
+        If not even the highest thresholds keep to the budget.
     """
 
     def keeps(thresholds: Mapping[str, float]) -> bool:

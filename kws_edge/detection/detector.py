@@ -1,4 +1,4 @@
-"""From a sequence of posteriors to detections."""
+"""Detections from a sequence of posteriors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Detection", "Detector"]
 
 
 _TIME_S = number(0.001, 60)
-_PAUSE_S = 0.2  # between what is averaged and what is taken for speech before it: a word enters its windows by parts
+_PAUSE_S = 0.2  # gap between the average and the speech before it, because a word enters the windows gradually
 
 
 @dataclass(frozen=True)
@@ -39,50 +39,52 @@ class Detection:
     score: float
     """Smoothed posterior, in [0, 1]."""
     start_s: float
-    """Seconds from the start of the stream to the start of the window that decided: the word lies in it."""
+    """Seconds from the start of the stream to the start of the window that decided. The word lies in this window."""
     end_s: float
-    """End of that window, the time of the decision."""
+    """End of that window, which is the time of the decision."""
     wake: bool = False
-    """Whether it is the wake word."""
+    """Whether the keyword is the wake word."""
 
 
 class Detector:
     """Smoothing, thresholds, hysteresis and refractory time.
 
     A keyword is detected when its posterior, averaged over the last `smoothing_ms`, is the largest of all labels and
-    reaches its threshold. For `refractory_ms` after that nothing is detected, and averaging starts anew at its end, so
-    that nothing heard before counts twice; the same keyword must also have fallen below its release level since.
+    reaches its threshold. In the next `refractory_ms` nothing is detected. Averaging starts anew after this time, so
+    that no posterior counts twice. Before the same keyword is detected again, its average must have fallen below its
+    release level.
 
-    A keyword that follows other speech must reach its threshold and `speech_margin` more: in running speech a piece of
-    it sounds like a keyword now and then, and a command is rarely said in one breath with other words. It is taken to
-    follow speech where ``unknown`` has two thirds of the posteriors or more, on average over `smoothing_ms` that end
-    200 ms before those that are averaged for the keyword. Other keywords before it do not count as such speech.
+    After other speech, a keyword must reach its threshold plus `speech_margin`. Parts of running speech sometimes sound
+    like a keyword, and people rarely say a command in one breath with other words. A keyword follows other speech if
+    the average of ``unknown`` was two thirds or more. This average runs over `smoothing_ms`, and ends 200 ms before the
+    posteriors that are averaged for the keyword. Other keywords do not count as such speech.
 
-    With a wake word, the other keywords are commands: one is detected only within `armed_s` of the wake word's
-    detection, from decision to decision, and that ends this window: one command for each wake word. The wake word
-    itself is detected at any time by the rule above, and opens the window anew. A command that reaches its threshold
-    outside of the window leaves no trace: no refractory time, no hysteresis, and it counts as itself and not for
-    ``unknown``, so that it stands in the wake word's way only while it is the likelier of the two. What is said from
-    about 0.2 s after the end of the wake word is heard whole, in spite of the refractory time: windows of a second
-    that end after that still contain it.
+    With a wake word, the other keywords are commands. A command is detected only within `armed_s` of the wake word's
+    detection, from decision to decision. Its detection ends this window, so each wake word allows one command. The wake
+    word itself is detected at any time by the rules above, and opens the window anew.
+
+    A command that reaches its threshold outside the window leaves no trace: no refractory time and no hysteresis. Its
+    posterior is not added to ``unknown``, so it blocks the wake word only while it is the likelier of the two. Commands
+    from about 0.2 s after the end of the wake word are heard whole, in spite of the refractory time. One-second windows
+    that end after this time still contain them.
 
     Parameters
     ----------
     labels : sequence of str
         Names of the posteriors.
     config : DetectorConfig
-        Its `keywords` are active. The posteriors of other words count for ``unknown``, where there is such a label.
+        Its `keywords` are active. If there is a label ``unknown``, the posteriors of other words are added to it.
     step_s : float
-        Time between posteriors, seconds.
+        Seconds from one inference to the next.
     clip_s : float
-        Length of the window that each of them was computed from, seconds.
+        Length of the window of one inference, in seconds.
 
     Raises
     ------
     ConfigError
-        If the configuration names a keyword that is no label, none is left to detect, `armed_s` is too short for a
-        command after the refractory time, there is a `speech_margin` but no label for unknown speech, or a time is out
-        of range.
+        If the configuration names a keyword that is not a label, or leaves no keyword to detect. If `armed_s` is too
+        short for a command after the refractory time. If there is a `speech_margin` but no label for unknown speech.
+        If a time is out of range.
 
     Examples
     --------
@@ -119,22 +121,22 @@ class Detector:
         self.thresholds = np.array([config.threshold_of(label) for label in self.labels], np.float32)
         """Smoothed posterior at which each label is detected."""
         self.thresholds_in_speech = self.thresholds + np.float32(config.speech_margin)
-        """The same where other speech precedes it."""
+        """Smoothed posterior at which each label is detected after other speech."""
         if config.speech_margin and self.unknown is None:
             raise ConfigError(f"speech_margin={config.speech_margin:g}: this model has no label {UNKNOWN!r} to tell by")
         self.releases = self.thresholds * np.float32(1 - config.hysteresis)
-        """Posterior below which it may be detected again."""
+        """Smoothed posterior below which each label may be detected again."""
         self.smoothing_steps = max(1, round(config.smoothing_ms / 1000 / step_s))
-        """Posteriors that are averaged."""
+        """Number of inferences that are averaged."""
         self.spoken_steps = 2 * self.smoothing_steps + round(_PAUSE_S / step_s)
-        """The first `smoothing_steps` of so many latest posteriors tell whether a keyword follows speech."""
+        """Number of latest inferences of which the first `smoothing_steps` tell whether a keyword follows speech."""
         self._divisor = np.array(self.smoothing_steps, np.float32)
         self.refractory_steps = round(config.refractory_ms / 1000 / step_s)
-        """Posteriors that are passed over after a detection."""
+        """Inferences that are ignored after a detection."""
         self.wake = self.labels.index(config.wake_word) if wake_word else None
         """Index of the wake word, if there is one."""
         self.armed_steps = round(config.armed_s / step_s)
-        """Posteriors after the wake word's detection of which one may detect a command."""
+        """Inferences after the wake word's detection that may detect a command."""
         if wake_word and self.armed_steps < self.refractory_steps + self.smoothing_steps:
             raise ConfigError(
                 f"armed_s={config.armed_s:g} is over before a command can be heard; refractory_ms and smoothing_ms "
@@ -144,17 +146,17 @@ class Detector:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the next posteriors are the first of a new stream."""
+        """Forget everything. The next posteriors are the first ones of a new stream."""
         self._history = np.zeros((self.smoothing_steps, len(self.labels)), np.float32)
         self._filled = 0
-        self._spoken = np.zeros(self.spoken_steps, np.float32)  # unknown's latest posteriors, the oldest next
+        self._spoken = np.zeros(self.spoken_steps, np.float32)  # latest ones of unknown, the oldest next
         self._next = 0
         self._wait = 0
         self._armed_left = 0
         self._released = np.ones(len(self.labels), bool)
         self._all_released = True
         self.smoothed = np.zeros(len(self.labels), np.float32)
-        """The latest average, shape (len(labels),), float32; zeros while there is none."""
+        """The latest average, shape (len(labels),), float32. It is zero while there is no average."""
 
     @property
     def armed(self) -> bool:
@@ -163,12 +165,12 @@ class Detector:
 
     @property
     def in_speech(self) -> bool:
-        """Whether other speech precedes what is averaged: `thresholds_in_speech` hold then."""
+        """Whether other speech precedes the averaged posteriors. If so, `thresholds_in_speech` hold."""
         before = np.roll(self._spoken, -self._next)[: self.smoothing_steps]
         return bool(3 * before.sum() >= 2 * self.smoothing_steps)
 
     def process(self, posteriors: NDArray[np.float32], time_s: float) -> Detection | None:
-        """Take the posteriors of the window that ends at `time_s`; return what is detected there.
+        """Take the posteriors of the window that ends at `time_s`; return the detection, if there is one.
 
         Parameters
         ----------

@@ -24,13 +24,15 @@ __all__ = ["RoomProfile", "check_savable", "is_there", "profile_path", "set_asid
 _FORMAT = 1
 _LONGEST = 1000
 _COUNT = number(0, 1e9)
-_FORMER, _UNREADABLE = ".bak", ".bad"  # endings of what is set aside
+_FORMER, _UNREADABLE = ".bak", ".bad"  # endings of files that are set aside
 _UNUSABLE = (OSError, ValueError, TypeError, OverflowError, RecursionError)  # a ConfigError is a ValueError
 
 
 def profile_path(model: Model) -> str:
-    """Where `model`'s room profile is looked for: ``kws-edge/room-<file's stem>.json`` under the XDG configuration
-    folder, ``~/.config`` by default."""
+    """Default path of `model`'s room profile: ``kws-edge/room-<file's stem>.json`` in the XDG configuration folder.
+
+    This folder is ``~/.config`` by default.
+    """
     folder = os.environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(folder):  # the specification's rule
         folder = os.path.expanduser("~/.config")
@@ -39,7 +41,7 @@ def profile_path(model: Model) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RoomProfile:
-    """What ``kws-edge calibrate`` found out, and for which model.
+    """The result of ``kws-edge calibrate`` for one model.
 
     Raises
     ------
@@ -73,23 +75,23 @@ class RoomProfile:
     model: str
     """File name of the model."""
     tflite_sha256: str
-    """Of its flatbuffer, in hexadecimal."""
+    """SHA-256 of the model's flatbuffer, in hexadecimal."""
     frontend_hash: str
-    """Hash of its front end."""
+    """Hash of the model's front end."""
     date: str
-    """When it was calibrated, ISO 8601."""
+    """Time of the calibration, ISO 8601."""
     hours: float
-    """How long was listened, hours."""
+    """Length of the audio heard, in hours."""
     false_accepts: int
-    """How many there were in that time at the chosen thresholds."""
+    """Number of false accepts in that time at the chosen thresholds."""
     budget: float
-    """False accepts per hour that were asked for."""
+    """False accepts per hour that the user allowed."""
     detector_config: DetectorConfig
-    """The chosen thresholds, and the settings that they hold for."""
+    """The chosen thresholds, and the settings for which they hold."""
 
     @classmethod
     def of(cls, model: Model, **values: Any) -> RoomProfile:
-        """A room profile for `model`; `values` are the fields that do not name the model."""
+        """Make a room profile for `model`; `values` are the fields that do not name the model."""
         return cls(
             model=os.path.basename(model.path),
             tflite_sha256=_sha256(model),
@@ -104,7 +106,7 @@ class RoomProfile:
 
     @property
     def summary(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         return (
             f"calibrated {self.date}, {counted(self.false_accepts, 'false accept')} in {self.hours:.2f} h, "
             f"budget {self.budget:g} per hour"
@@ -116,7 +118,7 @@ class RoomProfile:
 
     @classmethod
     def find(cls, model: Model) -> RoomProfile | None:
-        """What ``kws-edge calibrate`` wrote for `model` and this user; None where there is nothing.
+        """Load the profile that ``kws-edge calibrate`` wrote for `model` and this user; None if there is no profile.
 
         Raises
         ------
@@ -133,8 +135,8 @@ class RoomProfile:
         Raises
         ------
         ConfigError
-            If it cannot be read, is no room profile, or was made for another model or front end. The message says how
-            to mend that.
+            If the file cannot be read, is not a room profile, or was made for another model or front end. The message
+            says what to do.
         """
         try:
             return cls._read(path, model)
@@ -173,17 +175,17 @@ class RoomProfile:
         return profile
 
     def save(self, path: str | os.PathLike[str]) -> str | None:
-        """Write the file, all of it or nothing; a power cut leaves the old one or the new one.
+        """Write the file whole or not at all. A power cut leaves the old file or the new one.
 
         Returns
         -------
         str or None
-            Where the room profile that was there before is now, if there was one.
+            New path of the earlier room profile, if there was one.
 
         Raises
         ------
         WriteError
-            If it cannot be written.
+            If the file cannot be written.
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         text = (
@@ -197,7 +199,7 @@ class RoomProfile:
         return f"{path}{_FORMER}" if old else None
 
     def differences(self, config: DetectorConfig) -> list[str]:
-        """Names of the settings, other than thresholds, in which `config` is not what was calibrated."""
+        """Names of the settings, other than thresholds, in which `config` differs from the calibrated ones."""
         return [
             f.name
             for f in dataclasses.fields(config)
@@ -207,10 +209,10 @@ class RoomProfile:
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
-    """Whether anything has the name `path`, whatever it is."""
+    """Whether anything exists at `path`, of whatever kind."""
     try:
         os.lstat(path)
-    except PermissionError:  # who may not look cannot say that there is nothing
+    except PermissionError:  # without permission to look, it may exist
         return True
     except (OSError, ValueError):
         return False
@@ -218,15 +220,24 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 
 def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iterable[str] = ()) -> None:
-    """Find out before the work, as :func:`kws_edge.files.check_writable` does, what would keep a room profile from
-    being saved, and what is there now from being kept.
+    """Check before the work that a room profile can be saved, and that the earlier file can be kept.
+
+    See :func:`kws_edge.files.check_writable`.
+
+    Parameters
+    ----------
+    path : path
+    option : str
+        Option that named the file, for the message.
+    apart : iterable of str
+        Files that the command reads.
 
     Raises
     ------
     WriteError
-        If it cannot be written.
-    UsageError
-        If it is one of `apart`.
+        If the file cannot be written.
+        UsageError
+        If the file is one of `apart`.
     """
     check_writable(path, option=option, apart=apart)
     if _former(path):
@@ -234,14 +245,14 @@ def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iter
 
 
 def set_aside(path: str | os.PathLike[str]) -> str:
-    """Give what has the name of the room profile another name, so that it is not used; returns that.
+    """Rename a room profile, so that it is not used; return the new path.
 
-    What is no room profile does not take the place of the one that was used before it.
+    A file that is not a room profile does not replace the earlier one that was set aside.
 
     Raises
     ------
     WriteError
-        If that is impossible.
+        If the file cannot be renamed.
     """
     aside = f"{path}{_FORMER if _former(path) else _UNREADABLE}"
     with explained(path):
@@ -250,7 +261,7 @@ def set_aside(path: str | os.PathLike[str]) -> str:
 
 
 def _former(path: str | os.PathLike[str]) -> str | None:
-    """The text of the room profile that is there, for whatever model and version; None where it is none."""
+    """The text of the existing room profile, for whatever model and version; None if the file is not one."""
     with contextlib.suppress(*_UNUSABLE):
         if "format" in dict(parse_json(text := _text(path))):
             return text
@@ -258,7 +269,7 @@ def _former(path: str | os.PathLike[str]) -> str | None:
 
 
 def _text(path: str | os.PathLike[str]) -> str:
-    """What is in a room profile; never waits for a pipe or a device."""
+    """The text of a room profile. This never waits for a pipe or a device."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ConfigError("it is no regular file")
     text = read_text(path)

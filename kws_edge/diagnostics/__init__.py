@@ -1,1 +1,1 @@
-"""What the machine, the microphone and the clock say about a measurement."""
+"""Measurements of speed and of signals, and of what disturbs them."""

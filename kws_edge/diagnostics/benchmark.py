@@ -1,4 +1,4 @@
-"""What keyword spotting costs on this machine: each stage back to back, and the whole program at live pace."""
+"""Measure what keyword spotting costs on this machine: each stage back to back, and the program at live pace."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "STREAM", "compare", "configuration", "load", "measure", "measure_foreign", "recording"]
 
 FORMAT = 1
-"""Version of what :func:`kws_edge.cli.bench` writes; another one when a name is taken away or its meaning changes."""
+"""Version of the results that ``kws-edge bench`` writes. It changes when a name is removed or changes its meaning."""
 KIND = "kws-edge bench"
 STREAM = Path(__file__).parents[1] / "demo" / "stream.flac"
-"""What is heard: a bundled recording, again and again."""
+"""The bundled recording, which is heard again and again."""
 
 _WARM_UP = 20
 _MOST_BYTES = 2**28
@@ -40,18 +40,18 @@ _FIGURE = number(0, 1e18)
 _PARTS = ("board", "model", "audio")
 
 Samples = dict[str, np.ndarray]
-"""Seconds of each inference, float64, by stage."""
+"""Seconds of each inference, float64, by name of the stage."""
 Row = tuple[str, str, float, float]
-"""Configuration, figure, and its old and new value."""
+"""Configuration, name of the figure, old value, new value."""
 
 
 def recording(seconds: float, *, rate: int, channels: int = 1) -> bytes:
-    """That much of the bundled recording, as a microphone of that rate delivers it: interleaved 16-bit PCM.
+    """Return `seconds` of the bundled recording as a microphone delivers it: interleaved 16-bit PCM.
 
     Raises
     ------
     ConfigError
-        If that is more than 256 MiB.
+        If the PCM is larger than 256 MiB.
     """
     if 2 * seconds * rate * channels > _MOST_BYTES:
         raise ConfigError(
@@ -64,7 +64,7 @@ def recording(seconds: float, *, rate: int, channels: int = 1) -> bytes:
 
 
 def _bare(interpreter: Interpreter, values: NDArray[Any]) -> Callable[[int], list[float]]:
-    """A loop around the runtime's own interpreter, with nothing of this package in it; gives seconds of each turn."""
+    """Return a loop around the runtime's own interpreter, without this package. It returns the seconds of each turn."""
     native = interpreter.native
     source, target = native.get_input_details()[0]["index"], native.get_output_details()[0]["index"]
 
@@ -84,12 +84,12 @@ def _bare(interpreter: Interpreter, values: NDArray[Any]) -> Callable[[int], lis
 def measure(
     model: Model, *, detector_config: DetectorConfig, inferences: int, rate: int, channels: int = 1
 ) -> tuple[dict[str, Any], Samples]:
-    """Hear a recording through the whole chain as fast as it goes, in blocks as a microphone gives them.
+    """Hear a recording through the whole chain as fast as possible, in the blocks of a microphone.
 
     Returns
     -------
     result : dict
-        Figures of each stage and of the whole, JSON-ready.
+        Figures of each stage and of the whole chain, JSON-ready.
     samples : dict
         Seconds of each inference, by stage.
     """
@@ -109,7 +109,7 @@ def measure(
     busy = 0.0
     warm = 0
     while len(whole) < inferences:
-        # Measured from outside, by another clock than the stages': what lies between them shows.
+        # This measures from outside with another clock than the stages use. So time between the stages shows.
         started = perf_counter()
         steps = sum(1 for _ in spotter.process_steps(next(blocks)))
         spent = perf_counter() - started
@@ -122,7 +122,7 @@ def measure(
             continue
         busy += spent
         whole += steps * [spent / max(1, steps)]
-        bare += loop(steps)  # in turns: what disturbs the one disturbs the other, cold caches, too
+        bare += loop(steps)  # in turns, so that any disturbance and cold caches affect both
     samples = {name: seconds.astype(float) for name, seconds in watch.samples().items()}
     samples["end_to_end"], samples["bare_invoke"] = np.array(whole[:inferences]), np.array(bare)
     stages = {name: percentiles(samples[name]) for name in (*STAGES, "end_to_end")}
@@ -140,7 +140,16 @@ def measure(
 def measure_foreign(
     flat: FlatModel, interpreter: Interpreter, *, inferences: int, name: str
 ) -> tuple[dict[str, Any], Samples]:
-    """Invoke a model of which nothing but its tensors is known, on random values of their types and shapes.
+    """Invoke a model of which only the tensors are known, on random values of their types and shapes.
+
+    Parameters
+    ----------
+    flat : FlatModel
+    interpreter : Interpreter
+    inferences : int
+        How often to invoke the model.
+    name : str
+        Name of the model in errors.
 
     Raises
     ------
@@ -186,7 +195,7 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[An
     if dtype in (np.int8, np.uint8, np.int16):
         limits = np.iinfo(dtype)
         return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-    if dtype.kind in "iub":  # counts and indices: what is large could lie outside of something
+    if dtype.kind in "iub":  # counts and indices: large ones could be out of range
         return rng.integers(0, 2, shape).astype(dtype)
     raise ValueError(f"there are no random values of type {dtype}")
 
@@ -197,8 +206,8 @@ def load(path: str | Path, option: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or holds something else, or another format, or a result lacks a figure that every
-        result has or has an impossible one.
+        If the file cannot be read, holds something else, or has another format. If a result lacks a figure that every
+        result has, or has an impossible figure.
     """
     try:
         values = parse_json(read_text(path))
@@ -226,19 +235,19 @@ def load(path: str | Path, option: str) -> dict[str, Any]:
 
 
 def _middle(values: list[float]) -> float:
-    """The median, so that one start that was disturbed does not count."""
+    """The median, so that one disturbed start does not count."""
     if not values:
         raise KeyError("startup_s")
     return float(np.median([_FIGURE.check("startup_s", value) for value in values]))
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:
-    """What of a result is compared: seconds, bytes and shares, of which less is better.
+    """The figures of a result to compare: seconds, bytes and shares, of which less is better.
 
     Raises
     ------
     ConfigError
-        If one is no number, or beyond reason.
+        If a figure is not a number, or is impossible.
     """
     found: dict[str, Any] = {}
     for where, stages in (("", result["stages"]), ("live ", (result["live"] or {}).get("stages") or {})):
@@ -257,19 +266,19 @@ def _figures(result: dict[str, Any]) -> dict[str, float]:
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[Row]]:
-    """Two results beside each other.
+    """Compare two results.
 
     Returns
     -------
     differences : list of str
-        What else than the time is not the same: board, versions, model, audio.
+        Names of what differs besides the measurements: board, versions, model, audio.
     rows : list of (configuration, figure, old, new)
-        Of every configuration and figure that both have.
+        One row for every configuration and figure that both results have.
 
     Raises
     ------
     ConfigError
-        If they have no configuration in common.
+        If the results have no configuration in common.
     """
     differences = []
     for part in _PARTS:
@@ -293,7 +302,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[R
 
 
 def configuration(result: dict[str, Any]) -> str:
-    """What was measured, in words; versions may differ."""
+    """The measured configuration in words, without versions."""
     threads = whole(1, 1024).check("threads", result["threads"])
     text = f"{result['runtime']}, {counted(threads, 'thread')}, {result['kernels']} kernels"
     return printable(text, most=200)

@@ -1,4 +1,4 @@
-"""How long each stage of an inference takes, as it happens: cheap enough to run always."""
+"""Measure the time of each stage of an inference live. This is cheap enough to run always."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = [
 ]
 
 STAGES = ("audio", "resample", "front_end", "quantise", "invoke", "detector")
-"""What happens between the arrival of an inference's last sample and its decision, in order."""
+"""The stages between the arrival of an inference's last sample and its decision, in order."""
 AUDIO, RESAMPLE, FRONTEND, QUANTISE, INVOKE, DETECTOR = range(len(STAGES))
 _KEPT = 36_000
 
 
 def wall_clock(precision: str = "seconds") -> str:
-    """Now, in local time with its offset, ISO 8601, to ``seconds`` or to ``milliseconds``."""
+    """The local time with its UTC offset, ISO 8601; `precision` is ``seconds`` or ``milliseconds``."""
     import datetime
 
     return datetime.datetime.now().astimezone().isoformat(timespec=precision)
 
 
 def percentiles(seconds: NDArray[np.floating[Any]]) -> dict[str, float]:
-    """Mean, p50, p95, p99 and max of durations; a percentile is one of them (nearest rank).
+    """Mean, p50, p95, p99 and max of durations. Each percentile is one of the durations (nearest rank).
 
     Parameters
     ----------
@@ -52,33 +52,32 @@ def percentiles(seconds: NDArray[np.floating[Any]]) -> dict[str, float]:
 
 
 class Helper(Protocol):
-    """Whoever has another process do a part of the work."""
+    """An object that lets another process do a part of the work."""
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of that process so far, seconds."""
+        """CPU time of that process so far, in seconds."""
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that it had resident."""
+        """Peak resident memory of that process, in bytes."""
 
 
 class Stopwatch:
-    """Counts the time of each stage, for each inference.
+    """Measures the time of each stage for each inference.
 
-    The source of the audio calls :meth:`start` when a block is there, source and spotter call :meth:`lap` at the end of
-    each stage, and the spotter calls :meth:`stop` at the decision. What a block costs that completes no inference is
-    dropped by the next start: these are latencies, not the load, which `cpu_share` tells.
+    The audio source calls :meth:`start` when a block is there. Source and spotter call :meth:`lap` at the end of each
+    stage, and the spotter calls :meth:`stop` at the decision. If a block completes no inference, its times are dropped
+    at the next start. So these times are latencies; `cpu_share` tells the load.
 
     Parameters
     ----------
     deadline_s : float
-        Time from the arrival of an inference's last sample to the decision beyond which it counts as late: that from
-        one inference to the next.
+        Latency in seconds beyond which an inference counts as late: the time from one inference to the next.
     kept : int
-        Inferences that are kept; by default those of an hour at ten a second.
+        Number of latest inferences to keep; by default those of an hour at ten per second.
     helper : Helper, optional
-        What takes part in another process, and counts, too.
+        Does a part of the work in another process, whose cost counts, too.
     """
 
     def __init__(self, deadline_s: float, *, kept: int = _KEPT, helper: Helper | None = None) -> None:
@@ -86,14 +85,14 @@ class Stopwatch:
         self._helper = helper
         self.inferences = 0
         self.deadline_misses = 0
-        self._rows = np.empty((kept, len(STAGES) + 1), np.float32)  # memory is taken as it is written to
+        self._rows = np.empty((kept, len(STAGES) + 1), np.float32)  # the system gives memory when rows are written
         self._spent = [0.0] * (len(STAGES) + 1)
         self._began = self._last = self._due = 0.0
         self._first: tuple[float, float] | None = None
         self._end: tuple[float, float] = (0.0, 0.0)
 
     def start(self, arrived: float | None = None) -> None:
-        """A block is there, and has been since `arrived` (of :func:`time.perf_counter`; None: since now)."""
+        """Say that a block arrived at the time `arrived` (:func:`time.perf_counter`; None: now)."""
         self._last = self._began = now = perf_counter() if arrived is None else arrived
         self._due = now + self.deadline_s
         self._spent = [0.0] * (len(STAGES) + 1)
@@ -104,13 +103,13 @@ class Stopwatch:
         return perf_counter(), process_time() + (self._helper.cpu_s if self._helper else 0.0)
 
     def lap(self, stage: int) -> None:
-        """A stage ends here; it began where the one before ended."""
+        """Say that a stage ends now. It began when the stage before it ended."""
         now = perf_counter()
         self._spent[stage] += now - self._last
         self._last = now
 
     def stop(self) -> None:
-        """The decision. If the block completes another inference, that begins here; its audio came a step later."""
+        """Say that the decision is made. If the block completes another inference, the next one begins now."""
         now = perf_counter()
         spent = self._spent
         spent[-1] = now - self._began
@@ -122,16 +121,16 @@ class Stopwatch:
         self._spent = [0.0] * (len(STAGES) + 1)
 
     def close(self) -> None:
-        """No more audio comes; may be called again."""
+        """Say that no more audio comes. You may call this again."""
         self._end = self._end if any(self._end) else self._now()
 
     def samples(self) -> dict[str, NDArray[np.float32]]:
-        """Seconds of each stage, and from arrival to decision as ``end_to_end``, of the inferences that are kept."""
+        """Seconds of each stage for the kept inferences; ``end_to_end`` is the time from arrival to decision."""
         rows = self._rows[: self.inferences]
         return dict(zip((*STAGES, "end_to_end"), rows.T, strict=True))
 
     def summary(self) -> dict[str, Any]:
-        """What was counted since the first block, JSON-ready: the ``live`` part of what ``kws-edge bench`` writes."""
+        """The counts since the first block, JSON-ready: the part ``live`` of the results of ``kws-edge bench``."""
         self.close()
         wall, cpu = (b - a for a, b in zip(self._first or self._end, self._end, strict=True))
         stages = {name: percentiles(seconds) for name, seconds in self.samples().items()} if self.inferences else None
@@ -147,7 +146,7 @@ class Stopwatch:
 
 
 class _Off(Stopwatch):
-    """Counts nothing."""
+    """Measures nothing."""
 
     def __init__(self) -> None:
         super().__init__(0.0, kept=0)
@@ -163,13 +162,13 @@ class _Off(Stopwatch):
 
 
 OFF = _Off()
-"""The stopwatch of whoever asked for none."""
+"""The stopwatch to use when nothing is measured."""
 
 
 def peak_bytes(pid: int | None = None) -> int | None:
-    """The most memory that a process, by default this one, has had resident; None where the system does not tell."""
+    """Peak resident memory of a process (by default this one), in bytes; None if the system does not report it."""
     try:
-        with open(f"/proc/{pid or 'self'}/status") as status:  # getrusage would count the parent's, too, until exec
+        with open(f"/proc/{pid or 'self'}/status") as status:  # getrusage would include the parent's peak before exec
             for line in status:
                 if line.startswith("VmHWM:"):
                     return 1024 * int(line.split()[1])

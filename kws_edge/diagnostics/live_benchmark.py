@@ -1,4 +1,4 @@
-"""What ``kws-edge listen`` costs at live pace, in a process of its own that counts."""
+"""Measure the cost of ``kws-edge listen`` at live pace, in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _HEAD_BLOCKS, _HEAD_BYTES = 5, 4096
 def measure_live(
     arguments: Sequence[str], *, seconds: float, pcm: bytes | None, bytes_per_s: int = 0
 ) -> dict[str, Any]:
-    """Run ``kws-edge listen`` in a process of its own and let it count.
+    """Run ``kws-edge listen`` in a process of its own, and return what it counts.
 
     Parameters
     ----------
     arguments : sequence of str
-        Of ``listen``.
+        Arguments of ``listen``.
     seconds : float
         Audio to hear.
     pcm : bytes or None
-        What is written to its standard input at the pace of a microphone; None where it opens one by itself.
+        Audio for its standard input, written at the pace of a microphone; None if `listen` opens a microphone.
     bytes_per_s : int
-        That pace.
+        Pace at which `pcm` is written.
 
     Returns
     -------
     dict
-        What :meth:`kws_edge.diagnostics.latency.Stopwatch.summary` gives, and the seconds that each of some starts
-        took, from the process's to the first audio.
+        The values of :meth:`kws_edge.diagnostics.latency.Stopwatch.summary`, and the seconds of several starts, each
+        from the start of the process to its first audio.
 
     Raises
     ------
     KwsError
-        If it does not listen, for the reason that it gave.
+        If `listen` fails. The message has its reason.
     """
     starts: list[float] = []
     stats: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def measure_live(
 def _listen(
     arguments: Sequence[str], seconds: float, pcm: bytes | None, bytes_per_s: int
 ) -> tuple[float, dict[str, Any]]:
-    """Seconds until it listens, and what it has counted at the end."""
+    """Return the seconds until `listen` hears audio, and its counts at the end."""
     command = [sys.executable, "-m", "kws_edge", "listen", *arguments, "--no-room", "--json", "--stats"]
     started = perf_counter()
     process = subprocess.Popen(
@@ -108,15 +108,17 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], watchdog: threading
 
 
 class _Feeder:
-    """Writes audio into a pipe: some at once, for what a resampler holds back and what a format is recognised by, the
-    rest at a microphone's pace."""
+    """Writes audio into a pipe at a microphone's pace.
+
+    The first part is written at once. It covers what a resampler holds back, and the bytes that tell the format.
+    """
 
     def __init__(self, pipe: IO[bytes], pcm: bytes, bytes_per_s: int, seconds: float) -> None:
         self._pipe, self._pcm, self._bytes_per_s = pipe, pcm, bytes_per_s
         self._block = bytes_per_s * BLOCK_MS // 1000
         self._end = min(len(pcm), math.ceil((seconds + 1) * bytes_per_s))
         self._head = max(_HEAD_BLOCKS, math.ceil(_HEAD_BYTES / self._block)) * self._block
-        with contextlib.suppress(BrokenPipeError):  # it ended at once, and says why
+        with contextlib.suppress(BrokenPipeError):  # the process ended at once, and says why
             for at in range(0, self._head, self._block):
                 self._write(at)
 
@@ -129,7 +131,7 @@ class _Feeder:
 
     def _feed(self) -> None:
         started = perf_counter()
-        with contextlib.suppress(BrokenPipeError), self._pipe:  # broken: it has heard enough
+        with contextlib.suppress(BrokenPipeError), self._pipe:  # a broken pipe: the process has heard enough
             for at in range(self._head, self._end, self._block):
                 due = started + (at - self._head) / self._bytes_per_s
                 time.sleep(max(0.0, due - perf_counter()))

@@ -1,4 +1,4 @@
-"""What is wrong with a microphone's signal, from some seconds of it."""
+"""Find faults of a microphone's signal from some seconds of audio."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Channel", "Finding", "SignalQuality", "findings"]
 FAULT, REMARK = "fault", "remark"
 _FRAME_MS = 20
 _SILENT_DB = -120.0
-# The shipped model hears 95 % of 300 commands at their recorded level (median of `level_db`: -18) and at 30 dB less,
-# 92 % at 40 dB less and 88 % at 46 dB less.
+# Share of 300 commands that the shipped model hears: 95 % at their recorded level (median `level_db` -18) and at 30 dB
+# less, 92 % at 40 dB less, 88 % at 46 dB less.
 _QUIET_DB = -50.0
 _DEAD_QUIET_DB = -80.0
 _NOISY_DB = -35.0
@@ -32,12 +32,12 @@ _DROPOUTS = 0.1
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong (a fault), or that is worth knowing (a remark)."""
+    """A fault, or a remark that is worth knowing."""
 
     code: str
-    """A word for scripts."""
+    """A fixed word for scripts."""
     what: str
-    """What was found, with the value."""
+    """Description of the finding, with the value."""
     remedy: str = ""
     """What to do."""
     level: str = FAULT
@@ -45,29 +45,29 @@ class Finding:
 
 @dataclass(frozen=True)
 class Channel:
-    """What was measured on a channel; levels in dB of full scale."""
+    """The measurements of one channel. Levels are in dB of full scale."""
 
     peak_db: float
-    """The largest sample."""
+    """Level of the largest sample."""
     level_db: float
-    """Level, without the offset, that 3 % of the time exceeds: that of speech, if there was any."""
+    """Level, without the offset, that is exceeded in 3 % of the time: that of speech, if there was speech."""
     floor_db: float
-    """Level that 90 % of the time exceeds."""
+    """Level that is exceeded in 90 % of the time."""
     offset: float
-    """Mean, as a share of full scale, -1 to 1."""
+    """Mean of the samples, as a share of full scale, -1 to 1."""
     clipped: float
-    """Share of the samples that are at the end of the range, 0 to 1."""
+    """Share of samples at an end of the range, 0 to 1."""
     silent: float
-    """Share of the time without any change from one sample to the next, 0 to 1."""
+    """Share of the time in which no sample differs from the one before, 0 to 1."""
 
 
 class SignalQuality:
-    """Measures a signal block by block, in constant memory but for a few bytes a frame of 20 ms.
+    """Measures a signal block by block. Memory grows only by a few bytes for each frame of 20 ms.
 
     Parameters
     ----------
     rate : int
-        Hz.
+        Sample rate in Hz.
     channels : int
     """
 
@@ -75,7 +75,7 @@ class SignalQuality:
         self._frame = rate * _FRAME_MS // 1000
         self.rate, self.n_samples = rate, 0
         self._rest = np.empty((0, channels), np.int16)
-        self._counts = np.zeros((channels, 1 << 16), np.int64)  # of each value
+        self._counts = np.zeros((channels, 1 << 16), np.int64)  # count of each sample value
         self._power: list[NDArray[np.float32]] = []
         self._still: list[NDArray[np.bool_]] = []
 
@@ -103,7 +103,7 @@ class SignalQuality:
         self._still.append(pieces.max(axis=1) == pieces.min(axis=1))
 
     def channels(self) -> list[Channel]:
-        """The measurements; an empty list where there is less than a frame."""
+        """Measurements of each channel; an empty list if there is less than one frame."""
         self._measure()
         if not self.n_samples:
             return []
@@ -133,8 +133,11 @@ def _channel(counts: NDArray[np.int64], power: NDArray[np.float32], still: NDArr
 
 
 def _flattened(counts: NDArray[np.int64], top: int) -> int:
-    """Samples at the upper end of the range, where it is an end: full scale, or, for what was clipped before its gain,
-    a value that most of the samples near it have. A wave that is whole only passes there."""
+    """Number of samples that are clipped at the upper end of the range, the value `top`.
+
+    `top` counts as a clipping level if it is full scale. It also counts if most samples near it have this value, as in
+    audio that was clipped before its gain. A wave that is not clipped passes such a value only briefly.
+    """
     at_end = int(counts[top - 1 : top + 1].sum())
     height = top - 32768
     if height >= 32766:
@@ -144,12 +147,12 @@ def _flattened(counts: NDArray[np.int64], top: int) -> int:
 
 
 def findings(channels: list[Channel]) -> list[Finding]:
-    """What is wrong with a signal of these channels; the faults first.
+    """Findings about a signal of these channels, faults first.
 
     Parameters
     ----------
     channels : list of Channel
-        Of :meth:`SignalQuality.channels`, all of one signal.
+        All channels of one signal, from :meth:`SignalQuality.channels`.
     """
     alive = [c for c in channels if c.silent < 1]
     if not alive:
@@ -172,7 +175,7 @@ def findings(channels: list[Channel]) -> list[Finding]:
 
 
 def _of_channel(c: Channel, loudest: Channel, of: str) -> list[Finding]:
-    """What is wrong with one channel; `of` says which it is."""
+    """Findings about one channel; `of` says which one it is."""
     found: list[Finding] = []
     if c.silent > _DROPOUTS:
         found.append(
@@ -211,7 +214,7 @@ def _of_channel(c: Channel, loudest: Channel, of: str) -> list[Finding]:
 
 
 def _of_level(level: float, floor: float) -> list[Finding]:
-    """What is wrong with the level of what was loudest, and of the quietest moments, both in dB of full scale."""
+    """Findings about the level of the loudest and of the quietest moments, both in dB of full scale."""
     found: list[Finding] = []
     spoken = level - floor > _SPEECH_DB
     if level < _QUIET_DB and (spoken or level < _DEAD_QUIET_DB):

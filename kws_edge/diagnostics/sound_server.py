@@ -1,4 +1,4 @@
-"""What the sound server says of its sources."""
+"""The sound server's information on its sources."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 __all__ = ["MOST_CHANNELS", "SoundServer", "is_monitor"]
 
 MOST_CHANNELS = 8
-"""Channels of a source that are looked at."""
+"""Largest number of a source's channels that are examined."""
 
 
 class SoundServer:
-    """PulseAudio, or PipeWire in its place, as ``pactl`` shows it; nothing where there is none."""
+    """PulseAudio, or PipeWire in its place, as ``pactl`` shows it. Without a sound server all answers are empty."""
 
     def _ask(self, *question: str) -> str:
         import subprocess
@@ -36,18 +36,18 @@ class SoundServer:
         return found
 
     def sources(self) -> list[dict[str, Any]]:
-        """What can be recorded from."""
+        """The sources."""
         return self._list("sources")
 
     def source_of(self, pid: int) -> dict[str, Any] | None:
-        """What a process records from."""
+        """The source that a process records from, if it does."""
         for output in self._list("source-outputs"):
             if output["properties"].get("application.process.id") == str(pid):
                 return next((s for s in self.sources() if s["index"] == output["source"]), None)
         return None
 
     def channels(self) -> int:
-        """Those of the source that is recorded from by default; 1 where that is unknown."""
+        """Channels of the default source; 1 if they are unknown."""
         name = os.environ.get("PULSE_SOURCE") or self._ask("get-default-source").strip()
         for source in self.sources():
             if source["name"] == name:
@@ -56,5 +56,5 @@ class SoundServer:
 
 
 def is_monitor(source: dict[str, Any]) -> bool:
-    """Whether a source is what an output plays."""
+    """Whether a source is a monitor, which records what an output plays."""
     return bool(source.get("monitor_source")) or source["properties"].get("device.class") == "monitor"

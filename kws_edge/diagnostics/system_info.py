@@ -1,4 +1,4 @@
-"""What the machine is, and what about it spoils a measurement."""
+"""Describe the machine, and what spoils a measurement on it."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def _cpu_info(root: Path) -> dict[str, str]:
 
 
 def describe(root: str | Path = "/") -> dict[str, Any]:
-    """The board and the versions of what runs on it; what is not known is None.
+    """The board and the versions of its software. Unknown values are None.
 
     Parameters
     ----------
     root : path
-        Where ``proc``, ``sys`` and ``etc`` are.
+        Folder that holds ``proc``, ``sys`` and ``etc``.
     """
     root = Path(root)
     cpu = _cpu_info(root)
@@ -78,7 +78,7 @@ def describe(root: str | Path = "/") -> dict[str, Any]:
 
 
 def state(root: str | Path = "/") -> dict[str, Any]:
-    """What changes while a program runs: governor, frequency, temperature, throttling, power; None where not known."""
+    """Values that change while a program runs: governor, frequency, temperature, throttling, power; None if unknown."""
     root = Path(root)
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
     zones = sorted(root.glob("sys/class/thermal/thermal_zone*/temp"))
@@ -97,7 +97,7 @@ def state(root: str | Path = "/") -> dict[str, Any]:
 
 
 def _throttled(root: Path) -> int | None:
-    """The firmware's word on a Raspberry Pi: bits 0 to 3 now, 16 to 19 since it was switched on."""
+    """The throttling bits of a Raspberry Pi's firmware: 0 to 3 are the present state, 16 to 19 that since power-on."""
     for path in root.glob("sys/devices/platform/soc*/*firmware*/get_throttled"):
         if text := _read(path):
             return int(text, 16)
@@ -111,14 +111,14 @@ def _throttled(root: Path) -> int | None:
 
 
 class Load:
-    """What else the machine does meanwhile: made before a measurement, asked after it."""
+    """The load of other programs during a measurement. Make this object before the measurement, and ask it after."""
 
     def __init__(self, root: str | Path = "/") -> None:
         self._root = Path(root)
         self._before = self._times()
 
     def _times(self) -> tuple[float, float, float, float] | None:
-        """Seconds, of all cores, busy, stolen and in all, and of this process and those it has waited for."""
+        """CPU seconds: busy, stolen and total ones of all cores; and those of this process and its ended children."""
         line = (_read(self._root / "proc/stat") or "").partition("\n")[0].split()
         if not line or line[0] != "cpu" or len(line) < 9:
             return None
@@ -128,7 +128,7 @@ class Load:
         return user + nice + system + irq + soft, steal, user + nice + system + idle + wait + irq + soft + steal, mine
 
     def shares(self) -> dict[str, float | None]:
-        """Shares of all cores' time that other programs used, and that the hypervisor gave to other machines."""
+        """Shares of the time of all cores that other programs used, and that the hypervisor gave to other machines."""
         after = self._times()
         if after is None or self._before is None or after[2] <= self._before[2]:
             return {"others_share": None, "stolen_share": None}
@@ -137,17 +137,17 @@ class Load:
 
 
 def warnings(system: dict[str, Any], before: dict[str, Any], after: dict[str, Any], load: dict[str, Any]) -> list[str]:
-    """Whatever makes the figures of a measurement worse, or worth less, than they could be.
+    """Warnings about conditions that make the figures of a measurement worse or less certain.
 
     Parameters
     ----------
     system, before, after, load : dict
-        Of :func:`describe`, of :func:`state` before and after the measurement, and of :meth:`Load.shares`.
+        Results of :func:`describe`, of :func:`state` before and after the measurement, and of :meth:`Load.shares`.
     """
     found = []
     if system["emulated"]:
         found.append("emulated: these times say nothing of a board's; run it on the board")
-    # Intel's and AMD's own drivers call "powersave" what adapts to the load.
+    # The drivers of Intel and AMD call a governor "powersave" that adapts to the load.
     dynamic = (after["driver"] or "").startswith(("intel_pstate", "amd-pstate"))
     if after["governor"] == "powersave" and not dynamic:
         found.append(

@@ -1,1 +1,1 @@
-"""Front ends: what a network is given for some samples."""
+"""Front ends: they turn samples into the input of a network."""

@@ -1,12 +1,12 @@
 """The front end: int16 audio to log-mel features, for whole clips and for streams.
 
-Both forms run the same arithmetic on the same shapes. NumPy transforms each frame by itself. The matrix product, whose
-rounding may depend on its shape and on the row, is computed in groups of :data:`LANES` rows, in which a frame keeps the
-row that its index gives it, whether its neighbours are there yet or not. So a stream's features equal the whole clip's
-bit for bit, for blocks of any size.
+Both forms run the same arithmetic on the same shapes. NumPy transforms each frame by itself. The rounding of a matrix
+product may depend on its shape and on the row. So it is computed in groups of :data:`LANES` rows, and the index of a
+frame gives its row in the group, even if its neighbours are missing. So the features of a stream equal those of the
+whole clip bit for bit, for blocks of any size.
 
-Frames pass through buffers that are made once, of as many rows as come at a time, :data:`BATCH` at most, and stay in
-the processor's cache; fresh arrays for a whole clip would cost more in page faults than the transforms do.
+Frames pass through buffers of at most :data:`BATCH` rows, which are made once and stay in the processor's cache. New
+arrays for a whole clip would cost more in page faults than the transforms.
 """
 
 from __future__ import annotations
@@ -35,28 +35,30 @@ __all__ = [
 ]
 
 _INT16 = np.dtype(np.int16)
-_ONE = np.array(1.0)  # by which a transform is multiplied
+_ONE = np.array(1.0)  # factor of a transform
 
 LANES = 8
 """Rows of one matrix product."""
 
 BATCH = 7 * LANES
-"""Rows that pass through the buffers at a time, at most: those of half a second, at a hop of 10 ms. More take no less
-time for each, and fewer do not make up for the calls."""
+"""Most rows that pass through the buffers at a time: about half a second at a hop of 10 ms.
 
-try:  # What np.fft.rfft of NumPy 2 calls once it has looked at its arguments, which takes 40 us where caches are cold.
+With more rows, each row takes no less time. With fewer rows, the calls cost too much.
+"""
+
+try:  # np.fft.rfft of NumPy 2 calls this after checks of its arguments, which take 40 us if caches are cold.
     from numpy.fft._pocketfft_umath import (  # type: ignore[import-not-found]
         rfft_n_even,
         rfft_n_odd,
     )
 
     _DIRECT = rfft_n_even.signature == rfft_n_odd.signature == "(n),()->(m)"
-except (ImportError, AttributeError):  # NumPy 1, or a NumPy to come: the public form is as good
+except (ImportError, AttributeError):  # NumPy 1, or a future NumPy: the public function does the same
     _DIRECT = False
 
 
 def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
-    """Samples as int16: integers are taken as they are, floats as full scale [-1, 1), rounded and saturated.
+    """Convert samples to int16. Integers are unchanged; floats have full scale [-1, 1), and are rounded and saturated.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
     Raises
     ------
     AudioError
-        If the array is not one-dimensional, of another type, far beyond full scale, or holds NaN or infinity.
+        If the array is not one-dimensional, has another type, is far beyond full scale, or holds NaN or infinity.
     """
     samples = np.asarray(samples)
     if samples.ndim != 1:
@@ -79,7 +81,7 @@ def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
 
 
 def fit_clip(samples: NDArray[np.int16], length: int) -> NDArray[np.int16]:
-    """`samples` centred in `length` samples: cut on both sides, or padded with zeros (half, rounded down, before)."""
+    """Centre `samples` in `length` samples: cut both sides, or pad with zeros, half of them (rounded down) in front."""
     missing = length - len(samples)
     if missing < 0:
         start = -missing // 2
@@ -88,7 +90,7 @@ def fit_clip(samples: NDArray[np.int16], length: int) -> NDArray[np.int16]:
 
 
 def resize_positions(n_in: int, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Where each of `n_out` frames lies among `n_in`: the two next to it and the fraction of the way between them.
+    """Position of each of `n_out` frames among `n_in`: its two neighbours, and the fraction of the way between them.
 
     Returns
     -------
@@ -120,10 +122,10 @@ def resize_frames(features: NDArray[np.float32], n_frames: int) -> NDArray[np.fl
 
 
 class Frontend:
-    """Features of whole clips.
+    """Computes the features of whole clips.
 
-    Windowing and transform are in float64: NumPy's FFT is no slower in it, and bands near silence are not lost in the
-    rounding of loud ones. All that follows is float32. An instance has buffers and is not for two threads at a time.
+    Windowing and transform use float64. NumPy's FFT is no slower in float64, and the rounding of loud bands does not
+    hide bands near silence. All later steps use float32. An instance has buffers, so use it in one thread at a time.
 
     Parameters
     ----------
@@ -152,7 +154,7 @@ class Frontend:
 
     def __init__(self, config: FrontendConfig) -> None:
         self.config = c = config
-        self._frame, self._hop = c.frame_length, c.hop_length  # which a configuration computes anew each time
+        self._frame, self._hop = c.frame_length, c.hop_length  # a configuration computes them anew each time
         matrix = mel_matrix(c)
         used = np.flatnonzero(matrix.any(axis=1))
         if not len(used):
@@ -161,7 +163,7 @@ class Frontend:
             )
         first, last = int(used[0]), int(used[-1]) + 1
         self._matrix = np.ascontiguousarray(matrix[first:last])
-        # What follows the bands, as arrays of no dimension: NumPy takes longer to convert a number.
+        # Operands after the bands. They are zero-dimensional arrays, because NumPy takes longer to convert a number.
         self._offset = np.array(c.log_offset, np.float32)
         self._after = [
             (operation, np.array(value, np.float32))
@@ -180,22 +182,22 @@ class Frontend:
         self._make_buffers(1)
 
     def _make_buffers(self, n: int) -> None:
-        """Buffers for `n` frames at a time."""
+        """Make buffers for `n` frames at a time."""
         c, groups = self.config, -(-(n + LANES - 1) // LANES)
         self._padded = np.zeros((n, c.n_fft))
-        # NumPy takes 0.1 us for each row of what is not contiguous, so that it is quicker to multiply by a window for
-        # each frame and to square bins that no band needs.
+        # NumPy takes 0.1 us for each row of an array that is not contiguous. So it is quicker to keep a window for each
+        # frame, and to square even the bins that no band needs.
         self._windows = np.zeros((n, c.n_fft))
         self._windows[:, : c.frame_length] = self._window
         self._bins = np.empty((n, self._n_bins), complex)
-        self._parts = self._bins.reshape(-1).view(float)  # real and imaginary in turn
+        self._parts = self._bins.reshape(-1).view(float)  # real and imaginary parts in turn
         self._power = np.zeros(groups * LANES * self._n_bins, np.float32)
         self._groups = self._power.reshape(groups, LANES, self._n_bins)[:, :, self._used]
         self._bands = np.empty((groups, LANES, c.n_mels), np.float32)
         self._rows = self._bands.reshape(groups * LANES, c.n_mels)
 
     def frames(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Levels of every full frame in `samples`.
+        """Compute the levels of every full frame in `samples`.
 
         Parameters
         ----------
@@ -214,7 +216,7 @@ class Frontend:
         return self._levels(self._framed(np.ascontiguousarray(to_int16(samples))), lane=0)
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Model input for one clip: `samples` centred in the clip's length, its levels, resized if configured.
+        """Compute the model input for one clip: the levels of the centred `samples`, resized if configured.
 
         Returns
         -------
@@ -223,7 +225,7 @@ class Frontend:
         return self.resize(self.frames(fit_clip(to_int16(samples), self.config.clip_samples)))
 
     def resize(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A clip's `n_frames` rows of levels in the shape that the model takes."""
+        """Bring a clip's `n_frames` rows of levels into the shape that the model takes."""
         n = self.config.resize_frames
         return levels if n is None else resize_frames(levels, n)
 
@@ -235,7 +237,7 @@ class Frontend:
         return frames
 
     def _levels(self, frames: NDArray[np.int16], *, lane: int) -> NDArray[np.float32]:
-        """Levels of int16 `frames`, shape (n, frame_length); the first belongs into row `lane` of its group."""
+        """Levels of int16 `frames`, shape (n, frame_length). The first frame belongs in row `lane` of its group."""
         parts: list[NDArray[np.float32]] = []
         done = 0
         while done < len(frames) or not parts:
@@ -249,8 +251,10 @@ class Frontend:
         return levels
 
     def _bands_of(self, frames: NDArray[np.int16], lane: int) -> NDArray[np.float32]:
-        """Mel bands of `n` frames, :data:`BATCH` at most, which go into rows `lane` to `lane + n` of the buffers: a
-        view, shape (n, n_mels), float32."""
+        """Mel bands of `n` frames, at most :data:`BATCH`: a view, shape (n, n_mels), float32.
+
+        The frames go into the rows from `lane` to `lane + n` of the buffers.
+        """
         n = len(frames)
         if n > len(self._padded):
             self._make_buffers(n)
@@ -259,7 +263,7 @@ class Frontend:
         padded *= self._windows[:n]
         self._transform(padded, _ONE, self._bins[:n])
         squares = self._parts[: 2 * n * bins]
-        np.multiply(squares, squares, out=squares)  # np.square would be one more operation to come into cold caches
+        np.multiply(squares, squares, out=squares)  # np.square would load one more operation into cold caches
         power = self._power[lane * bins : end * bins]
         if self._magnitude:
             magnitude = np.add(squares[::2], squares[1::2], out=squares[::2])
@@ -272,18 +276,18 @@ class Frontend:
 
 
 def _rfft(frames: NDArray[np.float64], factor: NDArray[np.float64], out: NDArray[np.complex128]) -> None:
-    """As NumPy's own, for `factor` 1."""
+    """The real FFT of NumPy; `factor` is 1."""
     out[:] = np.fft.rfft(frames)
 
 
 class StreamingFrontend:
-    """Levels of a stream, each frame computed once, as soon as its last sample is there.
+    """Computes the levels of a stream. Each frame is computed once, as soon as its last sample is there.
 
     Parameters
     ----------
     config : FrontendConfig
     frontend : Frontend, optional
-        Of this configuration: streams that take turns may share one, with its tables and buffers.
+        Front end of this configuration. Streams that take turns may share one, with its tables and buffers.
 
     Raises
     ------
@@ -309,14 +313,14 @@ class StreamingFrontend:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the next sample is the first of a new stream."""
+        """Forget everything. The next sample is the first one of a new stream."""
         self._keep(np.empty(0, np.int16))
-        self._n_pending = 0  # samples in it, from the start of the next frame on
-        self._skip = 0  # samples still to drop before the next frame starts, when the hop exceeds the frame
-        self.n_frames = 0  # frames given out so far
+        self._n_pending = 0  # samples in the buffer, from the start of the next frame on
+        self._skip = 0  # samples still to drop before the next frame, if the hop is longer than the frame
+        self.n_frames = 0  # frames returned so far
 
     def _keep(self, pending: NDArray[np.int16]) -> None:
-        """The buffer of what has not been used, and the frames in it."""
+        """Set the buffer of unused samples, and the frames in it."""
         self._pending, self._frames = pending, self._frontend._framed(pending)
 
     def silence(self) -> NDArray[np.float32]:
@@ -329,7 +333,7 @@ class StreamingFrontend:
         return self._frontend.resize(levels)
 
     def samples_to(self, n_frames: int) -> int:
-        """Samples that are missing to that many more frames."""
+        """Samples that are still missing for `n_frames` more frames."""
         return self._skip + (n_frames - 1) * self._hop + self._frame - self._n_pending
 
     def process(self, samples: NDArray[Any], *, multiple: int = 1) -> NDArray[np.float32]:
@@ -339,12 +343,12 @@ class StreamingFrontend:
         ----------
         samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
         multiple : int
-            Give frames by so many, and hold back what is left: together they cost much less.
+            Return a multiple of this number of frames, and hold back the rest. Frames together cost much less.
 
         Returns
         -------
         numpy.ndarray, shape (k, n_mels), float32
-            The `k` new frames, possibly none.
+            The `k` new frames; `k` may be 0.
 
         Raises
         ------

@@ -1,5 +1,8 @@
-"""Analysis windows and mel filter banks, computed in double precision and cast once, so that every side has the same
-tables: in Python's floats, because NumPy's cosine and logarithm may depend on the processor."""
+"""Analysis windows and mel filter banks.
+
+Tables are computed in double precision and cast once, so that training, device and firmware have the same tables.
+They use Python's floats, because NumPy's cosine and logarithm may depend on the processor.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _SLANEY_LOG_STEP = math.log(6.4) / 27
 
 def _hz_to_mel(hz: float, scale: str) -> float:
     if scale == "htk":
-        # HTK book, section 5.4: 2595 log10(1 + f/700), written as tf.signal writes it.
+        # HTK book, section 5.4: 2595 log10(1 + f/700), in the form of tf.signal.
         return 1127.0 * math.log1p(hz / 700.0)
     # Slaney, Auditory Toolbox (1998): linear below 1 kHz, then 27 steps for each factor of 6.4.
     if hz < _SLANEY_BREAK_HZ:
@@ -33,8 +36,8 @@ def _hz_to_mel(hz: float, scale: str) -> float:
 def mel_matrix(config: FrontendConfig) -> NDArray[np.float32]:
     """Mel filter bank of `config`.
 
-    Triangles on the mel scale with peak 1 and no area normalisation; bin 0 (DC) belongs to no band. Equal to
-    ``tf.signal.linear_to_mel_weight_matrix`` computed in float64, for the HTK scale.
+    Bands are triangles on the mel scale with peak 1, without area normalisation. Bin 0 (DC) belongs to no band. For the
+    HTK scale, the matrix equals ``tf.signal.linear_to_mel_weight_matrix`` computed in float64.
 
     Returns
     -------
@@ -45,7 +48,7 @@ def mel_matrix(config: FrontendConfig) -> NDArray[np.float32]:
     step = (highest - lowest) / (n_mels + 1)
     edges = [lowest + i * step for i in range(n_mels + 1)] + [highest]
     matrix = np.zeros((n_bins, n_mels), np.float32)
-    below = 0  # edges at or below the bin
+    below = 0  # number of edges at or below the bin
     for k in range(1, n_bins):
         mel = _hz_to_mel(k * config.sample_rate / 2 / (n_bins - 1), config.mel_scale)
         while below < len(edges) and edges[below] <= mel:
@@ -57,7 +60,7 @@ def mel_matrix(config: FrontendConfig) -> NDArray[np.float32]:
 
 
 def window(config: FrontendConfig) -> NDArray[np.float64]:
-    """Periodic analysis window of `config`, not scaled.
+    """Periodic analysis window of `config`, without scaling.
 
     Returns
     -------
