@@ -186,6 +186,16 @@ def test_a_command_that_fails_ends_the_recipe(tmp_path, small):
     assert [state.name for state in workshop.states().values()] == ["unfinished", MISSING, MISSING]
 
 
+def test_data_are_looked_for_before_anything_is_done(tmp_path):
+    spoken = '[[stage]]\nid = "spoken"\ndo = "synthesize"\nwhy = "Takes long."\nlabels = "yes"\n'
+    recipe = load_recipe(written(tmp_path, SHORT.replace("[[stage]]", f"{spoken}[[stage]]", 1)))
+    assert not recipe.stages[0].data
+    for data, message in ((None, "where are the data"), (tmp_path / "elsewhere", "elsewhere/clips: no such file")):
+        with pytest.raises(RecipeError, match=message):
+            run(Workshop(recipe, tmp_path / "runs", data))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_recipes_on_the_command_line(run_cli, tmp_path, small):
     written(tmp_path, SHORT)
     done = run_cli("recipe", "plan", "short.toml", package="host_tools")

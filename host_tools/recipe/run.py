@@ -42,10 +42,13 @@ def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], No
     Raises
     ------
     RecipeError
-        If a stage fails. Its command has said why on standard error.
+        If data are not there, before anything is done. If a stage fails; its command has said why on standard error.
     """
     recipe = workshop.recipe
-    wanted = {stage.id for stage in (recipe.up_to(until) if until else recipe.stages)}
+    wanted = {stage.id: stage for stage in (recipe.up_to(until) if until else recipe.stages)}
+    for name in dict.fromkeys(name for stage in wanted.values() for name in stage.data):
+        if not (path := workshop.path_of_data(name)).exists():
+            raise RecipeError(f"{path}: no such file or folder; the recipe takes its {name} from there (--data)")
     states: dict[str, State] = {}
     with locked(workshop.folder):
         for number, stage in enumerate(recipe.stages, 1):
