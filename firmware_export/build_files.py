@@ -54,7 +54,7 @@ def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
         "STEP_MS": f"{summary['step_ms']:g}",
         "SPEED": describe_need(summary["speed"], summary["step_ms"]),
         "AT_64_MHZ": "; ".join(line for line in board if "-mve" not in line),  # no Cortex-M4 has vectors
-        "HASH": summary["front_end"],
+        "HASH": summary["frontend_hash"],
         "MACS": f"{summary['macs']:,}",
         "PARITY": describe(summary["parity"]),
     }

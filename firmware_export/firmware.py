@@ -60,7 +60,7 @@ class Firmware:
             "prefix": self.prefix,
             "model": model.metadata.name or model.stem,
             "model_sha256": hashlib.sha256(flat.data).hexdigest(),
-            "front_end": model.frontend_config.hash,
+            "frontend_hash": model.frontend_config.hash,
             "sample_rate": model.frontend_config.sample_rate,
             "licence": expression(model.metadata.licence),
             "labels": list(model.labels),

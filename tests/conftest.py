@@ -116,7 +116,7 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_site_file(tmp_path_factory):
+def no_room_profile(tmp_path_factory):
     """No command under test sees thresholds that were calibrated for this machine."""
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("xdg"))
 

@@ -119,6 +119,8 @@ def test_unreadable_files(tmp_path):
     }.items():
         with pytest.raises(AudioError, match=rf"{name}: .*{message}"):
             read(tmp_path / name)
+    with pytest.raises(AudioError, match=r"^no\\x00name: no such file$"):
+        AudioFile("no\0name", sample_rate=RATE)
 
 
 def test_nan_in_a_float_file(tmp_path):

@@ -185,7 +185,7 @@ def short(tmp_path, demo_stream):
     return path
 
 
-def test_where_the_site_file_is(model, monkeypatch, tmp_path):
+def test_where_the_room_profile_is(model, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert profile_path(model) == str(tmp_path / "kws-edge" / "room-commands12.json")
     monkeypatch.setenv("HOME", "/home/somebody")
@@ -359,7 +359,7 @@ def chosen(model, config_home, *options):
 
 
 @pytest.mark.parametrize(("change", "words"), CHANGES)
-def test_a_site_file_with_wrong_values_is_warned_of(model, config_home, good, change, words):
+def test_a_room_profile_with_wrong_values_is_warned_of(model, config_home, good, change, words):
     config_home.mkdir(parents=True)
     path = config_home / "room-commands12.json"
     path.write_text(json.dumps(good))
@@ -384,7 +384,7 @@ def test_a_site_file_with_wrong_values_is_warned_of(model, config_home, good, ch
         b"1" * 100_000, b" " * 3_000_000,
     ],
 )  # fmt: skip
-def test_a_site_file_that_is_empty_torn_or_nested_is_warned_of(model, config_home, content):
+def test_a_room_profile_that_is_empty_torn_or_nested_is_warned_of(model, config_home, content):
     config_home.mkdir(parents=True)
     path = config_home / "room-commands12.json"
     path.write_bytes(content)
@@ -397,7 +397,7 @@ def test_a_site_file_that_is_empty_torn_or_nested_is_warned_of(model, config_hom
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "dangling", "loop", "device", "unreadable"])
-def test_a_site_file_that_is_none_is_warned_of_and_never_waited_for(model, config_home, monkeypatch, kind):
+def test_a_room_profile_that_is_none_is_warned_of_and_never_waited_for(model, config_home, monkeypatch, kind):
     config_home.mkdir(parents=True)
     path = config_home / "room-commands12.json"
     if kind == "fifo":
@@ -422,7 +422,7 @@ def test_a_site_file_that_is_none_is_warned_of_and_never_waited_for(model, confi
     assert "own thresholds are used" in said
 
 
-def test_a_site_file_with_a_byte_order_mark_is_read(model, config_home, good):
+def test_a_room_profile_with_a_byte_order_mark_is_read(model, config_home, good):
     config_home.mkdir(parents=True)
     (config_home / "room-commands12.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(good).encode())
     assert chosen(model, config_home)[0].thresholds == {"yes": 0.8}
@@ -479,7 +479,7 @@ def test_calibrate_takes_no_commands_for_a_room(run_cli, demo_stream, config_hom
     assert run_cli("calibrate", "many.wav", "--budget", "2000").returncode == 0
 
 
-def test_reset_sets_the_site_file_aside(run_cli, room, config_home):
+def test_reset_sets_the_room_profile_aside(run_cli, room, config_home):
     path, aside = config_home / "room-commands12.json", config_home / "room-commands12.json.bak"
     none = run_cli("calibrate", "--reset")
     assert none.returncode == 0
@@ -530,7 +530,7 @@ def test_reset_renames_no_device(run_cli, tmp_path):
     assert (tmp_path / "file.bad").exists()
 
 
-def test_what_keeps_the_former_site_file_from_being_kept_is_said_first(run_cli, room, tmp_path):
+def test_what_keeps_the_former_room_profile_from_being_kept_is_said_first(run_cli, room, tmp_path):
     """Not after the minutes: a name too long for its ending, or a folder in its place."""
     name = "x" * 253
     assert run_cli("calibrate", room, "-o", name).returncode == 0
@@ -657,5 +657,8 @@ def test_profile_round_trip(model, tmp_path):
     again = RoomProfile.load(tmp_path / "room.json", model)
     assert again == RoomProfile.of(model, **values)
     assert again.differences(detector) == []
+    for name, wrong in (("date", 5), ("date", "a\nb"), ("hours", "1"), ("false_accepts", -1), ("detector_config", {})):
+        with pytest.raises(ConfigError, match=f"{name} must be"):  # and not when it is read again
+            RoomProfile.of(model, **{**values, name: wrong})
     with pytest.raises(ConfigError, match="another model"):
         RoomProfile.load(tmp_path / "room.json", Model("micro12"))

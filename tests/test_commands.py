@@ -362,7 +362,7 @@ def test_the_package_s_extras_are_installed_as_it_is_installed(run_cli):
     assert "pip install '.[host]' in a checkout" in shown
 
 
-def test_python_keeps_the_model_s_settings_and_uses_site_files(model, short, config_home):
+def test_python_keeps_the_model_s_settings_and_uses_room_profiles(model, short, config_home):
     """What README shows: one setting changed, and what kws-edge calibrate found here."""
     detector = dataclasses.replace(model.detector_config, wake_word="left", armed_s=5)
     changed = {

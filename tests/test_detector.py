@@ -271,6 +271,9 @@ def test_unknown_names_are_refused():
             detector(**settings)
     with pytest.raises(ConfigError, match="none of the labels"):
         Detector(("silence", "_unknown_"), DetectorConfig(), step_s=0.1, clip_s=1.0)
+    for labels in ("yes", (), ("yes", "yes"), ("yes", 5)):
+        with pytest.raises(ConfigError, match="labels"):
+            Detector(labels, DetectorConfig(), step_s=0.1, clip_s=1.0)
 
 
 # The rule once more, by its definition: posteriors are whole 256ths, thresholds whole hundredths, sums exact.

@@ -384,6 +384,7 @@ def test_report(run):
     assert done.returncode == 0, done.stderr
     values = json.loads(done.stdout)
     assert values["macs"] == 1_720_992
+    assert values["frontend_hash"] == Model("micro12").frontend_config.hash
     assert values["ram"]["front_end"] + values["ram"]["detector"] <= 12 * 1024
     text = run("report", "micro12").stdout.decode()
     for part in (

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +226,9 @@ def test_to_int16():
         to_int16(np.zeros((2, 2)))
     with pytest.raises(AudioError, match="int32"):
         to_int16(np.zeros(3, np.int32))
+    for wrong in ("a.wav", b"\0\0", None, np.int16(3), Path("a.wav")):
+        with pytest.raises(AudioError, match=f"got {type(wrong).__name__}; AudioFile reads a file"):
+            to_int16(wrong)
     for dtype in (np.float32, np.float64):  # a 16-bit recording that nobody divided would be heard as noise
         with pytest.raises(AudioError, match="full scale is 1; divide them by 32768"):
             to_int16(samples.astype(dtype))

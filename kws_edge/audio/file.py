@@ -102,7 +102,7 @@ class AudioFile(DecodedSource):
 def _opened(name: str) -> io.FileIO:
     try:
         mode = os.stat(name).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # of a name that no file can have
         missing = "no such file; standard input is /dev/stdin" if name == "-" else "no such file"
         raise AudioError("is a broken link" if os.path.islink(name) else missing) from None
     if stat.S_ISDIR(mode):

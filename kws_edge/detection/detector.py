@@ -10,7 +10,7 @@ import numpy as np
 
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
-from kws_edge.labels import UNKNOWN, is_keyword, is_unknown
+from kws_edge.labels import UNKNOWN, check_labels, is_keyword, is_unknown
 from kws_edge.ranges import number
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class Detector:
     Raises
     ------
     ConfigError
-        If the configuration names a keyword that is not a label, or leaves no keyword to detect. If `armed_s` is too
-        short for a command after the refractory time. If there is a `speech_margin` but no label for unknown speech.
-        If a time is out of range.
+        If the labels cannot name outputs. If the configuration names a keyword that is not a label, or leaves no
+        keyword to detect. If `armed_s` is too short for a command after the refractory time. If there is a
+        `speech_margin` but no label for unknown speech. If a time is out of range.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class Detector:
     """
 
     def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
-        self.labels, self.config = tuple(labels), config
+        self.labels, self.config = check_labels("labels", labels), config
         step_s, clip_s = _TIME_S.check("step_s", step_s), _TIME_S.check("clip_s", clip_s)
         wake_word = () if config.wake_word is None else (config.wake_word,)
         for name in (*(config.keywords or ()), *config.thresholds, *wake_word):

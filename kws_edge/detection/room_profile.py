@@ -89,6 +89,10 @@ class RoomProfile:
     detector_config: DetectorConfig
     """The chosen thresholds, and the settings for which they hold."""
 
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            _check(f.name, getattr(self, f.name), str(f.type))
+
     @classmethod
     def of(cls, model: Model, **values: Any) -> RoomProfile:
         """Make a room profile for `model`; `values` are the fields that do not name the model."""
@@ -164,7 +168,6 @@ class RoomProfile:
         for f in dataclasses.fields(cls):
             if f.name not in values:
                 raise ConfigError(f"it lacks {f.name!r}")
-            _check(f.name, values[f.name], str(f.type))
         values = {f.name: values[f.name] for f in dataclasses.fields(cls)}
         profile = cls(**{**values, "detector_config": DetectorConfig.from_dict(values["detector_config"])})
         if (profile.tflite_sha256, profile.frontend_hash) != (_sha256(model), model.frontend_config.hash):
@@ -283,6 +286,8 @@ def _check(name: str, value: Any, kind: str) -> None:
         raise ConfigError(f"{name} must be a text of a line, got {shown(value)}")
     if kind in ("int", "float"):
         _COUNT.check(name, value)
+    if kind == "DetectorConfig" and not isinstance(value, DetectorConfig):
+        raise ConfigError(f"{name} must be detector settings, got {shown(value)}")
 
 
 def _short_name(model: Model) -> str:

@@ -69,8 +69,13 @@ def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
     AudioError
         If the array is not one-dimensional, has another type, is far beyond full scale, or holds NaN or infinity.
     """
-    samples = np.asarray(samples)
+    given, samples = samples, np.asarray(samples)
     if samples.ndim != 1:
+        if not samples.ndim:
+            raise AudioError(
+                f"expected an array of samples, got {type(given).__name__}; AudioFile reads a file, "
+                "numpy.frombuffer(data, numpy.int16) takes bytes"
+            )
         raise AudioError(f"expected mono samples of shape (n,), got shape {samples.shape}; mix the channels down first")
     if samples.dtype == _INT16:
         return samples
