@@ -236,7 +236,7 @@ def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iter
     ------
     WriteError
         If the file cannot be written.
-        UsageError
+    UsageError
         If the file is one of `apart`.
     """
     check_writable(path, option=option, apart=apart)
