@@ -39,7 +39,7 @@ class Step(NamedTuple):
     posteriors: NDArray[np.float32]
     """Posterior of each label, shape (len(labels),), float32."""
     detection: Detection | None
-    """What was detected at this inference, if anything was."""
+    """Detection at this inference, if there was one."""
 
 
 def detector_of(model: Model, config: DetectorConfig) -> Detector:
@@ -254,7 +254,7 @@ class Spotter:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         return [step.detection for step in self.process_steps(samples) if step.detection]
 

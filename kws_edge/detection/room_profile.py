@@ -46,13 +46,13 @@ class RoomProfile:
     Raises
     ------
     ConfigError
-        By :meth:`find` and :meth:`load`: if a file is there but cannot be used.
+        By :meth:`find` and :meth:`load`, if a file exists but cannot be used.
     WriteError
         By :meth:`save`.
 
     Examples
     --------
-    Use the thresholds that ``kws-edge calibrate`` found, if it did:
+    Use the thresholds that ``kws-edge calibrate`` found, if there are any:
 
     >>> from kws_edge import Model, RoomProfile, Spotter
     >>> model = Model("commands12")

@@ -211,7 +211,7 @@ class Frontend:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         return self._levels(self._framed(np.ascontiguousarray(to_int16(samples))), lane=0)
 
@@ -353,7 +353,7 @@ class StreamingFrontend:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         samples = to_int16(samples)
         if self._skip:

@@ -124,7 +124,7 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
 
     Examples
     --------
-    Another description for a model:
+    Change the description of a model:
 
     >>> from dataclasses import replace
     >>> from kws_edge import pack, shipped_models, unpack

@@ -361,7 +361,7 @@ class Model:
         Raises
         ------
         AudioError
-            If the features are of another shape, or no numbers.
+            If the features have another shape, or are not numbers.
         """
         if features.shape != self.frontend_config.feature_shape or not np.isfinite(features).all():
             expected, got = self.frontend_config.feature_shape, features.shape
