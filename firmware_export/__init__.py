@@ -1,4 +1,4 @@
-"""From a model file to what a firmware engineer flashes."""
+"""Turn a model file into firmware sources for a microcontroller."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -9,7 +9,7 @@ __all__ = ["write_c_array"]
 
 
 def __getattr__(name: str) -> object:
-    """What writes arrays is loaded by those who use it: the command is to start before it loads NumPy."""
+    """Load the functions when they are first used, so that the command starts before it loads NumPy."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from firmware_export import c_array

@@ -1,4 +1,4 @@
-"""Where the command ``kws-firmware`` starts."""
+"""Entry point of the command ``kws-firmware``."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""TFLite Micro's own interpreter: the memory that it needs for a model, and what it computes."""
+"""Run a model in TFLite Micro's own interpreter, and measure the memory that it needs."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from kws_edge.native_output import quiet_native
 __all__ = ["ARENA_MARGIN", "Arena", "ArenaPlan", "MicroInterpreter", "by_kernels", "measure_arena"]
 
 ARENA_MARGIN = 0.1
-"""Part of the measured arena that is added to it, before rounding up to whole KiB."""
+"""Share of the measured arena that is added as a margin, before rounding up to whole KiB."""
 
 _LARGEST = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
 class Arena:
-    """What TFLite Micro's recording interpreter reports, in bytes."""
+    """Sizes in bytes that TFLite Micro's recording interpreter reports."""
 
     total: int
     tensors: int
-    """The head: inputs, outputs and intermediate results, overlaid where their lives do not overlap."""
+    """The head: inputs, outputs and intermediate results. Those that are not needed at the same time share memory."""
     persistent: int
-    """The tail: structures and per-channel quantisation, which stay."""
+    """The tail: structures and per-channel quantisation, which stay in memory."""
     flatbuffer: int
-    """The model itself, which lies in flash."""
+    """The model itself, which is in flash."""
     macs: int
     """Multiply-accumulates of one inference."""
     kernels: dict[str, int]
-    """What the model takes with each of :data:`firmware_export.kernels.KERNELS`, by formula."""
+    """Arena of the model with each of :data:`firmware_export.kernels.KERNELS`, by formula."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,26 @@ class ArenaPlan:
     size: int
     """Bytes."""
     kernels: str
-    """Those that TFLite Micro is built with, or would take the largest arena with."""
+    """Kernels that TFLite Micro is built with, or those with the largest arena."""
     measured: Arena
 
     @classmethod
     def of(cls, measured: Arena, name: str, *, size: int | None = None, kernels: str | None = None) -> ArenaPlan:
-        """The plan for `kernels`, by default those that take the largest arena.
+        """Plan the arena for `kernels`, by default those with the largest arena.
 
         Parameters
         ----------
         measured : Arena
         name : str
-            What errors call the model.
+            Name of the model in error messages.
         size : int, optional
-            Bytes; by default what TFLite Micro takes with `kernels` and :data:`ARENA_MARGIN`.
+            Size in bytes; by default the arena of the model with `kernels`, plus :data:`ARENA_MARGIN`.
         kernels : str, optional
 
         Raises
         ------
         ConfigError
-            If `size` is less than TFLite Micro takes.
+            If `size` is smaller than the arena that TFLite Micro needs.
         """
         needs = measured.kernels
         chosen = kernels or max(needs, key=needs.__getitem__)
@@ -84,7 +84,7 @@ class ArenaPlan:
         return cls(size, chosen, measured)
 
     def to_dict(self) -> dict[str, Any]:
-        """What the manifest and the report hold."""
+        """The values for the manifest and the report."""
         return {
             "size": self.size,
             "kernels": self.kernels,
@@ -96,20 +96,20 @@ class ArenaPlan:
 
 
 def by_kernels(needs: Mapping[str, int]) -> str:
-    """Bytes that a model takes with each kind of kernels, in words."""
+    """The arena sizes of a model with each kind of kernels, in words."""
     return ", ".join(f"{kernels} {need:,}" for kernels, need in needs.items())
 
 
 class MicroInterpreter:
-    """A model in TFLite Micro's interpreter on this machine, with every operator that TFLite Micro has.
+    """A model in TFLite Micro's interpreter on this machine, with every operator of TFLite Micro.
 
     Parameters
     ----------
     flat : FlatModel
     name : str
-        What errors call the model.
+        Name of the model in error messages.
     arena_size : int, optional
-        Bytes to give it; as many as it may want by default.
+        Size of the arena in bytes; by default more than any model needs.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class MicroInterpreter:
         )
 
     def _logged(self, work: Callable[[Any], Any]) -> tuple[Any, str]:
-        """What `work` returns, and what TFLite Micro prints (from C++) in it, which is the reason where it fails."""
+        """Run `work`; return its result, and the output of TFLite Micro (from C++) with the reason of a failure."""
         try:
             from tflite_micro import runtime
         except ImportError as error:
@@ -148,9 +148,9 @@ class MicroInterpreter:
         return result, text
 
     def arena(self) -> Arena:
-        """The memory that the model takes.
+        """The memory that the model needs.
 
-        The figure is that of a 64-bit machine; with the pointers of a 32-bit one the persistent part is smaller.
+        The sizes are those of a 64-bit machine. On a 32-bit board, pointers and so the persistent part are smaller.
         """
         _, text = self._logged(lambda _: self._interpreter.print_allocations())
         sizes = {name: int(size) for name, size in re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text)}
@@ -161,27 +161,27 @@ class MicroInterpreter:
         return Arena(sizes["total"], head, tail, len(self.flat.data), self.flat.macs, kernels)
 
     def another(self) -> MicroInterpreter:
-        """One for another stream: this one, because there is one at a time."""
+        """Return this interpreter for another stream, because there is only one stream at a time."""
         return self
 
     def reset(self) -> None:
-        """Forget what earlier inputs have left in the model's variables."""
+        """Reset the model's variables."""
         self._logged(lambda _: self._interpreter.reset())
 
     def invoke(self, values: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Run the model once on one input tensor; return its output, as it is quantised."""
+        """Run the model once on an input tensor; return its quantised output."""
         self._interpreter.set_input(values, 0)
         self._logged(lambda _: self._interpreter.invoke())
         return self._interpreter.get_output(0)
 
 
 def measure_arena(model: str | Path) -> Arena:
-    """Load a model, one of the shipped or a file, in TFLite Micro's interpreter and read off its allocations.
+    """Load a shipped model or a file in TFLite Micro's interpreter, and read the sizes of its allocations.
 
     Raises
     ------
     ModelError
-        If the file is no model, or TFLite Micro refuses it.
+        If the file is not a model, or TFLite Micro refuses it.
     RuntimeUnavailableError
         If tflite-micro is not installed.
     """

@@ -1,4 +1,4 @@
-"""The files around the sources: builds for each tool chain, examples and a README, with their ``@TOKENS@`` replaced."""
+"""The files around the sources: build files, examples and a README. Their ``@TOKENS@`` are replaced."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _M4_MHZ = 64
 
 
 def build_files(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
-    """The texts of ``package``, by their paths in the exported folder; `summary` is that of `firmware`."""
+    """Return the texts of ``package`` by their paths in the exported folder; `summary` belongs to `firmware`."""
     tokens, files = _tokens(firmware, summary), {}
     for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file()):
         text = renamed(path.read_text(), firmware.prefix)
@@ -53,7 +53,7 @@ def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
         "SAMPLE_RATE": str(summary["sample_rate"]),
         "STEP_MS": f"{summary['step_ms']:g}",
         "SPEED": describe_need(summary["speed"], summary["step_ms"]),
-        "AT_64_MHZ": "; ".join(line for line in board if "-mve" not in line),  # no Cortex-M4 has vectors
+        "AT_64_MHZ": "; ".join(line for line in board if "-mve" not in line),  # a Cortex-M4 has no vector unit
         "HASH": summary["frontend_hash"],
         "MACS": f"{summary['macs']:,}",
         "PARITY": describe(summary["parity"]),

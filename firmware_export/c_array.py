@@ -1,4 +1,4 @@
-"""A model's flatbuffer as a C array."""
+"""Write a model's flatbuffer as a C array."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEX = [f"0x{value:02x}" for value in range(256)]
 
 
 def provenance(flatbuffer: bytes, name: str, metadata: Metadata | None) -> str:
-    """What a generated file was made by and from."""
+    """A line that says by which program and from which model a generated file was made."""
     frontend_config = f", front end {metadata.frontend_config.hash}" if metadata else ""
     licence = f" Licence of the model: {plain(metadata.licence)}" if metadata and metadata.licence else ""
     return (
@@ -30,9 +30,15 @@ def provenance(flatbuffer: bytes, name: str, metadata: Metadata | None) -> str:
 
 
 def model_data(flatbuffer: bytes, made: str, licence: str) -> dict[str, str]:
-    """The texts of ``kws_model_data.h`` and ``kws_model_data.cc``, by name, headed by the line `made`.
+    """Return the texts of ``kws_model_data.h`` and ``kws_model_data.cc`` by name.
 
-    `licence` is what the model file says of its own.
+    Parameters
+    ----------
+    flatbuffer : bytes
+    made : str
+        First line of both files, from :func:`provenance`.
+    licence : str
+        Licence of the model, from its file.
     """
     spdx = spdx_of_model(licence)
     header = (
@@ -54,19 +60,19 @@ def model_data(flatbuffer: bytes, made: str, licence: str) -> dict[str, str]:
 
 
 def write_c_array(model: str | Path, folder: str | Path, *, prefix: str = DEFAULT_PREFIX) -> tuple[Path, Path]:
-    """Write ``kws_model_data.h`` and ``kws_model_data.cc``; the same model gives the same bytes.
+    """Write ``kws_model_data.h`` and ``kws_model_data.cc``. The same model gives the same bytes.
 
-    Only the TFLite flatbuffer goes into the array: what a kws-edge file carries behind it (labels, settings) would cost
-    flash and serve nothing there.
+    The array holds only the TFLite flatbuffer. Labels and settings, which follow it in a kws-edge file, would waste
+    flash.
 
     Parameters
     ----------
     model : str or path
         Name of a shipped model, or any ``.tflite``.
     folder : path
-        Made if it does not exist.
+        Created if it does not exist.
     prefix : str
-        What files and names begin with; another for each model of a program.
+        Prefix of all files and names. Give each model of a program its own.
 
     Returns
     -------
@@ -75,7 +81,7 @@ def write_c_array(model: str | Path, folder: str | Path, *, prefix: str = DEFAUL
     Raises
     ------
     ModelError
-        If the file is no TFLite model.
+        If the file is not a TFLite model.
     ConfigError
         If names cannot begin with `prefix`, or another process writes to the folder.
     WriteError

@@ -1,4 +1,4 @@
-"""Values as C source text."""
+"""Format values as C source text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH = 116  # characters
 
 
 def number(value: float) -> str:
-    """A literal: whole numbers as they are, others in single precision with as many digits as tell them apart."""
+    """A literal. Whole numbers are exact; others have enough digits to be unique in single precision."""
     if isinstance(value, (int, np.integer)):
         return str(int(value)) if value > -(2**31) else "(-2147483647 - 1)"
     text = f"{np.float32(value):.9g}"
@@ -23,7 +23,7 @@ def number(value: float) -> str:
 
 
 def string(text: str) -> str:
-    """A string literal in UTF-8; bytes beyond ASCII as octal escapes, which cannot swallow what follows."""
+    """A string literal in UTF-8. Bytes beyond ASCII become octal escapes, which cannot merge with what follows."""
     escaped = (
         chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode("utf-8")
     )
@@ -31,12 +31,12 @@ def string(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` for a comment: on one line, without what could end it or continue it, by a trigraph, too."""
+    """`text` for a comment: on one line, without anything, such as a trigraph, that could end or continue it."""
     return "".join(c if c.isprintable() and c not in "*\\?" else "_" for c in text)
 
 
 def array(declaration: str, values: NDArray[Any] | Iterable[str]) -> str:
-    """``declaration = {values};``; a two-dimensional array has a pair of braces for each row."""
+    """``declaration = {values};``. A two-dimensional array has a pair of braces for each row."""
     if isinstance(values, np.ndarray) and values.ndim == 2:
         rows = ",\n".join("    {" + _wrapped(map(number, row), "     ").strip() + "}" for row in values)
         return f"{declaration} = {{\n{rows},\n}};\n"

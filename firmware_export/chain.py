@@ -1,4 +1,4 @@
-"""The whole chain in emulation: an export with TensorFlow Lite Micro's own sources, on Cortex-M cores in QEMU."""
+"""Run an export with TensorFlow Lite Micro's own sources on Cortex-M cores emulated by QEMU."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _BOARDS = {
     "cmsis-nn-mve": (("m55", "cmsis-nn"),),
     "esp-nn": (),
 }
-"""Cores, and kernels as the example's Makefile calls them, by the kernels of an export."""
+"""Pairs of core and kernels, as the example's Makefile calls them, for the kernels of an export."""
 
 _PROGRAMS = {
     "make": "make",
     "arm-none-eabi-g++": "gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib",
     "qemu-system-arm": "qemu-system-arm",
 }
-"""What it takes, and the packages of Debian's that have it."""
+"""The programs needed, and the Debian packages that have them."""
 
 _REMEDIES = (
     (
@@ -48,12 +48,12 @@ _LONGEST_S = 1800
 
 
 def boards_for(tflm: Path, kernels: str | None) -> list[tuple[str, str]]:
-    """The boards that a checkout of TensorFlow Lite Micro can be built for, by `kernels`, or all of them.
+    """Return the emulated boards for `kernels`, or all boards for None, after a check of the TFLM checkout.
 
     Raises
     ------
     ConfigError
-        If there is none, it is no checkout, or a program is missing.
+        If there is no board for `kernels`, `tflm` is not a checkout, or a program is missing.
     """
     boards = [board for name, boards in _BOARDS.items() if kernels in (None, name) for board in boards]
     if not boards:
@@ -84,24 +84,24 @@ def run_chain(
     Parameters
     ----------
     folder : path
-        What :func:`firmware_export.manifest.write` wrote; it is built in ``examples/cortex_m``.
+        Folder that :func:`firmware_export.manifest.write` wrote. The build runs in ``examples/cortex_m``.
     tflm : path
-        The checkout, with its third parties.
+        The checkout, with its third-party sources.
     boards : iterable of (str, str)
-        Of :func:`boards_for`.
+        Result of :func:`boards_for`.
     golden : int
-        Bytes of the golden vectors, which do not count as flash.
+        Size of the golden vectors in bytes, which does not count as flash.
 
     Returns
     -------
     list of dict
-        For each core and kernels: bytes of the arena that are used and of flash; instructions of an inference, and of
-        the front end and the detector for a second of audio.
+        For each board: bytes of arena used and of flash, and instructions of an inference. The instructions of front
+        end and detector are for a second of audio.
 
     Raises
     ------
     ConfigError
-        If the build fails, or the self-test does.
+        If the build or the self-test fails.
     """
     rows = []
     for core, kernels in boards:
@@ -135,14 +135,14 @@ def _figures(example: Path, tflm: Path, core: str, kernels: str) -> dict[str, in
 
 
 def _figure(pattern: str, printed: str) -> int:
-    """A number that the self-test prints where it passes."""
+    """A number that a passing self-test prints."""
     found = re.search(pattern, printed)
     assert found is not None
     return int(found[1])
 
 
 def _make(arguments: list[str], example: Path) -> subprocess.CompletedProcess[str]:
-    """Run make. Where this ends early, by Ctrl-C for example, so does what make has started."""
+    """Run make. If this ends early, such as by Ctrl-C, the processes of make are ended, too."""
     with subprocess.Popen(
         ["make", *arguments],
         cwd=example,

@@ -29,7 +29,7 @@ from kws_edge.ranges import number, whole
 
 def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> tuple[Export, Model]:
     if args.with_tflm:
-        boards_for(args.with_tflm, args.kernels)  # before what takes long
+        boards_for(args.with_tflm, args.kernels)  # check before the long work
     model = Model(args.model, labels=labels(args.labels), frontend_config=frontend(args.frontend), kernels="builtin")
     export = prepare(
         model,
@@ -70,7 +70,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
-    """What ``--mhz`` adds to the summary."""
+    """The values that ``--mhz`` adds to the summary."""
     if args.mhz is None:
         return {}
     return {"at_mhz": on_board(export.summary["speed"], mhz=args.mhz, step_ms=export.summary["step_ms"])}
@@ -102,7 +102,7 @@ def _arena(args: argparse.Namespace) -> None:
 
 
 def _path(text: str) -> Path:
-    """A path; an empty one, of a variable that is not set, would be the current folder."""
+    """An argparse ``type`` for paths. It refuses an empty path, which would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("'' names no file or folder")
     return Path(text)
@@ -114,40 +114,40 @@ def _add_prepare(parser: Parser) -> None:
         "--golden",
         type=_path,
         metavar="FILE",
-        help="recording of two seconds or more (its first minute counts), with keywords in it, that the board's "
-        "self-test replays; default: the bundled stream of synthetic speech",
+        help="recording with keywords that the board's self-test replays, two seconds or longer, of which the first "
+        "minute counts; default: the bundled stream of synthetic speech",
     )
     parser.add_argument(
         "--arena",
         type=whole(1024, 2**30),
         metavar="BYTES",
-        help="size of the arena; default: what TFLite Micro takes for the model with --kernels and "
+        help="size of the arena; default: the memory that TFLite Micro needs for the model with --kernels, plus "
         f"{100 * ARENA_MARGIN:.0f} %%, in whole KiB",
     )
     parser.add_argument(
         "--kernels",
         choices=KERNELS,
-        help="kernels that you build TFLite Micro with, which decide the arena's size: cmsis-nn for Arm cores, "
-        "cmsis-nn-mve for those with vectors (Cortex-M52, M55, M85), esp-nn for an ESP32-S3; default: those that take "
-        "the largest",
+        help="kernels that you build TFLite Micro with, which decide the size of the arena: cmsis-nn for Arm cores, "
+        "cmsis-nn-mve for Arm cores with vectors (Cortex-M52, M55, M85), esp-nn for an ESP32-S3; default: those with "
+        "the largest arena",
     )
     parser.add_argument(
         "--exact",
         action="store_true",
-        help="refuse a model where a posterior of TFLite Micro's differs from LiteRT's; default: where answers differ",
+        help="refuse a model if a posterior of TFLite Micro differs from LiteRT's; default: refuse if answers differ",
     )
     parser.add_argument(
         "--mhz",
         type=number(1, 10_000),
         metavar="N",
-        help="clock of the board's core: say whether it keeps up, and with which --step-ms it would (an estimate)",
+        help="clock of the board's core: estimate whether the core keeps up, and with which --step-ms it would",
     )
     parser.add_argument(
         "--with-tflm",
         type=_path,
         metavar="PATH",
-        help="a checkout of TensorFlow Lite Micro: build the firmware with it and run the whole self-test on emulated "
-        "Cortex-M4 and M55 cores, with reference kernels and CMSIS-NN's, or with --kernels alone",
+        help="a checkout of TensorFlow Lite Micro: build the firmware with it, and run the whole self-test on emulated "
+        "Cortex-M4 and M55 cores, with reference kernels and CMSIS-NN's, or only with --kernels",
     )
     add_detector(parser)
 
@@ -206,7 +206,7 @@ def make_parser() -> Parser:
             "--prefix",
             default=DEFAULT_PREFIX,
             metavar="NAME",
-            help="what the names of all files, functions and macros begin with; give each model of a program its own; "
+            help="prefix of the names of all files, functions and macros; give each model of a program its own; "
             f"default {DEFAULT_PREFIX}",
         )
     for command in (export, sizes, arena):
@@ -215,6 +215,6 @@ def make_parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the command; what goes wrong is an exception."""
+    """Run the command; raise an exception on any error."""
     args = make_parser().parse_args(argv)
     args.work(args)

@@ -1,4 +1,4 @@
-"""The folder that a firmware engineer compiles."""
+"""Generate the folder that a firmware engineer compiles."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Export:
     """A model's firmware, ready to be written."""
 
     files: dict[str, str]
-    """Text of each file, by its path in the folder."""
+    """Text of each file by its path in the folder."""
     summary: dict[str, Any]
     """Sizes and settings; see :func:`prepare`."""
 
@@ -53,35 +53,35 @@ def prepare(
     prefix: str = DEFAULT_PREFIX,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Export:
-    """Generate the firmware of a model, having checked that TFLite Micro answers as the host does.
+    """Check that TFLite Micro answers as the host does, and generate the firmware of a model.
 
-    Golden posteriors and detections are those of TFLite Micro's own interpreter.
+    The golden posteriors and detections come from TFLite Micro's own interpreter.
 
     Parameters
     ----------
     model : Model
         Loaded with ``kernels="builtin"``.
     detector_config : DetectorConfig, optional
-        In place of the model's own.
+        Settings to use instead of the model's own.
     recording : path, optional
-        Audio to make golden vectors from; by default the stream that comes with ``kws_edge``.
+        Audio for the golden vectors; by default the stream that comes with ``kws_edge``.
     arena_size : int, optional
-        Bytes; by default what TFLite Micro takes with `kernels` and :data:`firmware_export.arena.ARENA_MARGIN`.
+        Size of the arena in bytes; by default the memory that TFLite Micro needs with `kernels`, plus
+        :data:`firmware_export.arena.ARENA_MARGIN`.
     kernels : str, optional
-        Those that TFLite Micro will be built with, of :data:`firmware_export.kernels.KERNELS`; by default those that
-        take the largest arena.
+        Kernels that TFLite Micro will be built with, of :data:`firmware_export.kernels.KERNELS`; by default those with
+        the largest arena.
     exact : bool
-        Refuse a model whose posteriors differ between TFLite Micro and LiteRT at all.
+        Refuse a model if any posterior differs between TFLite Micro and LiteRT.
     prefix : str
-        What all names begin with, of files, functions, types, macros and build targets; another for each model of a
-        program.
+        Prefix of all files, functions, types, macros and build targets. Give each model of a program its own.
     progress : callable, optional
-        Called with a line before each step that takes long.
+        Called with a line of text before each long step.
 
     Raises
     ------
     ModelError, ConfigError, AudioError, RuntimeUnavailableError
-        If the firmware could not do what this model needs; the message says why.
+        If the firmware cannot run this model. The message says why.
     """
     check_prefix(prefix)
     if kernels not in (None, *KERNELS):
@@ -103,10 +103,10 @@ def prepare(
 
 
 def _on_board(model: Model, arena: ArenaPlan) -> Model:
-    """`model`, computed by TFLite Micro's interpreter in that arena."""
+    """`model` with TFLite Micro's interpreter and this arena."""
     board = copy.copy(model)
     micro = MicroInterpreter(model.flat, model.path, arena_size=arena.size)
-    board.interpreter = cast(Interpreter, micro)  # whose methods it has
+    board.interpreter = cast(Interpreter, micro)  # it has the same methods
     return board
 
 
@@ -118,7 +118,7 @@ def _export(firmware: Firmware) -> Export:
 
 
 def _unheard(vectors: GoldenVectors) -> list[str]:
-    """What the self-test does not see."""
+    """Notes on what the self-test does not cover."""
     if vectors.detections:
         return []
     return [
@@ -128,12 +128,12 @@ def _unheard(vectors: GoldenVectors) -> list[str]:
 
 
 def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
-    """What times become that are no whole number of hops or inferences.
+    """Notes on times that were rounded to whole hops or inferences.
 
     Raises
     ------
     ConfigError
-        If the step was asked for, in place of the model's `own`.
+        If the user gave the step that would be rounded, unlike the model's `own`.
     """
     asked, step_ms, hop_ms = spotter.detector_config, 1000 * spotter.step_s, 1000 * spotter.step_s / spotter.step_frames
     if not math.isclose(asked.step_ms, step_ms) and asked.step_ms != own.step_ms:
@@ -159,12 +159,12 @@ def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
 
 
 def _input_scale(model: Model) -> float:
-    """That of the model's input.
+    """The scale of the model's input.
 
     Raises
     ------
     ModelError
-        If the firmware cannot work with its input or output.
+        If the firmware cannot work with the model's input or output.
     """
     for what, tensor in (("input", model.input), ("output", model.output)):
         if tensor.dtype != "int8":
@@ -176,5 +176,5 @@ def _input_scale(model: Model) -> float:
             f"{model.path}: posteriors of scale {model.output.scale:g} and zero point {model.output.zero_point}; the "
             "firmware's detector needs those of TFLite's softmax or logistic function, 1/256 and -128"
         )
-    assert model.input.scale is not None  # as of every model in INT8
+    assert model.input.scale is not None  # every INT8 model has a scale
     return model.input.scale

@@ -1,4 +1,4 @@
-"""What the firmware of a model is generated from."""
+"""The data from which the firmware of a model is generated."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Firmware"]
 
 @dataclass(frozen=True)
 class Firmware:
-    """A model with all that was computed and measured for its firmware."""
+    """A model with everything that was computed and measured for its firmware."""
 
     model: Model
     prefix: str
-    """What all names begin with."""
+    """Prefix of all names."""
     kernels: str | None
-    """Those that TFLite Micro will be built with, if they were named."""
+    """Kernels that TFLite Micro will be built with, if the user named them."""
     spotter: Spotter
     tables: FrontendTables
     settings: DetectorSettings
@@ -39,16 +39,16 @@ class Firmware:
     vectors: GoldenVectors
     parity: Parity
     notes: list[str]
-    """What was not taken as it was asked for."""
+    """Notes on settings that were changed."""
 
     @property
     def step_ms(self) -> float:
-        """Time between inferences."""
+        """Time between inferences, in milliseconds."""
         return 1000 * self.spotter.step_s
 
     @cached_property
     def speed(self) -> dict[str, Any]:
-        """An estimate for every kind of kernels."""
+        """An estimate of the speed for every kind of kernels."""
         return estimate(self.model.frontend_config, self.model.flat, step_ms=self.step_ms)
 
     def summary(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Folders of files that belong together."""
+"""Write folders of files that belong together."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["sole_writer", "write_files"]
 
 @contextlib.contextmanager
 def sole_writer(folder: str | Path) -> Iterator[bool]:
-    """Have a folder, if it exists, for this process alone; gives whether it is new, for :func:`write_files`.
+    """Lock a folder, if it exists, for this process alone. Yield whether the folder is new, for :func:`write_files`.
 
     Raises
     ------
     ConfigError
-        If another process writes to it.
+        If another process writes to the folder.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    except OSError:  # a new folder, or what is reported when it is written; Windows opens no folders
+    except OSError:  # a new folder; write_files reports other errors; Windows opens no folders
         yield not os.path.exists(folder)
         return
     try:
@@ -41,17 +41,24 @@ def _busy(folder: str | Path) -> ConfigError:
 
 
 def write_files(folder: str | Path, texts: Mapping[str, str], *, new: bool | None = None) -> None:
-    """Write texts, by their paths in a folder, in this order.
+    """Write texts by their paths in a folder, in this order.
 
-    All of them lie on the disk before the first is in its place, so that a disk that is full leaves the folder as it
-    was. A new folder appears as a whole; `new` is whether it is one, by default what it is now.
+    All texts are on the disk before the first one is moved into place. So a full disk leaves the folder unchanged. A
+    new folder appears as a whole.
+
+    Parameters
+    ----------
+    folder : path
+    texts : mapping of str to str
+    new : bool, optional
+        Whether the folder is new; by default, this is found out.
 
     Raises
     ------
     WriteError
-        If they cannot be written.
+        If the files cannot be written.
     ConfigError
-        If the folder is new, and another process has made it meanwhile.
+        If the folder is new, but another process has made it meanwhile.
     """
     place = Path(os.path.realpath(folder))
     with explained(folder):

@@ -1,7 +1,7 @@
-"""Arenas by the kernels that TFLite Micro is built with: optimised ones ask for scratch buffers besides the tensors.
+"""Compute the arena for each kind of TFLite Micro's kernels. Optimised kernels need further scratch buffers.
 
-The formulas are those of TFLite Micro of August 2026, CMSIS-NN 7.0 (integer kernels, any compiler), and ESP-NN 1.1 and
-1.2 on an ESP32-S3 (the larger of both). A test compares them with what these libraries return.
+The formulas are those of TFLite Micro of August 2026 and of CMSIS-NN 7.0 (integer kernels, any compiler). For ESP-NN on
+an ESP32-S3 they give the larger result of versions 1.1 and 1.2. A test compares them with the libraries.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from kws_edge.model.tflite.node import Node
 
 __all__ = ["KERNELS", "arenas", "asked"]
 
-_GRANULE = 16  # bytes; persistent buffers come in whole ones
+_GRANULE = 16  # bytes; the size of persistent buffers is a multiple of this
 
 
 def arenas(flat: FlatModel, head: int, tail: int) -> dict[str, int]:
-    """Bytes of the arena that a model takes with each of :data:`KERNELS`.
+    """Bytes of the arena that a model needs with each of :data:`KERNELS`.
 
     Parameters
     ----------
     flat : FlatModel
     head, tail : int
-        What TFLite Micro's interpreter takes with its reference kernels on a 64-bit machine, whose structures are
-        larger than a board's.
+        Bytes that TFLite Micro's interpreter needs with its reference kernels on a 64-bit machine. Structures there are
+        larger than on a board.
     """
     graph = flat.graphs[0]
     nodes = [Node(flat, graph, op) for op in graph.operators]
@@ -37,7 +37,7 @@ def arenas(flat: FlatModel, head: int, tail: int) -> dict[str, int]:
         kept = sum(more for _, more in wants) + 8 * sum(map(len, scratch.values()))
         return *head_bytes(graph, scratch), kept
 
-    tensors, _, kept = plan("reference")  # all of `head`, unless the model calls subgraphs
+    tensors, _, kept = plan("reference")  # equals `head`, unless the model calls subgraphs
     plans = {kernels: plan(kernels) for kernels in KERNELS}
     return {
         kernels: tail + more - kept + max(head + planned - tensors, planning)
@@ -46,14 +46,14 @@ def arenas(flat: FlatModel, head: int, tail: int) -> dict[str, int]:
 
 
 def _input(node: Node, number: int) -> Tensor:
-    """An input that the operator cannot be without."""
+    """A required input of the operator."""
     tensor = node.inputs[number]
     assert tensor is not None
     return tensor
 
 
 def asked(node: Node, kernels: str) -> tuple[list[int], int]:
-    """Sizes of the scratch buffers of an operator, and bytes that it keeps beyond what the reference kernel keeps."""
+    """Sizes of an operator's scratch buffers, and bytes that it keeps beyond those of the reference kernel."""
     optimised = KERNELS[kernels].get(node.op.name)
     if optimised and _input(node, 0).dtype == node.outputs[0].dtype == "int8":
         return optimised(node)
@@ -72,7 +72,7 @@ def _reference(node: Node) -> list[int]:
 
 
 class _Window:
-    """What a convolution's kernel sees: sizes are height, width."""
+    """Sizes that the kernel of a convolution uses."""
 
     def __init__(self, node: Node) -> None:
         depthwise = node.op.name == "DEPTHWISE_CONV_2D"
@@ -107,7 +107,7 @@ def _up(size: int, to: int) -> int:
 
 
 def _one(size: int) -> tuple[list[int], int]:
-    """One scratch buffer, if it has a size, and its number in the operator's own structure."""
+    """One scratch buffer, if its size is not 0, and the bytes of its number in the operator's own structure."""
     return [size] * (size > 0), _GRANULE
 
 
@@ -115,7 +115,7 @@ def _cmsis_conv(node: Node, *, mve: bool) -> tuple[list[int], int]:
     w = _Window(node)
     whole = w.undilated and w.channels == w.filter_channels
     if w.pointwise and w.unpadded and whole:
-        # Two columns, where Arm's own compiler is used.
+        # Two columns, if Arm's own compiler is used.
         return _one(0 if mve or (w.stride_height, w.stride_width) != (1, 1) else 4 * w.channels)
     window = w.taps * w.channels
     columns = 4 * _up(window, 16) if mve else 4 * _up(window, 4)
@@ -141,16 +141,16 @@ def _cmsis_depthwise(node: Node, *, mve: bool) -> tuple[list[int], int]:
     if w.channels == w.out_channels and w.batch == 1 and w.undilated:
         small = w.filter_height == w.filter_width == 3 and max(w.pad_height, w.pad_width) <= 1
         size = 4 * 124 * w.taps if mve else 0 if small else 2 * w.channels * w.taps
-    if mve and w.channels == 1 and w.out_channels > 1:  # done as a convolution
+    if mve and w.channels == 1 and w.out_channels > 1:  # computed as a convolution
         size = max(size, 4 * _up(w.taps, 16) + w.taps * w.out_channels)
     return _one(size)
 
 
 def _cmsis_fully_connected(node: Node, *, mve: bool) -> tuple[list[int], int]:
-    """Sums of the weights' rows are kept, or lie in a scratch buffer where kernels are optimised for size."""
+    """Row sums of the weights are kept, or are in a scratch buffer if kernels are optimised for size."""
     weights = _input(node, 1)
     rows, depth = weights.shape
-    if len(node.outputs[0].shape) > 2 and depth % 4 == 0:  # done as a convolution, with a scale for each row
+    if len(node.outputs[0].shape) > 2 and depth % 4 == 0:  # computed as a convolution, with a scale for each row
         scales = [8 * rows] if len(weights.scales) == 1 else []
         return scales + [4 * depth] * (not mve), 2 * _GRANULE
     sums = 4 * rows * mve
@@ -191,7 +191,7 @@ def _esp_conv(node: Node) -> tuple[list[int], int]:
 def _esp_depthwise(node: Node) -> tuple[list[int], int]:
     w = _Window(node)
     filters = w.taps * w.channels * w.multiplier
-    wide = 2 * (filters + w.values) + 32  # filters and values in 16 bits
+    wide = 2 * (filters + w.values) + 32  # filters and values as 16-bit numbers
     right = w.out_width * w.stride_width + w.filter_width - 1 - w.width
     below = w.out_height * w.stride_height + w.filter_height - 1 - w.height
     if w.multiplier == 1 and w.channels % 8 == 0:
@@ -235,5 +235,5 @@ KERNELS: dict[str, dict[str, Callable[[Node], tuple[list[int], int]]]] = {
     "cmsis-nn-mve": {name: partial(ask, mve=True) for name, ask in _CMSIS.items()},
     "esp-nn": {"CONV_2D": _esp_conv, "DEPTHWISE_CONV_2D": _esp_depthwise, "SOFTMAX": _esp_softmax},
 }
-"""Names of the kernels, and for each the operators that it has its own for. CMSIS-NN is without vectors (Cortex-M4, M7,
-M33) or with them (MVE: Cortex-M52, M55, M85)."""
+"""For each kind of kernels, the operators with kernels of their own. ``cmsis-nn`` is for cores without vectors
+(Cortex-M4, M7, M33), and ``cmsis-nn-mve`` for cores with vectors (Cortex-M52, M55, M85)."""

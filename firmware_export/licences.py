@@ -1,4 +1,4 @@
-"""What an exported folder says of its licences: those of the code and of the model."""
+"""Licence texts of an exported folder, for the code and for the model."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _MODEL = "LicenseRef-model"
 _LINE = "/* SPDX-License-Identifier: {} */\n"
 
 SPDX = _LINE.format(_CODE)
-"""The line of every file of C but the model."""
+"""The SPDX line of every C file except the model."""
 SPDX_RECORDING = _LINE.format(f"{_CODE} AND LicenseRef-recording")
-"""The line of golden vectors of a recording that is not ours."""
+"""The SPDX line of golden vectors that come from a user's recording."""
 
 _ROOT = Path(__file__).parent.parent
 
 
 def expression(licence: str) -> str:
-    """The SPDX expression for code and model together, for package managers; `licence` is the model's own."""
+    """The SPDX expression for code and model together, for package managers; `licence` is the model's."""
     return _CODE if _of_model(licence) == _CODE else f"{_CODE} AND {_MODEL}"
 
 
 def spdx_of_model(licence: str) -> str:
-    """The line of files that hold the model."""
+    """The SPDX line of files that hold the model."""
     return _LINE.format(_of_model(licence))
 
 
@@ -41,9 +41,9 @@ def _of_model(licence: str) -> str:
 
 
 def licence_files(model: Model, prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
-    """The texts of ``LICENSE`` and ``NOTICE``, by name.
+    """The texts of ``LICENSE`` and ``NOTICE`` by name.
 
-    What the shipped weights were made from is named where the licence that the model file carries refers to NOTICE.
+    If the licence in the model file refers to NOTICE, the text names the data from which the shipped weights were made.
     """
     terms = model.metadata.licence.strip() or "its file names no licence; ask who made it."
     notice = (
@@ -58,7 +58,7 @@ def licence_files(model: Model, prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
 
 
 def _text(name: str) -> str:
-    """A file of the repository, or of what was installed from it."""
+    """The text of a file in the repository or in the installed package."""
     if (_ROOT / "pyproject.toml").exists():
         return (_ROOT / name).read_text()
     try:

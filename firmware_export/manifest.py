@@ -1,4 +1,4 @@
-"""Exports in their folder, with a manifest of what was written there."""
+"""Write exports to a folder, with a manifest of the files."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from kws_edge.text import decode, parse_json
 __all__ = ["MANIFEST", "write"]
 
 MANIFEST = "kws_export.json"
-"""The file in an exported folder that says what was written there."""
+"""The file in an exported folder that lists the exported files."""
 
 
 def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
-    """Write the files of `export`, and a manifest of them, into a folder.
+    """Write the files of `export` and a manifest of them into a folder.
 
-    An earlier export there is replaced; other files in the folder stay.
+    An earlier export in the folder is replaced. Other files stay.
 
     Raises
     ------
     ConfigError
-        If something would be overwritten that was not exported there, or has been changed since, and not `force`; or
-        another process exports there.
+        If this would overwrite a file that was not exported there or was changed since, unless `force`. Also if another
+        process exports to the folder.
     WriteError
-        If the folder cannot be written; it is as it was.
+        If the folder cannot be written. It then stays unchanged.
     """
     folder = Path(folder)
     written = {path: _sha256(text.encode()) for path, text in export.files.items()}
@@ -54,7 +54,7 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
 
 
 def _exported(manifest: Path) -> dict[str, str]:
-    """The files that an earlier export wrote, with their checksums."""
+    """The files of an earlier export, with their checksums."""
     data = _content(manifest)
     if data is None:
         return {}
@@ -68,18 +68,18 @@ def _exported(manifest: Path) -> dict[str, str]:
 
 
 def _checksum(path: Path) -> str | None:
-    """Of a file; None if there is none."""
+    """The checksum of a file; None if the file does not exist."""
     data = _content(path)
     return None if data is None else _sha256(data)
 
 
 def _content(path: Path) -> bytes | None:
-    """Of a file; None if there is none.
+    """The content of a file; None if the file does not exist.
 
     Raises
     ------
     ConfigError, WriteError
-        If what is there is no file, or cannot be read.
+        If the path is not a file, or cannot be read.
     """
     with explained(path):
         if not path.exists():

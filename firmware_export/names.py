@@ -1,4 +1,4 @@
-"""What an export calls its files, functions, types, macros and build targets: all begin with one prefix."""
+"""Names of an export's files, functions, types, macros and build targets. All of them begin with one prefix."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from kws_edge.text import shown
 __all__ = ["DEFAULT_PREFIX", "check_prefix", "generated", "renamed"]
 
 DEFAULT_PREFIX = "kws"
-"""What the sources of this package begin their names with."""
+"""Prefix of the names in the sources of this package."""
 
 _PREFIX = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=-D))(kws|KWS)(?![A-Za-z0-9-]|_edge|_export)")
 _FORM = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _LONGEST = 31
 _ERRORS = "_err"
-"""With ``kws_err``, ``KWS_SELF_TEST`` would be called like the error ``KWS_ERR_SELF_TEST`` of ``kws``."""
+"""Forbidden ending: with the prefix ``kws_err``, ``KWS_SELF_TEST`` would get the name of an error of ``kws``."""
 
 
 def check_prefix(prefix: str) -> str:
-    """`prefix`, if names can begin with it.
+    """Return `prefix` if names can begin with it.
 
     Raises
     ------
     ConfigError
-        If not.
+        If names cannot begin with it.
     """
     if not _FORM.fullmatch(prefix) or len(prefix) > _LONGEST or prefix.endswith(_ERRORS):
         raise ConfigError(
@@ -37,9 +37,9 @@ def check_prefix(prefix: str) -> str:
 
 
 def renamed(text: str, prefix: str) -> str:
-    """`text` with every name that begins with ``kws`` beginning with `prefix`; macros in capitals.
+    """Replace the prefix ``kws`` of all names in `text` by `prefix`, in capitals for macros.
 
-    ``kws-edge`` and ``kws_edge`` are this program, and stay.
+    ``kws-edge`` and ``kws_edge`` name this program, and stay.
     """
     if prefix == DEFAULT_PREFIX:
         return text
@@ -47,6 +47,6 @@ def renamed(text: str, prefix: str) -> str:
 
 
 def generated(texts: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Generated files by their names, renamed but for their first lines, which say what they were made from."""
+    """Rename generated files and the names in them. Their first lines, which name the origin, stay unchanged."""
     parts = {name: text.partition("\n") for name, text in texts.items()}
     return {renamed(name, prefix): f"{made}\n{renamed(body, prefix)}" for name, (made, _, body) in parts.items()}

@@ -1,4 +1,4 @@
-"""How TFLite Micro calls the operators that a model uses: in ``MicroMutableOpResolver``, and its source files."""
+"""TFLite Micro's names of a model's operators: the methods of ``MicroMutableOpResolver``, and the source files."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ _SOURCES = {
     "RELU6": "activations",
     "SUM": "reduce",
 }
-"""Where the file is not called after the operator."""
+"""Source files that are not named after their operator."""
 
 
 def kernel_sources(flat: FlatModel) -> list[str]:
-    """Names of TFLite Micro's source files that have the kernels of `flat`'s operators, sorted."""
+    """Names of TFLite Micro's source files with the kernels of `flat`'s operators, sorted."""
     return sorted({_SOURCES.get(operator, operator.lower()) for operator in flat.operators})
 
 
 def resolver_calls(flat: FlatModel, name: str) -> list[str]:
-    """Names of the resolver's methods that register exactly the operators of `flat`, sorted.
+    """Names of the resolver's methods that register the operators of `flat` and no others, sorted.
 
     Raises
     ------
     ModelError
-        If TFLite Micro has no such operator, or this exporter does not know what it is called there.
+        If TFLite Micro does not have an operator, or this exporter does not know its name there.
     """
     unknown = [operator for operator in flat.operators if operator not in _METHODS]
     if unknown:

@@ -1,7 +1,7 @@
-"""How far TFLite Micro's posteriors are from LiteRT's, and whether the answers are the same.
+"""Compare TFLite Micro's posteriors with LiteRT's, and compare their answers.
 
-LiteRT rounds a negative half otherwise than TFLite Micro: a convolution or a fully connected layer without a ReLU may
-be a step apart, and what follows may be more. SUM, and RELU6 as an operator of its own, may differ by far more.
+LiteRT and TFLite Micro round a negative half differently. So a convolution or a fully connected layer without a ReLU
+may differ by one step, and later layers by more. SUM, and RELU6 as an operator of its own, may differ by far more.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from kws_edge.model.model import Model
 __all__ = ["NEAR_TIE", "Parity", "describe"]
 
 NEAR_TIE = 16
-"""Steps of 256 by which a label may win, or a keyword pass its threshold, in one of the two alone: so much the board's
-self-test allows between features of its own and the host's, too."""
+"""Allowed difference of a near tie, in steps of 1/256. Within it, a label may win, or a keyword may pass its threshold,
+in only one of the two. The board's self-test allows the same difference between its own features and the host's."""
 OTHER_WINNERS = 0.05
-"""Share of the inferences that another label may win by more. Between two words, one inference is soon another's."""
+"""Share of inferences that another label may win by more. Near the boundary of two words, a winner changes easily."""
 
 _ADVICE = "End each convolution in a ReLU, and avoid the operators SUM and RELU6"
 
 
 @dataclass(frozen=True)
 class Parity:
-    """TFLite Micro and LiteRT on the golden recording."""
+    """The comparison of TFLite Micro and LiteRT on the golden recording."""
 
     inferences: int
     identical: int
-    """Inferences with the same bits."""
+    """Number of inferences with the same bits."""
     same_label: int
-    """Inferences that the same label wins."""
+    """Number of inferences that the same label wins."""
     most_steps: int
     """Largest difference of a posterior, in 1/256."""
     differences: tuple[str, ...]
-    """Answers that differ, in words: detections, but for a near tie with the threshold, and winners, if many do."""
+    """Different answers in words: detections (except near ties with the threshold), and winners if many differ."""
 
     @classmethod
     def of(cls, vectors: GoldenVectors, model: Model, detector: Detector) -> Parity:
-        """Compare `vectors`, which TFLite Micro computed, with what `model` computes and `detector` makes of it."""
+        """Compare `vectors` from TFLite Micro with the posteriors of `model` and the detections of `detector`."""
         shape, labels = model.input.shape, model.labels
         model.interpreter.reset()
         host = np.array([model.interpreter.invoke(row.reshape(shape)).ravel() for row in vectors.stream_features])
@@ -71,11 +71,11 @@ class Parity:
         )
 
     def to_dict(self) -> dict[str, int]:
-        """What the manifest and the report hold."""
+        """The values for the manifest and the report."""
         return {name: getattr(self, name) for name in ("inferences", "identical", "same_label", "most_steps")}
 
     def check(self, name: str, *, exact: bool) -> None:
-        """Refuse a model whose answers differ; if `exact`, one whose posteriors differ at all.
+        """Refuse a model if answers differ, or, with `exact`, if any posterior differs.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class Parity:
 
 
 def describe(parity: dict[str, int]) -> str:
-    """A sentence on what :meth:`Parity.to_dict` gives."""
+    """A sentence on the values of :meth:`Parity.to_dict`."""
     n = parity["inferences"]
     both = "TFLite Micro and LiteRT's builtin kernels"
     if parity["identical"] == n:
@@ -119,7 +119,7 @@ def _detections(
 def _unlike(
     found: list[tuple[int, Detection]], others: list[tuple[int, Detection]], detector: Detector, text: str
 ) -> list[str]:
-    """Detections of `found` that `others` has not within the smoothing time, but for those just above a threshold."""
+    """Detections of `found` that `others` lacks within the smoothing time, except those just above a threshold."""
     missing = []
     for step, detection in found:
         same = (i for i, other in others if other.keyword == detection.keyword)

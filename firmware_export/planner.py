@@ -1,4 +1,4 @@
-"""Where TFLite Micro puts a model's tensors, and its kernels' scratch buffers, in the head of the arena."""
+"""Compute where TFLite Micro puts tensors and scratch buffers in the head of the arena."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ __all__ = ["head_bytes"]
 
 _ALIGNMENT = 16
 _REQUESTS = 12
-"""Scratch buffers of an operator that TFLite Micro keeps room for."""
+"""Number of an operator's scratch buffers for which TFLite Micro reserves room."""
 _REQUEST, _INFO, _ENTRY = 16, 40, 40
-"""Bytes that planning takes for each request, for each tensor, and for each buffer; with pointers of 64 bits."""
+"""Bytes that planning needs for each request, each tensor and each buffer, with 64-bit pointers."""
 
 
 class _Buffer(NamedTuple):
     size: int
     first: int
     last: int
-    """Operators, counted from 1, during which it is in use."""
+    """First and last operator that use the buffer, counted from 1."""
 
 
 def head_bytes(graph: Graph, scratch: Mapping[int, Iterable[int]]) -> tuple[int, int]:
-    """Bytes that a graph's tensors and scratch buffers take, and those that planning takes there before.
+    """Bytes of a graph's tensors and scratch buffers, and bytes that planning needs there before.
 
     Parameters
     ----------
     graph : Graph
-        Without subgraphs that it calls.
+        A graph that calls no subgraphs.
     scratch : mapping of int to iterable of int
-        Bytes of the scratch buffers that each operator, by its number, asks for.
+        Bytes of the scratch buffers of each operator, by its number.
     """
     scratches = [_Buffer(size, i + 1, i + 1) for i, sizes in sorted(scratch.items()) for size in sizes]
     buffers = [buffer._replace(size=_aligned(buffer.size)) for buffer in _tensors(graph) + scratches]
@@ -44,7 +44,7 @@ def head_bytes(graph: Graph, scratch: Mapping[int, Iterable[int]]) -> tuple[int,
 
 
 def _tensors(graph: Graph) -> list[_Buffer]:
-    """Of each tensor that is neither constant nor variable: the input lives from 0, an output to the end."""
+    """Buffers of the tensors that are neither constant nor variable. The input lives from 0, an output to the end."""
     first, last = dict.fromkeys(graph.inputs, 0), dict.fromkeys(graph.inputs, 0)
     for now, op in enumerate(graph.operators, 1):
         for i in op.outputs:
@@ -59,8 +59,8 @@ def _tensors(graph: Graph) -> list[_Buffer]:
 
 
 def _greedy(buffers: list[_Buffer]) -> int:
-    """The largest buffer first, of equal ones the last, each into the first gap that lasts as long as it does."""
-    placed: list[tuple[int, _Buffer]] = []  # by offset
+    """Place the largest buffer first (of equal ones the last), each into the first gap that is free during its use."""
+    placed: list[tuple[int, _Buffer]] = []  # sorted by offset
     for _, buffer in sorted(enumerate(buffers), key=lambda entry: (entry[1].size, entry[0]), reverse=True):
         offset = 0
         for start, other in placed:

@@ -1,4 +1,4 @@
-"""What a model's firmware takes: flash, RAM, operators, and time where it can be told."""
+"""Report what a model's firmware needs: flash, RAM, operators, and time if it can be estimated."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _CORES = {
     "cortex-m4": ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"],
     "cortex-m3": ["-mfloat-abi=soft"],
 }
-"""Cores that code is compiled for: one for each form of the front end."""
+"""Cores to compile the code for, one for each form of the front end."""
 
 _NPU = "ethos-u55-128"
 
 
 def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
-    """The summary of `export`, with what the tools on this machine can add.
+    """The summary of `export`, with measurements by the tools on this machine.
 
-    ``code`` is None without the cross compiler, ``ethos_u`` without Vela (``pip install ethos-u-vela``), or where these
-    fail; ``unmeasured`` says why.
+    ``code`` is None if there is no cross compiler or it fails. ``ethos_u`` is None if there is no Vela (``pip install
+    ethos-u-vela``) or it fails. ``unmeasured`` says why.
     """
     added: dict[str, Any] = {}
     unmeasured: dict[str, str] = {}
@@ -47,12 +47,12 @@ def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
 
 
 def code_size(export: Export) -> dict[str, int]:
-    """Bytes of machine code of front end, detector and application for each core of Arm's.
+    """Bytes of machine code of front end, detector and application for each Arm core.
 
     Raises
     ------
     ConfigError
-        Without a compiler, or where it fails.
+        If there is no compiler, or it fails.
     """
     if shutil.which(_COMPILER) is None:
         raise ConfigError(f"{_COMPILER} is not installed")
@@ -67,19 +67,19 @@ def code_size(export: Export) -> dict[str, int]:
                 objects.append(Path(folder) / f"{core}-{name}.o")
                 source = Path(folder) / f"{export.summary['prefix']}_{name}.c"
                 _run(_COMPILER, "-std=c99", "-O2", "-mthumb", f"-mcpu={core}", *flags, "-c", source, "-o", objects[-1])
-            # `text` includes constants: of these files, a few of the functions' own; the tables are a file apart.
+            # `text` includes the few constants of the functions. The tables are in another file.
             lines = _run("arm-none-eabi-size", *objects).splitlines()[1:]
             sizes[core] = sum(int(line.split()[0]) for line in lines)
     return sizes
 
 
 def ethos_u(flatbuffer: bytes) -> dict[str, float | str]:
-    """Vela's estimate of an inference on an Ethos-U55 of 128 multipliers.
+    """Vela's estimate of an inference on an Ethos-U55 with 128 multipliers.
 
     Raises
     ------
     ConfigError
-        Where Vela is not installed, or fails.
+        If Vela is not installed, or fails.
     """
     vela = shutil.which("vela") or shutil.which("vela", path=str(Path(sys.executable).parent))
     if vela is None:
@@ -101,7 +101,7 @@ def ethos_u(flatbuffer: bytes) -> dict[str, float | str]:
 
 
 def render(values: dict[str, Any]) -> str:
-    """`values` of :func:`report` as lines for people."""
+    """The `values` of :func:`report` as lines for people."""
     arena, ram, flash = values["arena"], values["ram"], values["flash"]
     code, npu, unmeasured = values["code"], values["ethos_u"], values["unmeasured"]
     lines = [
@@ -131,7 +131,7 @@ def render(values: dict[str, Any]) -> str:
 
 
 def speed_lines(values: dict[str, Any]) -> list[str]:
-    """Lines on the speed, and on what was not taken as it was asked for."""
+    """Lines on the speed, and on settings that were changed."""
     lines = [f"speed       {describe_need(values['speed'], values['step_ms'])}"]
     if "at_mhz" in values:
         lines += [f"            {line}" for line in describe_board(values["at_mhz"], values["step_ms"])]

@@ -1,4 +1,4 @@
-"""The detector of a model as constants for ``csrc``."""
+"""The detector of a model as C constants for ``csrc``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kws_edge.errors import ConfigError
 __all__ = ["DetectorSettings"]
 
 _UNIT = 256
-"""Steps of a posterior in 1; TFLite's softmax has that scale in INT8."""
+"""Number of steps of a posterior from 0 to 1. TFLite's INT8 softmax has this scale."""
 
 
 class DetectorSettings:
-    """What ``csrc`` needs to know of a detector.
+    """The detector's settings in the form that ``csrc`` needs.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class DetectorSettings:
     Raises
     ------
     ConfigError
-        If `csrc` cannot do this detector.
+        If ``csrc`` cannot run this detector.
     """
 
     def __init__(self, detector: Detector, *, step_frames: int) -> None:
@@ -59,21 +59,22 @@ class DetectorSettings:
         }
 
     def sums(self, thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Smallest sums of posteriors, in 1/256, whose average reaches each threshold as ``kws_edge`` compares them;
-        0 for labels that are no active keyword."""
+        """For each label, the smallest sum of posteriors (1/256) whose average reaches the threshold in ``kws_edge``.
+
+        Labels that are not active keywords get 0.
+        """
         n = self.detector.smoothing_steps
         averages = np.arange(_UNIT * n + 1, dtype=np.float32) / np.float32(_UNIT) / np.float32(n)
         return np.where(self.detector.active, np.searchsorted(averages, thresholds), 0)
 
     def state_bytes(self) -> int:
-        """Size of ``kws_detector_state``."""
+        """Size of ``kws_detector_state`` in bytes."""
         n = len(self.detector.labels)
         d = self.detector
         return -(-(14 + 2 * d.smoothing_steps * n + 2 * d.spoken_steps + n) // 4) * 4
 
     def source(self, names: Callable[[str], str] = str) -> str:
-        """The text of ``kws_detector_config.c``, without its heading; `names` changes what code is called, which labels
-        are not."""
+        """The text of ``kws_detector_config.c`` without its heading; `names` renames code, but not labels."""
         d = self.detector
         none = len(d.labels)
         unknown = none if d.unknown is None else d.unknown

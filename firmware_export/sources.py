@@ -1,4 +1,4 @@
-"""The sources in an exported folder: those of ``csrc``, and what is generated from the model beside them."""
+"""The sources in an exported folder: those of ``csrc``, and those generated from the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CSRC = Path(__file__).parent / "csrc"
 
 
 def source_files(firmware: Firmware) -> dict[str, str]:
-    """The texts of the folder ``src``, by name, sorted."""
+    """The texts of the folder ``src`` by name, sorted."""
     model, prefix = firmware.model, firmware.prefix
     made = provenance(model.flat.data, Path(model.path).name, model.metadata)
     tables, settings, vectors = firmware.tables, firmware.settings, firmware.vectors

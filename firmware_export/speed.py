@@ -1,4 +1,4 @@
-"""Whether a board keeps up with a model: estimates from instructions that were counted in QEMU."""
+"""Estimate whether a board keeps up with a model, from instructions counted in QEMU."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from kws_edge.model.tflite.flat_model import operator_macs
 __all__ = ["describe_board", "describe_need", "estimate", "longest_step_ms", "on_board"]
 
 _PER_MAC = {"reference": (6.62, 74.3), "cmsis-nn": (1.97, 22.3), "cmsis-nn-mve": (0.26, 6.72)}
-"""Instructions for each multiply-accumulate, by kernels: of depthwise convolutions, and of all else before it. They are
-those of commands12 and micro12 on a Cortex-M4F and, with vectors (``mve``), an M55; TFLite Micro with ``-DNDEBUG``."""
+"""Instructions per multiply-accumulate for each kind of kernels: for depthwise convolutions (second), and for all other
+operators (first). They were counted with commands12 and micro12 on a Cortex-M4F, and with vectors (``mve``) on an M55.
+TFLite Micro was built with ``-DNDEBUG``."""
 _PER_FRAME = 44_500
-"""Those of a frame of ``logmel40``, transforms of 512 points, in fixed point: the slower form, on a Cortex-M3."""
+"""Instructions of a frame of ``logmel40`` (transform of 512 points) in fixed point, the slower form, on a Cortex-M3."""
 _CYCLES = 2.0
-"""Cycles that are counted for each instruction: memories that the core waits for, and the rest of the program."""
+"""Cycles to count for each instruction. This allows for slow memories and for the rest of the program."""
 
 _MEASURE = "the self-test prints what an inference takes on your board"
 _BASIS = f"instructions counted in QEMU, {_CYCLES:g} cycles for each"
 
 
 def estimate(frontend_config: FrontendConfig, flat: FlatModel, *, step_ms: float) -> dict[str, Any]:
-    """What a model takes with each kind of TFLite Micro's kernels: cycles, and the clock that keeps up, in MHz."""
+    """Estimate, for each kind of TFLite Micro's kernels, a model's cycles and the clock in MHz that keeps up."""
     points = frontend_config.n_fft * math.log2(frontend_config.n_fft) / (512 * 9)
     hop_ms = 1000 * frontend_config.hop_length / frontend_config.sample_rate
     listening = _CYCLES * _PER_FRAME * points * 1000 / hop_ms
@@ -45,12 +46,12 @@ def estimate(frontend_config: FrontendConfig, flat: FlatModel, *, step_ms: float
 
 
 def longest_step_ms(frontend_config: FrontendConfig) -> float:
-    """Half of the window: with a longer step, words fall between two windows."""
+    """Half of the window, in milliseconds. With a longer step, words fall between two windows."""
     return 500 * frontend_config.clip_samples / frontend_config.sample_rate
 
 
 def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, Any]:
-    """Whether a core of `mhz` keeps up by :func:`estimate`, and the least `step_ms` at which it does; None: at none."""
+    """Whether a core of `mhz` keeps up by :func:`estimate`, and the least `step_ms` at which it does, or None."""
     kernels = {}
     for name, need in speed["kernels"].items():
         left = 1e6 * mhz - speed["front_end_cycles"]
@@ -67,7 +68,7 @@ def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, 
 
 
 def describe_need(speed: dict[str, Any], step_ms: float) -> str:
-    """A line on :func:`estimate`'s result."""
+    """A line on the result of :func:`estimate`."""
     if not speed["kernels"]:
         return f"not estimated for these kernels: {_MEASURE}"
     needs = ", ".join(f"{need['mhz']:,} MHz with {name} kernels" for name, need in speed["kernels"].items())
@@ -75,7 +76,7 @@ def describe_need(speed: dict[str, Any], step_ms: float) -> str:
 
 
 def describe_board(board: dict[str, Any], step_ms: float) -> list[str]:
-    """Lines on :func:`on_board`'s result, one for each kind of kernels."""
+    """Lines on the result of :func:`on_board`, one for each kind of kernels."""
     if not board["kernels"]:
         return [f"{board['mhz']:g} MHz: not estimated for these kernels; {_MEASURE}"]
     lines = []

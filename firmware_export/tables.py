@@ -1,4 +1,4 @@
-"""The front end of a model as constants and tables for ``csrc``, in both of its forms."""
+"""The front end of a model as C constants and tables for ``csrc``, in single precision and in fixed point."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["FrontendTables"]
 _WEIGHT_BITS = 24
 _WINDOW_BITS = 30
 _MAGNITUDE_BITS = 8
-_LARGEST_BAND = 128  # bins; the sums of the fixed-point form have 64 bits
+_LARGEST_BAND = 128  # bins, because the sums of the fixed-point form have 64 bits
 
 
 @dataclass(frozen=True)
 class FrontendTables:
-    """What ``csrc`` needs to know of a front end and of the model's input.
+    """The settings of a front end and of the model's input in the form that ``csrc`` needs.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class FrontendTables:
     Raises
     ------
     ConfigError
-        If `csrc` cannot do this front end.
+        If ``csrc`` cannot run this front end.
     """
 
     config: FrontendConfig
@@ -70,12 +70,12 @@ class FrontendTables:
 
     @property
     def _power(self) -> int:
-        """Power of the amplitude that the bands sum."""
+        """Exponent of the amplitude in the sums of the bands."""
         return 2 if self.config.spectrum == "power" else 1
 
     @cached_property
     def _loudest(self) -> float:
-        """Bound of a band."""
+        """Upper bound of the sum of a band."""
         c = self.config
         amplitude = 32768 * float(window(c).sum()) * c.sample_scale
         return float(mel_matrix(c).sum(axis=0).max()) * amplitude**self._power
@@ -94,7 +94,7 @@ class FrontendTables:
 
     @cached_property
     def _range(self) -> tuple[float, float]:
-        """Lowest and highest level, quantised but neither rounded nor saturated."""
+        """Lowest and highest level, quantised without rounding or saturation."""
         c = self.config
         levels = sorted(c.log_gain * math.log(band + c.log_offset) + c.level_offset for band in (0.0, self._loudest))
         limits = (c.level_min, c.level_max)
@@ -106,10 +106,10 @@ class FrontendTables:
 
     @cached_property
     def _fixed(self) -> dict[str, int]:
-        """Constants of the fixed-point form; see ``kws_levels_fixed.c``.
+        """Constants of the fixed-point form. See ``kws_levels_fixed.c``.
 
-        A bin is ``2 ** (shift + bits)`` times what it is for int16 samples, where the frame has been shifted left by
-        `shift`; a band has the places of the weights besides, and those of the magnitudes.
+        If a frame is shifted left by `shift`, a bin is ``2 ** (shift + bits)`` times its value for int16 samples. A
+        band also has the binary places of the weights and of the magnitudes.
         """
         c = self.config
         bits = _WINDOW_BITS - 16 - int(math.log2(c.n_fft // 2))
@@ -176,21 +176,21 @@ class FrontendTables:
         }
 
     def state_bytes(self, *, fixed: bool) -> int:
-        """Size of ``kws_frontend_state``."""
+        """Size of ``kws_frontend_state`` in bytes."""
         c = self.config
         level = (2 if fixed else 4) if c.resize_frames else 1
         size = 4 * c.n_fft + level * c.n_frames * c.n_mels
         return _up(_up(size, 2) + 2 * c.frame_length + 6, 4)
 
     def table_bytes(self, *, fixed: bool) -> int:
-        """Size of the tables of ``kws_tables.c``."""
+        """Size of the tables of ``kws_tables.c`` in bytes."""
         c = self.config
         resized = (c.resize_frames or 0) * (6 if fixed else 8)
         words = 2 * (3 * c.n_fft // 4) + c.frame_length + len(self._bands[2]) + (65 if fixed else 0)
         return 4 * words + 4 * len(self._swaps) + 4 * c.n_mels + resized
 
     def source(self) -> str:
-        """The text of ``kws_tables.c``, without its heading."""
+        """The text of ``kws_tables.c`` without its heading."""
         c = self.config
         angle = -2 * np.pi * np.arange(3 * c.n_fft // 4) / c.n_fft
         twiddles = np.column_stack([np.cos(angle), np.sin(angle)]).ravel()
@@ -233,6 +233,6 @@ def _check(good: bool, message: str) -> None:
 
 
 def _integers(values: NDArray[np.floating], bits: int) -> NDArray[np.int64]:
-    """Values in [-1, 1] (or non-negative ones) with `bits` binary places, in 32 bits."""
+    """Values in [-1, 1], or non-negative ones, as 32-bit integers with `bits` binary places."""
     largest = 2**31 - 1
     return np.clip(np.rint(np.asarray(values, np.float64) * 2.0**bits), -largest, largest).astype(np.int64)

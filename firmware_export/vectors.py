@@ -1,5 +1,4 @@
-"""Golden vectors: what ``kws_edge`` computes around TFLite Micro's interpreter, for the firmware to be checked
-against."""
+"""Golden vectors: results of ``kws_edge`` with TFLite Micro's interpreter, against which the firmware is checked."""
 
 from __future__ import annotations
 
@@ -21,10 +20,10 @@ from kws_edge.spotter import Spotter
 __all__ = ["GoldenVectors", "default_recording"]
 
 _CLIPS = 3
-_SPACING = 2  # inferences between them
+_SPACING = 2  # inferences between golden clips
 _AUDIO_S = 2.0
 _LONGEST_S = 60
-"""What is heard of a recording: the board holds the posteriors of all of it."""
+"""Longest part of a recording that is used, in seconds. The board holds the posteriors of all of it."""
 
 
 def default_recording() -> Path:
@@ -34,38 +33,37 @@ def default_recording() -> Path:
 
 @dataclass(frozen=True)
 class GoldenVectors:
-    """Inputs and outputs of every stage, on a recording."""
+    """Inputs and outputs of every stage on a recording."""
 
     recording: str
     bundled: bool
-    """Whether it is the recording that comes with ``kws_edge``."""
+    """Whether the recording is the one that comes with ``kws_edge``."""
     audio: NDArray[np.int16]
-    """shape (n,): the seconds of the recording around what the model is surest of."""
+    """shape (n,): the part of the recording around the model's surest posterior."""
     ends: NDArray[np.int64]
-    """shape (clips,): samples of `audio` heard at each of some inferences."""
+    """shape (clips,): number of samples of `audio` heard at each golden inference."""
     features: NDArray[np.int8]
-    """shape (clips, input size): the model's input there."""
+    """shape (clips, input size): the model's input at these inferences."""
     posteriors: NDArray[np.int8]
-    """shape (clips, labels): its output."""
+    """shape (clips, labels): the model's output at these inferences."""
     stream_features: NDArray[np.int8]
     """shape (steps, input size): the model's input at every inference on the whole recording."""
     stream: NDArray[np.int8]
-    """shape (steps, labels): its output there."""
+    """shape (steps, labels): the model's output at every inference on the whole recording."""
     times: list[float]
-    """Seconds heard at every inference."""
+    """Seconds of the recording heard at every inference."""
     detections: list[tuple[int, Detection]]
-    """What is detected in `stream`, with the number of the inference."""
+    """The detections in `stream`, each with the number of its inference."""
     model: Model
 
     @classmethod
     def of(cls, spotter: Spotter, recording: Path | None = None) -> GoldenVectors:
-        """Run `spotter`, whose model runs in TFLite Micro's interpreter, on a recording.
+        """Run `spotter` on a recording. Its model must run in TFLite Micro's interpreter.
 
         Raises
         ------
         AudioError
-            If the recording cannot be read, is shorter than what is cut from it, or holds nothing that the model's
-            input could tell from silence.
+            If the recording cannot be read, is too short, or is silence to the model's input.
         """
         path = recording or default_recording()
         model, c = spotter.model, spotter.model.frontend_config
@@ -119,7 +117,7 @@ class GoldenVectors:
 
     @property
     def bytes(self) -> int:
-        """Size of the arrays of ``kws_vectors.c``."""
+        """Size of the arrays of ``kws_vectors.c`` in bytes."""
         arrays = (self.audio, self.features, self.posteriors, self.stream)
         return sum(values.nbytes for values in arrays) + 4 * len(self.ends) + 24 * (len(self.detections) + 1)
 
@@ -133,7 +131,7 @@ class GoldenVectors:
         }
 
     def source(self) -> str:
-        """The text of ``kws_vectors.c``, without its heading."""
+        """The text of ``kws_vectors.c`` without its heading."""
         rate = self.model.frontend_config.sample_rate
         rows = [
             f"{{{step}, {self.model.labels.index(found.keyword)}, {number(found.score)}, "
@@ -174,12 +172,12 @@ def _fresh(spotter: Spotter) -> Spotter:
 
 
 def _input_of(spotter: Spotter) -> NDArray[np.int8]:
-    """What the model was given at the last inference, shape (input size,)."""
+    """The model's input at the last inference, shape (input size,)."""
     assert spotter.input is not None
     return spotter.input.flatten()
 
 
 def _quantized(model: Model, posteriors: NDArray[np.floating]) -> NDArray[np.int8]:
     scale = model.output.scale
-    assert scale is not None  # as of every model in INT8
+    assert scale is not None  # every INT8 model has a scale
     return quantize(posteriors, scale, model.output.zero_point)

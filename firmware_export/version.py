@@ -10,7 +10,7 @@ __all__ = ["version_macros"]
 
 
 def version_macros() -> dict[str, float | str]:
-    """``KWS_VERSION``, a string, and its numbers, of which ``KWS_VERSION_NUMBER`` holds all: 10203 is 1.2.3."""
+    """``KWS_VERSION``, a string, and its numbers. ``KWS_VERSION_NUMBER`` combines them: 10203 is 1.2.3."""
     major, minor, patch = map(int, re.findall(r"\d+", kws_edge.__version__)[:3])
     return {
         "KWS_VERSION": kws_edge.__version__,

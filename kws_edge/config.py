@@ -46,7 +46,7 @@ class FrontendConfig(Settings):
     Raises
     ------
     ConfigError
-        If a setting is out of range, or two contradict each other.
+        If a setting is out of range, or two settings contradict each other.
 
     Examples
     --------
@@ -215,7 +215,7 @@ PRESETS: dict[str, FrontendConfig] = {
         level_max=255,
     ),
 }
-"""Front ends by name: ``logmel40`` is that of the shipped models, ``reference`` that of the reference system."""
+"""Front ends by name. The shipped models use ``logmel40``, and the reference system uses ``reference``."""
 
 
 def preset(name: str) -> FrontendConfig:
@@ -247,7 +247,7 @@ class DetectorConfig(Settings):
     Raises
     ------
     ConfigError
-        If a setting is out of range, or a name cannot be one of a keyword.
+        If a setting is out of range, or a name cannot be a keyword.
 
     Examples
     --------

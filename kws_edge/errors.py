@@ -43,7 +43,7 @@ class KwsError(Exception):
 
 
 class ConfigError(KwsError, ValueError):
-    """A setting that is out of range or contradicts another one. It is a `ValueError`, too.
+    """A setting that is out of range or contradicts another one. This error is a `ValueError`, too.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, whatever a path leads to; and their checksums."""
+"""Write files whole or not at all, whatever a path leads to. Compute checksums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from kws_edge.errors import UsageError, WriteError
 
-try:  # hashlib would load OpenSSL, 3.5 MB that the device has no other use for
+try:  # hashlib would load OpenSSL: 3.5 MB that the device needs for nothing else
     from _sha2 import sha256  # type: ignore[import-not-found]
 except ImportError:
     try:
@@ -33,15 +33,15 @@ __all__ = [
 
 _SCRATCH = ".kws-"
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_STALE_S = 24 * 3600  # where nothing can be locked, a scratch folder of this age is nobody's
-_REASONS = {errno.EISDIR: "is a folder", errno.ENOTBLK: "is a disk"}  # others: as the system words them
+_STALE_S = 24 * 3600  # on file systems without locks, a scratch folder of this age belongs to nobody
+_REASONS = {errno.EISDIR: "is a folder", errno.ENOTBLK: "is a disk"}  # others keep the system's words
 _REMEDIES = {
     errno.EISDIR: "name a file",
     errno.ENOTBLK: "name a file",
     errno.ENOSPC: "make room there, or name another place",
     errno.EDQUOT: "make room there, or name another place",
 }
-_READER_S = 5.0  # how long a named pipe is given to find a reader
+_READER_S = 5.0  # longest wait for a reader of a named pipe
 
 
 def sha256_hex(data: bytes) -> str:
@@ -57,26 +57,26 @@ def write_atomically(
     durable: bool = False,
     option: str = "",
 ) -> None:
-    """Write a file that is there whole or not at all, or into a device or pipe.
+    """Write a file whole or not at all, or write into a device or pipe.
 
-    Of a link the target is written. A file that is replaced passes on its mode, its extended attributes and, where
-    that is permitted, its owner; its other hard links keep the old content. What is no regular file stays what it is:
-    the content is produced elsewhere, then copied into it.
+    If the path is a link, its target is written. A new file takes over the mode and the extended attributes of the file
+    that it replaces, and also the owner if that is permitted. Other hard links keep the old content. A device or pipe
+    is not replaced: the content is produced elsewhere, then copied into it.
 
     Parameters
     ----------
     path : path
     content : str, bytes or callable
-        Text is written as UTF-8. A callable writes the file that it is given, which ends as `path` does.
+        Text is written as UTF-8. A callable gets the path of a temporary file to write, with the ending of `path`.
     durable : bool
-        Return only when the disk has it, so that a power cut loses neither the old file nor the new one.
+        Return only when the file is on the disk, so that a power cut loses neither the old file nor the new one.
     option : str
-        The option that named it, such as ``--output``, for the message.
+        The option that named the file, such as ``--output``, for the message.
 
     Raises
     ------
     WriteError
-        If it cannot be written; what was there before is untouched.
+        If the file cannot be written. An earlier file stays unchanged.
     """
     path = os.fspath(path)
     with explained(path, option), _workshop(path) as folder:
@@ -84,7 +84,7 @@ def write_atomically(
 
 
 def _workshop(path: str) -> contextlib.AbstractContextManager[str]:
-    """A folder to produce the content of `path` in, from where it can be moved or copied into place."""
+    """A folder in which to produce the content of `path`, before it is moved or copied into place."""
     if _is_special(path):
         import tempfile
 
@@ -93,15 +93,15 @@ def _workshop(path: str) -> contextlib.AbstractContextManager[str]:
 
 
 def _produced(content: str | bytes | Callable[[str], object], folder: str, path: str) -> str:
-    """Where in `folder` the content lies, with the mode of any new file."""
+    """Produce the content in `folder` with the mode of a new file, and return its path."""
     probe = os.path.join(folder, "mode")
     os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    mode = stat.S_IMODE(os.stat(probe).st_mode)  # as the umask has it, which cannot be asked without changing it
+    mode = stat.S_IMODE(os.stat(probe).st_mode)  # the umask gives this mode, and cannot be read without being changed
     os.unlink(probe)
     temporary = os.path.join(folder, os.path.basename(path))
     if callable(content):
         content(temporary)
-        if not os.path.exists(temporary):  # Matplotlib and NumPy add an ending where there is none
+        if not os.path.exists(temporary):  # Matplotlib and NumPy add an ending if there is none
             (name,) = os.listdir(folder)
             temporary = os.path.join(folder, name)
     else:
@@ -114,22 +114,22 @@ def _produced(content: str | bytes | Callable[[str], object], folder: str, path:
 def check_writable(
     path: str | os.PathLike[str], *, option: str = "", apart: Iterable[str | os.PathLike[str] | None] = ()
 ) -> None:
-    """Find out before the work, as far as that is possible, what would keep `path` from being written after it.
+    """Check before the work, as far as possible, that `path` can be written after it.
 
     Parameters
     ----------
     path : path
     option : str
-        The option that named it, for the message.
+        The option that named the file, for the message.
     apart : iterable of path or None
-        What the command reads, or writes besides: none of it is to be lost.
+        Other files that the command reads or writes, which must not be lost.
 
     Raises
     ------
     WriteError
         If it cannot be written.
     UsageError
-        If it is one of `apart`, by whatever name.
+        If the file is one of `apart`, by whatever name.
     """
     path = os.fspath(path)
     if any(_is_same(path, one) for one in apart if one is not None):
@@ -150,10 +150,10 @@ def check_writable(
 
 @contextlib.contextmanager
 def explained(path: str | os.PathLike[str], option: str = "") -> Iterator[None]:
-    """Whatever the system refuses while `path` is written becomes a :class:`WriteError` that names it."""
+    """Turn the system's errors while `path` is written into a :class:`WriteError` that names `path`."""
     try:
         yield
-    except BrokenPipeError:  # the reader has gone: nothing to complain of
+    except BrokenPipeError:  # the reader has gone: this is no error
         raise
     except OSError as error:
         number = error.errno or 0
@@ -163,7 +163,7 @@ def explained(path: str | os.PathLike[str], option: str = "") -> Iterator[None]:
 
 
 def _is_same(path: str, other: str | os.PathLike[str]) -> bool:
-    """Whether two names lead to one file, there or not; devices and pipes are read and written at once."""
+    """Whether two names lead to one file, existing or not. Devices and pipes do not count, as they do both."""
     try:
         there = os.stat(path)
         return stat.S_ISREG(there.st_mode) and os.path.samestat(there, os.stat(other))
@@ -176,9 +176,9 @@ def _error(code: int) -> OSError:
 
 
 def _is_special(path: str) -> bool:
-    """Whether `path` leads to a device, a pipe, or where this process's own output goes.
+    """Whether `path` leads to a device, a pipe, or the file of this process's own output.
 
-    Those are written into; anything else is replaced, or made.
+    Such files are written into. Other files are created or replaced.
     """
     try:
         there = os.stat(path)
@@ -194,7 +194,7 @@ def _is_special(path: str) -> bool:
 
 
 def _own_stream(there: os.stat_result) -> int | None:
-    """Descriptor of our standard output or error, if that is what is `there`, with what was printed so far flushed."""
+    """The descriptor of our standard output or error, if it is the file `there`. Earlier output is flushed."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # a process may have none
             if os.path.samestat(there, os.fstat(stream.fileno())):
@@ -219,7 +219,7 @@ def _copy_into(temporary: str, path: str) -> None:
 
 
 def _open_pipe(path: str) -> int:
-    """Open a named pipe, which without a reader would wait for ever."""
+    """Open a named pipe. Without a reader, a plain open would wait for ever."""
     deadline = time.monotonic() + _READER_S
     while True:
         try:
@@ -236,12 +236,12 @@ def _open_pipe(path: str) -> int:
 
 
 def move_into_place(temporary: str | os.PathLike[str], path: str | os.PathLike[str], *, durable: bool = False) -> None:
-    """Put a finished file where `path` leads; see :func:`write_atomically`.
+    """Move a finished file to where `path` leads. See :func:`write_atomically`.
 
     Raises
     ------
     OSError
-        If that is impossible; what was there is untouched.
+        If that is impossible. An earlier file stays unchanged.
     """
     temporary, path = os.fspath(temporary), os.fspath(path)
     if _is_special(path):
@@ -258,19 +258,19 @@ def move_into_place(temporary: str | os.PathLike[str], path: str | os.PathLike[s
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        _copy_into(temporary, path)  # a file that is mounted by itself, as in containers, cannot be replaced
+        _copy_into(temporary, path)  # a single mounted file, as in containers, cannot be replaced
     if durable:
         _sync(path)
         _sync(os.path.dirname(path))
 
 
 def _check_not_protected(path: str) -> None:
-    if os.path.exists(path) and not os.access(path, os.W_OK):  # which replacing it would ignore
+    if os.path.exists(path) and not os.access(path, os.W_OK):  # replacing the file would ignore this
         raise _error(errno.EACCES)
 
 
 def _take_after(temporary: str, path: str) -> None:
-    """Give a file the owner, the extended attributes, access lists among them, and the mode of another."""
+    """Give a file the owner, the mode and the extended attributes (with access lists) of another file."""
     old, new = os.stat(path), os.stat(temporary)
     if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
         for owner in (old.st_uid, -1):
@@ -278,7 +278,7 @@ def _take_after(temporary: str, path: str) -> None:
                 os.chown(temporary, owner, old.st_gid)
                 break
     if hasattr(os, "listxattr"):
-        with contextlib.suppress(OSError):  # a file system without any
+        with contextlib.suppress(OSError):  # the file system may have none
             for name in os.listxattr(path):
                 if name.startswith(("user.", "system.")):
                     os.setxattr(temporary, name, os.getxattr(path, name))
@@ -287,7 +287,7 @@ def _take_after(temporary: str, path: str) -> None:
 
 def _sync(path: str) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
-    with contextlib.suppress(PermissionError):  # a folder, on Windows
+    with contextlib.suppress(PermissionError):  # Windows opens no folders
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -297,7 +297,7 @@ def _sync(path: str) -> None:
 
 @contextlib.contextmanager
 def made_folder(folder: str) -> Iterator[None]:
-    """Make a folder and those above it, as far as they are missing; those that stayed empty go at the end."""
+    """Make a folder and its missing parents. At the end, those that stayed empty are removed."""
     made, above = [], os.path.abspath(folder)
     while not os.path.lexists(above):
         made.append(above)
@@ -313,15 +313,15 @@ def made_folder(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_folder(parent: str | os.PathLike[str]) -> Iterator[str]:
-    """A folder in `parent` for what is not finished yet, of this process alone; removed at the end, with what is in it.
+    """A folder in `parent` for unfinished files of this process. It is removed with its contents at the end.
 
-    Its name begins with ``.kws-``, and it is locked as long as this process lives. What a killed process left in
-    `parent`, folders of such a name that are not locked, is removed first.
+    Its name begins with ``.kws-``, and it is locked as long as this process lives. Unlocked folders of such a name in
+    `parent` are leftovers of killed processes, and are removed first.
 
     Raises
     ------
     OSError
-        If it cannot be made.
+        If the folder cannot be made.
     """
     import shutil
 
@@ -338,7 +338,7 @@ def scratch_folder(parent: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _claimed(parent: str) -> tuple[str, int | None]:
-    """A new scratch folder and the descriptor that locks it."""
+    """Make a scratch folder; return its path and the descriptor that locks it."""
     while True:
         folder = os.path.join(parent, f"{_SCRATCH}{os.urandom(4).hex()}")
         os.mkdir(folder, 0o700)
@@ -347,21 +347,21 @@ def _claimed(parent: str) -> tuple[str, int | None]:
         except PermissionError:  # Windows opens no folders
             return folder, None
         except FileNotFoundError:
-            continue  # another process took it for a leftover before it was locked
+            continue  # before the lock, another process took the folder for a leftover
         if try_lock(lock) is not False and os.path.exists(folder):
             return folder, lock
-        os.close(lock)  # likewise
+        os.close(lock)  # as above
 
 
 def _remove_leftovers(parent: str) -> None:
     import shutil
 
-    with contextlib.suppress(OSError):  # a folder that cannot be listed
+    with contextlib.suppress(OSError):  # the folder may be unreadable
         for name in os.listdir(parent):
             if not name.startswith(_SCRATCH):
                 continue
             path = os.path.join(parent, name)
-            with contextlib.suppress(OSError):  # gone meanwhile, or no folder
+            with contextlib.suppress(OSError):  # it may be gone, or not be a folder
                 lock = os.open(path, _FOLDER)
                 try:
                     locked = try_lock(lock)
@@ -372,12 +372,12 @@ def _remove_leftovers(parent: str) -> None:
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Lock an open file or folder until it is closed, or this process ends, however it does.
+    """Lock an open file or folder until it is closed or this process ends, in whatever way.
 
     Returns
     -------
     bool or None
-        False if another process has locked it; None if nothing can be locked here.
+        False if another process has locked it. None if locks are not available here.
     """
     try:
         import fcntl

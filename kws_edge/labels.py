@@ -1,4 +1,4 @@
-"""Names of a model's outputs: which are valid, and which name no keyword."""
+"""Names of a model's outputs: which names are valid, and which are not keywords."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ UNKNOWN = "unknown"
 MAX_LABELS = 1000
 _MAX_LENGTH = 100
 
-# Letters of what training tools call the labels for everything but the keywords.
+# Letters of the names that training tools give to the labels that are not keywords.
 _UNKNOWN = {UNKNOWN, "unknownword", "unknownwords", "unk", "other", "others", "otherword", "otherwords", "filler"}
 _NO_SPEECH = {SILENCE, "noise", "background", "backgroundnoise", "backgroundsound", "backgroundsounds", "nospeech"}
 _NOT_KEYWORDS = _UNKNOWN | _NO_SPEECH
 
 
 def _letters(label: str) -> str:
-    """What is left of ``_background_noise_`` or ``0 Background Noise`` without case, numbers and marks."""
+    """Reduce ``_background_noise_`` or ``0 Background Noise`` to its letters in lower case."""
     return "".join(filter(str.isalpha, label.casefold()))
 
 
 def is_keyword(label: str) -> bool:
-    """Whether `label` names a word to detect: not ``silence`` or ``unknown``, however other tools spell them."""
+    """Whether `label` is a word to detect, and not ``silence`` or ``unknown`` in any tool's spelling."""
     return _letters(label) not in _NOT_KEYWORDS
 
 
 def is_unknown(label: str) -> bool:
-    """Whether `label` stands for speech that is no keyword."""
+    """Whether `label` stands for speech that is not a keyword."""
     return _letters(label) in _UNKNOWN
 
 
 def check_labels(what: str, labels: Any) -> tuple[str, ...]:
-    """`labels` as a tuple, if they can name a model's outputs.
+    """Return `labels` as a tuple if they can name a model's outputs.
 
     Raises
     ------
     ConfigError
-        If they are no list of 1 to 1000 names, a name occurs twice, or one is empty, longer than 100 characters, or
-        holds control characters. It names `what`.
+        If `labels` is not a list of 1 to 1000 names. If a name occurs twice, is empty, is longer than 100 characters,
+        or holds control characters. The message names `what`.
     """
     if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
         raise ConfigError(f"{what} must be a list of names, got {shown(labels)}")

@@ -1,4 +1,4 @@
-"""Native libraries that write to standard error on their own."""
+"""Handle native libraries that write to standard error on their own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _saved = -1
 
 @contextlib.contextmanager
 def quiet_native(log: IO[bytes] | None = None) -> Iterator[None]:
-    """Drop what native code writes to the process's standard error, or write it to `log`.
+    """Drop the output of native code to the process's standard error, or write it to `log`.
 
-    TFLite's delegates announce and complain there, line after line, of things that are normal or that they report by an
-    error code, too; that code becomes this package's one-line error. Several threads may do so at once.
+    TFLite's delegates print many lines about normal events, or about failures that they also report by an error code.
+    This package turns the error code into an error of one line. Several threads may use this at once.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a process may have no standard error

@@ -1,4 +1,4 @@
-"""Ranges of numbers: of settings, of files and of the command line."""
+"""Ranges of numbers in settings, in files and on the command line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?"
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included; as a ``type`` of argparse, what reads one of them.
+    """Numbers from `low` to `high`, both included. A range is also an argparse ``type`` that reads such a number.
 
     Parameters
     ----------
     low, high : float
-        Finite.
+        Finite bounds.
     whole : bool
-        Only whole numbers.
+        Allow only whole numbers.
     """
 
     low: float
@@ -38,19 +38,19 @@ class Range:
         return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def check(self, name: str, value: object) -> float:
-        """`value`, as int or float, if it lies in the range.
+        """Return `value` as int or float if it lies in the range.
 
         Raises
         ------
         ConfigError
-            If not; it names `name`.
+            If it does not. The message names `name`.
         """
         if value not in self or not isinstance(value, (int, float)):
             raise ConfigError(f"{name} must be {self}, got {shown(value)}")
         return int(value) if self.whole else float(value)
 
     def __call__(self, text: str) -> float:
-        """The number that is written in plain ASCII digits; argparse names the option."""
+        """Read a number in plain ASCII digits. argparse adds the option to the error."""
         value: float | None = None
         if re.fullmatch(_WHOLE if self.whole else _NUMBER, text):
             value = int(text) if self.whole else float(text)
@@ -62,10 +62,10 @@ class Range:
 
 
 def number(low: float, high: float) -> Range:
-    """Numbers from `low` to `high`."""
+    """The range of numbers from `low` to `high`."""
     return Range(low, high)
 
 
 def whole(low: int, high: int) -> Range:
-    """Whole numbers from `low` to `high`."""
+    """The range of whole numbers from `low` to `high`."""
     return Range(low, high, whole=True)

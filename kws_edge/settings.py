@@ -1,4 +1,4 @@
-"""Configurations whose fields say once what they may hold, in which unit, and what for."""
+"""Configurations whose fields declare their allowed values, unit and purpose in one place."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Choice:
         return f"one of {', '.join(self.names)}"
 
     def check(self, name: str, value: object) -> str:
-        """`value`, if it is one of them.
+        """Return `value` if it is one of `names`.
 
         Raises
         ------
         ConfigError
-            If not; it names `name`.
+            If it is not. The message names `name`.
         """
         if not (isinstance(value, str) and value in self.names):
             raise ConfigError(f"{name} must be {self}, got {shown(value)}")
@@ -49,12 +49,12 @@ def option(values: Any, default: Any = MISSING, *, unit: str = "", help: str = "
     Parameters
     ----------
     values : Range or Choice, or another object with ``check(name, value)``
-        What it may hold, besides None where that is its default.
+        Allowed values. None is allowed, too, if it is the default.
     default : optional
-        Without one it must be given.
+        If there is no default, a value is required.
     unit : str
     help : str
-        What it is for.
+        Purpose of the field.
     **more
         Further metadata.
     """
@@ -62,13 +62,13 @@ def option(values: Any, default: Any = MISSING, *, unit: str = "", help: str = "
 
 
 class Settings:
-    """Base of frozen configurations: checks their fields, and makes them of dictionaries."""
+    """Base of frozen configurations. It checks their fields, and builds them from dictionaries."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     @classmethod
     def about(cls, name: str) -> Mapping[str, Any]:
-        """What :func:`option` says of the field `name`."""
+        """The metadata that :func:`option` gave the field `name`."""
         return cls.__dataclass_fields__[name].metadata
 
     @classmethod
@@ -78,7 +78,7 @@ class Settings:
         return values
 
     def _check(self) -> None:
-        """Check every field, and make numbers int or float: 20 and 20.0 give configurations with equal hashes."""
+        """Check every field. Convert numbers to int or float, so that 20 and 20.0 give equal hashes."""
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
             if "values" in one.metadata and not (value is None and one.default is None):
@@ -96,7 +96,7 @@ class Settings:
         Raises
         ------
         ConfigError
-            If `values` is no dict, or has an unknown or missing field.
+            If `values` is not a dict, or has an unknown or missing field.
         """
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__}: expected a dict of settings, got {shown(values)}")

@@ -1,4 +1,4 @@
-"""The whole chain: samples in, detections out."""
+"""The whole chain from samples to detections."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Step(NamedTuple):
     time_s: float
     """End of the window, in seconds from the start of the stream."""
     posteriors: NDArray[np.float32]
-    """shape (len(labels),), float32"""
+    """Posterior of each label, shape (len(labels),), float32."""
     detection: Detection | None
-    """What was detected at this inference, if anything was."""
+    """Detection at this inference, if there was one."""
 
 
 def detector_of(model: Model, config: DetectorConfig) -> Detector:
-    """A detector for what `model` makes of a stream.
+    """Make a detector for the posteriors of `model` on a stream.
 
     Raises
     ------
     ConfigError
-        If that is impossible, as :class:`kws_edge.Detector` says.
+        As :class:`kws_edge.Detector` does.
     """
     c = model.frontend_config
     step_s = c.frames_of(config.step_ms) * c.hop_length / c.sample_rate
@@ -56,8 +56,10 @@ def detector_of(model: Model, config: DetectorConfig) -> Detector:
 
 
 class _Window:
-    """The last `n` rows of all that were pushed, side by side in memory: they move on through a buffer, and back to its
-    start when they reach its end."""
+    """The last `n` rows that were pushed, contiguous in memory.
+
+    They move through a buffer. At its end they are copied back to its start.
+    """
 
     def __init__(self, n: int, columns: int, dtype: np.dtype | type | str) -> None:
         self._buffer = np.zeros((2 * n, columns), dtype)
@@ -65,11 +67,11 @@ class _Window:
 
     @property
     def rows(self) -> NDArray[Any]:
-        """shape (n, columns)"""
+        """The last `n` rows, shape (n, columns)."""
         return self._buffer[self._end - self._n : self._end]
 
     def extend(self, n: int) -> NDArray[Any]:
-        """The next `n` rows, at most as many as the window has, for the caller to fill."""
+        """Return the next `n` rows for the caller to fill. `n` is at most the window's number of rows."""
         start = self._end
         if start + n > len(self._buffer):
             self._buffer[: self._n] = self.rows
@@ -82,25 +84,24 @@ class Spotter:
     """Keyword detection on a stream of blocks of any size.
 
     :meth:`detections` hears a whole source. :meth:`process` takes blocks as you have them, and :meth:`flush` ends their
-    stream. Each has a form that gives every inference in place of the detections: :meth:`steps`, :meth:`process_steps`
-    and :meth:`flush_steps`.
+    stream. If you need every inference, use :meth:`steps`, :meth:`process_steps` and :meth:`flush_steps` instead.
 
-    The stream is taken to be preceded by silence, so that a word at its very beginning is heard. Detections do not
+    The spotter assumes silence before the stream, so that it hears a word at the very beginning. Detections do not
     depend on how the stream is cut into blocks.
 
     Parameters
     ----------
     model : Model
-        May serve several streams that take turns.
+        One model may serve several streams that take turns.
     detector_config : DetectorConfig, optional
-        In place of the model's own, `model.detector_config`, which was tuned for it. To change one of its settings,
-        give ``dataclasses.replace(model.detector_config, wake_word="stop")``. ``DetectorConfig(wake_word="stop")``
-        drops the rest.
+        Settings to use instead of `model.detector_config`, which were tuned for the model. To change one setting, give
+        ``dataclasses.replace(model.detector_config, wake_word="stop")``. ``DetectorConfig(wake_word="stop")`` would
+        drop the tuned settings.
 
     Attributes
     ----------
     detector : kws_edge.Detector
-        What `detector_config` makes for this model.
+        The detector of this stream.
 
     Raises
     ------
@@ -132,7 +133,7 @@ class Spotter:
     def __init__(self, model: Model, *, detector_config: DetectorConfig | None = None) -> None:
         self.model = model
         self.stopwatch: Stopwatch = OFF
-        """Times the stages of each inference, where it is also the source's."""
+        """Measures the stages of each inference. Set the source's stopwatch to the same object."""
         self.detector_config = detector_config or model.detector_config
         c = model.frontend_config
         self.step_frames = c.frames_of(self.detector_config.step_ms)
@@ -144,7 +145,7 @@ class Spotter:
         self._silence = self._frontend.silence()
         self._interpreter = model.interpreter.another()
         self._n_frames = c.n_frames
-        # The last frames as the model takes them, so that each is quantised once, but for a model that resizes them.
+        # The last frames. They are quantised, so that each frame is quantised once, unless the model resizes them.
         self._resized = c.resize_frames is not None
         self._last = _Window(c.n_frames, c.n_mels, np.float32 if self._resized else model.input.dtype)
         self.detector = detector_of(model, self.detector_config)
@@ -156,26 +157,28 @@ class Spotter:
         self._interpreter.reset()
         self.detector.reset()
         self._push(np.tile(self._silence, (self._n_frames, 1)))
-        self._start = 0  # the sample of the stream that the front end's first one is
+        self._start = 0  # position in the stream of the front end's first sample
         self.n_samples = 0
-        """Samples of the stream so far, those that were skipped included."""
+        """Samples of the stream so far, including skipped ones."""
         self.input: NDArray[Any] | None = None
-        """What the model was given at the latest inference, of its input's shape and dtype; valid until the next."""
+        """Input of the latest inference, with the input tensor's shape and dtype. It is valid until the next one."""
 
     def skip(self, samples: int) -> None:
-        """That many samples of the stream were lost: the clock skips them, and detection starts anew, as after silence,
-        so that nothing is detected across the gap."""
+        """Say that `samples` samples of the stream were lost.
+
+        The clock skips them. Detection starts anew, as after silence, so that nothing is detected across the gap.
+        """
         n = self.n_samples + samples
         self.reset()
         self._start = self.n_samples = n
 
     def follow(self, source: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-        """The blocks of `source`, for :meth:`process_steps`; what a :class:`Source` has lost is skipped on the way.
+        """Yield the blocks of `source` for :meth:`process_steps`. Samples that a :class:`Source` lost are skipped.
 
         Raises
         ------
         AudioError
-            If it is a :class:`Source` of another sample rate than the model's, or an array in place of blocks.
+            If `source` has another sample rate than the model, or is an array instead of blocks.
         """
         if not isinstance(source, Source):
             if isinstance(source, np.ndarray) and source.ndim < 2:
@@ -195,13 +198,13 @@ class Spotter:
             yield block
 
     def detections(self, source: Iterable[NDArray[Any]]) -> Iterator[Detection]:
-        """What is detected in a source, as soon as it is heard, from a new stream's start to the source's end.
+        """Yield the detections in a source as soon as they are made. The source is a new stream, heard to its end.
 
         Parameters
         ----------
         source : Source, or iterable of numpy.ndarray
-            An :class:`kws_edge.AudioFile`, a :class:`kws_edge.Microphone`, a :class:`kws_edge.Source` of your own, or
-            blocks of samples as :meth:`process` takes them. What a source loses is skipped.
+            A :class:`kws_edge.AudioFile`, a :class:`kws_edge.Microphone`, a :class:`kws_edge.Source` of your own, or
+            blocks of samples as for :meth:`process`. Samples that a source loses are skipped.
 
         Raises
         ------
@@ -211,7 +214,7 @@ class Spotter:
         return (step.detection for step in self.steps(source) if step.detection)
 
     def steps(self, source: Iterable[NDArray[Any]]) -> Iterator[Step]:
-        """Every inference on a source, as :meth:`detections`."""
+        """Yield every inference on a source, as :meth:`detections` does."""
         self.reset()
         live = source if isinstance(source, LiveSource) else None
         for block in self.follow(source):
@@ -221,9 +224,12 @@ class Spotter:
         yield from self.flush_steps()
 
     def process_steps(self, samples: NDArray[Any]) -> Iterator[Step]:
-        """Take a block, as :meth:`process`; yield each inference that it completes. Take all before the next block."""
+        """Take a block, as :meth:`process` does; yield each inference that it completes.
+
+        Take all inferences before you give the next block.
+        """
         samples = to_int16(samples)
-        for start in range(0, len(samples), self._rate):  # at most a second at a time, to bound memory
+        for start in range(0, len(samples), self._rate):  # at most a second at a time, to limit memory
             block = samples[start : start + self._rate]
             self.n_samples += len(block)
             first = self._frontend.n_frames
@@ -234,11 +240,11 @@ class Spotter:
 
     @property
     def samples_to_step(self) -> int:
-        """Samples that complete the next inference."""
+        """Samples that are missing for the next inference."""
         return self._frontend.samples_to(self.step_frames)
 
     def process(self, samples: NDArray[Any]) -> list[Detection]:
-        """Take a block; return what is detected in it.
+        """Take a block; return the detections in it.
 
         Parameters
         ----------
@@ -248,22 +254,22 @@ class Spotter:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         return [step.detection for step in self.process_steps(samples) if step.detection]
 
     def flush(self) -> list[Detection]:
-        """End the stream: follow it by silence, so that a word at its very end is heard; return what is detected then.
+        """End the stream with silence, so that a word at the very end is heard; return the last detections.
 
         :meth:`reset` starts the next stream.
         """
         return [step.detection for step in self.flush_steps() if step.detection]
 
     def flush_steps(self) -> Iterator[Step]:
-        """End the stream, as :meth:`flush`; yield those inferences."""
+        """End the stream, as :meth:`flush` does; yield the last inferences."""
         heard = self.n_samples
         duration = heard / self._rate
-        watch, self.stopwatch = self.stopwatch, OFF  # this silence does not arrive
+        watch, self.stopwatch = self.stopwatch, OFF  # this silence has no arrival time
         for step in self.process_steps(np.zeros(self.model.frontend_config.clip_samples, np.int16)):
             found = step.detection
             if found:
@@ -296,7 +302,7 @@ class Spotter:
         posteriors = model.dequantize(q)
         watch.lap(QUANTISE)
         found = self.detector.process(posteriors, time_s)
-        if found:  # its window may begin before the stream does, or in a gap
+        if found:  # the window may begin before the stream, or in a gap
             start_s = self._start / self._rate
             found = dataclasses.replace(found, start_s=max(found.start_s, start_s))
         watch.lap(DETECTOR)

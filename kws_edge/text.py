@@ -1,4 +1,4 @@
-"""Text and JSON from outside: read within bounds, and shown so that a terminal obeys none of it."""
+"""Text and JSON from outside: read them within limits, and show them without terminal control characters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 __all__ = ["MAX_BYTES", "counted", "decode", "listed", "parse_json", "printable", "read_text", "shown"]
 
 MAX_BYTES = 2**20
-"""Size of a text that is read. JSON of that size takes up to 60 MB."""
+"""Largest text to read, in bytes. JSON of this size takes up to 60 MB of memory."""
 _DEPTH = 32
 _DIGITS = 1000
 _SHOWN = 60
-_LETTERS = "\u00a0\u200c\u200d\u202f\u3000"  # spaces and joiners of scripts, which Python does not call printable
+_LETTERS = "\u00a0\u200c\u200d\u202f\u3000"  # spaces and joiners of scripts, which Python regards as unprintable
 
 
 def printable(text: str, *, most: int | None = None) -> str:
-    """`text` on one line, without what a terminal would obey.
+    """`text` on one line, without terminal control characters.
 
-    Line ends and tabs become spaces. Other control characters, marks of direction and halves of surrogate pairs become
+    Line ends and tabs become spaces. Other control characters, direction marks and halves of surrogate pairs become
     escapes such as ``\\x1b``. A text of more than `most` characters loses its middle.
     """
     if not text.isprintable():
@@ -34,15 +34,15 @@ def printable(text: str, *, most: int | None = None) -> str:
 
 
 def counted(n: float, noun: str) -> str:
-    """A number of things: ``1 file``, ``1,200 files``."""
+    """A number with its noun: ``1 file``, ``1,200 files``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def shown(value: object) -> str:
-    """`value` as a message shows it: as Python writes it, on one line, abbreviated."""
+    """`value` for a message: its Python repr on one line, abbreviated."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no whole number of more than 4300 digits
+    except ValueError:  # Python refuses to print a whole number of more than 4300 digits
         text = "a number of thousands of digits"
     except RecursionError:
         text = "a value nested too deeply"
@@ -50,7 +50,7 @@ def shown(value: object) -> str:
 
 
 def listed(value: object) -> str:
-    """A value of JSON as people read it, on one line: names before their values, commas between."""
+    """A JSON value for people, on one line, with names before their values and commas between them."""
 
     def inner(part: object) -> str:
         return f"({listed(part)})" if isinstance(part, (dict, list)) else listed(part)
@@ -63,26 +63,26 @@ def listed(value: object) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Text in UTF-8, or in what its byte order mark says: UTF-8 or UTF-16. The mark is no part of it.
+    """Decode text in UTF-8, or in UTF-16 with a byte order mark. A byte order mark is removed.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If the text is neither.
     """
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if utf16 else "utf-8-sig")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a small file, in UTF-8 or UTF-16.
+    """Read the text of a small file, in UTF-8 or UTF-16.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it holds no text, or more than :data:`MAX_BYTES`.
+        If the file is not text, or is larger than :data:`MAX_BYTES`.
     """
     with open(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
@@ -126,12 +126,12 @@ def _check_depth(value: Any, left: int = _DEPTH) -> None:
 
 
 def parse_json(text: str) -> Any:
-    """The value that `text` is the JSON of, by the letter of RFC 8259: no NaN, no infinity, no name twice.
+    """Parse JSON strictly by RFC 8259: without NaN, infinity, or repeated names.
 
     Raises
     ------
     ValueError
-        If it is something else, or nested more than 32 deep.
+        If `text` is not such JSON, or is nested more than 32 levels deep.
     """
     try:
         value = json.loads(

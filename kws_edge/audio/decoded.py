@@ -37,7 +37,7 @@ class Reader(Protocol):
         ...
 
     def close(self) -> object:
-        """End it; called once."""
+        """Close the file or stream. This is called once."""
 
 
 class DecodedSource(Source):

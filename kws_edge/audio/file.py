@@ -175,7 +175,7 @@ class _Sndfile:
         except (ImportError, OSError) as error:
             raise AudioError(f"it needs libsndfile ({error}): sudo apt install libsndfile1") from None
         self._errors = soundfile.SoundFileError
-        self._in_use = threading.RLock()  # libsndfile must not be closed by one thread while another one reads
+        self._in_use = threading.RLock()  # one thread must not close libsndfile while another one reads
         stream.seek(0)
         try:
             with quiet_native():
@@ -189,7 +189,7 @@ class _Sndfile:
         self.seconds = None if length == _UNKNOWN else length / max(1, self.source_rate)
 
     def close(self) -> None:
-        """End it, once nobody reads."""
+        """Close the file as soon as no thread reads it."""
         with self._in_use:
             self._file.close()
 

@@ -23,12 +23,12 @@ _FULL_SCALE = 8.0
 
 
 def check_rate(rate: int) -> None:
-    """Refuse a sample rate that no audio has.
+    """Refuse a sample rate outside the limits.
 
     Raises
     ------
     AudioError
-        If it is out of range, or no whole number.
+        If the rate is out of range, or not a whole number.
     """
     try:
         whole = operator.index(rate)
@@ -59,7 +59,7 @@ def check_scale(samples: NDArray[np.floating[Any]]) -> None:
     AudioError
         If samples are far beyond full scale, or NaN or infinite.
     """
-    if np.vdot(samples, samples) <= _FULL_SCALE**2:  # no sample can be beyond it: a look that takes a tenth
+    if np.vdot(samples, samples) <= _FULL_SCALE**2:  # a quick test: then no sample can be beyond
         return
     peak = np.abs(samples).max(initial=0)
     if not np.isfinite(peak):

@@ -35,7 +35,7 @@ class PcmStream(DecodedSource):
 
     Examples
     --------
-    Stereo at 48 kHz, such as a program writes into a pipe, here from memory:
+    This reads stereo at 48 kHz, here from memory instead of a pipe:
 
     >>> import io
     >>> from kws_edge import PcmStream

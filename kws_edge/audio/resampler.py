@@ -27,7 +27,7 @@ class Resampler:
     Raises
     ------
     AudioError
-        If a rate is none that audio has, or the rates differ and soxr is not installed.
+        If a rate is out of range, or if the rates differ and soxr is not installed.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Resampler:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, far beyond full scale, or no numbers.
+            If the samples are not mono, have another type, are far beyond full scale, or are not numbers.
         """
         if self._stream is None:
             return to_int16(samples)

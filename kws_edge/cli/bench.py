@@ -34,9 +34,10 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure latency, load and memory on this machine",
-        description="Measure what keyword spotting costs on this machine: the latency of each stage, back to back on a "
-        "bundled recording, and the load, memory, start-up and missed deadlines of `kws-edge listen` at live pace. "
-        "If you give a .tflite from elsewhere without --labels and --frontend, it is only invoked on random values.",
+        description="Measure what keyword spotting costs on this machine. First, bench measures the latency of each "
+        "stage, back to back on a bundled recording. Then it runs `kws-edge listen` at live pace, and measures load, "
+        "memory, start-up and missed deadlines. If you give a .tflite from elsewhere without --labels and --frontend, "
+        "it is only invoked on random values.",
     )
     options.add_model(parser, compare=True)
     options.add_detector(parser)

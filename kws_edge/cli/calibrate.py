@@ -63,8 +63,8 @@ def add(commands: Commands) -> None:
         "calibrate",
         help="choose thresholds for the place where the device stands",
         description="Listen to the room, or to recordings of it, while life goes on but nobody gives a command. Then "
-        "count the false accepts of each threshold, and write the lowest thresholds that keep to the budget to a room "
-        "profile. listen and detect use this profile from then on. A threshold goes below the model file's, by up to "
+        "count the false accepts of each threshold. The lowest thresholds that keep to the budget go to a room "
+        "profile, which listen and detect use from then on. A threshold goes below the model file's, by up to "
         f"{MARGIN:g}, only if the recording is long enough to show that the budget is kept. If you press Ctrl-C after "
         f"{LEAST_MINUTES:g} minutes or later, the audio heard until then counts.",
     )

@@ -46,13 +46,13 @@ class RoomProfile:
     Raises
     ------
     ConfigError
-        By :meth:`find` and :meth:`load`: if a file is there but cannot be used.
+        By :meth:`find` and :meth:`load`, if a file exists but cannot be used.
     WriteError
         By :meth:`save`.
 
     Examples
     --------
-    Use the thresholds that ``kws-edge calibrate`` found, if it did:
+    Use the thresholds that ``kws-edge calibrate`` found, if there are any:
 
     >>> from kws_edge import Model, RoomProfile, Spotter
     >>> model = Model("commands12")
@@ -239,7 +239,7 @@ def check_savable(path: str | os.PathLike[str], *, option: str = "", apart: Iter
     ------
     WriteError
         If the file cannot be written.
-        UsageError
+    UsageError
         If the file is one of `apart`.
     """
     check_writable(path, option=option, apart=apart)

@@ -1,9 +1,9 @@
 """The front end: int16 audio to log-mel features, for whole clips and for streams.
 
 Both forms run the same arithmetic on the same shapes. NumPy transforms each frame by itself. The rounding of a matrix
-product may depend on its shape and on the row. So it is computed in groups of :data:`LANES` rows, and the index of a
-frame gives its row in the group, even if its neighbours are missing. So the features of a stream equal those of the
-whole clip bit for bit, for blocks of any size.
+product may depend on its shape and on the row. So it is computed in groups of :data:`LANES` rows. The index of a frame
+gives its row in the group, even if its neighbours are missing. So the features of a stream equal those of the whole
+clip bit for bit, for blocks of any size.
 
 Frames pass through buffers of at most :data:`BATCH` rows, which are made once and stay in the processor's cache. New
 arrays for a whole clip would cost more in page faults than the transforms.
@@ -216,7 +216,7 @@ class Frontend:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         return self._levels(self._framed(np.ascontiguousarray(to_int16(samples))), lane=0)
 
@@ -358,7 +358,7 @@ class StreamingFrontend:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         samples = to_int16(samples)
         if self._skip:

@@ -1,1 +1,1 @@
-"""Model files: what they hold, and the runtime that runs them."""
+"""Model files, their contents, and the runtimes that run them."""

@@ -1,7 +1,7 @@
-"""The self-describing model file: a TFLite flatbuffer with a small ZIP archive appended, as TFLite Metadata does.
+"""The self-describing model file: a TFLite flatbuffer followed by a small ZIP archive, as in TFLite Metadata.
 
-Every TFLite tool reads the flatbuffer at the start of the file and ignores the rest; every ZIP tool reads the archive
-at its end. The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``labels.txt``.
+TFLite tools read the flatbuffer at the start of the file and ignore the rest. ZIP tools read the archive at the end.
+The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``labels.txt``.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ __all__ = ["METADATA_NAME", "Metadata", "pack", "unpack"]
 METADATA_NAME = "kws_edge.json"
 _FORMAT = 1
 _KEYS = {"frontend_config": "front_end", "detector_config": "detector"}
-"""What the file calls fields of the metadata that have another name there."""
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first date: the same content gives the same bytes
+"""Names in the file of the metadata fields that have another name there."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first date, so that the same content gives the same bytes
 
-# What is read of the records of a ZIP archive (PKWARE's APPNOTE, 4.3.7, 12 and 16).
-_LOCAL = struct.Struct("<4s22xHH")  # PK34, lengths of what follows: name, extra field
+# The fields of a ZIP archive's records that are read (PKWARE's APPNOTE, 4.3.7, 12 and 16).
+_LOCAL = struct.Struct("<4s22xHH")  # PK34; lengths of the name and of the extra field that follow
 _ENTRY = struct.Struct("<4s6xH4xLL4xHHH8xL")  # PK12, method, CRC, packed size, three lengths, start of the local record
 _END = struct.Struct("<4s6xHLL2x")  # PK56, entries, size and start of all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a model file says of itself.
+    """A model file's description of itself.
 
     Raises
     ------
     ConfigError
-        If the labels cannot name outputs, or a field is of another type.
+        If the labels cannot name outputs, or a field has another type.
 
     Examples
     --------
@@ -55,17 +55,17 @@ class Metadata:
     labels: tuple[str, ...]
     """Name of each output, in order."""
     frontend_config: FrontendConfig
-    """What the input is computed by."""
+    """Settings of the front end that computes the input."""
     detector_config: DetectorConfig = field(default_factory=DetectorConfig)
-    """Defaults for detection."""
+    """Default settings of the detector."""
     name: str = ""
     description: str = ""
     licence: str = ""
     """Licence and attribution of the weights."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """How the model came about: tool versions, data, seeds."""
+    """How the model was made: tool versions, data, seeds."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """What was measured on it, with the data named."""
+    """Measurements of the model, each with its data named."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", check_labels("labels", self.labels))
@@ -85,9 +85,9 @@ class Metadata:
 
     @property
     def miss_curve(self) -> tuple[tuple[float, float], ...] | None:
-        """Thresholds, ascending, and the share of commands missed at each; None where it was not measured.
+        """Pairs of threshold, ascending, and share of commands missed; None if they were not measured.
 
-        It is ``metrics["miss_curve"]``, a list of such pairs.
+        They are stored as ``metrics["miss_curve"]``.
         """
         curve = self.metrics.get("miss_curve")
         if curve is None:
@@ -102,14 +102,14 @@ class Metadata:
 
     @property
     def miss_words(self) -> int | None:
-        """Words that the miss curve rests on: ``metrics["calibration"]["distinct_words"]``; None if it does not say."""
+        """Words behind the miss curve: ``metrics["calibration"]["distinct_words"]``; None if this is missing."""
         calibration = self.metrics.get("calibration")
         words = calibration.get("distinct_words") if isinstance(calibration, dict) else None
         return words if isinstance(words, int) and words > 0 else None
 
 
 def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
-    """A model file of `flatbuffer` and `metadata`; the same arguments give the same bytes.
+    """Make a model file of `flatbuffer` and `metadata`. The same arguments give the same bytes.
 
     Parameters
     ----------
@@ -120,11 +120,11 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     Returns
     -------
     bytes
-        What to write into a ``.tflite`` file.
+        Content for a ``.tflite`` file.
 
     Examples
     --------
-    Another description for a model:
+    Change the description of a model:
 
     >>> from dataclasses import replace
     >>> from kws_edge import pack, shipped_models, unpack
@@ -134,7 +134,7 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     >>> unpack(changed, "changed")[1].description
     'for the kitchen'
     """
-    import zipfile  # 0.8 MB that reading does without
+    import zipfile  # 0.8 MB that reading does not need
 
     values = {_KEYS.get(f.name, f.name): getattr(metadata, f.name) for f in dataclasses.fields(metadata)}
     values["labels"] = list(metadata.labels)
@@ -143,7 +143,7 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     values = {"format": _FORMAT, "tflite_sha256": sha256_hex(flatbuffer), **values}
     out = io.BytesIO()
     out.write(flatbuffer)
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:  # "a" would look for one in the flatbuffer
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:  # "a" would look for an archive in the flatbuffer
         for name, text in (
             (METADATA_NAME, json.dumps(values, indent=1)),
             ("labels.txt", "".join(f"{label}\n" for label in metadata.labels)),
@@ -155,20 +155,26 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
 
 
 def _find(data: bytes) -> tuple[int | None, tuple[int, int, int, int] | None]:
-    """What is in the ZIP archive at the end of `data`: its first byte, None if there is no archive; and where the
-    metadata's record starts, its packed size, method and CRC, None if it has none.
+    """Find the ZIP archive at the end of `data`, and the metadata in it.
+
+    Returns
+    -------
+    start : int or None
+        Offset of the archive; None if there is no archive.
+    record : tuple of (int, int, int, int), or None
+        Start, packed size, method and CRC of the metadata's record; None if the archive has no metadata.
 
     Raises
     ------
     ValueError
-        If it has two.
+        If the archive has two such records.
     """
     end = data.rfind(b"PK\5\6")
     starts, found = [], []
     try:
         _, n, size, offset = _END.unpack_from(data, end)
         at = end - size
-        shift = at - offset  # starts count from that of the file, or of the archive
+        shift = at - offset  # offsets count from the start of the file, or of the archive
         for _ in range(n):
             magic, method, crc, packed, name, extra, comment, start = _ENTRY.unpack_from(data, at)
             starts.append(start + shift)
@@ -186,7 +192,7 @@ def _find(data: bytes) -> tuple[int | None, tuple[int, int, int, int] | None]:
 
 
 def _content(data: bytes, start: int, packed: int, method: int, crc: int) -> bytes:
-    """What a file of the archive holds, :data:`MAX_BYTES` at most."""
+    """The content of a file in the archive, at most :data:`MAX_BYTES` long."""
     _, name, extra = _LOCAL.unpack_from(data, start)
     start += _LOCAL.size + name + extra
     content = data[start : start + packed]
@@ -207,7 +213,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     data : bytes
         The whole file.
     name : str
-        What errors call it.
+        Name of the file in error messages.
 
     Returns
     -------
@@ -218,7 +224,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     Raises
     ------
     ModelError
-        If the metadata is damaged, of a newer format, or not of this flatbuffer.
+        If the metadata is damaged, has a newer format, or belongs to another flatbuffer.
 
     Examples
     --------
@@ -233,7 +239,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
         if record is None:
             if start is None and METADATA_NAME.encode() in data:
                 raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy")
-            return data[: start or None], None  # what others append, such as TFLite Metadata's files, is left out
+            return data[: start or None], None  # data that others append, such as TFLite Metadata, is left out
         values = parse_json(decode(_content(data, *record)))
     except (ValueError, struct.error, zlib.error) as error:
         raise ModelError(f"{name}: its metadata is damaged ({error}); get a whole copy") from None

@@ -1,4 +1,4 @@
-"""One face for the interpreters of all TFLite runtimes."""
+"""One interface to the interpreters of all TFLite runtimes."""
 
 from __future__ import annotations
 
@@ -16,30 +16,34 @@ __all__ = ["Interpreter"]
 
 
 class Interpreter:
-    """A model in a runtime: one input tensor, one output tensor.
+    """A model in a runtime, with one input tensor and one output tensor.
 
-    The runtimes take a model at its word. So it is verified first; one with parts that this version does not know is
-    tried in a process of its own before it runs in this one.
+    The runtimes trust a model file. So the model is verified first. If it has parts that this version does not know, it
+    is tried in a process of its own before it runs in this one.
 
     Parameters
     ----------
     flat : FlatModel
     runtime : str
-        A name of :data:`RUNTIMES`, or ``auto`` for the first one that loads.
+        A name in :data:`RUNTIMES`, or ``auto`` for the first one that loads.
     threads : int
     kernels : {"fast", "builtin", "reference"}
-        ``fast`` is what the runtime prefers (XNNPACK); its results may differ by a few steps of the output from one
-        machine to another. ``builtin`` is without delegates: the same bits in LiteRT and tflite-runtime; but LiteRT's
-        (2.1.6) on 64-bit Arm round otherwise, up to ten steps of the output. TFLite Micro gives these bits, too, where
-        every convolution ends in a ReLU: a negative half is rounded otherwise there. ``reference`` is plain code, the
-        same bits everywhere, and very slow. Its convolutions are TFLite Micro's; its SUM and RELU6 are not.
+        ``fast`` is the runtime's preference (XNNPACK). Its results may differ between machines by a few steps of the
+        output.
+
+        ``builtin`` has no delegates, and gives the same bits in LiteRT and tflite-runtime. But LiteRT 2.1.6 on 64-bit
+        Arm rounds otherwise, and differs by up to ten steps of the output. TFLite Micro rounds a negative half
+        otherwise. It gives the same bits as ``builtin`` if every convolution ends in a ReLU.
+
+        ``reference`` is plain code, gives the same bits everywhere, and is very slow. Its convolutions equal those of
+        TFLite Micro; its SUM and RELU6 do not.
 
     Attributes
     ----------
     runtime, version : str
-        Of the runtime that was loaded.
+        Name and version of the loaded runtime.
     unproven : list of str
-        What made a trial necessary; empty for a model that is verified.
+        Reasons for the trial; empty if the model was verified completely.
 
     Raises
     ------
@@ -57,7 +61,7 @@ class Interpreter:
         self._how: dict[str, Any] = {"runtime": runtime, "threads": threads, "kernels": kernels}
         self.unproven = verify(flat)
         if self.unproven:
-            from kws_edge.model.trial import try_out  # which few models need
+            from kws_edge.model.trial import try_out  # few models need it
 
             try_out(flat, self.unproven, **self._how)
         self._load()
@@ -78,7 +82,7 @@ class Interpreter:
         return self._interpreter
 
     def another(self) -> Interpreter:
-        """One for another stream: this one, unless what it computes depends on what it has heard."""
+        """An interpreter for another stream. It is this one, unless the model keeps state between inferences."""
         if not self.flat.stateful:
             return self
         other = copy.copy(self)
@@ -86,10 +90,10 @@ class Interpreter:
         return other
 
     def reset(self) -> None:
-        """Forget what was heard, as far as the model keeps it.
+        """Reset the state that the model keeps between inferences.
 
-        ``reset_all_variables`` of the runtimes leaves the variables of ``VAR_HANDLE`` as they are, so that only a new
-        interpreter begins anew.
+        ``reset_all_variables`` of the runtimes does not reset the variables of ``VAR_HANDLE``. So this makes a new
+        interpreter.
         """
         if self.flat.stateful:
             self._load()
@@ -100,7 +104,7 @@ class Interpreter:
         Parameters
         ----------
         values : numpy.ndarray
-            Of the input tensor's shape and dtype.
+            Values with the input tensor's shape and dtype.
 
         Returns
         -------
@@ -110,7 +114,7 @@ class Interpreter:
         Raises
         ------
         ModelError
-            If the runtime fails in it.
+            If the runtime fails.
         """
         self._interpreter.set_tensor(self._input, values)
         try:

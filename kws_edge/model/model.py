@@ -1,4 +1,4 @@
-"""Loading a model file, checking it, and computing posteriors."""
+"""Load a model file, check it, and compute posteriors."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ DEFAULT_MODEL = "commands12"
 _SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _MAX_BYTES = 64 * 2**20
 _SHARED, _STEPS = 0.05, 8
-"""What of the front end's range an input takes at least, and in how many steps."""
+"""Least share of the front end's range that an input must cover, and least number of its steps there."""
 _LEAST, _MOST = 0.1, 1.5
-"""What an output of posteriors reaches at its most."""
+"""Bounds of the largest value that an output of posteriors can have."""
 
 
 def shipped_models() -> dict[str, str]:
-    """Files of the models that come with the package, by name.
+    """Paths of the models that come with the package, by name.
 
     Examples
     --------
@@ -62,12 +62,12 @@ def _resolve(model: str | os.PathLike[str]) -> str:
 
 
 def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata | None]:
-    """A model file's path, flatbuffer and metadata; None for a file that this project did not make.
+    """Read a model file: path, flatbuffer and metadata. The metadata are None if this project did not make the file.
 
     Raises
     ------
     ModelError
-        If the file is missing, damaged, or no TFLite model.
+        If the file is missing, damaged, or not a TFLite model.
     """
     path = _resolve(model)
     try:
@@ -85,7 +85,7 @@ def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata 
 
 
 def fits(shape: Sequence[int], features: tuple[int, int]) -> bool:
-    """Whether an input of `shape` takes features of that shape, side by side or in a row."""
+    """Whether an input of `shape` takes `features` of that shape, as a matrix or flattened."""
     sides = tuple(n for n in shape if n != 1)
     return sides in (tuple(n for n in features if n != 1), (math.prod(features),))
 
@@ -97,7 +97,7 @@ def _range(tensor: Tensor) -> tuple[float, float]:
 
 
 class Classification(NamedTuple):
-    """What a clip of audio is.
+    """The result of classifying a clip of audio.
 
     Examples
     --------
@@ -111,9 +111,9 @@ class Classification(NamedTuple):
     label: str
     """The label of the largest posterior."""
     score: float
-    """That posterior, 0 to 1."""
+    """The largest posterior, 0 to 1."""
     posteriors: NDArray[np.float32]
-    """Of each label, shape (len(labels),), float32"""
+    """Posterior of each label, shape (len(labels),), float32."""
 
 
 class Model:
@@ -124,9 +124,9 @@ class Model:
     model : str or path
         Name of a shipped model, or a ``.tflite`` file.
     labels : sequence of str, optional
-        Names of the outputs, for a file without metadata (or in place of its own).
+        Names of the outputs, for a file without metadata or to override its own.
     frontend_config : FrontendConfig, optional
-        Likewise.
+        Front end, for a file without metadata or to override its own.
     runtime, threads, kernels
         As for :class:`kws_edge.model.interpreter.Interpreter`.
     allow_float : bool
@@ -226,8 +226,10 @@ class Model:
             raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
 
     def _check_levels(self, name: str) -> None:
-        """What the input takes is what the front end gives, and what the output gives can be posteriors: a model whose
-        scales say otherwise would be deaf."""
+        """Check that the input's range fits the front end's, and that the output can be posteriors.
+
+        A model with other scales would hear nothing.
+        """
         if self.input.dtype != "float32":
             low, high = _range(self.input)
             quiet, loud = self.frontend_config.level_range
@@ -257,12 +259,12 @@ class Model:
 
     @property
     def frontend_config(self) -> FrontendConfig:
-        """The settings of :attr:`frontend`, which computes the input."""
+        """Settings of :attr:`frontend`, which computes the input."""
         return self.metadata.frontend_config
 
     @property
     def detector_config(self) -> DetectorConfig:
-        """The file's defaults for detection, of a :class:`kws_edge.Spotter`."""
+        """The file's detector settings, the default of a :class:`kws_edge.Spotter`."""
         return self.metadata.detector_config
 
     @cached_property
@@ -277,14 +279,14 @@ class Model:
 
     @cached_property
     def frontend(self) -> Frontend:
-        """For clips and for all streams that this model hears; like the interpreter, for one thread at a time."""
+        """The front end for clips and streams of this model. Use it, like the interpreter, in one thread at a time."""
         try:
             return Frontend(self.frontend_config)
         except ConfigError as error:
             raise ModelError(f"{self.path}: its front end cannot be computed: {error}") from None
 
     def quantize(self, features: NDArray[np.float32]) -> NDArray[Any]:
-        """Features as the input tensor takes them.
+        """Quantise features for the input tensor.
 
         Parameters
         ----------
@@ -300,7 +302,7 @@ class Model:
         return quantize(features, tensor.scale, tensor.zero_point, tensor.dtype)
 
     def quantize_levels(self, levels: NDArray[np.float32], out: NDArray[Any]) -> None:
-        """Write some frames of the model's own front end as its input tensor takes them.
+        """Quantise some frames of the model's own front end for the input tensor.
 
         Parameters
         ----------
@@ -316,7 +318,7 @@ class Model:
 
     @cached_property
     def _zero_point(self) -> NDArray[np.float32] | None:
-        """The input's zero point, if a level of the front end is its value but for that and for rounding."""
+        """The input's zero point, if an input value is just the rounded level plus this zero point; or None."""
         low, high = self.frontend_config.level_min, self.frontend_config.level_max
         scale, zero_point = self.input.scale, self.input.zero_point
         if scale != 1 or low is None or high is None:
@@ -326,7 +328,7 @@ class Model:
         return np.array(zero_point, np.float32) if within else None
 
     def dequantize(self, q: NDArray[Any]) -> NDArray[np.float32]:
-        """The output tensor's values as posteriors.
+        """Convert the output tensor's values to posteriors.
 
         Parameters
         ----------
@@ -341,12 +343,12 @@ class Model:
 
     @cached_property
     def _values(self) -> NDArray[np.float32]:
-        """What each of the 256 outputs stands for; a negative one counts from the end, as everywhere in Python."""
+        """The posterior of each of the 256 output values. A negative value is an index from the end."""
         codes = np.arange(256, dtype=np.uint8).view(self.output.dtype)
         return dequantize(codes, self.output.scale, self.output.zero_point)
 
     def posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Posterior of each label, whatever the model has heard before.
+        """Compute the posterior of each label, independent of earlier audio.
 
         Parameters
         ----------
@@ -359,7 +361,7 @@ class Model:
         Raises
         ------
         AudioError
-            If the features are of another shape, or no numbers.
+            If the features have another shape, or are not numbers.
         """
         if features.shape != self.frontend_config.feature_shape or not np.isfinite(features).all():
             expected, got = self.frontend_config.feature_shape, features.shape
@@ -370,7 +372,7 @@ class Model:
         return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
     def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Features of one clip of audio, centred in the clip's length.
+        """Compute the features of one clip of audio, centred in the clip's length.
 
         Parameters
         ----------
@@ -384,12 +386,12 @@ class Model:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         return self.frontend(samples)
 
     def classify(self, samples: NDArray[Any]) -> Classification:
-        """The label of one clip of audio: its :meth:`features`' :meth:`posteriors`, and the largest of them.
+        """Classify one clip of audio: compute its :meth:`features` and their :meth:`posteriors`, and take the largest.
 
         Parameters
         ----------
@@ -399,7 +401,7 @@ class Model:
         Raises
         ------
         AudioError
-            If the samples are not mono, of another type, or no numbers.
+            If the samples are not mono, have another type, or are not numbers.
         """
         posteriors = self.posteriors(self.features(samples))
         best = int(posteriors.argmax())

@@ -15,7 +15,7 @@ __all__ = ["dequantize", "quantize"]
 def quantize(
     values: NDArray[np.floating[Any]], scale: float, zero_point: int, dtype: DTypeLike = np.int8
 ) -> NDArray[Any]:
-    """Quantise in float32: divide, round half to even, add the zero point, saturate.
+    """Quantise in float32: divide by `scale`, round half to even, add the zero point, saturate.
 
     Parameters
     ----------
@@ -40,6 +40,6 @@ def quantize(
 
 
 def dequantize(q: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
-    """Real values of `q`, float32, same shape."""
+    """Return the real values of `q`, float32, same shape."""
     values: NDArray[np.float32] = (q.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
     return values

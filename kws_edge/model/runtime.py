@@ -1,4 +1,4 @@
-"""The TFLite runtimes that a platform may have, and their own interpreters."""
+"""The TFLite runtimes of various platforms, and their own interpreters."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
 """Module and distributions of each runtime, in order of preference."""
 
 KERNELS = {"fast": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
-"""The runtimes' names of the kernel sets."""
+"""The runtimes' names for the kernel sets."""
 
 THREADS = whole(1, 64)
-"""How many threads a runtime may have."""
+"""Allowed numbers of threads."""
 
 
 def installed() -> dict[str, str]:
-    """Versions of the runtimes that are installed, by name, the preferred one first.
+    """Versions of the installed runtimes, by name, the preferred one first.
 
-    They are read off the names of the packages' folders: importlib.metadata would bring the parser of e-mails with it.
+    They are read from the names of the packages' folders, because importlib.metadata loads a parser of e-mails.
     """
     versions: dict[str, str] = {}
     for folder in filter(os.path.isdir, sys.path):
@@ -51,7 +51,7 @@ def installed() -> dict[str, str]:
 
 
 def _unusable(name: str) -> str | None:
-    """Why an installed runtime cannot be used, if it is known to be so."""
+    """The reason why an installed runtime cannot be used, if one is known."""
     if name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
         return (
             f"tflite-runtime cannot work with NumPy {np.__version__}: pip install 'numpy<2', "
@@ -61,7 +61,7 @@ def _unusable(name: str) -> str | None:
 
 
 def load_runtime(wanted: str) -> tuple[str, str, Any]:
-    """Name, version and module of a runtime, or of the first that loads for ``auto``."""
+    """Load a runtime, or with ``auto`` the first that loads; return its name, version and module."""
     found = installed()
     if wanted != "auto" and wanted not in RUNTIMES:
         raise RuntimeUnavailableError(f"unknown runtime {wanted!r}; known are auto, {', '.join(RUNTIMES)}")
@@ -85,7 +85,13 @@ def load_runtime(wanted: str) -> tuple[str, str, Any]:
 
 
 def load_native(flatbuffer: bytes, *, runtime: str, threads: int, kernels: str) -> tuple[Any, str, str]:
-    """A runtime's own interpreter of a model, which is taken at its word, with the name and version of the runtime.
+    """Make a runtime's own interpreter of a model, without verifying the model.
+
+    Returns
+    -------
+    interpreter : Any
+    name, version : str
+        Of the runtime.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A model that is not known to be harmless runs in a process of its own first."""
+"""Run a model that is not known to be safe in a process of its own first."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["try_out"]
 
 _SECONDS, _LONGEST_S = 1.0, 10.0
 _BYTES = 192 * 2**20
-"""What loading a model and three inferences may take: seconds of the processor, and of the clock."""
-_START_S = 60.0  # for Python and the runtime on a slow board
+"""Limits for loading a model and three inferences: CPU seconds, seconds by the clock, and bytes."""
+_START_S = 60.0  # start of Python and the runtime on a slow board
 _COMMAND = "import sys; from kws_edge.model.trial import main; sys.exit(main(*sys.argv[1:]))"
 
 
@@ -33,18 +33,18 @@ def try_out(flat: FlatModel, unproven: Sequence[str], *, runtime: str, threads: 
     Parameters
     ----------
     unproven : sequence of str
-        What is not known of it.
+        Parts of the model that could not be checked.
 
     Raises
     ------
     RuntimeUnavailableError
         If no runtime can be loaded.
     ModelError
-        If that process is ended by it, does not end in time, or says that it cannot run the model.
+        If the model ends that process, the process does not end in time, or it reports that the model cannot run.
     """
     import subprocess
 
-    load_runtime(runtime)  # so that a runtime that is not there is no fault of the model
+    load_runtime(runtime)  # a missing runtime must not look like a fault of the model
     reason = f"{unproven[0]}{f' (and {len(unproven) - 1} more)' if len(unproven) > 1 else ''}"
     try:
         done = subprocess.run(
@@ -75,15 +75,15 @@ def try_out(flat: FlatModel, unproven: Sequence[str], *, runtime: str, threads: 
 
 
 def main(runtime: str, threads: str, kernels: str) -> int:
-    """The other process: the model comes by standard input, what is wrong with it goes to standard output."""
+    """Run the other process. It reads the model from standard input, and writes errors to standard output."""
     return run(sys.stdin.buffer.read(), runtime, int(threads), kernels)
 
 
 def run(flatbuffer: bytes, runtime: str, threads: int, kernels: str) -> int:
-    """Load a model and exercise it; 0 if that went well."""
+    """Load a model and exercise it; return 0 on success."""
     try:
         load_runtime(runtime)
-        _limit()  # from here on it is the model's own doing
+        _limit()  # from here on, failures are the model's fault
         native, _, _ = load_native(flatbuffer, runtime=runtime, threads=threads, kernels=kernels)
         exercise(native)
     except (KwsError, RuntimeError, ValueError, TypeError, MemoryError) as error:
@@ -93,7 +93,7 @@ def run(flatbuffer: bytes, runtime: str, threads: int, kernels: str) -> int:
 
 
 def exercise(native: Any) -> None:
-    """Invoke a runtime's own interpreter on the middle, the least and the largest of inputs."""
+    """Invoke a runtime's own interpreter on the middle, the least and the largest inputs."""
     for pick in (0, -1, 1):
         for tensor in native.get_input_details():
             native.set_tensor(tensor["index"], _filled(tensor["shape"], np.dtype(tensor["dtype"]), pick))
@@ -103,7 +103,7 @@ def exercise(native: Any) -> None:
 
 
 def _limit() -> None:
-    """From here on, so much time and memory and no more; no core file."""
+    """Limit time and memory from here on, and write no core file."""
     signal.setitimer(signal.ITIMER_PROF, _SECONDS)
     signal.setitimer(signal.ITIMER_REAL, _LONGEST_S)
     with contextlib.suppress(ImportError, OSError, ValueError):
@@ -116,7 +116,7 @@ def _limit() -> None:
 
 
 def _filled(shape: Sequence[int], dtype: np.dtype[Any], sign: int) -> NDArray[Any]:
-    """Zeros, or the edges of a type of 8 or 16 bits; of others, which may be counts, moderate values."""
+    """Make an array of zeros or of limits of an 8- or 16-bit type. Other types, perhaps counts, get moderate values."""
     if sign and dtype.kind in "iu" and dtype.itemsize <= 2:
         value = np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min
     else:

@@ -1,8 +1,8 @@
-"""TFLite files: what a model is, and whether a runtime can be trusted with it.
+"""TFLite files: read the structure of a model, and check whether a runtime can run it safely.
 
-The runtimes take a file at its word: one wrong byte can end the process. So :mod:`~kws_edge.model.tflite.flatbuffer`
-reads every table within bounds, :class:`FlatModel` visits all that a runtime visits, and :func:`verify` checks what
-each operator will do with its tensors.
+The runtimes trust a file, and one wrong byte can end the process. So :mod:`~kws_edge.model.tflite.flatbuffer` reads
+every table within bounds. :class:`FlatModel` visits everything that a runtime visits. :func:`verify` checks what each
+operator will do with its tensors.
 """
 
 from kws_edge.model.tflite.flat_model import FlatModel, Graph, Operator, Tensor

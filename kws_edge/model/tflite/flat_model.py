@@ -1,4 +1,4 @@
-"""A TFLite file's structure: all that a runtime visits, read within bounds.
+"""The structure of a TFLite file: everything that a runtime visits, read within bounds.
 
 Field numbers are those of TensorFlow Lite's ``schema.fbs``, version 3.
 """
@@ -18,7 +18,7 @@ from kws_edge.model.tflite.schema import CUSTOM, OPERATORS, SIZES, TYPES
 
 __all__ = ["FlatModel", "Graph", "Operator", "Tensor"]
 
-_MOST = 10_000  # tensors or operators of a file, or numbers of a list of them
+_MOST = 10_000  # tensors or operators of a file, or numbers in a list
 _DIMENSIONS = 16
 _MACS_BY_TENSOR: dict[str, tuple[int, ...]] = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16),
@@ -39,13 +39,13 @@ _OTHERS = (
     (b"7z\xbc\xaf", "is a 7z archive, not a TFLite model; unpack it"),
     (b"RIFF", "is a RIFF file (WAV?), not a TFLite model"),
 )
-"""How other files begin."""
+"""First bytes of other kinds of files."""
 _ARCHIVES = (
     (b"config.json", b"model.weights.h5", "is a Keras model (.keras); make a model file of it with `kws-host import`"),
     (b"/data.pkl", b"/version", "is a PyTorch model; convert it to TFLite"),
     (b"", b"", "is a ZIP archive, not a TFLite model; unpack it"),
 )
-"""ZIP archives, by names of what is in them."""
+"""Kinds of ZIP archives, by names of files in them."""
 
 
 @dataclass(frozen=True)
@@ -56,28 +56,28 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     scale: float
-    """The first scale; 0 for a tensor that is not quantised."""
+    """The first scale; 0 if the tensor is not quantised."""
     zero_point: int
     scales: tuple[float, ...] = ()
-    """One, or one for each channel."""
+    """One scale, or one for each channel."""
     zero_points: tuple[int, ...] = ()
     axis: int = 0
-    """The dimension that the scales go along."""
+    """The dimension of the channels that the scales belong to."""
     data: tuple[int, int] | None = None
-    """Where in the file the values of a constant start, and their bytes."""
+    """Offset in the file and number of bytes of a constant's values."""
     variable: bool = False
-    """Whether it keeps its values from one inference to the next."""
+    """Whether the tensor keeps its values from one inference to the next."""
     odd: str = ""
-    """What of it a keyword model has not: sparse values, for instance."""
+    """A property that keyword models do not have, such as sparse values."""
 
     @cached_property
     def elements(self) -> int:
-        """Number of its values."""
+        """Number of values."""
         return math.prod(self.shape)
 
     @cached_property
     def size(self) -> int:
-        """Bytes that its values take; at least, where the type has no fixed size."""
+        """Bytes of the values. If the type has no fixed size, this is a lower bound."""
         return self.elements * SIZES.get(self.dtype, 1)
 
 
@@ -85,19 +85,19 @@ class Operator(NamedTuple):
     """One step of a graph."""
 
     name: str
-    """Of the operator; a custom one's own after ``CUSTOM``."""
+    """Name of the operator. For a custom operator, its own name follows ``CUSTOM``."""
     version: int
     inputs: tuple[int, ...]
-    """Numbers of tensors; -1 for an optional one that is not there."""
+    """Numbers of the input tensors; -1 for an optional input that is missing."""
     outputs: tuple[int, ...]
     kind: int
-    """Of the options."""
+    """Kind of the options."""
     options: Table | None
     odd: str
 
 
 class Graph(NamedTuple):
-    """A subgraph: the first is the model, others are called by its operators."""
+    """A subgraph. The first one is the model, and its operators call the others."""
 
     name: str
     tensors: list[Tensor]
@@ -109,29 +109,29 @@ class Graph(NamedTuple):
 class FlatModel:
     """A TFLite flatbuffer whose structure has been checked.
 
-    That it can be read does not mean that it can be run: see :func:`kws_edge.model.tflite.verify`.
+    A file that can be read cannot always be run. See :func:`kws_edge.model.tflite.verify`.
 
     Parameters
     ----------
     data : bytes
-        The file; what follows the flatbuffer is ignored.
+        The file. Data after the flatbuffer are ignored.
     name : str
-        What errors call the file.
+        Name of the file in error messages.
 
     Attributes
     ----------
     graphs : list of Graph
     tensors : list of Tensor
-        Those of the first graph; `inputs` and `outputs` are among them.
+        Tensors of the first graph, including `inputs` and `outputs`.
     signatures : list of str
         Names of the entry points that the file declares.
     odd : list of str
-        What the file has that this version does not check.
+        Parts of the file that this version does not check.
 
     Raises
     ------
     ModelError
-        If it is no TFLite model, or cut short.
+        If the file is not a TFLite model, or is cut short.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -164,7 +164,7 @@ class FlatModel:
             self.odd.append("fields of a newer format")
 
     def _rest(self, model: Table) -> None:
-        """Descriptions, metadata and signatures."""
+        """Read descriptions, metadata and signatures."""
         model.text(3)
         self._numbers(model.scalars(5, "i", most=_MOST), len(self._buffers), "a buffer")
         for entry in _few(model.tables(6, 2)):
@@ -278,44 +278,46 @@ class FlatModel:
 
     @cached_property
     def operators(self) -> tuple[str, ...]:
-        """Names of the operators used, each once, sorted; those of every graph."""
+        """Names of the operators of all graphs, each once, sorted."""
         return tuple(sorted({operator.name for graph in self.graphs for operator in graph.operators}))
 
     @cached_property
     def stateful(self) -> bool:
-        """Whether an inference depends on those before it."""
+        """Whether an inference depends on earlier ones."""
         return "VAR_HANDLE" in self.operators or any(t.variable for graph in self.graphs for t in graph.tensors)
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference: those of convolutions, of matrix products, and of recurrent layers.
+        """Multiply-accumulates of one inference in convolutions, matrix products and recurrent layers.
 
-        What goes element by element, pooling included, counts as none; see :attr:`uncounted`.
+        Element-by-element operators and pooling count as 0. See :attr:`uncounted`.
         """
         return sum(operator_macs(operator, self.tensors) for operator in self.graphs[0].operators)
 
     @cached_property
     def uncounted(self) -> tuple[str, ...]:
-        """Names of operators that multiply and accumulate in ways that :attr:`macs` does not know."""
+        """Names of operators whose multiply-accumulates :attr:`macs` cannot count."""
         names = {operator.name for operator in self.graphs[0].operators}
         return tuple(sorted(n for n in names if n in _LEFT_OUT or n.startswith(("CUSTOM", "BUILTIN"))))
 
     @property
     def weighted(self) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
-        """Convolutions and fully connected layers in the order in which they run: name, numbers of the tensors that go
-        in (values, filters, bias) and of those that come out."""
+        """Yield the convolutions and fully connected layers in the order in which they run.
+
+        Each item has the name, the numbers of the input tensors (values, filters, bias), and those of the outputs.
+        """
         for operator in self.graphs[0].operators:
             if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
                 yield operator.name, operator.inputs, operator.outputs
 
 
 def operator_macs(operator: Operator, tensors: list[Tensor]) -> int:
-    """Multiply-accumulates of an operator; 0 where its tensors do not fit it."""
+    """Multiply-accumulates of an operator; 0 if its tensors do not fit the operator."""
     inputs = cast("list[Tensor]", [tensors[i] if i >= 0 else None for i in operator.inputs])  # None fits nothing
     outputs = [tensors[i] for i in operator.outputs]
     try:
         match operator.name:
-            # Filters: output channels first, but (1, height, width, channels) for the depthwise form.
+            # Filters have the output channels first; depthwise filters are (1, height, width, channels).
             case "CONV_2D" | "FULLY_CONNECTED":
                 return outputs[0].elements * math.prod(inputs[1].shape[1:])
             case "DEPTHWISE_CONV_2D":
@@ -343,7 +345,7 @@ def _few(tables: Iterator[Table]) -> Iterator[Table]:
 
 
 def _check_kind(data: bytes, name: str) -> None:
-    """Say what a file is that is no TFLite model."""
+    """Raise an error that names the kind of a file that is not a TFLite model."""
     if data[4:8] == b"TFL3":
         return
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()

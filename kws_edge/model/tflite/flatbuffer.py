@@ -1,7 +1,7 @@
-"""Flatbuffers, read within bounds.
+"""Read flatbuffers within bounds.
 
-Every offset, table, vector and string is checked when it is visited. What is visited is counted, too: tables may share
-their parts, and a small file could otherwise unfold into gigabytes.
+Every offset, table, vector and string is checked when it is visited. The visited bytes are counted, too. Otherwise a
+small file, whose tables may share parts, could unfold into gigabytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from kws_edge.text import printable
 
 __all__ = ["DamagedError", "Reader", "Table"]
 
-_SHARING = 4  # times its own size that a file may unfold to: equal vectors are often stored once
+_SHARING = 4  # a file may unfold to this many times its own size, because equal vectors are often stored once
 _SLACK = 1 << 16
 _MOST_FIELDS = 64
 _SIZES = {"b": 1, "B": 1, "?": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8}
 
 
 class DamagedError(ValueError):
-    """An offset or a length that leads out of the file, or a part that lies askew."""
+    """An offset or a length leads out of the file, or a part is misaligned."""
 
 
 class Reader:
@@ -34,21 +34,21 @@ class Reader:
     Raises
     ------
     DamagedError
-        Here and in all that is read through it.
+        Here, and whenever something is read through this object.
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.newer = False
-        """Whether a table was met with fields that its reader did not know."""
+        """Whether a table had fields that the code does not know."""
         self._left = _SHARING * len(data) + _SLACK
 
     def root(self, known: int = _MOST_FIELDS) -> Table:
-        """The table that the file starts from."""
+        """The root table of the file."""
         return Table(self, self.number("I", 0), known)
 
     def spend(self, size: int) -> None:
-        """Count `size` bytes as visited."""
+        """Count `size` more bytes as visited."""
         self._left -= size
         if self._left < 0:
             raise DamagedError("it unfolds to several times its size")
@@ -73,9 +73,9 @@ class Reader:
 
 
 class Table:
-    """A table at `position`; absent fields read as their default, None or empty.
+    """A table at `position`. Absent fields read as their default, None or empty.
 
-    Fields from number `known` on set the reader's mark :attr:`Reader.newer`.
+    Fields from number `known` on set :attr:`Reader.newer`.
     """
 
     __slots__ = ("_fields", "_reader", "_size", "position")
@@ -90,14 +90,14 @@ class Table:
             raise DamagedError(f"a table ends at {position + self._size}")
         reader.spend(size + self._size)
         self._fields = struct.unpack_from(f"<{(size - 4) // 2}H", reader.data, vtable + 4)
-        for offset in self._fields:  # those that nobody asks for, too
+        for offset in self._fields:  # check all fields, even those that are never read
             if offset and not 4 <= offset < self._size:
                 raise DamagedError(f"a field of the table at {position} lies outside of it")
         if len(self._fields) > known and any(self._fields[known:]):
             reader.newer = True
 
     def at(self, field: int, size: int = 4) -> int | None:
-        """Where in the file a field of `size` bytes lies; None where it is absent."""
+        """Offset in the file of a field of `size` bytes; None if the field is absent."""
         offset = self._fields[field] if field < len(self._fields) else 0
         if not offset:
             return None
@@ -120,7 +120,7 @@ class Table:
         return None if target is None else Table(self._reader, target, known)
 
     def vector(self, field: int, size: int) -> tuple[int, int]:
-        """Start and length of a vector of elements of `size` bytes; 0, 0 where it is absent."""
+        """Start and length of a vector of elements of `size` bytes; (0, 0) if it is absent."""
         target = self._target(field)
         return (0, 0) if target is None else self._reader.vector(target, size)
 
@@ -131,14 +131,14 @@ class Table:
             yield Table(self._reader, at + self._reader.number("I", at), known)
 
     def scalars(self, field: int, kind: str, *, most: int) -> tuple[Any, ...]:
-        """The numbers of a vector, at most `most`."""
+        """The numbers of a vector, which may have at most `most`."""
         start, length = self.vector(field, _SIZES[kind])
         if length > most:
             raise DamagedError(f"{length:,} numbers where {most:,} are many")
         return struct.unpack_from(f"<{length}{kind}", self._reader.data, start)
 
     def text(self, field: int) -> str | None:
-        """A string, its unprintable characters written as escapes."""
+        """A string, with unprintable characters as escapes."""
         target = self._target(field)
         if target is None:
             return None

@@ -1,4 +1,4 @@
-"""Layers with weights, and windows that slide: what their kernels take for granted."""
+"""Check what kernels assume: layers with weights, and sliding windows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _PRODUCTS = (
     ("int8", "int8", "int32", "int8"),
     ("uint8", "uint8", "int32", "uint8"),
 )
-"""Types of values, weights, bias and output."""
+"""Allowed types of values, weights, bias and output."""
 
 
 def _product(node: Node, channels: int, axis: int) -> None:
-    """Values, weights, bias: types, quantisation, and the number of outputs."""
+    """Check types, quantisation and number of outputs of values, weights and bias."""
     values, weights, bias, output = node.inputs[0], node.inputs[1], node.optional(2), node.outputs[0]
     found = [t.dtype if t else None for t in (values, weights, bias, output)]
     hybrid = found[0] == found[3] == "float32" and found[1] == "int8" and found[2] in (None, "float32")
@@ -28,7 +28,7 @@ def _product(node: Node, channels: int, axis: int) -> None:
         if bias.shape != (channels,):
             raise WrongError(f"has a bias of {list(bias.shape)} for {channels} channels")
     elif node.op.name != "FULLY_CONNECTED":
-        raise UnprovenError("has no bias")  # some kernels read it all the same
+        raise UnprovenError("has no bias")  # some kernels read a bias all the same
     if weights.dtype == "float32":
         return
     if len(weights.scales) not in (1, channels) or (len(weights.scales) > 1 and weights.axis != axis):
@@ -42,7 +42,7 @@ def _product(node: Node, channels: int, axis: int) -> None:
 
 
 def _extent(node: Node, size: int, window: int, stride: int, dilation: int, padding: int) -> int:
-    """What a window makes of one dimension."""
+    """Size of one output dimension of a sliding window."""
     reach = (window - 1) * dilation + 1
     made = -(-size // stride) if padding == 0 else (size - reach) // stride + 1
     if made < 1:
@@ -58,7 +58,7 @@ def _padding(node: Node) -> int:
 
 
 def _slide(node: Node, height: int, width: int, dilations: tuple[int, int], channels: int) -> None:
-    """A window over the second and third dimension: its options, what it makes, and what its kernels take."""
+    """Check a window over the second and third dimension: its options, its output, and the memory of its kernels."""
     padding = _padding(node)
     across, down = (node.between("stride", node.option(field, "i")) for field in (1, 2))
     values = node.inputs[0]
@@ -70,7 +70,7 @@ def _slide(node: Node, height: int, width: int, dilations: tuple[int, int], chan
     ]
     node.makes((values.shape[0], *made, channels))
     node.work = node.outputs[0].elements * height * width
-    # Patches laid side by side, or a pointer to each of their pixels.
+    # Kernels copy the patches side by side, or keep a pointer to each of their pixels.
     node.scratch = values.shape[0] * made[0] * made[1] * height * width * max(8, 4 * values.shape[3])
 
 

@@ -1,7 +1,7 @@
-"""An operator with its tensors, and what is asked of them.
+"""An operator with its tensors, and checks of them.
 
-A check raises :class:`WrongError` for what no kernel could do, and :class:`UnprovenError` for a form that may be well,
-but is not known here. Forms that keyword models do not use are best left to the latter.
+A check raises :class:`WrongError` if no kernel could run the operator. It raises :class:`UnprovenError` if the form may
+be correct but is not known here. For forms that keyword models do not use, prefer UnprovenError.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from kws_edge.model.tflite.flat_model import FlatModel, Graph, Operator, Tensor
 __all__ = ["ACTIVATIONS", "Node", "TypesError", "UnprovenError", "WrongError", "matches"]
 
 _WINDOW = 4096  # the largest stride, dilation, or side of a pooling window
-_RELU6, _SIGN_BIT = 3, 5  # the last fused activation that every kernel knows, and the last that there is
+_RELU6, _SIGN_BIT = 3, 5  # the last fused activation that every kernel knows, and the last one of all
 ACTIVATIONS = ("float32", "int8", "uint8")
 _MOVED = (*ACTIVATIONS, "int16", "int32", "int64")
 _INDICES = {"int32": "i", "int64": "q"}
 
 
 class WrongError(Exception):
-    """What an operator cannot do."""
+    """No kernel can run the operator."""
 
 
 class TypesError(WrongError):
-    """Values that an operator moves, or works on as they are, change their type: it would write past their end."""
+    """The values that an operator moves would change their type, so that it would write past their end."""
 
 
 class UnprovenError(Exception):
-    """What an operator does in a way that is not known here."""
+    """The operator has a form that is not known here."""
 
 
 def matches(found: Sequence[str | None], row: Sequence[str]) -> bool:
-    """Whether types are those of a row, but for what is not there."""
+    """Whether the types match a row, ignoring missing tensors."""
     return len(found) == len(row) and all(f in (None, r) for f, r in zip(found, row, strict=True))
 
 
@@ -44,11 +44,11 @@ class Node:
     Attributes
     ----------
     given : tuple of Tensor or None
-        Its inputs; None in place of an optional one that is left out.
+        All inputs; None stands for an optional input that is missing.
     inputs, outputs : tuple of Tensor
-        The inputs that cannot be left out are in `inputs`; :meth:`optional` gives the others.
+        The required inputs, and the outputs. :meth:`optional` gives the other inputs.
     work, scratch : int
-        Operations beyond multiply-accumulates, and bytes beyond its tensors, that its kernel takes.
+        Operations of the kernel beyond multiply-accumulates, and its bytes beyond the tensors.
     """
 
     def __init__(self, flat: FlatModel, graph: Graph, op: Operator) -> None:
@@ -60,7 +60,7 @@ class Node:
         self._data = flat.data
 
     def optional(self, i: int) -> Tensor | None:
-        """Input `i`, which may be left out."""
+        """Input `i`, or None if it is missing."""
         return self.given[i] if i < len(self.given) else None
 
     def option(self, field: int, kind: str, default: Any = 0) -> Any:
@@ -68,7 +68,7 @@ class Node:
         return self.op.options.scalar(field, kind, default) if self.op.options else default
 
     def numbers(self, i: int) -> tuple[int, ...]:
-        """The values of input `i`: a few constant whole numbers."""
+        """The values of input `i`, which must be a few constant whole numbers."""
         tensor = self.inputs[i]
         kind = _INDICES.get(tensor.dtype)
         if kind is None:
@@ -80,23 +80,23 @@ class Node:
         return struct.unpack_from(f"<{tensor.elements}{kind}", self._data, tensor.data[0])
 
     def axes(self, numbers: Sequence[int], rank: int) -> tuple[int, ...]:
-        """Numbers of dimensions, those that count from the end made positive."""
+        """Convert negative numbers of dimensions, which count from the end, to positive ones."""
         if not all(-rank <= n < rank for n in numbers):
             raise WrongError(f"has the axis {numbers} for {rank} dimensions")
         return tuple(n % rank for n in numbers)
 
     def types(self, *allowed: Sequence[str]) -> None:
-        """The types of inputs and outputs, in turn, are one of the rows of `allowed`."""
+        """Check that the types of inputs and outputs, in turn, are one of the rows of `allowed`."""
         found = tuple(t.dtype if t else None for t in (*self.given, *self.outputs))
         if not any(matches(found, row) for row in allowed):
             raise UnprovenError(f"works on {', '.join(map(str, found))}")
 
     def alike(self, *allowed: str) -> None:
-        """Inputs and outputs are of one type."""
+        """Check that inputs and outputs have one type."""
         self.moves(*self.inputs, allowed=allowed)
 
     def moves(self, *tensors: Tensor, allowed: Sequence[str] = _MOVED) -> None:
-        """What is in `tensors` goes to the outputs in its own type."""
+        """Check that `tensors` and the outputs have one type, because values are moved unchanged."""
         types = [t.dtype for t in (*tensors, *self.outputs)]
         if len(set(types)) > 1:
             raise TypesError(f"goes from {', '.join(types[:-1])} to {types[-1]}")
@@ -104,7 +104,7 @@ class Node:
             raise UnprovenError(f"works on {types[0]}")
 
     def makes(self, shape: Sequence[int], i: int = 0) -> None:
-        """Output `i` is of this shape."""
+        """Check that output `i` has this shape."""
         if tuple(shape) != self.outputs[i].shape:
             raise WrongError(f"makes {list(shape)}, but its output is {list(self.outputs[i].shape)}")
 
@@ -131,7 +131,7 @@ class Node:
         return value
 
     def quantised(self) -> None:
-        """Every value of 8 bits, and its like, has one scale, and from one to the next is no absurd step."""
+        """Check that every quantised tensor of values has one scale, and that scales do not change absurdly."""
         tensors = [t for t in (*self.given, *self.outputs) if t and t.dtype in ("int8", "uint8", "int16")]
         for tensor in tensors:
             if len(tensor.scales) != 1:
@@ -141,7 +141,7 @@ class Node:
             raise UnprovenError(f"goes from a scale of {min(scales):g} to one of {max(scales):g}")
 
     def multiplier(self, values: Tensor, weights: Tensor, output: Tensor) -> None:
-        """The scale of products fits the output's."""
+        """Check that the scale of the products fits the output's."""
         if len(values.scales) != 1 or len(output.scales) != 1 or not weights.scales:
             raise WrongError("works on values without a scale")
         scales = values.scales[0], max(weights.scales), output.scales[0]

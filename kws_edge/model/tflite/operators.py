@@ -1,4 +1,4 @@
-"""Operators that keyword models use."""
+"""The operators that keyword models use."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ __all__ = ["LISTED", "Form"]
 
 @dataclass(frozen=True)
 class Form:
-    """What an operator looks like."""
+    """The form of an operator."""
 
     options: int
-    """Kind of its options."""
+    """Kind of the options."""
     inputs: range
-    """How many it has."""
+    """Allowed numbers of inputs."""
     check: Callable[[Node], None] | None
-    """None for variables and calls, which depend on other operators."""
+    """Check of the operator. It is None for variables and calls, which depend on other operators."""
     outputs: range = range(1, 2)
     optional: tuple[int, ...] = ()
-    """Inputs that may be left out."""
+    """Numbers of the inputs that may be missing."""
     required: bool = False
-    """Whether it cannot do without options."""
+    """Whether the operator needs options."""
 
 
 _none, _one, _two, _many = range(1), range(1, 2), range(2, 3), range(1, 65)

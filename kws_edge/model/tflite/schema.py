@@ -46,10 +46,10 @@ SIZES = {
     "uint16": 2,
     "bfloat16": 2,
 }
-"""Bytes of an element, where it has whole ones."""
+"""Bytes of an element, if it has whole bytes."""
 
 CUSTOM = 32
-"""The operator that a name stands for."""
+"""Number of custom operators, which have a name."""
 
 _NAMES = """
 ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP FLOOR
@@ -70,4 +70,4 @@ CONV_3D_TRANSPOSE VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE BROADCAST_ARGS
 RANDOM_STANDARD_NORMAL BUCKETIZE RANDOM_UNIFORM MULTINOMIAL GELU DYNAMIC_UPDATE_SLICE RELU_0_TO_1
 """
 OPERATORS = dict(enumerate(_NAMES.split()))
-"""Names of the operators; those of StableHLO and later ones are shown by their numbers."""
+"""Names of the operators. StableHLO and later operators are shown by their numbers."""

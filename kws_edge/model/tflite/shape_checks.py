@@ -1,4 +1,4 @@
-"""Operators that move, join, cut or gather values: what their kernels take for granted."""
+"""Check what kernels assume: operators that move, join, cut or gather values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def _same_scale(node: Node, tensors: Sequence[Tensor]) -> None:
-    """Values that are moved keep their meaning."""
+    """Check that moved values keep their meaning."""
     first = node.outputs[0]
     if any((t.scales, t.zero_points) != (first.scales, first.zero_points) for t in tensors):
         raise UnprovenError("changes the scale")
@@ -57,7 +57,7 @@ def pack(node: Node) -> None:
 
 def reshape(node: Node) -> None:
     node.moves(node.inputs[0])
-    wanted = node.op.options.scalars(0, "i", most=8) if node.op.options else None  # read even where an input says it
+    wanted = node.op.options.scalars(0, "i", most=8) if node.op.options else None  # read even if an input says it
     if len(node.inputs) > 1:
         node.rank(node.inputs[1], 1)
         if node.inputs[1].dtype != "int32":
@@ -153,7 +153,7 @@ def strided_slice(node: Node) -> None:
 
 
 def split(node: Node) -> None:
-    # SPLIT has its axis first; SPLIT_V its values, then the sizes, then the axis.
+    # The inputs of SPLIT are the axis and the values; those of SPLIT_V are the values, the sizes and the axis.
     ragged = node.op.name == "SPLIT_V"
     values, axes = (node.inputs[0], node.numbers(2)) if ragged else (node.inputs[1], node.numbers(0))
     node.moves(values)

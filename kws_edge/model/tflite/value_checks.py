@@ -1,4 +1,4 @@
-"""Operators that work value by value: what their kernels take for granted."""
+"""Check what kernels assume: operators that work value by value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def softmax(node: Node) -> None:
         raise WrongError(f"has a beta of {beta:g}")
     if not 2**-8 <= beta <= 2**8:
         raise UnprovenError(f"has a beta of {beta:g}")
-    for scale in node.inputs[0].scales:  # one at most
+    for scale in node.inputs[0].scales:  # at most one scale
         if not 2**-16 <= beta * scale <= 2**8:
             raise UnprovenError(f"works on a scale of {scale:g}")
     node.makes(node.inputs[0].shape)

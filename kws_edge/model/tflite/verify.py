@@ -1,7 +1,7 @@
-"""What a runtime will do with a model, checked before it does it.
+"""Check what a runtime will do with a model, before the runtime does it.
 
-Operators run in the file's order, and each may only read what is there by then. What an operator's kernels take for
-granted is checked in :mod:`kws_edge.model.tflite.operators`.
+Operators run in the file's order, and each one may only read tensors that are ready by then. The checks of
+:mod:`kws_edge.model.tflite.operators` cover what the kernels of each operator assume.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ __all__ = ["verify"]
 
 _ARENA_BYTES = 64 * 2**20
 _WORK = 2_000_000_000
-"""Limits of one inference: bytes of its tensors; multiply-accumulates, and four for each value read or written."""
+"""Limits of one inference: bytes of its tensors; and work, which is its multiply-accumulates plus four for each value
+read or written."""
 _RANK = 4
 _ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int32": (0, 0), "int64": (0, 0)}
-"""Those that fit a type; biases have 0."""
+"""Allowed zero points of each type. Biases have 0."""
 _Name = tuple[str | None, str | None]
 """Container and name of a variable."""
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**127
-"""Scales; smaller ones are denormal."""
+"""Allowed scales. Smaller ones are denormal."""
 
 
 def verify(flat: FlatModel) -> list[str]:
@@ -37,13 +38,13 @@ def verify(flat: FlatModel) -> list[str]:
     Returns
     -------
     list of str
-        What this version does not know and cannot vouch for; empty for a model made of the operators of
+        Parts that this version cannot check. The list is empty if the model has only operators of
         :data:`kws_edge.model.tflite.operators.LISTED` in their usual forms.
 
     Raises
     ------
     ModelError
-        If the model contradicts itself: it would fail, or end the process.
+        If the model contradicts itself, so that it would fail or end the process.
     """
     try:
         return _Verifier(flat).run()
@@ -87,7 +88,7 @@ class _Verifier:
         if not read.issuperset(graph.inputs):
             self.unproven.append("an input is not read")
         handles: dict[int, _Name] = {}
-        doubtful: set[int] = set()  # what follows from an operator that is not known: it may have another shape
+        doubtful: set[int] = set()  # results of unknown operators, which may have another shape
         for i, op in enumerate(graph.operators):
             here = f"{where}operator {i} ({op.name})"
             for t in op.inputs:
@@ -114,7 +115,7 @@ class _Verifier:
             self.work += node.work + 4 * sum(t.elements for t in tensors) + operator_macs(op, graph.tensors)
             self.bytes += node.scratch
             self.limit()
-        made = ready if number else ready - given  # what calls a subgraph copies its outputs
+        made = ready if number else ready - given  # the caller of a subgraph copies its outputs
         if len(made.intersection(graph.outputs)) < len(graph.outputs):
             raise WrongError(f"{where}an output is computed by no operator, or is another output, too")
 
@@ -189,12 +190,12 @@ class _Verifier:
             self.graph(called)
 
     def variable(self, node: Node, handles: dict[int, _Name]) -> None:
-        """Handles of variables, what is read from them, and what is assigned to them."""
+        """Check the handles of variables, the reads from them, and the assignments to them."""
         op, handle = node.op, (*node.inputs, *node.outputs)[0]
         if handle.dtype != "resource" or handle.elements != 1:
             raise WrongError(f"takes {handle.dtype} {list(handle.shape)} for the handle of a variable")
         if op.name == "VAR_HANDLE":
-            assert op.options  # which its form requires
+            assert op.options  # its form requires options
             handles[op.outputs[0]] = op.options.text(0), op.options.text(1)
             return
         name = handles.get(op.inputs[0])
