@@ -4,20 +4,20 @@ from kws_edge.errors import KwsError
 
 
 class DatasetError(KwsError):
-    """A folder of recordings or features that is missing, incomplete or of another layout."""
+    """A folder of recordings or features is missing, is incomplete or has another layout."""
 
 
 class BusyError(KwsError):
-    """A folder that another process writes to."""
+    """Another process writes to the folder."""
 
 
 class WorkerError(KwsError):
-    """A process that died in the middle of its work."""
+    """A process died in the middle of its work."""
 
 
 class TrainingError(KwsError):
-    """Training or conversion that cannot start or go on."""
+    """Training or conversion cannot start or go on."""
 
 
 class RecipeError(KwsError):
-    """A recipe that cannot be followed."""
+    """A recipe is wrong, or one of its stages fails."""

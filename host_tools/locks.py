@@ -15,27 +15,27 @@ from kws_edge.files import explained, made_folder, try_lock
 __all__ = ["LOCK", "locked"]
 
 LOCK = ".kws-lock"
-"""The file in a folder that is locked; it names the process."""
+"""The lock's file in a folder. It names the process."""
 _POLL_S = 0.2
 
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
-    """Have a folder, which is made if it is missing, for this process alone.
+    """Lock a folder for this process alone. A missing folder is made.
 
-    The kernel frees it when the process ends, however it does. Where files cannot be locked, the one that made the
-    lock's file has it, and a message says which file a killed process left.
+    The kernel frees the lock whenever the process ends. If the file system has no locks, the process that made the
+    lock's file has the folder. Then a message says which file a killed process has left.
 
     Parameters
     ----------
     folder : path
     wait : bool
-        Say on standard error whom it waits for, and wait.
+        Wait for another process, and name it on standard error.
 
     Raises
     ------
     BusyError
-        If another process has it, and not `wait`.
+        If another process has the folder and `wait` is false.
     WriteError
         If the folder cannot be written.
     """
@@ -72,7 +72,7 @@ def _waited_for(path: Path) -> int:
 
 
 def _taken(path: Path) -> int | None:
-    """Descriptor of the lock's file once it is locked; None if another process has it."""
+    """Descriptor of the locked file; None if another process has the lock."""
     while True:
         made = True
         try:
@@ -82,14 +82,14 @@ def _taken(path: Path) -> int | None:
             try:
                 descriptor = os.open(path, os.O_RDWR)
             except FileNotFoundError:
-                continue  # it has just been given back
+                continue  # the lock has just been given back
         free = try_lock(descriptor)
-        if free is None:  # no locks here: who made the file has it
+        if free is None:  # the file system has no locks: who made the file has it
             free = made
         with contextlib.suppress(FileNotFoundError):
             if not free or os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 break
-        os.close(descriptor)  # it was given back, and removed, before it was locked
+        os.close(descriptor)  # the file was given back, and removed, before it was locked
     if not free:
         os.close(descriptor)
         return None
@@ -97,7 +97,7 @@ def _taken(path: Path) -> int | None:
 
 
 def _advice(path: Path) -> str:
-    """What to do where files cannot be locked, and a process that was killed has left its own."""
+    """Advice for a file system without locks, on which a killed process may have left its file."""
     return f"(if there is no such process, remove {path})"
 
 

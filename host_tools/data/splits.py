@@ -136,7 +136,7 @@ def official_parts(folder: Path, clips: Sequence[Recording]) -> tuple[list[str],
 
 
 def _listed(folder: Path, clips: Sequence[Recording]) -> tuple[dict[str, dict[int, str]], list[str]]:
-    """For each word in the lists of `folder`, parts of the split by a recording's number; and what does not fit."""
+    """Parts of the split by a recording's number, for each word in the folder's lists, and lines on what is wrong."""
     numbers = {entry.names: number for number, entry in enumerate(clips)}
     listed: dict[str, dict[int, str]] = {}
     problems, twice = [], set()

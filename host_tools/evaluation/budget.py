@@ -1,10 +1,10 @@
-"""The detector settings that keep to a budget of false accepts and miss the fewest words, and what they promise.
+"""Chooses the detector settings that keep to a budget of false accepts and miss the fewest words.
 
-A budget is to be kept to on other streams. So one more false accept is expected than was counted: a threshold just
-above the (n + 1)th highest of many peaks lets n + 1 of as many others through on average (Wilks, 1941). What a choice
-gives on the very streams that it was made on flatters it, so the promise is cross-validated.
+The settings must keep to the budget on other streams. So one more false accept is expected than was counted: a
+threshold just above the (n + 1)th highest of many peaks lets n + 1 of as many others through on average (Wilks, 1941).
+Results on the streams of the choice are too good, so the promise is cross-validated.
 
-Pure functions of a :class:`host_tools.evaluation.stream_tally.Tally`: nothing here hears.
+These are pure functions of a :class:`host_tools.evaluation.stream_tally.Tally`. No audio is heard here.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ SMOOTHINGS_MS = (300.0, 400.0, 500.0, 600.0, 700.0, 800.0)
 _HYSTERESES = (0.2, 0.4, 0.6)
 _REFRACTORIES_MS = (500.0, 700.0, 1000.0)
 _STEP = 0.01
-_LOWEST, _HIGHEST = 50, 97  # steps; below a half, all that is no such keyword is the likelier
+_LOWEST, _HIGHEST = 50, 97  # steps; below a half, the keyword is less likely than everything else together
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What is to be expected of other streams, with 95 % intervals.
+    """Misses and false accepts to expect on other streams, with 95 % intervals.
 
-    What a choice gives where it was made flatters it. So each fifth of the streams was heard with the settings that the
+    Results on the streams of a choice are too good. So each fifth of the streams was heard with the settings that the
     other fifths choose.
     """
 
     missed: int
     words: int
-    """Under all conditions."""
+    """Number of words under all conditions."""
     distinct: int
-    """Words as they were said: one that is heard under several conditions tells little more than under one."""
+    """Number of words as they were said. Hearing a word under more conditions tells little more about it."""
     false_accepts: tuple[int, int]
-    """Counted with the settings that all choose, and expected: in the fifths, or one more than counted if that is
-    more."""
+    """Counted and expected. Settings of all fifths were used to count. Expected is the larger of two numbers: the sum
+    over the fifths, and one more than counted."""
     hours: float
 
     @property
     def miss_interval(self) -> tuple[float, float]:
-        """Wilson's, of the distinct words."""
+        """Wilson's interval of the share of missed words, for the number of distinct words."""
         return miss_interval(self.missed, self.words, self.distinct)
 
     @property
     def accept_interval(self) -> tuple[float, float]:
-        """Per hour, Poisson's, of what was counted and what is expected."""
+        """Poisson intervals per hour: the lower bound of the counted number, the upper bound of the expected one."""
         counted, expected = map(poisson_interval, self.false_accepts)
         return counted[0] / self.hours, expected[1] / self.hours
 
@@ -83,12 +83,20 @@ class Promise:
 
 
 def miss_interval(missed: int, words: int, distinct: int) -> tuple[float, float]:
-    """Wilson's interval of the share that was missed of words, of which only some are distinct."""
+    """Wilson's interval of the share of missed words, for the number of distinct words.
+
+    Parameters
+    ----------
+    missed, words : int
+        Words missed and words said, under all conditions.
+    distinct : int
+        Words as they were said, each counted once.
+    """
     return wilson(missed / max(1, words) * distinct, distinct)
 
 
 def expected_accepts(counted: float) -> float:
-    """False accepts to be expected in as many other hours: one more than counted."""
+    """False accepts to expect in as many other hours: one more than counted."""
     return counted + 1
 
 
@@ -99,7 +107,10 @@ def by_smoothing(
     most: float,
     folds: NDArray[np.bool_],
 ) -> list[DetectorConfig]:
-    """At each smoothing time where there is one, the lowest threshold that keeps to the budget; see :func:`chosen`."""
+    """Settings with the lowest threshold that keeps to the budget, for each smoothing time that has one.
+
+    The parameters are those of :func:`chosen`.
+    """
 
     def lowest(config: DetectorConfig) -> float | None:
         return _lowest(lambda t: _keeps(tally(dataclasses.replace(config, threshold=t)), most, folds))
@@ -119,23 +130,24 @@ def chosen(
     most: float,
     folds: NDArray[np.bool_],
 ) -> DetectorConfig | None:
-    """The settings that some folds choose; None where no setting keeps to the budget.
+    """The settings that some folds choose, or None if no setting keeps to the budget.
 
-    At each smoothing time the lowest common threshold from 0.5 on is taken that keeps to the budget. Of these the one
-    with the fewest errors (misses and duplicates) wins. Where they tie, fewer false accepts win, and then the shorter
+    For each smoothing time, the lowest common threshold of at least 0.5 that keeps to the budget is tried. The settings
+    with the fewest errors (misses and duplicates) win. If they tie, fewer false accepts win, and then the shorter
     smoothing. Hysteresis and refractory time are chosen in the same way.
 
     Parameters
     ----------
     tally : callable
-        What a detector does on the streams.
+        Gives the tally of a detector on the streams.
     base : DetectorConfig
         All other settings.
     smoothings : sequence of float
         Smoothing times to try.
     most : float
-        False accepts to be expected in as many hours as all folds have.
+        False accepts that may be expected in as many hours as all folds have.
     folds : numpy.ndarray, shape (folds,), bool
+        The folds that choose.
     """
     found = by_smoothing(tally, base, smoothings, most, folds)
     if not found:
@@ -161,20 +173,20 @@ def promised(
     hours: float,
     distinct: int,
 ) -> Promise:
-    """What settings that were chosen promise.
+    """The promise of settings that were chosen.
 
     Parameters
     ----------
     tally : callable
-        What a detector does on the streams.
+        Gives the tally of a detector on the streams.
     choice : callable
-        Settings that some folds choose: shape (folds,), bool. None: there are none, and all folds' are taken.
+        Maps folds, shape (folds,), bool, to the settings that they choose. If it returns None, `config` is used.
     config : DetectorConfig
         Settings that all folds choose.
     hours : float
         Length of the streams without words.
     distinct : int
-        Words that are said in the others.
+        Number of words that are said in the other streams.
     """
     parts = [tally(choice(~fold) or config).of(fold) for fold in np.eye(FOLDS, dtype=bool)]
     places, words, missed, _ = (int(np.sum(values)) for values in zip(*parts, strict=True))
@@ -185,7 +197,7 @@ def promised(
 def _lowest(within: Callable[[float], bool]) -> float | None:
     """The lowest threshold on the grid that keeps to the budget, by bisection.
 
-    False accepts fall with the threshold, but for rare ones that another one's refractory time had hidden.
+    A higher threshold gives fewer false accepts, except in rare cases: the refractory time of one may hide another.
     """
     low, high = _LOWEST, _HIGHEST
     if not within(high * _STEP):

@@ -1,4 +1,4 @@
-"""Calibration of a model file on development streams: its detector's settings for a budget of false accepts."""
+"""Calibrates a model file on development streams: chooses its detector's settings for a budget of false accepts."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ _CURVE = tuple(round(0.3 + 0.05 * i, 2) for i in range(14))  # thresholds of the
 
 @dataclass(frozen=True)
 class Trial:
-    """A detector on the streams."""
+    """The scores of a detector on the streams."""
 
     config: DetectorConfig
     negatives: tuple[Score, ...]
-    """On streams in which nothing is said, one of each condition."""
+    """Scores on streams without words, one for each condition."""
     positives: Score
-    """On streams with words, all conditions."""
+    """Score on streams with words, under all conditions."""
     distinct: int
-    """Words as they were said, under whichever conditions they are heard."""
+    """Number of words as they were said, each counted once for all conditions."""
 
     @property
     def hours(self) -> float:
-        """Length of the streams in which nothing is said, however often they were heard."""
+        """Length of the streams without words. Each stream counts once for all conditions."""
         return self.negatives[0].hours
 
     @cached_property
     def false_accepts(self) -> int:
-        """Places of the streams in which nothing is said, but something was detected, under whichever conditions."""
+        """Number of places in streams without words where something was detected under any condition."""
         return len(places(self.negatives))
 
     @property
     def expected_per_hour(self) -> float:
-        """False accepts per hour to be expected on other streams."""
+        """False accepts per hour to expect on other streams."""
         return expected_accepts(self.false_accepts) / self.hours
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,19 +106,19 @@ class Calibration:
     """Results of :func:`calibrate`."""
 
     frontend_config: FrontendConfig
-    """What the model heard by."""
+    """The front end that the model heard by."""
     budget: float | None
-    """False accepts per hour; None where the threshold was given."""
+    """False accepts per hour; None if the threshold was given."""
     before: Trial
-    """With the model file's settings."""
+    """Trial of the model file's settings."""
     after: Trial
-    """The choice."""
+    """Trial of the chosen settings."""
     promise: Promise
-    """What it is to be expected to do on other streams."""
+    """Results to expect of the chosen settings on other streams."""
     by_smoothing: tuple[Trial, ...]
-    """The lowest threshold that keeps to the budget, at each smoothing time where there is one."""
+    """Trials of the lowest threshold that keeps to the budget, for each smoothing time that has one."""
     miss_curve: tuple[tuple[float, float], ...]
-    """Threshold and share of missed words, with the settings chosen otherwise."""
+    """Thresholds and shares of missed words. All other settings are the chosen ones."""
 
     def to_dict(self) -> dict[str, Any]:
         """The results as a JSON-ready dict."""
@@ -149,33 +149,33 @@ def calibrate(
 ) -> Calibration:
     """Choose smoothing, threshold, hysteresis and refractory time; see :func:`host_tools.evaluation.budget.chosen`.
 
-    Per-keyword thresholds of the file are dropped: hours as few as these would fit them to chance. A place of a stream
-    counts once, even if it is taken for a keyword under several conditions, against the hours of the streams.
+    Per-keyword thresholds of the file are dropped: in so few hours, chance would set them. A place of a stream counts
+    once, even if a keyword is detected there under several conditions. So does each hour of the streams.
 
     Parameters
     ----------
     model : str or path
     streams : sequence of Stream
-        Those without words count false accepts; those with words count misses.
+        Streams without words count false accepts. Streams with words count misses.
     budget : float or None
-        False accepts per hour to be expected on other streams, of all keywords together. None if `threshold` is given.
+        False accepts per hour to expect on other streams, of all keywords together. None if `threshold` is given.
     conditions : sequence of Condition
-        The streams are heard under each that takes them; those that are gated show misses only.
+        Each stream is heard under every condition that takes it. Gated conditions show misses only.
     smoothing_ms : float, optional
-        This smoothing time, whatever others would give.
+        Smoothing time to use; no other is tried.
     threshold : float, optional
-        Choose nothing, but find out what this threshold gives. Other settings are the model's own, if not given.
+        Measure this threshold and choose nothing. Other settings are the model's own, unless you give them.
     thresholds : mapping
-        Single keywords', besides `threshold`.
+        Thresholds of single keywords, besides `threshold`.
     speech_margin : float, optional
-        In place of the model's own. It is not chosen: streams of single words do not show what it costs.
+        Replaces the model's own. It is never chosen: streams of single words do not show what it costs.
     labels, frontend_config, workers
-        As for :func:`hear_all`; the front end may also be another than the file's own, before as after.
+        As for :func:`hear_all`. A front end that you give replaces the file's own, in the trials before and after.
 
     Raises
     ------
     DatasetError
-        If there are no streams of one kind, or no setting keeps to the budget.
+        If streams with words or streams without words are missing, or no setting keeps to the budget.
     """
     if (budget is None) == (threshold is None):
         raise ValueError("calibrate takes either a budget or a threshold")
@@ -194,7 +194,7 @@ def calibrate(
 
 
 def _changed(config: DetectorConfig, **changes: Any) -> DetectorConfig:
-    """`config` with what is given, which is not None."""
+    """`config` with those of the changes that are not None."""
     return dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})
 
 
@@ -202,7 +202,7 @@ class _Choice(NamedTuple):
     config: DetectorConfig
     promise: Promise
     tried: tuple[Trial, ...]
-    """At each smoothing time where a threshold keeps to the budget."""
+    """Settings for each smoothing time at which a threshold keeps to the budget."""
 
 
 def _hear(
@@ -212,7 +212,7 @@ def _hear(
     conditions: Sequence[Condition],
     **options: Any,
 ) -> HeardStreams:
-    """Hear every stream under every condition; `options` as of :func:`hear_all`."""
+    """Hear every stream under every condition. `options` are those of :func:`hear_all`."""
     silent = [not stream.spoken for stream in streams]
     for kind, there in (("without words", any(silent)), ("with words", not all(silent))):
         if not there:
@@ -241,7 +241,7 @@ def _choose(
     hours: float,
     say: Callable[[str], None],
 ) -> _Choice:
-    """The settings that keep to a budget of false accepts per hour, and what they promise."""
+    """The settings that keep to a budget of false accepts per hour, and their promise."""
     if budget * hours < 1:
         raise DatasetError(
             f"{hours:.2f} h without words are too few for {budget:g} false accepts per hour: even with none in them"
@@ -266,7 +266,7 @@ def _choose(
 
 
 def _measured(tally: Tally, hours: float, distinct: int) -> Promise:
-    """What settings that are given promise: what was counted, as no choice has flattered it."""
+    """The promise of settings that were given. They were not chosen here, so the counts need no cross-validation."""
     missed, words, accepts = (int(n.sum()) for n in (tally.missed, tally.words, tally.places))
     return Promise(missed, words, distinct, (accepts, accepts), hours)
 
@@ -284,8 +284,9 @@ def write_calibrated(
     data: Sequence[str],
     labels: Sequence[str] | None = None,
 ) -> None:
-    """Write the model file with the chosen settings and the front end it heard by, and how they were chosen among its
-    metrics.
+    """Write the model file with the chosen settings and the front end that it heard by.
+
+    The metrics of the file say how the settings were chosen.
 
     Parameters
     ----------
@@ -296,7 +297,7 @@ def write_calibrated(
     data : sequence of str
         Names of the streams.
     labels : sequence of str, optional
-        Of a foreign model, as for :class:`kws_edge.Model`; the file says them itself from then on.
+        Labels of a foreign model, as for :class:`kws_edge.Model`. The written file names them itself.
     """
     loaded = Model(model, labels=labels, frontend_config=calibration.frontend_config)
     values = calibration.to_dict()
@@ -313,4 +314,4 @@ def write_calibrated(
         metrics=metrics,
     )
     content = pack(loaded.flat.data, metadata)
-    write_atomically(path, content, durable=True)  # the model in use may be written over
+    write_atomically(path, content, durable=True)  # the file may replace the model in use

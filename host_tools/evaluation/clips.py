@@ -1,4 +1,4 @@
-"""Accuracy on labelled clips or features, of a model file through kws_edge or of a run's float network."""
+"""Accuracy on labelled clips or features of a model file, through kws_edge, or of a run's network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kws_edge.files import write_atomically
 from kws_edge.model.model import Model
 from kws_edge.text import counted
 
-if TYPE_CHECKING:  # it imports Keras, which model files do without
+if TYPE_CHECKING:  # it imports Keras, which model files do not need
     from host_tools.training.run import Run
 
 __all__ = ["Evaluation", "evaluate", "posteriors_of", "write_errors"]
@@ -39,7 +39,7 @@ class Evaluation:
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
-        """The label of the largest posterior."""
+        """Index of the label with the largest posterior, for each clip."""
         return self.posteriors.argmax(axis=1)
 
     @property
@@ -71,7 +71,7 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """The results for people: accuracy, and for each label its recall and what it is mistaken for."""
+        """The results for people: accuracy, and the recall of each label with the labels it is mistaken for."""
         values, confusion = self.to_dict(), self.confusion
         low, high = values["interval_95"]
         clips = counted(len(self.truth), "clip")
@@ -94,7 +94,7 @@ def posteriors_of(
     Returns
     -------
     numpy.ndarray, shape (n, n_answers), float32
-        Of the :func:`answers`: what a single output leaves of 1 is the other one's.
+        Columns are those of :func:`answers`. A model with a single output p has the columns p and 1 - p.
     """
     if isinstance(subject, Model):
         rows = progress(features, desc=subject.metadata.name or "model", unit="clip", mininterval=0.5)
@@ -111,19 +111,19 @@ def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable[..., Any
 
 
 def write_errors(folder: str | Path, results: Sequence[tuple[TestSet, Evaluation]], *, most: int = MOST) -> str:
-    """Copy the clips that were misclassified to a folder, with a table of all of them and their posteriors.
+    """Copy misclassified clips to a folder, with a table of all of them and their posteriors.
 
-    The worst come first: those whose posterior is furthest below that of the label they were taken for. Their names
-    tell the rank, the truth, the prediction and its posterior.
+    The worst come first: the posterior of the true label is furthest below that of the predicted label. The names of
+    the files tell rank, truth, prediction and the prediction's posterior.
 
     Parameters
     ----------
     folder : path
         New, or empty.
     results : sequence of (TestSet, Evaluation)
-        Of one model. Features have no sound: the table alone names them.
+        Results of one model. Features have no sound, so only the table names them.
     most : int
-        Clips to copy.
+        Largest number of clips to copy.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def write_errors(folder: str | Path, results: Sequence[tuple[TestSet, Evaluation
     DatasetError
         If the folder holds something, or a clip is gone.
     WriteError
-        If it cannot be written.
+        If the folder cannot be written.
     """
     check_unused(folder)
     folder, labels = Path(folder), results[0][1].labels

@@ -1,4 +1,4 @@
-"""A folder of what a model got wrong, to hear: sounds, worst first, and a table of their posteriors."""
+"""A folder to listen to a model's mistakes: sounds, worst first, and a table of their posteriors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from kws_edge.files import check_writable, explained, write_atomically
 __all__ = ["MOST", "TABLE", "check_unused", "clip_name", "posterior_columns", "write_table"]
 
 MOST = 100
-"""Sounds of each kind of mistake, unless told otherwise; the table has every mistake."""
+"""Default number of sounds of each kind of mistake. The table has every mistake."""
 TABLE = "errors.csv"
 _NAME_BYTES = 200
 
 
 def check_unused(folder: str | Path) -> None:
-    """Find out before the work whether the folder can be written, and holds nothing yet.
+    """Check before the work that the folder can be written and is empty.
 
     Raises
     ------
     DatasetError
-        If there is something of that name that is no empty folder.
+        If the path exists and is no empty folder.
     WriteError
-        If it cannot be written.
+        If the folder cannot be written.
     """
     folder = Path(folder)
     with explained(folder):
@@ -37,7 +37,7 @@ def check_unused(folder: str | Path) -> None:
 
 
 def clip_name(*parts: str, ending: str = ".wav") -> str:
-    """A file's name of these parts, on any file system."""
+    """A file's name made of these parts. It is valid on any file system."""
     name = re.sub(r"[^\w.+-]", "_", "_".join(parts))
     return name.encode()[: _NAME_BYTES - len(ending.encode())].decode(errors="ignore") + ending
 
@@ -48,12 +48,12 @@ def posterior_columns(labels: Sequence[str]) -> list[str]:
 
 
 def write_table(folder: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write the table: CSV, numbers to four digits.
+    """Write the table as CSV, with numbers to four digits.
 
     Raises
     ------
     WriteError
-        If it cannot be written.
+        If the table cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What quantisation costs: FP32 in Keras and in TFLite, PTQ and QAT, side by side on the same clips."""
+"""Compares FP32 in Keras and in TFLite, PTQ and QAT on the same clips, to show what quantisation costs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Report:
     test: TestSet
     labels: tuple[str, ...]
     posteriors: dict[str, NDArray[np.float32]]
-    """Shape (n, n_labels), by the form of the model."""
+    """Posteriors, shape (n, n_labels), by the form of the model."""
     sizes: dict[str, int]
     """Bytes by file."""
     parameters: int
@@ -49,7 +49,7 @@ class Report:
         return Evaluation(self.labels, self.test.truth, self.posteriors[form], self.test.items)
 
     def ratios(self) -> dict[str, float]:
-        """How many times smaller the INT8 file is, and than what."""
+        """How many times smaller the INT8 file is than each other form, by that form's name."""
         int8 = self.sizes["PTQ INT8 TFLite"]
         return {
             f"{n} to INT8": round(self.sizes[n] / int8, 2) for n in (_FLOAT_FILE, _TRAINING_FILE) if n in self.sizes
@@ -156,7 +156,7 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def own_test_set(run: Run, **options: Any) -> TestSet:
-    """Clips of a part of the data that the run's record names: where none is given, those that it was not trained on.
+    """Clips of a part of the data that the run's record names. The default part is one that did not train.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def own_test_set(run: Run, **options: Any) -> TestSet:
     Raises
     ------
     TrainingError
-        If the data are not there any more as they were.
+        If the data are gone or have changed.
     DatasetError
         If that part is empty.
     """
@@ -197,12 +197,12 @@ def compare(
     test : TestSet
     folder : path
     qat : Run, optional
-        Its quantisation-aware run.
+        The quantisation-aware run made from `run`.
 
     Raises
     ------
     TrainingError
-        If the runs are not of these kinds, or do not hear the same.
+        If the runs are not of these kinds, or differ in front end or labels.
     """
     folder = Path(folder)
     model = run.model()

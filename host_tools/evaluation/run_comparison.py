@@ -1,4 +1,4 @@
-"""Runs side by side: in what they differ, and how well each did."""
+"""Compares runs: how they differ, and how well each did."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["compare_runs", "comparison_table"]
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """In what runs differ (options, data, versions), and the best epoch of each, by the run's folder.
+    """Options, data and versions in which runs differ, and the best epoch of each, by the run's folder.
 
-    What all runs have alike is left out. Of data the checksum's first digits are shown.
+    Facts that are the same in all runs are left out. Data are shown by the first digits of their checksum.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def _facts(run: Run) -> Mapping[str, Any]:
 
 
 def comparison_table(compared: Mapping[str, Mapping[str, Any]]) -> str:
-    """The same for people: a line for each fact, a column for each run."""
+    """The comparison as a table for people, with a line for each fact and a column for each run."""
     names = list(dict.fromkeys(name for facts in compared.values() for name in facts))
     rows = [["", *(printable(folder) for folder in compared)]]
     rows += [[name, *(_text(facts.get(name)) for facts in compared.values())] for name in names]

@@ -1,6 +1,7 @@
-"""Detections against what was said: false rejects, false accepts, confusions, duplicates, delay.
+"""Compares detections with the words that were said: false rejects, false accepts, confusions, duplicates, delay.
 
-Pure functions on :class:`kws_edge.Detection` and :class:`host_tools.data.annotations.Word`: nothing here hears.
+These are pure functions of :class:`kws_edge.Detection` and :class:`host_tools.data.annotations.Word`. No audio is heard
+here.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ __all__ = [
 ]
 
 TOLERANCE_S = 1.0
-"""A word is credited to a decision at most this long after its end."""
+"""A decision may be credited with a word until this long after the word's end."""
 EARLY_S = 0.1
-"""And at least this long after its start: a decision cannot come of what was not yet said."""
+"""A decision may be credited with a word from this long after the word's start: before, too little was said."""
 
 HIT, MISS, CONFUSION, DUPLICATE, FALSE_ACCEPT = "hit", "miss", "confusion", "duplicate", "false_accept"
 GENUINE = "genuine"
@@ -43,7 +44,7 @@ GENUINE = "genuine"
 
 @dataclass(frozen=True)
 class Heard:
-    """A stream: what was said in it, and what was detected."""
+    """A stream with the words that were said and the detections."""
 
     name: str
     duration_s: float
@@ -53,24 +54,24 @@ class Heard:
 
 @dataclass(frozen=True)
 class Event:
-    """What became of a word or of a detection."""
+    """The result for a word or for a detection."""
 
     kind: str
     """``hit`` (a word and its detection), ``miss`` (a word), ``confusion``, ``duplicate``, ``false_accept``, or
     ``genuine`` (the detection of an optional word)."""
     stream: str
     start_s: float
-    """Of the window that decided; of a missed word its own."""
+    """Start of the window that decided, or of a missed word."""
     time_s: float
-    """Of the decision; of a missed word its end."""
+    """Time of the decision, or the end of a missed word."""
     said: str | None
     """The word at that time; None for a detection where nothing was labelled."""
     keyword: str | None
-    """What was detected; None for a missed word."""
+    """The detected keyword; None for a missed word."""
     score: float | None = None
-    """Of the detection."""
+    """Score of the detection."""
     delay_s: float | None = None
-    """From the end of the word to the decision; of hits."""
+    """Time from the end of the word to the decision, for hits."""
 
 
 def match(
@@ -84,23 +85,24 @@ def match(
     """Pair the detections of one stream with its words.
 
     The *span* of a word reaches from :data:`EARLY_S` after its start to `tolerance_s` after its end. Detections are
-    taken in order of time, each at its time of decision (``end_s``). One is
+    taken in order of time, each at its time of decision (``end_s``). A detection is
 
-    - a hit, if it lies in the span of a word of its own keyword that is not yet credited: the first such word is;
+    - a hit, if it lies in the span of a word of its own keyword that is not yet credited. The first such word is
+      credited;
     - a duplicate, if it lies in the span of such words, but all are credited;
-    - genuine, if it lies in the span of an optional word of its keyword: neither a hit nor an error;
-    - a confusion, if it lies in the span of another keyword (which is missed, unless another detection hits it);
-    - a false accept otherwise, also where a word is said that is no keyword.
+    - genuine, if it lies in the span of an optional word of its keyword. It is neither a hit nor an error;
+    - a confusion, if it lies in the span of another keyword. That keyword is missed, unless another detection hits it;
+    - a false accept otherwise, also if it lies in the span of a word that is no keyword.
 
     Parameters
     ----------
     detections : iterable of Detection
     words : iterable of Word
     keywords : sequence of str
-        The active ones. Other words need no detection.
+        The active keywords. Other words need no detection.
     tolerance_s : float
     stream : str
-        Name for the events.
+        Name of the stream in the events.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def match(
     events = []
     for found in sorted(detections, key=lambda found: found.end_s):
         at = found.end_s
-        # The last comparison of times is of sums of floats: a nanosecond more than the tolerance is none.
+        # Times are sums of floats, so a nanosecond beyond the tolerance still lies within it.
         near = [int(i) for i in np.flatnonzero((spans[:, 0] <= at + 1e-9) & (at <= spans[:, 1] + 1e-9))]
         own = [i for i in near if words[i].label == found.keyword]
         free = [i for i in own if i not in credited]
@@ -134,7 +136,16 @@ def match(
 
 
 def score(streams: Iterable[Heard], keywords: Sequence[str], *, tolerance_s: float = TOLERANCE_S) -> Score:
-    """:func:`match` on every stream, added up; and on those alone in which nothing is said."""
+    """Score of all streams by :func:`match`, and of the streams without words alone.
+
+    Parameters
+    ----------
+    streams : iterable of Heard
+    keywords : sequence of str
+        The active keywords.
+    tolerance_s : float
+        As for :func:`match`.
+    """
     parts = [(h, match(h.detections, h.words, keywords, tolerance_s=tolerance_s, stream=h.name)) for h in streams]
     wordless = [(heard, events) for heard, events in parts if not anything_said(heard.words)]
 
@@ -147,17 +158,17 @@ def score(streams: Iterable[Heard], keywords: Sequence[str], *, tolerance_s: flo
 
 @dataclass(frozen=True)
 class Score:
-    """Errors on streams. Rates of false accepts rest on all the time of the streams, words included.
+    """Errors on streams. Rates of false accepts are per hour of all streams, including the time of words.
 
-    Between words that are close together little else can be falsely accepted, so that streams with words lower such a
-    rate: `wordless` has that of the others.
+    Streams with words lower these rates, because little else can be falsely accepted between close words. So `wordless`
+    has the score of the other streams.
     """
 
     keywords: tuple[str, ...]
     seconds: float
     events: tuple[Event, ...]
     wordless: Score | None = None
-    """Of the streams in which nothing is said; those of optional words are among them."""
+    """Score of the streams without words, including streams with optional words alone."""
 
     def of_kind(self, kind: str) -> list[Event]:
         """Events of one kind."""
@@ -170,31 +181,31 @@ class Score:
 
     @property
     def words(self) -> int:
-        """Keywords that were said."""
+        """Number of keywords that were said."""
         return len(self.of_kind(HIT)) + len(self.of_kind(MISS))
 
     @property
     def false_rejects(self) -> int:
-        """Keywords that were said and not detected as such."""
+        """Number of keywords that were said and not detected as themselves."""
         return len(self.of_kind(MISS))
 
     @property
     def false_reject_rate(self) -> float | None:
-        """In [0, 1]; None where no keyword was said."""
+        """Share of missed keywords, in [0, 1]. None if no keyword was said."""
         return self.false_rejects / self.words if self.words else None
 
     @property
     def false_accepts(self) -> int:
-        """Detections where no keyword was said."""
+        """Number of detections where no keyword was said."""
         return len(self.of_kind(FALSE_ACCEPT))
 
     @property
     def false_accepts_per_hour(self) -> float | None:
-        """None where there is no audio."""
+        """False accepts per hour; None if there is no audio."""
         return self.false_accepts / self.hours if self.seconds else None
 
     def delays_ms(self, *percentiles: float) -> list[float] | None:
-        """Percentiles of the delay from a word's end to its detection; None without hits."""
+        """Percentiles in ms of the delay from a word's end to its detection. None without hits."""
         delays = [1000 * event.delay_s for event in self.of_kind(HIT) if event.delay_s is not None]
         return [float(x) for x in np.percentile(delays, percentiles)] if delays else None
 
@@ -219,7 +230,7 @@ class Score:
         }
 
     def _accepts(self, keywords: Sequence[str]) -> dict[str, Any]:
-        """Rates of the false accepts of some keywords: over all time, and where nothing is said."""
+        """Rates of false accepts of some keywords: on all streams, and on streams without words."""
         return {
             name: part and _rate(sum(e.keyword in keywords for e in part.of_kind(FALSE_ACCEPT)), part.hours)
             for name, part in (("false_accepts", self), ("false_accepts_without_words", self.wordless))

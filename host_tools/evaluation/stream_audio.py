@@ -1,4 +1,4 @@
-"""Streams as they are heard: recordings with what is said in them, at other levels, in rooms, behind a gate."""
+"""Streams: recordings and their words, heard as they are, at other levels, in rooms, or behind a noise gate."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["Condition", "Stream", "find_streams", "samples_of"]
 
 @dataclass(frozen=True)
 class Stream:
-    """A recording, and what is said in it."""
+    """A recording and the words in it."""
 
     path: Path
     words: tuple[Word, ...] = ()
     labels: Path | None = None
-    """Where the words come from; None: nothing is said in it."""
+    """The label file that names the words; None if there are none."""
 
     @property
     def spoken(self) -> bool:
-        """Whether a word is said in it that is to be heard."""
+        """Whether the recording has a word that must be detected."""
         return anything_said(self.words)
 
 
@@ -42,9 +42,9 @@ class Condition:
 
     gain_db: float = 0.0
     room: bool = False
-    """In a synthetic room, each stream in one of its own."""
+    """Whether each stream is heard in a synthetic room of its own."""
     gated: bool = False
-    """Digitally silent but for the labelled words, as behind a gate; see :mod:`host_tools.sampling.noise_gate`."""
+    """Whether streams are digitally silent outside labelled words; see :mod:`host_tools.sampling.noise_gate`."""
 
     def __post_init__(self) -> None:
         if not abs(self.gain_db) <= 200:
@@ -55,7 +55,7 @@ class Condition:
         return f"{self.gain_db:+g} dB" + ", in rooms" * self.room + ", gated" * self.gated
 
     def takes(self, stream: Stream) -> bool:
-        """Whether the stream is heard under this condition: a gate opens for words, of which some have none."""
+        """Whether the stream is heard under this condition. A gated condition takes only streams with words."""
         return not self.gated or stream.spoken
 
 
@@ -71,19 +71,20 @@ def find_streams(
     Parameters
     ----------
     paths : sequence of path
-        Files, and folders, of which every recording is taken, by :func:`host_tools.data.recordings.recordings`.
+        Files and folders. Every recording that :func:`host_tools.data.recordings.recordings` finds in a folder is
+        taken.
     truth : sequence of path
-        Label files, one for each of `paths`, which then are files. Without it, a recording's labels are those of
-        :func:`host_tools.data.annotations.labels_beside`, and where there are none, nothing is said in it.
+        Label files, one for each of `paths`, which must then be files. By default
+        :func:`host_tools.data.annotations.labels_beside` finds the labels. A recording without labels has no words.
     half : str, optional
-        ``training`` or ``reporting``: only these recordings of the folders.
+        Half of the folders' recordings to take: ``training`` or ``reporting``.
     also_said : path, optional
         List of optional words of the recordings; see :func:`host_tools.data.annotations.read_also_said`.
 
     Raises
     ------
     DatasetError
-        If a path does not exist, nothing is left, or labels are wrong.
+        If a path does not exist, no recording is left, or labels are wrong.
     """
     if truth and len(truth) != len(paths):
         raise DatasetError(f"{len(truth)} label files for {len(paths)} recordings; give one for each, in their order")
@@ -113,16 +114,16 @@ def _stream(path: Path, labels: Path | None) -> Stream:
 
 
 def samples_of(stream: Stream, rate: int, condition: Condition, *, seed: int = 0) -> Iterator[NDArray[np.int16]]:
-    """Blocks of a recording as it is heard under a condition; as many samples as it has.
+    """Blocks of a recording as it is heard under a condition. The number of samples stays the same.
 
     Parameters
     ----------
     stream : Stream
     rate : int
-        Hz of the blocks.
+        Sample rate of the blocks in Hz.
     condition : Condition
     seed : int
-        Of the room.
+        Seed of the room.
 
     Yields
     ------

@@ -1,6 +1,6 @@
-"""A model file on long streams, through kws_edge's own chain: every stream is heard once, by :class:`kws_edge.Spotter`.
+"""Runs a model file on long streams. :class:`kws_edge.Spotter` hears every stream once.
 
-What other settings would detect, :mod:`host_tools.evaluation.stream_replay` computes from what is kept.
+From the posteriors that are kept, :mod:`host_tools.evaluation.stream_replay` computes what other settings would detect.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _PARALLEL_FROM_S = 120  # seconds of audio; for less, starting workers takes lon
 
 @dataclass(frozen=True)
 class HeardTrack:
-    """What hearing one stream gave."""
+    """The result of hearing one stream."""
 
     track: Track
     detections: tuple[Detection, ...]
-    """Of the live run."""
+    """Detections of the live run."""
     swept: tuple[tuple[Detection, ...], ...]
-    """Of a replay at each of the thresholds asked for."""
+    """Detections of a replay at each of the given thresholds."""
     cpu_s: float
     """Processor time of the live run."""
 
@@ -64,9 +64,9 @@ def hear(
         As for :meth:`kws_edge.Spotter.steps`.
     config : DetectorConfig
     thresholds : sequence of float
-        To replay it at afterwards; see :func:`sweep`.
+        Thresholds to replay the stream at afterwards; see :func:`sweep`.
     on_seconds : callable
-        Called with the length of each block.
+        Called with the length of each block in seconds.
     """
     rate, output = model.frontend_config.sample_rate, model.output
     spotter = Spotter(model, detector_config=config)
@@ -112,7 +112,7 @@ def _model(
 
 @dataclass(frozen=True)
 class _Job:
-    """One stream under one condition; the arguments of :func:`hear` and :func:`samples_of`."""
+    """One stream under one condition, with the arguments of :func:`hear` and :func:`samples_of`."""
 
     model: tuple[Any, ...]
     """Arguments of :func:`_model`."""
@@ -142,7 +142,7 @@ def hear_all(
     workers: int | None = None,
     progress: Callable[..., Any] = tqdm,
 ) -> list[HeardTrack]:
-    """Every stream under every condition that takes it, each from a new start, by several processes.
+    """Hear every stream under every condition that takes it. Several processes each start a stream anew.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def hear_all(
     Returns
     -------
     list of HeardTrack
-        The streams that the first condition takes, in order, then those of the second, and so on.
+        Results for the streams that the first condition takes, in order, then for those of the second, and so on.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def hear_all(
     ]
     length = {stream.path: _seconds(stream.path) for stream in streams}
     lengths = [length[job.stream.path] for job in jobs]
-    total = sum(lengths) * (1 + 1e-9)  # so that sums of blocks do not go beyond it
+    total = sum(lengths) * (1 + 1e-9)  # a little more, so that sums of blocks do not exceed it
     heard = []
     with progress(total=total, desc="hearing", unit="s", mininterval=0.5, unit_scale=True) as bar:
         if len(jobs) == 1 or workers == 1 or total < _PARALLEL_FROM_S:
@@ -192,7 +192,7 @@ def hear_all(
 
 
 def _seconds(path: Path) -> float:
-    """Length that the file's header gives; 0 where it gives none, and for what hearing it will refuse."""
+    """Length in seconds from the file's header. 0 if the header has none, or if the file cannot be read."""
     try:
         with AudioFile(path, sample_rate=16000) as audio:
             return audio.seconds or 0.0

@@ -1,4 +1,4 @@
-"""The sound of what went wrong on streams: false accepts, missed words and confusions, cut out to be heard."""
+"""Cuts false accepts, missed words and confusions out of streams, so that you can listen to them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from kws_edge.text import counted
 
 __all__ = ["StreamMistakes"]
 
-_BEFORE_S, _AFTER_S = 1.4, 0.1  # of a false accept's decision; the window that decided and what was averaged with it
-_AROUND_S = 1.0  # of a mistake that is cut out to be heard
+_BEFORE_S, _AFTER_S = 1.4, 0.1  # around a false accept's decision: the window that decided and those averaged with it
+_AROUND_S = 1.0  # before and after a mistake that is cut out
 _KINDS = {
     MISS: ("missed", "missed word"),
     CONFUSION: ("confused", "confusion"),
     FALSE_ACCEPT: ("false accept", "false accept"),
 }
-"""What a mistake is called in the table, and when they are counted."""
+"""The name of each kind of mistake in the table, and its noun in counts."""
 
 
 @dataclass(frozen=True)
 class StreamMistakes:
-    """What went wrong on streams."""
+    """The mistakes of a model on streams."""
 
     model: Model
     config: DetectorConfig
@@ -46,7 +46,7 @@ class StreamMistakes:
     results: Sequence[Result]
 
     def write_false_accepts(self, folder: Path, *, progress: Callable[..., Any] = tqdm) -> None:
-        """Cut out every false accept; those of an earlier report in `folder` are removed."""
+        """Cut out every false accept. Sounds of an earlier report in `folder` are removed."""
         folder.mkdir(exist_ok=True)
         for old in folder.glob("[0-9][0-9][0-9][0-9]_*s_*_*.wav"):
             old.unlink()
@@ -62,18 +62,18 @@ class StreamMistakes:
         self._cut_out(pieces, progress)
 
     def write(self, folder: str | Path, *, most: int = MOST, progress: Callable[..., Any] = tqdm) -> str:
-        """Cut out missed words, confusions and false accepts with a second around each, with a table of all of them.
+        """Cut out missed words, confusions and false accepts with a second around each, and write a table of all.
 
-        Of each kind the worst come first: words missed with the least posterior, and what was detected for nothing with
-        the largest. Posteriors are averages as the detector takes them, at the time of the decision; of a missed word
-        where its own is the largest.
+        The worst of each kind come first: missed words with the smallest posterior, and wrong detections with the
+        largest. Posteriors are the detector's averages at the time of the decision. A missed word has the averages of
+        the time at which its own posterior is the largest.
 
         Parameters
         ----------
         folder : path
             New, or empty.
         most : int
-            Sounds of each kind.
+            Largest number of sounds of each kind.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class StreamMistakes:
         DatasetError
             If the folder holds something.
         WriteError
-            If it cannot be written.
+            If the folder cannot be written.
         """
         check_unused(folder)
         folder = Path(folder)
@@ -110,7 +110,7 @@ class StreamMistakes:
         )
 
     def _events(self, result: Result) -> Iterator[tuple[int, Event]]:
-        """What became of words and detections, with the number of the stream."""
+        """Events of words and detections, each with the number of its stream."""
         numbers = {str(self.streams[number].path): number for number in result.tracks}
         return ((numbers[event.stream], event) for event in result.score.events)
 
@@ -122,7 +122,7 @@ class StreamMistakes:
                     yield _mistake(event, result.condition, number, result.tracks[number], smoothed[number])
 
     def _cut_out(self, pieces: Iterable[_Piece], progress: Callable[..., Any]) -> None:
-        """Write pieces of the streams as they were heard; each stream is read once."""
+        """Write pieces of the streams as they were heard. Each stream is read once."""
         rate = self.model.frontend_config.sample_rate
         pieces = sorted(pieces, key=lambda piece: (piece.condition.name, piece.number, piece.start_s))
         groups = [list(group) for _, group in itertools.groupby(pieces, lambda p: (p.condition, p.number))]
@@ -135,11 +135,11 @@ class StreamMistakes:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Of a stream, to be written to a file."""
+    """A piece of a stream that is written to a file."""
 
     condition: Condition
     number: int
-    """Of the stream."""
+    """Number of the stream."""
     start_s: float
     end_s: float
     path: Path
@@ -152,15 +152,15 @@ class _Mistake:
     event: Event
     condition: Condition
     number: int
-    """Of the stream."""
+    """Number of the stream."""
     at_s: float
     posteriors: NDArray[np.float32]
-    """Averages of all labels at that time."""
+    """The detector's averages of all labels at `at_s`."""
     rank: float
-    """The lower, the worse."""
+    """A lower rank is worse."""
 
     def name(self, kind: str, number: int) -> str:
-        """Of its file."""
+        """Name of the mistake's file."""
         event = self.event
         said, heard = event.said or "", f"as_{event.keyword}" if event.keyword else ""
         what = filter(None, (said, heard, f"{abs(self.rank):.2f}"))
@@ -168,19 +168,19 @@ class _Mistake:
         return clip_name(kind, f"{number:04}", *what, *where)
 
     def piece(self, path: Path) -> _Piece:
-        """Its sound, with what is around it."""
+        """The piece of the stream with the mistake and the time around it."""
         start_s, end_s = self.event.start_s - _AROUND_S, self.event.time_s + _AROUND_S
         return _Piece(self.condition, self.number, start_s, end_s, path)
 
     def row(self) -> list[object]:
-        """Of the table, from the stream on."""
+        """The mistake's row of the table, from the column ``stream`` on."""
         e = self.event
         where = [e.stream, self.condition.name, e.start_s, e.time_s]
         return [*where, e.said, e.keyword, self.at_s, *map(float, self.posteriors)]
 
 
 def _smoothed(track: Track, config: DetectorConfig) -> NDArray[np.float32]:
-    """Averages that end at each window, as the detector takes them; of the posteriors' shape."""
+    """The detector's averages that end at each window, in the shape of the posteriors."""
     n = Detector(track.labels, config, step_s=track.step_s, clip_s=track.clip_s).smoothing_steps
     total = np.cumsum(track.posteriors(), axis=0, dtype=np.float64)
     total[n:] -= total[:-n].copy()
@@ -202,20 +202,20 @@ def _mistake(event: Event, condition: Condition, number: int, track: Track, smoo
 
 
 def _how(condition: Condition) -> str:
-    """The condition in a file's name; nothing for the plain one."""
+    """The condition as a part of a file's name, empty for the plain condition."""
     how = f"_{condition.gain_db:+g}dB" + "_room" * condition.room + "_gated" * condition.gated
     return "" if condition == Condition() else how
 
 
 def _false_accept_name(event: Event, condition: Condition, number: int) -> str:
-    """Source, time, keyword and score; the number of the stream tells apart files of one name."""
+    """A name of source, time, keyword and score. The number tells streams of the same name apart."""
     source, time = Path(event.stream).stem[:100], f"{event.time_s:.2f}s"
     return clip_name(f"{number:04}", source, time, str(event.keyword), f"{event.score:.2f}{_how(condition)}")
 
 
 def _cut(blocks: Iterator[NDArray[np.int16]], pieces: Sequence[_Piece], rate: int) -> Iterator[NDArray[np.int16]]:
-    """The samples of pieces of a stream, which are in order of their starts."""
-    kept, start = np.zeros(0, np.int16), 0  # `start`: the number of the first sample that is kept
+    """The samples of pieces of a stream. The pieces are in order of their starts."""
+    kept, start = np.zeros(0, np.int16), 0  # `start` is the number of the first sample that is kept
     for piece in pieces:
         first, last = max(0, round(piece.start_s * rate)), round(piece.end_s * rate)
         while start + len(kept) < last and (block := next(blocks, None)) is not None:

@@ -1,4 +1,4 @@
-"""Pictures of what streams gave: the DET curve, and a timeline."""
+"""Pictures of results on streams: the DET curve and a timeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import
 
 __all__ = ["plot_det", "plot_timeline"]
 
-_SHOWN_PERCENT = 50  # false rejects above this are off the DET curve, so that the rest can be read
+_SHOWN_PERCENT = 50  # the DET curve leaves out more false rejects than this, so that the rest can be read
 _STYLES = {
     HIT: ("heard", "|", "0.75"),
     GENUINE: ("genuine", "^", "tab:green"),
@@ -30,13 +30,13 @@ _STYLES = {
 
 
 def plot_det(results: Sequence[Result], name: str, path: str | Path) -> None:
-    """False rejects over false accepts per hour, as PNG; over the threshold where one of both cannot be had.
+    """Draw false rejects over false accepts per hour, as PNG. If one of them is unknown, draw over the threshold.
 
     Parameters
     ----------
     results : sequence of Result
     name : str
-        Of the model.
+        Name of the model.
     path : path
     """
     from matplotlib.figure import Figure
@@ -63,17 +63,17 @@ def plot_det(results: Sequence[Result], name: str, path: str | Path) -> None:
 
 
 def _rate(score: Score) -> float:
-    """False accepts per hour. None at all has no place on a logarithmic axis: it is drawn at half an event."""
+    """False accepts per hour. A logarithmic axis has no zero, so zero false accepts are drawn as half of one."""
     return max(0.5, score.false_accepts) / score.hours
 
 
 def _percent(score: Score) -> float:
-    """False rejects."""
+    """False rejects in percent."""
     return 100 * (score.false_reject_rate or 0.0)
 
 
 def _draw_curve(axes: Axes, result: Result, results: Sequence[Result]) -> list[float]:
-    """Draw what one condition gave; returns the false rejects that it shows, in percent."""
+    """Draw the results of one condition. Returns the false rejects that the curve shows, in percent."""
     label, score = result.condition.name, result.score
     rates = [_rate(s) for _, s in result.sweep]
     rejects = [_percent(s) for _, s in result.sweep]
@@ -104,7 +104,7 @@ def _draw_curve(axes: Axes, result: Result, results: Sequence[Result]) -> list[f
 
 
 def _plain_decades(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, as plain numbers."""
+    """Set the ticks of a logarithmic axis at 1, 2 and 5, as plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -113,7 +113,7 @@ def _plain_decades(axis: Axis) -> None:
 
 
 def plot_timeline(results: Sequence[Result], lengths_s: Sequence[tuple[str, float]], path: str | Path) -> None:
-    """What was heard, missed, confused and falsely accepted over the time of all streams, as PNG.
+    """Draw hits, misses, confusions and false accepts over the time of all streams, as PNG.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What a detector with any settings detects in a stream that was heard once, and the score of it.
+"""Replays detectors with other settings on streams that were heard once, and scores them.
 
-:class:`Track` keeps a stream's posteriors as the model's output holds them: for twelve labels 0.7 MB an hour, times
-included. To score settings on what has been heard::
+:class:`Track` keeps a stream's posteriors in the type of the model's output. Twelve labels with their times take 0.7 MB
+an hour. To score settings on streams that were heard::
 
     tracks = [heard.track for heard in hear_all("commands12", streams, config)]
     result = score_replayed(streams, tracks, other_config)
@@ -42,7 +42,7 @@ class Track:
     outputs: NDArray[Any]
     """The model's output, shape (n, len(labels)), of the output's dtype."""
     scale: float | None
-    """Quantisation of `outputs`; None where they are posteriors themselves."""
+    """Quantisation of `outputs`; None if they are posteriors themselves."""
     zero_point: int
     step_ms: float
     """The setting that they were computed with."""
@@ -52,13 +52,18 @@ class Track:
     """Length of the stream."""
 
     def posteriors(self, part: slice = slice(None)) -> NDArray[np.float32]:
-        """shape (n, len(labels)), float32; the very numbers that the spotter saw, of all windows or some."""
+        """Posteriors of all windows or a part of them, exactly as the spotter saw them.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n, len(labels)), float32
+        """
         rows = self.outputs[part]
         return rows if self.scale is None else dequantize(rows, self.scale, self.zero_point)
 
 
 def replay(track: Track, config: DetectorConfig) -> list[Detection]:
-    """What :class:`kws_edge.Spotter` with these settings detects in the stream, computed from its posteriors.
+    """Detections that :class:`kws_edge.Spotter` with these settings makes in the stream, from its posteriors.
 
     Raises
     ------
@@ -75,22 +80,22 @@ def replay(track: Track, config: DetectorConfig) -> list[Detection]:
         rows = track.posteriors(slice(start, start + _CHUNK))
         for posteriors, time_s in zip(rows, track.times_s[start : start + _CHUNK].tolist(), strict=True):
             if detection := detector.process(posteriors, time_s):
-                # As Spotter.finish has it: what is heard in the silence after the end was heard at the end.
+                # As in Spotter.finish, a detection in the silence after the end counts at the end.
                 found.append(dataclasses.replace(detection, end_s=min(detection.end_s, track.duration_s)))
     return found
 
 
 def sweep(config: DetectorConfig, thresholds: Sequence[float]) -> list[DetectorConfig]:
-    """`config` with each of these as the threshold of every keyword."""
+    """Copies of `config`, each with one of the thresholds for every keyword."""
     return [dataclasses.replace(config, threshold=threshold, thresholds={}) for threshold in thresholds]
 
 
 def score_replayed(streams: Sequence[Stream], tracks: Sequence[Track], config: DetectorConfig, **options) -> Score:
-    """Score of a replay; `options` as of :func:`host_tools.evaluation.scoring.score`.
+    """Score of a replay. `options` are those of :func:`host_tools.evaluation.scoring.score`.
 
     Parameters
     ----------
-    streams, tracks : sequences, of the same length
+    streams, tracks : sequences of the same length
     config : DetectorConfig
     """
     found = [replay(track, config) for track in tracks]
@@ -104,7 +109,7 @@ def score_heard(
     config: DetectorConfig,
     **options,
 ) -> Score:
-    """Score of the detections of each stream.
+    """Score of the detections in all streams. `detections` has a sequence for each stream.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What ``kws-host stream-eval`` reports: a table, JSON, pictures, and the sound of what went wrong."""
+"""The report of ``kws-host stream-eval``: a table, JSON, pictures, and the sounds of mistakes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StreamReport:
     lengths_s: tuple[float, ...]
     results: tuple[Result, ...]
     rtf: float
-    """Processor time of the chain over the length of the audio."""
+    """Processor time of front end, network and detector, divided by the length of the audio."""
 
     def to_dict(self) -> dict[str, Any]:
         """The results as a JSON-ready dict."""
@@ -70,7 +70,7 @@ class StreamReport:
     def write(self, folder: str | Path, *, progress: Callable[..., Any] = tqdm) -> None:
         """Write ``report.json``, ``det.png``, ``timeline.png`` and ``false_accepts/*.wav``.
 
-        Clips of an earlier report in `folder` are removed.
+        Sounds of an earlier report in `folder` are removed.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class StreamReport:
                 self._mistakes.write_false_accepts(folder / "false_accepts", progress=progress)
 
     def write_errors(self, folder: str | Path, *, most: int = MOST, progress: Callable[..., Any] = tqdm) -> str:
-        """The sound of missed words, confusions and false accepts; see :meth:`StreamMistakes.write`."""
+        """Write the sounds of missed words, confusions and false accepts; see :meth:`StreamMistakes.write`."""
         return self._mistakes.write(folder, most=most, progress=progress)
 
     @property
@@ -107,14 +107,16 @@ def evaluate_streams(
     workers: int | None = None,
     progress: Callable[..., Any] = tqdm,
 ) -> StreamReport:
-    """Hear every stream under every condition and score it; the parameters are those of :func:`hear_all`.
+    """Hear every stream under every condition and score it.
+
+    Other parameters are those of :func:`hear_all`.
 
     Parameters
     ----------
     config : DetectorConfig, optional
-        In place of the model's own.
+        Settings that replace the model's own.
     conditions : sequence of Condition
-        The first takes all streams, and each some.
+        The first condition must take all streams. Each other one must take at least one.
     """
     loaded = Model(model, labels=labels, frontend_config=frontend_config, kernels=kernels)
     config = config or loaded.detector_config

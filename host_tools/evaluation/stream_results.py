@@ -1,4 +1,4 @@
-"""What streams gave under one condition: for JSON, and for people."""
+"""Results on streams under one condition, for JSON and for people."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Result"]
 
 @dataclass(frozen=True)
 class Result:
-    """What one condition gave."""
+    """Results under one condition."""
 
     condition: Condition
     score: Score
-    """Of the live run, with the settings as they are."""
+    """Score of the live run with its own settings."""
     sweep: tuple[tuple[float, Score], ...]
-    """By threshold of every keyword."""
+    """Thresholds for every keyword, each with its score."""
     tracks: dict[int, Track]
-    """What was heard, by the number of the stream."""
+    """Posteriors of the streams, by the number of the stream."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The results as a JSON-ready dict; of the events all but the hits."""
+        """The results as a JSON-ready dict, with all events except hits."""
         return {
             "name": self.condition.name,
             **asdict(self.condition),

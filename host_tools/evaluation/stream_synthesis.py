@@ -1,7 +1,7 @@
-"""Long streams of spoken words over backgrounds, with exact truth: what a detector is measured on.
+"""Makes long streams of spoken words over backgrounds, with exact truth, to measure detectors on.
 
-A stream is planned first (which clip, after which gap), from one seed, and then rendered and written piece by piece:
-memory does not grow with its length, but for some bytes a word.
+A stream is first planned from one seed: which clip follows after which gap. Then it is rendered and written piece by
+piece. So memory grows only by some bytes a word.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from kws_edge.files import write_atomically
 __all__ = ["StreamConfig", "Summary", "make_stream"]
 
 SPEECH_RMS = 2000.0
-"""Level that words are brought to where a signal-to-noise ratio is asked for, of int16 samples: -24 dBFS."""
+"""RMS of words, in int16 samples, if a signal-to-noise ratio is given: -24 dBFS."""
 FAINT_RMS = 3.0
-"""Level of the noise where there is no background and no ratio: -81 dBFS, a quiet room by a quiet microphone."""
+"""RMS of the noise without background and ratio: -81 dBFS, as in a quiet room with a quiet microphone."""
 _FORMATS = (".flac", ".wav")
 _PIECE_S = 10
 _Samples = Generator[NDArray[np.float64], None, None]
-_PLAN, _BACKGROUND = 0, 1  # generators that are seeded apart, so that an option of one leaves the other as it was
+_PLAN, _BACKGROUND = 0, 1  # generators with seeds of their own, so that options of one leave the other as it was
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamConfig:
-    """What a stream is made of.
+    """Settings of a synthetic stream.
 
     Raises
     ------
@@ -56,18 +56,19 @@ class StreamConfig:
     seconds: float | None = None
     """Length of the stream; None: as long as its words need."""
     clips: int | None = None
-    """Keywords in it; None: as many as fit in `seconds`, or each clip once. Clips repeat when all have been used."""
+    """Number of keywords; None: as many as fit in `seconds`, or each clip once. Clips repeat when all have been used.
+    """
     others: int = 0
-    """Other words spread among them."""
+    """Number of other words among the keywords."""
     gap_s: tuple[float, float] = (1.0, 2.5)
-    """Range of the time between two clips (which themselves are up to a second long), uniform."""
+    """Range of the time between two clips, uniform. A clip is up to a second long."""
     snr_db: tuple[float, float] | None = None
-    """Range of the ratio of a word's mean power to the background's, drawn for each word, uniform. None: words and
-    backgrounds keep their levels."""
+    """Range of the ratio of a word's mean power to the background's, uniform for each word. None: words and backgrounds
+    keep their levels."""
     gain_db: float = 0.0
-    """Gain on the whole."""
+    """Gain on the whole stream."""
     rooms: float = 0.0
-    """Share of words that get a synthetic room's response, one each."""
+    """Share of words that get the response of a synthetic room, each of its own."""
     sample_rate: int = 16000
     seed: int = 0
 
@@ -95,7 +96,7 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class Summary:
-    """What :func:`make_stream` wrote."""
+    """Summary of the stream that :func:`make_stream` wrote."""
 
     file: str
     labels: str
@@ -116,7 +117,7 @@ class _Slot:
 
 
 def _drawn(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
-    """Clips without end: each once in random order, then each again in another."""
+    """Clips without end: each once in random order, then each again in another order."""
     while True:
         yield from (clips[i] for i in rng.permutation(len(clips)))
 
@@ -124,7 +125,7 @@ def _drawn(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[Clip]:
 def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -> list[_Slot]:
     rng = np.random.default_rng((config.seed, _PLAN))
     seconds, n = config.seconds, config.clips
-    if n is None:  # every clip once, or, in a stream of a given length, more slots than fit
+    if n is None:  # every clip once; if the length is given, more slots than fit
         n = len(clips) if seconds is None else round(seconds / (0.1 + sum(config.gap_s) / 2)) + 1
     if config.others and not others:
         raise DatasetError("there are no clips of other words; leave out --others, or name fewer --words")
@@ -132,7 +133,7 @@ def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -
     if seconds is None or config.clips is not None:
         kinds[: config.others] = True
         rng.shuffle(kinds)
-    else:  # evenly among the words that fit, of about a second each
+    else:  # spread evenly among the words that fit, of about a second each
         fit = max(1, min(len(kinds), int(seconds / (1 + sum(config.gap_s) / 2))))
         kinds[rng.permutation(fit)[: config.others]] = True
     sources = {False: _drawn(clips, rng), True: _drawn(others, rng)}
@@ -163,9 +164,9 @@ def _samples(path: Path, config: StreamConfig) -> NDArray[np.int16]:
 
 
 class _Background:
-    """Recordings one after another without end, in random order; or noise, where there are none.
+    """Recordings one after another without end, in random order, or noise if there are no recordings.
 
-    With `level`, each recording's mean power, and the noise's, is 1.
+    With `level`, each recording and the noise have a mean power of 1.
     """
 
     def __init__(self, paths: Sequence[Path], rng: np.random.Generator, sample_rate: int, *, level: bool) -> None:
@@ -193,7 +194,7 @@ class _Background:
             yield self._rng.standard_normal(self._rate) * (1.0 if self._level else FAINT_RMS)
 
     def close(self) -> None:
-        """No more is taken."""
+        """Close the recordings."""
         self._blocks.close()
 
     def take(self, n: int) -> NDArray[np.float64]:
@@ -208,7 +209,7 @@ class _Background:
 
 
 class _Mixer:
-    """Renders a plan: blocks of float64 samples on the int16 scale; `words` grows as they are made."""
+    """Renders a plan to blocks of float64 samples on the int16 scale. `words` grows with the blocks."""
 
     def __init__(self, config: StreamConfig, slots: Sequence[_Slot], backgrounds: Sequence[Path]) -> None:
         self.words: list[Word] = []
@@ -235,7 +236,7 @@ class _Mixer:
         self._background.close()
 
     def _gap(self, n: int, snr_db: float | None) -> Iterator[NDArray[np.float64]]:
-        """Background alone, whose level goes over to that of the next word evenly in decibels."""
+        """Background alone. Its level changes evenly in decibels to that of the next word."""
         first = snr_db if self._snr_db is None else self._snr_db
         done = 0
         while done < n:
@@ -266,7 +267,7 @@ class _Mixer:
     def _mix(
         self, speech: NDArray[np.float64], n: int, snr_db: NDArray[np.float64] | float | None
     ) -> NDArray[np.float64]:
-        """`n` samples of background, with what sounds in them; what sounds on after them is kept for the next."""
+        """`n` samples of background and speech. Speech that sounds longer is kept for the next samples."""
         mixed = np.zeros(max(n, len(speech), len(self._tail)))
         mixed[: len(self._tail)] += self._tail
         mixed[: len(speech)] += speech
@@ -285,21 +286,21 @@ def make_stream(
     backgrounds: Sequence[Path] = (),
     progress: Callable[..., Any] = tqdm,
 ) -> Summary:
-    """Write a stream, mono 16-bit, and beside it the truth, as CSV.
+    """Write a stream, mono 16-bit, and the truth beside it as CSV.
 
     The same arguments give the same bytes.
 
     Parameters
     ----------
     path : path
-        Ends in ``.flac`` or ``.wav``; the truth is in the file of that name that ends in ``.csv``.
+        Ends in ``.flac`` or ``.wav``. The truth is in the file of the same name that ends in ``.csv``.
     config : StreamConfig
     clips : sequence of Clip
-        To draw keywords from.
+        Clips to draw keywords from.
     others : sequence of Clip
-        To draw other words from.
+        Clips to draw other words from.
     backgrounds : sequence of path
-        Recordings of any rate; without them the background is white noise.
+        Recordings of any sample rate. Without them the background is white noise.
 
     Raises
     ------
@@ -326,14 +327,14 @@ def make_stream(
         nonlocal clipped
         with progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True) as bar:
             clipped = _write(temporary, mixer, config.sample_rate, bar.update)
-        write_labels(labels, mixer.words)  # before the stream takes its place: it is never there without them
+        write_labels(labels, mixer.words)  # first, so that a stream is never without its labels
 
     write_atomically(path, write)
     return Summary(str(path), str(labels), seconds, count(word.label for word in mixer.words), clipped)
 
 
 def _write(path: str, mixer: _Mixer, rate: int, on_samples: Callable[[int], object]) -> int:
-    """Write what is mixed; returns how many samples were cut at full scale."""
+    """Write the mixed samples. Returns how many were clipped at full scale."""
     clipped = 0
     with sound_errors(), soundfile.SoundFile(os.fsencode(path), "w", rate, 1, "PCM_16") as file:
         for block in mixer.blocks():

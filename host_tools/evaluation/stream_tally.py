@@ -1,4 +1,4 @@
-"""What a detector does on streams that were heard, counted by fold: false accepts by place, words missed."""
+"""Counts false accepts and missed words of a detector, by fold, on streams that were heard."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _Pair = tuple[Stream, Track]
 
 
 class Tally(NamedTuple):
-    """What a detector did on the streams, by fold."""
+    """Counts of a detector on the streams, by fold."""
 
     places: NDArray[np.int64]
-    """False accepts on streams in which nothing is said, a place once; shape (folds,)."""
+    """Places of false accepts on streams without words, each counted once; shape (folds,)."""
     words: NDArray[np.int64]
     """Words said, under all conditions; shape (folds,)."""
     missed: NDArray[np.int64]
-    """Of these."""
+    """Words missed, under all conditions; shape (folds,)."""
     duplicates: NDArray[np.int64]
-    """Words heard twice."""
+    """Words heard twice; shape (folds,)."""
 
     def of(self, folds: NDArray[np.bool_]) -> Tally:
-        """Of some folds: shape (folds,), bool."""
+        """The tally of some folds, given by a mask of shape (folds,), bool."""
         return Tally(*(values[folds] for values in self))
 
     @property
@@ -45,12 +45,12 @@ class Tally(NamedTuple):
 
 
 def places(scores: Sequence[Score]) -> list[tuple[str, float]]:
-    """False accepts, of which those under different conditions within a second are one: stream and time of each.
+    """Stream and time of each false accept. Those under different conditions within a second count as one.
 
     Parameters
     ----------
     scores : sequence of Score
-        Of the same streams, one for each condition.
+        Scores of the same streams, one for each condition.
     """
     times = sorted(
         (event.stream, event.time_s, condition)
@@ -69,10 +69,10 @@ def places(scores: Sequence[Score]) -> list[tuple[str, float]]:
 
 
 class HeardStreams:
-    """Streams that were heard, and what detectors do on them.
+    """Streams that were heard, and the results of detectors on them.
 
-    Streams without words are cut into folds of equal length, by speaker as far as names tell; the words, in the order
-    in which they are said, into folds of equally many.
+    Streams without words are cut into folds of equal length. They are sorted by speaker, as far as names tell. Words
+    are cut into folds of equal number, in the order in which they are said.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class HeardStreams:
         return tuple(_score(part, config) for part in self._quiet)
 
     def tally(self, config: DetectorConfig) -> Tally:
-        """What a detector does, by fold; it is remembered."""
+        """The tally of a detector, which is remembered."""
         key = repr(config)
         if key not in self._known:
             score = self.on_words(config)
@@ -132,5 +132,5 @@ def _score(pairs: Sequence[_Pair], config: DetectorConfig) -> Score:
 
 
 def _folded(at: Sequence[float]) -> NDArray[np.int64]:
-    """How many of these, each from 0 to 1, each fold has."""
+    """How many of these positions, from 0 to 1, lie in each fold."""
     return np.histogram(at, bins=FOLDS, range=(0, 1 + 1e-9))[0]

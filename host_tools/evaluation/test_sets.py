@@ -29,23 +29,23 @@ __all__ = ["TestSet", "answers", "clip_set", "feature_set"]
 class TestSet:
     """Labelled clips, or precomputed features, as levels of a front end."""
 
-    __test__ = False  # for pytest: a name, not a test
+    __test__ = False  # tells pytest that this class is no test
 
     name: str
     items: tuple[str, ...]
-    """What each example is: a clip's path, or a row of precomputed features."""
+    """The name of each example: a clip's path, or a row of precomputed features."""
     features: NDArray[np.float32]
-    """The front end's, shape (n, *feature_shape)"""
+    """Levels of the front end, shape (n, *feature_shape)."""
     truth: NDArray[np.int64]
     """Label indices."""
     skipped: tuple[str, ...] = ()
-    """What was left out, and why: a line each."""
+    """Lines on what was left out, and why."""
     recorded: bool = False
     """Whether the items are files of sound."""
 
 
 def answers(labels: Sequence[str]) -> tuple[str, ...]:
-    """What a model can answer: its labels; of one with a single output, also that it is something else."""
+    """The answers of a model: its labels. A model with a single output can also answer ``unknown``."""
     return tuple(labels) if len(labels) > 1 else (*labels, UNKNOWN)
 
 
@@ -61,18 +61,18 @@ def clip_set(
     own_labels: bool = False,
     progress: Callable[..., Any] = tqdm,
 ) -> TestSet:
-    """The clips under ``folder/<label>/``, through kws_edge's front end. Clips that cannot be used are skipped.
+    """Levels of the clips under ``folder/<label>/``, by kws_edge's front end. Unusable clips are skipped.
 
     Parameters
     ----------
     folder : path
     labels : sequence of str
-        The model's. Other folders count as unknown.
+        The model's labels. Other folders count as unknown.
     config : FrontendConfig
     split : str, optional
-        Only clips of this part of the split.
+        Part of the split to take clips from; by default all.
     rule, seed
-        Which split; see :func:`host_tools.data.dataset.index_clips`.
+        Kind and seed of the split; see :func:`host_tools.data.dataset.index_clips`.
     at_least : int
         Leave out labels with fewer clips than this.
     own_labels : bool
@@ -81,7 +81,7 @@ def clip_set(
     Raises
     ------
     DatasetError
-        If the folder holds no such clips, or a word is no label where there is no unknown.
+        If the folder holds no such clips, or if a word is no label and the labels have no unknown.
     """
     pairs, left_out = _labelled(folder, split, rule, seed)
     sizes = Counter(word for _, word in pairs)
@@ -113,7 +113,7 @@ def clip_set(
 def _labelled(
     folder: str | Path, split: str | None, rule: str, seed: int
 ) -> tuple[list[tuple[Path, str]], Sequence[object]]:
-    """Clips with their words, and what was left out; the arguments are those of :func:`clip_set`."""
+    """Clips with their words, and what was left out. The arguments are those of :func:`clip_set`."""
     if split is None:
         return index_labelled(folder)
     index = index_clips(folder, split=rule, seed=seed)
@@ -124,8 +124,11 @@ def _labelled(
 def feature_set(
     folder: str | Path, labels: Sequence[str], config: FrontendConfig, *, split: str = "validation"
 ) -> TestSet:
-    """Precomputed features of a part of the official split, as
-    :func:`host_tools.data.stored_features.load_features` reads them."""
+    """Levels of precomputed features of a part of the official split.
+
+    The parameters are those of :func:`clip_set`. The folder is one of
+    :func:`host_tools.data.stored_features.load_features`.
+    """
     stored = load_features(folder, (config.n_frames, config.n_mels))
     rows = np.flatnonzero(stored.splits == split)
     if not len(rows):

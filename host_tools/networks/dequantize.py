@@ -1,4 +1,4 @@
-"""Weights of an INT8 model file as a float network that can be trained on."""
+"""Sets a float network from the weights of an INT8 model file, so that you can train it further."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def load_int8(
 ) -> list[str]:
     """Set the weights of `model`, which our own code built, from an INT8 file of the same network.
 
-    Layers are paired by kind, shape and order. In the file batch norm is folded into the convolutions: each norm takes
-    its mean and variance from `inputs`, and a scale and offset that undo them, so that the network computes what the
-    file does, in inference and (on such inputs) in training. As batch norm takes no notice of a kernel's scale, every
-    filter gets that of He's initialisation, which suits the steps of an optimizer.
+    Layers are paired by kind, shape and order. In the file batch norm is folded into the convolutions. So each norm
+    takes its mean and variance from `inputs`, and a scale and offset that undo them. The network then computes what the
+    file computes, in inference and (on such inputs) in training. Batch norm cancels a kernel's scale. So every filter
+    gets the scale of He's initialisation, which suits the steps of an optimizer.
 
     Parameters
     ----------
@@ -47,21 +47,22 @@ def load_int8(
     path : path
         A model file, or the name of a shipped one.
     frontend_config : FrontendConfig
-        Of `model`; the file's must be equal.
+        Front end of `model`. The file's must be equal.
     inputs : numpy.ndarray, shape (n, *frontend_config.feature_shape, 1), float32
-        Training examples, some hundreds.
+        Some hundreds of training examples.
     labels : sequence of str
-        Of `model`. Where the file has others, :func:`host_tools.networks.weight_import.set_head` sets the last layer.
+        Labels of `model`. If the file has others, :func:`host_tools.networks.weight_import.set_head` sets the last
+        layer.
 
     Returns
     -------
     list of str
-        What is new: labels, and dense layers of another shape.
+        Names of labels and dense layers that the file does not set.
 
     Raises
     ------
     TrainingError
-        If the file cannot be read or is not INT8, has another front end, or lacks a convolution of `model`.
+        If the file cannot be read, is not INT8, has another front end, or lacks a convolution of `model`.
     """
     try:
         file = Model(path, kernels="builtin")
@@ -85,7 +86,7 @@ def _set_layers(
     inputs: Array,
     path: str | Path,
 ) -> list[str]:
-    """Set each of `layers` from the first of its kind and shape in `saved`; the names of dense layers without one."""
+    """Set each layer from the first of its kind and shape in `saved`. Returns names of dense layers without one."""
     norms, left = norm_after(model), []
     for layer in layers:
         kind = next((kind for of, kind in _OPERATORS if isinstance(layer, of)), None)
@@ -107,14 +108,14 @@ def _set_layers(
 
 
 def _weights(file: Model, kind: str, tensors: tuple[int, ...]) -> tuple[Array, Array]:
-    """Kernel, as Keras lays it out, and bias of an operator, in floating point."""
+    """Kernel and bias of an operator in floating point. The kernel has Keras's layout."""
     kernel, bias = (_real(file, number) for number in tensors[1:3])
     order = {"DEPTHWISE_CONV_2D": (1, 2, 3, 0), "CONV_2D": (1, 2, 3, 0), "FULLY_CONNECTED": (1, 0)}
     return kernel.transpose(order[kind]), bias
 
 
 def _real(file: Model, number: int) -> Array:
-    """Values of a constant tensor."""
+    """Values of a constant tensor in floating point."""
     native = file.interpreter.native
     details = next(d for d in native.get_tensor_details() if d["index"] == number)["quantization_parameters"]
     values, scales = native.get_tensor(number), details["scales"]
@@ -128,7 +129,7 @@ def _real(file: Model, number: int) -> Array:
 
 
 def _set_normalised(model: keras.Model, layer, norm, kernel: Array, bias: Array, inputs: Array) -> None:
-    """Kernel and batch norm of a convolution that together are what was folded into `kernel` and `bias`."""
+    """Set a convolution and its batch norm, such that folding them gives `kernel` and `bias`."""
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     level = isinstance(layer, LevelConv2D)
     step, middle = (2 / (layer.high - layer.low), (layer.high + layer.low) / 2) if level else (1.0, 0.0)

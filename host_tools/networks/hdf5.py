@@ -1,8 +1,8 @@
-"""Weights out of HDF5 files, read in a process of its own: ``python -m host_tools.networks.hdf5``.
+"""Reads weights from HDF5 files in a process of its own: ``python -m host_tools.networks.hdf5``.
 
-The HDF5 library trusts its files. One that is made for it may keep it busy for ever, or crash it, so the process that
-reads it has a deadline and a bound on its memory. It takes a request, a line of JSON, on standard input, and gives on
-standard output a line of JSON and then the weights, float32.
+The HDF5 library trusts its files. A hostile file may keep the library busy for ever, or crash it. So the process has a
+deadline and a limit of memory. It takes a request, a line of JSON, on standard input. On standard output it gives a
+line of JSON and then the weights as float32.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ _DAMAGE = (  # what h5py and zipfile raise on a damaged file
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights, of a network or in a file."""
+    """A layer with weights, in a network or in a file."""
 
     name: str
     kind: str
-    """Its class in lower case; empty where the file does not say."""
+    """The layer's class in lower case; empty if the file does not name it."""
     shapes: list[tuple[int, ...]]
     arrays: tuple[h5py.Dataset, ...] = ()
     """In a file: where the weights are."""
 
     @property
     def likeness(self) -> tuple:
-        """What layers that are paired by order have in common."""
+        """The properties that two layers must share to be paired by order."""
         return self.kind, [len(shape) for shape in self.shapes]
 
 
@@ -67,19 +67,19 @@ def read_weights(path: Path, layers: Sequence[Layer], *, limit: int) -> dict[int
     ----------
     path : path
     layers : sequence of Layer
-        The network's.
+        Layers of the network.
     limit : int
-        Most bytes of the file, and of what it is unpacked to.
+        Most bytes that the file may have, packed or unpacked.
 
     Returns
     -------
     dict
-        Float32 arrays of each layer that the file has weights for, by its number.
+        Float32 arrays of each layer that the file has weights for, by the layer's number.
 
     Raises
     ------
     TrainingError
-        If there are none, or the file is damaged or not harmless; the message does not name it.
+        If the file has no such weights, is damaged or may be harmful. The message does not name the file.
     """
     wanted = [(layer.name, layer.kind, layer.shapes) for layer in layers]
     request = json.dumps({"path": os.fsencode(path).hex(), "layers": wanted, "limit": limit})
@@ -140,7 +140,7 @@ def _answer(request: dict[str, Any], output: BinaryIO) -> None:
 
 
 def _hdf5(path: Path, limit: int) -> Path | io.BytesIO:
-    """Where the HDF5 data are: in the file itself or, unpacked from an archive, in memory."""
+    """The HDF5 data: the file itself, or data in memory that were unpacked from an archive."""
     if not path.name.lower().endswith(_SUFFIXES):
         raise TrainingError(f"unknown format; weights are read from {', '.join(_SUFFIXES)}")
     if not path.is_file():
@@ -150,7 +150,7 @@ def _hdf5(path: Path, limit: int) -> Path | io.BytesIO:
     with path.open("rb") as file:
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
-        return path  # named .keras too: Keras before 2.12 wrote HDF5 under that name
+        return path  # also if it is named .keras: Keras before 2.12 wrote HDF5 under that name
     if not start.startswith(b"PK\x03\x04"):
         raise TrainingError(f"is neither HDF5 nor a .keras archive: it starts with {start!r}")
     if path.suffix.lower() != ".keras":
@@ -170,7 +170,7 @@ def _hdf5(path: Path, limit: int) -> Path | io.BytesIO:
 
 
 def _saved_layers(file: h5py.File) -> Iterator[Layer]:
-    """Layers in the file, in their order (in Keras 3's layout: those of a class in their order)."""
+    """Layers in the file, in their order. Keras 3's layout keeps only the order of layers of the same class."""
     root = _child(file, "model_weights") if "model_weights" in list(file) else file
     names = _texts(root, "layer_names")
     for name in names[:_MAX_LAYERS]:
@@ -193,12 +193,12 @@ def _layer(name: str, kind: str, arrays: tuple[h5py.Dataset, ...]) -> Layer:
 
 
 def _natural(name: str) -> list:
-    """Key to sort by that has 10 after 9."""
+    """Sort key that puts 10 after 9."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _child(parent: h5py.Group, path: str, kind: type = h5py.Group) -> h5py.Group | h5py.Dataset:
-    """What lies at `path`, without following links, as h5py would."""
+    """The object at `path`. Links are refused, which h5py would follow."""
     for name in filter(None, path.split("/")):
         if parent.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
             raise TrainingError(f"{name!r} in {parent.name!r} is a link; only data in the file itself are read")
@@ -209,16 +209,16 @@ def _child(parent: h5py.Group, path: str, kind: type = h5py.Group) -> h5py.Group
 
 
 def _texts(group: h5py.Group, name: str) -> list[str]:
-    """Strings of an attribute, which Keras spreads over ``<name>0``, ``<name>1`` and so on if it is large.
+    """Strings of an attribute. Keras spreads a large one over ``<name>0``, ``<name>1`` and so on.
 
-    HDF5 believes the length that a string claims, up to 4 GiB, and allocates it before it finds that the file is wrong.
+    HDF5 believes the length that a string claims, up to 4 GiB. It allocates this memory before it finds the file wrong.
     """
     numbered = [f"{name}{i}" for i in range(len(group.attrs))]
     found = []
     for key in [name] if name in group.attrs else filter(group.attrs.__contains__, numbered):
         attribute = group.attrs.get_id(key)
         if 0 in attribute.shape:
-            continue  # whatever its type: Keras writes no names as no float64
+            continue  # without a check of its type: Keras writes an empty list of names as float64
         if attribute.get_storage_size() > 2**20:
             raise TrainingError(f"the attribute {key} of {group.name!r} is too large")
         if attribute.dtype.kind != "S" and not h5py.check_string_dtype(attribute.dtype):
@@ -229,7 +229,7 @@ def _texts(group: h5py.Group, name: str) -> list[str]:
 
 
 def _arrays(group: h5py.Group, names: list[str]) -> tuple[h5py.Dataset, ...]:
-    """Datasets of a layer, checked but not read; none if it holds integers, such as the seed of a dropout."""
+    """Datasets of a layer, checked but not read. Empty if a dataset holds integers, such as the seed of a dropout."""
     if len(names) > _MAX_ARRAYS:
         return ()
     arrays = tuple(_child(group, name, h5py.Dataset) for name in names)
@@ -244,7 +244,7 @@ def _arrays(group: h5py.Group, names: list[str]) -> tuple[h5py.Dataset, ...]:
 
 
 def _pairs(layers: Sequence[Layer], saved: list[Layer]) -> list[tuple[int, Layer]]:
-    """Numbers of the network's layers, each with the layer in the file to set it from."""
+    """Numbers of the network's layers, each with the layer of the file that sets it."""
     if not saved:
         raise TrainingError("holds no weights of layers")
     if not any(layer.kind for layer in saved):
@@ -278,7 +278,7 @@ def _main() -> None:
     if sys.platform != "win32":
         for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
             hard = resource.getrlimit(kind)[1]
-            with suppress(ValueError, OSError):  # a system that does not have this one
+            with suppress(ValueError, OSError):  # the system may lack this limit
                 resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     _answer(json.loads(sys.stdin.buffer.readline()), sys.stdout.buffer)
 

@@ -1,4 +1,4 @@
-"""Networks, each a small function that says what it costs. Inputs are ``(frames, mels, 1)`` levels of a front end."""
+"""Networks. Each is a small function that says its cost. Inputs are ``(frames, mels, 1)`` levels of a front end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["MODELS", "LevelConv2D", "build", "cnn_reference", "count_macs", "mic
 
 @keras.saving.register_keras_serializable("kws_edge")
 class LevelConv2D(layers.Conv2D):
-    """First convolution over levels, which lie in ``[low, high]``: it sees them mapped to [-1, 1].
+    """First convolution over levels in ``[low, high]``. It maps them to [-1, 1].
 
-    The mapping is applied to the kernel, ``conv(x, k * s) - sum(k * s) * middle``, so that it costs nothing in the
-    converted model and the model's input keeps the front end's levels. Padding is ``valid``, without which the border
-    would see another zero than the inside.
+    The mapping is applied to the kernel: ``conv(x, k * s) - sum(k * s) * middle``. So it costs nothing in the converted
+    model, whose input keeps the front end's levels. Padding is ``valid``: padded zeros would not be zero after the
+    mapping.
     """
 
     def __init__(self, *args, low: float, high: float, **kwargs) -> None:
@@ -40,7 +40,7 @@ class LevelConv2D(layers.Conv2D):
 
 
 def _level_range(config: FrontendConfig) -> tuple[float, float]:
-    """Where levels lie: between the front end's clips, or else between silence and a full-scale tone."""
+    """The range of levels: the front end's clips, or else silence and a full-scale tone."""
     amplitude = 32768 * config.sample_scale * float(window(config).sum()) / 2
     tone = amplitude**2 if config.spectrum == "power" else amplitude
     silence, full_scale = (
@@ -56,7 +56,7 @@ def _normalised(x, name: str):
 
 
 def _stem(config: FrontendConfig, channels: int, stride: int = 1):
-    """Input, and the first convolution over 3 frames of it, the mel bands as channels."""
+    """The input, and the first convolution over 3 frames with the mel bands as channels."""
     frames, mels = config.feature_shape
     low, high = _level_range(config)
     inputs = keras.Input((frames, mels, 1), name="levels")
@@ -66,21 +66,21 @@ def _stem(config: FrontendConfig, channels: int, stride: int = 1):
 
 
 def _classified(inputs, x, n_classes: int, dropout: float, name: str) -> keras.Model:
-    """The network that averages `x` over time and ends in a softmax."""
+    """The network from `inputs` to `x`, then an average over time and a softmax."""
     x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
     return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", name="posteriors")(x), name=name)
 
 
 def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.3) -> keras.Model:
-    """Residual network of temporal convolutions, the mel bands as channels.
+    """Residual network of temporal convolutions with the mel bands as channels.
 
-    One convolution of 3 frames, then six residual blocks of two 9-frame convolutions, the first, third and fifth with
-    stride 2; average over time, softmax. For ``logmel40``, 12 classes and width 1: 0.55 M parameters, 12 M
-    multiply-accumulates; for width 1.4: 1.07 M and 21 M. After TC-ResNet (Choi et al., Temporal Convolution for
-    Real-time Keyword Spotting on Mobile Devices, 2019).
+    A convolution of 3 frames is followed by six residual blocks of two 9-frame convolutions. The first, third and fifth
+    block have stride 2. An average over time and a softmax follow. For ``logmel40`` and 12 classes, width 1 gives
+    0.55 M parameters and 12 M multiply-accumulates, width 1.4 gives 1.07 M and 21 M. After TC-ResNet (Choi et al.,
+    Temporal Convolution for Real-time Keyword Spotting on Mobile Devices, 2019).
 
-    Every convolution ends in a rectifier, before the sum too: TFLite's kernels round negative halves otherwise than
-    TFLite Micro's, and without negative values both give the same bits.
+    Every convolution ends in a rectifier, also before the sum. TFLite's kernels and TFLite Micro's round negative
+    halves differently. Without negative values both give the same bits.
 
     Parameters
     ----------
@@ -111,13 +111,13 @@ def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, drop
 def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.1) -> keras.Model:
     """Depthwise-separable temporal convolutions with residuals, small enough for a microcontroller.
 
-    One convolution of 3 frames with stride 2 to 56 channels, then four residual blocks, each twice a depthwise
-    convolution of 9 frames and a pointwise one; average over time, softmax. For ``logmel40``, 12 classes and width 1:
-    40,332 parameters, 1.7 M multiply-accumulates. After
-    MatchboxNet (Majumdar and Ginsburg, 1D Time-Channel Separable Convolutional Neural Network Architecture for Speech
-    Commands Recognition, 2020).
+    A convolution of 3 frames with stride 2 to 56 channels is followed by four residual blocks. Each block is twice a
+    depthwise convolution of 9 frames and a pointwise one. An average over time and a softmax follow. For ``logmel40``,
+    12 classes and width 1 it has 40,332 parameters and 1.7 M multiply-accumulates. After MatchboxNet (Majumdar and
+    Ginsburg, 1D Time-Channel Separable Convolutional Neural Network Architecture for Speech Commands Recognition,
+    2020).
 
-    Every convolution ends in a rectifier, as in :func:`residual` and for its reason.
+    Every convolution ends in a rectifier, for the reason that :func:`residual` gives.
 
     Parameters
     ----------
@@ -144,9 +144,10 @@ def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout
 def cnn_reference(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout: float = 0.2) -> keras.Model:
     """The reference system's network: three blocks of two 3x3 convolutions over time and frequency.
 
-    Each convolution (64, 128, 256 filters by block; the first with stride 2) is followed by batch norm and ReLU, each
-    block by max pooling and spatial dropout; then the global average, 256 units, softmax. For the ``reference`` front
-    end, 36 classes and width 1: 1,221,988 parameters, 303 M multiply-accumulates.
+    The blocks have 64, 128 and 256 filters. The first convolution has stride 2. Batch norm and ReLU follow each
+    convolution. Max pooling and spatial dropout follow each block. The global average, 256 units and a softmax come
+    last. For the ``reference`` front end, 36 classes and width 1 it has 1,221,988 parameters and 303 M
+    multiply-accumulates.
 
     Parameters
     ----------
@@ -193,12 +194,12 @@ def count_macs(model: keras.Model) -> int:
 
 
 def build(name: str, config: FrontendConfig, n_classes: int, **options) -> keras.Model:
-    """The network `name` of :data:`MODELS`, or one's own; see :mod:`host_tools.networks.own_network`.
+    """The network `name` of :data:`MODELS`, or your own; see :mod:`host_tools.networks.own_network`.
 
     Raises
     ------
     TrainingError
-        If there is none of that name, or one's own cannot be used.
+        If no network has that name, or your own cannot be used.
     """
     if is_own(name):
         return build_own(name, config, n_classes, **options)

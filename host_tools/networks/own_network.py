@@ -1,7 +1,7 @@
-"""A network of one's own: ``module:function``, imported from the current folder.
+"""Your own network: ``module:function``, imported from the current folder.
 
-The function is called as ``function(input_shape, classes)``, and gets ``width`` and ``frontend_config``, too, where it
-takes them by name or as ``**kw``. It returns a ``keras.Model`` of layers, from levels of the front end to a softmax.
+The function is called as ``function(input_shape, classes)``. It also gets ``width`` and ``frontend_config`` if it takes
+them by name or as ``**kw``. It returns a ``keras.Model`` of layers, from levels of the front end to a softmax.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["build_own", "import_own", "is_own", "source_of"]
 
 
 def is_own(name: str) -> bool:
-    """Whether `name` is of the form ``module:function``."""
+    """Whether `name` has the form ``module:function``."""
     return ":" in name
 
 
 def import_own(name: str) -> ModuleType:
-    """The module of ``module:function``; with it, layers that it registers can be loaded.
+    """Import the module of ``module:function``. Layers that it registers can be loaded then.
 
     Raises
     ------
     TrainingError
-        If it is not there, or cannot be imported: that names the line.
+        If there is no such module, or it cannot be imported. The message names the line that fails.
     """
     module, _, function = name.partition(":")
     if not all(re.fullmatch(r"\w+(\.\w+)*", part) for part in (module, function)) or module.endswith(".py"):
@@ -49,25 +49,28 @@ def import_own(name: str) -> ModuleType:
             return importlib.import_module(module)
         except ModuleNotFoundError as error:
             if not error.name or not f"{module}.".startswith(f"{error.name}."):
-                raise  # one that theirs imports
+                raise  # the user's module imports this missing one
             raise TrainingError(
                 f"network {name}: there is no module {error.name} in {os.getcwd()}; run this in the folder that has it"
             ) from None
 
 
 def source_of(name: str) -> dict[str, str]:
-    """Where the module of ``module:function`` lies, and the checksum of its text."""
+    """The path of the module of ``module:function``, and the checksum of its text."""
     path = import_own(name).__file__ or ""
     return {"file": path, "sha256": sha256_hex(Path(path).read_bytes()) if os.path.isfile(path) else ""}
 
 
 def build_own(name: str, config: FrontendConfig, n_classes: int, *, width: float = 1.0) -> keras.Model:
-    """The network that ``module:function`` makes, checked: of the right shapes, a softmax, and to be saved and loaded.
+    """The network that ``module:function`` makes.
+
+    It is checked for its shapes, its softmax, and whether it can be saved and loaded.
 
     Raises
     ------
     TrainingError
-        If the module or function is not there, the function fails (that names its line), or the network is not usable.
+        If the module or function is missing, the function fails, or the network is not usable. If the function fails,
+        the message names its line.
     """
     module, (_, _, called) = import_own(name), name.partition(":")
     function = getattr(module, called, None)
@@ -88,7 +91,7 @@ def build_own(name: str, config: FrontendConfig, n_classes: int, *, width: float
 def _takes(function: Callable, name: str) -> bool:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of some that are written in C
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return False
     return any(p.kind is p.VAR_KEYWORD or p.name == name for p in parameters)
 
@@ -112,7 +115,7 @@ def _check(what: str, model: object, shape: tuple[int, ...], n_classes: int, lev
         try:
             keras.models.clone_model(model).save(path)
             keras.models.load_model(path, compile=False)
-        except Exception as error:  # whatever a layer of one's own raises
+        except Exception as error:  # a user's own layer may raise anything
             raise TrainingError(
                 f"{what}: cannot be saved and loaded again ({_first_line(error)}); a layer of your own needs get_config"
                 " and @keras.saving.register_keras_serializable(), and a Lambda must become one"
@@ -125,7 +128,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _current_folder() -> Iterator[None]:
-    """Modules are looked for in the current folder first."""
+    """Look for modules in the current folder first."""
     folder = os.getcwd()
     sys.path.insert(0, folder)
     importlib.invalidate_caches()
@@ -138,8 +141,10 @@ def _current_folder() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _theirs(name: str, file: str | None = None) -> Iterator[None]:
-    """What code of the user's raises becomes one line that names theirs, the innermost in `file` or below the current
-    folder; the network `name` where there is none."""
+    """Turn an error of the user's code into one line that names the user's line.
+
+    That is the innermost line in `file` or below the current folder. Without such a line, the network `name` is named.
+    """
     try:
         yield
     except TrainingError:

@@ -1,10 +1,10 @@
-"""Quantisation-aware training: a float network's copy that computes as its INT8 form will.
+"""Quantisation-aware training: a copy of a float network that computes as its INT8 form will.
 
-Batch norm is folded into the convolutions first. Weights are rounded per output channel (dense layers: per tensor) to
-the grid that the converter will use; activations are rounded within ranges that are learned. Gradients pass the
+Batch norm is folded into the convolutions first. Weights are rounded to the grid that the converter will use, per
+output channel (dense layers: per tensor). Activations are rounded within ranges that are learned. Gradients pass the
 rounding as if it were not there (Jacob et al., Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference, 2018), and reach the range where it clips (Choi et al., PACT, 2018). All of it is
-Keras operations, so it trains on every backend; only :func:`export_model` needs TensorFlow.
+Integer-Arithmetic-Only Inference, 2018). Gradients of clipped values reach the range (Choi et al., PACT, 2018). All
+operations are Keras's, so the copy trains on every backend. Only :func:`export_model` needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from host_tools.networks.models import LevelConv2D
 
 __all__ = ["export_model", "is_quantisation_aware", "quantisation_aware"]
 
-_STEPS = 255  # of an activation's range
-_WEIGHT_STEPS = 127  # to either side of zero
-_SMALLEST = 1e-6  # range, so that nothing is divided by zero
+_STEPS = 255  # steps of an activation's range
+_WEIGHT_STEPS = 127  # steps of weights on either side of zero
+_SMALLEST = 1e-6  # smallest range, so that nothing is divided by zero
 _USUAL = {
     "dilation_rate": (1, 1),
     "groups": 1,
@@ -45,7 +45,7 @@ def _through(rounded, exact):
 
 @keras.saving.register_keras_serializable("kws_edge")
 class FakeQuant(layers.Layer):
-    """Activations rounded to 256 levels of a range, after a rectifier if `relu`.
+    """Rounds activations to 256 levels of a range, after a rectifier if `relu`.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class FakeQuant(layers.Layer):
         The range to start from.
     relu : bool
     learn : bool
-        Whether `high` is trained; `low` stays, which for rectified activations is 0.
+        Whether `high` is trained. `low` stays; it is 0 for rectified activations.
     """
 
     def __init__(self, *, low: float = 0.0, high: float = _SMALLEST, relu: bool = True, learn: bool = True, **kwargs):
@@ -92,10 +92,10 @@ class FakeQuant(layers.Layer):
 
 
 class _Quantised(layers.Layer):
-    """A layer with kernel and bias whose kernel is rounded; `axes` are those of the kernel that share a scale.
+    """A layer with bias and a rounded kernel. Along `axes` of the kernel, values share a scale.
 
-    What is trained is the kernel over its largest values at the start: folding makes some kernels tiny (the first one
-    takes levels of 0 to 255), and an optimizer's steps are of one size for all.
+    Folding makes some kernels tiny: the first one takes levels of 0 to 255. But an optimizer's steps have the same size
+    for all kernels. So the trained weights are the kernel divided by its largest values at the start.
     """
 
     axes: tuple[int, ...]
@@ -118,7 +118,7 @@ class _Quantised(layers.Layer):
         self.set_weights([kernel / largest, bias, largest])
 
     def rounded_kernel(self):
-        if self.exporting:  # rounded already, by `bake`
+        if self.exporting:  # `bake` has rounded the kernel
             return self.kernel
         kernel = self.kernel * self.largest
         step = ops.maximum(ops.max(ops.abs(kernel), axis=self.axes, keepdims=True), 1e-9) / _WEIGHT_STEPS
@@ -143,8 +143,8 @@ class _Quantised(layers.Layer):
 class QuantConv2D(_Quantised):
     """Convolution (`depthwise`: per channel) with folded batch norm and rounded weights.
 
-    `middle` is what :class:`host_tools.networks.models.LevelConv2D` subtracts from its input: here from the rounded
-    weights' sum, so that their rounding errors do not add up over the levels' mean.
+    :class:`host_tools.networks.models.LevelConv2D` subtracts `middle` from its input. Here the bias subtracts `middle`
+    times the sum of the rounded weights. So their rounding errors do not add up over the levels' mean.
     """
 
     def __init__(self, *, strides, padding: str, depthwise: bool, middle: float = 0.0, **kwargs) -> None:
@@ -183,14 +183,15 @@ def is_quantisation_aware(model: keras.Model) -> bool:
 
 
 def quantisation_aware(model: keras.Model, calibration: NDArray[np.float32]) -> keras.Model:
-    """The same network, rounding as its INT8 form will; ranges of activations start from `calibration`.
+    """The same network, which rounds as its INT8 form will.
 
     Parameters
     ----------
     model : keras.Model
-        Convolutions, each followed by batch norm or not and then by ReLU, or with that activation; pooling, sums; dense
-        layers with ReLU or none. The last layer is a dense softmax.
+        It may have pooling, sums, dense layers with or without ReLU, and convolutions. Each convolution has ReLU as its
+        activation, or ReLU follows it, with or without batch norm between. The last layer is a dense softmax.
     calibration : numpy.ndarray, shape (n, frames, mels, 1), float32
+        Examples that set the ranges of activations to start from.
 
     Raises
     ------
@@ -208,7 +209,7 @@ def quantisation_aware(model: keras.Model, calibration: NDArray[np.float32]) -> 
         if strange := next((f"{k}={v}" for k in _USUAL if (v := getattr(layer, k, _USUAL[k])) != _USUAL[k]), None):
             raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} with {strange}")
         if isinstance(layer, layers.BatchNormalization | layers.Dropout | layers.SpatialDropout2D):
-            y = x  # folded, or nothing to do in the few epochs of fine-tuning
+            y = x  # the layer is folded, or does nothing in the few epochs of fine-tuning
         elif isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
             y = _conv(layer)(x)
             if layer.activation is keras.activations.relu:
@@ -263,13 +264,14 @@ def _is_relu(layer) -> bool:
 
 
 def norm_after(model: keras.Model) -> dict[str, layers.BatchNormalization]:
-    """Batch norm by the name of the convolution or dense layer whose output it alone takes.
+    """Batch norms that can be folded, by the name of the convolution or dense layer before each.
+
+    Nothing else may take that layer's output.
 
     Raises
     ------
     TrainingError
-        If a batch norm takes something else, so that it cannot be folded; or the network has parts that are no layers,
-        or layers in several places.
+        If a batch norm cannot be folded, a part of the network is no layer, or a layer is used in several places.
     """
     for part in model.operations:
         if not isinstance(part, layers.Layer):
@@ -308,7 +310,7 @@ def _conv(layer) -> QuantConv2D:
 
 
 def _folded(layer, norm) -> list[NDArray[np.float32]]:
-    """Kernel and bias of a layer with the batch norm that follows it, if one does."""
+    """Kernel and bias of a layer. If a batch norm follows, it is folded into them."""
     kernel, *biases = (w.astype(np.float64) for w in layer.get_weights())
     bias = biases[0] if biases else np.zeros(layer.output.shape[-1])
     if isinstance(layer, LevelConv2D):
@@ -322,7 +324,7 @@ def _folded(layer, norm) -> list[NDArray[np.float32]]:
 
 
 def _positive_logits(aware: keras.Model, model: keras.Model, calibration: NDArray[np.float32]) -> None:
-    """Shift the logits to be positive, which leaves the softmax as it is and lets them be rectified."""
+    """Shift the logits to be positive, so that they can be rectified. The softmax stays the same."""
     last = model.layers[-1]
     if not (isinstance(last, layers.Dense) and last.activation is keras.activations.softmax):
         raise TrainingError(f"{model.name}: its last layer is no dense softmax")
@@ -332,7 +334,7 @@ def _positive_logits(aware: keras.Model, model: keras.Model, calibration: NDArra
 
 
 def _observe(aware: keras.Model, calibration: NDArray[np.float32]) -> None:
-    """Set the ranges of activations from `calibration`, each with everything before it in floating point."""
+    """Set the ranges of activations from `calibration`. For each range, all layers before it compute in floating point."""
     ranges = [layer for layer in aware.layers if isinstance(layer, FakeQuant)]
     for layer in ranges:
         layer.observing = True
@@ -343,7 +345,7 @@ def _observe(aware: keras.Model, calibration: NDArray[np.float32]) -> None:
 
 
 def export_model(aware: keras.Model) -> keras.Model:
-    """A copy that the TFLite converter turns into INT8 without calibration: weights rounded, ranges written down.
+    """A copy with rounded weights and fixed ranges, which the TFLite converter turns into INT8 without calibration.
 
     Raises
     ------

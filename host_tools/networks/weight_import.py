@@ -1,9 +1,9 @@
-"""Weights from one network into another, and from files of every Keras format.
+"""Copies weights from one network into another, and reads them from files of every Keras format.
 
-A file may come from anywhere, so only its arrays are used: its configuration is never looked at (Keras would build what
-it names, and run the code in it), nothing is unpacked to disk, and HDF5's ways out of the file (links, external and
-virtual data) are refused. Arrays are checked before they are read, in a process of its own that cannot go on for ever:
-see :mod:`host_tools.networks.hdf5`.
+A file may come from anywhere, so only its arrays are used. Its configuration is ignored, because Keras would build what
+it names, and run the code in it. Nothing is unpacked to disk. HDF5's ways out of the file (links, external and virtual
+data) are refused. Arrays are checked before they are read. A process of its own with a deadline reads them; see
+:mod:`host_tools.networks.hdf5`.
 
 The layouts are those of Keras's ``saving_lib`` (``.keras``, ``.weights.h5``) and ``legacy_h5_format`` (``.h5``).
 """
@@ -24,7 +24,7 @@ from kws_edge.labels import UNKNOWN
 __all__ = ["load_weights", "set_head", "transfer"]
 
 _NEW_LOGIT = 3.0
-"""By this much the logit of a label that is new begins below that of unknown words."""
+"""The logit of a new label begins this much below that of unknown words."""
 
 
 def transfer(source: keras.Model, target: keras.Model) -> list[str]:
@@ -33,12 +33,12 @@ def transfer(source: keras.Model, target: keras.Model) -> list[str]:
     Returns
     -------
     list of str
-        Layers of `target` with weights that were not set: their names.
+        Names of layers of `target` whose weights were not set.
 
     Raises
     ------
     TrainingError
-        If no layer agrees.
+        If no layer has the same name and shapes.
     """
     by_name = {layer.name: layer.get_weights() for layer in source.layers}
     left = []
@@ -63,8 +63,8 @@ def set_head(
 ) -> list[str]:
     """Set the last layer of `model` from that of a network with other labels.
 
-    A label that both have keeps its weights. Any other was unknown so far: it begins as a less likely ``unknown``, or,
-    where that is no label, as the mean of all.
+    A label that both networks have keeps its weights. Any other label was unknown so far. It begins as a less likely
+    ``unknown``. If ``unknown`` is no label, it begins as the mean of all labels.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def set_head(
     kernel : numpy.ndarray, shape (channels, len(known))
     bias : numpy.ndarray, shape (len(known),)
     known, labels : sequence of str
-        Of the other network, and of `model`.
+        Labels of the other network, and of `model`.
 
     Returns
     -------
     list of str
-        What is new: labels, or the layer's name where it does not fit.
+        Labels that are new. If the layer does not fit, its name.
     """
     head = model.layers[-1]
     if kernel.shape != (head.kernel.shape[0], len(known)):
@@ -93,23 +93,23 @@ def set_head(
 def load_weights(model: keras.Model, path: str | Path) -> list[str]:
     """Set the weights of `model`, which our own code built, from a file in any of Keras's formats.
 
-    Layers of the file and of the network are paired by name, or else by order: the first convolution with the first
-    convolution and so on, if both have equally many layers of every kind. Of the two, the pairing in which more layers
-    agree in shape is taken, by name if they are equal. So a file of the same network loads whole, whatever its layers
-    are called, and a file of a related one as far as it agrees.
+    Layers of the file and of the network are paired by name or by order. By order, the first convolution is paired with
+    the first convolution and so on, if both have equally many layers of every kind. The pairing in which more layers
+    agree in shape is taken, or that by name if both are equal. So a file of the same network loads completely, whatever
+    the names of its layers. A file of a related network loads as far as it agrees.
 
-    Where anything is wrong with the file, no layer is set.
+    If anything is wrong with the file, no layer is set.
 
     Returns
     -------
     list of str
-        Layers of `model` with weights that were not set: their names.
+        Names of layers of `model` whose weights were not set.
 
     Raises
     ------
     TrainingError
-        If the file is missing, damaged, of another format or not harmless, holds weights that are not finite, or if
-        none of its layers fits.
+        If the file is missing, is damaged, has another format, may be harmful, or holds weights that are not finite. Or
+        if none of its layers fits.
     """
     path = Path(path)
     limit = 8 * 4 * model.count_params() + 2**26  # bytes: an optimizer keeps two more values per weight
