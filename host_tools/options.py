@@ -1,5 +1,4 @@
-"""Sections of options: what each may hold is said once, and the command line, recipes, records and pages take it from
-there."""
+"""Sections of options. Each option is defined once, for the command line, recipes, records and pages alike."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ class Text:
     Parameters
     ----------
     read : callable
-        A ``type`` of argparse: raises ArgumentTypeError for a text that it cannot read.
+        A ``type`` of argparse. It raises ArgumentTypeError for a text that it cannot read.
     """
 
     def __init__(self, read: Callable[[str], object] = str) -> None:
@@ -56,13 +55,13 @@ class Text:
             raise ConfigError(f"{name} {error}") from None
 
     def __call__(self, text: str) -> str:
-        """As a ``type`` of argparse, which names the option."""
+        """Read `text` as a ``type`` of argparse. argparse names the option in errors."""
         self._read(text)
         return text
 
 
 class Pair:
-    """Two numbers of a range, the lower one first."""
+    """A range of two numbers, the lower one first."""
 
     def __init__(self, numbers: Range) -> None:
         self.numbers = numbers
@@ -84,7 +83,7 @@ class Wholes:
     """Whole numbers, each larger than the one before it."""
 
     def check(self, name: str, value: object) -> tuple[int, ...]:
-        """`value` as a tuple, if it is such numbers."""
+        """`value` as a tuple, if it consists of such numbers."""
         given = list(value) if isinstance(value, (list, tuple)) else [None]
         found = [one for one in given if type(one) is int]
         if found != given or found != sorted({*found}):
@@ -113,29 +112,36 @@ class Places:
 
 
 def section(kind: type[Section], *, required: bool = False) -> Any:
-    """A field of a :class:`Section` that is a section itself; `required`: it has options without a default."""
+    """A field of a :class:`Section` that is a section itself.
+
+    Parameters
+    ----------
+    kind : type of Section
+    required : bool
+        Whether the section has options without a default.
+    """
     metadata = {"section": kind}
     return field(metadata=metadata) if required else field(default_factory=kind, metadata=metadata)
 
 
 class Section(Settings):
-    """Base of frozen dataclasses of options, which may hold others. Every option in them has a name of its own."""
+    """Base of frozen dataclasses of options. They may hold other sections. Every option has a unique name."""
 
     title: ClassVar[str] = ""
-    """Of the group that its options have in ``--help``."""
+    """Title of the options' group in ``--help``."""
 
     def __post_init__(self) -> None:
         self._check()
 
     @classmethod
     def sections(cls) -> dict[str, type[Section]]:
-        """The sections in it, by the name of their field."""
+        """The sections in this section, by the name of their field."""
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         return {one.name: one.metadata["section"] for one in fields if "section" in one.metadata}
 
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field]:
-        """Every option in it and in its sections, by name."""
+        """Every option of this section and of the sections in it, by name."""
         found: dict[str, dataclasses.Field] = {}
         for one in dataclasses.fields(cls):  # type: ignore[arg-type]
             found |= one.metadata["section"].options() if "section" in one.metadata else {one.name: one}
@@ -143,7 +149,7 @@ class Section(Settings):
 
     @classmethod
     def from_options(cls: type[S], values: Mapping[str, Any]) -> S:
-        """The section with these values of options; other names are passed over.
+        """The section with these values of options. Other names are ignored.
 
         Raises
         ------
@@ -163,11 +169,11 @@ class Section(Settings):
         return found
 
     def changed(self: S, **values: Any) -> S:
-        """A copy with other values of options, in whichever section they are."""
+        """A copy with other values of options. The options may be in any section."""
         return type(self).from_options({**self.values(), **values})
 
     def to_dict(self) -> dict[str, Any]:
-        """The section as a JSON-ready dict, paths in full."""
+        """The section as a JSON-ready dict with full paths."""
         found = {}
         for one in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, one.name)
@@ -176,7 +182,7 @@ class Section(Settings):
 
     @classmethod
     def from_dict(cls: type[S], values: dict[str, Any]) -> S:
-        """As :meth:`Settings.from_dict`, with the sections in it."""
+        """The section from a dict, as :meth:`Settings.from_dict`, with the sections in it."""
         sections = cls.sections() if isinstance(values, dict) else {}
         made = {
             name: kind.from_dict(values[name])
@@ -187,7 +193,7 @@ class Section(Settings):
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it."""
+    """`value` in JSON's types."""
     if isinstance(value, tuple):
         return [plain(one) for one in value]
     return os.path.abspath(value) if isinstance(value, Path) else value
@@ -200,14 +206,14 @@ def add_options(
     only: Collection[str] = (),
     defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Add a section's options to a command's parser, and those of its sections in groups of their own.
+    """Add a section's options to a command's parser. The sections in it get groups of their own.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
     kind : type of Section
     only : collection of str
-        The names of the options; empty: all.
+        Names of the options to add; empty: all.
     defaults : mapping
         Other defaults.
     """
@@ -224,7 +230,7 @@ def add_options(
 
 
 def add_option(group: Any, one: dataclasses.Field, default: Any) -> None:
-    """Add an option with this default to a parser or a group of it; what has no default of its own is positional."""
+    """Add an option with this default to a parser or a group of it. An option without its own default is positional."""
     options = {"help": one.metadata["help"], "metavar": metavar(one), **_argument(one.metadata["values"])}
     if one.default is dataclasses.MISSING:
         group.add_argument(one.name, **{**options, "nargs": "?"})
@@ -233,7 +239,7 @@ def add_option(group: Any, one: dataclasses.Field, default: Any) -> None:
 
 
 def _argument(values: Any) -> dict[str, Any]:
-    """What argparse needs to read such values."""
+    """Arguments of ``add_argument`` to read such values."""
     if isinstance(values, Choice):
         return {"choices": values.names}
     if isinstance(values, Pair):
@@ -244,12 +250,12 @@ def _argument(values: Any) -> dict[str, Any]:
 
 
 def flag(name: str) -> str:
-    """An option as the command line has it."""
+    """The flag of an option on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
 def metavar(one: dataclasses.Field) -> Any:
-    """What help calls an option's value: what the option says, or its unit."""
+    """The name of an option's value in help: the option's own, or its unit."""
     values = one.metadata["values"]
     given = one.metadata.get("metavar") or one.metadata["unit"].upper() or None
     if given is None and isinstance(values, Pair):
@@ -258,7 +264,7 @@ def metavar(one: dataclasses.Field) -> Any:
 
 
 def markdown_table(kind: type[Section]) -> str:
-    """The options of a section and of those in it, for people: a table for each section."""
+    """A table for each section, of its options, for people. The sections in `kind` follow it."""
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     rows = [_row(one) for one in fields if "values" in one.metadata and one.metadata.get("flag", True)]
     tables = []
@@ -280,7 +286,7 @@ def _row(one: dataclasses.Field) -> str:
 
 
 def _words(metavar: Any, values: Any) -> str:
-    """What the command line takes, as one text."""
+    """The values that the command line takes, as one text."""
     if isinstance(values, Choice):
         return "|".join(values.names)
     if metavar is None:

@@ -14,17 +14,17 @@ __all__ = ["run_parallel"]
 
 
 def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) -> Iterator:
-    """``work(job)`` for every job, in order.
+    """Results of ``work(job)`` for every job, in order.
 
-    An error, and Ctrl-C, end the processes at once, in the middle of their jobs.
+    An error or Ctrl-C ends the processes at once, even within a job.
 
     Parameters
     ----------
     work : callable
-        Of a module, or a partial of one.
+        A function of a module, or a partial of such a function.
     jobs : sequence
     workers : int, optional
-        Processes; by default one a core. With 1 the work is done in this process.
+        Processes; by default one a core. If it is 1, this process does the work.
 
     Raises
     ------
@@ -35,8 +35,8 @@ def run_parallel(work: Callable, jobs: Sequence, *, workers: int | None = None) 
         yield from map(work, jobs)
         return
     others = set(multiprocessing.active_children())
-    # Not forked: the parent may have threads of TensorFlow's. And Ctrl-C is the parent's to hear, also while a process
-    # starts, which inherits what is blocked.
+    # Processes are spawned, not forked: the parent may have threads of TensorFlow. Only the parent handles Ctrl-C, so
+    # SIGINT is blocked while a process starts, which inherits the blocked signals.
     with ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),

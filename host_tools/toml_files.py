@@ -1,4 +1,4 @@
-"""TOML files: those that come with the package, by name, and your own, by path."""
+"""TOML files. Those of the package are found by name, and your own by path."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_toml(name: str, shipped: dict[str, Path], *, what: str, error: type[Kws
     Raises
     ------
     KwsError
-        `error`, if it is neither; `what` says what was looked for.
+        `error`, if `name` is neither. `what` names the kind of file in the message.
     """
     if name.endswith(".toml"):
         return Path(name)
@@ -43,12 +43,12 @@ def find_toml(name: str, shipped: dict[str, Path], *, what: str, error: type[Kws
 
 
 def read_toml(path: Path, *, what: str, error: type[KwsError]) -> dict[str, Any]:
-    """What a file holds.
+    """The content of a TOML file.
 
     Raises
     ------
     KwsError
-        `error`, if the file cannot be read or is no TOML; `what` says what it should be.
+        `error`, if the file cannot be read or is no TOML. `what` says in the message what it should be.
     """
     try:
         return parse_toml(read_text(path))
@@ -59,12 +59,12 @@ def read_toml(path: Path, *, what: str, error: type[KwsError]) -> dict[str, Any]
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """What `text` is the TOML of.
+    """The content of `text` as TOML.
 
     Raises
     ------
     ValueError
-        If it is none.
+        If `text` is no TOML.
     """
     try:
         return tomllib.loads(text)
@@ -73,6 +73,6 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def near(name: str, there: Iterable[str]) -> str:
-    """For a message: which name was perhaps meant."""
+    """A guess of the name that was meant, for a message."""
     found = difflib.get_close_matches(name, list(there), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""

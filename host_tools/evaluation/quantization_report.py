@@ -49,7 +49,7 @@ class Report:
         return Evaluation(self.labels, self.test.truth, self.posteriors[form], self.test.items)
 
     def ratios(self) -> dict[str, float]:
-        """How many times smaller the INT8 file is than each other form, by that form's name."""
+        """How many times smaller the INT8 file is than each float file, by the names of both."""
         int8 = self.sizes["PTQ INT8 TFLite"]
         return {
             f"{n} to INT8": round(self.sizes[n] / int8, 2) for n in (_FLOAT_FILE, _TRAINING_FILE) if n in self.sizes

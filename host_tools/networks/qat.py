@@ -334,7 +334,7 @@ def _positive_logits(aware: keras.Model, model: keras.Model, calibration: NDArra
 
 
 def _observe(aware: keras.Model, calibration: NDArray[np.float32]) -> None:
-    """Set the ranges of activations from `calibration`. For each range, all layers before it compute in floating point."""
+    """Set the ranges of activations from `calibration`. All layers compute in floating point meanwhile."""
     ranges = [layer for layer in aware.layers if isinstance(layer, FakeQuant)]
     for layer in ranges:
         layer.observing = True

@@ -1,1 +1,1 @@
-"""Recipes: from data to a shipped model, as data. A recipe is a TOML file, its stages are commands of ``kws-host``."""
+"""Recipes lead from data to a shipped model. A recipe is a TOML file. Its stages are commands of ``kws-host``."""

@@ -1,4 +1,4 @@
-"""The command of a stage: its options as a recipe writes them, and as the command line has them."""
+"""The command of a stage. Converts options between a recipe and the command line."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from kws_edge.text import shown
 __all__ = ["Command"]
 
 _UNSEEN = ("output", "errors", "cache", "workers", "json", "config")
-"""Options that change nothing of what comes out, or that the runner sets."""
+"""Options that do not change the result, or that the runner sets."""
 _NAMES = ("start", "blend", "teacher", "from")
-"""Options that name runs, files or tables, besides those whose values are paths, and ``MODEL``."""
+"""Options that name runs, files or tables, besides ``MODEL`` and options whose values are paths."""
 
 
 class Command:
-    """The command of a kind of stage: its options are those of the command line."""
+    """The command of a kind of stage. Its options are those of the command line."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.parser = _parser_of(kind)
         vars(self.parser)["error"] = _refuse
         self.actions: dict[str, argparse.Action] = {}
-        for action in self.parser._actions:  # no public way leads to the options of a parser
+        for action in self.parser._actions:  # argparse has no public access to the options of a parser
             if action.dest != "help" and action.dest not in _UNSEEN:
                 self.actions[_name(action)] = action
 
     def arguments(self, options: Mapping[str, Any]) -> list[str]:
-        """`options` as the command line has them.
+        """`options` as words of a command line.
 
         Raises
         ------
         ValueError
-            If there is no such option, or a value is none that a command line can hold.
+            If there is no such option, or a command line cannot hold a value.
         """
         first, rest = [], []
         for name in options:
             if name not in self.actions:
                 raise ValueError(f"there is no option {shown(name)}{near(name, self.actions)}")
-        for name, action in self.actions.items():  # in their order, which counts for those without a flag
+        for name, action in self.actions.items():  # their order counts for options without a flag
             if name not in options:
                 continue
             value = options[name]
@@ -64,7 +64,7 @@ class Command:
         return first + rest
 
     def resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Every option's value, given and by default, as JSON has it.
+        """Every option's value, given or default, in JSON's types.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Command:
         """
         values = self.parser.parse_args([*self.arguments(options), "-o", "output"])
         if "check" in values:
-            values.check(values)  # whether they go together
+            values.check(values)  # refuses options that contradict each other
         return {name: _plain(getattr(values, action.dest)) for name, action in self.actions.items()}
 
     def references(self, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -100,7 +100,7 @@ class Command:
 
 
 def _parser_of(kind: Kind) -> argparse.ArgumentParser:
-    if kind.program != "kws-host":  # takes a model, and nothing else
+    if kind.program != "kws-host":  # the command takes only a model
         parser = argparse.ArgumentParser(prog=kind.command)
         parser.add_argument("model")
         parser.add_argument("-o", "--output")
@@ -110,7 +110,7 @@ def _parser_of(kind: Kind) -> argparse.ArgumentParser:
 
 
 def _refuse(message: str) -> NoReturn:
-    """In place of a parser's own end of the process."""
+    """Raise an error where a parser would end the process."""
     raise ValueError(message.replace("argument ", "", 1))
 
 
@@ -143,7 +143,7 @@ def _switch(name: str, action: argparse.Action, value: Any) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON has it."""
+    """`value` in JSON's types."""
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Recipes as they are written: TOML, checked by the options of the commands that they name."""
+"""Reads recipes from TOML and checks them against the options of the commands that they name."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Stage:
 
     id: str
     do: str
-    """Which of :data:`host_tools.recipe.kinds.KINDS` it is."""
+    """The stage's kind, a key of :data:`host_tools.recipe.kinds.KINDS`."""
     why: str
-    """A sentence."""
+    """A sentence that says what the stage is for."""
     options: Mapping[str, Any]
-    """As they are written, with those of its mix and of the defaults."""
+    """The written options, with those of the stage's mix and of the defaults."""
     resolved: Mapping[str, Any]
-    """Every option of the command with its value, but where results are written to."""
+    """Every option of the command with its value, except where results are written to."""
     parents: tuple[str, ...]
-    """Stages whose results it takes."""
+    """Stages whose results the stage takes."""
     data: tuple[str, ...]
-    """Data of the recipe that it takes."""
+    """Data of the recipe that the stage takes."""
     shipped: tuple[str, ...]
-    """Shipped models and tables that it takes."""
+    """Shipped models and tables that the stage takes."""
 
     @property
     def kind(self) -> Kind:
@@ -51,22 +51,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as its file has it."""
+    """A recipe, as read from its file."""
 
     path: Path
     name: str
     about: str
     data: Mapping[str, str]
-    """Where each kind of data lies below the folder of all data."""
+    """The path of each kind of data below the folder of all data."""
     stages: tuple[Stage, ...]
-    """In the order in which they can be done."""
+    """The stages, in an order in which they can be done."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Stage]:
         return {stage.id: stage for stage in self.stages}
 
     def up_to(self, stage: str) -> tuple[Stage, ...]:
-        """What must be done for `stage`, and it.
+        """The stages that `stage` needs, and `stage` itself.
 
         Raises
         ------
@@ -83,18 +83,18 @@ class Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path that ends in ``.toml``, or the name of one that comes with this program.
+    """The file of a recipe: a path that ends in ``.toml``, or the name of a recipe that comes with this program.
 
     Raises
     ------
     RecipeError
-        If there is none.
+        If there is no such recipe.
     """
     return find_toml(name, shipped_toml(), what="recipe", error=RecipeError)
 
 
 def shipped_files() -> dict[str, Path]:
-    """What comes with this program and stages may take: models, and tables of sources."""
+    """Files that come with this program and that stages may take: models and tables of sources."""
     return {name: Path(path) for name, path in shipped_models().items()} | shipped_tables()
 
 
@@ -105,14 +105,15 @@ def load_recipe(path: str | Path, *, changes: Mapping[str, str] = MappingProxyTy
     ----------
     path : path
     changes : mapping of str to str
-        Values for ``stage.option``, as TOML writes them, or plain text.
+        Values for ``stage.option``, in TOML or as plain text.
     scale : float
-        Factor on the amount of training, of synthetic speech and of words in streams: one in 50, say, to try it.
+        Factor on the amount of training, synthetic speech and words in streams. A small factor such as 0.02 tries out a
+        recipe.
 
     Raises
     ------
     RecipeError
-        If the file or a change is none that can be followed; it names file, stage, option and value.
+        If the file or a change is wrong. The message names file, stage, option and value.
     """
     path = Path(path)
     return _Reader(path, read_toml(path, what="recipe", error=RecipeError), _parsed(path, changes), scale).recipe()
@@ -133,7 +134,7 @@ def _parsed(path: Path, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]
 
 
 class _Reader:
-    """Makes a recipe of a table."""
+    """Makes a recipe from a TOML table."""
 
     def __init__(self, path: Path, table: dict, changes: dict[str, dict[str, Any]], scale: float) -> None:
         self.path, self.table, self.changes, self.scale = path, table, changes, scale
@@ -236,7 +237,7 @@ class _Reader:
         return {key: value for key, value in self.mixes[mix].items() if key != "why"}
 
     def _scaled(self, command: Command, options: dict, resolved: dict, where: str) -> tuple[dict, dict]:
-        """Options with smaller amounts. Of training the number of batches in all is scaled: first the epochs."""
+        """Options with smaller amounts. Training scales its total number of batches, and epochs before batches."""
         amounts = {name: resolved[name] for name in command.kind.amounts if resolved.get(name)}
         shares = {name: resolved[name] / self.scale for name in command.kind.shares if resolved.get(name)}
         if self.scale == 1 or not (amounts or shares):

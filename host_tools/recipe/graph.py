@@ -1,4 +1,4 @@
-"""What of a recipe is done: each stage's key, its results, and why they no longer count."""
+"""Tells which stages of a recipe are done: each stage's key, its results, and why they no longer count."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Result:
-    """A stage that was done once."""
+    """The result of doing a stage once."""
 
     folder: Path
     record: Mapping[str, Any]
-    """What its ``stage.json`` says: key, inputs, checksum of what came out."""
+    """The content of its ``stage.json``: key, inputs, and checksum of the output."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class State:
     name: str
     """``done``, ``stale``, ``missing`` or ``unfinished``."""
     key: str = ""
-    """Of what it would be done from; empty while a stage before it is not done."""
+    """Key of the current inputs; empty while a stage before this one is not done."""
     result: Result | None = None
-    """What counts, if it is done."""
+    """The result that counts, if the stage is done."""
     reasons: tuple[str, ...] = ()
     """Why an earlier result does not count."""
 
@@ -76,9 +76,9 @@ class State:
 class Workshop:
     """A recipe with the folder of its results and the folder of its data.
 
-    A result lies in a folder that is named after its stage and its key, so that results of other options stay beside
-    it. The key is the checksum of all that a stage depends on: its options, the results of the stages before it, its
-    data file by file, the versions of this package and of the libraries.
+    The folder of a result is named after its stage and its key. So results of other options stay beside it. The key is
+    the checksum of all that a stage depends on: its options, the results of stages before it, each file of its data,
+    and the versions of this package and of the libraries.
     """
 
     recipe: Recipe
@@ -88,7 +88,7 @@ class Workshop:
 
     @cached_property
     def versions(self) -> dict[str, str]:
-        """Of what computes."""
+        """Versions of this package and of the libraries."""
         found = {"kws-edge": kws_edge.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
         for name in _LIBRARIES:
             with contextlib.suppress(metadata.PackageNotFoundError):
@@ -96,12 +96,12 @@ class Workshop:
         return found
 
     def path_of_data(self, name: str) -> Path:
-        """Where data of the recipe lie.
+        """The path of some data of the recipe.
 
         Raises
         ------
         RecipeError
-            If no folder of data is known.
+            If no folder of all data is known.
         """
         place = self.recipe.data[name]
         if place.startswith("./"):
@@ -120,7 +120,7 @@ class Workshop:
         return self._seen[path]
 
     def results(self, stage: Stage) -> list[Result]:
-        """What was done of a stage, the latest last."""
+        """All results of a stage, the latest last."""
         found = []
         for path in self.folder.glob(f"{stage.id}-*/{RECORD}"):
             with contextlib.suppress(OSError, ValueError, RecursionError):
@@ -130,18 +130,18 @@ class Workshop:
         return sorted(found, key=lambda result: str(result.record.get("finished")))
 
     def output(self, stage: Stage, folder: Path) -> Path:
-        """What references to a stage lead to."""
+        """The file or folder that references to a stage lead to."""
         return folder / stage.kind.output.replace("ID", stage.id).replace("NAME", self.recipe.name)
 
     def checksum(self, stage: Stage, folder: Path) -> str:
-        """Of what came out of a stage, as far as later ones take it."""
+        """Checksum of a stage's output, as far as later stages take it."""
         if not stage.kind.counts:
             return manifest(folder, without=(RECORD, FILES)).sha256
         output = self.output(stage, folder)
         return hashlib.sha256(" ".join(manifest(output / one).sha256 for one in stage.kind.counts).encode()).hexdigest()
 
     def inputs(self, stage: Stage, done: Mapping[str, State]) -> dict[str, Any]:
-        """All that a stage depends on, as a JSON-ready dict; `done` holds the states of the stages before it."""
+        """All that a stage depends on, as a JSON-ready dict. `done` holds the states of the stages before it."""
         return {
             "do": stage.do,
             "revision": stage.kind.revision,
@@ -159,7 +159,7 @@ class Workshop:
         return self.folder / f"{stage.id}-{key[:12]}"
 
     def state(self, stage: Stage, states: Mapping[str, State]) -> State:
-        """Where a stage stands, given those before it."""
+        """The state of a stage, given the states of the stages before it."""
         earlier = self.results(stage)
         if waiting := [one for one in stage.parents if states[one].name != DONE]:
             if not earlier:
@@ -181,14 +181,14 @@ class Workshop:
         return State(stage, STALE, key, reasons=tuple(self._differences(stage, earlier[-1], inputs)))
 
     def states(self) -> dict[str, State]:
-        """Where every stage stands, by id."""
+        """The state of every stage, by id."""
         found: dict[str, State] = {}
         for stage in self.recipe.stages:
             found[stage.id] = self.state(stage, found)
         return found
 
     def _differences(self, stage: Stage, result: Result, inputs: Mapping[str, Any]) -> list[str]:
-        """In what a result's inputs differ from `inputs`, a line each."""
+        """Lines on how a result's inputs differ from `inputs`."""
         before, lines = result.record.get("inputs", {}), []
         for part in ("options", "versions", "stages", "shipped"):
             old, new = before.get(part, {}), inputs[part]
@@ -247,7 +247,7 @@ class Workshop:
 
 
 def _is_record(record: Any) -> bool:
-    """Whether it is of the form that ``stage.json`` is written in, whatever has become of the file since."""
+    """Whether `record` has the form of a ``stage.json``. The file may have been damaged."""
     if not (isinstance(record, dict) and isinstance(record.get("inputs"), dict)):
         return False
     texts = (record.get(name) for name in ("id", "key", "sha256"))
@@ -256,7 +256,7 @@ def _is_record(record: Any) -> bool:
 
 
 def _network(stage: Stage) -> dict[str, str]:
-    """Checksum of the module of one's own network, ``module:function``, which is looked for as training does."""
+    """Checksum of the module of the user's own network, ``module:function``. It is found as training finds it."""
     module, own, _ = str(stage.resolved.get("model")).partition(":")
     if stage.kind.command != "train" or not own:
         return {}

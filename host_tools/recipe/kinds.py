@@ -1,4 +1,4 @@
-"""The kinds of stages: which command each runs, and what of its output later stages take."""
+"""The kinds of stages: the command of each, and the part of its output that later stages take."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class Kind:
     """A kind of stage."""
 
     command: str
-    """Of `program`."""
+    """Command of `program`."""
     output: str
-    """What ``-o`` names, in the stage's folder; ``ID`` stands for the stage's, ``NAME`` for the recipe's name.
-    References lead to it."""
+    """The value of ``-o``, in the stage's folder. ``ID`` stands for the stage's id, ``NAME`` for the recipe's name.
+    References to the stage lead to this output."""
     counts: tuple[str, ...] = ()
-    """Files of an output folder that later stages depend on; none: all of them."""
+    """Files of an output folder that later stages depend on; empty: all files."""
     amounts: tuple[str, ...] = ()
     """Options that ``--scale`` makes smaller."""
     shares: tuple[str, ...] = ()
-    """Options that it makes larger: what is allowed an hour, where the hours are fewer."""
+    """Options that ``--scale`` makes larger, such as a number allowed per hour, because there are fewer hours."""
     fixed: Mapping[str, object] = field(default_factory=dict)
     """Options that the kind itself sets."""
     program: str = "kws-host"
-    """The program whose command it is; of ``kws-firmware`` the standard output is kept. Empty: done by the recipe's
-    own process."""
+    """Program of the command. If it is ``kws-firmware``, its standard output is kept. If it is empty, the recipe's own
+    process does the stage."""
     revision: int = 1
-    """Goes up when the same options and data give something else than before."""
+    """A number that goes up when the same options and data give another result than before."""
 
 
 KINDS = {
@@ -51,4 +51,4 @@ KINDS = {
     "lock": Kind("lock", "NAME.lock.json", program=""),
     "card": Kind("card", "NAME.md"),
 }
-"""What ``do`` may say in a recipe."""
+"""The values that ``do`` takes in a recipe."""

@@ -1,4 +1,4 @@
-"""Locks: what made a model file, from its data on."""
+"""Locks record how a model file was made, from its data on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ __all__ = ["lock"]
 
 
 def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
-    """The lock of the file that `stage` takes as its model: every stage that led to it, with options, versions, and
-    checksums of data and results.
+    """The lock of the file that `stage` takes as its model.
+
+    It holds every stage that led to the file, with options, versions, and checksums of data and results.
 
     Returns
     -------
     str
-        JSON; the same for the same inputs.
+        JSON. The same inputs give the same text.
     """
     recipe = workshop.recipe
     (model,) = stage.parents

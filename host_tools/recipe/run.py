@@ -1,4 +1,4 @@
-"""Recipes done: stage by stage, each by the command that it names, in a process of its own."""
+"""Runs recipes stage by stage. Each stage's command runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _PACKAGES = {"kws-host": "host_tools", "kws-firmware": "firmware_export"}
 
 
 def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], None] = print) -> dict[str, State]:
-    """Do what is not done yet, and return where every stage stands.
+    """Do the stages that are not done yet, and return the state of every stage.
 
-    Killed anywhere, the same call goes on where it was. Nothing else works in the folder at the same time.
+    If the run is killed anywhere, the same call goes on from there. A lock keeps other processes out of the folder.
 
     Parameters
     ----------
     workshop : Workshop
     until : str, optional
-        Only this stage and what it takes.
+        Do only this stage and the stages that it needs.
     say : callable
         Takes lines of progress.
 
     Raises
     ------
     RecipeError
-        If a stage fails; its command has said why on standard error.
+        If a stage fails. Its command has said why on standard error.
     """
     recipe = workshop.recipe
     wanted = {stage.id for stage in (recipe.up_to(until) if until else recipe.stages)}
@@ -63,7 +63,7 @@ def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], No
 def _do(workshop: Workshop, stage: Stage, state: State, states: dict[str, State], say: Callable[[str], None]) -> State:
     folder = workshop.folder_of(stage, state.key)
     with explained(folder):
-        if (folder / RECORD).exists():  # what came out of it is not what it was
+        if (folder / RECORD).exists():  # its output has changed since it was written
             say(f"  kept as it is: {_set_aside(folder)}")
         folder.mkdir(parents=True, exist_ok=True)
     inputs = workshop.inputs(stage, states)
@@ -88,7 +88,7 @@ def _do(workshop: Workshop, stage: Stage, state: State, states: dict[str, State]
 
 
 def _set_aside(folder: Path) -> Path:
-    """Give a folder that somebody has changed a name that is free, and return it."""
+    """Rename a folder that somebody has changed to a free name, and return the new path."""
     names = (folder.with_name(f"{folder.name}.changed{n}") for n in itertools.count(1))
     return folder.rename(next(name for name in names if not name.exists()))
 
@@ -108,16 +108,16 @@ def _command(workshop: Workshop, stage: Stage, states: dict[str, State], folder:
 
 
 def _ended(command: list[str], stdout: int | None) -> tuple[int, bytes]:
-    """Run a command; its status and output. It never outlives this process's interruption, but has time to end."""
+    """Run a command and return its status and output. If this process is interrupted, the command gets time to end."""
     with subprocess.Popen(command, stdout=stdout) as process:
         try:
             output = process.communicate()[0] or b""
             return process.returncode, output
         except KeyboardInterrupt:
             try:
-                process.communicate(timeout=_GRACE_S)  # a terminal has interrupted it, too
+                process.communicate(timeout=_GRACE_S)  # the terminal has interrupted the command, too
             except subprocess.TimeoutExpired:
                 process.terminate()
-            if process.returncode == _INTERRUPTED:  # it has said so
+            if process.returncode == _INTERRUPTED:  # the command has already reported the interruption
                 raise SystemExit(_INTERRUPTED) from None
             raise

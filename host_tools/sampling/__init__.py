@@ -1,1 +1,1 @@
-"""What a batch of training is made of."""
+"""Makes batches for training: words, noise, speech, and augmentation."""

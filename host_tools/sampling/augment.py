@@ -1,8 +1,8 @@
-"""Augmentation: of features, anew for every batch, and of audio, for copies of clips that are computed once.
+"""Augmentation: of features anew for every batch, and of audio once for copies of clips.
 
-On features (raw levels, see :mod:`host_tools.data.features`), recordings' and precomputed ones alike: shift, speed,
-room response, gain, noise and a noise gate in the power domain, then SpecAugment and mixup. On audio: shift, speed,
-room response, gain and noise. Everything draws from the generator that it is given, so that a seed reproduces it.
+Features are raw levels (see :mod:`host_tools.data.features`) of recordings, or precomputed. In the power domain they
+get shift, speed, room response, gain, noise and a noise gate. SpecAugment and mixup follow. Audio gets shift, speed,
+room response, gain and noise. Every function draws from the generator that it is given, so a seed reproduces it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def shift_and_stretch(
     Returns
     -------
     numpy.ndarray, shape (n, frames, mels), float32
-        What comes from outside the clip is digital silence; bands beyond the edges repeat the edge.
+        Frames from outside the clip are digital silence. Bands beyond the edges repeat the edge.
     """
     n, frames, mels = raw.shape
     rows = np.arange(n)[:, np.newaxis]
@@ -69,13 +69,13 @@ def shift_and_stretch(
     m = np.clip(np.arange(mels) * pitch[:, np.newaxis], 0, mels - 1)
     low = np.minimum(m.astype(np.intp), mels - 2)
     fraction = (m - low).astype(np.float32)[:, np.newaxis, :]
-    places = np.arange(0, moved.size, mels).reshape(n, frames, 1) + low[:, np.newaxis, :]  # in all of it, end to end
+    places = np.arange(0, moved.size, mels).reshape(n, frames, 1) + low[:, np.newaxis, :]  # indices of the flat array
     flat = moved.reshape(-1)
     return _between(flat.take(places), flat[1:].take(places), fraction)
 
 
 def _between(lower: np.ndarray, upper: np.ndarray, fraction: np.ndarray) -> np.ndarray:
-    """``lower * (1 - fraction) + upper * fraction`` in place of both: fresh arrays of this size cost page faults."""
+    """``lower * (1 - fraction) + upper * fraction``. It overwrites both: new arrays of this size cost page faults."""
     lower *= 1 - fraction
     upper *= fraction
     lower += upper
@@ -83,7 +83,7 @@ def _between(lower: np.ndarray, upper: np.ndarray, fraction: np.ndarray) -> np.n
 
 
 def equalisation(n: int, mels: int, largest_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Random gains of power: five uniform ones, evenly over the bands, and straight lines (in dB) between.
+    """Random gains of power. Five uniform gains lie evenly over the bands, and straight lines in dB connect them.
 
     Returns
     -------
@@ -97,8 +97,10 @@ def equalisation(n: int, mels: int, largest_db: float, rng: np.random.Generator)
 
 
 def bursts(n: int, frames: int, hop_ms: float, rng: np.random.Generator) -> np.ndarray:
-    """Random gains of power over time, of a sound that comes up to three times in a window: each rises within 10 to 80
-    ms and fades within 30 to 400 (to 1/e), from and to a floor 10 to 60 dB below.
+    """Random gains of power over time, as of a sound that comes up to three times in a window.
+
+    Each burst rises within 10 to 80 ms and fades to 1/e within 30 to 400 ms. The floor between bursts is 10 to 60 dB
+    below them.
 
     Returns
     -------
@@ -117,7 +119,7 @@ def bursts(n: int, frames: int, hop_ms: float, rng: np.random.Generator) -> np.n
 def mix(power: np.ndarray, noise: np.ndarray, snr_db: np.ndarray) -> np.ndarray:
     """Add noise at a given signal-to-noise ratio.
 
-    The signal's power is that of its louder frames (the upper quarter), so that a short word counts like a long one.
+    The signal's power is that of the loudest quarter of its frames. So a short word counts like a long one.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def mix(power: np.ndarray, noise: np.ndarray, snr_db: np.ndarray) -> np.ndarray:
 
 
 def spec_augment(levels: np.ndarray, rng: np.random.Generator, settings: AugmentConfig, hop_ms: float) -> np.ndarray:
-    """Set spans of time and of frequency to the example's mean, in place (Park et al., SpecAugment, 2019)."""
+    """Set spans of time and frequency to the example's mean, in place (Park et al., SpecAugment, 2019)."""
     n, frames, mels = levels.shape
     masked = np.zeros(levels.shape, bool)
     for axis, count, size, length in (
@@ -155,7 +157,7 @@ def spec_augment(levels: np.ndarray, rng: np.random.Generator, settings: Augment
 
 
 def reverberate(power: np.ndarray, rt60_ms: np.ndarray, direct_db: np.ndarray, hop_ms: float) -> np.ndarray:
-    """Add a room's late response in the power domain: each frame's power decays exponentially into the next ones.
+    """Add a room's late response in the power domain. Each frame's power decays exponentially into later frames.
 
     Source: the statistical model of late reverberation of Lebart, Boucher and Denbigh, 2001.
 
@@ -166,7 +168,7 @@ def reverberate(power: np.ndarray, rt60_ms: np.ndarray, direct_db: np.ndarray, h
     rt60_ms : numpy.ndarray, shape (n,)
         Time in which the response decays by 60 dB.
     direct_db : numpy.ndarray, shape (n,)
-        Power of the direct sound over that of the response.
+        Ratio in dB of the direct sound's power to that of the response.
     """
     kept = 10 ** (-6 * hop_ms / rt60_ms)
     gain = (10 ** (-direct_db / 10) * (1 - kept) / kept).astype(np.float32)[:, np.newaxis]
@@ -190,7 +192,7 @@ def mixup(
     targets : numpy.ndarray, shape (n, n_labels)
     rng : numpy.random.Generator
     alpha : float
-        The share of the example itself is drawn from Beta(alpha, alpha), and is at least a half.
+        The share of the example itself is drawn from Beta(alpha, alpha). It is at least a half.
     """
     share = rng.beta(alpha, alpha, len(levels)).astype(np.float32)
     share = np.maximum(share, 1 - share)
@@ -217,9 +219,9 @@ def augment(
     raw, noise : numpy.ndarray, shape (n, frames, mels), float32
         Raw levels of the examples, and of one noise window for each.
     gain_only : numpy.ndarray, shape (n,), bool, optional
-        Examples that are noise themselves and come with their level set: they keep it, and get no further noise.
+        Examples that are noise themselves. They keep their level and get no further noise.
     least_snr_db : numpy.ndarray, shape (n,), or float
-        Lower bound of each signal-to-noise ratio.
+        Lower bound of each signal-to-noise ratio in dB.
 
     Returns
     -------
@@ -257,7 +259,7 @@ def augment(
 
 
 def room_response(rng: np.random.Generator, sample_rate: int, rt60_ms: float, direct_db: float) -> np.ndarray:
-    """A synthetic room impulse response: a direct path, and noise that decays exponentially (Polack's model, 1988).
+    """A synthetic room impulse response of a direct path and exponentially decaying noise (Polack's model, 1988).
 
     Parameters
     ----------
@@ -265,14 +267,14 @@ def room_response(rng: np.random.Generator, sample_rate: int, rt60_ms: float, di
     sample_rate : int
         In Hz.
     rt60_ms : float
-        Time in which the response decays by 60 dB; where it ends.
+        Time in which the response decays by 60 dB. There it ends.
     direct_db : float
-        Power of the direct sound over that of the rest.
+        Ratio in dB of the direct sound's power to that of the rest.
 
     Returns
     -------
     numpy.ndarray, shape (n,), float64
-        The direct path, the first sample, is 1.
+        The first sample is the direct path, 1.
     """
     n = max(2, round(sample_rate * rt60_ms / 1000))
     tail = rng.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
@@ -289,7 +291,7 @@ def vary_audio(
     settings: AugmentConfig,
     noise: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A varied copy of a recording: speed (and pitch with it), shift, room response, gain, noise.
+    """A copy of a recording with varied speed (and with it pitch), shift, room response, gain and noise.
 
     Parameters
     ----------
@@ -299,7 +301,7 @@ def vary_audio(
         In Hz.
     settings : AugmentConfig
     noise : numpy.ndarray, shape (at least n,), int16, optional
-        A random part of it is added, at a ratio to the loudest quarter of the recording.
+        A random part of it is added. The signal-to-noise ratio is that of the recording's loudest quarter.
 
     Returns
     -------
@@ -327,7 +329,7 @@ def vary_audio(
 
 @dataclass(frozen=True, kw_only=True)
 class AudioVariation:
-    """:func:`vary_audio` for the clips of a dataset, each copy of each clip seeded by itself."""
+    """:func:`vary_audio` for the clips of a dataset. Each copy of each clip has its own seed."""
 
     settings: AugmentConfig
     sample_rate: int

@@ -1,4 +1,4 @@
-"""Banks of recordings without keywords: windows of noise and speech are drawn from them, as recorded or varied."""
+"""Banks of recordings without keywords, from which windows of noise and speech are drawn, as recorded or varied."""
 
 from __future__ import annotations
 
@@ -17,31 +17,36 @@ _NOISE_SPAN_DB = 40.0
 _NOISE_GAIN_DB = 10.0
 """Silence examples reach from this far below the noise's level to this far above it, besides digital silence."""
 _NOISE_STRETCH, SPEECH_STRETCH, _NOISE_EQUALISATION_DB = 0.4, 0.2, 12.0
-"""How far varied noise and speech are from the recordings: relative change of speed and frequency, gain of bands."""
+"""Largest changes of varied noise and speech: relative change of speed and frequency, and gain of bands."""
 
 
 @dataclass
 class Bank:
     """Recordings without keywords, as raw levels, from which windows of a clip's length are drawn.
 
-    Its groups (recorded and synthetic speech, say) are drawn from evenly, however much each holds.
+    All groups, such as recorded and synthetic speech, are drawn equally often, whatever their size.
     """
 
     frames: int
     silence: float
     """Raw level of digital silence."""
     groups: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
-    """Of each group, its recordings end to end, and where windows may start."""
+    """The recordings of each group, joined end to end, and the frames at which windows may start."""
 
     def add(
         self, recordings: Sequence[np.ndarray], without: Sequence[Sequence[tuple[float, float]]] | None = None
     ) -> int:
-        """Take a group of recordings; one shorter than a window is heard whole in each of its windows, at any place. A
-        longer one has silence before and after it, too, but never in more than three fifths of a window: streams begin
-        and speakers pause.
+        """Add a group of recordings. Returns the number of frames taken.
 
-        Of each recording, windows whose middle lies in one of its spans `without` (frames) are left out. Returns the
-        frames taken.
+        Each window of a recording that is shorter than a window holds it whole, at any place. A longer recording gets
+        silence before and after it, as streams begin and speakers pause. At most three fifths of a window are silence.
+
+        Parameters
+        ----------
+        recordings : sequence of numpy.ndarray, shape (frames, mels)
+            Raw levels.
+        without : sequence, optional
+            Spans of each recording, in frames. Windows whose middle lies in a span are left out.
         """
         long, starts, end, taken = [], [], 0, 0
         for recording, spans in zip(recordings, without or [()] * len(recordings), strict=True):
@@ -78,9 +83,11 @@ class Bank:
 def windows(
     noise: Bank, n: int, rng: np.random.Generator, config: FrontendConfig, *, variety: float = 0.0
 ) -> np.ndarray:
-    """Silence as the official test set makes it: noise times a volume from U(0, 1); and the quieter rest of the range,
-    and louder than recorded. The share `variety` of it is other noise than recorded: of another speed and pitch, with
-    other bands, in bursts half of the time, over another noise half of the time.
+    """Examples of silence: noise at random volumes, and some digital silence.
+
+    Most volumes come from U(0, 1), as in the official test set. Others reach from far below to above the recorded
+    level. The share `variety` of the noise gets another speed and pitch, and other bands. Half of it comes in bursts,
+    and half of it lies over another noise.
 
     Returns
     -------
@@ -108,8 +115,7 @@ def windows(
 
 
 def quietest(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
-    """The quietest three tenths of a second of each example, to and fro for as long as it is: what its microphone picks
-    up where nobody speaks.
+    """The noise of each example's microphone: its quietest 300 ms, repeated forwards and backwards to its length.
 
     Parameters
     ----------
@@ -130,14 +136,16 @@ def quietest(raw: np.ndarray, config: FrontendConfig) -> np.ndarray:
 
 
 def one_side(raw: np.ndarray, numbers: np.ndarray, rng: np.random.Generator, config: FrontendConfig) -> None:
-    """Digital silence up to, or from, a random time in these examples, in place: as recordings begin and end in
-    streams, and noise gates open and close on noise."""
+    """Set these examples to digital silence before or after a random time, in place.
+
+    In streams, recordings begin and end, and noise gates open and close on noise.
+    """
     time, at = np.arange(raw.shape[1]), rng.integers(raw.shape[1], size=(len(numbers), 1))
     silent = np.where(rng.random((len(numbers), 1)) < 0.5, time < at, time > at)
     raw[numbers] = np.where(silent[:, :, np.newaxis], silent_raw(config), raw[numbers])
 
 
 def stretched(raw: np.ndarray, most: float, rng: np.random.Generator, config: FrontendConfig) -> np.ndarray:
-    """Faster or slower, higher or lower by a relative change up to `most` each."""
+    """Examples with speed and pitch changed by up to `most`, as a relative change, each by itself."""
     speed, pitch = 1 + rng.uniform(-most, most, (2, len(raw)))
     return shift_and_stretch(raw, np.zeros(len(raw)), speed, pitch, config)

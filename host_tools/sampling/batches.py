@@ -1,4 +1,4 @@
-"""Training batches: the mix of words, noise and speech that a configuration asks for, augmented."""
+"""Training batches: a mix of words, noise and speech, augmented as configured."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _BABBLE_SNR_DB = 8.0
 
 
 class Batches:
-    """Augmented training batches; the same seed, epoch and index give the same batch.
+    """Augmented training batches. The same seed, epoch and index give the same batch.
 
     Parameters
     ----------
     examples : Examples
     mix : MixConfig
-        Where `examples` hold no speech, its shares of speech count as none. Without ``unknown`` among the labels,
-        speech is ``silence``, of which there is then more.
+        If `examples` hold no speech, the shares of speech count as zero. If ``unknown`` is no label, speech is labelled
+        ``silence``, and the share of ``silence`` grows.
     batch_size : int
     seed : int
     smoothing : float
@@ -55,7 +55,7 @@ class Batches:
         self._shares, self._speech_part = self._label_shares()
 
     def _label_shares(self) -> tuple[np.ndarray, float]:
-        """The share of each label in a batch, and the part of silence that is speech."""
+        """The share of each label in a batch, and the share of speech in silence."""
         labels, mix, words = self.examples.labels, self.mix, self.words
         shares, speech_part = {SILENCE: mix.silence_share, UNKNOWN: mix.unknown_share}, 0.0
         if UNKNOWN not in labels and SILENCE in labels and self.examples.speech:
@@ -67,7 +67,7 @@ class Batches:
         return np.array([shares[w] if w in shares else rest * weights[w] / total for w in labels]), speech_part
 
     def epoch(self, epoch: int, steps: int, *, ahead: int = 4) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-        """The batches of an epoch, made in a thread of their own while the caller trains."""
+        """The batches of an epoch. A thread makes them, up to `ahead` in advance, while the caller trains."""
         with ThreadPoolExecutor(1, initializer=_step_back) as pool:
             pending = deque(pool.submit(self.batch, epoch, i) for i in range(min(ahead, steps)))
             for i in range(ahead, steps + ahead):
@@ -102,8 +102,7 @@ class Batches:
         return model_input(levels, config), targets
 
     def mine(self, posteriors: Callable[[np.ndarray], np.ndarray], epoch: int) -> dict[str, int]:
-        """Look for noise and speech in which a network hears keywords, for the batches of an epoch; see
-        :meth:`Negatives.mine`."""
+        """Find noise and speech in which a network hears keywords, for an epoch; see :meth:`Negatives.mine`."""
         return self.negatives.mine(posteriors, np.random.default_rng((self.seed, epoch)))
 
     def draw(
@@ -125,7 +124,7 @@ class Batches:
         truth : numpy.ndarray, shape (n,), int
             Label indices.
         silent : numpy.ndarray, shape (n,), bool
-            Those that are noise.
+            Whether each example is noise.
         """
         labels, config = self.examples.labels, self.examples.config
         truth = np.arange(n) % len(labels) if even else rng.choice(len(labels), n, p=self._shares)
@@ -147,12 +146,13 @@ class Batches:
         return raw, truth, silent
 
     def set_aside(self, n: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Examples that validation and quantisation need, so that they do not depend on the data being there.
+        """Examples for validation and quantisation, which a run keeps so that it needs the data no more.
 
         Returns
         -------
         dict
-            Inputs and label indices of ``validation``, and of ``calibration``: `n` training examples, evenly by label.
+            Inputs and label indices of ``validation`` and ``calibration``. Calibration has `n` training examples,
+            evenly by label.
         """
         config = self.examples.config
         levels, truth = self.examples.validation
@@ -162,7 +162,7 @@ class Batches:
 
 
 def _step_back() -> None:
-    """This thread lets others have the processor: those that train wait for each other, and seldom for batches."""
-    if sys.platform == "linux":  # where threads have priorities of their own
+    """Lower this thread's priority. Training threads wait for each other, and seldom for batches."""
+    if sys.platform == "linux":  # threads of Linux have priorities of their own
         me = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + 10)

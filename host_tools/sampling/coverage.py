@@ -1,4 +1,4 @@
-"""Whether there are examples of every label, and what those there are do not tell."""
+"""Checks that there are examples of every label, and notes what the examples do not tell."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _UNKNOWN_FOLDER = f"_{UNKNOWN}_"
 
 
 def check_sources(data: DataConfig, config: FrontendConfig, labels: Sequence[str], *, seed: int = 0) -> Files:
-    """What :func:`load_examples` can make examples of, by the names of files alone.
+    """The files that :func:`load_examples` can make examples from, by the names of files alone.
 
     Raises
     ------
     DatasetError
-        If a folder is not what it should be, or a label has no training or no validation example.
+        If a folder is wrong, or a label has no training or no validation example.
     """
     files = find_files(data, config, seed=seed)
     unheard = {*labels} - {SILENCE, UNKNOWN} - files.every_word
@@ -58,19 +58,19 @@ def require(
     speech: bool,
     left_out: Sequence[LeftOut] = (),
 ) -> None:
-    """Raise an error with the remedy, unless every label has examples to train and to validate it.
+    """Raise an error with the remedy, unless every label has examples for training and validation.
 
     Parameters
     ----------
     folder : path
-        Of the clips.
+        Folder of the clips.
     labels : sequence of str
     training, validation : collection of str
-        Words that there are examples of.
+        Words that have examples.
     noise, speech : bool
         Whether there are recordings without keywords.
     left_out : sequence of LeftOut
-        What could not be read, if that is known.
+        Files that could not be read, if they are known.
     """
     more = first_left_out(left_out)
     keywords = [label for label in labels if label not in (SILENCE, UNKNOWN)]
@@ -102,7 +102,7 @@ def require(
 
 
 def notes(files: Files, unrecorded: Sequence[str], stand_ins: Sequence[Clip]) -> list[str]:
-    """What accuracy on the validation set does not tell: a line each."""
+    """Lines on what accuracy on the validation set does not tell."""
     lines = []
     if unrecorded:
         lines.append(f"no recorded training clip of {', '.join(unrecorded)}: only synthetic speech trains it")

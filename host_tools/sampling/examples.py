@@ -1,4 +1,4 @@
-"""What a network is trained and validated on: clips, precomputed features and recordings without keywords."""
+"""The examples of training and validation: clips, precomputed features and recordings without keywords."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Examples:
     config: FrontendConfig
     labels: tuple[str, ...]
     stores: list[np.ndarray]
-    """Arrays (n, frames, mels), numbered through: float16 raw levels, or uint8 output levels"""
+    """Arrays (n, frames, mels) of float16 raw levels or uint8 output levels. Examples are numbered across arrays."""
     kinds: list[str]
-    """Where each store is from: ``recorded``, ``synthetic`` or ``precomputed``"""
+    """Origin of each store: ``recorded``, ``synthetic`` or ``precomputed``."""
     by_word: dict[str, np.ndarray]
-    """Numbers of the training examples of each word"""
+    """Numbers of the training examples of each word."""
     noise: Bank
     speech: Bank
     validation: tuple[np.ndarray, np.ndarray]
-    """Output levels, float32 (k, frames, mels), and label indices"""
+    """Output levels, float32 (k, frames, mels), and label indices."""
     summary: dict
-    """Numbers of examples, for the run's record"""
+    """Numbers of examples, for the run's record."""
     problems: list[str]
-    """What was left out, and what a user should know of the data: a line each"""
+    """Lines on what was left out, and on what a user should know about the data."""
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Raw levels of the examples with these numbers, float32."""
@@ -56,14 +56,15 @@ class Examples:
 def load_examples(
     data: DataConfig, config: FrontendConfig, labels: Sequence[str], *, audio_copies: int = 0, seed: int = 0
 ) -> Examples:
-    """Index the data and compute what training needs of them.
+    """Index the data and compute the levels that training needs.
 
-    `data.clips` is a Speech Commands folder, `features` a folder of precomputed features, `speech` and `noise` are
-    recordings without keywords, of which only the training half is used, as of the voices of `synthetic`; of
-    `more_speech` and `more_noise` everything is. Background noise inside the clips' folder is noise, too. Labels that
-    no recording validates are validated by synthetic voices that do not train. What cannot be used (unreadable, cut
-    short, empty) is left out and listed in :attr:`Examples.problems`, as are empty folders of words, entries of split
-    lists without a clip, and what the validation set does not tell.
+    `data.clips` is a Speech Commands folder. `features` is a folder of precomputed features. `speech` and `noise` are
+    recordings without keywords. Only the training half of these recordings, and of the voices of `synthetic`, is used.
+    All of `more_speech` and `more_noise` is used. Background noise inside the clips' folder is noise, too. If no
+    recording validates a label, synthetic voices that do not train validate it.
+
+    Files that are unreadable, cut short or empty are left out and listed in :attr:`Examples.problems`. So are empty
+    folders of words, entries of split lists without a clip, and facts that the validation set does not tell.
 
     Parameters
     ----------
@@ -71,15 +72,15 @@ def load_examples(
     config : FrontendConfig
     labels : sequence of str
     audio_copies : int
-        Copies of each training clip, varied as audio, to be drawn like the clips themselves.
+        Copies of each training clip, varied as audio. They are drawn like the clips themselves.
     seed : int
-        Of the random split, the copies and the validation set's silence.
+        Seed of the random split, the copies and the validation set's silence.
 
     Raises
     ------
     DatasetError
-        If a folder is not what it should be, or a label has no training or no validation example: before anything is
-        computed, where the names of files tell.
+        If a folder is wrong, or a label has no training or no validation example. If the names of files tell, nothing
+        is computed before.
     """
     files = check_sources(data, config, labels, seed=seed)
     stand_ins = files.stand_ins(labels)
@@ -128,10 +129,11 @@ def _validation_set(
     labels: Sequence[str],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """With an unknown class as the official test set is made: as many of unknown and of silence as of a keyword.
+    """Levels and label indices of the validation set.
 
-    There clips come first, and precomputed features fill up labels with few of them. Without an unknown class it is
-    everything that there is, and silence.
+    With an unknown class it is made like the official test set: ``unknown`` and ``silence`` have as many examples as a
+    keyword. Clips come first, and precomputed features fill up labels with few clips. Without an unknown class it holds
+    all examples, and silence.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What must not be heard as a keyword: noise and speech, and of these above all what a network does hear so."""
+"""Noise and speech that must not be heard as keywords. Windows in which a network hears keywords are preferred."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 __all__ = ["Negatives"]
 
 _CHUNK, _CHUNKS = 1000, 10
-"""Windows of noise, and as many of speech, that are looked at before an epoch."""
+"""Windows of noise, and as many of speech, that are searched before an epoch."""
 _HARD = 0.1
-"""Posterior of a keyword from which on a window without one is hard."""
+"""A window without a keyword is hard if a keyword's posterior is at least this."""
 
 
 class Negatives:
@@ -29,7 +29,7 @@ class Negatives:
     examples : Examples
     mix : MixConfig
     words : Words
-        For the quietest parts of them.
+        Words whose quietest parts serve as noise.
     """
 
     def __init__(self, examples: Examples, mix: MixConfig, words: Words) -> None:
@@ -37,7 +37,7 @@ class Negatives:
         self._found: dict[str, np.ndarray] = {}
 
     def draw(self, name: str, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Noise for ``silence``, speech for ``unknown``: some of it what :meth:`mine` found.
+        """Noise for ``silence``, or speech for ``unknown``. A share of it is what :meth:`mine` found.
 
         Returns
         -------
@@ -68,19 +68,19 @@ class Negatives:
         return raw
 
     def mine(self, posteriors: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator) -> dict[str, int]:
-        """Look for noise and speech in which a network hears keywords, for what is drawn from now on.
+        """Find noise and speech in which a network hears keywords. Later draws use them.
 
         Parameters
         ----------
         posteriors : callable
-            Inputs, shape (n, *config.feature_shape, 1), to posteriors, shape (n, n_labels).
+            Maps inputs, shape (n, *config.feature_shape, 1), to posteriors, shape (n, n_labels).
         rng : numpy.random.Generator
 
         Returns
         -------
         dict
-            How many windows were found, of ``silence`` and of ``unknown``: those with a keyword's posterior of
-            a tenth or more, but at least two in a hundred of those looked at.
+            Number of windows found for ``silence`` and for ``unknown``. A keyword's posterior in them is a tenth or
+            more. At least two percent of the searched windows are taken.
         """
         config, keywords = self.examples.config, [is_keyword(label) for label in self.examples.labels]
         self._found = {}

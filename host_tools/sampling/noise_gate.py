@@ -1,7 +1,7 @@
-"""Where a word lies in a clip, and a noise gate that lets nothing else through.
+"""Finds the word in a clip, and simulates a noise gate that lets only words through.
 
-Conference software, USB microphones and browsers replace what they take for a pause by digital silence. The same gate
-works on samples, as streams have them, and on band powers, as training has them.
+Conference software, USB microphones and browsers replace pauses by digital silence. The same gate works on the samples
+of streams and on the band powers of training.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PIECE_SHARE = 0.1
 
 
 def _word(power: np.ndarray, hop_ms: float) -> tuple[int, int]:
-    """First and past-the-last frame of the word, from each frame's smoothed power; see :func:`word_bounds`."""
+    """First frame of the word and the frame after its last, from each frame's smoothed power; see :func:`word_bounds`."""
     noise = np.percentile(power, 10) * 10 ** (_FLOOR_DB / 10)
     threshold = min(max(power.max() * 10 ** (-WORD_DB / 10), noise), power.max() / 2)
     above = np.flatnonzero(power >= threshold)
@@ -35,12 +35,12 @@ def _word(power: np.ndarray, hop_ms: float) -> tuple[int, int]:
 
 
 def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
-    """First and past-the-last sample of the word in a clip.
+    """First sample of the word in a clip, and the sample after its last.
 
-    The power in 10 ms, averaged over 30 ms, is at most 22 dB under its peak (:data:`WORD_DB`), and 6 dB above the
-    clip's noise, which is taken to be its first decile. Pauses of up to 200 ms belong to the word, as the closure in
-    "eight" does. A piece further apart belongs to it if it has at least a tenth of the strongest one's energy, as a
-    late release of the p in "up" has, and a click has not.
+    The power in 10 ms is averaged over 30 ms. In the word it is at most 22 dB under its peak (:data:`WORD_DB`). It is
+    also 6 dB above the clip's noise, which is taken to be the first decile. Pauses of up to 200 ms belong to the word,
+    such as the closure in "eight". A piece further away belongs to the word if it has at least a tenth of the strongest
+    piece's energy. A late release of the p in "up" has it, a click has not.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
 def gated(
     blocks: Iterable[np.ndarray], words: Sequence[Word], sample_rate: int, *, hold_ms: float = HOLD_MS
 ) -> Iterator[np.ndarray]:
-    """A stream in which only words sound: all that is `hold_ms` or more from each of them is zero.
+    """A stream in which only words sound. Samples that are `hold_ms` or more from every word are zero.
 
     Parameters
     ----------
     blocks : iterable of numpy.ndarray, shape (n,)
-        The stream; it is left as it is.
+        The stream. It is not changed.
     words : sequence of Word
     sample_rate : int
         In Hz.
@@ -92,14 +92,14 @@ def gated(
 
 
 def gate_power(power: np.ndarray, word: np.ndarray, hold_ms: np.ndarray, hop_ms: float) -> None:
-    """Digital silence outside of each example's word, in place.
+    """Set frames outside of each example's word to digital silence, in place.
 
     Parameters
     ----------
     power : numpy.ndarray, shape (n, frames, mels)
         Band powers.
     word : numpy.ndarray, shape (n, frames)
-        Power of each frame by which the word is found, such as it is without noise.
+        Power of each frame, before noise is added. It is used to find the word.
     hold_ms : numpy.ndarray, shape (n,)
         How long the gate is open before the word and after it.
     hop_ms : float

@@ -1,4 +1,4 @@
-"""Reads the files that examples are made of: levels of words, and banks of recordings without keywords."""
+"""Reads the files of examples: levels of words, and banks of recordings without keywords."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ClipReader", "TrainingWords", "add_clips", "read_banks"]
 
 
 class TrainingWords:
-    """Examples of words as they come, numbered through."""
+    """Examples of words from several stores, numbered in the order in which they are added."""
 
     def __init__(self) -> None:
         self.stores: list[np.ndarray] = []
@@ -32,7 +32,7 @@ class TrainingWords:
         self._words: list[np.ndarray] = []
 
     def add(self, kind: str, levels: np.ndarray, usable: np.ndarray, words: np.ndarray) -> None:
-        """Take a store, of which the rows `usable` are examples of `words`."""
+        """Add a store. Its rows `usable` are examples of `words`."""
         self._numbers.append(usable + sum(map(len, self.stores)))
         self._words.append(words)
         self.stores.append(levels)
@@ -50,21 +50,21 @@ class TrainingWords:
 
 @dataclass
 class ClipReader:
-    """Computes levels of clips; adds what cannot be used to `left_out`."""
+    """Computes levels of clips. Clips that cannot be used go to `left_out`."""
 
     left_out: list[LeftOut]
     config: FrontendConfig
     cache: Path | None
 
     def levels(self, clips: Sequence[Clip], what: str, **options: Any) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Levels of clips, numbers of those that can be used, and their words."""
+        """Levels of clips, numbers of the usable clips, and their words."""
         found = clip_features([c.path for c in clips], self.config, cache=self.cache, what=what, **options)
         self.left_out.extend(unreadable(clips[i].path, why) for i, why in found.skipped.items())
         return found.levels, found.usable, [clips[i].word for i in found.usable]
 
 
 def add_clips(words: TrainingWords, files: Files, clips: ClipReader, *, audio_copies: int, seed: int) -> set[str]:
-    """Add the training clips, their varied copies and the synthetic ones; returns the words that are recorded."""
+    """Add training clips, their varied copies and synthetic clips. Returns the words that are recorded."""
     training = [c for c in files.recorded if c.split == "training"]
     levels, usable, spoken = clips.levels(training, "training clips")
     recorded = np.array(spoken, dtype=object)
@@ -82,7 +82,7 @@ def add_clips(words: TrainingWords, files: Files, clips: ClipReader, *, audio_co
 
 
 def read_banks(files: Files, config: FrontendConfig) -> tuple[Bank, Bank, dict[str, float]]:
-    """Noise and speech without keywords, and how many minutes of each kind there are, for the run's record."""
+    """Noise and speech without keywords, and the minutes of each kind for the run's record."""
     noise, speech = (Bank(config.n_frames, float(silent_raw(config))) for _ in range(2))
     minutes = dict.fromkeys(("noise", "speech", "synthetic speech"), 0.0)
     for kind, paths in files.banks:

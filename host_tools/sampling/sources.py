@@ -1,4 +1,4 @@
-"""Where examples can come from, by the names of files: nothing is read or computed."""
+"""Finds the files that examples can come from. Only names are used; nothing is read or computed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["Files", "find_files"]
 
 @dataclass
 class Files:
-    """What examples can be made of, by the names of files: nothing of it has been read."""
+    """Files that examples can be made from. Only their names are known."""
 
     recorded: list[Clip]
     synthetic: list[Clip]
     stored: FeatureSet
     banks: list[tuple[str, Sequence[Path]]]
-    """Recordings without keywords, of a kind: ``noise``, ``speech`` or ``synthetic speech``."""
+    """Recordings without keywords, each group with its kind: ``noise``, ``speech`` or ``synthetic speech``."""
     said: dict[str, tuple[Word, ...]]
-    """Where keywords are said in these all the same, by the recording's name."""
+    """Keywords that occur in these recordings nevertheless, by the recording's name."""
     left_out: list[LeftOut]
     problems: list[str]
 
@@ -41,12 +41,12 @@ class Files:
         return {*(c.word for c in (*self.recorded, *self.synthetic)), *map(str, self.stored.words)}
 
     def words(self, part: str) -> set[str]:
-        """Words of a part of the split that are recorded."""
+        """Recorded words of a part of the split."""
         stored = self.stored.words[self.stored.splits == part]
         return {*(c.word for c in self.recorded if c.split == part), *map(str, stored)}
 
     def stand_ins(self, labels: Sequence[str]) -> list[Clip]:
-        """Synthetic clips that do not train, of labels that have nothing else to be validated on."""
+        """Synthetic clips that do not train, for labels without other validation examples."""
         heard = {label_name(labels, word) for word in self.words("validation")}
         if any(paths for kind, paths in self.banks if kind != "noise"):
             heard.add(UNKNOWN)
@@ -54,7 +54,7 @@ class Files:
 
     @property
     def origins(self) -> list[str]:
-        """Whose the words are that train."""
+        """Origins of the words that train."""
         clips = {origin_of(c.word, c.path.name) for c in self.recorded if c.split == "training"}
         rows = np.flatnonzero(self.stored.splits == "training")
         stored = {origin_of(str(self.stored.words[i]), f"{self.stored.speakers[i]}_nohash_0.wav") for i in rows}
@@ -62,12 +62,12 @@ class Files:
 
 
 def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
-    """List the folders; precomputed features, which are mapped, are opened, too.
+    """List the folders. Precomputed features are opened as a memory map, too.
 
     Raises
     ------
     DatasetError
-        If a folder is not what it should be.
+        If a folder is missing or has another layout.
     """
     index = index_clips(data.clips, split=data.split, seed=seed)
     files = Files(
@@ -98,7 +98,7 @@ def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
 
 
 def _find_synthetic(files: Files, folder: Path) -> Path | None:
-    """Add the words of a folder that ``kws-host synthesize`` wrote; where its speech lies, if there is any."""
+    """Add the words of a folder that ``kws-host synthesize`` wrote. Returns the folder of its speech, if any."""
     words, spoken = (folder / name for name in ("words", "speech"))
     if not words.is_dir() and not spoken.is_dir():
         raise DatasetError(f"{folder}: holds neither words nor speech, as kws-host synthesize writes them")

@@ -1,4 +1,4 @@
-"""Words drawn for a batch: single ones, and pairs and halves of them."""
+"""Words drawn for a batch: single words, pairs of words, and halves of keywords."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Words"]
 
 
 class Words:
-    """The words of `examples`, from which examples are drawn at random.
+    """The words of `examples`. Examples are drawn from them at random.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Words:
         self.kinds = {word: self._by_kind(numbers) for word, numbers in examples.by_word.items()}
 
     def draw(self, names: Iterable[str], rng: np.random.Generator) -> np.ndarray:
-        """An example of each name; unknown words are drawn evenly, so that rare ones are heard as often as common ones.
+        """An example of each name. Unknown words are drawn evenly, so rare words come as often as common ones.
 
         Returns
         -------
@@ -45,8 +45,9 @@ class Words:
         return self.examples.rows(np.array(numbers, np.intp))
 
     def draw_hard(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Windows that streams are full of and clips are not: the end of a word and the beginning of another, and about
-        half of a keyword.
+        """Windows that are common in streams but not in clips.
+
+        They hold the end of a word and the beginning of another, or about half of a keyword.
 
         Returns
         -------
@@ -54,7 +55,7 @@ class Words:
             Raw levels.
         """
         config = self.examples.config
-        second = 1000 / config.hop_ms  # frames
+        second = 1000 / config.hop_ms  # frames in a second
 
         def moved(raw: np.ndarray, low: float, high: float) -> np.ndarray:
             one = np.ones(len(raw))
@@ -71,8 +72,11 @@ class Words:
         return np.concatenate([joined, cut])
 
     def _by_kind(self, numbers: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Examples that are recorded, synthetic and precomputed, and the bounds of their shares: as the square roots of
-        their numbers, so that a word with few recordings is not told by the traces that storing features leaves."""
+        """Recorded, synthetic and precomputed examples, and the bounds of their shares.
+
+        The shares go by the square roots of their numbers. So a network cannot tell a word with few recordings by the
+        traces of stored features.
+        """
         ends = np.cumsum([len(store) for store in self.examples.stores])
         kind = np.array(self.examples.kinds)[np.searchsorted(ends, numbers, side="right")]
         groups = [numbers[kind == name] for name in dict.fromkeys(self.examples.kinds)]

@@ -1,4 +1,4 @@
-"""Going on with a run: only as it began, on the data that it began with; or for more epochs."""
+"""Continues a run. It must have the same options and data as at its beginning, but may get more epochs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["check_same_identity", "check_same_options", "identity", "lengthened"
 
 
 def run_in(folder: Path) -> Run | None:
-    """The run in a folder, if there is one."""
+    """The run in a folder, or None."""
     return load_run(folder) if (folder / CONFIG).exists() else None
 
 
 def lengthened(config: StageConfig, run: Run) -> StageConfig:
-    """`config`, which asks for more epochs than a finished run did, such that training goes on with that run.
+    """`config`, changed so that training goes on with a finished run of fewer epochs.
 
-    A run that is not shorter is left to :func:`check_same_options`.
+    If the run has no fewer epochs, `config` is returned as it is, and :func:`check_same_options` decides.
 
     Raises
     ------
     TrainingError
-        If the run is not finished, or one that cannot be lengthened by epochs.
+        If the run is not finished, or cannot be lengthened by epochs.
     """
     before = run.config.optim
     if config.optim.epochs <= before.epochs:
@@ -52,9 +52,9 @@ def lengthened(config: StageConfig, run: Run) -> StageConfig:
 
 
 def check_same_options(run: Run, config: StageConfig) -> None:
-    """Raise an error that names each option which is no longer that of the run, unless none is.
+    """Raise an error that names each option that differs from the run's, if any.
 
-    Of time a run may get more, and of epochs if `config` says that it was lengthened.
+    A run may get more time. It may get more epochs if `config` says that it was lengthened.
     """
     free = {"minutes"}
     if config.optim.lengthened == (*run.config.optim.lengthened, run.config.optim.epochs):
@@ -73,7 +73,7 @@ def check_same_options(run: Run, config: StageConfig) -> None:
 
 
 def _named(name: str) -> str:
-    """An option as the command line has it, or where it has none, as help calls it."""
+    """The option's flag on the command line, or its text in help if it has no flag."""
     about = StageConfig.options()[name].metadata
     return flag(name) if about.get("flag", True) else about.get("metavar", name)
 
@@ -84,14 +84,14 @@ def _written(value: object) -> str:
 
 
 def identity(config: StageConfig, frontend_config: FrontendConfig, labels: tuple[str, ...]) -> dict[str, dict]:
-    """What tells the data and the network of one's own from others, as a run's record has it.
+    """The identity of the data and of the user's own network, for a run's record.
 
     Raises
     ------
     DatasetError
-        If the data cannot be used, as far as the names of files tell: before they are read.
+        If the data cannot be used, as far as the names of files tell. Files are not read before.
     TrainingError
-        If the module of the network is not there.
+        If the module of the network is missing.
     """
     check_sources(config.data, frontend_config, labels, seed=config.seed)
     source = {"network": source_of(config.network.model)} if is_own(config.network.model) else {}
@@ -99,7 +99,7 @@ def identity(config: StageConfig, frontend_config: FrontendConfig, labels: tuple
 
 
 def check_same_identity(run: Run, now: dict[str, dict]) -> None:
-    """Raise an error that says what is no longer that of the run, unless nothing is; `now` is of :func:`identity`."""
+    """Raise an error that says what differs from the run's identity, if anything. `now` comes from :func:`identity`."""
     before, sources, lines = run.record.get("sources", {}), now["sources"], []
     for name in sorted({*before, *sources}):
         old, new = before.get(name), sources.get(name)

@@ -19,7 +19,7 @@ _TENSORBOARD = "tensorboard"
 
 
 def log_epoch(folder: Path, row: dict[str, float]) -> list[dict[str, float]]:
-    """Add an epoch to the log, in place of what was there of it and of later ones; returns all rows."""
+    """Add an epoch to the log. It replaces earlier rows of this and later epochs. Returns all rows."""
     path = folder / _LOG
     rows = read_log(folder) if path.exists() else []
     rows = [*(r for r in rows if r["epoch"] < row["epoch"]), row]
@@ -29,7 +29,7 @@ def log_epoch(folder: Path, row: dict[str, float]) -> list[dict[str, float]]:
 
 
 def draw_epochs(folder: Path, rows: list[dict[str, float]]) -> None:
-    """Show the log for people: the last row in TensorBoard's, all in the curves."""
+    """Show the log to people: the last row in TensorBoard, all rows in the curves."""
     _log_to_tensorboard(folder, rows[-1])
     write_atomically(folder / _CURVES, lambda temporary: plot_curves(rows, temporary, folder.name))
 
@@ -40,7 +40,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     Raises
     ------
     TrainingError
-        If it is not there, or broken.
+        If the log is missing or broken.
     """
     path = folder / _LOG
     rows = []
@@ -59,7 +59,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 
 
 def _log_to_tensorboard(folder: Path, row: dict[str, float]) -> None:
-    """Write the epoch's numbers for TensorBoard, where that is installed (it comes with TensorFlow)."""
+    """Write the epoch's numbers for TensorBoard, if it is installed. It comes with TensorFlow."""
     try:
         from tensorboard.summary import Writer
     except ImportError:

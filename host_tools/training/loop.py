@@ -1,4 +1,4 @@
-"""Training: from a configuration to a run folder with the best weights, the log and the record of what made them."""
+"""Training: makes a run folder from a configuration, with the best weights, the log and the record."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _CALIBRATION = 600
 
 
 def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None] = print) -> Run:
-    """Train a network, or go on with an interrupted run of the same configuration, or with a lengthened one.
+    """Train a network, or continue an interrupted or lengthened run of the same configuration.
 
-    Nothing else trains in the folder at the same time.
+    A lock keeps other processes from training in the folder.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None]
 
 
 def _train(config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig) -> Run:
-    """`asked` is what the record says, where `config` is a part of it."""
+    """Train. If `config` is a part of a training, `asked` is the whole, which the record names."""
     started = time.monotonic()
     made = set_up(config, folder, say, asked=asked)
     optim = config.optim

@@ -35,9 +35,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""What ``kws-host train --preset`` takes. ``own``: a few words of one's own, from some dozens of recordings each. A
-shipped network, which has learnt what streams are full of, learns to tell words apart, and then these from all others;
-benchmarks/own_words.py measures it."""
+"""The presets of ``kws-host train --preset``. ``own`` is for a few words of your own, from some dozens of recordings
+each. A shipped network has learnt the sounds of streams. It first learns to tell many words apart, and then your words
+from all others. benchmarks/own_words.py measures it."""
 
 QAT: Mapping[str, Any] = MappingProxyType(
     {

@@ -1,4 +1,4 @@
-"""How far a training is, and what its learning rate is there."""
+"""The progress of a training, and its learning rate at each batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """How much of the training is done: of its batches, or of its time.
+    """The share of the training that is done, counted in batches or in time.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class Progress:
     first : int
         Epochs that an earlier call did.
     used_s : float
-        What they took, with all around them, and what this call has taken so far.
+        Seconds that these epochs took, with everything around them, and seconds of this call so far.
     """
 
     def __init__(self, optim: OptimConfig, first: int, used_s: float) -> None:
@@ -35,7 +35,7 @@ class Progress:
 
     @property
     def used_s(self) -> float:
-        """Time since the run began, pauses between calls left out."""
+        """Seconds since the run began, without pauses between calls."""
         return self._began_s + time.monotonic() - self._started
 
     @property
@@ -45,17 +45,17 @@ class Progress:
 
     @property
     def left_s(self) -> float:
-        """Time that is left, as far as this call's pace tells."""
+        """Seconds that are left, estimated from this call's pace."""
         if self._limit_s:
             return max(0.0, self._limit_s - self.used_s)
         done = self._share()
         return (1 - done) * (time.monotonic() - self._started) / max(1e-9, done - self._before)
 
     def learning_rate(self) -> float:
-        """Of the next batch: a linear warm-up to the peak, then half a cosine to zero.
+        """Learning rate of the next batch: a linear warm-up to the peak, then half a cosine to zero.
 
-        Where a run was lengthened, it rises within an epoch to what it would be there had the run been that long from
-        its beginning, and follows that.
+        If a run was lengthened, the rate rises within an epoch to that of a run which had this length from the
+        beginning. Then it follows that run's rate.
         """
         if self._limit_s:
             return self._peak * _rate(min(1.0, self._share()), 0.05)
@@ -69,11 +69,11 @@ class Progress:
         return rate * min(1.0, (self._batches - begin + 0.5) / min(self._steps, end - begin)) if begin else rate
 
     def step(self) -> None:
-        """A batch is done."""
+        """Count a batch as done."""
         self._batches += 1
 
 
 def _rate(done: float, warm_up: float) -> float:
-    """Share of the peak, where a share of the training is done, `warm_up` of which is its beginning."""
+    """Share of the peak when the share `done` of the training is done. `warm_up` is the share of the warm-up."""
     cosine = 0.5 * (1 + math.cos(math.pi * max(0.0, done - warm_up) / max(1e-9, 1 - warm_up)))
     return min(done / warm_up, cosine)

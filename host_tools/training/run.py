@@ -1,4 +1,4 @@
-"""A run: the folder that a training leaves, with weights, log, examples and the record of what made them."""
+"""A run: the folder that a training writes, with weights, log, examples and record."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ DAMAGE = (  # what Keras and NumPy raise for a file that is cut short or of anot
 
 @dataclass(frozen=True)
 class Run:
-    """A finished (or interrupted) run's folder."""
+    """The folder of a finished or interrupted run."""
 
     folder: Path
     config: StageConfig
     record: dict
-    """``config.json`` as written: configuration, data, versions, and the best epoch so far."""
+    """Content of ``config.json``: configuration, data, versions, and the best epoch so far."""
 
     @property
     def frontend_config(self) -> FrontendConfig:
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def origins(self) -> list[str]:
-        """Whose the words are that trained it, and the weights that it started from."""
+        """Origins of the words that trained this run and the weights that it started from."""
         return origins_of(self.record["data"], self.labels)
 
     def model(self) -> keras.Model:
@@ -72,7 +72,7 @@ class Run:
         Raises
         ------
         TrainingError
-            If no epoch has finished yet, the file is broken, or the module of one's own network is not there.
+            If no epoch has finished yet, the file is broken, or the module of the user's own network is missing.
         """
         path = self.folder / BEST
         if not path.exists():
@@ -84,12 +84,12 @@ class Run:
             raise broken(path, error) from None
 
     def import_network(self) -> None:
-        """Import the module of one's own network, whose layers cannot be loaded without it.
+        """Import the module of the user's own network. Its layers cannot be loaded without it.
 
         Raises
         ------
         TrainingError
-            If it is not there.
+            If the module is missing.
         """
         if not is_own(self.config.network.model):
             return
@@ -102,7 +102,7 @@ class Run:
             print(f"kws-host: warning: {source['file']} has changed since {self.folder} was trained", file=sys.stderr)
 
     def examples(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """Examples that training set aside: ``validation``, or ``calibration`` (training examples, evenly by label).
+        """Examples that training set aside: ``validation``, or ``calibration`` with training examples evenly by label.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class Run:
         return inputs, truth
 
     def keep_examples(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Set examples aside for :meth:`examples`: inputs and label indices by part."""
+        """Keep examples for :meth:`examples`: inputs and label indices by part."""
         arrays: dict[str, Any] = {}
         for part, (inputs, truth) in parts.items():
             arrays |= {part: inputs, f"{part}_truth": truth}
@@ -154,7 +154,7 @@ def load_run(folder: str | Path) -> Run:
     Raises
     ------
     TrainingError
-        If it is no run's folder.
+        If `folder` is no run's folder.
     """
     folder = Path(folder)
     path = folder / CONFIG
@@ -170,8 +170,7 @@ def load_run(folder: str | Path) -> Run:
 
 
 def _check_record(run: Run) -> None:
-    """Raise an error of the kind that JSON and dictionaries raise, unless every value besides the configuration is of
-    its type."""
+    """Raise an error, as JSON and dictionaries do, if a value besides the configuration has the wrong type."""
     if not run.labels or not all(isinstance(label, str) for label in run.labels):
         raise TypeError("labels are not a list of texts")
     _ = run.frontend_config
@@ -193,6 +192,6 @@ def write_record(run: Run) -> None:
 
 
 def broken(path: Path, error: Exception) -> TrainingError:
-    """The error that says why a file of a run is of no use."""
+    """The error that says why a file of a run cannot be used."""
     reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
     return TrainingError(f"{path}: broken ({reason[:200]})")

@@ -1,4 +1,4 @@
-"""What a training begins with: checks before anything is computed, then the network, the examples and the record."""
+"""Begins a training: checks everything before it computes, then makes the network, the examples and the record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN_PROBLEMS = 10
 
 @dataclass(frozen=True)
 class Setup:
-    """What is trained, and on what."""
+    """The network to train, its examples and its teacher."""
 
     run: Run
     network: keras.Model
@@ -46,11 +46,11 @@ def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, ask
     ----------
     config : StageConfig
     folder : path
-        Of the run.
+        Folder of the run.
     say : callable
         Takes lines of progress.
     asked : StageConfig
-        What the record says, where `config` is a part of it.
+        The configuration for the record. `config` may be a part of it.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, ask
 
 
 def _tell(examples: Examples, folder: Path, say: Callable[[str], None]) -> None:
-    """What of the data is not used, and how much is."""
+    """Say which data are not used, and how much is used."""
     for line in examples.problems[:_SHOWN_PROBLEMS]:
         say(f"note: {line}")
     if (more := len(examples.problems) - _SHOWN_PROBLEMS) > 0:
@@ -104,9 +104,9 @@ def _tell(examples: Examples, folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _data(config: StageConfig, examples: Examples, labels: tuple[str, ...]) -> dict:
-    """The summary of what trains, with whose words these are."""
+    """The summary of the training data, with the origins of the words."""
     optim, start = config.optim, config.weights.start
     data = examples.summary
     if not (optim.epochs or optim.minutes) and start and Path(start).is_dir():
-        data = load_run(start).record["data"]  # nothing else has trained these weights
+        data = load_run(start).record["data"]  # only that run's data have trained these weights
     return {**data, "origins": origins(config.weights, data, labels)}

@@ -1,4 +1,4 @@
-"""The weights that a run starts from: a run's, a file's, two averaged, or those of its own last epoch."""
+"""The weights that a run starts from: those of a run or a file, an average of two, or those of its own last epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def check_start(config: WeightsConfig) -> None:
-    """Raise an error unless Keras can train here, and there is what the configuration names to start from."""
+    """Raise an error if Keras cannot train here, or if the weights to start from are missing."""
     if keras.backend.backend() not in _BACKENDS:
         raise TrainingError(
             f"Keras's backend {keras.backend.backend()} cannot train; set KERAS_BACKEND to {', '.join(_BACKENDS)}"
@@ -39,16 +39,16 @@ def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[k
     Parameters
     ----------
     run : Run
-        Where its last finished epoch left a model, that is it.
+        If its last finished epoch left a model, that model is returned.
     network : keras.Model
-        Gets the weights to start from otherwise, unless it is fine-tuned with fake quantisation.
+        The network that otherwise gets the weights to start from. Fine-tuning with fake quantisation ignores it.
     say : callable
         Takes lines of progress.
 
     Raises
     ------
     TrainingError
-        If the weights are of no use.
+        If the weights cannot be used.
     """
     config, optim = run.config.weights, run.config.optim
     last = run.folder / LAST
@@ -78,7 +78,7 @@ def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[k
 
 
 def _take_over(model: keras.Model, run: Run) -> list[str]:
-    """Set weights to those that the run starts from; returns what they do not hold."""
+    """Set the weights that the run starts from. Returns the names of layers and labels that they do not set."""
     name = run.config.weights.start
     if _is_int8(name):
         return load_int8(model, name, run.frontend_config, run.examples("calibration")[0], run.labels)
@@ -99,7 +99,7 @@ def _is_int8(name: str) -> bool:
 
 
 def origins(config: WeightsConfig, data: dict, labels: tuple[str, ...]) -> list[str]:
-    """Whose words train, and those that have trained the weights to start from.
+    """Origins of the words that train, and of those that trained the weights to start from.
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ def origins(config: WeightsConfig, data: dict, labels: tuple[str, ...]) -> list[
 def blend(model: keras.Model, run: Run, share: float) -> None:
     """Average the weights with those of a run that was fine-tuned from the same ones.
 
-    What both have learnt often holds. Source: Wortsman et al., "Model soups", 2022. Weights behind a batch norm can be
-    averaged where both norms subtract and divide by the same, so the other's statistics are made this one's first, and
-    its scale and offset such that it computes what it did.
+    The average often keeps what both have learnt (Wortsman et al., "Model soups", 2022). Weights behind a batch norm
+    can only be averaged if both norms have the same statistics. So the other norm first gets the statistics of this
+    one. Its scale and offset are changed so that it computes the same as before.
     """
     other = run.model()
     if [w.shape for w in model.get_weights()] != [w.shape for w in other.get_weights()]:

@@ -1,4 +1,4 @@
-"""Distillation: networks whose posteriors teach another one."""
+"""Distillation: the posteriors of networks teach another network."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def load_teacher(names: str, frontend_config: FrontendConfig, labels: tuple[str,
     Parameters
     ----------
     names : str
-        Folders of runs, separated by commas; of several the mean of their posteriors teaches.
+        Folders of runs, separated by commas. The mean of their posteriors teaches.
     frontend_config : FrontendConfig
     labels : tuple of str
 
     Raises
     ------
     TrainingError
-        If one has another front end or other labels than these.
+        If a run has another front end or other labels.
     """
     teachers = [load_run(folder) for folder in names.split(",")]
     for teacher in teachers:
@@ -36,6 +36,6 @@ def load_teacher(names: str, frontend_config: FrontendConfig, labels: tuple[str,
         return teachers[0].model()
     models = [teacher.model() for teacher in teachers]
     for i, model in enumerate(models):
-        model.name = f"teacher{i}"  # names in a network are its layers', each one's own
+        model.name = f"teacher{i}"  # as a layer of a network, each model needs a name of its own
     inputs = keras.Input((*frontend_config.feature_shape, 1))
     return keras.Model(inputs, keras.layers.Average()([model(inputs) for model in models]))

@@ -1,4 +1,4 @@
-"""Epoch after epoch: batches into the network, numbers into the log, the best weights into the run's folder."""
+"""Trains epoch after epoch, and keeps the log and the best weights in the run's folder."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Trainer:
     Parameters
     ----------
     run : Run
-        Where it is written to.
+        The run whose folder is written to.
     model : keras.Model
     batches : Batches
     teacher : keras.Model or None
-        Its posteriors are mixed into the targets.
+        A network whose posteriors are mixed into the targets.
     first : int
-        Epochs that are done.
+        Number of epochs that are done.
     spent_s : float
-        Time that this call has taken so far.
+        Seconds that this call has taken so far.
     say : callable
         Takes lines of progress.
     """
@@ -71,7 +71,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the time is over before the first batch.
+            If the time ends before the first batch.
         """
         progress, optim, say = self._progress, self._optim, self.say
         if progress.over and not self.first:
@@ -100,13 +100,13 @@ class Trainer:
                 say(f"{line}, kws-host quantize {folder} takes it as it is")
             raise
         best = self.run.record.get("best")
-        if not best:  # nothing was left to train
+        if not best:  # no epoch was left to train
             path = self.run.folder / CONFIG
             raise TrainingError(f"{path}: broken (it names no best epoch); remove {self.run.folder} to start anew")
         say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
 
     def _epoch(self, epoch: int) -> list[dict[str, float]]:
-        """Train on an epoch's batches, or on as many as there is time for; returns loss and accuracy of each."""
+        """Train on an epoch's batches, or on as many as time allows. Returns loss and accuracy of each batch."""
         optim = self._optim
         if self.batches.mix.mined:
             found = self.batches.mine(self.model.predict_on_batch, epoch)
@@ -132,7 +132,7 @@ class Trainer:
         return logs
 
     def _finish(self, epoch: int, history: list[dict[str, float]]) -> dict[str, float]:
-        """Validate, and keep what an epoch gave; returns its row in the log."""
+        """Validate, and keep the results of an epoch. Returns its row in the log."""
         logs = self.model.evaluate(*self._validation, batch_size=self._optim.batch_size, verbose=0, return_dict=True)
         before_s, self._counted_s = self._counted_s, self._progress.used_s
         row = {
@@ -160,8 +160,10 @@ def keep_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
 
 
 def _better(row: dict[str, float], run: Run) -> bool:
-    """Whether an epoch is the best so far: by validation loss; in quantisation-aware runs, whose few steps change the
-    posteriors' confidence more than their order, by accuracy."""
+    """Whether an epoch is the best so far, by validation loss.
+
+    Quantisation-aware runs go by accuracy: their few steps change the confidence of posteriors more than their order.
+    """
     best = run.record.get("best")
     if not best or run.config.optim.keep == "last":
         return True
@@ -180,8 +182,8 @@ def _time_left(seconds: float) -> str:
 
 
 def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
-    """Let dropout depend on the epoch, not on what came before: Keras does not store where its generators were."""
+    """Seed dropout by the epoch. Keras does not store the state of its generators, so a continued run needs this."""
     for i, layer in enumerate(model.layers):
-        if isinstance(layer, keras.layers.Dropout) and layer.rate:  # spatial dropout is one, too
+        if isinstance(layer, keras.layers.Dropout) and layer.rate:  # includes spatial dropout, a subclass
             state = np.random.default_rng((seed, epoch, i)).integers(2**32, size=2, dtype=np.uint32)
             layer.seed_generator.state.assign(state.astype(layer.seed_generator.state.dtype))

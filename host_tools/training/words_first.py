@@ -1,4 +1,4 @@
-"""Telling many words apart to begin with: who does that learns a new word from few recordings."""
+"""Trains a network first to tell many words apart. Then it learns a new word from few recordings."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from kws_edge.labels import is_keyword
 __all__ = ["WORDS", "two_parts"]
 
 WORDS = "words"
-"""Folder of the first part, in the run's own."""
+"""Folder of the first part, in the run's folder."""
 _MANY = 50
-"""Recordings of a word from which on it is worth telling from others."""
+"""A word with at least this many recordings is told apart from others."""
 
 
 def two_parts(config: StageConfig, folder: Path) -> tuple[StageConfig, StageConfig] | None:
-    """A training that tells all words with many recordings apart, and one that starts from it; None where there are
-    none to tell apart, or the configuration does not ask for it.
+    """A training that tells all words with many recordings apart, and a training that starts from it.
+
+    None if there are no such words, or the configuration does not ask for it.
 
     Parameters
     ----------
     config : StageConfig
     folder : path
-        Of the run.
+        Folder of the run.
     """
     share, optim = config.optim.words_first, config.optim
     if not share or not (labels := _words_to_tell(config)):
@@ -40,8 +41,7 @@ def two_parts(config: StageConfig, folder: Path) -> tuple[StageConfig, StageConf
 
 
 def _words_to_tell(config: StageConfig) -> str:
-    """The words to be told apart: the keywords, and all words of which there are many recordings; empty where none
-    are."""
+    """The words to tell apart: the keywords, and all words with many recordings. Empty if there are no such words."""
     clips = index_clips(config.data.clips, split=config.data.split, seed=config.seed).clips
     own = [label for label in label_set(config.network.labels) if is_keyword(label)]
     found = count(clip.word for clip in clips if is_keyword(clip.word) and clip.word not in own)
