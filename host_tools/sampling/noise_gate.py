@@ -24,7 +24,7 @@ _PIECE_SHARE = 0.1
 
 
 def _word(power: np.ndarray, hop_ms: float) -> tuple[int, int]:
-    """First frame of the word and the frame after its last, from each frame's smoothed power; see :func:`word_bounds`."""
+    """First frame of the word, and the frame after its last, from smoothed powers; see :func:`word_bounds`."""
     noise = np.percentile(power, 10) * 10 ** (_FLOOR_DB / 10)
     threshold = min(max(power.max() * 10 ** (-WORD_DB / 10), noise), power.max() / 2)
     above = np.flatnonzero(power >= threshold)
