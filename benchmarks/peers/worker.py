@@ -208,7 +208,7 @@ def peak_bytes():
 
 
 def hear(call, blocks, n, pace_s=0.0):
-    """CPU seconds of all threads, and seconds of the clock, that `n` blocks take. With a pace, each waits for its time."""
+    """CPU seconds of all threads, and seconds of the clock, for `n` blocks. With a pace, each waits for its time."""
     cpu, wall = time.process_time(), time.perf_counter()
     for i in range(n):
         if pace_s:
