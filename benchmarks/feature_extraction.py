@@ -1,10 +1,10 @@
-"""How long training features take: clips a second, memory, cores used, and what that means for the whole dataset.
+"""Measures the computation of training features: clips a second, memory, cores used, time for the whole dataset.
 
     python benchmarks/feature_extraction.py DATA [--clips 16000]
 
-DATA is a folder laid out like Speech Commands, or one that holds several such. Its clips are taken in turn until there
-are as many as asked for. The floor, measured in the same run on the same clips, is what cannot be saved: decoding the
-file, the bare FFT and the matrix product, in one process.
+DATA is a folder laid out like Speech Commands, or a folder of several such folders. Its clips are taken in turn, up to
+the number of --clips. The floor is measured in the same run on the same clips. It is the work that cannot be saved:
+decoding the file, the bare FFT and the matrix product, in one process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FLOOR_CLIPS = 1000
 
 
 def floor_seconds(paths, config) -> float:
-    """Seconds a clip of decoding, FFT and matrix product alone."""
+    """Seconds that decoding, FFT and matrix product alone take for a clip."""
     shape, hann = mel_matrix(config), window(config)
     best = np.inf
     half = -(-min(FLOOR_CLIPS, len(paths)) // 2)

@@ -1,8 +1,8 @@
-"""What the exported firmware costs: instructions per second of audio on emulated Cortex-M cores, RAM and flash.
+"""Measures the exported firmware: instructions per second of audio on emulated Cortex-M cores, RAM and flash.
 
     python benchmarks/firmware.py [MODEL] [--json FILE]
 
-The floor is the transform alone, counted in the same run. Needs ``make``, the Arm cross compiler and QEMU (Debian:
+The floor is the transform alone, counted in the same run. You need ``make``, the Arm cross compiler and QEMU (Debian:
 ``gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm``).
 """
 
@@ -38,9 +38,9 @@ def run(folder: Path, core: str) -> dict[str, int | str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Count what the exported firmware of a model costs.")
-    parser.add_argument("model", nargs="?", default="micro12", help="default micro12")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser = argparse.ArgumentParser(description="Count instructions, RAM and flash of a model's exported firmware.")
+    parser.add_argument("model", nargs="?", default="micro12", help="shipped model or .tflite file; default: micro12")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     args = parser.parse_args()
     try:
         model = Model(args.model, kernels="builtin")

@@ -1,12 +1,12 @@
-"""Own words: what `kws-host train --preset own` gives for words that a model has never had, from a few recordings.
+"""Measures `kws-host train --preset own` on new words with few recordings.
 
     python -m benchmarks.own_words DATA --sounds SOUNDS --held-out HELD_OUT -o own_words --recordings 50 200 500
 
-DATA holds `speech_commands` and `negatives`; SOUNDS and HELD_OUT are of `kws-host collect` (README: Train your own).
-The words' recordings are drawn by seed from the training clips of Speech Commands. A fifth of their speakers is kept
-from training, to calibrate on. All other clips of the words, of speakers who are not among those drawn, are the test:
-in one stream, each once, in quiet. Precomputed features are not used: they hold the words, too. Every command is
-printed before it runs. Writes `table.md`, and what is finished is not made again.
+DATA holds `speech_commands` and `negatives`. `kws-host collect` makes SOUNDS and HELD_OUT (README: Train your own). The
+seed draws the words' recordings from the training clips of Speech Commands. A fifth of their speakers does not train;
+their recordings are for calibration. The test is a quiet stream of all clips of the words by other speakers, each once.
+Precomputed features are not used, because they hold the words, too. Every command is printed before it runs. The result
+is `table.md`. Finished steps are not repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LIST = "validation_list.txt"
 
 
 def host(*arguments: object) -> str:
-    """Run a `kws-host` command, as a user would, and give back what it says."""
+    """Run a `kws-host` command as a user would, and return its output."""
     line = shlex.join(["kws-host", *map(str, arguments)])
     print(f"$ {line}", flush=True)
     started = time.monotonic()
@@ -47,12 +47,12 @@ def host(*arguments: object) -> str:
 
 
 def share_of(speaker: str) -> float:
-    """A place from 0 to 1 of a speaker, by a hash that is not the data's own."""
+    """A number from 0 to 1 for a speaker, by another hash than the dataset's own."""
     return int.from_bytes(hashlib.sha256(speaker.encode()).digest()[:4], "big") / 2**32
 
 
 def drawn(data: Path, words: Sequence[str], n: int, seed: int, folder: Path) -> tuple[list[Clip], list[Clip]]:
-    """Link a user's data into `folder`: `n` recordings of each word, and all other words of Speech Commands.
+    """Link the data of a user into `folder`: `n` recordings of each word, and all other words of Speech Commands.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def measured(args: argparse.Namespace, n: int) -> dict:
     sources = ["--synthetic", args.output / "synthetic"]
     sources += ["--more-speech", args.sounds / "speech", "--more-noise", args.sounds / "noise"]
     command = ["train", folder / "data", "--preset", "own", "--labels", words, *sources, "-o", run, *args.train]
-    if not model.exists():  # training goes on where it was interrupted, but takes its minutes
+    if not model.exists():  # training may go on where it stopped, but takes all its minutes
         host(*command)
     host("quantize", run, "-o", model)
     host("make-stream", folder / "data", "--words", words, "-o", heard)
@@ -166,14 +166,14 @@ def _per_hour(count: int, hours: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--sounds", type=Path, required=True, help="of kws-host collect, to train on")
-    parser.add_argument("--held-out", type=Path, required=True, help="of kws-host collect, to calibrate on")
+    parser.add_argument("--sounds", type=Path, required=True, help="sounds of kws-host collect to train on")
+    parser.add_argument("--held-out", type=Path, required=True, help="sounds of kws-host collect to calibrate on")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--words", type=lambda text: text.split(","), default=["cat", "happy"])
-    parser.add_argument("--recordings", type=int, nargs="+", default=[50], metavar="N", help="of each word")
-    parser.add_argument("--seed", type=int, default=1, help="of the drawn recordings")
-    parser.add_argument("--budget", type=float, default=_BUDGET, help="false accepts per hour that calibration takes")
-    parser.add_argument("--half", default="reporting", choices=("training", "reporting"), help="of the negatives")
+    parser.add_argument("--recordings", type=int, nargs="+", default=[50], metavar="N", help="recordings of each word")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the drawn recordings")
+    parser.add_argument("--budget", type=float, default=_BUDGET, help="false accepts per hour for calibration")
+    parser.add_argument("--half", default="reporting", choices=("training", "reporting"), help="half of the negatives")
     parser.add_argument("--train", type=shlex.split, default=[], metavar="OPTIONS", help="more options of training")
     args = parser.parse_args()
     words = ",".join(args.words)

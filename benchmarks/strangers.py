@@ -1,12 +1,12 @@
-"""Words of strangers: what is heard of recordings that have nothing to do with the training data, and what other words
-fire.
+"""Measures models on words of strangers: commands that are heard, and other words that fire.
 
     python benchmarks/strangers.py DATA NAME=MODEL [NAME=MODEL ...] -o DIR
 
-DATA holds `independent/commands/<collection>/<word>/` and `independent/other_words/<collection>/other/`. Each recording
-is heard alone between 1 s and 2 s of hiss (3 units of 32768), and alone behind a noise gate: its word between digital
-silence. A command is heard if its keyword is detected; any detection in another word counts. The hiss differs from
-seed to seed, and figures by half a point. Writes `table.md` and `strangers.json`.
+DATA holds `independent/commands/<collection>/<word>/` and `independent/other_words/<collection>/other/`. These
+recordings have nothing to do with the training data. Each is heard alone between 1 s and 2 s of hiss (3 units of
+32768). It is also heard alone behind a noise gate, as a word between digital silence. A command is heard if its keyword
+is detected. Any detection in another word counts as a false accept. Each seed gives another hiss, and figures differ by
+half a point. The results are `table.md` and `strangers.json`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def find(data: Path) -> list[Recording]:
 
 
 def stream(path: Path, rate: int, *, seed: int | None) -> np.ndarray:
-    """A recording between hiss, or, without `seed`, its word between digital silence; shape (n,), int16."""
+    """A recording between hiss, shape (n,), int16. Without `seed`, its word lies between digital silence."""
     with AudioFile(path, sample_rate=rate) as audio:
         samples = np.concatenate([*audio, np.empty(0, np.int16)])
     before, after = BEFORE_S * rate, AFTER_S * rate
@@ -83,7 +83,7 @@ def _track(job: tuple[str, Path, int | None]) -> Track:
 
 
 class Heard:
-    """One model on all recordings: posteriors once, any settings afterwards."""
+    """One model on all recordings. Posteriors are computed once, and serve all settings."""
 
     def __init__(self, model: str, found: Sequence[Recording], seeds: Sequence[int] = SEEDS) -> None:
         self.own = Model(model).detector_config
@@ -99,8 +99,11 @@ class Heard:
         self.tracks = [(condition, [next(tracks) for _ in found]) for condition, _ in every]
 
     def at(self, config: DetectorConfig) -> dict:
-        """What is heard with these settings: by condition and kind, all recordings, each collection, and the mean over
-        collections; of hiss the mean over seeds."""
+        """Shares of recordings that are heard with these settings, by condition and kind.
+
+        They are given for all recordings, for each collection, and as the mean over collections. With hiss they are
+        means over seeds.
+        """
         values = {"settings": config.to_dict()}
         for condition in CONDITIONS:
             runs = [self._fired(tracks, config) for name, tracks in self.tracks if name == condition]
@@ -108,14 +111,14 @@ class Heard:
         return values
 
     def _fired(self, tracks: Sequence[Track], config: DetectorConfig) -> list[bool]:
-        """Of each recording, whether its command, or, of other words, anything was detected."""
+        """Whether each recording's command was detected. For other words, whether anything was detected."""
         heard = ({found.keyword for found in replay(track, config)} for track in tracks)
         return [
             r.word in words if r.kind == KINDS[0] else bool(words) for r, words in zip(self.found, heard, strict=True)
         ]
 
     def _rates(self, kind: str, fired: np.ndarray) -> dict:
-        """`fired` has a row a seed."""
+        """Rates of detections. `fired` has a row for each seed."""
         by_collection = {}
         for name in sorted({r.collection for r in self.found if r.kind == kind}):
             own = [i for i, r in enumerate(self.found) if r.kind == kind and r.collection == name]
@@ -128,7 +131,7 @@ class Heard:
 
 
 def _share(fired: np.ndarray) -> dict:
-    """Mean over the rows, the spread of their means, and the interval of a single row's."""
+    """Mean over all rows, the spread of the rows' means, and the interval of one row's mean."""
     by_seed, n = fired.mean(axis=1), fired.shape[1]
     return {
         "recordings": n,
@@ -139,7 +142,7 @@ def _share(fired: np.ndarray) -> dict:
 
 
 def table(results: dict[str, dict]) -> str:
-    """The results as Markdown, a column a model."""
+    """The results as Markdown, with a column for each model."""
 
     def rows() -> Iterator[list[str]]:
         first = next(iter(results.values()))
@@ -184,8 +187,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--threshold", type=float, metavar="X", help="in place of each model's own")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N", help="of the hiss")
+    parser.add_argument("--threshold", type=float, metavar="X", help="threshold that replaces each model's own")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N", help="seeds of the hiss")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     found, results = find(args.data), {}

@@ -1,12 +1,12 @@
-"""Detections on streams: false rejects and false accepts per hour of model files, in every condition, side by side.
+"""Compares model files on streams: false rejects and false accepts per hour in every condition.
 
     python benchmarks/streams.py DATA NAME=MODEL [NAME=MODEL ...] -o DIR
 
-DATA holds `speech_commands` and `negatives`. The words are 1,000 validation clips in a quiet stream, the same behind a
-noise gate, 1,000 with noise at 10 dB and 1,000 over running speech at 10 dB; the negatives are the reporting halves, at
-three gains, dry and in synthetic rooms. Writes `table.md`, `det.png` and `streams.json`. With --calibrate the last
-model is calibrated on half of the speakers and tested on the others, both ways, and calibrated on the streams of
---calibrate-on and tested on all.
+DATA holds `speech_commands` and `negatives`. The words are 1,000 validation clips in a quiet stream and the same stream
+behind a noise gate. Two more streams have 1,000 clips each over noise and over running speech, both at 10 dB. The
+negatives are the reporting halves, at three gains, dry and in synthetic rooms. The results are `table.md`, `det.png`
+and `streams.json`. With --calibrate the last model is calibrated on half of the speakers and tested on the others, both
+ways. It is also calibrated on the streams of --calibrate-on and tested on all speakers.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ WORDS = (
     ("at 10 dB", 102, (10.0, 10.0), "noise", Condition()),
     ("over speech at 10 dB", 103, (10.0, 10.0), "speech", Condition()),
 )
-"""Name, seed, signal-to-noise ratio and background of each stream of words, and how it is heard."""
+"""Name, seed, signal-to-noise ratio, background and condition of each stream of words."""
 MOST_MISSES = {"quiet": 0.06, "at 10 dB": 0.12}
 
 
 class Heard:
-    """One model on all streams: posteriors once, any settings afterwards."""
+    """One model on all streams. Posteriors are computed once, and serve all settings."""
 
     def __init__(self, model: str, words: dict[str, list[Stream]], negatives: dict[str, list[Stream]]) -> None:
         self.own = Model(model).detector_config
@@ -62,7 +62,7 @@ class Heard:
         return [heard.track for heard in hear_all(model, streams, self.own, conditions=[condition])]
 
     def at(self, config: DetectorConfig) -> dict:
-        """False rejects, and false accepts by kind and condition, with these settings."""
+        """False rejects with these settings, and false accepts by kind and condition."""
         values = {"threshold": config.threshold, "smoothing_ms": config.smoothing_ms, "words": {}, "negatives": {}}
         for name, (streams, tracks) in self.words.items():
             score = score_replayed(streams, tracks, config)
@@ -85,7 +85,7 @@ class Heard:
         return values
 
     def matched(self, smoothing_ms: float | None = None) -> dict:
-        """The highest threshold that misses no more of the words than is asked for."""
+        """Results at the highest threshold that keeps to the given shares of missed words."""
         config = dataclasses.replace(self.own, thresholds={}, smoothing_ms=smoothing_ms or self.own.smoothing_ms)
         best = dataclasses.replace(config, threshold=THRESHOLDS[0])
         for threshold in THRESHOLDS:
@@ -96,7 +96,7 @@ class Heard:
         return self.at(best)
 
     def curve(self) -> list[dict]:
-        """The settings in use at every threshold."""
+        """Results of the settings in use, with every threshold."""
         return [self.at(dataclasses.replace(self.own, thresholds={}, threshold=t)) for t in THRESHOLDS]
 
 
@@ -115,7 +115,7 @@ def _genuine(score) -> dict:
 
 
 def word_streams(data: Path, folder: Path) -> dict[str, list[Stream]]:
-    """The streams of words, made once into `folder`."""
+    """The streams of words. They are made in `folder` once."""
     folder.mkdir(parents=True, exist_ok=True)
     every = [clip for clip in index_clips(data / "speech_commands").clips if clip.split == "validation"]
     wanted = [clip for clip in every if clip.word in LABEL_SETS["commands12"] and is_keyword(clip.word)]
@@ -131,7 +131,7 @@ def word_streams(data: Path, folder: Path) -> dict[str, list[Stream]]:
 
 
 def table(results: dict[str, dict]) -> str:
-    """The results as Markdown, a column a model."""
+    """The results as Markdown, with a column for each model."""
     first = next(iter(results.values()))
     rows = [["", *results], ["---"] * (len(results) + 1)]
     rows.append(["smoothing, threshold", *(f"{v['smoothing_ms']:g} ms, {v['threshold']:g}" for v in results.values())])
@@ -160,7 +160,7 @@ def _per_hour(values: dict) -> str:
 
 
 def plot(curves: dict[str, list[dict]], results: dict[str, dict], path: Path) -> None:
-    """False rejects over false accepts per hour of each kind of negatives, all conditions together."""
+    """Draw false rejects over false accepts per hour of each kind of negatives, for all conditions together."""
     from matplotlib.figure import Figure
 
     kinds = list(next(iter(results.values()))["negatives"])
@@ -193,8 +193,11 @@ def calibrated_on_others(
     development: Sequence[Stream] = (),
     halvings: int = 1,
 ) -> list[dict]:
-    """Calibrated on development streams and tested on all of the speech; on half of its speakers and tested on the
-    others, both ways, for each of several ways to halve them. At three gains."""
+    """Results of settings that were calibrated on some streams and tested on others, at three gains.
+
+    Development streams calibrate, and all of the speech tests. Half of the speakers calibrates, and the others test,
+    both ways, for each of several ways to halve them.
+    """
     settings = [("development", development, speech)] if development else []
     for halving in range(halvings):
         speakers = sorted({group_of(stream.path) for stream in speech})

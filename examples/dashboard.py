@@ -1,4 +1,4 @@
-"""What was heard how often: kws-edge listen --json | python dashboard.py"""
+"""Show how often each word was heard: kws-edge listen --json | python dashboard.py"""
 
 import json
 import sys

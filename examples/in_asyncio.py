@@ -1,4 +1,4 @@
-"""Detections beside other work in asyncio: python in_asyncio.py [RECORDING]"""
+"""Handle detections beside other work in asyncio: python in_asyncio.py [RECORDING]"""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from kws_edge import AudioFile, Detection, Microphone, Model, Spotter
 
 
 def listen(recording: str | None, put) -> None:
-    """Hear the source in a thread of its own, so that the loop never waits for sound."""
+    """Listen in a thread of its own, so that the event loop never waits for sound."""
     model = Model("commands12")
     rate = model.frontend_config.sample_rate
     with AudioFile(recording, sample_rate=rate) if recording else Microphone(sample_rate=rate) as source:

@@ -1,11 +1,11 @@
-"""A network from elsewhere: python own_network.py NETWORK.tflite LABEL,LABEL,... RECORDING"""
+"""Run a network from elsewhere: python own_network.py NETWORK.tflite LABEL,LABEL,... RECORDING"""
 
 import sys
 
 from kws_edge import AudioFile, DetectorConfig, Model, Spotter, preset
 
 network, labels, recording = sys.argv[1:]
-# The front end must be the one that the network was trained with: a preset, or a FrontendConfig of your own.
+# Name the front end that the network was trained with: a preset, or your own FrontendConfig.
 model = Model(network, labels=labels.split(","), frontend_config=preset("logmel40"))
 config = DetectorConfig(threshold=0.6, smoothing_ms=500)
 with AudioFile(recording, sample_rate=model.frontend_config.sample_rate) as source:

@@ -1,10 +1,10 @@
-"""What kws-edge costs beside its peers, on this machine, in one run: ``make bench``.
+"""Compares the costs of kws-edge with its peers on this machine, in one run: ``make bench``.
 
     python -m benchmarks.peers DATA [--rounds 15] [--only clips detector] [--record]
 
-DATA is the folder of recordings. Writes ``table.md``, ``results.json``, ``ratios.png`` and ``curves.png`` to
-``benchmarks/peers/results``, and says which ratios have grown by more than a tenth since ``recorded.json``, which
-``--record`` writes anew.
+DATA is the folder of recordings. The results are ``table.md``, ``results.json``, ``ratios.png`` and ``curves.png`` in
+``benchmarks/peers/results``. Ratios that have grown by more than a tenth since ``recorded.json`` are printed.
+``--record`` writes that file anew.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 RATE = 16000
 CLIP = {"block": RATE}
 STEP = {"block": 1280}
-# The front end of each peer: 40 mel and 10 ms in all of them.
+# The front end of each peer. All have 40 mel bands and a hop of 10 ms.
 CLIP_PEERS = {
     "librosa": ("librosa", "features", {}, 1 / 4),
     "kaldi-native-fbank": ("kaldi_native_fbank", "features", {}, 1 / 4),
@@ -46,7 +46,7 @@ CLIP_PEERS = {
 
 
 class Bench:
-    """The measurements, each of which adds its rows to `results`."""
+    """The measurements. Each adds its rows to `results`."""
 
     def __init__(self, args: argparse.Namespace, folder: Path, environments: dict[str, Environment], results: Results):
         self.args, self.folder, self.environments, self.results = args, folder, environments, results
@@ -61,7 +61,7 @@ class Bench:
         return Worker(python, name, recording or self.recording, **arguments)
 
     def clips(self) -> None:
-        """Front end, whole clips of a second, against each peer in its own configuration, and the floor."""
+        """Front end on whole clips of a second, against each peer in its own configuration and against the floor."""
         with ExitStack() as stack:
             sides = {}
             for peer, (workload, environment, config, _) in CLIP_PEERS.items():
@@ -88,7 +88,7 @@ class Bench:
         )
 
     def stream(self) -> None:
-        """Front end, streaming in blocks of 80 ms."""
+        """Front end on a stream in blocks of 80 ms."""
         with (
             self.worker("device", "stream", **STEP) as ours,
             self.worker("features", "pymicro_features", **STEP) as peer,
@@ -105,7 +105,7 @@ class Bench:
         )
 
     def detector(self) -> None:
-        """The whole detector, at live pace and back to back; memory; start."""
+        """The whole detector at live pace and back to back, its memory, and its start-up."""
         against, live_s = "pymicro-wakeword, one phrase", self.args.live_s
 
         def live(worker: Worker) -> float:
@@ -113,7 +113,7 @@ class Bench:
 
         with ExitStack() as stack:
             programs = {"ours": ("device", "spotter"), "peer": ("wakeword", "pymicro_wakeword")}
-            workers = {  # so that those that are compared have their turns side by side
+            workers = {  # in this order, compared sides have their turns side by side
                 (side, block): stack.enter_context(self.worker(*programs[side], block=block))
                 for side, block in (("ours", 1600), ("peer", 1024), ("peer", 1280), ("ours", 1280))
             }
@@ -149,7 +149,7 @@ class Bench:
             for name, (environment, workload) in programs.items():
                 started = time.perf_counter()
                 with self.worker(environment, workload, recording=self.short, **STEP) as worker:
-                    worker.ask(blocks=2)  # 160 ms: both have made an inference
+                    worker.ask(blocks=2)  # after 160 ms both have made an inference
                     starts[name].append(time.perf_counter() - started)
                     worker.ask(blocks=60)
                     memory[name].append(worker.ask(memory=True)["peak_bytes"])
@@ -174,7 +174,7 @@ class Bench:
         )
 
     def invoke(self) -> None:
-        """The interpreter, against a bare call of it, and against plain tflite-runtime."""
+        """The interpreter, against a bare call of it and against plain tflite-runtime."""
         model = str(self.reference)
         with (
             self.worker("device", "invoke", model=model) as ours,
@@ -187,8 +187,8 @@ class Bench:
         self.results.compare("invoke/tflite-runtime", what, "plain tflite-runtime", ours, found["old"], factor=1e3)
 
     def scale(self) -> None:
-        """Streams, keywords, model size and stream length."""
-        counts = (2, 4, 8, 16, 32, 1)  # so that those that are compared have their turns side by side
+        """How costs grow with streams, keywords, model size and stream length."""
+        counts = (2, 4, 8, 16, 32, 1)  # in this order, compared sides have their turns side by side
         second = 1e3 * RATE / 1280
         with ExitStack() as stack:
             sides = {}
@@ -238,8 +238,10 @@ class Bench:
         self.results.curves.append(Curve(title, x, y, {"": points}))
 
     def day(self) -> None:
-        """A file of a day through ``kws-edge detect``: memory of its own, in the first quarter and in all, without the
-        mapped pages of libraries, which come and go with the page cache."""
+        """Private memory of ``kws-edge detect`` on a file of a day, in the first quarter and in all.
+
+        Mapped pages of libraries do not count, because they come and go with the page cache.
+        """
         path = self.folder / "day.wav"
         _long_recording(path, 24)
         command = [str(self.environments["device"].python), "-m", "kws_edge", "detect", str(path)]
@@ -270,7 +272,7 @@ class Bench:
         self.results.curves.append(Curve("memory of a file", "hours heard", "MB of its own", {"": some}))
 
     def size(self) -> None:
-        """What is installed, with all dependencies."""
+        """Size of the installed packages, with all dependencies."""
         sizes = {name: self.environments[name].installed_bytes() for name in ("device", "wakeword", "openwakeword")}
         for name, other in (("wakeword", "pymicro-wakeword"), ("openwakeword", "openWakeWord, without its models")):
             self.results.compare(
@@ -284,7 +286,7 @@ class Bench:
             )
 
     def tools(self) -> None:
-        """What runs on the workstation, on all cores."""
+        """The workstation's tools, on all cores."""
         seconds = host.export_seconds(self.reference, 5)
         megabytes = self.reference.stat().st_size / 1e6
         array, firmware = (spread(seconds[key])["median"] for key in ("c_array", "firmware"))
@@ -316,7 +318,7 @@ class Bench:
         )
 
     def count(self) -> None:
-        """Instructions a second of audio. Not of librosa, whose compiler takes minutes under callgrind."""
+        """Instructions a second of audio. librosa is left out: its compiler takes minutes under callgrind."""
         for what, environment, name, call, arguments in (
             ("features of clips: ours", "device", "clips", "ours", CLIP),
             ("features of clips: floor", "device", "clips", "floor", CLIP),
@@ -341,7 +343,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
 
 
 def _long_recording(path: Path, hours: int) -> None:
-    """A WAV file with half a minute of speech at the start of each hour, and holes, which take no space, between."""
+    """A WAV file with half a minute of speech at the start of each hour. The holes between take no space."""
     speech = soundfile.read(STREAM, dtype="int16")[0].tobytes()
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
@@ -367,7 +369,11 @@ def main() -> None:
     parser.add_argument("--live-rounds", type=int, default=30)
     parser.add_argument("--train-rounds", type=int, default=15)
     parser.add_argument(
-        "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="the rest stays as it was"
+        "--only",
+        nargs="+",
+        choices=list(SECTIONS),
+        default=list(SECTIONS),
+        help="measure only these; keep the rest",
     )
     parser.add_argument("--record", action="store_true", help="write recorded.json anew")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results")

@@ -1,4 +1,4 @@
-"""Virtual environments of the peers and of this package as a device has it: made once, kept in ``.venv-bench``."""
+"""Virtual environments of the peers, and of this package as on a device. ``.venv-bench`` keeps them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PACKAGES = {
         "librosa==0.11.0",
         "kaldi-native-fbank",
         "python_speech_features==0.6",
-        "setuptools<81",  # librosa and python_speech_features
+        "setuptools<81",  # for librosa and python_speech_features
     ],
     "openwakeword": ["openwakeword==0.6.0"],
     "tflite-runtime": ["tflite-runtime==2.14.*", "numpy<2"],
@@ -35,7 +35,7 @@ class Environment:
         self.python = folder / "bin" / "python"
 
     def run(self, *arguments: str) -> str:
-        """What its Python prints."""
+        """Run the environment's Python and return its output."""
         return subprocess.run(
             [str(self.python), *arguments], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True
         ).stdout
@@ -45,12 +45,12 @@ class Environment:
         self.run("-m", "pip", "--disable-pip-version-check", "install", "--quiet", *options, *packages)
 
     def versions(self) -> dict[str, str]:
-        """What is installed."""
+        """Versions of the installed packages, by name."""
         listed = json.loads(self.run("-m", "pip", "--disable-pip-version-check", "list", "--format", "json"))
         return {entry["name"].lower().replace("_", "-"): entry["version"] for entry in listed}
 
     def installed_bytes(self) -> int:
-        """Size of all packages but pip and its kin, without what Python compiles."""
+        """Size of all packages in bytes, without pip, its tools, and files that Python compiles."""
         (folder,) = (self.python.parents[1] / "lib").glob("python3*/site-packages")
         entries = [
             e for e in folder.iterdir() if e.name.split("-")[0] not in _NOT_COUNTED and e.name not in _NOT_COUNTED
@@ -60,7 +60,7 @@ class Environment:
 
 
 def prepare() -> dict[str, Environment]:
-    """All environments; this package is installed anew, what is there already stays."""
+    """All environments. Environments that exist are kept, but this package is installed anew."""
     found = {}
     for name, packages in _PACKAGES.items():
         folder = _FOLDER / name

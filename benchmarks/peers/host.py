@@ -1,4 +1,4 @@
-"""What the workstation's tools cost: features of a dataset, training, export. Uses all cores, unlike the rest."""
+"""Measures the workstation's tools: features of a dataset, training, export. They use all cores, unlike the rest."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from benchmarks.peers.pairs import take_turns
 
 _STEPS = 20
-"""Batches of a measurement, of which four may have been made while the other side had its turn."""
+"""Batches of a measurement. Four of them may have been made during the other side's turn."""
 
 
 def reference_model(path: Path) -> Path:
-    """The reference system's network of 36 classes as INT8, with random weights, on which speed does not depend."""
+    """The reference system's network of 36 classes as INT8. Its weights are random, which does not change its speed."""
     if not path.exists():
         import keras
 
@@ -42,7 +42,7 @@ def feature_seconds(data: Path, counts: tuple[int, ...], cores: tuple[int, ...])
     config = preset("logmel40")
     found = sorted(p for p in data.rglob("*.wav") if p.stat().st_size <= 2 * config.clip_samples + 44)
     for path in found:
-        path.read_bytes()  # so that all is in the page cache
+        path.read_bytes()  # fills the page cache
     rows = []
     for workers in cores:
         for n in counts:
@@ -54,7 +54,7 @@ def feature_seconds(data: Path, counts: tuple[int, ...], cores: tuple[int, ...])
 
 
 def training(data: Path, cache: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds a sample of training as ``kws-host train`` does, and of a bare Keras loop on tensors in memory."""
+    """Seconds a sample of training by ``kws-host train``, and by a bare Keras loop on tensors in memory."""
     import keras
 
     from host_tools.config import DataConfig, MixConfig, OptimConfig
@@ -93,7 +93,7 @@ def training(data: Path, cache: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def export_seconds(reference: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of C arrays of the reference network, and of a whole firmware folder of ``micro12``."""
+    """Seconds to write C arrays of the reference network, and a whole firmware folder of ``micro12``."""
     from firmware_export.c_array import write_c_array
     from firmware_export.export import prepare
     from firmware_export.manifest import write

@@ -1,4 +1,4 @@
-"""Comparisons that the machine's drift does not touch: the sides take turns, and ratios are of neighbours in time."""
+"""Comparisons that do not depend on the machine's drift: the sides take turns, and ratios are of neighbours in time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 __all__ = ["Worker", "instructions", "ratio", "regressions", "spread", "take_turns"]
 
 REGRESSION = 1.10
-"""Times the recorded ratio beyond which a measurement counts as a regression."""
+"""A ratio counts as a regression if it is more than this many times the recorded one."""
 
 _WORKER = Path(__file__).with_name("worker.py")
 _LEAST_S = 0.04
@@ -27,13 +27,13 @@ class Worker:
     Parameters
     ----------
     python : path
-        Of the environment that it runs in.
+        Python of the environment that the workload runs in.
     name : str
         The workload.
     recording : path
         Mono int16 samples.
     **arguments
-        Of the workload.
+        Arguments of the workload.
     """
 
     def __init__(self, python: Path, name: str, recording: Path, *, prefix: Sequence[str] = (), **arguments) -> None:
@@ -57,14 +57,14 @@ class Worker:
             raise RuntimeError(f"the workload {self.name} ended early") from None
 
     def timer(self, call: str = "", *, clock: str = "cpu_s") -> Callable[[], float]:
-        """Measures seconds a block, each time over as many blocks as take 40 ms; has warmed up."""
+        """Warm up, and return a function that measures seconds a block. Each call runs as many blocks as take 40 ms."""
         n = 2
         while self.ask(blocks=n, call=call)["wall_s"] < _LEAST_S:
             n *= 2
         return lambda: self.ask(blocks=n, call=call)[clock] / n
 
     def close(self) -> str:
-        """End it; what it said on standard error, where that was asked for."""
+        """End the process. Returns its standard error, if that was kept."""
         return self._process.communicate()[1] or ""
 
     def __enter__(self) -> Worker:
@@ -75,7 +75,7 @@ class Worker:
 
 
 def take_turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measure each side once a round, in the order of the round before reversed."""
+    """Measure each side once a round. The order is reversed from round to round."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides)
     for _ in range(rounds):
@@ -97,13 +97,13 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
 
 
 def regressions(ratios: dict[str, float], recorded: dict[str, float]) -> dict[str, float]:
-    """Of the ratios that have grown by more than a tenth against the recorded ones, times which they are now."""
+    """For each ratio that is more than a tenth above the recorded one, how many times the recorded one it is."""
     grown = {name: value / recorded[name] for name, value in ratios.items() if name in recorded}
     return {name: times for name, times in grown.items() if times > REGRESSION}
 
 
 def instructions(python: Path, name: str, recording: Path, *, call: str, blocks: int, **arguments) -> float | None:
-    """Instructions a block, by callgrind: the difference between many blocks and few; None where it does not run."""
+    """Instructions a block, by callgrind: the difference of many blocks and few. None if callgrind does not run."""
     counts = []
     for n in (blocks, 2 * blocks):
         try:

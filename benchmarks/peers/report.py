@@ -1,4 +1,4 @@
-"""The table, its JSON, and the plots."""
+"""The table of results, its JSON, and the plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Curve", "Results", "Row"]
 
 @dataclass
 class Row:
-    """A comparison: what ours takes, what the other takes, and their ratio, which is to be small."""
+    """A comparison: the cost of ours, the cost of the other, and their ratio. A small ratio is good."""
 
     name: str
     """Key of the recorded ratio."""
@@ -30,7 +30,7 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the ratio keeps to the bar; None without one."""
+        """Whether the ratio keeps to the bar; None without a bar."""
         return None if self.bar is None else self.ratio["median"] <= self.bar
 
 
@@ -46,7 +46,7 @@ class Curve:
 
 @dataclass
 class Results:
-    """All that was measured."""
+    """All measurements."""
 
     machine: str
     date: str
@@ -60,21 +60,21 @@ class Results:
     curves: list[Curve] = field(default_factory=list)
 
     def compare(self, name, what, other, ours, theirs, *, unit="ms", factor=1.0, bar=None) -> None:
-        """Take a comparison: values of each round; those of `unit` are `factor` times as large."""
+        """Add a comparison of the values of each round. In `unit`, values are `factor` times as large."""
         scaled = ([factor * v for v in values] for values in (ours, theirs))
         self.rows.append(Row(name, what, other, unit, *map(spread, scaled), ratio(ours, theirs), bar))
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Median of each comparison."""
+        """Median ratio of each comparison."""
         return {row.name: row.ratio["median"] for row in self.rows}
 
     def to_dict(self) -> dict:
-        """JSON-ready."""
+        """The results as a JSON-ready dict."""
         return dataclasses.asdict(self) | {"ratios": self.ratios}
 
     def keep(self, old: dict) -> None:
-        """Take over what an earlier run measured and this one did not."""
+        """Keep measurements of an earlier run that this run did not make."""
         for kind, key, make in (("rows", "name", Row), ("curves", "title", Curve)):
             mine = {getattr(entry, key): entry for entry in getattr(self, kind)}
             theirs = {entry[key]: make(**entry) for entry in old[kind]}
@@ -83,7 +83,7 @@ class Results:
         self.instructions = {**old["instructions"], **self.instructions}
 
     def table(self, recorded: dict[str, float]) -> str:
-        """Markdown: medians, the ratio with its quartiles, and what it was when it was recorded."""
+        """The results as Markdown: medians, each ratio with its quartiles, and the recorded ratio."""
         grown = regressions(self.ratios, recorded)
         lines = [
             f"{self.date}, {self.machine}. `{self.command}`. Medians of interleaved rounds, ratios with quartiles.",
@@ -108,7 +108,7 @@ class Results:
         return "\n".join(lines) + "\n"
 
     def plot(self, folder: Path) -> None:
-        """``ratios.png``: every ratio with its quartiles and bar; ``curves.png``: how costs grow."""
+        """Draw every ratio with its quartiles and bar to ``ratios.png``, and how costs grow to ``curves.png``."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(13, 0.5 * len(self.rows) + 1), layout="constrained")

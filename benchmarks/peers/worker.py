@@ -1,16 +1,16 @@
-"""One side of a comparison, in a process and an environment of its own; speaks JSON lines.
+"""One side of a comparison, in a process and an environment of its own. It speaks JSON lines.
 
     python worker.py WORKLOAD RECORDING '{"option": "value"}'
 
-RECORDING holds mono int16 samples at 16 kHz, nothing else. A workload is a function that imports its library, prepares
-it and returns what is called with each block, by name, how it wants its blocks, and how long they are. The process
-answers each line of standard input by one of standard output:
+RECORDING holds mono int16 samples at 16 kHz, nothing else. A workload is a function that imports and prepares its
+library. It returns functions that are called with each block, by name, a function that converts samples to its blocks,
+and the length of a block. The process answers each line of standard input by a line of standard output:
 
-    {"blocks": 40, "call": "NAME"}   hears that many as fast as it goes: {"cpu_s", "wall_s"}
-    {"live_s": 4, "call": "NAME"}    hears them at a microphone's pace: {"cpu_s", "wall_s"}
-    {"memory": true}                 {"peak_bytes"} of what was resident so far
+    {"blocks": 40, "call": "NAME"}   hears 40 blocks as fast as possible: {"cpu_s", "wall_s"}
+    {"live_s": 4, "call": "NAME"}    hears 4 s at a microphone's pace: {"cpu_s", "wall_s"}
+    {"memory": true}                 {"peak_bytes"} of resident memory so far
 
-Imports no more than it needs: its start-up and its memory are what is measured.
+It imports only what it needs, because its start-up and its memory are measured.
 """
 
 import json
@@ -41,7 +41,7 @@ def to_bytes(block):
 
 @workload
 def clips(block=RATE, **config):
-    """Features of clips, and the least that they could cost: transform and matrix product on the same arrays."""
+    """Features of clips, and their least possible cost: transform and matrix product on the same arrays."""
     from kws_edge.config import FrontendConfig
     from kws_edge.features.frontend import BATCH, LANES, Frontend
 
@@ -81,7 +81,7 @@ def stream(block=1280):
 
 @workload
 def spotter(block=1280, model="commands12", streams=1, keywords=0):
-    """The whole detector, on so many streams that take turns; `keywords`: how many are active, all if 0."""
+    """The whole detector on several streams that take turns. `keywords` is the number of active ones; 0: all."""
     import dataclasses
 
     from kws_edge import Model, Spotter
@@ -150,7 +150,7 @@ def kaldi_native_fbank(block=RATE):
         fbank.input_finished()
         return [fbank.get_frame(i) for i in range(fbank.num_frames_ready)]
 
-    return {"peer": features}, lambda samples: (samples / 32768).tolist(), block  # a list is what it is quickest with
+    return {"peer": features}, lambda samples: (samples / 32768).tolist(), block  # it is quickest with a list
 
 
 @workload
@@ -162,7 +162,7 @@ def python_speech_features(block=RATE):
 
 @workload
 def pymicro_features(block=RATE):
-    """Its front end is fixed: 40 mel from 125 to 7500 Hz, 30/10 ms."""
+    """Its front end is fixed: 40 mel bands from 125 to 7500 Hz, frames of 30 ms and a hop of 10 ms."""
     from pymicro_features import MicroFrontend
 
     frontend = MicroFrontend()
@@ -208,7 +208,7 @@ def peak_bytes():
 
 
 def hear(call, blocks, n, pace_s=0.0):
-    """Seconds of CPU, of all threads, and of the clock that `n` blocks take; with a pace, each comes when it is due."""
+    """CPU seconds of all threads, and seconds of the clock, for `n` blocks. With a pace, each waits for its time."""
     cpu, wall = time.process_time(), time.perf_counter()
     for i in range(n):
         if pace_s:

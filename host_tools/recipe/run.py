@@ -42,7 +42,7 @@ def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], No
     Raises
     ------
     RecipeError
-        If data are not there, before anything is done. If a stage fails; its command has said why on standard error.
+        If data are not there, before anything is done. If a stage fails: its command has said why on standard error.
     """
     recipe = workshop.recipe
     wanted = {stage.id: stage for stage in (recipe.up_to(until) if until else recipe.stages)}
