@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_app.h"
 
-#define SET_UP 0x6b777361u /* of kws_app.set_up: nothing that memory holds by chance */
+#define SET_UP 0x6b777361u /* kws_app.set_up: a value that memory does not hold by chance */
 
 size_t kws_app_sizeof(void) { return sizeof(kws_app); }
 
@@ -25,7 +25,7 @@ kws_status kws_app_error(const kws_app *app) {
     return app->set_up == SET_UP ? app->status : KWS_ERR_STATE;
 }
 
-/* Has the stream begin, or go on after a gap, at its sample `start`. */
+/* Begins the stream, or continues it after a gap, at its sample `start`. */
 static kws_status restart(kws_app *app, uint64_t start) {
     (void)kws_frontend_reset(&app->frontend);
     (void)kws_detector_reset(&app->detector);
@@ -72,7 +72,7 @@ static kws_status step(kws_app *app) {
     if (detected) {
         found.start = found.start > app->start ? found.start : app->start;
         app->callback(&found, app->context);
-        status = app->status; /* of a reset in the callback */
+        status = app->status; /* a reset in the callback may have set it */
     }
     return status;
 }

@@ -3,8 +3,8 @@
  * @file
  * @brief Keyword detection on a stream: PCM in, detections out through a callback.
  *
- * Errors stick. An error of kws_app_init or of the model ends the stream: all functions then return it and do nothing,
- * until kws_app_init succeeds. Any other KWS_ERR_ARGUMENT leaves the stream as it was.
+ * Errors stick. An error of kws_app_init or of the model ends the stream. All functions then return this error and do
+ * nothing, until kws_app_init succeeds. Any other KWS_ERR_ARGUMENT leaves the stream unchanged.
  */
 #ifndef KWS_APP_H_
 #define KWS_APP_H_
@@ -22,78 +22,78 @@ extern "C" {
 #endif
 
 /**
- * Hears of a keyword. Called from kws_app_process; of what changes the kws_app, it may call kws_app_reset.
+ * Called by kws_app_process for a keyword. Of the functions that change the kws_app, it may only call kws_app_reset.
  *
  * @param detection The keyword; valid during the call.
- * @param context As given to kws_app_init.
+ * @param context The one given to kws_app_init.
  */
 typedef void (*kws_callback)(const kws_detection *detection, void *context);
 
-/** One stream. Yours (static: it has some KiB); set up by kws_app_init. Only `config` is for writing. */
+/** One stream. You provide its memory (static: some KiB), and kws_app_init sets it up. You may write only `config`. */
 typedef struct kws_app {
     uint32_t set_up;                   /**< Whether kws_app_init was called; private. */
     kws_status status;                 /**< The error that ended the stream; see kws_app_error. */
-    kws_model *model;                  /**< What kws_app_init was given. */
-    kws_frontend_state frontend;       /**< From samples to features. */
-    kws_detector_state detector;       /**< From posteriors to keywords. */
-    const kws_detector_config *config; /**< &kws_detector_defaults; may be set to one of yours after kws_app_init. */
-    kws_callback callback;             /**< What kws_app_init was given. */
-    void *context;                     /**< What kws_app_init was given. */
-    uint64_t n_samples;                /**< Samples of the stream so far, those that were lost included. */
-    uint64_t start;                    /**< Sample at which what is heard without a gap begins. */
+    kws_model *model;                  /**< The model given to kws_app_init. */
+    kws_frontend_state frontend;       /**< Computes features from samples. */
+    kws_detector_state detector;       /**< Detects keywords from posteriors. */
+    const kws_detector_config *config; /**< &kws_detector_defaults; you may set your own after kws_app_init. */
+    kws_callback callback;             /**< Given to kws_app_init. */
+    void *context;                     /**< Given to kws_app_init. */
+    uint64_t n_samples;                /**< Samples of the stream so far, including lost ones. */
+    uint64_t start;                    /**< Sample at which the audio since the last gap begins. */
     uint64_t lost;                     /**< Samples of the stream that were lost. */
-    uint32_t overruns;                 /**< How often some were. */
+    uint32_t overruns;                 /**< How often samples were lost. */
     uint32_t until_step;               /**< Frames until the next inference, 1 to KWS_STEP_FRAMES. */
 } kws_app;
 
-/** @return sizeof(kws_app) as the library was compiled: for other languages, and to find out unequal settings. */
+/** @return sizeof(kws_app) in the compiled library, for other languages and to detect different settings. */
 size_t kws_app_sizeof(void);
 
 /**
- * Starts a stream; again, too, and after an error.
+ * Starts a stream. You may call this again, also after an error.
  *
- * @param app What to set up.
- * @param model A model that is set up, for this stream alone.
+ * @param app The stream to set up.
+ * @param model A model that is set up, and that no other stream uses.
  * @param callback Called for every keyword.
  * @param context Given to `callback`; may be NULL.
- * @return KWS_OK, KWS_ERR_ARGUMENT, or what kws_model_reset returns.
+ * @return KWS_OK, KWS_ERR_ARGUMENT, or an error of kws_model_reset.
  */
 kws_status kws_app_init(kws_app *app, kws_model *model, kws_callback callback, void *context);
 
 /**
- * The error that ended the stream.
+ * Returns the error that ended the stream.
  *
  * @param app Any kws_app.
- * @return KWS_OK if none has, KWS_ERR_STATE before kws_app_init, KWS_ERR_ARGUMENT for NULL, or the error.
+ * @return KWS_OK if there was no error, KWS_ERR_STATE before kws_app_init, KWS_ERR_ARGUMENT for NULL, or the error.
  */
 kws_status kws_app_error(const kws_app *app);
 
 /**
- * Starts a new stream, whose first sample comes next.
+ * Starts a new stream. The next sample is its first one.
  *
  * @param app A stream that no error has ended.
- * @return KWS_OK, what kws_app_error returns, or what kws_model_reset does.
+ * @return KWS_OK, the error of kws_app_error, or an error of kws_model_reset.
  */
 kws_status kws_app_reset(kws_app *app);
 
 /**
- * Hears a block of any length. A frame is computed every KWS_HOP_LENGTH samples; every KWS_STEP_FRAMES-th of them costs
- * an inference.
+ * Hears a block of any length. A frame is computed every KWS_HOP_LENGTH samples, and an inference every KWS_STEP_FRAMES
+ * frames.
  *
  * @param app A stream that no error has ended.
- * @param samples Mono, KWS_SAMPLE_RATE Hz, full scale -32768 to 32767; NULL only where there are none.
- * @param n_samples How many; at most SIZE_MAX / 2, so that a negative number is refused.
- * @return KWS_OK, KWS_ERR_ARGUMENT, what kws_app_error returns, or what kws_model_invoke does.
+ * @param samples Mono, KWS_SAMPLE_RATE Hz, full scale -32768 to 32767; NULL only if there are none.
+ * @param n_samples Number of samples; at most SIZE_MAX / 2, so that a negative number is refused.
+ * @return KWS_OK, KWS_ERR_ARGUMENT, the error of kws_app_error, or an error of kws_model_invoke.
  */
 kws_status kws_app_process(kws_app *app, const int16_t *samples, size_t n_samples);
 
 /**
- * Tells that samples were lost before those that come next. They are counted and the clock skips them. Detection starts
- * anew, as after silence: nothing is detected across the gap.
+ * Tells the stream that samples were lost before the next ones. They are counted, and the clock skips them. Detection
+ * starts anew, as after silence, so that nothing is detected across the gap.
  *
  * @param app A stream that no error has ended.
- * @param n_samples How many; 0 changes nothing.
- * @return KWS_OK, what kws_app_error returns, or what kws_model_reset does.
+ * @param n_samples Number of lost samples; 0 changes nothing.
+ * @return KWS_OK, the error of kws_app_error, or an error of kws_model_reset.
  */
 kws_status kws_app_lost(kws_app *app, uint32_t n_samples);
 

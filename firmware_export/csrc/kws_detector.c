@@ -28,7 +28,7 @@ static uint16_t after(uint16_t i, uint16_t n) { return (uint16_t)(i + 1u < n ? i
 
 /* Takes posteriors; returns whether there are enough of them for an average. */
 static bool take(kws_detector_state *state, const kws_detector_config *config, const int8_t *posteriors) {
-    uint16_t *const counted = state->history[state->next]; /* the row stays the next one for as long as it waits */
+    uint16_t *const counted = state->history[state->next]; /* in the refractory time, the row stays the next one */
     (void)memset(counted, 0, sizeof state->history[0]);
     for (int label = 0; label < KWS_N_LABELS; label++) {
         const uint8_t as = config->counts_for[label];

@@ -10,7 +10,7 @@
 
 #include "arm_math.h"
 
-/* arm_rfft_fast_init_512_f32 and its like: the one for any length would link the tables of all. */
+/* arm_rfft_fast_init_512_f32 and so on. The function for any length would link the tables of all lengths. */
 #define INIT_OF(length) arm_rfft_fast_init_##length##_f32
 #define INIT(length) INIT_OF(length)
 
@@ -23,10 +23,10 @@ void kws_rfft(kws_real buffer[KWS_FFT_BUFFER]) {
 
 #else
 
-/* The even and odd samples are the parts of KWS_N_FFT / 2 complex values, which are transformed by radix-4 steps
- * (decimation in time), after one of radix 2 where their number is no power of 4; the halves' transforms are then told
- * apart by their symmetry. See Sorensen et al., "Real-valued fast Fourier transform algorithms", IEEE Trans. ASSP 35
- * (1987). */
+/* The even and odd samples are the real and imaginary parts of KWS_N_FFT / 2 complex values. These are transformed by
+ * radix-4 steps (decimation in time). If their number is not a power of 4, a radix-2 step comes first. Symmetry then
+ * separates the transforms of the even and odd samples. See Sorensen et al., "Real-valued fast Fourier transform
+ * algorithms", IEEE Trans. ASSP 35 (1987). */
 
 #define N_COMPLEX (KWS_N_FFT / 2)
 #define RADIX2_FIRST (KWS_FFT_LOG2 % 2 == 0)
@@ -47,7 +47,7 @@ static inline kws_complex subtract(kws_complex a, kws_complex b) {
 
 #if KWS_FIXED_POINT
 
-/* Every step divides what enters it by its radix, so that no sum overflows. */
+/* Every step divides its input by its radix, so that no sum overflows. */
 
 static inline kws_complex half(kws_complex a) {
     kws_complex result = {kws_floor_shift(a.re, 1), kws_floor_shift(a.im, 1)};
@@ -122,7 +122,7 @@ static void complex_fft(kws_real *data) {
         store(p, load(q));
         store(q, swapped);
     }
-    int length = 1; /* of the blocks that are transformed already */
+    int length = 1; /* of the blocks that are already transformed */
 #if RADIX2_FIRST
     for (kws_real *p = data; p < data + KWS_N_FFT; p += 4) {
         const kws_complex a = into_radix2(load(p)), b = into_radix2(load(p + 2));

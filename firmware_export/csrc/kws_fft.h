@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * @brief Fourier transform of one frame: the seam at which another library's can be put.
+ * @brief Fourier transform of one frame. You can replace it by another library's.
  */
 #ifndef KWS_FFT_H_
 #define KWS_FFT_H_
@@ -15,14 +15,14 @@
 extern "C" {
 #endif
 
-/** A number of the front end. */
+/** Type of a number of the front end. */
 #if KWS_FIXED_POINT
 typedef int32_t kws_real;
 #else
 typedef float kws_real;
 #endif
 
-/** Values that kws_rfft needs: the frame, and a second buffer where CMSIS-DSP does not work in place. */
+/** Values that kws_rfft needs: the frame, and a second buffer for CMSIS-DSP, which does not work in place. */
 #if KWS_USE_CMSIS_DSP && !KWS_FIXED_POINT
 #define KWS_FFT_BUFFER (2 * KWS_N_FFT)
 #else
@@ -35,8 +35,8 @@ typedef float kws_real;
  * The result is packed as CMSIS-DSP packs it: buffer[0] is bin 0, buffer[1] is bin KWS_N_FFT / 2 (both real), and
  * buffer[2 k], buffer[2 k + 1] are the real and imaginary parts of bin k.
  *
- * @param buffer The values, yours. Fixed point: from -2^29 to 2^29. The result is the transform divided by
- *     KWS_N_FFT / 2, so it cannot overflow.
+ * @param buffer The values. In fixed point they are from -2^29 to 2^29, and the result is the transform divided by
+ *     KWS_N_FFT / 2, so that it cannot overflow.
  */
 void kws_rfft(kws_real buffer[KWS_FFT_BUFFER]);
 

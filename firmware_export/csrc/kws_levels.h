@@ -16,8 +16,8 @@ extern "C" {
 #endif
 
 /**
- * What is kept of a level until the model's input is filled: its INT8 value. Where frames are resized first, it is the
- * level itself (float), or its quantised value with KWS_LEVEL_FRACTION_BITS binary places (fixed point).
+ * Type of a level in the window: its INT8 value. If frames are resized, it is the level itself (float), or its
+ * quantised value with KWS_LEVEL_FRACTION_BITS binary places (fixed point).
  */
 #if !KWS_RESIZE
 typedef int8_t kws_level;
@@ -31,18 +31,18 @@ typedef float kws_level;
  * Computes the levels of one frame.
  *
  * @param samples KWS_FRAME_LENGTH samples, full scale -32768 to 32767.
- * @param work KWS_FFT_BUFFER values, which are overwritten.
+ * @param work Buffer of KWS_FFT_BUFFER values, which are overwritten.
  * @param levels Receives KWS_N_MELS levels.
  */
 void kws_levels(const int16_t samples[KWS_FRAME_LENGTH], kws_real work[KWS_FFT_BUFFER], kws_level levels[KWS_N_MELS]);
 
 #if KWS_RESIZE
 /**
- * The level between two frames.
+ * Interpolates a level between two frames.
  *
- * @param lower The earlier frame's.
- * @param upper The later frame's.
- * @param row Of the model's input, 0 to KWS_INPUT_FRAMES - 1: it says at which fraction of the way.
+ * @param lower Level of the earlier frame.
+ * @param upper Level of the later frame.
+ * @param row Row of the model's input, 0 to KWS_INPUT_FRAMES - 1, which determines the fraction.
  * @return The INT8 value of the input.
  */
 int8_t kws_level_between(kws_level lower, kws_level upper, int row);

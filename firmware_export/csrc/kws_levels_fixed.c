@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Levels in integers: 32-bit transform of the frame brought to full scale, 96-bit mel sums, logarithm by table. */
+/* Levels in integers. The frame is scaled to full scale for a 32-bit transform. Mel sums have 96 bits, and a table
+ * gives the logarithm. */
 #include "kws_levels.h"
 #include "kws_platform.h"
 
@@ -11,7 +12,7 @@
 #include "kws_shift.h"
 #include "kws_tables.h"
 
-/* A non-negative number, mantissa 2^exponent; the mantissa is 0 or has its bit 31 set. */
+/* A non-negative number, mantissa 2^exponent. The mantissa is 0 or has its bit 31 set. */
 typedef struct number {
     uint32_t mantissa;
     int32_t exponent;
@@ -30,7 +31,7 @@ static inline int leading_zeros(uint32_t x) {
 #endif
 }
 
-/* high 2^32 + low as a number, its mantissa cut off, not rounded. */
+/* high 2^32 + low as a number. The mantissa is truncated, not rounded. */
 static inline number normalised(uint64_t high, uint64_t low) {
     high += low >> 32;
     low &= 0xffffffffu;
@@ -50,7 +51,7 @@ static inline number normalised(uint64_t high, uint64_t low) {
     return result;
 }
 
-/* log2(a + b) in Q16; not both may be 0. */
+/* log2(a + b) in Q16. At least one of a and b must not be 0. */
 static inline int32_t log2_of_sum(number a, number b) {
     if (a.mantissa == 0 || (b.mantissa != 0 && b.exponent > a.exponent)) {
         const number larger = b;
@@ -82,11 +83,11 @@ static uint32_t square_root(uint64_t x) {
 }
 #endif
 
-/* Whether the bands use the first and the last bin, which are real. */
+/* Whether the bands use the first and the last bin, which have no imaginary part. */
 #define HAS_BIN_0 (KWS_FIRST_BIN == 0)
 #define HAS_LAST_BIN (KWS_LAST_BIN == KWS_N_FFT / 2)
 
-/* Power of bin k of a packed spectrum; or its magnitude, in Q8. Both are below 2^62. */
+/* Power of bin k of a packed spectrum, or its magnitude in Q8. Both are below 2^62. */
 static inline uint64_t strength(const kws_real *spectrum, int k) {
     const bool is_last = HAS_LAST_BIN && k == KWS_N_FFT / 2;
     const int64_t re = is_last ? spectrum[1] : spectrum[2 * k];
@@ -99,7 +100,7 @@ static inline uint64_t strength(const kws_real *spectrum, int k) {
 #endif
 }
 
-/* Window and zero padding, with the frame shifted left so that it fills 16 bits; returns the shift. */
+/* Applies the window and zero padding. The frame is shifted left so that it fills 16 bits. Returns the shift. */
 static int windowed(const int16_t *samples, kws_real *work) {
     uint32_t used = 0;
     for (int i = 0; i < KWS_FRAME_LENGTH; i++) {
@@ -120,7 +121,7 @@ static inline int32_t clipped(int32_t value, int32_t lowest, int32_t highest) {
 
 void kws_levels(const int16_t samples[KWS_FRAME_LENGTH], kws_real work[KWS_FFT_BUFFER], kws_level levels[KWS_N_MELS]) {
     const int shift = windowed(samples, work);
-    const int32_t gained = KWS_MAGNITUDE ? shift : 2 * shift; /* binary places of the bands, by the shift */
+    const int32_t gained = KWS_MAGNITUDE ? shift : 2 * shift; /* binary places that the shift adds to the bands */
     const number offset = {KWS_FIXED_OFFSET_MANTISSA, KWS_FIXED_OFFSET_EXPONENT + gained};
     kws_rfft(work);
     const uint32_t *weight = kws_mel_weights;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Levels in single precision: the arithmetic of kws_edge.Frontend, whose transform is in double. */
+/* Levels in single precision: the arithmetic of kws_edge.Frontend, except for its double-precision transform. */
 #include "kws_levels.h"
 #include "kws_platform.h"
 
@@ -11,13 +11,13 @@
 #include "kws_quant.h"
 #include "kws_tables.h"
 
-/* Natural logarithm of a positive, normal number, within 1.2e-7 relative or 5.1e-8 absolute: x = m 2^e with m from
- * sqrt(1/2) to sqrt(2), ln m = 2 artanh((m - 1) / (m + 1)). The libraries' own works in double precision, which the
- * unit of a Cortex-M4F has not. */
+/* Natural logarithm of a positive, normal number, within 1.2e-7 relative or 5.1e-8 absolute. It uses x = m 2^e with m
+ * from sqrt(1/2) to sqrt(2), and ln m = 2 artanh((m - 1) / (m + 1)). The library's function works in double precision,
+ * which the floating-point unit of a Cortex-M4F does not have. */
 static inline float natural_log(float x) {
     uint32_t bits;
     (void)memcpy(&bits, &x, sizeof bits);
-    /* 0x3f3504f3 is sqrt(1/2); 128, which is added before the shift and taken off after it, keeps it from negatives. */
+    /* 0x3f3504f3 is sqrt(1/2). 128 is added before the shift and subtracted after it, to avoid negative values. */
     const uint32_t above = bits + (0x40000000u - 0x3f3504f3u);
     const int32_t exponent = (int32_t)(above >> 23) - 128;
     bits = (above & 0x7fffffu) + 0x3f3504f3u;
@@ -28,7 +28,7 @@ static inline float natural_log(float x) {
     return (float)exponent * 0.69314718f + 2.0f * (t + t * series);
 }
 
-/* Powers (or magnitudes) of the bins KWS_FIRST_BIN to KWS_LAST_BIN into buffer[bin]. */
+/* Writes the powers (or magnitudes) of the bins KWS_FIRST_BIN to KWS_LAST_BIN into buffer[bin]. */
 static void spectrum(kws_real *buffer) {
     const float middle = buffer[1] * buffer[1];
     buffer[0] *= buffer[0];

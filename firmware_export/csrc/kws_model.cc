@@ -16,12 +16,12 @@ namespace {
 using Interpreter = MicroInterpreter;
 using Resolver = MicroMutableOpResolver<KWS_MODEL_OPS>;
 
-constexpr std::uint32_t kSetUp = 0x6b77736du;  // of kws_model.set_up: nothing that memory holds by chance
+constexpr std::uint32_t kSetUp = 0x6b77736du;  // kws_model.set_up: a value that memory does not hold by chance
 
-// Less is not given to TFLM, which puts its own structures into it unasked.
+// TFLM puts its own structures into the arena without a check, so a smaller arena is refused.
 constexpr std::size_t kLeastArena = 1024;
 
-// Made in place, in a kws_model, so that there is no constructor before main and no allocation.
+// Constructed in place in a kws_model, so that nothing is constructed before main and nothing is allocated.
 struct Objects {
     Objects(const Model *model, std::uint8_t *arena, std::size_t arena_size)
         : resolver(), registered(kws_register_ops(resolver)), interpreter(model, resolver, arena, arena_size) {}

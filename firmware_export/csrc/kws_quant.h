@@ -12,7 +12,7 @@
 /**
  * Divides, rounds half to even, adds the zero point and saturates, in single precision, as kws_edge does.
  *
- * @param value Any; what is no number gives -128.
+ * @param value Any value; NaN gives -128.
  * @param scale Above 0.
  * @param zero_point -128 to 127.
  * @return -128 to 127.

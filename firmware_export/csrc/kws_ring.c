@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kws_ring.h"
 
-/* What one side stores is seen by the other in this order. */
+/* The stores of one side become visible to the other side in the same order. */
 #if defined(__GNUC__)
 #define LOAD(from) __atomic_load_n(&(from), __ATOMIC_ACQUIRE)
 #define STORE(to, value) __atomic_store_n(&(to), value, __ATOMIC_RELEASE)
@@ -58,7 +58,7 @@ kws_status kws_ring_read(kws_ring *ring, int16_t *samples, size_t n_samples, siz
     if (ring->samples == NULL) {
         return KWS_ERR_STATE;
     }
-    const uint32_t overrun = LOAD(ring->overrun); /* before `written`, which then stands still */
+    const uint32_t overrun = LOAD(ring->overrun); /* read before `written`, which does not change after an overrun */
     const uint32_t from = ring->taken;
     uint32_t waiting = LOAD(ring->written) - from;
     if (overrun != 0 && waiting == 0) {

@@ -6,7 +6,7 @@
 #include "kws_platform.h"
 #include "kws_self_test.h"
 
-/* Samples that are read at a time: a hop, or less where that were much of a stack. */
+/* Samples to read at a time: a hop, or less to save stack. */
 #define BLOCK (KWS_HOP_LENGTH < 256 ? KWS_HOP_LENGTH : 256)
 
 /* Tells the application and the user that samples were lost. */
@@ -22,7 +22,7 @@ static kws_status lose(kws_app *app, const kws_port *port, uint32_t n_samples) {
     return status;
 }
 
-/* Hears one block. What a function of the port returns is in `returned`. */
+/* Hears one block. `returned` receives the return value of audio_read. */
 static kws_status hear(kws_app *app, const kws_port *port, int *returned) {
     int16_t block[BLOCK];
     uint32_t lost = 0;

@@ -71,13 +71,13 @@ void kws_self_test_hear(kws_frontend_state *state, uint32_t from, uint32_t to) {
     }
 }
 
-/* Prints what the front end takes: `spent` cycles for `heard` samples, and the part of its transforms. */
+/* Prints the cost of the front end, which took `spent` cycles for `heard` samples, and the share of its transforms. */
 static void print_speed(kws_self_test_findings *findings, kws_frontend_state *frontend, uint32_t spent,
                         uint32_t heard) {
     const kws_port *const port = findings->port;
     if (port->cycles != NULL) {
         const uint32_t start = kws_self_test_now(port);
-        kws_rfft(frontend->work); /* of whatever the buffer holds: its cost does not depend on it */
+        kws_rfft(frontend->work); /* of any values, because the cost does not depend on them */
         const uint32_t transform = kws_self_test_now(port) - start;
         const uint64_t second = (uint64_t)spent * KWS_SAMPLE_RATE / heard;
         const uint64_t floor = (uint64_t)transform * KWS_SAMPLE_RATE / KWS_HOP_LENGTH;
@@ -122,7 +122,7 @@ static bool is_same(const kws_vector_found *wanted, int step, const kws_detectio
            wanted->end == found->end && wanted->score >= found->score && wanted->score <= found->score;
 }
 
-/* Compares what was found at an inference, or NULL, with what is due; returns how many golden detections are passed. */
+/* Compares the detection at an inference, or NULL, with the golden one. Returns how many golden ones are passed. */
 static int compare(kws_self_test_findings *findings, int passed, int step, const kws_detection *found) {
     const kws_vector_found *const wanted = &kws_vector_detections[passed];
     const bool is_due = passed < KWS_VECTOR_DETECTIONS && wanted->step == step;
@@ -141,7 +141,7 @@ kws_status kws_self_test_detector(kws_self_test_findings *findings, kws_detector
     }
     const kws_port *const port = findings->port;
     const uint32_t before = findings->failures;
-    int passed = 0; /* of the golden detections */
+    int passed = 0; /* golden detections so far */
     (void)kws_detector_reset(detector);
     const uint32_t start = kws_self_test_now(port);
     uint64_t end = KWS_FRAME_LENGTH + (uint64_t)(KWS_STEP_FRAMES - 1) * KWS_HOP_LENGTH;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The part of the self-test that needs the model, in a file of its own: programs without TFLM link without it. */
+/* The part of the self-test that needs the model. It has its own file, so that programs without TFLM can link. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * @brief What the parts of the self-test share; private.
+ * @brief Functions that the parts of the self-test share; private.
  */
 #ifndef KWS_SELF_TEST_PARTS_H_
 #define KWS_SELF_TEST_PARTS_H_
@@ -22,37 +22,37 @@ extern "C" {
  * Prints one line.
  *
  * @param port A board that has `print`.
- * @param format As of printf; lines end at 127 bytes.
+ * @param format Format of printf. Lines are cut at 127 bytes.
  */
 KWS_PRINTS void kws_self_test_print(const kws_port *port, const char *format, ...);
 
 /**
- * Counts a check that failed, and prints it.
+ * Counts a failed check, and prints it.
  *
- * @param findings Of a part that has begun.
- * @param format As of printf; what failed.
+ * @param findings Results of a part that has begun.
+ * @param format Format of printf that says what failed.
  */
 KWS_PRINTS void kws_self_test_fail(kws_self_test_findings *findings, const char *format, ...);
 
 /**
- * Whether a part can begin.
+ * Checks whether a part can begin.
  *
- * @param findings What the part was given.
- * @param memory What else it was given.
- * @return KWS_OK, or KWS_ERR_ARGUMENT; where it can, that is printed.
+ * @param findings The findings given to the part.
+ * @param memory The memory given to the part.
+ * @return KWS_OK, or KWS_ERR_ARGUMENT, which is printed if that is possible.
  */
 kws_status kws_self_test_begin(const kws_self_test_findings *findings, const void *memory);
 
 /**
- * The port's counter of cycles.
+ * Reads the port's counter of cycles.
  *
  * @param port A board.
- * @return What it says; 0 where it has none.
+ * @return The count; 0 if there is no counter.
  */
 uint32_t kws_self_test_now(const kws_port *port);
 
 /**
- * Has the front end hear the golden audio, in small blocks.
+ * Feeds the golden audio to the front end in small blocks.
  *
  * @param state The front end.
  * @param from First sample.

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * @brief Division by powers of two that rounds down, also where the value is negative.
+ * @brief Division by powers of two that rounds down, also for negative values.
  *
- * C leaves to the compiler what a right shift of a negative value gives. These are the same for all, and compile to one
- * arithmetic shift where there is one.
+ * In C, the right shift of a negative value depends on the compiler. These functions give the same result with every
+ * compiler, and compile to one arithmetic shift if the core has one.
  */
 #ifndef KWS_SHIFT_H_
 #define KWS_SHIFT_H_
@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 /**
- * Divides 32 bits.
+ * Divides a 32-bit value.
  *
- * @param value Any.
+ * @param value Any value.
  * @param bits 0 to 31.
  * @return The largest whole number that is not above value / 2^bits.
  */
@@ -23,9 +23,9 @@ static inline int32_t kws_floor_shift(int32_t value, int bits) {
 }
 
 /**
- * Divides 64 bits.
+ * Divides a 64-bit value.
  *
- * @param value Any.
+ * @param value Any value.
  * @param bits 0 to 63.
  * @return The largest whole number that is not above value / 2^bits.
  */

@@ -31,20 +31,20 @@ extern const uint32_t kws_mel_weights[KWS_MEL_WEIGHTS];
 extern const float kws_mel_weights[KWS_MEL_WEIGHTS];
 #endif
 
-/** Of each mel band the first bin, 0 to KWS_N_FFT / 2. */
+/** First bin of each mel band, 0 to KWS_N_FFT / 2. */
 extern const uint16_t kws_mel_first[KWS_N_MELS];
 
-/** Of each mel band the number of bins, 0 to 128. */
+/** Number of bins of each mel band, 0 to 128. */
 extern const uint16_t kws_mel_count[KWS_N_MELS];
 
 #if KWS_RESIZE
-/** Of each row of the input the earlier of the two frames that it lies between, below KWS_N_FRAMES. */
+/** For each row of the input, the earlier of the two frames around it, below KWS_N_FRAMES. */
 extern const uint16_t kws_resize_lower[KWS_INPUT_FRAMES];
 
-/** The later of the two. */
+/** For each row of the input, the later of the two frames around it, below KWS_N_FRAMES. */
 extern const uint16_t kws_resize_upper[KWS_INPUT_FRAMES];
 
-/** How far from the earlier to the later it lies, 0 to 1; Q15 in fixed point. */
+/** For each row of the input, its position between these frames, 0 to 1; Q15 in fixed point. */
 #if KWS_FIXED_POINT
 extern const uint16_t kws_resize_fraction[KWS_INPUT_FRAMES];
 #else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The self-test on a bare Cortex-M, printing through semihosting; the exit status is 0 when it passed. With the model
- * (make TFLM=...) the application then hears the golden audio, too. */
+/* The self-test on a bare Cortex-M, which prints through semihosting. The exit status is 0 if the test passed. With the
+ * model (make TFLM=...) the application then hears the golden audio, too. */
 #include <stdint.h>
 #include <stdio.h>
 
@@ -8,7 +8,7 @@
 #include "kws_vectors.h"
 
 /* SysTick counts down from 2^24 - 1 at the core's clock. In QEMU with -icount, time advances by a fixed step for each
- * instruction, and the timer's clock is another: a loop of a known number of instructions tells the ratio. */
+ * instruction, and the timer has another clock. A loop with a known number of instructions gives the ratio. */
 #define SYST_CSR (*(volatile uint32_t *)0xe000e010u)
 #define SYST_RVR (*(volatile uint32_t *)0xe000e014u)
 #define SYST_CVR (*(volatile uint32_t *)0xe000e018u)

@@ -23,7 +23,7 @@ void _fini(void) {}
 
 void reset_handler(void) {
     volatile uint32_t *const cpacr = (volatile uint32_t *)0xe000ed88u;
-    *cpacr |= 0xfu << 20; /* the floating-point unit, where there is one */
+    *cpacr |= 0xfu << 20; /* enable the floating-point unit, if there is one */
     __asm volatile("dsb\n isb" ::: "memory");
     memcpy(&__data_start, &__data_load, (size_t)((char *)&__data_end - (char *)&__data_start));
     memset(&__bss_start, 0, (size_t)((char *)&__bss_end - (char *)&__bss_start));

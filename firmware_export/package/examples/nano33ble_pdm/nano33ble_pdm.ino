@@ -2,7 +2,7 @@
 // Keyword spotting on an Arduino Nano 33 BLE Sense, with its own microphone.
 //
 // The board has 64 MHz. By estimate: @AT_64_MHZ@.
-// The self-test prints what it takes; "overrun" lines say what was lost.
+// The self-test prints the cycles that it needs. Lines with "overrun" say how many samples were lost.
 
 #include <PDM.h>
 
@@ -16,7 +16,7 @@
 #error "the PDM library has no other rate near speech than 16000 Hz on this board"
 #endif
 
-// Samples that wait while an inference runs: 512 ms, in 16 KiB. The driver's interrupt writes, the program reads.
+// Samples that wait while an inference runs: 512 ms in 16 KiB. The driver's interrupt writes, and the program reads.
 static int16_t samplesThatWait[8192];
 static kws_ring ring;
 static KWS_ALIGNED uint8_t arena[KWS_ARENA_SIZE];
@@ -24,7 +24,7 @@ static kws_model model;
 static kws_app app;
 constexpr unsigned long kTimeoutMs = 1000;
 
-// Empties the driver's buffer even where the ring is full: it stops the microphone when it finds its buffer unread.
+// Empties the driver's buffer even if the ring is full, because the driver stops the microphone if nobody reads.
 static void onPdm() {
   static int16_t chunk[256];
   for (;;) {
@@ -62,7 +62,7 @@ static int readAudio(void *, int16_t *samples, size_t n, uint32_t *lost) {
   }
 }
 
-// Of the processor's debug unit; stands still while the processor sleeps.
+// Counter of the processor's debug unit. It stands still while the processor sleeps.
 static uint32_t countCycles(void *) { return DWT->CYCCNT; }
 
 static const kws_port port = {nullptr, printLine, countCycles, startAudio, readAudio};

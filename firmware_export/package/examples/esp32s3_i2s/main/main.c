@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keyword spotting on an ESP32-S3 with an I2S microphone of the INMP441's kind.
+/* Keyword spotting on an ESP32-S3 with an I2S microphone such as the INMP441.
  *
  * Wiring: SCK to PIN_BCLK, WS to PIN_WS, SD to PIN_DIN, L/R to ground (left channel), VDD to 3.3 V. */
 #include <stdbool.h>
@@ -19,14 +19,14 @@
 #define PIN_WS GPIO_NUM_5
 #define PIN_DIN GPIO_NUM_6
 
-/* 16 * 256 samples: 256 ms at 16 kHz, in 16 KiB. The driver keeps one buffer less than it has, so 240 ms may pass
- * between two reads; an inference must not take longer. */
+/* 16 * 256 samples are 256 ms at 16 kHz, in 16 KiB. The driver keeps one buffer less than it has. So 240 ms may pass
+ * between two reads, and an inference must not take longer. */
 #define DMA_BUFFERS 16
 #define DMA_SAMPLES 256
 
-/* A slot has 32 bits, of which the microphone fills the upper 24. A shift by 16 would map full scale (120 dB SPL) to
- * full scale and leave speech, at 60 to 70 dB SPL, in the lowest bits. Every bit less amplifies by 6 dB: 12 amplifies
- * by 24 dB and saturates at 96 dB SPL. */
+/* A slot has 32 bits, and the microphone fills the upper 24. A shift by 16 would map full scale (120 dB SPL) to full
+ * scale, and leave speech, at 60 to 70 dB SPL, in the lowest bits. Every bit less amplifies by 6 dB. So a shift by 12
+ * amplifies by 24 dB, and saturates at 96 dB SPL. */
 #define MICROPHONE_SHIFT 12
 
 #define STACK_BYTES 8192
@@ -45,7 +45,7 @@ static bool on_overrun(i2s_chan_handle_t handle, i2s_event_data_t *event, void *
     return false; /* no task was woken */
 }
 
-/* What a kws_port returns for an error: esp_err_t has ESP_FAIL, which is -1, and positive numbers. */
+/* Makes an error negative for kws_port. esp_err_t has ESP_FAIL, which is -1, and positive numbers. */
 static int failed(const char *what, esp_err_t error) {
     ESP_LOGE(TAG, "%s: %s", what, esp_err_to_name(error));
     return error > 0 ? -(int)error : (int)error;
