@@ -50,6 +50,13 @@ _LONGEST_S = 1800
 def boards_for(tflm: Path, kernels: str | None) -> list[tuple[str, str]]:
     """Return the emulated boards for `kernels`, or all boards for None, after a check of the TFLM checkout.
 
+    Parameters
+    ----------
+    tflm : path
+        The checkout of TensorFlow Lite Micro.
+    kernels : str, optional
+        A kind of :data:`firmware_export.kernels.KERNELS`.
+
     Raises
     ------
     ConfigError

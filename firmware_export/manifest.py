@@ -23,6 +23,14 @@ def write(export: Export, folder: str | Path, *, force: bool = False) -> None:
 
     An earlier export in the folder is replaced. Other files stay.
 
+    Parameters
+    ----------
+    export : Export
+    folder : path
+        Created if it does not exist.
+    force : bool
+        Overwrite files that were changed since their export.
+
     Raises
     ------
     ConfigError

@@ -25,7 +25,15 @@ _BASIS = f"instructions counted in QEMU, {_CYCLES:g} cycles for each"
 
 
 def estimate(frontend_config: FrontendConfig, flat: FlatModel, *, step_ms: float) -> dict[str, Any]:
-    """Estimate, for each kind of TFLite Micro's kernels, a model's cycles and the clock in MHz that keeps up."""
+    """Estimate, for each kind of TFLite Micro's kernels, a model's cycles and the clock in MHz that keeps up.
+
+    Parameters
+    ----------
+    frontend_config : FrontendConfig
+    flat : FlatModel
+    step_ms : float
+        Time between inferences, in milliseconds.
+    """
     points = frontend_config.n_fft * math.log2(frontend_config.n_fft) / (512 * 9)
     hop_ms = 1000 * frontend_config.hop_length / frontend_config.sample_rate
     listening = _CYCLES * _PER_FRAME * points * 1000 / hop_ms
@@ -51,7 +59,17 @@ def longest_step_ms(frontend_config: FrontendConfig) -> float:
 
 
 def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, Any]:
-    """Whether a core of `mhz` keeps up by :func:`estimate`, and the least `step_ms` at which it does, or None."""
+    """Whether a core of `mhz` keeps up by :func:`estimate`, and the least `step_ms` at which it does, or None.
+
+    Parameters
+    ----------
+    speed : dict
+        Result of :func:`estimate`.
+    mhz : float
+        Clock of the core.
+    step_ms : float
+        Time between inferences, in milliseconds.
+    """
     kernels = {}
     for name, need in speed["kernels"].items():
         left = 1e6 * mhz - speed["front_end_cycles"]

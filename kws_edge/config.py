@@ -279,7 +279,7 @@ class DetectorConfig(Settings):
     keywords: tuple[str, ...] | None = None
     """The active keywords. Other words count as unknown. None: every label that is neither silence nor unknown."""
     speech_margin: float = option(
-        number(0, 1), 0.0, help="added to a keyword's threshold after other speech; 0: nothing"
+        number(0, 1), 0.0, help="how much more than its threshold a keyword needs after speech; 0: no more"
     )
     wake_word: str | None = None
     """A keyword that must be heard before the others count; `keywords` need not name it. None: all always count."""

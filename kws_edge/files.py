@@ -238,6 +238,14 @@ def _open_pipe(path: str) -> int:
 def move_into_place(temporary: str | os.PathLike[str], path: str | os.PathLike[str], *, durable: bool = False) -> None:
     """Move a finished file to where `path` leads. See :func:`write_atomically`.
 
+    Parameters
+    ----------
+    temporary : path
+        The finished file.
+    path : path
+    durable : bool
+        Return only when the file is on the disk.
+
     Raises
     ------
     OSError

@@ -38,6 +38,13 @@ def is_unknown(label: str) -> bool:
 def check_labels(what: str, labels: Any) -> tuple[str, ...]:
     """Return `labels` as a tuple if they can name a model's outputs.
 
+    Parameters
+    ----------
+    what : str
+        Name of the labels in the message.
+    labels : Any
+        The value to check.
+
     Raises
     ------
     ConfigError

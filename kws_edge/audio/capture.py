@@ -162,7 +162,17 @@ class Capture:
     def open(
         self, device: InputDevice, rates: Sequence[int], channels: Sequence[int], *, timeout: float = ANSWER_S
     ) -> tuple[int, int]:
-        """Open a device at the first of `rates`, with the first number of `channels`, that it accepts; return both."""
+        """Open a device at the first of `rates`, with the first number of `channels`, that it accepts; return both.
+
+        Parameters
+        ----------
+        device : InputDevice
+            One of the listed devices or sources.
+        rates, channels : sequence of int
+            Rates in Hz and numbers of channels to try, in order of preference.
+        timeout : float
+            Seconds to wait.
+        """
         self.devices(timeout=timeout)  # the process answers orders in turn
         self._what = f"microphone {device.name!r}"
         self._send(

@@ -55,14 +55,31 @@ def poisson_upper(k: int, confidence: float = CONFIDENCE) -> float:
 
 
 def poisson_interval(k: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Exact two-sided interval of a Poisson mean of which `k` events were observed (Garwood, 1936)."""
+    """Exact two-sided interval of a Poisson mean of which `k` events were observed (Garwood, 1936).
+
+    Parameters
+    ----------
+    k : int
+        Events observed.
+    confidence : float
+        Probability that the interval holds the mean, in (0, 1).
+    """
     tail = (1 - confidence) / 2
     # P(at least k) = tail at the lower end: P(at most k - 1) = 1 - tail.
     return (poisson_upper(k - 1, tail) if k else 0.0), poisson_upper(k, 1 - tail)
 
 
 def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of a proportion, `successes` of `n`, at 95 % by default (Wilson, 1927)."""
+    """Score interval of a proportion, `successes` of `n`, at 95 % by default (Wilson, 1927).
+
+    Parameters
+    ----------
+    successes : float
+    n : int
+        Number of trials.
+    z : float
+        Quantile of the normal distribution for the confidence.
+    """
     if n == 0:
         return 0.0, 1.0
     p = successes / n

@@ -86,6 +86,15 @@ def measure(
 ) -> tuple[dict[str, Any], Samples]:
     """Hear a recording through the whole chain as fast as possible, in the blocks of a microphone.
 
+    Parameters
+    ----------
+    model : Model
+    detector_config : DetectorConfig
+    inferences : int
+        Number of inferences to measure.
+    rate, channels : int
+        Rate in Hz and number of channels of the recording as the microphone delivers it.
+
     Returns
     -------
     result : dict
@@ -203,6 +212,13 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[An
 def load(path: str | Path, option: str) -> dict[str, Any]:
     """Read the results that an option names.
 
+    Parameters
+    ----------
+    path : path
+        File that ``kws-edge bench`` wrote.
+    option : str
+        Option that named the file, for the message.
+
     Raises
     ------
     ConfigError
@@ -267,6 +283,11 @@ def _figures(result: dict[str, Any]) -> dict[str, float]:
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[Row]]:
     """Compare two results.
+
+    Parameters
+    ----------
+    old, new : dict
+        Contents of two result files, see :func:`load`.
 
     Returns
     -------

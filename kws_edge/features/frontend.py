@@ -86,7 +86,17 @@ def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
 
 
 def fit_clip(samples: NDArray[np.int16], length: int) -> NDArray[np.int16]:
-    """Centre `samples` in `length` samples: cut both sides, or pad with zeros, half of them (rounded down) in front."""
+    """Centre `samples` in `length` samples: cut both sides, or pad with zeros, half of them (rounded down) in front.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray, shape (n,), int16
+    length : int
+
+    Returns
+    -------
+    numpy.ndarray, shape (length,), int16
+    """
     missing = length - len(samples)
     if missing < 0:
         start = -missing // 2

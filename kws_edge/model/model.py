@@ -226,10 +226,7 @@ class Model:
             raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
 
     def _check_levels(self, name: str) -> None:
-        """Check that the input's range fits the front end's, and that the output can be posteriors.
-
-        A model with other scales would hear nothing.
-        """
+        """Check that the input's range fits the front end's, and that the output can be posteriors."""
         if self.input.dtype != "float32":
             low, high = _range(self.input)
             quiet, loud = self.frontend_config.level_range

@@ -91,7 +91,7 @@ def load_native(flatbuffer: bytes, *, runtime: str, threads: int, kernels: str) 
     -------
     interpreter : Any
     name, version : str
-        Of the runtime.
+        Name and version of the runtime.
 
     Raises
     ------
