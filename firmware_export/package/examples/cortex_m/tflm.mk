@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # TensorFlow Lite Micro's sources for this model, compiled from a checkout (TFLM=PATH) with the kernels of KERNELS.
 #
-# Third parties are found where TensorFlow Lite Micro's own Makefile downloads them to, or beside the checkout; each can
-# be given, too: FLATBUFFERS=, GEMMLOWP=, RUY=, CMSIS_NN=.
+# Third parties are found where TensorFlow Lite Micro's own Makefile downloads them, or beside the checkout. You can also
+# give each one: FLATBUFFERS=, GEMMLOWP=, RUY=, CMSIS_NN=.
 
 DOWNLOADS = $(TFLM)/tensorflow/lite/micro/tools/make/downloads
 # $(call third_party,a file in it,names,variable): the first folder that has the file.
@@ -19,7 +19,7 @@ FLATBUFFERS := $(FLATBUFFERS)
 GEMMLOWP := $(GEMMLOWP)
 RUY := $(RUY)
 
-# What the resolver of this model registers: kernels/NAME.cc, and what they share with the optimised ones.
+# The kernels that this model's resolver registers (kernels/NAME.cc), and the code they share with optimised kernels.
 KERNEL_NAMES = @KERNEL_SOURCES@
 
 TFLM_FLAGS = -DTF_LITE_STATIC_MEMORY -DNDEBUG -isystem $(TFLM) -isystem $(FLATBUFFERS)/include -isystem $(GEMMLOWP) \
@@ -43,8 +43,8 @@ else ifneq ($(KERNELS),reference)
 $(error KERNELS=$(KERNELS): there are reference and cmsis-nn)
 endif
 
-# Optimised as TensorFlow Lite Micro's own Makefile does: kernels for speed, the rest, which serves all kernels, for size.
-# Its warnings are its own.
+# TensorFlow Lite Micro's own Makefile optimises in the same way: kernels for speed, the rest for size. Its warnings are
+# switched off.
 TFLM_BUILD = tflm-$(CORE)
 CORE_OBJECTS = $(patsubst $(TFLM)/%,$(TFLM_BUILD)/%.o,$(TFLM_CORE))
 KERNEL_OBJECTS = $(patsubst $(TFLM)/%,$(BUILD)/kernels/%.o,$(TFLM_KERNELS))
