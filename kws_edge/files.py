@@ -163,7 +163,7 @@ def explained(path: str | os.PathLike[str], option: str = "") -> Iterator[None]:
 
 
 def _is_same(path: str, other: str | os.PathLike[str]) -> bool:
-    """Whether two names lead to one file, existing or not. Devices and pipes do not count, as they do both."""
+    """Whether two names lead to one file, existing or not. Devices and pipes never do: they may be read and written."""
     try:
         there = os.stat(path)
         return stat.S_ISREG(there.st_mode) and os.path.samestat(there, os.stat(other))

@@ -109,7 +109,10 @@ class Stopwatch:
         self._last = now
 
     def stop(self) -> None:
-        """Say that the decision is made. If the block completes another inference, the next one begins now."""
+        """Say that the decision is made.
+
+        If the block completes another inference, that one begins now. Its deadline is one step later.
+        """
         now = perf_counter()
         spent = self._spent
         spent[-1] = now - self._began
