@@ -115,8 +115,7 @@ def test_same_bits(emulated, demo_stream, tmp_path):
 def test_same_detections(emulated, stream):
     """Detections agree by the kernels of live listening, whose outputs may differ by a step.
 
-    So a decision may move by one inference. tflite-runtime may not be installed here. It uses kernels that give the same
-    bits.
+    So a decision may move by one inference. tflite-runtime may be missing here, so its kernels give the same bits.
     """
     exact = emulated.board.runtime == "tflite-runtime"
     detect = ["detect", "--json", "--kernels", "builtin" if exact else "fast", stream]
