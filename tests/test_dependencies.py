@@ -81,8 +81,8 @@ def test_help_is_light():
 def test_listening_is_light():
     """Listening loads only what the microphone and the model need.
 
-    It loads no parser of e-mails or addresses, nothing for archives, no OpenSSL and no other command. Modules of NumPy 1
-    and pathlib themselves do not count.
+    It loads no parser of e-mails or addresses, nothing for archives, no OpenSSL and no other command. Modules that
+    NumPy 1 and pathlib load do not count.
     """
     code = (
         "from kws_edge import *; from kws_edge.cli import make_parser\n"

@@ -152,7 +152,7 @@ def test_resize_equals_tf_image_resize(stream):
 
 
 def test_logmel40_reproduces_the_precomputed_features(data):
-    """56 % of the clips with the same name are the same take, with a median error of 5.6 levels. Others differ greatly."""
+    """56 % of the clips of one name are the same take, with a median error of 5.6 levels. Others differ greatly."""
     with open(data / "logmel" / "manifest.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     stored = np.load(data / "logmel" / "features.npy", mmap_mode="r")
