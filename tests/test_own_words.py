@@ -118,9 +118,7 @@ def test_several_speakers_are_kept_apart(tmp_path, form):
     index = index_clips(tmp_path)
     assert {c.speaker for c in index.clips} == {*speakers}
     assert str(Voices.of(index.clips)) == ""
-    lay_out(
-        tmp_path, [form.format(speaker="voice0", i=i) for i in range(10, 200)]
-    )  # most are of one voice
+    lay_out(tmp_path, [form.format(speaker="voice0", i=i) for i in range(10, 200)])  # most are of one voice
     index = index_clips(tmp_path)
     assert {c.split for c in index.clips if c.speaker == "voice0"} == {"training", "validation", "testing"}
     assert "expect worse for strangers than measured on hello" in str(Voices.of(index.clips))

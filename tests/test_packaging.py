@@ -28,7 +28,7 @@ PACKAGES = {"kws_edge", "host_tools", "firmware_export"}
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel, repository):
-    """It holds their code, models, sounds, C sources, cards and marks of typing, no tests. Licences lie in the metadata."""
+    """It holds code, models, sounds, C sources, cards and marks of typing, no tests. Licences lie in the metadata."""
     ours = {name for name in repository if name.split("/")[0] in PACKAGES}
     assert len(ours) > 150
     assert {f"{package}/py.typed" for package in PACKAGES} < ours
