@@ -73,7 +73,7 @@ def test_words_are_credited_in_the_order_in_which_they_end():
 
 
 def test_the_word_that_an_error_names():
-    """A duplicate names its own word, even if another follows. Other errors name the last word in reach, keywords first."""
+    """A duplicate names its own word, even if another follows. Others name the last word in reach, keywords first."""
     yes, no = Word(1.0, 1.4, "yes"), Word(1.6, 2.0, "no")
     assert kinds([heard("yes", 1.5), heard("yes", 2.2)], [yes, no]) == [
         (HIT, "yes", "yes"), (MISS, "no", None), (DUPLICATE, "yes", "yes")

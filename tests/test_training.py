@@ -205,7 +205,7 @@ def test_blending_is_of_what_networks_compute():
 
 
 def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
-    """A quantised file's weights, with batch norm unfolded, compute the same as the file. Training goes on from there."""
+    """A quantised file's weights, with batch norm unfolded, compute the same as the file. Training continues."""
     assert run_cli("quantize", run_folder, "-o", "tones.tflite", package="host_tools").returncode == 0
     start = ("--start", "tones.tflite")
     done = run_cli(*train_command(folder, "back", "--epochs", "0", *start), package="host_tools")

@@ -165,7 +165,7 @@ def test_wrong_values_are_refused_by_name(values, name, told, tmp_path, capsys):
 )
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_option_takes_what_is_none_of_its_values(name, wrong):
-    """For a value of the wrong type, or one that is not finite, one line names the option. Valid values are accepted."""
+    """If a value has the wrong type or is not finite, one line names the option. Valid values are accepted."""
     default = OPTIONS[name].default
     if wrong == default or (isinstance(wrong, list) and isinstance(default, tuple)):
         return
