@@ -29,6 +29,15 @@ def shipped_toml(folder: str = ".") -> dict[str, Path]:
 def find_toml(name: str, shipped: dict[str, Path], *, what: str, error: type[KwsError]) -> Path:
     """The file that `name` stands for: one of `shipped`, or a path that ends in ``.toml``.
 
+    Parameters
+    ----------
+    name : str
+    shipped : dict of str to path
+        Files that come with the package, by name.
+    what : str
+        Kind of file, for the message.
+    error : type of KwsError
+
     Raises
     ------
     KwsError

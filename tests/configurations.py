@@ -1,4 +1,4 @@
-"""Random configurations, every field of them."""
+"""Random configurations with values for every field."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def within(config, name):
 
 @st.composite
 def front_ends(draw, *, small: bool = False):
-    """A front end of any settings that are accepted together; `small` ones take milliseconds."""
+    """A front end of any settings that are accepted together. `small` front ends take milliseconds."""
     rate = draw(st.sampled_from([8000, 16000]) if small else st.integers(1000, 192_000))
     frame = draw(st.integers(-(-rate // 1000), min(rate, 600 if small else 8192)))
     hop = draw(st.integers(-(-rate // 1000), min(rate, 2 * frame)))
@@ -67,7 +67,7 @@ def front_ends(draw, *, small: bool = False):
 
 @st.composite
 def detectors(draw):
-    """A detector's settings."""
+    """Any settings of a detector."""
     values = {name: draw(within(DetectorConfig, name)) for name in settings_of(DetectorConfig, Range)}
     words = st.sampled_from(WORDS)
     values["thresholds"] = draw(st.dictionaries(words, within(DetectorConfig, "threshold")))

@@ -22,11 +22,11 @@ from tests.tones import write_dataset
 
 ROOT = Path(__file__).parent.parent
 
-# A shell starts background jobs with SIGINT ignored, and they pass it on: the commands under test must hear Ctrl-C.
+# A shell starts background jobs with SIGINT ignored, which they pass on. The commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
 
-# The same examples each time, few of them, and no search for a smaller one that fails, too: a suite is no laboratory.
+# A suite takes the same few examples each time, and does not search for a smaller example that fails, too.
 # KWS_TEST_EXAMPLES asks for more.
 hypothesis.settings.register_profile(
     "suite",
@@ -40,22 +40,24 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 RUN = os.environ.setdefault("KWS_TEST_RUN", secrets.token_hex(8))
-"""Marks whatever this run of pytest starts, its workers included."""
+"""Marks every process that this run of pytest starts, including its workers."""
 
-# What takes longest begins first, so that no worker is left with it at the end.
+# The longest modules begin first, so that no worker is left with one at the end.
 LONGEST = ("sound", "arm", "training")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """With ``-n auto``: one for each core, and one that mostly waits, at the pace of live audio."""
+    """With ``-n auto``: a worker for each core, and one that mostly waits for live audio."""
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """A module's tests run in one worker, which makes the module's fixtures once; what is marked sound runs in another,
-    one after the other; `xdist_group` joins modules."""
+    """Run a module's tests in one worker, which makes the module's fixtures once.
+
+    Tests marked ``sound`` run in another worker, one after the other. `xdist_group` joins modules.
+    """
     groups = {}
     for item in items:
         name = "sound" if item.get_closest_marker("sound") else item.module.__name__.rpartition(".")[2]
@@ -75,7 +77,7 @@ def pytest_runtest_setup(item):
 
 
 def end_processes(test: str = "") -> list[str]:
-    """End what this run's tests started and left running, or what the body of one test did; returns their commands.
+    """End processes that this run's tests, or one test's body, started and left running. Returns their commands.
 
     Processes are known by the environment that they were started with, as Linux shows it.
     """
@@ -87,20 +89,20 @@ def end_processes(test: str = "") -> list[str]:
             if (
                 f"KWS_TEST_RUN={RUN}".encode() in environment
                 and any(value.startswith(f"PYTEST_CURRENT_TEST={test}".encode()) for value in environment)
-                # These are Python's own, for the processes that later tests start.
+                # Python keeps this process for others that later tests start.
                 and "resource_tracker" not in command
                 and "forkserver" not in command
             ):
                 os.kill(int(process.name), signal.SIGKILL)
                 ended.append(command)
-        except OSError:  # it has ended, or is another user's
+        except OSError:  # the process has ended, or is another user's
             continue
     return ended
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A test that failed, for lack of time or otherwise, leaves nothing running."""
+    """End the processes of a test that failed, for lack of time or otherwise."""
     report = yield
     if report.when == "call" and report.failed:
         for command in end_processes(f"{item.nodeid} (call)"):
@@ -109,7 +111,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_unconfigure(config):
-    """Nor does the run, where a test took its worker with it."""
+    """End all processes of the run. A test may have ended its worker."""
     if not hasattr(config, "workerinput"):
         for command in end_processes():
             print(f"still running, and ended: {command}")
@@ -117,13 +119,13 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_room_profile(tmp_path_factory):
-    """No command under test sees thresholds that were calibrated for this machine."""
+    """Hide thresholds that were calibrated for this machine from commands under test."""
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("xdg"))
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The unpacked recordings; tests that need them are skipped, and say so, where there are none."""
+    """The unpacked recordings. Without them, tests that need them are skipped with the reason."""
     folder = os.environ.get("KWS_TEST_DATA")
     if not folder:
         pytest.skip("KWS_TEST_DATA is not set: no real recordings")
@@ -162,7 +164,7 @@ def demo_stream() -> Path:
 
 @pytest.fixture(scope="session")
 def repository() -> list[str]:
-    """What the repository holds, as git tells it, links to folders followed, or a source distribution's list."""
+    """Files of the repository by git, with links to folders followed. Or files of a source distribution by its list."""
     if (ROOT / ".git").exists():
         command = ["git", "-c", "core.quotepath=off", "ls-files"]
         names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.splitlines()
@@ -227,7 +229,7 @@ def train_command(folder, run, *options):
 
 @pytest.fixture(scope="session")
 def run_folder(folder, tmp_path_factory):
-    """A finished run, through the command line; its training is killed in the second epoch and started again."""
+    """A finished run of the command line. Its training is killed in the second epoch and started again."""
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     run = tmp_path_factory.mktemp("runs") / "first"
     command = [sys.executable, "-m", "host_tools", *map(str, train_command(folder, run))]
@@ -246,7 +248,7 @@ def run_folder(folder, tmp_path_factory):
 
 @pytest.fixture
 def run_cli(tmp_path):
-    """Run ``python -m PACKAGE ARGS`` as a user would, in an empty folder; returns the finished process."""
+    """Run ``python -m PACKAGE ARGS`` as a user would, in an empty folder. Returns the finished process."""
 
     def run(*args: object, package: str = "kws_edge", **options) -> subprocess.CompletedProcess:
         if package == "host_tools" and str(args[0]) in forked.COMMANDS and not options:
@@ -263,7 +265,7 @@ def run_cli(tmp_path):
 
 
 def peak_mb(script: str, *args: object) -> float:
-    """Peak memory of a Python process that runs `script`, in MB. (Linux: `getrusage` would count its parent's, too.)"""
+    """Peak memory in MB of a Python process that runs `script`. On Linux, `getrusage` would include its parent's."""
     script += "\nimport re\nprint(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])"
     command = [sys.executable, "-c", script, *map(str, args)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
@@ -287,13 +289,13 @@ def is_gone(pid):
 
 
 def need_program(name: str) -> None:
-    """Skip, visibly, where a program is not installed."""
+    """Skip a test visibly if a program is not installed."""
     if shutil.which(name) is None:
         pytest.skip(f"{name} is not installed")
 
 
 def assert_one_line_error(process: subprocess.CompletedProcess, *parts: str, program: str = "kws-edge") -> None:
-    """The process failed with one clear line on standard error, which names `parts`, and nothing else."""
+    """Assert that the process failed with one clear line on standard error, which names `parts`, and nothing else."""
     error = process.stderr.decode()
     assert process.returncode == 1, error
     assert error.startswith(f"{program}: "), error
@@ -303,7 +305,7 @@ def assert_one_line_error(process: subprocess.CompletedProcess, *parts: str, pro
 
 
 def assert_one_line_error_at_end(process, *parts):
-    """As assert_one_line_error, after progress bars."""
+    """Assert as assert_one_line_error does, but allow progress bars before the line."""
     assert process.returncode == 1
     error = process.stderr.decode()
     assert "Traceback" not in error
@@ -313,7 +315,7 @@ def assert_one_line_error_at_end(process, *parts):
 
 
 def assert_usage_error(process: subprocess.CompletedProcess, *parts: str, program: str = "kws-edge") -> None:
-    """The command was used wrongly: its last line says how, naming `parts`, and its status is 2."""
+    """Assert that the command refused its usage: its last line names `parts`, and its status is 2."""
     error = process.stderr.decode()
     assert process.returncode == 2, error
     assert "Traceback" not in error

@@ -1,8 +1,8 @@
-"""Raspberry Pis without a board: Debian's Python and PyPI's wheels for Arm, installed as the README says, run by QEMU.
+"""Raspberry Pis without a board. QEMU runs Debian's Python and PyPI's wheels for Arm, installed as the README says.
 
-What apt and pip resolve for a board is downloaded once and kept in ``.cache/arm`` (KWS_ARM_CACHE names another folder);
-an interrupted download goes on where it was. Debian comes from where this machine's apt has its own (KWS_DEBIAN_MIRROR
-names another mirror). Nothing here needs root, binfmt or a chroot.
+Packages of apt and pip for a board are downloaded once and kept in ``.cache/arm`` (KWS_ARM_CACHE names another folder).
+An interrupted download goes on where it stopped. Debian's packages come from the mirror of this machine's apt
+(KWS_DEBIAN_MIRROR names another one). Nothing here needs root, binfmt or a chroot.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OFFLINE = re.compile(
 
 _ALTERNATIVE = re.compile(r"update-alternatives --install\s+(/\S+)\s+\S+\s+(/\S+)\s+\d+")
 
-# For ctypes QEMU runs the host's ldconfig, which knows none of the board's libraries: look where the board's would.
+# For ctypes QEMU runs the host's ldconfig, which does not know the board's libraries. So look in the board's folders.
 _FIND_LIBRARY = """\
 import ctypes.util, glob, os
 
@@ -44,7 +44,7 @@ ctypes.util.find_library = find_library
 """
 
 
-# The kernel would not start the board's Python for a process of the board's: have it start QEMU, which starts it.
+# The kernel cannot start the board's Python for a process of the board. It starts QEMU, which starts that Python.
 _STARTER = """\
 #!/bin/sh
 exec {python} "$@"
@@ -52,7 +52,7 @@ exec {python} "$@"
 
 
 class UnavailableError(Exception):
-    """This machine cannot emulate the board, and why: a reason to skip."""
+    """This machine cannot emulate the board. The message is the reason to skip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Board:
     system_site: bool = False
     """The environment sees Debian's Python packages."""
     wheels: str = ""
-    """What pip installs in place of the package's own requirements."""
+    """Requirements that pip installs in place of the package's own."""
 
 
 PACKAGES = "python3-venv libportaudio2"
@@ -109,7 +109,7 @@ class Emulated:
     Raises
     ------
     UnavailableError
-        If a program is missing here, or the network, and what they would bring is not in the cache.
+        If a program or the network is missing, and the cache does not have the files.
     """
 
     def __init__(self, board: Board, wheel: Path) -> None:
@@ -180,7 +180,7 @@ class Emulated:
             self.python = [*self.system_python[:-1], str(self._venv / "bin/python")]
             complete = self._venv / "complete"
             if not complete.exists():
-                # As `python3 -m venv` would, but pip, which it has the kernel start.
+                # The options of `python3 -m venv`, except pip, which the kernel would have to start.
                 options = ["--without-pip", "--clear", *(["--system-site-packages"] if board.system_site else [])]
                 _fetch([*self.system_python, "-m", "venv", *options, self._venv])
                 (pip,) = (self.root / "usr/share/python-wheels").glob("pip-*.whl")
@@ -195,10 +195,10 @@ class Emulated:
                 starter = self._venv / "bin/emulated-python"
                 starter.write_text(_STARTER.format(python=shlex.join(self.python)))
                 starter.chmod(0o755)
-                # Only now, because pip reads from this file what the machine is.
+                # This file comes last, because pip reads the machine's kind from it.
                 (site / "starter.pth").write_text(f"import sys; sys.executable = {str(starter)!r}\n")
                 complete.touch()
-            # The code as it is today; requirements and commands are those that the environment was made for.
+            # Take the present code. Requirements and commands stay those that the environment was made for.
             for name in {name.split("/")[0] for name in archive.namelist() if ".dist-info/" not in name}:
                 shutil.rmtree(site / name, ignore_errors=True)
             archive.extractall(site)
@@ -236,7 +236,7 @@ def _mirror() -> str:
 
 
 def _link_alternatives(root: Path, package: Path) -> None:
-    """The links that the package makes when it is configured, such as libblas.so.3."""
+    """Make the links that configuring the package would make, such as libblas.so.3."""
     with tempfile.TemporaryDirectory() as control:
         subprocess.run(["dpkg-deb", "--control", package, control], check=True)
         script = Path(control) / "postinst"
@@ -258,7 +258,7 @@ def _run(command: list, **env: object) -> subprocess.CompletedProcess:
 
 
 def _fetch(command: list, **env: object) -> None:
-    """Run what needs the network; without one the board is unavailable, and any other failure is an error."""
+    """Run a command that needs the network. Without a network the board is unavailable. Other failures are errors."""
     done = _run(command, **env)
     if done.returncode:
         said = done.stdout + done.stderr

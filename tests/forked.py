@@ -1,7 +1,7 @@
-"""``kws-host`` in processes that find TensorFlow imported, which alone takes four seconds.
+"""Runs ``kws-host`` in processes in which TensorFlow is already imported. The import alone takes four seconds.
 
-They are forks of a process that has imported it and done nothing else. What they are asked to do, they do as a new
-process would: in a folder, with arguments, standard streams and an exit status of their own.
+The processes are forks of one that has imported TensorFlow and done nothing else. Each works as a new process would,
+with its own folder, arguments, standard streams and exit status.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _CONTEXT.set_forkserver_preload(["tensorflow", "keras"])
 
 
 def run(arguments: list[str], folder: Path, *, timeout: float) -> subprocess.CompletedProcess:
-    """``kws-host ARGUMENTS`` in `folder`.
+    """Run ``kws-host ARGUMENTS`` in `folder`.
 
     Raises
     ------
     subprocess.TimeoutExpired
-        If it takes longer than `timeout`, in seconds.
+        If the command takes longer than `timeout` seconds.
     """
     streams = [folder.parent / f"{folder.name}.{name}" for name in ("stdout", "stderr")]
     process = _CONTEXT.Process(target=_main, args=(arguments, folder, streams, dict(os.environ)))
-    # As the command sets them before it imports TensorFlow; the first process starts the one that is forked.
+    # The command sets these before it imports TensorFlow. The first process starts the one that is forked.
     with mock.patch.dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2", TF_ENABLE_ONEDNN_OPTS="0"):
         process.start()
     try:

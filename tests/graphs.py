@@ -17,7 +17,7 @@ def packed(schema, model) -> bytes:
 
 
 def filled(kind, **fields):
-    """An object of the bindings' class `kind` with these fields; it must have them."""
+    """An object of the bindings' class `kind` with these fields, which the class must have."""
     made = kind()
     for name, value in fields.items():
         assert hasattr(made, name), (kind.__name__, name)
@@ -27,12 +27,12 @@ def filled(kind, **fields):
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of a graph; of 8 bits it has the scale 1 and the zero point 0, unless told otherwise."""
+    """A tensor of a graph. By default, 8-bit tensors have the scale 1 and the zero point 0."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     data: object = None
-    """Values of a constant; 0 stands for zeros."""
+    """Values of a constant. The number 0 makes all values zero."""
     scales: tuple[float, ...] | None = None
     zero_points: tuple[int, ...] | None = None
     axis: int = 0
@@ -40,7 +40,7 @@ class Value:
 
 
 def constant(values, dtype: str = "int32") -> Value:
-    """Whole numbers, such as a shape."""
+    """A constant of whole numbers, such as a shape."""
     values = np.asarray(values, dtype)
     return Value(values.shape, dtype, values)
 
@@ -69,8 +69,11 @@ def _tensor(schema, value: Value, buffers: list):
 
 
 def graph_of(schema, name: str, inputs: list, outputs: list, kind: str | None = None, **options) -> bytes:
-    """A model of one operator. What is no constant and no variable among `inputs` is an input of the model; None stands
-    for an optional one that is not there. `kind` names the options, ``Conv2DOptions`` for instance."""
+    """A model of one operator.
+
+    Members of `inputs` that are neither constants nor variables are inputs of the model. None is a missing optional
+    input. `kind` names the options, for instance ``Conv2DOptions``.
+    """
     buffers = [schema.BufferT()]
     tensors = [_tensor(schema, value, buffers) for value in (*inputs, *outputs) if value is not None]
     numbers, n = [], 0

@@ -23,7 +23,7 @@ ALSA_CONFIG = Path("/usr/share/alsa/alsa.conf")
 class SoundServer:
     """A PulseAudio daemon of the test's own.
 
-    Its null sink ``vmic`` is the microphone: what is played into it is heard by who records from its monitor.
+    Its null sink ``vmic`` is the microphone. Programs that record from its monitor hear what is played into it.
     """
 
     def __init__(self, folder, rate=RATE, channels=1):
@@ -37,17 +37,17 @@ class SoundServer:
             "PULSE_RUNTIME_PATH": str(folder / "pulse"),
             "PULSE_CLIENTCONFIG": str(folder / "client.conf"),
         }
-        # Where the daemon is gone, PulseAudio's clients start one, as the machine is configured.
+        # If the daemon is gone, PulseAudio's clients would start one with the machine's configuration.
         (folder / "client.conf").write_text("autospawn = no\n")
         for name in ("PULSE_SERVER", "PULSE_SOURCE", "DISPLAY"):
             self.environment.pop(name, None)
-        self.clients = []  # processes that do not outlive the test
+        self.clients = []  # processes that end with the test
         self.channels = channels
         self.sink = f"module-null-sink sink_name=vmic rate={rate} channels={channels} format=s16le"
         self.start()
 
     def start(self):
-        """Start the daemon, and a silent room."""
+        """Start the daemon, and play silence."""
         self.process = subprocess.Popen(
             ["pulseaudio", "-n", "-F", "/dev/stdin", "--exit-idle-time=-1", "--disallow-exit", "--daemonize=no"],
             stdin=subprocess.PIPE,
@@ -65,12 +65,14 @@ class SoundServer:
         self.make_room()
 
     def make_room(self):
-        """A sink that nothing plays into stands still, and with it the microphone: a room is never that quiet. Nor does
-        it make a microphone wait for the two seconds that players otherwise send ahead."""
+        """Play silence. Without it, the sink and the microphone stand still, which a room's microphone never does.
+
+        It is sent with little delay, so the microphone does not wait for two seconds that players send ahead.
+        """
         self.room = self.start_playing("/dev/zero", "--latency-msec=20")
 
     def start_playing(self, path, *options):
-        """Play a file of raw samples, 16 kHz and as many channels as the microphone has; returns the player."""
+        """Play a file of raw samples at 16 kHz, with the microphone's number of channels. Returns the player."""
         command = ["pacat", "--device=vmic", "--rate=16000", f"--channels={self.channels}", "--format=s16le", "--raw"]
         return subprocess.Popen([*command, *options, str(path)], env=self.environment, stderr=subprocess.DEVNULL)
 
@@ -79,7 +81,7 @@ class SoundServer:
         subprocess.run(["paplay", "--device=vmic", str(path)], env=self.environment, check=True, timeout=120)
 
     def pactl(self, *args):
-        """Tell the daemon something."""
+        """Run ``pactl`` on the daemon."""
         subprocess.run(["pactl", *args], env=self.environment, check=True, timeout=30, stdout=subprocess.DEVNULL)
 
     def stop(self):
@@ -122,7 +124,7 @@ class Listener:
         return line
 
     def detection(self):
-        """The next one."""
+        """The next detection."""
         return json.loads(self._next(self._out))
 
     def _next(self, lines):
@@ -132,7 +134,7 @@ class Listener:
             raise AssertionError(f"nothing in 30 s; on standard error: {list(self._err.queue)}") from None
 
     def finish(self, send=None):
-        """Wait for its end; returns the other detections and the summary line."""
+        """Wait for its end. Returns the remaining detections and the summary line."""
         if send:
             self.process.send_signal(send)
         code = self.process.wait(timeout=60)
@@ -152,7 +154,7 @@ import sounddevice
 _ONLY_48_KHZ = """
 check = sounddevice.check_input_settings
 def only_48_khz(*args, samplerate, **kwargs):
-    # What a USB microphone answers that knows one rate; the sound server behind "pulse" would convert.
+    # A USB microphone with a single rate answers this. The sound server behind "pulse" would convert.
     if samplerate != 48000:
         raise sounddevice.PortAudioError("Invalid sample rate", -9997)
     check(*args, samplerate=samplerate, **kwargs)
@@ -171,7 +173,7 @@ fcntl.ioctl(os.open({terminal!r}, os.O_RDWR | os.O_NOCTTY), termios.TIOCEXCL)
 
 
 def altered(folder, environment, code):
-    """An environment in which the process that records finds sounddevice altered by `code`."""
+    """An environment in which `code` alters sounddevice for the process that records."""
     folder = folder / "altered"
     folder.mkdir(exist_ok=True)
     (folder / "sounddevice.py").write_text(_REAL.format(folder=str(folder)) + code)
@@ -180,12 +182,12 @@ def altered(folder, environment, code):
 
 
 def only_48_khz(folder, environment):
-    """An environment whose microphones know one rate."""
+    """An environment whose microphones have a single sample rate."""
     return altered(folder, environment, _ONLY_48_KHZ)
 
 
 def run_on_busy_device(folder, *args):
-    """Run kws-edge on a device that is taken: ALSA's file plug-in on a terminal that is locked when it is opened."""
+    """Run kws-edge on a busy device: ALSA's file plug-in on a terminal that is locked when it is opened."""
     pytest.importorskip("sounddevice", exc_type=(ImportError, OSError), reason="PortAudio is missing")
     if not ALSA_CONFIG.exists():
         pytest.skip(f"{ALSA_CONFIG} is missing")
@@ -195,7 +197,7 @@ def run_on_busy_device(folder, *args):
     """
     (folder / "asound.conf").write_text(config)
     command = [sys.executable, "-m", "kws_edge", *args, "--device", "usbmic"]
-    if os.geteuid() == 0:  # whom a lock does not stop otherwise
+    if os.geteuid() == 0:  # otherwise a lock does not stop root
         need_program("setpriv")
         command = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", *command]
     environment = {**os.environ, "ALSA_CONFIG_PATH": str(folder / "asound.conf")}

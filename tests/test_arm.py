@@ -1,4 +1,4 @@
-"""The package on a Raspberry Pi: emulated boards, set up as the README says, hear what this machine hears."""
+"""Emulated Raspberry Pis, set up as the README says, hear what this machine hears."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.emulated import BOARDS, Emulated, UnavailableError
 TIMEOUT_S = 0 if os.environ.get("KWS_ARM_SECONDS") else 900
 pytestmark = [pytest.mark.host, pytest.mark.arm, pytest.mark.timeout(TIMEOUT_S)]
 
-# LiteRT's kernels without delegates round otherwise on 64-bit Arm: there, only the reference kernels are exact.
+# LiteRT's kernels without delegates round differently on 64-bit Arm. There only the reference kernels are exact.
 _EXACT = {"litert": "reference", "tflite-runtime": "builtin"}
 
 _STEP_S = Model().detector_config.step_ms / 1000
@@ -40,7 +40,7 @@ np.savez(out, **found)
 
 
 def _group(board):
-    """Boards that share what apt installs are set up one after the other."""
+    """Set boards up one after the other if they share packages of apt."""
     return pytest.mark.xdist_group(f"arm {board.suite} {board.arch}")
 
 
@@ -54,7 +54,7 @@ def emulated(request, built_wheel):
 
 @pytest.fixture(scope="module")
 def stream(request, demo_stream, tmp_path_factory):
-    """The bundled stream, or as many seconds of commands among other speech as KWS_ARM_SECONDS says."""
+    """The bundled stream, or KWS_ARM_SECONDS seconds of commands among other speech."""
     seconds = os.environ.get("KWS_ARM_SECONDS")
     if not seconds:
         return demo_stream
@@ -91,7 +91,7 @@ def test_system_python_is_externally_managed(emulated):
 
 
 def test_devices(emulated):
-    """PortAudio loads, with all that it needs, from what apt installs; there may be no microphone here."""
+    """PortAudio and all that it needs load from apt's packages. There may be no microphone here."""
     done = emulated.run(emulated.command, "devices")
     assert done.returncode == 0 or done.stderr.startswith("kws-edge: no device that can record"), done.stderr
 
@@ -113,8 +113,10 @@ def test_same_bits(emulated, demo_stream, tmp_path):
 
 
 def test_same_detections(emulated, stream):
-    """By the kernels that live listening uses, which may be a step of the output apart and so move a decision by one
-    inference; tflite-runtime, which may not be installed here, by those that give the same bits."""
+    """Detections agree by the kernels of live listening, whose outputs may differ by a step.
+
+    So a decision may move by one inference. tflite-runtime may be missing here, so its kernels give the same bits.
+    """
     exact = emulated.board.runtime == "tflite-runtime"
     detect = ["detect", "--json", "--kernels", "builtin" if exact else "fast", stream]
     done = emulated.run([sys.executable, "-m", "kws_edge"], *detect, PYTHONPATH=ROOT)
@@ -136,7 +138,7 @@ def test_same_detections(emulated, stream):
 
 
 def test_bench(emulated):
-    """All of it, the program at live pace included; how long what takes is the emulator's affair."""
+    """``bench`` runs completely, also at live pace. Its times are those of the emulator."""
     values = json.loads(emulated.kws_edge("bench", "--inferences", 10, "--seconds", 1, "--json"))
     assert values["board"]["emulated"]
     assert values["board"]["machine"] == emulated.board.machine

@@ -50,7 +50,7 @@ def test_rates_keep_time_and_level(tmp_path, rate):
 
 
 def test_anti_aliasing(tmp_path):
-    """A tone above the new rate's half must vanish; dropping samples would leave it at 3 kHz."""
+    """A tone above half the new rate must vanish. Dropping samples would leave it at 3 kHz."""
     soundfile.write(tmp_path / "a.wav", tone(13_000, 48_000), 48_000)
     samples = read(tmp_path / "a.wav")
     assert power_at(samples, 3000) < 1e-4
@@ -132,7 +132,7 @@ def test_nan_in_a_float_file(tmp_path):
 
 
 class Trickle(io.RawIOBase):
-    """A pipe that gives odd little pieces."""
+    """A pipe that gives small pieces of odd sizes."""
 
     def __init__(self, data, size):
         self._data, self._size = data, size
@@ -166,7 +166,7 @@ def wav(samples, rate=RATE, channels=1, bits=16, code=1, announced=None):
 
 
 def test_wav_on_a_pipe():
-    """arecord writes a WAV header unless told otherwise, with a length that it does not know."""
+    """arecord writes a WAV header by default. It does not know the length in it."""
     samples = np.random.default_rng(0).integers(-3000, 3000, 5000).astype("<i2")
     for announced in (None, 0x80000000, 0xFFFFFFFF, 0):
         data = wav(samples, announced=announced)
@@ -244,7 +244,7 @@ def as_int16(frames):
 
 @given(recordings(), st.lists(st.integers(1, 400), max_size=20))
 def test_any_recording_is_read_as_libsndfile_reads_it(recording, sizes):
-    """At its own rate every sample is the same, however the pipe cuts it."""
+    """At the recording's own rate every sample is the same, however the pipe cuts it."""
     data, rate, frames = recording
     source = PcmStream(Pieces(data, sizes), sample_rate=rate)
     assert (source.source_rate, source.channels, source.seconds) == (rate, frames.shape[1], len(frames) / rate)
@@ -291,7 +291,7 @@ def test_a_recording_that_ends_early_is_heard_as_far_as_it_goes(recording, missi
     st.sampled_from(["int16", "float32"]),
 )
 def test_conversion_does_not_depend_on_blocks(rate, sizes, dtype):
-    """Nor on whether its samples are integers or the same numbers of full scale 1."""
+    """Conversion also does not depend on whether samples are integers or the same numbers of full scale 1."""
     samples = np.random.default_rng(rate).normal(0, 3000, 12_000).clip(-32768, 32767).astype(np.int16)
     whole = Resampler(rate, RATE)
     expected = np.concatenate([whole.process(samples), whole.process(np.empty(0, np.int16), last=True)])

@@ -1,4 +1,4 @@
-"""``kws-edge bench``, what it counts with, and what it says of the machine."""
+"""``kws-edge bench``, its stopwatch, and its facts about the machine."""
 
 import copy
 import io
@@ -32,7 +32,7 @@ QUICK = ("--inferences", "60", "--seconds", "1")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """One measurement, as the command writes it, and the folder that it and its histograms are in."""
+    """One measurement as the command writes it, and the folder of the measurement and its histograms."""
     folder = tmp_path_factory.mktemp("bench")
     command = [sys.executable, "-m", "kws_edge", "bench", *QUICK, "--json", "-o", "out.json"]
     done = subprocess.run(command, capture_output=True, check=True, cwd=folder, timeout=300)
@@ -72,7 +72,7 @@ def test_stopwatch_adds_up_and_counts_what_is_late():
 
 
 def test_several_inferences_of_a_block_have_a_deadline_each():
-    """Of what was there for long before it was looked at, the newest inferences' audio is not late."""
+    """If audio has waited for long, the audio of the newest inferences is not late."""
     watch = Stopwatch(100.0)
     watch.start(time.perf_counter() - 1050)
     for _ in range(20):
@@ -82,7 +82,7 @@ def test_several_inferences_of_a_block_have_a_deadline_each():
 
 
 def test_who_asks_for_no_times_gets_none(model, demo_stream):
-    """The stopwatch that all share counts nothing of a stream, and keeps nothing."""
+    """The shared stopwatch counts nothing of a stream, and keeps nothing."""
     samples = soundfile.read(demo_stream, dtype="int16", frames=32000)[0]
     spotter = Spotter(model)
     assert spotter.stopwatch is OFF
@@ -133,7 +133,7 @@ def test_a_full_queue_wakes_a_reader_that_wants_more(demo_stream):
 
 @pytest.mark.parametrize("rate", [16000, 48000])
 def test_live_sources_and_spotter_time_each_inference(model, demo_stream, rate):
-    """Through the queue that a microphone fills: as many records as inferences, and the same inferences."""
+    """Through a microphone's queue there are as many records as inferences, and the inferences are the same."""
     if rate != 16000:
         pytest.importorskip("soxr", exc_type=ImportError)
     spotter = Spotter(model)
@@ -149,7 +149,7 @@ def test_live_sources_and_spotter_time_each_inference(model, demo_stream, rate):
 
 
 def test_samples_to_step(model):
-    """Exactly that many complete an inference, one less does not."""
+    """Exactly this number of samples completes an inference. One sample less does not."""
     spotter = Spotter(model)
     rng = np.random.default_rng(0)
     for _ in range(12):
@@ -162,7 +162,7 @@ def test_samples_to_step(model):
 
 
 def test_a_block_may_be_changed_after_it_was_taken(model, demo_stream):
-    """What the spotter keeps until it completes an inference is its own."""
+    """The spotter copies samples that it keeps until the next inference."""
     samples = soundfile.read(demo_stream, dtype="int16", frames=32000)[0]
     expected = [step.posteriors for step in Spotter(model).process_steps(samples)]
     spotter, found, block = Spotter(model), [], np.empty(320, np.int16)
@@ -195,7 +195,7 @@ def test_what_is_measured(results):
 
 
 def paths(value, at=""):
-    """Every value's place in a JSON object, with the names of stages, figures and runtimes left open."""
+    """The path of every value in a JSON object. Names of stages, figures and runtimes are left open."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from paths(inner, f"{at}.{key}" if at else key)
@@ -257,7 +257,7 @@ def foreign(tmp_path):
 
 
 def test_foreign_model(run_cli, foreign):
-    """Of a file without metadata only invoking can be measured; with labels and front end, everything."""
+    """Without metadata only invoking can be measured. With labels and front end, everything can."""
     done = run_cli("bench", "--model", foreign, *QUICK)
     assert b"random input" in done.stdout
     assert b"front end   " not in done.stdout
@@ -312,7 +312,7 @@ def test_against(results, run_cli, tmp_path):
     assert all(old == new for _, _, old, new in rows)
     measured = run_cli("bench", "--inferences", "50", "--seconds", "0", "--against", path)
     assert b"end to end p50, ms" in measured.stdout
-    assert b"live memory" not in measured.stdout  # which was not measured this time
+    assert b"live memory" not in measured.stdout  # live memory was not measured this time
 
 
 def test_no_picture_takes_the_place_of_results(results, run_cli, tmp_path):
@@ -356,7 +356,7 @@ def replaced(values, path, new):
 
 
 def test_results_that_are_damaged(results, run_cli, tmp_path):
-    """Wrong types, numbers beyond reason, nesting: refused by name before anything is measured."""
+    """Wrong types, absurd numbers and nesting are refused by name before anything is measured."""
     values, _ = results
     first = ("results", 0)
     damaged = {
@@ -432,7 +432,7 @@ def test_listen_that_does_not_start_is_explained():
 
 @pytest.mark.parametrize("rate", [1000, 8000])
 def test_low_rates_do_not_wait_for_what_does_not_come(rate):
-    """Before anything is heard, a pipe is looked at for frames of MP3, which takes two kilobytes."""
+    """Before anything is heard, a pipe's first two kilobytes are searched for frames of MP3."""
     pytest.importorskip("soxr", exc_type=ImportError)
     pcm = benchmark.recording(2.3, rate=rate, channels=1)
     live = measure_live(["-", f"--rate={rate}"], seconds=0.3, pcm=pcm, bytes_per_s=2 * rate)
@@ -479,7 +479,7 @@ def test_opening_the_microphone_loads_no_encoder(server):  # noqa: F811
 
 @pytest.fixture
 def pi(tmp_path):
-    """The files of a Raspberry Pi that a board is known by."""
+    """The files that tell a Raspberry Pi."""
     cpufreq = "sys/devices/system/cpu/cpu0/cpufreq"
     for name, text in {
         "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",

@@ -1,4 +1,4 @@
-"""The comparison with peers: its arithmetic, its table and its worker, not its times."""
+"""The arithmetic, the table and the worker of the comparison with peers, but not its times."""
 
 import dataclasses
 import json
@@ -77,7 +77,7 @@ def test_worker_answers(tmp_path):
 
 
 def test_strangers(tmp_path, demo_stream):
-    """A command and another word of two collections, between hiss and behind a gate: what is heard, and by whom."""
+    """Detections in a command and another word of two collections, between hiss and behind a gate."""
     samples = soundfile.read(demo_stream, dtype="int16")[0]
     for name, start, end in (
         ("commands/a/yes/1.wav", 0.2, 1.2),

@@ -1,4 +1,4 @@
-"""Settings for a budget of false accepts: what is counted, what is chosen, and what it promises."""
+"""Settings for a budget of false accepts: counts, choice and promise."""
 
 import dataclasses
 from pathlib import Path
@@ -22,7 +22,7 @@ EVERY = np.ones(5, bool)
 
 
 def score(*times, stream="a"):
-    """Of a stream of a minute in which "yes" was detected for nothing at these times."""
+    """Score of a stream of a minute with false accepts of "yes" at these times."""
     return Score(("yes",), 60.0, tuple(Event(FALSE_ACCEPT, stream, t - 1, t, None, "yes") for t in times))
 
 
@@ -45,12 +45,12 @@ def ten_words(name="words.flac"):
 
 
 def at(second):
-    """The window that ends then."""
+    """The window that ends at this second."""
     return round(10 * second) - 10
 
 
 def test_words_are_tallied_by_fold():
-    """Two words each, in the order in which they are said; hits, misses and duplicates of each."""
+    """Each fold has two words, in the order in which they are said, with hits, misses and duplicates."""
     heard = {at(5 * i + 1.8): "yes" for i in range(10) if i not in (0, 9)} | {at(10 + 2.4): "yes"}
     streams = HeardStreams([(ten_words(), track_of(heard, n=500))], [[(Stream(Path("q.flac")), track_of({}))]])
     tally = streams.tally(INSTANT)
@@ -64,7 +64,7 @@ def test_words_are_tallied_by_fold():
 
 
 def test_words_of_several_streams_and_conditions_are_one_sequence():
-    """The second stream's words follow the first one's; under another condition, they are the same words."""
+    """The second stream's words follow the first one's. Under another condition they are the same words."""
     first, second = ten_words("a.flac"), ten_words("b.flac")
     every = {at(5 * i + 1.8): "yes" for i in range(10)}
     none, all_ = track_of({}, n=500), track_of(every, n=500)
@@ -81,7 +81,7 @@ def test_words_of_several_streams_and_conditions_are_one_sequence():
 
 
 def test_false_accepts_are_tallied_by_time():
-    """Streams by speaker, end to end, in five parts of equal length; what several conditions give is one place."""
+    """Streams are sorted by speaker and cut into five equal parts. Several conditions give one place."""
     a, b = Stream(Path("speech/7-1-0001.flac")), Stream(Path("speech/3-1-0001.flac"))
     in_a, in_b = track_of({at(2): "yes", at(9.5): "no"}, duration_s=10.0, n=90), track_of({at(14): "yes"}, n=140)
     again = track_of({at(2.4): "yes"}, duration_s=10.0, n=90)
@@ -103,7 +103,7 @@ def test_a_tally_is_remembered_for_its_settings_only():
 
 
 def tally_of(places=lambda config: 0, missed=lambda config: 0, duplicates=lambda config: 0):
-    """Of ten words and any streams, each fold alike."""
+    """The tally of ten words and any streams, equal in all folds."""
 
     def tally(config):
         counts = (places(config), 2, missed(config), duplicates(config))
@@ -114,7 +114,7 @@ def tally_of(places=lambda config: 0, missed=lambda config: 0, duplicates=lambda
 
 @pytest.mark.parametrize("least", [0.5, 0.51, 0.73, 0.74, 0.96, 0.97])
 def test_the_lowest_threshold_that_keeps_to_the_budget(least):
-    """Two false accepts at most, as one more is to be expected: of 3 in all that is kept to, of 2 not."""
+    """At most two false accepts are counted, because one more is expected: this keeps to a budget of 3, not of 2."""
     tally = tally_of(places=lambda config: [1, 1, 0, 0, 0] if config.threshold > least - 0.005 else [3, 0, 0, 0, 0])
     found = chosen(tally, DetectorConfig(), (400.0,), 3.0, EVERY)
     assert (found.threshold, found.smoothing_ms) == (least, 400.0)
@@ -122,7 +122,7 @@ def test_the_lowest_threshold_that_keeps_to_the_budget(least):
 
 
 def test_a_budget_is_that_of_all_folds():
-    """Where four of five choose, they have four fifths of the hours."""
+    """If four of five folds choose, they have four fifths of the hours."""
     tally = tally_of(places=lambda config: [0, 1, 1, 0, 0] if config.threshold < 0.8 else [0] * 5)
     four = np.array([False, True, True, True, True])
     assert chosen(tally, DetectorConfig(), (400.0,), 3.5, four).threshold == 0.5  # 2 * 5 / 4 + 1
@@ -163,7 +163,7 @@ def test_hysteresis_and_refractory_time_change_for_fewer_errors_only():
 
 
 def test_a_promise_adds_up_what_each_fifth_gives_with_the_choice_of_the_others():
-    """Each fold's own choice would be flattering: here it is wrong wherever it was not made."""
+    """A fold's own choice would look too good. Here each choice is wrong in all other folds."""
     configs = [dataclasses.replace(DetectorConfig(), threshold=0.5 + 0.1 * fold) for fold in range(4)]
 
     def choice(folds):
@@ -184,7 +184,7 @@ def test_a_promise_adds_up_what_each_fifth_gives_with_the_choice_of_the_others()
 
 
 def test_the_numbers_of_a_promise():
-    """Of 60 words under two conditions 20 are missed: as if 10 of 30. Of false accepts 2 are counted, 4 expected."""
+    """20 of 60 words under two conditions are missed, like 10 of 30. 2 false accepts are counted, and 4 expected."""
     promise = Promise(20, 60, 30, (2, 4), 3.14159)
     assert promise.miss_interval == pytest.approx(wilson(10, 30))
     least, most = poisson_interval(2)[0], poisson_interval(4)[1]
@@ -208,7 +208,7 @@ def test_the_numbers_of_a_promise():
 
 
 def test_the_numbers_of_a_trial():
-    """Half an hour without words, under two conditions, in which one place was heard under both, and another."""
+    """Half an hour without words under two conditions. One place fires under both, another under one."""
     words = [Event(HIT, "w", 1, 2, "yes", "yes", 0.9, 0.21), Event(MISS, "w", 5, 6, "yes", None)]
     quiet = [score(1.0, 30.0), score(1.4)]
     quiet = tuple(dataclasses.replace(one, seconds=1800.0) for one in quiet)
@@ -227,7 +227,7 @@ def test_the_numbers_of_a_trial():
 
 
 def synthetic_streams(rng, words, hours, *, most=5):
-    """What detectors of every threshold do on streams: scores of words, and of places in speech without them."""
+    """Scores of detectors with every threshold: on words, and on places in speech without words."""
     hard = rng.normal(0, 0.05, len(SMOOTHINGS_MS))
     said = rng.beta(6, 1.6, words)
     peaks = rng.beta(2, 3, rng.poisson(60 * hours))
@@ -246,8 +246,10 @@ def synthetic_streams(rng, words, hours, *, most=5):
 
 @pytest.mark.parametrize(("words", "budget"), [(20, 2.0), (150, 4.0)])
 def test_promise_holds_on_other_streams(words, budget):
-    """Settings are chosen on some streams; on very long ones of the same kind, misses lie within the promised interval
-    in nine of ten draws or more, and false accepts, too."""
+    """Settings are chosen on some streams and tried on very long streams of the same kind.
+
+    In at least nine of ten draws, misses and false accepts lie within the promised intervals.
+    """
     rng, kept, every = np.random.default_rng(5), [], np.ones(5, bool)
     base, hours = DetectorConfig(), 3.0
     for _ in range(100):
@@ -271,7 +273,7 @@ def test_promise_holds_on_other_streams(words, budget):
 
 
 def test_where_misses_tie_fewer_false_accepts_win():
-    """With a dozen words every smoothing time misses as few: the budget is not used up for nothing."""
+    """With a dozen words every smoothing time misses equally few. Then the budget is not used up for nothing."""
 
     def tally(config):
         places = np.zeros(5, int)

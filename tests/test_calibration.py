@@ -1,4 +1,4 @@
-"""Thresholds for a place: the arithmetic on planted posteriors, the command on recordings."""
+"""Thresholds for a room: the arithmetic on planted posteriors, and the command on recordings."""
 
 import argparse
 import contextlib
@@ -39,7 +39,7 @@ QUIET = np.array([0.97, 0.03, 0, 0, 0], np.float32)
      (20, 12.2165, 30.8884), (50, 37.1110, 65.9188), (100, 81.3640, 121.6268)],
 )  # fmt: skip
 def test_poisson_interval(k, low, high):
-    """Garwood's limits, as tabulated in Johnson, Kotz and Kemp, and in every table since."""
+    """The limits are Garwood's, as tabulated in Johnson, Kotz and Kemp."""
     assert poisson_interval(k) == pytest.approx((low, high), abs=1e-4)
 
 
@@ -58,13 +58,13 @@ def test_poisson_upper():
      (20, 20, 0.8389, 1), (0.5, 1, 0.0546, 0.9454), (0, 0, 0, 1)],
 )  # fmt: skip
 def test_wilson(successes, n, low, high):
-    """Newcombe's examples (1998, method 3), and the ends."""
+    """The limits are those of Newcombe's examples (1998, method 3). The ends are added."""
     assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
     assert wilson(successes, n)[0] >= 0 and wilson(successes, n)[1] <= 1
 
 
 def event(label, peak, steps=4):
-    """A few posteriors of a word that nobody spoke, and quiet after it."""
+    """A few posteriors of a word that nobody spoke, and quiet afterwards."""
     row = np.zeros(len(LABELS), np.float32)
     row[LABELS.index(label)] = peak
     row[0] = 1 - peak
@@ -88,7 +88,7 @@ HOUR = [QUIET] * 36_000
     [{}, {"wake_word": "no", "armed_s": 2}, {"keywords": ("up", "no")}, {"speech_margin": 0.2, "keywords": ("up",)}],
 )
 def test_counts_are_those_of_the_whole_stream(settings):
-    """Leaving out what is quiet changes nothing, at any thresholds."""
+    """Leaving out quiet parts changes no count, at any thresholds."""
     rng = np.random.default_rng(5)
     rows = []
     for _ in range(200):
@@ -109,7 +109,7 @@ def test_counts_are_those_of_the_whole_stream(settings):
 
 
 def test_a_short_quiet_time_changes_nothing():
-    """Without a single false accept the model file's thresholds stay: minutes do not show that lower ones would do."""
+    """Without false accepts the model file's thresholds stay: some minutes do not justify lower ones."""
     choice = choose(evidence_of([QUIET] * 3000, thresholds={"up": 0.845}), 1.0)
     assert choice.thresholds == {"yes": 0.7, "no": 0.7, "up": 0.845}
     assert not choice.supported
@@ -134,7 +134,7 @@ def test_only_the_keyword_that_fires_is_raised():
 
 
 def test_what_it_shows_to_be_typed_can_be_typed(capsys):
-    """Also for keywords of models from elsewhere, which have blanks and quotes."""
+    """This holds for keywords with blanks and quotes, too, as models from elsewhere have."""
     labels = ("unknown", "hey you", "it's")
     evidence = Evidence(labels, DetectorConfig(thresholds={"hey you": 0.8}), step_s=0.1, clip_s=1.0)
     for _ in range(100):
@@ -189,7 +189,7 @@ def test_where_the_room_profile_is(model, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert profile_path(model) == str(tmp_path / "kws-edge" / "room-commands12.json")
     monkeypatch.setenv("HOME", "/home/somebody")
-    for value in ("", "relative"):  # which the specification says to ignore
+    for value in ("", "relative"):  # the specification says to ignore these
         monkeypatch.setenv("XDG_CONFIG_HOME", value)
         assert profile_path(model) == "/home/somebody/.config/kws-edge/room-commands12.json"
 
@@ -283,7 +283,7 @@ def test_miss_curve(run_cli, short, config_home, tmp_path):
 
 
 def test_profiles_that_do_not_fit(run_cli, short, config_home, tmp_path, model):
-    """One that was asked for by name is an error; the usual one is not used, with a warning, and all goes on."""
+    """A named profile that does not fit is an error. The default one is ignored with a warning."""
     assert run_cli("calibrate", short, "--force", "--budget", "900").returncode == 0
     path = config_home / "room-commands12.json"
     good = json.loads(path.read_text())
@@ -349,7 +349,7 @@ def good(model):
 
 
 def chosen(model, config_home, *options):
-    """The room profile that `kws-edge detect` uses, and what it says; it never waits."""
+    """The room profile that `kws-edge detect` uses, and its messages. It never waits."""
     parser = argparse.ArgumentParser()
     cli_options.add_detector(parser)
     cli_options.add_room(parser)
@@ -450,12 +450,12 @@ def room(tmp_path):
 
 
 def test_calibrate_takes_a_least_length(run_cli, short, config_home):
-    """Seven seconds of a recording do not replace what was calibrated."""
+    """Seven seconds of a recording do not replace an earlier calibration."""
     config_home.mkdir(parents=True)
     path = config_home / "room-commands12.json"
     path.write_text("before")
     assert_one_line_error(run_cli("calibrate", short), "3 min", "--force", "0.2 min were heard")
-    for options in (["-"], [], [short]):  # said before the minutes are spent
+    for options in (["-"], [], [short]):  # the error comes before the minutes are spent
         assert_usage_error(run_cli("calibrate", *options, "--minutes", "2.9"), "--minutes 2.9", "3 min", "--force")
     ended = run_cli("calibrate", "-", input=short.read_bytes(), timeout=60)  # by the end of what was piped
     assert ended.returncode == 1
@@ -465,7 +465,7 @@ def test_calibrate_takes_a_least_length(run_cli, short, config_home):
 
 
 def test_calibrate_takes_no_commands_for_a_room(run_cli, demo_stream, config_home, tmp_path):
-    """Audio full of commands, of sufficient length, is refused: against those nothing can be calibrated."""
+    """Long audio that is full of commands is refused, because no threshold keeps them out."""
     samples = soundfile.read(demo_stream, dtype="int16")[0]
     many = np.tile(samples, -(-200 * RATE // len(samples)))
     soundfile.write(tmp_path / "many.wav", many, RATE)
@@ -475,7 +475,7 @@ def test_calibrate_takes_no_commands_for_a_room(run_cli, demo_stream, config_hom
     forced = run_cli("calibrate", "many.wav", "--force", "--json", "--keywords", "up,no")
     assert forced.returncode == 0, forced.stderr
     assert set(json.loads(forced.stdout)["thresholds"]) == {"up", "no"}
-    # Who allows as many may have them.
+    # A budget that allows this many is accepted.
     assert run_cli("calibrate", "many.wav", "--budget", "2000").returncode == 0
 
 
@@ -505,7 +505,7 @@ def test_reset_sets_the_room_profile_aside(run_cli, room, config_home):
 
 
 def test_what_is_no_profile_is_set_aside_beside_the_former_one(run_cli, room, config_home):
-    """A torn one does not take the place of the last that could be read."""
+    """A damaged profile does not replace the last readable one."""
     path = config_home / "room-commands12.json"
     for _ in range(2):
         assert run_cli("calibrate", room).returncode == 0
@@ -517,7 +517,7 @@ def test_what_is_no_profile_is_set_aside_beside_the_former_one(run_cli, room, co
 
 
 def test_reset_renames_no_device(run_cli, tmp_path):
-    """As root it would break the system: /dev/null is one, /dev/stdout a link."""
+    """As root that would break the system: /dev/null is a device, and /dev/stdout is a link."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
@@ -531,7 +531,7 @@ def test_reset_renames_no_device(run_cli, tmp_path):
 
 
 def test_what_keeps_the_former_room_profile_from_being_kept_is_said_first(run_cli, room, tmp_path):
-    """Not after the minutes: a name too long for its ending, or a folder in its place."""
+    """A name too long for its ending, or a folder in its place, is refused before the minutes are spent."""
     name = "x" * 253
     assert run_cli("calibrate", room, "-o", name).returncode == 0
     refused = run_cli("calibrate", room, "-o", name)
@@ -544,7 +544,7 @@ def test_what_keeps_the_former_room_profile_from_being_kept_is_said_first(run_cl
 
 @pytest.mark.parametrize("options", [(), ("--reset",)])
 def test_where_there_is_no_home(run_cli, tmp_path, options):
-    """Thresholds that lie in the folder where calibrate was started are those of no other program."""
+    """Thresholds in the folder where calibrate was started would be used by no other program."""
     environment = {**os.environ, "HOME": "none", "XDG_CONFIG_HOME": ""}
     done = run_cli("calibrate", *options, env=environment)
     assert_one_line_error(done, "no home folder", "--output")
@@ -552,7 +552,7 @@ def test_where_there_is_no_home(run_cli, tmp_path, options):
 
 
 def test_an_empty_name_is_no_default(run_cli, room):
-    """As of a variable that is not set."""
+    """An empty name may come from an unset variable."""
     assert_one_line_error(run_cli("detect", room, "--room", ""), "'': names no room profile")
     for command in (["detect", room, "--plot", ""], ["calibrate", room, "-o", ""]):
         assert_usage_error(run_cli(*command), "'' names no file")
@@ -570,7 +570,7 @@ def test_what_is_no_profile_is_not_kept(run_cli, room, config_home):
 
 
 def test_the_choice_is_printed_before_it_is_saved(run_cli, room, tmp_path, config_home):
-    """What cannot be saved is not lost: the thresholds can be given as options. What cannot be printed is saved."""
+    """A choice that cannot be saved is printed, so you can give it as options. One that cannot be printed is saved."""
     disk = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "from kws_edge.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -617,7 +617,7 @@ def test_a_stop_after_29_of_30_minutes_keeps_what_was_heard(config_home, number,
 
 
 def test_calibration_interrupted_early_writes_nothing(config_home, tmp_path):
-    """Ctrl-C: status 130, and what was there before is still there: six seconds are too few."""
+    """Ctrl-C ends with status 130 and keeps the earlier profile, because six seconds are too few."""
     config_home.mkdir(parents=True)
     (config_home / "room-commands12.json").write_text("before")
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Cards of models, and what they say of the making by the locks beside them."""
+"""Cards of models, and their section from the lock beside the model."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ LOCK = {
 
 
 def section(card):
-    """What a card says of the making."""
+    """The section of a card that says how the model was made."""
     return card[card.index("## What made it") : card.index("\n\n## Results")]
 
 

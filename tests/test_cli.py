@@ -82,7 +82,7 @@ def test_wake_word(run_cli, short):
 
 
 def test_wake_word_in_the_demo(run_cli):
-    """Of the 13 commands, the two wake words and what follows them in time count."""
+    """Of the 13 commands, only the two wake words and the commands that follow in time count."""
     done = run_cli("demo", "--fast", "--wake-word", "stop", "--json")
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "commands": 4, "heard": 4, "other_words": 13, "ignored": 13, "false": 0, "dropped": 0, "stopped": False
@@ -137,7 +137,7 @@ def test_stopping_the_demo_counts_no_unplayed_word(tmp_path):
 
 
 def test_plot_shows_what_the_detector_compares(model, demo_stream):
-    """Each detection, and nothing else, is where a smoothed posterior reaches the threshold that holds there."""
+    """Detections are exactly where a smoothed posterior reaches the threshold of that time."""
     spotter = Spotter(model, detector_config=dataclasses.replace(model.detector_config, speech_margin=0.2))
     with AudioFile(demo_stream, sample_rate=16000) as audio:
         steps = list(spotter.steps(audio))
@@ -152,7 +152,7 @@ def test_plot_shows_what_the_detector_compares(model, demo_stream):
 
 
 def test_plot_of_a_long_recording_is_refused_before_it_is_heard(run_cli, short, tmp_path):
-    """Where its length is known, nothing of it is detected; what comes by a pipe is kept until it is too long."""
+    """If the length is known, nothing is detected. A pipe is heard until it is too long."""
     pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
     samples = np.tile(soundfile.read(short, dtype="int16")[0], 51)
     for name in ("long.flac", "long.wav"):
@@ -233,7 +233,7 @@ def test_demo(run_cli, tmp_path):
 
 @pytest.mark.sound
 def test_demo_in_real_time(run_cli):
-    """At its own pace the demo drops nothing; at twice the length of a step, nothing waits."""
+    """At its own pace the demo drops nothing. At twice the length of a step, nothing waits."""
     started = time.monotonic()
     done = run_cli("demo", "--json")
     assert 30 < time.monotonic() - started < 60
@@ -314,7 +314,7 @@ def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
 
 
 def test_label_files_of_other_tools(run_cli, tmp_path, short):
-    """With a mark, in UTF-16, with CRLF, blank lines and other names for silence: the same keywords are heard."""
+    """The same keywords are heard with a mark, UTF-16, CRLF, blank lines, or other names for silence."""
     flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     shared = ["detect", short, "--json", "--model", "foreign.tflite", "--frontend", "logmel40"]
@@ -366,7 +366,7 @@ def test_labels_that_are_none(run_cli, tmp_path, short):
 
 
 def test_muted_microphone_is_said(run_cli, demo_stream):
-    """Once, whatever the one value is that comes; and that it is over. Detections are what they were."""
+    """A constant input of any value is reported once, and its end, too. Detections do not change."""
     speech = soundfile.read(demo_stream, dtype="int16", frames=12 * RATE)[0]
     expected = len(run_cli("listen", "-", "--json", input=speech.tobytes()).stdout.splitlines())
     for value, what in ((0, "10 s of digital silence"), (-3, "10 s of the one value -3")):
@@ -384,7 +384,7 @@ def test_muted_microphone_is_said(run_cli, demo_stream):
 
 
 def test_interrupt(short, tmp_path):
-    """Ctrl-C ends listening with a summary and success, within a moment."""
+    """Ctrl-C ends listening at once, with a summary and success."""
     process = subprocess.Popen(
         [sys.executable, "-m", "kws_edge", "listen", "-"],
         stdin=subprocess.PIPE,

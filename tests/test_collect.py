@@ -1,4 +1,4 @@
-"""Sounds and voices out of packages and repositories: real ones, made here, so that no network is needed."""
+"""Sounds and voices from packages and repositories. Real ones are made here, so no network is needed."""
 
 import hashlib
 import io
@@ -36,7 +36,7 @@ def tone(seconds, rate=RATE, level=0.3):
 
 @pytest.fixture
 def cache(tmp_path):
-    """Packages of two of the table's names."""
+    """Packages with two of the table's names."""
 
     def package(name, sounds):
         root = tmp_path / "root" / name
@@ -83,7 +83,7 @@ def test_sounds_and_voices(run_cli, cache, tmp_path):
     found = {p.relative_to(tmp_path / "out").as_posix(): soundfile.info(p) for p in (tmp_path / "out").rglob("*.flac")}
     assert {(i.samplerate, i.channels, i.subtype) for i in found.values()} == {(RATE, 1, "PCM_16")}
     lengths = {path: i.duration for path, i in found.items()}
-    # Trimmed; a copy, what is too short or too quiet, and what is named like a command are not there.
+    # Sounds are trimmed. A copy, short or quiet sounds, and sounds named like a command are left out.
     assert lengths == {
         "noise/sound-icons/sound_icons_bell-sound_icons-bell.flac": pytest.approx(1.0, abs=0.01),
         "noise/sound-icons/sound_icons_high-sound_icons-high.flac": pytest.approx(0.8, abs=0.01),
@@ -109,7 +109,7 @@ def test_errors(run_cli, cache, tmp_path):
 
 
 def write_package(folder, name, members):
-    """A .deb whose members are (name, kind, content or target of a link), as no tool would write it."""
+    """Write a .deb of members (name, kind, content or target of a link), as no tool would write it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path, kind, content in members:
@@ -196,7 +196,7 @@ HOSTILE = {  # members of a package that also holds a sound, and what is said of
 @needs_debian
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_members_that_go_through_links(kind, tmp_path, monkeypatch):
-    """Nothing outside is written or changed, the package is left out, and it is said why."""
+    """Nothing outside is written or changed. The package is left out, and a line says why."""
     monkeypatch.setattr("host_tools.data.source_files._LARGEST", 2**24)
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -229,7 +229,7 @@ def test_members_that_go_through_links(kind, tmp_path, monkeypatch):
 
 @needs_debian
 def test_links_and_cut_sounds(tmp_path):
-    """Links, which packages have, are left out with what they lead to; of a cut Ogg what is there is taken."""
+    """Links in packages are left out. Of a cut Ogg file, the complete pages are taken."""
     secret = tmp_path / "secret.wav"
     secret.write_bytes(sound(2.0))
     (tmp_path / "cache").mkdir()
@@ -281,7 +281,7 @@ def test_a_limit_leaves_some_of_everything(tmp_path, monkeypatch):
 
 
 def write_packages(folder, **more):
-    """A table of one package that has subtitles in another, and both."""
+    """Write a table of a package with subtitles in another package, and both packages."""
     (folder / "cache").mkdir()
     script = """dialogId("x-m-ano", "small", "Yes")
 dialogStr("Né, \\"nechci\\".")
@@ -313,7 +313,7 @@ def test_what_says_a_keyword_by_its_subtitles_is_left_out(tmp_path):
 
 @needs_debian
 def test_without_subtitles_nothing_is_taken(tmp_path):
-    """Otherwise the words would be taken for others."""
+    """Otherwise keywords would count as other words."""
     table, lines = write_packages(tmp_path, **{"subtitles.file": "dialogs_nl.lua"}), []
     with pytest.raises(DatasetError, match="no package could be fetched"):
         collect(tmp_path / "out", table, cache=tmp_path / "cache", say=lines.append)
@@ -342,7 +342,7 @@ def test_package_with_a_checksum(tmp_path, right):
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """Of two repositories, which git finds here when it looks for them on GitHub, and two without their commits."""
+    """A table of two repositories, which git finds here instead of on GitHub, and two without their commits."""
 
     (tmp_path / "gitconfig").write_text(
         f'[url "file://{tmp_path}/github/"]\n\tinsteadOf = https://github.com/\n'
@@ -403,7 +403,7 @@ def test_repositories(table, tmp_path):
     (out / "noise" / "home" / "mine.txt").write_text("the user's")
     minutes = collect(out, table, say=lines.append)
     speech = {p.relative_to(out).as_posix(): soundfile.info(p).duration for p in (out / "speech").rglob("*.flac")}
-    # Words named after a keyword or its homophone, and what is not to be taken, are not there.
+    # Words named after a keyword or its homophone, and files that the table leaves out, are missing.
     assert speech == {
         "speech/words/someone+words/someone_words_ann-someone_words-who_ann_apple.flac": pytest.approx(0.5, abs=0.01),
         "speech/words/someone+words/someone_words_bob-someone_words-who_bob_leftover.flac": pytest.approx(
@@ -423,13 +423,13 @@ def test_repositories(table, tmp_path):
         "noise": pytest.approx((total + rain.duration) / 60),
         "speech": pytest.approx(1.15 / 60, abs=1e-3),
     }
-    # Only what is wanted of the commit came here, and the licence of it.
+    # Only the wanted files of the commit and its licence came here.
     kept = {p.name for p in (out / "repositories").rglob("*") if p.is_file()}
     assert {"drip [0].wav", "rain.ogg", "LICENSE"} <= kept and not {"crowd.ogg", "main.c", "later.wav"} & kept
     licence = (out / "licences" / "someone+sounds.txt").read_text()
     assert licence.startswith(f"https://github.com/someone/sounds, commit {table.sources[0].commit}: free; them\n")
     assert licence.endswith("==== LICENSE ====\nas you like")
-    # What cannot be had is said, and why.
+    # Lines name the sources that cannot be fetched, and why.
     assert [line.split(": ")[:3] for line in lines] == [
         ["left out", "someone/gone", "git fetch"],
         ["left out", "someone/sounds", "git fetch"],
@@ -440,7 +440,7 @@ def test_repositories(table, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     collect(out, table, say=lines.append)
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
-    # The same again elsewhere, from the clones alone.
+    # Another folder gets the same from the clones alone.
     shutil.rmtree(tmp_path / "github")
     again = tmp_path / "again"
     collect(again, table, cache=out / "repositories", say=lines.append)
@@ -465,7 +465,7 @@ def test_repository_errors(run_cli, tmp_path):
 
 @needs_git
 def test_links_of_a_repository(tmp_path, monkeypatch):
-    """A link among the sounds, and one in place of a licence: not followed, not even made."""
+    """Links among the sounds and in place of a licence are neither followed nor made."""
     config = tmp_path / "gitconfig"
     config.write_text(
         f'[url "file://{tmp_path}/github/"]\n\tinsteadOf = https://github.com/\n'
@@ -493,7 +493,7 @@ def test_links_of_a_repository(tmp_path, monkeypatch):
 
 
 def test_recordings_to_test_on_are_left_out():
-    """Of ESC-10, on which false accepts are measured."""
+    """Recordings of ESC-10 are left out, because false accepts are measured on them."""
     by_name = {source.name: source for source in load_table("repositories").sources}
     clonk, clock = by_name["openclonk/openclonk"], by_name["RedundantC/wis_part1"]
     assert not is_wanted("planet/Sound.ocg/Fire.ocg/Fire.ogg", clonk)

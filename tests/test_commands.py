@@ -1,4 +1,4 @@
-"""What the commands of the three programs owe to whoever uses them for the first time: help, usage, messages."""
+"""Help, usage and messages of the three programs' commands, for people who use them for the first time."""
 
 import argparse
 import dataclasses
@@ -38,7 +38,7 @@ PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmw
 
 
 def parsers(name, parser):
-    """The parser of a program and those of its commands, and of theirs, by name."""
+    """The parsers of a program, of its commands and of their commands, by name."""
     found = {name: parser}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -69,7 +69,7 @@ def config_home(tmp_path, monkeypatch):
 
 
 def help_of(args, capsys, name="kws-edge"):
-    """What the help of a command says, on one line."""
+    """The help of a command, on one line."""
     with pytest.raises(SystemExit) as end:
         program(name).parse_args(args)
     assert end.value.code == 0
@@ -142,7 +142,7 @@ def test_every_program_says_its_version(name, capsys):
 
 
 def test_kernels_have_one_default_everywhere():
-    """In every command that runs a model here; kws-firmware's are those of the board."""
+    """This holds for every command that runs a model here. kws-firmware's kernels are those of the board."""
     actions = [action for parser in EVERY.values() for action in parser._actions if action.choices == KERNELS]
     assert len(actions) > 8
     ((default, about),) = {(action.default, action.help) for action in actions}
@@ -150,7 +150,7 @@ def test_kernels_have_one_default_everywhere():
     assert all(f"{name}:" in about for name in KERNELS)
 
 
-# Each option that kws-edge bench and listen share, and another value than its default.
+# Each option that kws-edge bench and listen share, with a value other than its default.
 SHARED = {
     "model": "micro12", "labels": "a,b", "frontend": "logmel40", "runtime": "litert", "threads": 2,
     "kernels": "builtin", "keywords": "yes,no", "wake_word": "stop", "threshold": [("", 0.5), ("yes", 0.6)],
@@ -159,7 +159,7 @@ SHARED = {
 
 
 def test_bench_passes_every_option_on_to_its_live_half():
-    """Also --speech-margin: without it, another detector is measured."""
+    """This includes --speech-margin. Without it, another detector would be measured."""
     shared = {a.dest for a in EVERY["kws-edge listen"]._actions} & {a.dest for a in EVERY["kws-edge bench"]._actions}
     assert shared - {"help", "json", "seconds", "device", "rate", "channels"} == set(SHARED)
     given = options.given(argparse.Namespace(**SHARED))
@@ -168,7 +168,7 @@ def test_bench_passes_every_option_on_to_its_live_half():
 
 
 def test_speech_margin_reaches_the_live_half_of_bench(monkeypatch):
-    """What listen is started with, as the processes that run show it."""
+    """The command lines of running processes show the options that listen is started with."""
     started = []
     monkeypatch.setattr(
         kws_edge.diagnostics.live_benchmark.subprocess, "Popen", lambda command, **_: started.append(command) or stop()
@@ -184,7 +184,7 @@ def test_speech_margin_reaches_the_live_half_of_bench(monkeypatch):
 
 
 def test_bench_of_all_runtimes_leaves_out_what_does_not_load(run_cli, tmp_path):
-    """Here TensorFlow, which is installed and broken: measured is the rest, and a line says why."""
+    """TensorFlow is installed here but broken. The other runtimes are measured, and a line says why."""
     (tmp_path / "tensorflow").mkdir()
     (tmp_path / "tensorflow" / "__init__.py").write_text("raise ImportError('libfoo.so.1 is missing')")
     (tmp_path / "tensorflow-9.9.9.dist-info").mkdir()
@@ -201,7 +201,7 @@ def test_bench_of_all_runtimes_leaves_out_what_does_not_load(run_cli, tmp_path):
 
 
 def test_detect_plot_draws_the_raised_threshold(model, demo_stream, tmp_path, monkeypatch):
-    """The line that is drawn is the threshold that holds at each step, and it is higher right after other speech."""
+    """The line shows the threshold of each step. It is higher right after other speech."""
     pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
     from kws_edge.cli import plot
 
@@ -223,7 +223,7 @@ def test_detect_plot_draws_the_raised_threshold(model, demo_stream, tmp_path, mo
 
 
 def test_live_detections_have_the_wall_clock_time(run_cli, short):
-    """Local time with its offset, beside the stream's own; a recording has none, for nobody knows when it was made."""
+    """Live detections have the local time with its offset. A recording's time of day is unknown, so it has none."""
     zone = {**os.environ, "TZ": "XXX-05:45"}
     before = time.time()
     for command in (["listen", "-"], ["demo", "--fast"]):
@@ -277,7 +277,7 @@ def test_unknown_words_are_wrong_usage_of_the_other_programs(run_cli, short):
 
 
 def test_nothing_is_written_to_a_file_named_minus():
-    """One rule for all that any command writes."""
+    """This holds for all files that commands write."""
     found = 0
     for name, parser in EVERY.items():
         for action in parser._actions:
@@ -296,7 +296,7 @@ def test_output_named_minus(run_cli, tmp_path):
 
 
 def test_calibrate_shows_each_keyword_s_thresholds(run_cli, short, config_home):
-    """The model file's and the chosen one, with what each would have detected for nothing."""
+    """The model file's threshold and the chosen one are shown, with the false accepts of each."""
     done = run_cli("calibrate", short, "--force", "--budget", "900", "--json")
     result = json.loads(done.stdout)
     lines = run_cli("calibrate", short, "--force", "--budget", "900").stdout.decode().splitlines()
@@ -317,7 +317,7 @@ def test_doctor_tells_the_time_of_an_inference(run_cli, short):
 
 
 def test_info_is_readable(run_cli):
-    """No JSON but with --json, and nothing lost that people ask for."""
+    """It prints JSON only with --json, and shows all facts that people ask for."""
     text = run_cli("info").stdout.decode()
     assert not re.search(r'[{}"]|\[\[', text)
     for part in ("commands missed, by threshold: 0.3: ", "metric validation clips 1653, float_accuracy 0.96"):
@@ -326,7 +326,7 @@ def test_info_is_readable(run_cli):
 
 
 def test_info_fits_a_terminal(tmp_path):
-    """Of 90 columns: continued below the text."""
+    """In a terminal of 90 columns, long lines continue below their text."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -354,7 +354,7 @@ def test_one_is_not_plural(run_cli, short):
 
 
 def test_the_package_s_extras_are_installed_as_it_is_installed(run_cli):
-    """From a checkout or a wheel: it is on no index, where others may take its name. One definition of that text."""
+    """The text names a checkout or a wheel. The package is on no index, where others may take its name."""
     for package in ("kws_edge", "host_tools", "firmware_export"):
         for path in (ROOT / package).rglob("*.py"):
             assert not re.search(r"install '?kws[-_]edge", path.read_text()), path
@@ -363,7 +363,7 @@ def test_the_package_s_extras_are_installed_as_it_is_installed(run_cli):
 
 
 def test_python_keeps_the_model_s_settings_and_uses_room_profiles(model, short, config_home):
-    """What README shows: one setting changed, and what kws-edge calibrate found here."""
+    """README shows this: one setting is changed, and the calibrated thresholds are used."""
     detector = dataclasses.replace(model.detector_config, wake_word="left", armed_s=5)
     changed = {
         f.name
@@ -396,7 +396,7 @@ def test_python_keeps_the_model_s_settings_and_uses_room_profiles(model, short, 
 
 @pytest.mark.parametrize("args", [["detect"], ["detect", "a.wav", "--threads", "0"], ["listen", "--runtime", "x"]])
 def test_wrong_usage_is_said_in_two_lines(args, capsys):
-    """What must be given, and what is wrong; the rest is for --help."""
+    """The lines say what must be given, and what is wrong. The rest is for --help."""
     with pytest.raises(SystemExit) as end:
         EVERY["kws-edge"].parse_args(args)
     assert end.value.code == 2
@@ -406,7 +406,7 @@ def test_wrong_usage_is_said_in_two_lines(args, capsys):
 
 
 def test_bench_keeps_its_results_where_nobody_reads_the_tables(tmp_path):
-    """As with `| head`: they took minutes."""
+    """A reader such as `head` may end early, but the results took minutes."""
     command = f"{sys.executable} -m kws_edge bench --inferences 1 --seconds 0 -o out.json | true"
     subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True, timeout=120)
     assert json.loads((tmp_path / "out.json").read_text())["kind"] == kws_edge.diagnostics.benchmark.KIND
@@ -432,7 +432,7 @@ def test_demo_writes_nothing_but_json_with_json(run_cli):
     ],
 )
 def test_no_output_takes_the_place_of_an_input(run_cli, short, tmp_path, args, name):
-    """By whatever name: a recording does not come again. It is wrong usage, known before the work."""
+    """An input is recognised under any name, because a lost recording does not come again. It is wrong usage."""
     if "--plot" in args:
         pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
     (tmp_path / "talk").write_bytes(short.read_bytes())
@@ -464,7 +464,7 @@ def test_a_picture_that_cannot_be_written_is_known_before_the_work(run_cli, shor
 
 
 def test_plot_of_what_is_too_short_for_a_frame(run_cli, tmp_path):
-    """It says nothing of Matplotlib's own."""
+    """The error is not one of Matplotlib's."""
     pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
     soundfile.write(tmp_path / "click.wav", np.zeros(100, np.int16), RATE)
     assert run_cli("detect", "click.wav", "--plot", "OUT.PNG").stderr == b"kws-edge: wrote OUT.PNG\n"
@@ -476,7 +476,7 @@ def test_a_microphone_is_chosen_only_where_one_is_heard(run_cli, short):
 
 
 def test_a_terminal_obeys_no_name_of_a_device(monkeypatch, capsys):
-    """USB devices name themselves, and every program may name a source."""
+    """USB devices choose their names, and every program may name a source."""
     odd = InputDevice(None, "a\x1b[2Jb", "PulseAudio", 1, 16000, False, "c\nd\x9b2J")
     monkeypatch.setattr(devices, "input_devices", lambda: [odd])
     devices.run(argparse.Namespace(json=False))
@@ -493,7 +493,7 @@ def test_a_terminal_obeys_no_name_of_a_device(monkeypatch, capsys):
 
 
 def test_no_name_names_no_device():
-    """As where a variable of a script is unset."""
+    """An empty name may come from an unset variable of a script."""
     for wanted in ("", " "):
         with pytest.raises(AudioError, match=f"no input device '{wanted}'"):
             find_device(wanted, [InputDevice(0, "only one", "ALSA", 1, 16000, True)])

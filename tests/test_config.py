@@ -11,7 +11,7 @@ from kws_edge.ranges import Range
 from kws_edge.settings import Choice
 from tests.configurations import detectors, front_ends, settings_of
 
-# A changed value for every field: a field that is missing here fails the test below.
+# Every field has another value here. If a field is missing, the test below fails.
 OTHER = {
     "frame_ms": 20,
     "hop_ms": 5,
@@ -52,7 +52,7 @@ def test_every_field_counts(field):
 
 
 def test_hashes_are_stable():
-    # Caches and firmware name front ends by these: they may change only with the front end.
+    # Caches and firmware name front ends by these hashes. They may change only with the front end.
     assert preset("logmel40").hash == "5ff64ec8790b6a69"
     assert preset("reference").hash == "84baee771bf270b3"
 
@@ -113,7 +113,7 @@ def test_detector_round_trip():
 
 
 def test_a_detector_without_wake_word_is_written_as_before():
-    """What older model files carry and older versions read."""
+    """Older model files carry this form, and older versions read it."""
     assert list(DetectorConfig().to_dict()) == [
         "step_ms", "smoothing_ms", "threshold", "thresholds", "hysteresis", "refractory_ms", "keywords"
     ]  # fmt: skip
@@ -162,7 +162,7 @@ def test_any_front_end_survives_json(config):
 
 @given(front_ends())
 def test_derived_sizes_follow_from_the_durations(config):
-    """By counting: frames start a hop apart, and lie in the clip whole."""
+    """Sizes agree with counting: frames start a hop apart, and lie completely in the clip."""
     starts = range(0, config.clip_samples - config.frame_length + 1, config.hop_length)
     assert config.n_frames == len(starts) >= 1
     assert config.frames_in(starts[-1] + config.frame_length) == len(starts)
@@ -209,7 +209,7 @@ def test_what_is_out_of_range_is_refused_by_name(config, name, data):
 
 @pytest.mark.parametrize(("config", "name"), RANGES, ids=[f"{c.__name__}.{name}" for c, name in RANGES])
 def test_both_ends_of_a_range_belong_to_it(config, name):
-    """The range itself is tried: together with the other settings an end may be too much."""
+    """The range alone is tried, because an end may be refused together with the other settings."""
     values = config.range_of(name)
     for end in (values.low, values.high):
         assert values.check(name, end) == end

@@ -184,7 +184,7 @@ def test_lists_in_the_folder_make_the_official_split(folder, tmp_path):
 
 
 def lay_out(root, names):
-    """Files with nothing in them: an index looks at names only."""
+    """Write empty files, because an index reads only names."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -222,7 +222,7 @@ def test_split_lists_are_matched_however_they_are_written(tmp_path, spelling, fo
 
 
 def test_entries_that_match_no_clip_are_warned_of(tmp_path, run_cli):
-    """And clips in both lists. Today test clips would slide into training without a word."""
+    """Clips in both lists are warned of, too. Otherwise test clips could train unnoticed."""
     lay_out(tmp_path, [f"yes/{i}_nohash_0.wav" for i in range(4)])
     (tmp_path / "testing_list.txt").write_text("yes/0_nohash_0.WAV\nyes/1_nohash_0.wav\n2_nohash_0.wav\n")
     (tmp_path / "validation_list.txt").write_bytes(b"yes/1_nohash_0.wav\nyes/\xe9.wav\n")
@@ -244,7 +244,7 @@ def test_entries_that_match_no_clip_are_warned_of(tmp_path, run_cli):
 
 
 def which_set(filename):
-    """As the dataset's README has it."""
+    """The function from the dataset's README."""
     name = re.sub(r"_nohash_.*$", "", os.path.basename(filename))
     number = int(hashlib.sha1(name.encode()).hexdigest(), 16) % 2**27
     percentage = number * (100.0 / (2**27 - 1))
@@ -267,7 +267,7 @@ def test_official_split_of_names_without_nohash_is_the_datasets_own(tmp_path):
 
 
 def test_everything_in_a_dataset_is_used_or_listed(folder, tmp_path, run_cli):
-    """Upper-case endings, other formats, folders of speakers; nothing of what systems leave behind."""
+    """Upper-case endings, other formats and folders of speakers are used. Files that systems leave are not listed."""
     root = tmp_path / "odd"
     shutil.copytree(folder / "clips", root)
     names = sorted(path.name for path in (root / "yes").iterdir())
@@ -322,12 +322,12 @@ def test_everything_in_a_dataset_is_used_or_listed(folder, tmp_path, run_cli):
     assert done.stdout.decode().count("left out: ") == len(expected)
     assert f"kws-host: {len(expected)} files left out".encode() in done.stderr
     found = recordings(root)
-    assert len(found.paths) == values["files"] + 2  # of folders that are no words
+    assert len(found.paths) == values["files"] + 2  # two more, in folders that are no words
     assert {one.path.name for one in found.left_out} == {"fifo.wav", "gone.wav", "linked", "noise.bin", "yes.zip"}
 
 
 def test_words_and_recordings_that_are_there_twice_are_said(tmp_path):
-    """Folders of another spelling train as unknown words, and copies in another format may be in another part."""
+    """A folder of another spelling trains as an unknown word. A copy in another format may be in another part."""
     names = [
         "yes/a_nohash_0.wav",
         "yes/a_nohash_0.flac",
@@ -387,7 +387,7 @@ def test_unknown_words_in_a_folder_of_their_own_train_and_silence_is_noise(folde
 
 
 def test_names_that_are_no_text(folder, tmp_path, run_cli):
-    """Of clips, of their folder and of what is written; below, such a clip trains, too."""
+    """Names of clips, of their folder and of outputs may be no text. Below, such a clip trains, too."""
     root = tmp_path / "d\udce9"
     (root / "yes").mkdir(parents=True)
     for i, path in enumerate(sorted((folder / "clips" / "yes").glob("*.wav"))):
@@ -456,7 +456,7 @@ def test_index_command(folder, run_cli):
 
 @pytest.fixture
 def spoiled(folder, tmp_path):
-    """The dataset with a bad file of every kind among the training clips of one word, and an empty word folder."""
+    """The dataset with every kind of bad file among one word's training clips, and an empty folder of a word."""
     root = tmp_path / "spoiled"
     shutil.copytree(folder / "clips", root)
     good = sorted((root / "yes").glob("*.wav"))[0]
@@ -476,7 +476,7 @@ def spoiled(folder, tmp_path):
 
 BAD = {
     "cut": "cut short: 8956 of 32000 bytes of audio are there",
-    "text\\udce9": "is a text, not audio",  # as messages have it, on any terminal
+    "text\\udce9": "is a text, not audio",  # the form of messages on any terminal
     "zerobytes": "is empty",
     "empty": "holds no samples",
 }
@@ -514,7 +514,7 @@ def test_training_and_evaluation_leave_bad_recordings_out(folder, spoiled, run_c
 
 
 def test_own_words(folder, run_cli, tmp_path):
-    """Two folders of the user's own recordings, any names, no speaker ids; speech is what else is heard."""
+    """Two folders of the user's own recordings have any names and no speaker ids. Other speech is given."""
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     for name, source in (("hello", "yes"), ("lamp", "go")):
         (tmp_path / "own" / name).mkdir(parents=True)
@@ -535,7 +535,7 @@ def test_own_words(folder, run_cli, tmp_path):
 
 
 def test_one_word(folder, run_cli, tmp_path):
-    """A wake word from training to a model file that is evaluated."""
+    """A single wake word is trained, written to a model file, and evaluated."""
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     command = train_command(folder, "run", "--labels", "yes", "--epochs", "1", "--steps", "2", "--model", "micro")
     assert run_cli(*command, package="host_tools").returncode == 0
@@ -549,14 +549,14 @@ def test_one_word(folder, run_cli, tmp_path):
 
 
 def test_word_without_recordings_is_said_at_once(folder, monkeypatch):
-    """Before the features of all others are computed."""
+    """The error comes before the features of all other words are computed."""
     monkeypatch.setattr("host_tools.sampling.reading.clip_features", lambda *args, **options: pytest.fail("computed"))
     with pytest.raises(DatasetError, match=r"clips: no recordings of yess; --labels takes a label set \(commands12"):
         load_examples(DataConfig(clips=folder / "clips"), preset("logmel40"), label_set("yess"))
 
 
 def test_evaluate_one_output(folder, run_cli, tmp_path):
-    """A network with one output, as converters of wake words write it: what is not the word is the other answer."""
+    """A network with one output, as converters of wake words write it. Its other answer is ``unknown``."""
     keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
     tensorflow = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     config = preset("logmel40")
@@ -612,7 +612,7 @@ def test_evaluate_takes_a_foreign_model(folder, run_cli, tmp_path):
 
 
 def test_cards_are_readable_tables(tmp_path):
-    """What Python or JSON would write of a value, people do not read; nor does a value break a table."""
+    """Values are written for people, not as Python or JSON. No value breaks a table."""
     model = Model("micro12")
     model.metadata.provenance["training"]["snr_db"] = [0.0, 40.0]
     model.metadata.provenance["training"]["start"] = "a|b"

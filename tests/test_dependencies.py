@@ -1,4 +1,4 @@
-"""Who may import whom, and what importing costs."""
+"""Which package may import which, and what importing costs."""
 
 import ast
 import graphlib
@@ -12,14 +12,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = {"tensorflow", "keras", "matplotlib", "scipy", "torch", "jax", "tqdm", "host_tools", "firmware_export"}
 FORBIDDEN = {
-    "kws_edge": HEAVY - {"matplotlib"},  # kws_edge.cli.plot loads it when a plot is asked for
+    "kws_edge": HEAVY - {"matplotlib"},  # kws_edge.cli.plot loads it to draw a plot
     "firmware_export": {"host_tools", "tensorflow", "keras"},
     "host_tools": {"firmware_export"},
 }
 
 
 def imports(path):
-    """Modules, and what is taken of them."""
+    """Modules that a file imports, and the names that it takes from them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -40,7 +40,7 @@ def test_direction(package):
 
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_no_modules_import_each_other_in_a_circle(package):
-    """Neither as they are loaded nor later, in a function."""
+    """This holds for imports at load time and for later ones in functions."""
     paths = (ROOT / package).rglob("*.py")
     files = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
     graph = {name: {one for one in imports(path) if one in files and one != name} for name, path in files.items()}
@@ -79,8 +79,11 @@ def test_help_is_light():
 
 
 def test_listening_is_light():
-    """What the microphone and the model need, and no parser of e-mails or addresses, nothing for archives, no OpenSSL
-    (but what NumPy 1 and pathlib themselves load), no other command."""
+    """Listening loads only what the microphone and the model need.
+
+    It loads no parser of e-mails or addresses, nothing for archives, no OpenSSL and no other command. Modules that
+    NumPy 1 and pathlib load do not count.
+    """
     code = (
         "from kws_edge import *; from kws_edge.cli import make_parser\n"
         "make_parser(['listen']).parse_args(['listen']); Spotter(Model())\n"
@@ -94,7 +97,7 @@ def test_listening_is_light():
 
 
 def test_spotting_is_light():
-    """On blocks from elsewhere: no microphone, no files, no threads."""
+    """Spotting on your own blocks loads nothing for microphones, files or threads."""
     code = (
         "from kws_edge import Model, Spotter; Spotter(Model())\n"
         "print(*[name.replace('.', '_') for name in sys.modules if name.startswith('kws_edge.')])\n"

@@ -12,7 +12,7 @@ LABELS = ("silence", "unknown", "yes", "no", "up")
 
 
 def posteriors(**scores):
-    """A posterior vector with these scores; silence takes the rest."""
+    """A posterior vector with these scores. Silence gets the rest."""
     values = np.zeros(len(LABELS), np.float32)
     for label, score in scores.items():
         values[LABELS.index(label)] = score
@@ -26,7 +26,7 @@ def detector(**settings):
 
 
 def feed(d, rows, start=1.0):
-    """Feed rows a step apart; return (step number, detection) pairs."""
+    """Feed rows a step apart. Returns (step number, detection) pairs."""
     found = [(i, d.process(row, start + i * 0.1)) for i, row in enumerate(rows)]
     return [(i, f) for i, f in found if f]
 
@@ -58,7 +58,7 @@ def test_held_word_is_reported_once():
 
 
 def test_hysteresis():
-    """A dip above the release level does not re-arm; one below does."""
+    """A dip below the release level re-arms. A dip above it does not."""
     dip = posteriors(yes=0.6)
     deep = posteriors(yes=0.3)
     high = posteriors(yes=0.95)
@@ -68,7 +68,7 @@ def test_hysteresis():
 
 
 def test_nothing_stale_triggers():
-    """After a detection, what was heard before the end of the refractory time is averaged into nothing."""
+    """After a detection, windows before the end of the refractory time count in no average."""
     rows = [posteriors(yes=1.0)] * 3 + [posteriors(no=1.0)] * 5 + [posteriors()] * 10
     # The five windows of "no" fall into the refractory time: averaged in, they would trigger at its end.
     found = feed(detector(), rows)
@@ -88,7 +88,7 @@ def test_per_keyword_thresholds():
 
 
 def test_after_speech_a_keyword_needs_more():
-    """Three windows are averaged; the three that end two before them say whether there was speech."""
+    """Three windows are averaged. The three that end two windows earlier tell whether there was speech."""
     word = [posteriors(yes=0.85, unknown=0.15)] * 3
     enters = [posteriors(unknown=1.0)] * 2
     d = detector(speech_margin=0.1)
@@ -99,15 +99,15 @@ def test_after_speech_a_keyword_needs_more():
         ([posteriors(unknown=0.66)] * 3, True),
         ([posteriors(unknown=1.0)] * 2 + [posteriors()], False),
         ([posteriors(unknown=1.0)] * 2 + [posteriors()] * 2, True),
-        ([posteriors(no=0.7, unknown=0.3)] * 3, True),  # keywords are no such speech
-        ([], True),  # nor is the beginning
+        ([posteriors(no=0.7, unknown=0.3)] * 3, True),  # keywords do not count as such speech
+        ([], True),  # the beginning does not count either
     ):
         d.reset()
         assert bool(feed(d, before + enters + word + [posteriors()] * 3)) == heard
         assert feed(detector(), before + enters + word)
     speech = [posteriors(unknown=0.9)] * 5
     assert feed(d, speech + [posteriors(yes=0.95, unknown=0.05)] * 3)
-    # Other words count as unknown, and the refractory time passes over nothing of it.
+    # Other words count as unknown, also within the refractory time.
     assert not feed(detector(speech_margin=0.1, keywords=("yes",)), [posteriors(no=1.0)] * 5 + word)
     after = [posteriors(no=1.0)] * 3 + [posteriors(unknown=1.0)] * 5 + word
     assert [f.keyword for _, f in feed(detector(speech_margin=0.1), after)] == ["no"]
@@ -199,7 +199,7 @@ def test_the_wake_word_again_opens_the_window_anew():
 
 
 def test_a_command_out_of_time_leaves_no_trace():
-    """No refractory time for the wake word that follows at once, and no hysteresis for the command itself."""
+    """A wake word that follows at once has no refractory time, and the command has no hysteresis."""
     held = posteriors(no=0.7)  # below its threshold, above its release
     rows = NO * 3 + YES * 3 + [held] * 5 + NO * 3
     assert heard(rows) == [(5, "yes", True), (13, "no", False)]
@@ -208,13 +208,13 @@ def test_a_command_out_of_time_leaves_no_trace():
 def test_commands_out_of_time_do_not_add_up_against_the_wake_word():
     rows = [posteriors(yes=0.4, no=0.3, up=0.3)] * 3
     assert heard(rows, threshold=0.35) == [(2, "yes", True)]
-    # Words that are no commands do, as ever.
+    # Words that are no commands leave a trace, as always.
     assert heard(rows, threshold=0.35, keywords=("no",)) == [(2, "yes", True)]
     assert heard([posteriors(yes=0.4, no=0.3, up=0.3, unknown=0.15)] * 3, threshold=0.35, keywords=("no",)) == []
 
 
 def test_the_tail_of_the_wake_word_is_no_command():
-    """What the model makes of the end of the wake word, within the refractory time, is averaged into nothing."""
+    """Posteriors of the end of the wake word, within the refractory time, count in no average."""
     assert heard(YES * 3 + NO * 5 + QUIET * 10) == [(2, "yes", True)]
     assert heard(YES * 3 + NO * 5 + QUIET * 1 + UP * 3) == [(2, "yes", True), (11, "up", False)]
 
@@ -276,11 +276,11 @@ def test_unknown_names_are_refused():
             Detector(labels, DetectorConfig(), step_s=0.1, clip_s=1.0)
 
 
-# The rule once more, by its definition: posteriors are whole 256ths, thresholds whole hundredths, sums exact.
+# The rule again, by its definition. Posteriors are whole 256ths and thresholds whole hundredths, so sums are exact.
 
 
 def expected(rows, config, labels=LABELS):
-    """Steps and words of the detections in `rows`, lists of 256ths a step of 100 ms apart."""
+    """Steps and words of the detections in `rows`. Rows are lists of 256ths, 100 ms apart."""
     n = max(1, round(config.smoothing_ms / 100))
     wait, armed = round(config.refractory_ms / 100), round(config.armed_s / 0.1)
     words = [label for label in labels[2:] if not config.keywords or label in (*config.keywords, config.wake_word)]
@@ -320,7 +320,7 @@ def expected(rows, config, labels=LABELS):
 
 @st.composite
 def streams(draw, most=60):
-    """Rows of 256ths: runs of one label's, of a level each, as words and pauses are."""
+    """Rows of 256ths. Each run has one label at one level, like a word or a pause."""
     rows = []
     while len(rows) < draw(st.integers(20, most)):
         label, level = draw(st.integers(0, 4)), draw(st.sampled_from([256, 230, 200, 150, 101]))
@@ -362,7 +362,7 @@ def test_detects_by_its_definition(rows, config):
 
 @given(streams(most=150), configs(refractory_ms=st.integers(0, 20).map(lambda n: 100 * n), armed_s=st.just(5.0)))
 def test_nothing_is_detected_within_the_refractory_time(rows, config):
-    """Nor before posteriors of the whole smoothing time have come after it."""
+    """The next detection also needs posteriors of the whole smoothing time after the refractory time."""
     d = Detector(LABELS, config, step_s=0.1, clip_s=1.0)
     at = [i for i, _ in feed(d, in_floats(rows))]
     between = round(config.refractory_ms / 100) + max(1, round(config.smoothing_ms / 100))

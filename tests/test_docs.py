@@ -1,4 +1,4 @@
-"""README, docs/ and what else is to be read: links lead somewhere, programs take the commands, sentences are short."""
+"""README, docs/ and other pages: links lead somewhere, programs take the commands, and sentences are short."""
 
 import ast
 import importlib
@@ -27,7 +27,7 @@ PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmw
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MOST_WORDS = 20
-"""On average in a sentence of a guide."""
+"""Most words in a sentence of a guide, on average."""
 
 
 def named(page: Path) -> str:
@@ -35,24 +35,24 @@ def named(page: Path) -> str:
 
 
 def prose(text: str) -> str:
-    """Without what lies between fences."""
+    """The text without code between fences."""
     return FENCE.sub("", text)
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link may lead to in a page: headings, as GitHub writes them."""
+    """The anchors of a page: its headings, as GitHub writes them."""
     headings = re.findall(r"^#{1,6} (.*)$", prose(page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", LINK.sub("", heading)).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of every command of the three programs in a page's code, but what shells take for themselves."""
+    """The words of every command of the three programs in a page's code, without those that the shell takes."""
     found = []
     for language, block in FENCE.findall(text):
         if language not in ("", "sh", "ini"):
             continue
         for line in block.replace("\\\n", " ").splitlines():
-            if re.match(r"kws-\w+:", line):  # what a program said
+            if re.match(r"kws-\w+:", line):  # a program's output
                 continue
             line = re.sub(r"^(\$ |ExecStart=)", "", line.strip())
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -60,7 +60,7 @@ def commands(text: str) -> list[list[str]]:
             words: list[str] = []
             try:
                 tokens = [*lexer, ";"]
-            except ValueError:  # an apostrophe in what a program said
+            except ValueError:  # a program's output has an apostrophe
                 continue
             for token in tokens:
                 if set(token) <= set("();<>|&"):
@@ -151,7 +151,7 @@ def test_the_shown_recipe_is_one(tmp_path):
 
 
 def linked(page: Path) -> set[Path]:
-    """The files that a page leads to."""
+    """The files that a page links to."""
     return {(page.parent / link.partition("#")[0]).resolve() for link in LINK.findall(page.read_text())} - {page}
 
 
@@ -170,7 +170,7 @@ def test_the_readme_is_short():
 
 
 def sentences(text: str) -> list[list[str]]:
-    """The words of each sentence of a page's prose: no code, no tables, no headings."""
+    """The words of each sentence of a page's prose, without code, tables and headings."""
     text = re.sub(r"`[^`\n]*`", "code", prose(text))
     text = re.sub(r"^(\|.*|#.*|:::.*|!\[.*)$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\s*(- |\d+\. )", "\n\n", text, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""``kws-edge doctor``: each fault planted, in the real signal of a real sound server wherever it is one of those."""
+"""``kws-edge doctor`` finds planted faults. Faults of the signal are planted in a real sound server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.sound
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A server whose default source is a stereo microphone, and no monitor."""
+    """A server whose default source is a stereo microphone, not a monitor."""
     server = SoundServer(tmp_path_factory.mktemp("sound"), channels=2)
     server.pactl("load-module", "module-remap-source", "master=vmic.monitor", "source_name=mic")
     server.pactl("set-default-source", "mic")
@@ -39,7 +39,7 @@ def speech(demo_stream):
 
 @pytest.fixture
 def examine(server, speech, tmp_path):
-    """Have the doctor listen while samples are played into the microphone; returns its report."""
+    """Have the doctor listen while samples are played into the microphone. Returns its report."""
     players = []
 
     def run(samples=speech, environment=None):
@@ -105,7 +105,7 @@ def test_gain_40_db_too_low(server, examine):
 def test_clipping(examine, speech):
     report = examine(np.clip(speech * 3.5, -32768, 32767).astype(np.int16))
     assert report["status"] == SIGNAL
-    assert {"clipping"} <= codes(report) <= {"clipping", "noise"}  # the demo's noise became as much louder
+    assert {"clipping"} <= codes(report) <= {"clipping", "noise"}  # the demo's noise became louder by the same gain
     assert all(channel["clipped"] > 2e-4 for channel in report["signal"]["channels"])
 
 
@@ -116,7 +116,7 @@ def test_offset(examine, speech):
 
 
 def test_silence_on_one_channel(examine, speech):
-    """60 % of the time, in pieces of 0.3 s."""
+    """One channel is silent for 60 % of the time, in pieces of 0.3 s."""
     samples = speech.copy()
     samples[np.arange(len(samples)) // 1600 % 5 < 3, 1] = 0
     report = examine(samples)
@@ -128,7 +128,7 @@ def test_silence_on_one_channel(examine, speech):
 
 
 def test_monitor(server, examine):
-    """The microphone that is recorded from is what the machine plays."""
+    """The source that is recorded from is the monitor of what the machine plays."""
     server.environment["PULSE_SOURCE"] = "vmic.monitor"
     try:
         report = examine()
@@ -140,7 +140,7 @@ def test_monitor(server, examine):
 
 
 def test_wrong_input(server, examine):
-    """The default one is muted, while another has sound."""
+    """The default source is muted, while another has sound."""
     server.pactl("load-module", "module-remap-source", "master=vmic.monitor", "source_name=muted")
     server.pactl("set-source-mute", "muted", "1")
     server.environment["PULSE_SOURCE"] = "muted"
@@ -153,7 +153,7 @@ def test_wrong_input(server, examine):
 
 
 def test_wrong_rate(server, examine, tmp_path):
-    """48,000 samples a second, where the configuration says 16,000."""
+    """The source gives 48,000 samples a second, but the configuration says 16,000."""
     source = ["source_name=liar", f"file={tmp_path / 'fifo'}", "rate=16000", "channels=1", "format=s16le"]
     server.pactl("load-module", "module-pipe-source", *source)
     command = ["parec", "--device=mic", "--rate=48000", "--channels=1", "--format=s16le", "--latency-msec=50", "--raw"]
@@ -192,8 +192,10 @@ def test_busy_device(tmp_path):
 
 
 def test_numpy_2_with_tflite_runtime(tmp_path, run_cli, demo_stream):
-    """The combination that a plain ``pip install tflite-runtime`` gives. Where another Python has the package, it is
-    the real one; elsewhere only its record, which is as far as it is read."""
+    """A plain ``pip install tflite-runtime`` gives this combination.
+
+    If another Python has the package, the real one is used. Otherwise its record suffices, because only that is read.
+    """
     if int(np.__version__.split(".")[0]) < 2:
         pytest.skip(f"NumPy {np.__version__} is installed here")
     site = tmp_path / "site"
@@ -213,7 +215,7 @@ def test_numpy_2_with_tflite_runtime(tmp_path, run_cli, demo_stream):
     assert (done.returncode, codes(report)) == (SOFTWARE, {"runtime"})
     assert "cannot work with NumPy" in report["findings"][0]["what"]
     assert "pip install 'numpy<2'" in report["findings"][0]["what"]
-    assert report["signal"]["seconds"] > 30  # the rest is examined all the same
+    assert report["signal"]["seconds"] > 30  # the rest is examined nevertheless
 
 
 def test_truncated_model(tmp_path, run_cli, demo_stream):
@@ -256,7 +258,7 @@ def found(samples):
 
 
 def test_measurements():
-    """Against what they are by definition, and the same whatever the blocks are."""
+    """Measurements agree with their definitions, whatever the blocks are."""
     rng = np.random.default_rng(0)
     noise = rng.normal(300, 100, (10 * RATE, 2)).round().astype(np.int16)
     noise[4 * RATE : 5 * RATE, 0] += np.tile([8000, -8000], RATE // 2).astype(np.int16)
@@ -288,14 +290,14 @@ def test_thresholds():
     assert found(np.stack([word, word // 50], axis=1)) == ["weak-channel"]
     assert found(np.zeros(RATE, np.int16)) == ["silent"]
     assert found(np.full(RATE, -4000, np.int16)) == ["stuck"]
-    # Waves that are whole, though every one of them has a largest sample.
+    # These waves do not clip, though each has a largest sample.
     for hz, amplitude in ((50, 20000), (50, 2500), (440, 30000)):
         tone = amplitude * np.sin(2 * np.pi * hz * np.arange(4 * RATE) / RATE)
         assert "clipping" not in found(tone.round().astype(np.int16)), (hz, amplitude)
 
 
 def test_permission(tmp_path):
-    """A sound device of the kernel's that only others may open."""
+    """Only others may open this sound device of the kernel."""
     (tmp_path / "pcmC0D0c").touch(mode=0o600)
     tmp_path.chmod(0o755)
     assert _permission(tmp_path) is None
@@ -303,7 +305,7 @@ def test_permission(tmp_path):
     if os.geteuid():
         assert "audio" in _permission(tmp_path).remedy
         return
-    need_program("setpriv")  # root may open everything, unless it cannot override
+    need_program("setpriv")  # root may open everything, unless it lacks the capability
     code = "import sys, pathlib; from kws_edge.cli.doctor import _permission as p; print(p(pathlib.Path(sys.argv[1])))"
     drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all"]
     done = subprocess.run(
@@ -314,7 +316,7 @@ def test_permission(tmp_path):
 
 
 def test_who_holds_a_device(tmp_path):
-    """By a status file as the kernel writes it."""
+    """A status file of the kernel names the process."""
     status = tmp_path / "card1" / "pcm0c" / "sub0" / "status"
     status.parent.mkdir(parents=True)
     status.write_text(f"state: RUNNING\nowner_pid   : {os.getpid()}\ntrigger_time: 1.5\n")

@@ -1,4 +1,4 @@
-"""Fetching the dataset: from a real server on this machine, which can be told to misbehave."""
+"""Fetches the dataset from a real server on this machine, which misbehaves on demand."""
 
 import functools
 import gc
@@ -35,7 +35,7 @@ NAME = URL.rpartition("/")[2]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves one file, in ranges too, after what ``server.faults`` prescribes for this request."""
+    """Serves one file, in ranges too, with the fault that ``server.faults`` has for this request."""
 
     def do_GET(self):
         server = self.server
@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def trickle(self, data):
-        """A byte now and then, each well before the connection counts as silent."""
+        """Send a byte now and then, each well before the connection counts as silent."""
         for i in range(len(data)):
             if self.server.released.wait(0.02):
                 break
@@ -106,11 +106,11 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/data/{NAME}"
 
     def handle_error(self, *_):
-        """A client that hangs up is part of the tests."""
+        """Ignore clients that hang up, which is part of the tests."""
 
 
 def pack(entries):
-    """A .tar.gz of (TarInfo, bytes), byte for byte the same every time."""
+    """A .tar.gz of (TarInfo, bytes). Every call gives the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for info, data in entries:
@@ -134,7 +134,7 @@ def wav(rng, seconds):
 
 @pytest.fixture(scope="module")
 def entries():
-    """Members as the real archive has them: all under ``./``."""
+    """Members like those of the real archive, all under ``./``."""
     rng = np.random.default_rng(0)
     lists = [("validation_list.txt", b"yes/0a7c2a8d_nohash_0.wav\n"), ("testing_list.txt", b"")]
     made = [entry("./", type=tarfile.DIRTYPE)]
@@ -170,9 +170,9 @@ def server(archive, monkeypatch):
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    """`download` of what the server has into ``tmp_path / "clips"``, quiet and without waiting.
+    """A function that downloads the server's file into ``tmp_path / "clips"``, quietly and without waiting.
 
-    Options are those of `download`, and of its transfer.
+    Its options are those of `download` and of its transfer.
     """
 
     def run(folder=tmp_path / "clips", **options):
@@ -204,7 +204,7 @@ def names(folder):
 
 
 def assert_whole(tmp_path, entries):
-    """The folder holds what the archive does, and nothing else lies about."""
+    """Assert that the folder holds the archive's files, and that nothing else was left."""
     folder = tmp_path / "clips"
     files = {os.path.normpath(info.name): data for info, data in entries if info.isreg()}
     assert {name: (folder / name).read_bytes() for name in files} == files
@@ -214,7 +214,7 @@ def assert_whole(tmp_path, entries):
 
 
 def assert_refused(fetch, tmp_path, *parts, **options):
-    """The call fails with a message that has `parts`, and leaves nothing behind."""
+    """Assert that the call fails with a message that has `parts`, and leaves nothing behind."""
     before = names(tmp_path)
     with pytest.raises(DatasetError) as raised:
         fetch(**options)
@@ -241,7 +241,7 @@ def test_command(server, run_cli, tmp_path, entries):
     assert_whole(tmp_path, entries)
     done = run_cli(*command, package="host_tools")
     assert done.stdout.decode().startswith(f"{tmp_path}/clips: complete, ")
-    failed = run_cli("download", "clips", package="host_tools")  # what is published has another checksum
+    failed = run_cli("download", "clips", package="host_tools")  # the published archive has another checksum
     assert failed.returncode == 1 and b"not af14739ee7dc3114" in failed.stderr
 
 
@@ -277,7 +277,7 @@ def test_folder_may_be_a_link_to_an_empty_one(fetch, tmp_path):
 def test_second_call_does_nothing(fetch, server, tmp_path, entries):
     fetch()
     asked = len(server.requests)
-    work(tmp_path).mkdir()  # as a kill just after the folder came into place leaves it
+    work(tmp_path).mkdir()  # a kill just after the folder came into place leaves this
     part(tmp_path).write_bytes(server.body)
     fetch()
     assert len(server.requests) == asked
@@ -376,7 +376,7 @@ def test_silent_connection_is_continued(fetch, server, tmp_path, entries):
 
 @pytest.mark.parametrize("fault", ["trickle", "headers that trickle"])
 def test_slow_servers(fetch, server, tmp_path, entries, fault):
-    """A byte now and then is as good as none, and a transfer that gets nowhere ends."""
+    """A transfer that gets only a byte now and then makes no progress, and ends."""
     server.faults = [(fault, None)]
     fetch(timeout=0.2)
     assert_whole(tmp_path, entries)
@@ -407,7 +407,7 @@ def test_redirection_with_a_content_that_never_ends(fetch, server, tmp_path, ent
     ],
 )
 def test_answers_that_are_none(fetch, server, tmp_path, answer):
-    """Said on one short line without what a terminal would obey."""
+    """The error is one short line without control characters."""
     server.faults = [("raw", answer)]
     with pytest.raises(DatasetError) as raised:
         fetch(tries=1)
@@ -536,7 +536,7 @@ def cut_inside_header(plain):
 
 
 def cut_between_members(plain):
-    """Right before the last member's header."""
+    """The archive, cut right before the last member's header."""
     return gzip.compress(plain[: plain.rindex(b"./_background_noise_")])
 
 
@@ -611,7 +611,7 @@ def long_name(size=2**25):
 
 
 def sparse_map():
-    """The map of a sparse file as PAX 1.0 has it, which goes on and on."""
+    """The map of a sparse file in the form of PAX 1.0, without end."""
     fields = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": "1"}
     info = tarfile.TarInfo("yes/a.wav")
     info.pax_headers, info.size = fields, 2**23
@@ -628,7 +628,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("what", HEADERS)
 def test_headers_are_bounded(fetch, server, tmp_path, entries, what):
-    """What tarfile would take into memory."""
+    """Headers that tarfile would read into memory are bounded."""
     server.body = gzip.compress(HEADERS[what]() + pack(entries), 1)
     tracemalloc.start()
     assert_refused(fetch, tmp_path, str(part(tmp_path)), "broken archive")
@@ -638,7 +638,7 @@ def test_headers_are_bounded(fetch, server, tmp_path, entries, what):
 
 
 def test_sparse_file(fetch, server, tmp_path, entries):
-    """A file of an exabyte, all of it a hole, in some hundred bytes."""
+    """Some hundred bytes make a sparse file of an exabyte."""
     info = tarfile.TarInfo("yes/a.wav")
     info.pax_headers = {
         "GNU.sparse.major": "0",
@@ -667,7 +667,7 @@ def test_number_of_folders(fetch, server, tmp_path, monkeypatch):
 
 
 def test_zeros_without_end(fetch, server, tmp_path, entries):
-    """Behind the end of the archive."""
+    """The zeros follow the end of the archive."""
     server.body = gzip.compress(pack(entries) + bytes(2**26), 1)
     assert_refused(fetch, tmp_path, "unpacks to more than", limit=2**20)
 

@@ -1,4 +1,4 @@
-"""Each program of examples/ does what it says, on the bundled stream."""
+"""Each program of examples/ works as described on the bundled stream."""
 
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_dashboard(demo_stream):
 
 
 def test_own_network(demo_stream, tmp_path):
-    """As if trained elsewhere: the network of a shipped file, without what the file says of itself."""
+    """The network of a shipped file, without its metadata, stands for one that was trained elsewhere."""
     with open(shipped_models()["micro12"], "rb") as file:
         (tmp_path / "theirs.tflite").write_bytes(unpack(file.read(), "micro12")[0])
     labels = ",".join(Model("micro12").labels)

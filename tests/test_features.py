@@ -1,4 +1,4 @@
-"""Features for training: the cache, and augmentation of features and of audio."""
+"""Features for training: the cache, and the augmentation of features and audio."""
 
 import dataclasses
 
@@ -45,7 +45,7 @@ def test_power_domain_round_trip():
 
 
 def test_gain_in_the_power_domain_is_gain_on_audio():
-    """Ten decibels on stored levels are ten decibels on the samples they came from."""
+    """A gain of ten decibels on stored levels equals ten decibels on the samples."""
     from host_tools.data.features import power_to_raw, raw_config, raw_to_power
     from kws_edge import Frontend
 
@@ -107,7 +107,7 @@ def test_features_are_the_front_ends(paths):
 
 
 def test_training_and_the_device_read_the_same(paths, tmp_path):
-    """Float files, which were taken for silence; other rates and channels, which were refused."""
+    """Float files, which were once read as silence, and other rates and channels, once refused, give the same."""
     samples = soundfile.read(paths[0], dtype="int16")[0]
     soundfile.write(tmp_path / "plain.wav", samples, RATE)
     forms = {"float": (samples / 32768, RATE, "FLOAT"), "double": (samples / 32768, RATE, "DOUBLE")}
@@ -193,7 +193,7 @@ def test_audio_is_varied_by_its_seed():
 
 
 def test_audio_noise_has_the_ratio():
-    """Noise is added at the ratio to the loudest quarter of the clip."""
+    """Noise is added at the given ratio to the loudest quarter of the clip."""
     settings = AugmentConfig(shift_ms=0, stretch=0, gain_db=(0, 0), noise_share=1, snr_db=(10, 10))
     samples = np.zeros(RATE, np.int16)
     samples[4000:8000] = (5000 * np.sin(np.arange(4000))).astype(np.int16)
@@ -260,7 +260,7 @@ def test_equalisation_is_smooth_and_bounded():
 
 
 def test_equalisation_changes_words_as_a_filter_does():
-    """Every frame of an example gets the same gains; noise, whose level is set, gets none."""
+    """Every frame of an example gets the same gains. Noise, whose level is set, gets none."""
     settings = AugmentConfig(equalisation_db=6.0, gated=0)
     still = {"shift_ms": 0, "stretch": 0, "gain_db": (0, 0), "noise_share": 0, "time_masks": 0}
     settings = dataclasses.replace(settings, frequency_masks=0, **still)

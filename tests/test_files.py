@@ -1,4 +1,4 @@
-"""Files of users are safe: what a path leads to stays what it is, and is whole or untouched."""
+"""Files of users are safe: a file keeps its kind, and is written completely or not at all."""
 
 import ast
 import errno
@@ -25,13 +25,13 @@ from tests.conftest import ROOT, assert_one_line_error
 
 
 def assert_only(folder, *names):
-    """Nothing else lies in a folder: no leftovers."""
+    """Assert that nothing else lies in a folder."""
     assert sorted(os.listdir(folder)) == sorted(names)
 
 
 @pytest.fixture
 def device(tmp_path):
-    """Makes a device node like /dev/null or /dev/full, which no test may replace."""
+    """A function that makes a device node like /dev/null or /dev/full. No test may replace it."""
 
     def make(name, minor):
         path = tmp_path / name
@@ -47,7 +47,7 @@ def device(tmp_path):
 
 @pytest.fixture
 def unprivileged():
-    """Runs a function in a process that may do only what its user may."""
+    """A function that runs another in a process with only the rights of its user."""
 
     def run(work):
         child = os.fork()
@@ -67,7 +67,7 @@ def unprivileged():
 
 
 def reading(path):
-    """A thread that reads a pipe to its end; its result is the list."""
+    """Start a thread that reads a pipe to its end into the list that is returned."""
     found = []
     thread = threading.Thread(target=lambda: found.append(path.read_bytes()))
     thread.start()
@@ -82,7 +82,7 @@ def wav(path):
     soundfile.write(path, np.zeros(16000, np.int16), 16000)
 
 
-# What is no regular file is written into.
+# A target that is no regular file is written into.
 
 
 def test_a_device_stays_a_device(device):
@@ -143,8 +143,8 @@ def test_a_disk_is_refused(tmp_path):
 
 
 def test_standard_output_is_written_into(tmp_path):
-    """What was printed before and after it stays, in a file or a pipe."""
-    name = str(tmp_path / "stdout")  # as /dev/stdout is one, which no test may replace
+    """Text printed before and after stays, in a file or a pipe."""
+    name = str(tmp_path / "stdout")  # a link like /dev/stdout, which no test may replace
     os.symlink("/proc/self/fd/1", name)
     script = (
         "from kws_edge.files import write_atomically\n"
@@ -165,7 +165,7 @@ def test_standard_output_is_written_into(tmp_path):
 
 
 def test_commands_write_into_what_is_no_file(run_cli, tmp_path, device):
-    """The issue's example: `-o` on a device, which as root replaced it."""
+    """As root, `-o` on a device once replaced the device."""
     device("null", 3)
     wav(tmp_path / "a.wav")
     assert run_cli("calibrate", "a.wav", "--force", "-o", "null").returncode == 0
@@ -265,11 +265,11 @@ def test_settings_are_on_the_disk(tmp_path, monkeypatch):
     assert os.path.samestat(synced[-1], os.stat(tmp_path))
 
 
-# What cannot be written is one line, and nothing has changed.
+# A failure to write is one line, and nothing changes.
 
 
 def refused(path, content="x" * 5000):
-    """The message of what cannot be written."""
+    """The message of a failure to write."""
     with pytest.raises(WriteError) as raised:
         write_atomically(path, content)
     return str(raised.value)
@@ -288,7 +288,7 @@ def test_names_that_cannot_be_written(tmp_path):
         f"new/newer/{'x' * 300}": "File name too long",
     }.items():
         assert words in refused(f"{tmp_path}/{name}"), name
-        if not name.startswith("new/n"):  # which only making the folders would tell
+        if not name.startswith("new/n"):  # only making the folders would tell
             with pytest.raises(WriteError, match=words):
                 check_writable(f"{tmp_path}/{name}")
     assert "is a folder" in refused("")
@@ -335,7 +335,7 @@ def test_folders_and_files_that_are_protected(tmp_path, unprivileged):
 
 @contextmanager
 def files_of_at_most(size):
-    """The disk is full after so many bytes of a file."""
+    """Let the disk be full after this many bytes of a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -355,7 +355,7 @@ def test_a_full_disk(tmp_path, content):
 
 
 def test_a_disk_that_is_full_indeed(tmp_path):
-    """A file system of 64 kB, where the old file takes most of it."""
+    """The old file takes most of a file system of 64 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
@@ -369,7 +369,7 @@ def test_a_disk_that_is_full_indeed(tmp_path):
         (tmp_path / "mounted").touch()
         (tmp_path / "source").write_text("old")
         subprocess.run(["mount", "--bind", tmp_path / "source", tmp_path / "mounted"], check=True)
-        try:  # as containers do with files of settings
+        try:  # containers mount files of settings like this
             write_atomically(tmp_path / "mounted", "new", durable=True)
         finally:
             subprocess.run(["umount", tmp_path / "mounted"], check=True)
@@ -378,7 +378,7 @@ def test_a_disk_that_is_full_indeed(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-# What a kill leaves is removed, what others are at is not.
+# Files that a kill leaves are removed, files that others write are not.
 
 _WRITER = """
 import sys, time
@@ -415,7 +415,7 @@ def test_what_a_kill_leaves_is_removed_at_the_next_write(tmp_path):
         (tmp_path / ".kws-link").symlink_to(tmp_path)
         write_atomically(tmp_path / "third", "x")
         (left,) = set(os.listdir(tmp_path)) - {"file", "third", ".kws-lock", ".kws-link"}
-        assert left.startswith(".kws-")  # of the one that is running
+        assert left.startswith(".kws-")  # the file of the process that is still running
         running.communicate(b"\n", timeout=60)
         assert running.returncode == 0
     assert (tmp_path / "other").read_text() == "half"
@@ -442,7 +442,7 @@ def test_without_locks_only_what_is_old_is_removed(tmp_path, monkeypatch):
 
 
 def test_many_writers_in_one_folder(tmp_path):
-    """Each file is whole at any time, and nobody takes another's work for a leftover."""
+    """Each file is complete at any time, and nobody takes another's file for a leftover."""
     script = (
         "import sys\nfrom kws_edge.files import write_atomically\n"
         "for i in range(150): write_atomically(sys.argv[1] + f'/{i % 3}', sys.argv[2] * 20_000)"
@@ -467,7 +467,7 @@ def test_scratch_folders_are_of_their_user_alone(tmp_path):
 
 # There is one way to write.
 
-_OTHERS = {  # into temporary folders, or by a protocol of their own
+_OTHERS = {  # write into temporary folders, or by a protocol of their own
     "firmware_export/folder.py": {"write_bytes"},
     "firmware_export/report.py": {"write_text", "write_bytes"},
     "host_tools/data/archive.py": {"open"},

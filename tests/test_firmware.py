@@ -38,7 +38,7 @@ def test_c_array_compiles(tmp_path):
 
 
 def test_texts_cannot_continue_a_comment(tmp_path):
-    """Nor by the trigraph of a backslash, at the end of the first line."""
+    """This includes the trigraph of a backslash at the end of the first line."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     for i, end in enumerate(["\\", "??/", "*/", "\n#error"]):
         licence = f"of my own {end}"
@@ -68,7 +68,7 @@ def test_missing_file(tmp_path):
 
 @pytest.mark.parametrize("command", [("c-array", "-o", "out"), ("arena",)], ids=["c-array", "arena"])
 def test_models_that_are_no_files(run_cli, tmp_path, command):
-    """A pipe without a writer, a device without an end, a folder, a name that is none: said at once, as elsewhere."""
+    """A pipe without a writer, a device without an end, a folder, and a name of nothing are refused at once."""
     if command[0] == "arena":
         pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
     os.mkfifo(tmp_path / "pipe")
@@ -89,7 +89,7 @@ def test_arena(run_cli):
     values = json.loads(done.stdout)
     assert values["total"] == values["tensors"] + values["persistent"] <= 32 * 1024
     assert values["macs"] <= 3_000_000
-    # TFLite Micro runs the model in an arena of that size (it aligns its ends), and not in one of half the size.
+    # TFLite Micro runs the model in an arena of that size, whose ends it aligns, but not in one of half the size.
     from tflite_micro import runtime
 
     flatbuffer, _ = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")

@@ -1,4 +1,4 @@
-"""The exported functions on this machine: errors, arguments that are none, lost samples, two models in one program."""
+"""The exported functions on this machine: errors, bad arguments, lost samples, and two models in one program."""
 
 import re
 import subprocess
@@ -39,7 +39,7 @@ def export(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tflm(tmp_path_factory):
-    """Headers for TensorFlow Lite Micro, and what stands in for it."""
+    """Headers of TensorFlow Lite Micro, and code that stands in for it."""
     folder = tmp_path_factory.mktemp("tflm")
     write_tflm(folder, "tflite")
     compile_cc(f"-I{folder}", f"-I{HERE}", HERE / "tflm_fake.cc", folder / "tflm_fake.o")
@@ -82,8 +82,10 @@ def output(program):
 
 @pytest.mark.parametrize("fixed", [0, 1])
 def test_errors_stick_and_arguments_are_refused(export, tflm, tmp_path, fixed):
-    """``checks.c``: errors of the board, errors that stick, NULL and negative arguments, the caller's arena, two models
-    in turns, lost samples, the ring."""
+    """``checks.c`` tests errors of the board, sticky errors, and NULL and negative arguments.
+
+    It also tests the caller's arena, two models in turns, lost samples and the ring.
+    """
     src, form = export / "src", f"-DKWS_FIXED_POINT={fixed}"
     library = archive(src, tflm, tmp_path / "library", form, *SANITIZERS)
     compile_c("gcc", form, *SANITIZERS, f"-I{src}", f"-I{HERE}", "-c", HERE / "checks.c", "-o", tmp_path / "checks.o")
@@ -92,18 +94,18 @@ def test_errors_stick_and_arguments_are_refused(export, tflm, tmp_path, fixed):
 
 
 def test_statuses_are_a_range_of_their_own():
-    """No errno, esp_err_t or error of CMSIS's drivers lies in it, and each number has one name."""
+    """The range has no errno, esp_err_t or error of CMSIS's drivers, and each number has one name."""
     text = (CSRC / "kws_status.h").read_text()
     values = {name: int(value) for name, value in re.findall(r"(KWS_\w+) = (-?\d+)", text)}
     first, last = values.pop("KWS_ERR_FIRST"), values.pop("KWS_ERR_LAST")
     assert values.pop("KWS_OK") == 0
     assert len(set(values.values())) == len(values) >= 9
     assert all(last <= value <= first < -1000 for value in values.values())
-    assert last > -32768  # an int has 16 bits on some cores
+    assert last > -32768  # some cores have an int of 16 bits
 
 
 def test_nothing_is_kept_in_the_library(export, tflm, tmp_path):
-    """No object file has a variable: what differs between two streams lies in what their caller owns."""
+    """No object file has a variable. The caller owns all state of a stream."""
     listing = subprocess.check_output(
         ["nm", archive(export / "src", tflm, tmp_path / "library", "-fno-pie")], text=True
     )
@@ -112,7 +114,7 @@ def test_nothing_is_kept_in_the_library(export, tflm, tmp_path):
 
 
 def test_the_example_of_the_readme_survives_a_negative_read(export, tflm, tmp_path):
-    """It compiles without a warning as it stands, and ends with the microphone's error."""
+    """The example compiles without a warning, and ends with the microphone's error."""
     (example,) = re.findall(r"```c\n(.*?)```", (export / "README.md").read_text(), re.DOTALL)
     (tmp_path / "example.c").write_text(example.replace("int main(void) {", "int main(void) {\n    kws_answers();", 1))
     (tmp_path / "microphone.c").write_text(
@@ -130,7 +132,7 @@ def test_the_example_of_the_readme_survives_a_negative_read(export, tflm, tmp_pa
 
 
 def test_detection_starts_anew_after_lost_samples(export, demo_stream):
-    """Gaps in the stream, of which kws_app_lost is told: keywords and times are those of ``Spotter.skip``."""
+    """After gaps that kws_app_lost reports, keywords and times are those of ``Spotter.skip``."""
     model = Model("micro12", kernels="builtin")
     micro, src = MicroInterpreter(model.flat, "micro12"), export / "src"
     app, spotter = CApp(src, export / "lost.so", micro, fixed=False), Spotter(model)
@@ -164,8 +166,10 @@ def two_exports(tflm, tmp_path_factory):
 
 
 def test_two_models_in_one_program(two_exports, tflm, tmp_path):
-    """Two libraries, in either order, linked into one program that feeds both in turns: each prints what it prints
-    alone (detections, features by their hash, self-test)."""
+    """Two libraries are linked into one program, in either order, and fed in turns.
+
+    Each prints what it prints alone: detections, the hash of its features, and its self-test.
+    """
     libraries, objects = {}, {}
     for prefix, (out, library) in two_exports.items():
         libraries[prefix] = library
@@ -202,7 +206,7 @@ def test_two_models_in_one_program(two_exports, tflm, tmp_path):
 
 
 def test_every_name_has_the_prefix(two_exports):
-    """Files, macros, build targets and all that a linker sees."""
+    """This holds for files, macros, build targets and all symbols of the linker."""
     for prefix, (out, library) in two_exports.items():
         listing = subprocess.check_output(["nm", "-g", "--defined-only", library], text=True)
         symbols = re.findall(r"^[0-9a-f]+ \w (\S+)$", listing, re.MULTILINE)
@@ -223,10 +227,9 @@ def test_every_name_has_the_prefix(two_exports):
 
 
 def test_no_prefix_makes_a_name_of_another_export(export):
-    """``kws_vector`` and ``kws``: what one calls ``kws_vector`` with ``_x``, the other must not call ``kws`` with
-    ``_vector_x``."""
+    """The prefixes ``kws_vector`` and ``kws`` must not meet: ``kws_vector`` + ``_x`` is ``kws`` + ``_vector_x``."""
     text = "".join(path.read_text() for path in (export / "src").iterdir())
-    text = re.sub(r"kws_\w+\.\w+", "", text)  # files lie in folders of their own
+    text = re.sub(r"kws_\w+\.\w+", "", text)  # names of files may be equal, because they lie in folders of their own
     names = set(re.findall(r"\b(?:kws|KWS)_\w+", text))
     assert len(names) > 150
     for name in names - {"KWS_ERR_SELF_TEST"}:  # kws_err is refused
@@ -236,13 +239,13 @@ def test_no_prefix_makes_a_name_of_another_export(export):
 
 
 def test_without_a_prefix_nothing_changes(export):
-    """The sources are those of the package as they are."""
+    """The exported sources are those of the package, unchanged."""
     for path in CSRC.iterdir():
         assert (export / "src" / path.name).read_text() == path.read_text()
 
 
 def test_labels_and_file_names_are_no_names_of_code(tmp_path):
-    """A label that looks like a function, and a model file that does, stay what they are."""
+    """A label or a model file's name that looks like a function is not renamed."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     labels = ("kws_app", *metadata.labels[1:-1], "KWS_OK @ARENA@")
     path = tmp_path / "kws_model.tflite"

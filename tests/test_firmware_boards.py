@@ -1,4 +1,4 @@
-"""The self-test of an export on emulated Cortex-M cores: features, detections, and what they cost in instructions."""
+"""The self-test of an export on emulated Cortex-M cores: features, detections, and their instructions."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def export(tmp_path_factory):
 
 
 def self_test(export, core):
-    """Build with every warning an error, and run; as the example's README says."""
+    """Build with every warning an error, and run, as the example's README says."""
     return subprocess.run(
         ["make", "-s", "run", f"CORE={core}"],
         cwd=export / "examples" / "cortex_m",
@@ -52,7 +52,7 @@ def test_self_test_passes(export, core):
     detector = int(re.search(r"detector: (\d+) cycles", done.stdout).group(1))
     total = frontend + detector
     print(f"{core}: {total:,} instructions per second of audio, {total / transforms:.2f} times its transforms alone")
-    # 100 transforms of 512 points: the counter counts, and counts neither ticks nor microseconds.
+    # These are 100 transforms of 512 points. The counter counts instructions, not ticks or microseconds.
     assert 1_000_000 < transforms < frontend
     if core == "m4":
         assert total <= 8_000_000
@@ -76,7 +76,7 @@ def test_nothing_constant_lies_in_ram(export):
     ],
 )
 def test_self_test_notices(tmp_path, export, array, message):
-    """A board that computes something else fails, and says so."""
+    """If a board computes something else, the self-test fails and says so."""
     write(prepare(Model("micro12", kernels="builtin")), tmp_path)
     source = tmp_path / "src" / "kws_vectors.c"
     before, values = source.read_text().split(f"{array}[", 1)

@@ -68,7 +68,7 @@ def src(micro12, tmp_path_factory):
 
 
 def tables_for(config, levels):
-    """Tables for an input whose quantisation takes all of these levels, as the converter chooses it."""
+    """Tables for an input whose quantisation covers all of these levels, as the converter chooses it."""
     if config == preset("logmel40"):
         return FrontendTables(config, 1.0, -128)
     low, high = min(0.0, *(x.min() for x in levels)), max(0.0, *(x.max() for x in levels))
@@ -76,7 +76,7 @@ def tables_for(config, levels):
     return FrontendTables(config, scale, round(-128 - low / scale))
 
 
-# How far the C forms may be from kws_edge at the model's input, and how much of it must be equal.
+# Largest difference of the C forms from kws_edge at the model's input, and the share that must be equal.
 BOUNDS = {False: (1, 0.999), True: (2, 0.9)}
 
 
@@ -148,7 +148,7 @@ def test_blocks_of_any_size_give_the_same_features(src, micro12, fixed, demo_str
 
 @FORMS
 def test_quiet_and_constant_input(src, micro12, fixed):
-    """Where float spectra are rounding errors, the levels are those of silence or close to it."""
+    """If float spectra are only rounding errors, the levels are those of silence or close to them."""
     c_frontend, frontend = CFrontend(src, micro12.frontend_config, fixed=fixed), Frontend(micro12.frontend_config)
     n = micro12.frontend_config.clip_samples
     rng = np.random.default_rng(0)
@@ -160,7 +160,7 @@ def test_quiet_and_constant_input(src, micro12, fixed):
 
 @FORMS
 def test_accuracy_on_the_validation_clips(src, micro12, fixed, data):
-    """micro12 fed by the C front end loses at most 0.2 points (float) or 0.5 points (fixed)."""
+    """With the C front end micro12 loses at most 0.2 points of accuracy (float) or 0.5 points (fixed)."""
     root = data / "speech_commands"
     c_frontend = CFrontend(src, micro12.frontend_config, fixed=fixed)
     unknown = micro12.labels.index("unknown")
@@ -211,7 +211,7 @@ DETECTORS = {
 
 
 def detections_of(spotter, samples):
-    """Posteriors (int8), ends of the windows in samples, and what kws_edge detects there."""
+    """Posteriors (int8), ends of the windows in samples, and the detections of kws_edge."""
     steps = list(spotter.process_steps(samples))
     q = np.array([quantize(step.posteriors, 1 / 256, -128) for step in steps])
     ends = np.array([round(step.time_s * 16000) for step in steps])
@@ -235,7 +235,7 @@ def test_detector_on_ten_minutes(name, micro12, ten_minutes, tmp_path):
 
 @pytest.mark.parametrize("wake_word", [None, "marvin"])
 def test_detector_counts_inactive_words_as_unknown(tmp_path, wake_word):
-    """25 posteriors of words36 are added up, in an order that C and NumPy need not share."""
+    """25 posteriors of words36 are added up. C and NumPy may add them in different orders."""
     model = Model("words36", kernels="builtin")
     detector = DetectorConfig(
         keywords=("yes", "marvin"), threshold=0.3, hysteresis=0.1, smoothing_ms=300, wake_word=wake_word, armed_s=10
@@ -261,7 +261,7 @@ def test_detector_counts_inactive_words_as_unknown(tmp_path, wake_word):
 
 @FORMS
 def test_application_hears_the_demo(src, micro12, fixed, demo_stream):
-    """PCM to detections in C, with TFLite Micro's own interpreter as the model."""
+    """C code turns PCM into detections. The model is TFLite Micro's own interpreter."""
     micro = MicroInterpreter(micro12.flat, "micro12")
     app = CApp(src, src.parent / f"app_{fixed:d}.so", micro, fixed=fixed)
     samples = soundfile.read(demo_stream, dtype="int16")[0]
@@ -299,8 +299,10 @@ def test_compiles_without_a_warning(src, compiler, fixed, tmp_path):
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])
 @pytest.mark.parametrize("namespace", ["tflite", "tflite::micro"])
 def test_glue_compiles(src, compiler, namespace, tmp_path):
-    """Against declarations of what it uses of TFLite Micro, in the namespace of older and of newer sources; linking the
-    library itself is tried by hand."""
+    """The glue compiles against declarations of TFLite Micro, in the namespaces of older and newer sources.
+
+    Linking the library itself is tested by hand.
+    """
     need_program(compiler)
     write_tflm(tmp_path, namespace)
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror", "-fno-exceptions"]
@@ -308,7 +310,7 @@ def test_glue_compiles(src, compiler, namespace, tmp_path):
         command = [compiler, *flags, f"-I{tmp_path}", "-c", path, "-o", tmp_path / "x.o"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    for path in sorted(src.glob("*.h")):  # every header serves C++, too
+    for path in sorted(src.glob("*.h")):  # every header is for C++, too
         if path.name not in ("kws_model_ops.h",):
             command = [compiler, *flags, "-include", path, "-x", "c++", "-fsyntax-only", "/dev/null"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -343,7 +345,7 @@ def test_sanitizers_find_nothing(src, name, compiler, fixed, tmp_path):
 
 @FORMS
 def test_sizes_are_those_of_the_compiler(src, micro12, fixed, tmp_path):
-    """State and tables: the sizes that the export states; the state within 12 KiB, the tables all constant."""
+    """State and tables have the stated sizes. The state fits into 12 KiB, and all tables are constant."""
     tables = FrontendTables(micro12.frontend_config, micro12.input.scale, micro12.input.zero_point)
     spotter = Spotter(micro12)
     settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)

@@ -1,4 +1,4 @@
-"""``kws-firmware export`` and ``report``: what is written, what is refused, and that the packages hold together."""
+"""``kws-firmware export`` and ``report``: files that are written, errors, and folders that are consistent."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def test_export(run, tmp_path):
     assert run("export", "micro12", "-o", "b").returncode == 0
     first = contents(tmp_path / "a")
     assert contents(tmp_path / "b") == first
-    assert run("export", "micro12", "-o", "a").returncode == 0  # over an earlier one
+    assert run("export", "micro12", "-o", "a").returncode == 0  # replaces an earlier export
     assert contents(tmp_path / "a") == first
     assert summary["arena"]["size"] >= 1.1 * summary["arena"]["measured"] > 20_000
     assert summary["arena"]["size"] % 1024 == 0
@@ -109,7 +109,7 @@ def test_names_cannot_end_a_comment(run, tmp_path):
 
 
 def test_golden_vectors_of_a_recording(run, tmp_path, clips):
-    """The user's own recording is what the board replays; one that is too short is refused."""
+    """The board replays the user's own recording. A recording that is too short is refused."""
     soundfile.write(tmp_path / "mine.wav", np.concatenate(clips[:4]), 16000)
     soundfile.write(tmp_path / "short.wav", clips[0], 16000)
     assert run("export", "micro12", "-o", "out", "--golden", "mine.wav").returncode == 0
@@ -161,11 +161,11 @@ def test_tflite_micro_itself_refuses_the_operator(run, tmp_path):
 
 
 def test_arena_of_a_model_that_contradicts_itself(run, tmp_path):
-    """TFLite Micro takes a file at its word: it is verified first."""
+    """TFLite Micro trusts its files, so a file is verified first."""
 
     def change(data, root):
         main = next(root.tables(2))
-        last = len(list(main.tables(0))) - 1  # what no operator has written yet
+        last = len(list(main.tables(0))) - 1  # a tensor that no operator has written yet
         struct.pack_into("<i", data, next(main.tables(3)).vector(1, 4)[0], last)
 
     (tmp_path / "patched.tflite").write_bytes(patched(change))
@@ -194,7 +194,7 @@ def test_front_end_that_the_firmware_cannot_do(run, tmp_path):
 
 @pytest.fixture
 def tiny_network():
-    """Makes an untrained network of two convolutions, quantised on noise by TensorFlow's own converter."""
+    """A function that makes an untrained network of two convolutions, quantised on noise by TensorFlow's converter."""
     keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
     tensorflow = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
@@ -269,14 +269,14 @@ def test_output_that_is_no_softmax(run, tmp_path, tiny_network):
 
 
 def array(text, name):
-    """A generated array of C, as NumPy's."""
+    """A generated array of C, as a NumPy array."""
     (body,) = re.findall(rf"{name}\[.*?= \{{(.*?)\}};", text, re.DOTALL)
     rows = re.findall(r"\{([^{}]*)\}", body) or [body]
     return np.array([[int(value) for value in row.split(",") if value.strip()] for row in rows])
 
 
 def test_golden_vectors_are_tflite_micros(run, tmp_path, tiny_network):
-    """Convolutions that round negative values: TFLite Micro is some steps from LiteRT, and answers alike."""
+    """Convolutions that round negative values differ by some steps from LiteRT's, but the answers are equal."""
     path = tmp_path / "tanh.tflite"
     path.write_bytes(tiny_network(preset("logmel40"), WORDS, hidden="tanh"))
     done = run("export", path, "-o", "out")
@@ -305,7 +305,7 @@ def test_golden_vectors_are_tflite_micros(run, tmp_path, tiny_network):
 
 
 def test_answers_that_the_board_would_not_give(run, tmp_path, tiny_network):
-    """TFLite Micro's RELU6 takes its output's scale for its input's."""
+    """TFLite Micro's RELU6 uses the scale of its output for its input."""
     import keras
 
     clipped = [keras.layers.Rescaling(50), keras.layers.ZeroPadding2D(1), keras.layers.ReLU(6)]
@@ -326,13 +326,13 @@ def test_answers_that_the_board_would_not_give(run, tmp_path, tiny_network):
     ],
 )
 def test_near_ties(host, board, differs):
-    """What counts as another answer, on posteriors made up."""
+    """Made-up posteriors show which differences count as another answer."""
     rows = [np.rint(np.array(each) * 256 - 128).astype(np.int8) for each in (host, board)]
     labels = ("unknown", "lamp")
     detector = Detector(labels, DetectorConfig(threshold=0.85, smoothing_ms=200, refractory_ms=0), step_s=0.1, clip_s=1)
 
     class Model:
-        """Looks its posteriors up."""
+        """A model that looks its posteriors up."""
 
         input = SimpleNamespace(shape=(1,))
         interpreter = SimpleNamespace(invoke=lambda features: rows[0][features[0]], reset=lambda: None)
@@ -359,7 +359,7 @@ def test_near_ties(host, board, differs):
 
 
 def test_one_output(run, tmp_path, tiny_network):
-    """A wake word alone, of a logistic output."""
+    """A model of a wake word alone has a logistic output."""
     need_program("gcc")
     path = tmp_path / "wake.tflite"
     path.write_bytes(tiny_network(preset("logmel40"), ("marvin",), output="sigmoid"))
@@ -369,7 +369,7 @@ def test_one_output(run, tmp_path, tiny_network):
 
 
 def test_reference_preset(run, tmp_path, tiny_network):
-    """The other front end, exported whole: its self-test passes on this machine in both forms."""
+    """The other front end is exported completely. Its self-test passes on this machine in both forms."""
     need_program("gcc")
     (tmp_path / "tiny.tflite").write_bytes(tiny_network(preset("reference"), WORDS))
     done = run("export", "tiny.tflite", "-o", "out", "--threshold", "0.05")
@@ -405,7 +405,7 @@ def test_report(run):
 
 
 def test_report_without_what_its_tools_add(run, tmp_path, monkeypatch):
-    """A cross compiler without its C library, or an NPU's compiler that fails: the rest is printed, and why."""
+    """If the cross compiler lacks its C library, or an NPU's compiler fails, the rest is printed with the reason."""
     for name, said in [
         ("arm-none-eabi-gcc", "x.c:3:10: fatal error: string.h: No such file\ncompilation terminated."),
         ("vela", "Error: this model is too odd"),
@@ -424,7 +424,7 @@ def test_report_without_what_its_tools_add(run, tmp_path, monkeypatch):
 
 
 def test_readmes_say_what_the_tools_say():
-    """README and guide: sizes of the shipped models and of their firmware, and what the cards say of accuracy."""
+    """README and guide give the sizes of the shipped models and their firmware, and the accuracies of the cards."""
     text = (ROOT / "README.md").read_text()
     rows = {row.split("`")[1]: row for row in re.findall(r"^\| `.* M \| .* bytes \|$", text, re.MULTILINE)}
     for name in shipped_models():
@@ -465,7 +465,7 @@ def test_packages_parse(run, tmp_path):
 
 
 def test_the_exported_firmware_holds_licence_and_notice(run, tmp_path):
-    """Of the code, of the model, and of the recordings that a shipped one was made from."""
+    """They are those of the code, of the model, and of the recordings that made a shipped model."""
     assert run("export", "micro12", "-o", "out").returncode == 0
     out = tmp_path / "out"
     assert (out / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
@@ -485,7 +485,7 @@ def test_the_exported_firmware_holds_licence_and_notice(run, tmp_path):
     ],
 )
 def test_the_exported_licence_is_the_models_own(run, tmp_path, licence, shown):
-    """A model of private recordings is not said to be under another licence, nor made from what it was not."""
+    """A model of private recordings gets no other licence, and names no recordings that did not make it."""
     model = Model("micro12")
     mine = pack(model.flat.data, dataclasses.replace(model.metadata, licence=licence))
     (tmp_path / "mine.tflite").write_bytes(mine)
@@ -497,14 +497,14 @@ def test_the_exported_licence_is_the_models_own(run, tmp_path, licence, shown):
 
 
 def licence_fields(folder):
-    """What the package managers' files say."""
+    """The licences in the files of the package managers."""
     properties = dict(line.split("=", 1) for line in (folder / "library.properties").read_text().splitlines())
     (component,) = re.findall(r"^license: (.*)$", (folder / "idf_component.yml").read_text(), re.MULTILINE)
     return {json.loads((folder / "library.json").read_text())["license"], properties["license"], component}
 
 
 def test_cmake_target(run, tmp_path):
-    """The folder is a CMake project's sub-folder; without TensorFlow Lite Micro it gives front end and detector."""
+    """The folder serves as a sub-folder of a CMake project. Without TFLite Micro it gives front end and detector."""
     need_program("cmake")
     need_program("gcc")
     assert run("export", "micro12", "-o", "out").returncode == 0

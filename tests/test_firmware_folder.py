@@ -1,4 +1,4 @@
-"""Exported folders are whole or as they were: after a full disk, a kill, and at what cannot be written."""
+"""Exported folders are complete or unchanged, also after a full disk, a kill, or a failure to write."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_an_earlier_export_stays_as_it_was_on_a_full_disk(tmp_path):
 
 @pytest.mark.parametrize("block", ["src", "README.md"])
 def test_what_is_in_the_way_is_found_first(tmp_path, block):
-    """A file where a folder belongs, and the reverse: nothing has been written then."""
+    """A file in place of a folder, or the reverse, is found before anything is written."""
     (tmp_path / "src.txt").touch()
     if block == "src":
         (tmp_path / "src").touch()
@@ -114,7 +114,7 @@ def test_the_command_says_it_in_one_line(run_cli, tmp_path):
 
 @pytest.mark.parametrize("name", ["src/a.h", MANIFEST])
 def test_what_is_no_file_is_refused(tmp_path, name):
-    """A pipe, whose reader would wait for ever, and a device without an end."""
+    """A pipe, whose reader would wait for ever, and a device without an end are refused."""
     (tmp_path / "src").mkdir()
     script = (
         "import sys\nfrom firmware_export.export import Export\nfrom firmware_export.manifest import write\n"

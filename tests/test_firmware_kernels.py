@@ -1,4 +1,4 @@
-"""The arena by the kernels that TensorFlow Lite Micro is built with, and the whole chain with a checkout of it."""
+"""The arena for each kind of kernels of TensorFlow Lite Micro, and the whole chain with a checkout of it."""
 
 import csv
 import json
@@ -76,7 +76,7 @@ def test_scratch_buffers_are_those_of_the_libraries(kernels):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_memory_plan_is_the_interpreters(name):
-    """With its reference kernels' scratch buffers, to the byte."""
+    """The plan agrees to the byte, with the scratch buffers of the reference kernels."""
     flat = Model(name, kernels="builtin").flat
     graph = flat.graphs[0]
     scratch = {i: asked(Node(flat, graph, op), "reference")[0] for i, op in enumerate(graph.operators)}
@@ -85,7 +85,7 @@ def test_memory_plan_is_the_interpreters(name):
 
 @pytest.mark.parametrize("name", ["one", "operators_int8", "stateful", "loops"])
 def test_arena_of_small_models(name):
-    """TensorFlow Lite Micro plans its memory in the arena, which for a small model takes more than its tensors."""
+    """TensorFlow Lite Micro plans memory in the arena. For a small model the plan takes more than the tensors."""
     from tflite_micro import runtime
 
     path = ROOT / "tests" / "models" / f"{name}.tflite"
@@ -96,7 +96,7 @@ def test_arena_of_small_models(name):
 
 
 def test_arena_by_kernels(run, tmp_path):
-    """At least what was measured on emulated and real boards; the largest by default."""
+    """The arena has at least the size that was measured on boards. The default is the largest."""
     micro12 = json.loads(run("arena", "micro12", "--json").stdout)
     assert list(micro12["kernels"]) == list(KERNELS)
     assert micro12["kernels"]["reference"] == micro12["total"]
@@ -154,11 +154,11 @@ int main() {
     return kws_model_init(&model, arena, sizeof arena) == KWS_ERR_ARENA ? 0 : 1;
 }
 """
-"""The glue, with a library whose interpreter finds the arena too small."""
+"""A program of the glue and a library whose interpreter finds the arena too small."""
 
 
 def test_need_is_printed_where_the_arena_is_too_small(tmp_path):
-    """Through TensorFlow Lite Micro's log, by the glue itself, whatever the application does with the status."""
+    """The glue prints it through TensorFlow Lite Micro's log, whatever the application does with the status."""
     need_program("g++")
     write(prepare(Model("micro12", kernels="builtin")), tmp_path / "out")
     write_tflm(tmp_path, "tflite")
@@ -175,7 +175,7 @@ def test_need_is_printed_where_the_arena_is_too_small(tmp_path):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """What the example's Makefile looks for in a checkout, without contents: for dry runs."""
+    """Empty files that the example's Makefile looks for in a checkout, for dry runs."""
     root = tmp_path_factory.mktemp("checkout")
     for name in (
         "tflite-micro/tensorflow/lite/micro/micro_interpreter.h",
@@ -212,7 +212,7 @@ def export(tmp_path_factory):
 
 
 def test_objects_of_another_model_are_not_reused(export, checkout):
-    """Nor those without a model, of other kernels or settings, or of an earlier export's headers."""
+    """Objects without a model, of other kernels or settings, or of an earlier export's headers are not reused."""
     need_program("make")
     need_program("arm-none-eabi-gcc")
     built = make(export, "build", "CORE=m4")
@@ -240,7 +240,7 @@ def test_objects_of_another_model_are_not_reused(export, checkout):
 
 
 def test_variables_of_the_environment_are_not_the_examples(export, monkeypatch):
-    """A shell's own SRC, BUILD, CORE or KERNELS, as build servers have them."""
+    """A shell's own SRC, BUILD, CORE or KERNELS, common on build servers, does not count."""
     need_program("make")
     need_program("arm-none-eabi-gcc")
     for name in ("SRC", "BUILD", "CORE", "KERNELS"):
@@ -271,7 +271,7 @@ int main(void) {
 @pytest.mark.parametrize(("core", "machine"), [("m4", "mps2-an386"), ("m55", "mps3-an547")])
 @pytest.mark.parametrize("name", MODELS)
 def test_shipped_models_fit_into_qemus_boards(name, core, machine, tmp_path):
-    """With golden vectors, the arena that they have by default, and 300 KiB of code, by the example's linker script."""
+    """The example's linker script links golden vectors, the default arena and 300 KiB of code."""
     need_program("arm-none-eabi-gcc")
     need_program("qemu-system-arm")
     model = Model(name, kernels="builtin")
@@ -291,7 +291,7 @@ def test_shipped_models_fit_into_qemus_boards(name, core, machine, tmp_path):
 
 
 def test_with_tflm_says_what_it_needs(run, tmp_path, checkout, monkeypatch):
-    """One line, with the remedy, before anything is computed."""
+    """One line names the remedy before anything is computed."""
     failed = run("export", "micro12", "-o", "out", "--with-tflm", ".")
     assert_one_line_error(failed, "no checkout of TensorFlow Lite Micro", "git clone", program="kws-firmware")
     failed = run("report", "micro12", "--with-tflm", checkout, "--kernels", "esp-nn")
@@ -325,7 +325,7 @@ run:
 
 
 def test_an_interrupted_chain_leaves_nothing_behind(tmp_path, monkeypatch):
-    """What make has started reads nothing of this program's input, and ends with it."""
+    """Processes that make has started read nothing of this program's input, and end with it."""
     need_program("make")
     example = tmp_path / "examples" / "cortex_m"
     example.mkdir(parents=True)
@@ -353,7 +353,7 @@ def test_an_interrupted_chain_leaves_nothing_behind(tmp_path, monkeypatch):
 @pytest.mark.skipif(not TFLM, reason="KWS_TFLM names no checkout of TensorFlow Lite Micro")
 @pytest.mark.parametrize("name", MODELS)
 def test_shipped_models_pass_with_a_checkout(run, name):
-    """The whole self-test on Cortex-M4 and M55, with reference kernels and CMSIS-NN's: minutes for each."""
+    """The whole self-test passes on Cortex-M4 and M55, with reference kernels and CMSIS-NN's. Each takes minutes."""
     done = run("report", name, "--json", "--with-tflm", TFLM, timeout=3600)
     assert done.returncode == 0, done.stderr
     values = json.loads(done.stdout)
@@ -367,8 +367,10 @@ def test_shipped_models_pass_with_a_checkout(run, name):
 @pytest.mark.timeout(2000)
 @pytest.mark.skipif(not TFLM, reason="KWS_TFLM names no checkout of TensorFlow Lite Micro")
 def test_models_in_turns_with_a_checkout(tmp_path):
-    """Two of one export and one of another, in TensorFlow Lite Micro's own interpreters on a Cortex-M4: the posteriors
-    of each are its golden ones, whatever the others do between its input and its output."""
+    """Two models of one export and one of another run in turns on a Cortex-M4, in TFLite Micro's own interpreters.
+
+    Each gives its golden posteriors, whatever the others do between its input and its output.
+    """
     kernels = set()
     for prefix, name in (("lamp", "micro12"), ("door", "commands12")):
         model = Model(name, kernels="builtin")

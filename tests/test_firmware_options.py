@@ -1,4 +1,4 @@
-"""What ``kws-firmware export`` and ``report`` refuse, what they say was rounded, and whether a board keeps up."""
+"""``kws-firmware export`` and ``report``: errors, notes on rounding, and whether a board keeps up."""
 
 import json
 import math
@@ -115,7 +115,7 @@ def test_golden_vectors_without_a_keyword_are_said(run, tmp_path):
 
 
 def test_report_says_whether_a_board_keeps_up(run):
-    """The Nano 33 BLE has 64 MHz, at which micro12 cannot keep up with an inference every 100 ms."""
+    """At the 64 MHz of a Nano 33 BLE, micro12 cannot keep up with an inference every 100 ms."""
     values = json.loads(run("report", "micro12", "--mhz", "64", "--json").stdout)
     assert not values["at_mhz"]["kernels"]["cmsis-nn"]["keeps_up"]
     assert values["at_mhz"]["kernels"]["reference"]["least_step_ms"] is None
@@ -133,7 +133,7 @@ def test_report_says_whether_a_board_keeps_up(run):
 
 
 def test_speed_of_the_kernels_that_were_asked_for(run, tmp_path):
-    """And of no others; those of an ESP32-S3 were not counted."""
+    """Other kernels are not shown. Those of an ESP32-S3 were not counted."""
     text = run("report", "micro12", "--mhz", "64", "--kernels", "cmsis-nn").stdout.decode()
     assert "64 MHz with cmsis-nn kernels" in text
     assert not re.search("(reference|-mve) kernels", text)
@@ -159,7 +159,7 @@ def test_export_says_what_clock_it_takes(run, tmp_path):
 @pytest.mark.parametrize("mhz", [16, 64, 168, 480])
 @pytest.mark.parametrize("name", ["logmel40", "reference"])
 def test_the_least_step_is_the_least(micro12, name, mhz):
-    """It keeps up; one hop less does not."""
+    """The board keeps up with the least step, but not with one hop less."""
     frontend_config = preset(name)
     speed = estimate(frontend_config, micro12.flat, step_ms=100)
     for kernels, found in on_board(speed, mhz=mhz, step_ms=100)["kernels"].items():
@@ -182,7 +182,7 @@ def test_the_least_step_is_the_least(micro12, name, mhz):
     ],
 )
 def test_estimates_are_what_was_counted(name, counted):
-    """By QEMU, with a checkout of TensorFlow Lite Micro: instructions of an inference."""
+    """QEMU counted the instructions of an inference with a checkout of TensorFlow Lite Micro."""
     model = Model(name, kernels="builtin")
     speed = estimate(model.frontend_config, model.flat, step_ms=100)
     cycles = {kernels: need["inference_cycles"] for kernels, need in speed["kernels"].items()}
@@ -207,7 +207,7 @@ with sole_writer(sys.argv[1]) as new:
 
 
 def test_two_exports_into_one_folder(run, tmp_path):
-    """The second is refused while the first writes, and leaves the folder as it is."""
+    """The second export is refused while the first writes. It leaves the folder as it is."""
     out = tmp_path / "out"
     write(Export(SMALL, {}), out)
     before = sorted(out.rglob("*"))
@@ -229,7 +229,7 @@ def test_two_exports_into_one_folder(run, tmp_path):
 
 
 def test_a_folder_that_appears_meanwhile(tmp_path):
-    """Both began when there was none: the second finds it there, and does not mix the two."""
+    """Both exports began without the folder. The second one finds it and does not mix both."""
     out = tmp_path / "out"
     with sole_writer(out) as new:
         assert new
@@ -269,7 +269,7 @@ def test_many_exports_at_once_leave_one_whole(tmp_path):
     [("export", "micro12", "-o", ""), ("c-array", "micro12", "-o", ""), ("report", "micro12", "--golden", "")],
 )
 def test_empty_paths_are_wrong_usage(run, tmp_path, arguments):
-    """As of a shell's variable that is not set: the current folder is not meant."""
+    """An empty path may come from an unset variable of a shell. It does not mean the current folder."""
     failed = run(*arguments)
     assert failed.returncode == 2
     assert b"'' names no file or folder" in failed.stderr

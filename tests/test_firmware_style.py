@@ -1,4 +1,4 @@
-"""What readers and compilers of the C find: comments on every declaration, licences, one format, shifts, versions."""
+"""Style of the C code: comments on every declaration, licences, one format, shifts, versions."""
 
 import ctypes
 import importlib.util
@@ -34,11 +34,11 @@ BUILD_FILES = [path for path in PACKAGE.rglob("*") if path.name in ("CMakeLists.
 
 COMMENT = r"/\*(?:(?!\*/).)*\*/"
 TOKEN = re.compile(rf"(?P<doc>{COMMENT})|(?P<code>[A-Za-z](?:(?!/\*)[^;{{])*(?:;|\{{.*?\n\}}[^\n]*))", re.DOTALL)
-"""Of a header: a comment, or a declaration as a whole."""
+"""Matches a comment or a whole declaration of a header."""
 
 
 def undocumented(header: str) -> list[str]:
-    """Names that a header declares without a Doxygen comment, and parameters and results that it does not tell of."""
+    """Names that a header declares without a Doxygen comment, and parameters and results without a description."""
     text = re.sub(r"#ifdef __cplusplus\n.*?#endif\n", "", header, flags=re.DOTALL)
     text = re.sub(r"^#.*(?:\\\n.*)*\n", "", text, flags=re.MULTILINE)
     told, missing, doc = set(), [], ""
@@ -50,7 +50,7 @@ def undocumented(header: str) -> list[str]:
         name = name_of(code)
         if before.startswith("/**") and "@file" not in before:
             told.add(name)
-        elif name not in told:  # the other branch of an #if has the comment
+        elif name not in told:  # otherwise the other branch of an #if has the comment
             missing.append(name)
         if code.startswith(("typedef struct", "typedef enum")):
             missing += [f"{name}.{member}" for member in undocumented_members(code)]
@@ -120,7 +120,7 @@ def test_every_file_names_its_licence(path):
 
 
 def test_generated_files_name_their_licence(tmp_path):
-    """The array of any model: of that model, unless its file says that it is under ours."""
+    """The array of a model names that model's licence, unless its file says that it is ours."""
     pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
     write(prepare(Model("micro12", kernels="builtin")), tmp_path / "out")
     for path in (tmp_path / "out").rglob("*"):
@@ -132,7 +132,7 @@ def test_generated_files_name_their_licence(tmp_path):
 
 
 def clang_format() -> str:
-    """pip's, which brings its program, or the system's."""
+    """Path of clang-format: pip's, which brings its program, or the system's."""
     found = importlib.util.find_spec("clang_format")
     programs = [Path(found.origin).parent / "data" / "bin" / "clang-format"] if found else []
     program = next((str(path) for path in programs if path.exists()), None) or shutil.which("clang-format")
@@ -143,7 +143,7 @@ def clang_format() -> str:
 
 def test_code_is_formatted():
     style = f"--style=file:{PACKAGE / '.clang-format'}"
-    sources = [path for path in C_FILES if path.suffix != ".ino"]  # Arduino's own style
+    sources = [path for path in C_FILES if path.suffix != ".ino"]  # .ino files have Arduino's style
     command = [clang_format(), style, "--dry-run", "-Werror", *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
@@ -161,7 +161,7 @@ int64_t shift64(int64_t value, int bits) { return kws_floor_shift64(value, bits)
 
 @pytest.mark.parametrize("optimise", ["-O0", "-O2"])
 def test_shifts_round_down(tmp_path, optimise):
-    """As Python's do, for every number of bits; C does not say so of its own."""
+    """Shifts round like Python's for every number of bits. The C standard does not promise it."""
     need_program("gcc")
     (tmp_path / "shifts.c").write_text(SHIFTS)
     options = [optimise, "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sanitize-recover=all", f"-I{CSRC}"]
@@ -191,7 +191,7 @@ void logarithms(const float *x, float *y, int n) {
 
 
 def test_logarithm_is_as_near_as_it_says(tmp_path):
-    """Within 1.2e-7 relative or 5.1e-8 absolute, over all positive normal numbers and close to where its parts meet."""
+    """It lies within 1.2e-7 relative or 5.1e-8 absolute, over all positive normal numbers and where its parts meet."""
     need_program("gcc")
     write_frontend(FrontendTables(preset("logmel40"), 1.0, -128), tmp_path / "src")
     src = tmp_path / "src"

@@ -1,4 +1,4 @@
-"""Files that this project did not make, and models of another form: one output, or a state of their own."""
+"""Files that this project did not make, and models with one output or a state of their own."""
 
 import dataclasses
 import gzip
@@ -22,7 +22,7 @@ FRONTEND = FrontendConfig(
     frame_ms=30, hop_ms=10, clip_ms=50, n_fft=512, n_mels=40, f_min_hz=0, f_max_hz=4000, spectrum="power",
     sample_scale=1, log_offset=1, level_min=0, level_max=26,
 )  # fmt: skip
-"""Three frames at a time, as the stateful model takes them."""
+"""A front end of three frames at a time, as the stateful model takes them."""
 DETECTOR = DetectorConfig(step_ms=30, smoothing_ms=0, threshold=0.9)
 
 
@@ -128,8 +128,10 @@ def test_info_says_what_cannot_run_and_why(run_cli):
 
 
 def test_shapes_that_are_known_only_as_it_runs(run_cli):
-    """What follows from a size that is computed has placeholders for a shape: any Keras model with a dense layer on
-    frames and a batch of any size is so."""
+    """Tensors after a computed size have placeholder shapes.
+
+    Every Keras model with a dense layer on frames and a batch of any size has them.
+    """
     path = MODELS / "sized.tflite"
     model = Model(path, labels=["a", "b", "c"], frontend_config=preset("logmel40"), allow_float=True)
     assert model.posteriors(np.ones((98, 40), np.float32)).sum() == pytest.approx(1)
@@ -202,7 +204,7 @@ def test_one_output_on_the_command_line(run_cli, one, sounds):
 
 
 def test_uint8_output_of_one_wake_word(stateful):
-    """As microWakeWord's models have it."""
+    """microWakeWord's models have such an output."""
     model = Model(stateful)
     assert (model.output.dtype, model.output.scale, model.output.zero_point) == ("uint8", 1 / 256, 0)
     assert model.posteriors(np.full((3, 40), 26, np.float32)) > model.posteriors(np.zeros((3, 40), np.float32))
@@ -229,7 +231,7 @@ def test_state_does_not_leak_from_one_file_to_the_next(stateful, sounds, kernels
 
 
 def test_streams_of_a_stateful_model_do_not_mix(stateful, sounds):
-    """Two streams that take turns hear what each would hear alone."""
+    """Two streams that take turns get the same results as alone."""
     loud, silent = (soundfile.read(path, dtype="int16")[0] for path in sounds)
     model = Model(stateful)
     a, b = Spotter(model), Spotter(model)
@@ -246,7 +248,7 @@ def test_streams_of_a_stateful_model_do_not_mix(stateful, sounds):
 
 
 def test_a_stateful_model_on_several_files(run_cli, stateful, sounds):
-    """Answers of one file do not depend on those before it."""
+    """The answers for a file do not depend on the files before it."""
     for command in ("classify", "detect"):
         together = run_cli(command, sounds[0], sounds[1], sounds[0], "--model", stateful, "--json").stdout.splitlines()
         alone = [run_cli(command, path, "--model", stateful, "--json").stdout.splitlines() for path in sounds]
@@ -255,7 +257,7 @@ def test_a_stateful_model_on_several_files(run_cli, stateful, sounds):
 
 
 def test_reset_of_variable_tensors():
-    """SVDF keeps its state in a variable tensor, not behind a handle."""
+    """SVDF keeps its state in a variable tensor, without a handle."""
     flat = FlatModel((MODELS / "stateful.tflite").read_bytes(), "m")
     assert flat.stateful
     interpreter = Interpreter(flat)

@@ -1,4 +1,4 @@
-"""One reader of audio: every format, from files and on pipes, is read as the plain recording, or refused by name."""
+"""Audio of every format, from files and pipes, is read like the plain recording, or refused by name."""
 
 import ctypes
 import errno
@@ -61,7 +61,7 @@ def wave64(form, samples, size=None):
 FORM, DATA = chunk(b"fmt ", fmt()), chunk(b"data", PCM)
 LONG = struct.pack("<QQQI", 0, len(PCM), len(X), 0)
 
-PLAIN = {  # what gives the very samples of the plain recording
+PLAIN = {  # these give exactly the samples of the plain recording
     "plain": riff(FORM, DATA),
     "sizes of 0": riff(FORM, chunk(b"data", PCM, 0), size=0),
     "a data size of 0": riff(FORM, chunk(b"data", PCM, 0)),
@@ -254,7 +254,7 @@ def test_recordings_one_after_another_are_heard_whole(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.flac"])
 def test_encoded_recordings_one_after_another_are_heard_whole(tmp_path, monkeypatch, name):
-    """As a radio station's recording has them, a part for each title."""
+    """A radio station's recording has such parts, one for each title."""
     path = tmp_path / name
     encoded(path)
     n = len(read_file(path))
@@ -271,7 +271,7 @@ def looking(data):
 
 
 def test_raw_pcm_is_not_taken_for_a_format():
-    """Two bytes of an MPEG frame's beginning are a sample as likely as any other."""
+    """The two bytes that begin an MPEG frame are as likely a sample as any other."""
     rng = np.random.default_rng(0)
     firsts = [b"\xff\xfb\x90\x00", b"\xff\xf1\x50\x80", b"\xff\xf3\x40\xc0", b"\xff\xfd\x80\x04"]
     for first in (*firsts, b"\x0b\x77\0\0\x14\x40", b"\x56\xe1\0\0", b"G@", b"\0\0\1\xb3"):
@@ -288,8 +288,11 @@ def test_raw_pcm_is_not_taken_for_a_format():
 
 
 def test_raw_pcm_is_not_taken_for_a_stream_that_was_tuned_into(demo_stream):
-    """Speech at any level and of any encoding, a channel that stands still on the beginning of a frame, and tones whose
-    periods are frames."""
+    """Three kinds of raw PCM come close to frames.
+
+    They are speech at any level and encoding, a constant channel that begins like a frame, and tones whose periods are
+    frames.
+    """
     rng = np.random.default_rng(0)
     speech = soundfile.read(demo_stream, dtype="int16", frames=10 * RATE)[0].astype(int)
     for at in range(0, len(speech) - 20_000, 4_000):
@@ -311,7 +314,7 @@ def test_raw_pcm_is_not_taken_for_a_stream_that_was_tuned_into(demo_stream):
 
 @pytest.mark.parametrize("name", ["a.mp3", "vbr.mp3", "a.mp2", "a.aac"])
 def test_a_stream_is_heard_from_the_middle_of_a_frame(tmp_path, name, run_cli, demo_stream):
-    """As a radio's begins where you tune in: wherever that is."""
+    """A radio's stream begins anywhere, where you tune in."""
     need_program("ffmpeg")
     options = ["-q:a", "4"] if name == "vbr.mp3" else ["-ar", "44100", "-b:a", "128k"]
     subprocess.run(["ffmpeg", "-v", "error", "-i", demo_stream, "-t", "12", *options, tmp_path / name], check=True)
@@ -324,7 +327,7 @@ def test_a_stream_is_heard_from_the_middle_of_a_frame(tmp_path, name, run_cli, d
 
 
 def encoded(path, *options):
-    """Write the tones in the format that the name's ending asks for."""
+    """Write the tones in the format of the name's ending."""
     need_program("ffmpeg")
     source = ["-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "pipe:"]
     done = subprocess.run(["ffmpeg", "-v", "quiet", *source, *options, path], input=TONES.tobytes(), check=False)
@@ -362,7 +365,7 @@ BY_LIBSNDFILE = {"a.flac", "a.ogg", "a.mp3", "b.mp3", "a.aiff", "ima.wav", "a.mp
 
 
 def similar(samples):
-    """Whether they are the plain recording's, after a codec that may shift them."""
+    """Whether the samples are those of the plain recording, after a codec that may shift them."""
     size = 1 << 14
     product = np.fft.irfft(np.fft.rfft(samples.astype(float), size) * np.conj(np.fft.rfft(TONES.astype(float), size)))
     return np.abs(product).max() / np.linalg.norm(samples.astype(float)) / np.linalg.norm(TONES.astype(float)) > 0.95
@@ -418,7 +421,7 @@ def test_a_terminal_is_no_audio(run_cli):
 
 
 def test_names_of_files_command_no_terminal(tmp_path, run_cli):
-    """What a terminal would obey is shown, and a name is one line, whatever it is."""
+    """Control characters are escaped, and every name is one line."""
     name = "a\x1b[2J\n\u202eb.wav"
     (tmp_path / name).write_bytes(riff(FORM, DATA)[:4044])
     for command in ("detect", "classify"):
@@ -448,7 +451,7 @@ def test_broken_files_for_ffmpeg_are_one_line(tmp_path):
 
 @pytest.fixture
 def stubborn(tmp_path, monkeypatch):
-    """In place of ffmpeg, a program that gives a header and then nothing, for ever; returns where its number is."""
+    """A program in place of ffmpeg that gives a header and then waits for ever. Returns the file of its process id."""
     program = tmp_path / "bin" / "ffmpeg"
     program.parent.mkdir()
     header = "".join(f"\\{byte:03o}" for byte in riff(FORM, chunk(b"data", b"", 0xFFFFFFFF)))
@@ -480,7 +483,7 @@ def test_ffmpeg_ends_with_the_source(tmp_path, stubborn):
 
 
 def test_an_encoded_stream_is_heard_as_it_comes_and_ends_cleanly(tmp_path, demo_stream):
-    """A stream that goes on when Ctrl-C comes: the thread that waits for it keeps nothing from ending."""
+    """The stream goes on when Ctrl-C comes. The thread that waits for the stream does not delay the end."""
     need_program("ffmpeg")
     data = tmp_path / "a.mp3"
     subprocess.run(["ffmpeg", "-v", "error", "-i", demo_stream, "-t", "5", data], check=True)
@@ -515,14 +518,14 @@ def test_a_fifo_is_a_file(tmp_path, run_cli):
 
 
 def obedient():
-    """Let root be refused what a file's mode refuses: no CAP_DAC_OVERRIDE, no CAP_DAC_READ_SEARCH."""
+    """Let modes of files hold for root, without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
     libc = ctypes.CDLL(None)
     for capability in (1, 2):
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
 def test_a_batch_goes_on_after_a_bad_file(tmp_path, run_cli):
-    """Names that are no text, folders, links to nowhere, what may not be read: a line each, and the others' results."""
+    """Bad names, folders, broken links and unreadable files give a line each. The other files give results."""
     (tmp_path / "good.wav").write_bytes(PLAIN["plain"])
     (tmp_path / "b\udce9.wav").write_bytes(PLAIN["plain"])
     (tmp_path / "secret.wav").write_bytes(PLAIN["plain"])
@@ -571,7 +574,7 @@ def test_a_disk_that_fails_is_one_line():
 
 
 def test_laws_are_those_of_libsndfile():
-    """Each of the 256 codes of ITU-T G.711, negative zero included."""
+    """They agree for each of the 256 codes of ITU-T G.711, including negative zero."""
     for kind, code, subtype in (("ulaw", 7, "ULAW"), ("alaw", 6, "ALAW")):
         data = riff(chunk(b"fmt ", fmt(code, bits=8)), chunk(b"data", bytes(range(256))))
         samples = soundfile.read(io.BytesIO(data), dtype="int16")[0]

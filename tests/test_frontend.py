@@ -64,7 +64,7 @@ def test_each_frame_is_computed_once(stream):
 
 @pytest.mark.parametrize("multiple", [1, 3, 10, 200])
 def test_frames_by_so_many(stream, multiple):
-    """What is held back comes with the next, and nothing is lost or changes."""
+    """Frames that are held back come with the next ones. Nothing is lost or changes."""
     whole, streaming = Frontend(preset("logmel40")).frames(stream), StreamingFrontend(preset("logmel40"))
     parts = [streaming.process(block, multiple=multiple) for block in blocks(stream, 1000)]
     assert {len(part) % multiple for part in parts} == {0}
@@ -75,7 +75,7 @@ def test_frames_by_so_many(stream, multiple):
 
 @pytest.mark.parametrize("n_fft", [512, 513])
 def test_transform_is_rfft(stream, monkeypatch, n_fft):
-    """NumPy's transform without its wrapper, where there is one, gives the bits of its public form."""
+    """NumPy's transform without its wrapper, if there is one, gives the bits of the public function."""
     config = dataclasses.replace(preset("logmel40"), n_fft=n_fft)
     found = Frontend(config).frames(stream)
     monkeypatch.setattr("kws_edge.features.frontend._DIRECT", False)
@@ -109,15 +109,17 @@ def test_tables_match_tf_signal(name):
     matrix = tf.signal.linear_to_mel_weight_matrix(
         c.n_mels, bins, c.sample_rate, c.f_min_hz, c.f_max_hz, dtype=tf.float64
     )
-    rounding = 6e-8  # of float32 near 1
+    rounding = 6e-8  # step of float32 near 1
     np.testing.assert_allclose(mel_matrix(c), matrix, atol=rounding)
     np.testing.assert_allclose(window(c), tf.signal.hann_window(c.frame_length, dtype=tf.float64), atol=rounding)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_matches_tf_signal_on_real_clips(clips, name):
-    """Levels against tf.signal in float64 with the same tables: tf.signal's float32 FFT is itself off by 2e-3 where a
-    band is nearly silent. After quantisation against tf.signal as training code calls it, in float32."""
+    """Levels agree with tf.signal in float64 with the same tables, and in float32 after quantisation.
+
+    tf.signal's float32 FFT is off by 2e-3 where a band is nearly silent. Training code calls it in float32.
+    """
     tf = pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     config = preset(name)
     frontend = Frontend(config)
@@ -150,7 +152,7 @@ def test_resize_equals_tf_image_resize(stream):
 
 
 def test_logmel40_reproduces_the_precomputed_features(data):
-    """By name, 56 % of the clips are the same take, with a median error of 5.6 levels; the others differ grossly."""
+    """56 % of the clips of one name are the same take, with a median error of 5.6 levels. Others differ greatly."""
     with open(data / "logmel" / "manifest.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     stored = np.load(data / "logmel" / "features.npy", mmap_mode="r")
@@ -178,7 +180,7 @@ def test_extremes_are_finite(name, value):
 
 
 def test_silence_is_the_lowest_level():
-    """Digital silence gives what a faint hiss does, and nothing lies below."""
+    """Digital silence has the level of a faint hiss, and no level is lower."""
     config, rng = preset("logmel40"), np.random.default_rng(0)
     silence, hiss = (
         Frontend(config)(samples) for samples in (np.zeros(16000, np.int16), rng.normal(0, 3, 16000).astype(np.int16))
@@ -236,14 +238,14 @@ def test_to_int16():
 
 
 def hz_to_mel(hz, scale):
-    """HTK's formula, and Slaney's of the Auditory Toolbox."""
+    """The mel scale by HTK's formula, or by Slaney's of the Auditory Toolbox."""
     if scale == "htk":
         return 2595 * np.log10(1 + hz / 700)
     return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
 
 
 def levels_in_double(config, samples):
-    """The docstring of FrontendConfig, frame by frame."""
+    """The computation that FrontendConfig's docstring describes, frame by frame."""
     c = config
     n, bins = c.frame_length, c.n_fft // 2 + 1
     a = {"hann": 0.5, "hamming": 0.54}[c.window]
@@ -267,7 +269,7 @@ def noise_of(config, seed, seconds=0.3):
 
 @given(front_ends(small=True), st.integers(0, 3))
 def test_any_front_end_computes_what_it_says(config, seed):
-    """In double precision, by the formula; noise is no place where rounding is large."""
+    """Levels agree with the formula in double precision. On noise, rounding errors are small."""
     try:
         frontend = Frontend(config)
     except ConfigError as error:
@@ -283,7 +285,7 @@ def test_any_front_end_computes_what_it_says(config, seed):
 
 @given(front_ends(small=True), st.lists(st.integers(0, 700), max_size=12), st.integers(1, 5))
 def test_any_front_end_streams_as_it_hears_a_whole(config, sizes, multiple):
-    """Bit for bit, however the stream is cut, and by however many the frames are given."""
+    """Levels agree bit for bit, however the stream is cut and however many frames are given at a time."""
     try:
         whole, streaming = Frontend(config), StreamingFrontend(config)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Every parser on hostile input, for 20 seconds each in CI; see tests/fuzz."""
+"""Runs every parser on hostile input, in CI for 20 seconds each; see tests/fuzz."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Words behind a noise gate: in streams, in training, and in what the shipped models hear."""
+"""Words behind a noise gate: in streams, in training, and with the shipped models."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def blocks_of(samples, size):
 
 @pytest.mark.parametrize("size", [1, 160, 7001, 50_000])
 def test_only_words_sound(size):
-    """However the stream is cut; also words that overlap, begin before it or end after it, and one within another."""
+    """This holds however the stream is cut, and for words that overlap, contain another, or exceed the stream."""
     samples = np.arange(1, 20_001, dtype=np.int16)
     words = [Word(0.0, 0.1, "a"), Word(0.5, 0.9, "b"), Word(0.6, 0.7, "c"), Word(0.85, 1.0, "d"), Word(1.2, 9.0, "e")]
     kept = np.zeros(len(samples), bool)
@@ -59,8 +59,10 @@ def test_a_gate_closes_after_gain_and_room(tmp_path):
 
 
 def test_the_gate_of_training_is_the_gate_of_streams():
-    """Features of a recording, gated as training does it, are those of its gated samples, but for the frames that the
-    edges of the gate cut; precomputed features, which are rounded, as well."""
+    """Features that training gates equal those of gated samples, except in frames at the edges of the gate.
+
+    This holds for precomputed features, too, which are rounded.
+    """
     rng = np.random.default_rng(1)
     clip = (word(3, rng) + rng.normal(0, 8, RATE)).clip(-32768, 32767).astype(np.int16)
     start, end = word_bounds(clip, RATE)
@@ -102,14 +104,14 @@ def test_gated_share_is_seeded_and_leaves_noise_alone():
 
 
 def labelled(tmp_path, demo_stream):
-    """Four seconds of the demo with two words of it, and as much without labels."""
+    """Four seconds of the demo with two labelled words, and four seconds without labels."""
     for name in ("said.wav", "nothing.wav"):
         soundfile.write(tmp_path / name, soundfile.read(demo_stream, dtype="int16", frames=4 * RATE)[0], RATE)
     (tmp_path / "said.csv").write_text("start_s,end_s,label\n0.5,0.92,yes\n2.19,2.59,left\n")
 
 
 def test_stream_eval_gates_what_is_labelled(run_cli, tmp_path, demo_stream):
-    """Beside each gain, by default; of recordings without labels nothing is gated."""
+    """By default each gain is heard gated, too. Recordings without labels are not gated."""
     labelled(tmp_path, demo_stream)
 
     def names(*arguments):
@@ -125,7 +127,7 @@ def test_stream_eval_gates_what_is_labelled(run_cli, tmp_path, demo_stream):
 
 
 def test_stream_eval_reports_the_gate(run_cli, tmp_path, demo_stream):
-    """In table, JSON, pictures, and in the names of false accepts; a word that the labels misplace is gated away."""
+    """Table, JSON, pictures and names of false accepts show the gate. A word with a wrong label is gated away."""
     labelled(tmp_path, demo_stream)
     (tmp_path / "said.csv").write_text("start_s,end_s,label\n0.5,0.92,no\n")
     done = run_cli("stream-eval", "commands12", "said.wav", "--threshold", "0.3", "-o", "out", package="host_tools")
@@ -138,7 +140,7 @@ def test_stream_eval_reports_the_gate(run_cli, tmp_path, demo_stream):
 
 
 def test_the_demo_behind_a_gate(demo_stream):
-    """Commands of the demo, which synthesisers say, are heard but for two at most, and nothing else is."""
+    """At most two of the demo's synthesised commands are missed, and nothing else is detected."""
     from host_tools.evaluation.stream_reports import evaluate_streams
 
     report = evaluate_streams(
@@ -151,7 +153,7 @@ def test_the_demo_behind_a_gate(demo_stream):
 
 @pytest.mark.parametrize(("name", "most"), [("commands12", 0.1), ("micro12", 0.16), ("words36", 0.12)])
 def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths, tmp_path):
-    """Validation commands whose surroundings are digitally silent are missed hardly more than others."""
+    """Validation commands between digital silence are missed hardly more often than others."""
     from host_tools.data.dataset import Clip
     from host_tools.data.label_sets import LABEL_SETS
     from host_tools.evaluation.stream_inference import hear_all
@@ -173,8 +175,10 @@ def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths,
 
 @pytest.mark.parametrize("edge_db", [25, 35])
 def test_words_between_digital_silence_are_heard(edge_db, validation_paths):
-    """Of 500 validation commands, gated as the issue that asked for it did, at most 8 % are missed: all but 60 ms
-    around the frames within so many dB of the peak is zero, as is what comes before the clip and after it."""
+    """At most 8 % of 500 gated validation commands are missed.
+
+    Samples are zero outside of 60 ms around the frames that lie within `edge_db` of the peak, and outside of the clip.
+    """
     from host_tools.data.label_sets import LABEL_SETS
     from kws_edge import Spotter
     from kws_edge.labels import is_keyword

@@ -40,14 +40,14 @@ def outputs_of(model, inputs, kernels):
 def golden(model, inputs):
     outputs = outputs_of(model, inputs, "builtin")
     winners = outputs.reshape(50, -1).argmax(axis=1)
-    # A comparison means something only if outputs are spread: many labels win, and not all scores are saturated.
+    # The comparison needs varied outputs: many labels win, and not all scores are saturated.
     assert len(set(winners)) >= 8
     assert len(np.unique(outputs)) > 25
     return outputs
 
 
 def outputs_elsewhere(python, runtime, model, inputs, folder):
-    """The outputs in a process of another Python, or with another runtime."""
+    """The outputs in a process with another Python or another runtime."""
     (folder / "model.tflite").write_bytes(model.flat.data)
     np.save(folder / "in.npy", inputs)
     command = [python, "-c", _RUN, "model.tflite", "in.npy", "out.npy", runtime]
@@ -82,7 +82,7 @@ def test_tensorflow(model, inputs, golden, tmp_path):
 
 
 def test_delegate_stays_close(model, inputs, golden):
-    """The live path's XNNPACK kernels may differ by a few steps of 1/256, and agree on the label."""
+    """The live path's XNNPACK kernels may differ by a few steps of 1/256, but agree on the label."""
     outputs = outputs_of(model, inputs, "fast")
     assert np.abs(outputs.astype(int) - golden).max() <= 24
     assert (outputs.argmax(axis=-1) == golden.argmax(axis=-1)).mean() >= 0.98

@@ -1,4 +1,4 @@
-"""Commands under those who close, fill or interrupt them: one line, a status of its own, never a traceback."""
+"""Commands that are closed, filled or interrupted give one line and a status of their own, never a traceback."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def shell(arguments, redirection, demo, **options):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_output_that_cannot_be_written(name, demo_stream):
-    """Full or closed: one line, and status 74."""
+    """An output that is full or closed gives one line and status 74."""
     for redirection in (">/dev/full", ">&-"):
         done = shell(COMMANDS[name], redirection, demo_stream)
         *notices, last = done.stderr.decode().splitlines()
@@ -61,7 +61,7 @@ def test_output_that_cannot_be_written(name, demo_stream):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_reader_of_the_output_is_gone(unbuffered, demo_stream):
-    """As head goes: no error, and nobody to tell. Nor is an output without a buffer another one."""
+    """A reader such as ``head`` may end early, which is no error. An unbuffered output is no different."""
     environment = {"PYTHONUNBUFFERED": unbuffered}
     for name in ("detect-json", "help"):
         gone = shell(COMMANDS[name], "| true", demo_stream, env=environment)
@@ -71,7 +71,7 @@ def test_reader_of_the_output_is_gone(unbuffered, demo_stream):
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&-", "<&- 2>&-"])
 def test_notices_that_cannot_be_printed(redirection, demo_stream):
-    """A command does without them, and without a standard input that it does not read."""
+    """A command works without notices, and without a standard input that it does not read."""
     expected = shell(COMMANDS["detect"], "", demo_stream).stdout
     done = shell(COMMANDS["detect"], redirection, demo_stream)
     assert (done.returncode, done.stdout) == (0, expected)
@@ -79,10 +79,8 @@ def test_notices_that_cannot_be_printed(redirection, demo_stream):
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "3>&- 2>&-"])
 def test_listening_goes_on_without_notices(redirection, demo_stream):
-    """Of the detections none is missing, nor does a notice come out among them."""
-    pcm = (
-        bytes(22 * RATE) + soundfile.read(demo_stream, dtype="int16")[0].tobytes()
-    )  # the zeros are worth a notice, too
+    """No detection is missing, and no notice comes out among them."""
+    pcm = bytes(22 * RATE) + soundfile.read(demo_stream, dtype="int16")[0].tobytes()  # the zeros cause a notice, too
     listen = ("kws_edge", "listen", "-", "--json")
     rows = [json.loads(line) for line in shell(listen, redirection, demo_stream, input=pcm).stdout.splitlines()]
     assert len(rows) >= 10
@@ -108,7 +106,7 @@ def test_listening_goes_on_where_nobody_reads_the_notices():
 
 
 def test_a_long_notice_where_nobody_reads():
-    """The pipe of standard error takes the beginning of it."""
+    """The pipe of standard error takes only the notice's beginning."""
     reader, writer = os.pipe()
     os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 4096))
     code = "import sys; from kws_edge.cli.guard import guarded; guarded('', lambda: print('x' * 9000, file=sys.stderr))"
@@ -118,7 +116,7 @@ def test_a_long_notice_where_nobody_reads():
 
 
 def test_streams_beyond_the_first_1024_files(demo_stream):
-    """A supervisor may hand on as many."""
+    """A supervisor may pass on this many files."""
     code = (
         "import os, resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (1500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
@@ -136,7 +134,7 @@ def test_listening_to_a_closed_standard_input(demo_stream):
 
 
 def test_listening_to_a_pipe_that_does_not_block(demo_stream):
-    """Somebody else may have made it so: between two writes, nothing is there to be read, which is no end."""
+    """Another process may have made the pipe so. An empty pipe between two writes is no end."""
     reader, writer = os.pipe()
     fcntl.fcntl(reader, fcntl.F_SETFL, os.O_NONBLOCK)
     command = [sys.executable, "-m", "kws_edge", "listen", "-"]
@@ -152,7 +150,7 @@ def test_listening_to_a_pipe_that_does_not_block(demo_stream):
 
 
 def test_a_keyword_that_the_terminal_cannot_show(run_cli, tmp_path, demo_stream):
-    """PYTHONIOENCODING=ascii, or a bare locale."""
+    """The terminal has PYTHONIOENCODING=ascii or a bare locale."""
     flatbuffer, metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "shipped")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     (tmp_path / "front.json").write_text(json.dumps(metadata.frontend_config.to_dict()))
@@ -175,7 +173,7 @@ INTERRUPT = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.
 
 @pytest.mark.parametrize("package", PROGRAMS)
 def test_interrupted_while_it_loads(package, run_cli, tmp_path):
-    """Ctrl-C in the import of NumPy, which may lose or print what is raised in it."""
+    """Ctrl-C comes during the import of NumPy, which may lose or print the exception."""
     (tmp_path / "numpy.py").write_text(
         f"try:\n    {INTERRUPT.replace(chr(10), chr(10) + '    ')}\nexcept BaseException: pass"
     )
@@ -196,7 +194,7 @@ def test_interrupted_while_the_model_loads(run_cli, tmp_path):
 
 
 def test_interrupted_where_nothing_can_be_raised(run_cli, tmp_path):
-    """In a destructor, and while Python ends."""
+    """The interrupt comes in a destructor, or while Python ends."""
     (tmp_path / "sitecustomize.py").write_text(
         "import atexit, os, signal\natexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
     )
@@ -212,7 +210,7 @@ def test_interrupted_where_nothing_can_be_raised(run_cli, tmp_path):
 
 
 def test_guard_restores_what_it_found():
-    """For who calls a command in a process of their own."""
+    """Programs may call a command in their own process."""
     code = (
         "import signal, sys; from kws_edge.cli import main\n"
         "before = sys.stdin, sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT), sys.unraisablehook\n"
@@ -224,7 +222,7 @@ def test_guard_restores_what_it_found():
 
 
 def test_interrupt_is_ignored_where_it_was(demo_stream):
-    """A shell without job control starts what is in the background so."""
+    """A shell without job control starts background processes this way."""
     command = f'trap "" INT; exec {sys.executable} -m kws_edge listen -'
     process = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     with process:

@@ -1,4 +1,4 @@
-"""``kws-edge listen --exec``: real programs, started by what is really heard."""
+"""``kws-edge listen --exec`` with real programs and real detections."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ print("printed by the command")
 
 @pytest.fixture(scope="module")
 def words(demo_stream):
-    """Seven seconds of the demo, raw: yes, left and stop are heard."""
+    """Seven seconds of the demo as raw samples, with yes, left and stop."""
     return soundfile.read(demo_stream, dtype="int16", frames=7 * RATE)[0].tobytes()
 
 
 @pytest.fixture
 def script(tmp_path):
-    """Writes a program; returns how to run it."""
+    """A function that writes a program and returns the command to run it."""
 
     def write(name, text, first="#!/bin/sh\n"):
         (tmp_path / name).write_text(first + text)
@@ -66,8 +66,11 @@ def rows(done):
 
 
 def test_exec(run_cli, script, words, tmp_path):
-    """A keyword's own command, and one for every keyword. They get what was heard as words, which are not split again
-    and which no shell sees, and in the environment; nothing else of the listener's; standard output is not theirs."""
+    """A keyword has its own command, and another command is for every keyword.
+
+    They get the detection as words and in the environment. The words are not split again, and no shell sees them.
+    They get nothing else from the listener, and not its standard output.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     tell = script("tell", TELL, f"#!{sys.executable}\n")
     every = f"{tell} {{keyword}} '{{score}};  $x {{start_s}}' a={{keyword}},{{end_s}} '' {{}} * {{time}}"
@@ -98,14 +101,14 @@ def test_exec(run_cli, script, words, tmp_path):
 
 def test_exec_for_the_wake_word(run_cli, script, words, tmp_path):
     tell = script("tell", TELL, f"#!{sys.executable}\n")
-    nested = {**os.environ, "KWS_WAKE": "true"}  # started by a hook itself
+    nested = {**os.environ, "KWS_WAKE": "true"}  # as if a hook had started it
     run_cli("listen", "-", "--wake-word", "left", "--armed-s", "5", "--exec", tell, input=words, env=nested)
     told = [json.loads(line)["variables"] for line in (tmp_path / "told.jsonl").read_text().splitlines()]
     assert sorted((one["KWS_KEYWORD"], one.get("KWS_WAKE")) for one in told) == [("left", "true"), ("stop", None)]
 
 
 def test_exec_by_a_shell(run_cli, words, tmp_path):
-    """Only where it is asked for, and then what was heard is no part of its text."""
+    """A shell runs only on request. The detection is never a part of its text."""
     command = 'echo "$KWS_KEYWORD" | tr a-z A-Z >> heard.txt; exit 3'
     done = run_cli("listen", "-", "--exec-shell", "--exec", f"stop={command}", input=words)
     assert (tmp_path / "heard.txt").read_text() == "STOP\n"
@@ -143,7 +146,7 @@ def test_exec_by_a_shell(run_cli, words, tmp_path):
     ],
 )  # fmt: skip
 def test_exec_used_wrongly(script, tmp_path, monkeypatch, command, parts):
-    """From a missing program to a script that the system will not run."""
+    """Cases reach from a missing program to a script that the system does not run."""
     for name, first in (("good", "#!/bin/sh\n"), ("text", ""), ("lost", "#!/no/such/shell\n"), ("windows", "#!sh\r\n")):
         script(name, "echo", first)
     (tmp_path / "plain").touch()
@@ -157,7 +160,7 @@ def test_exec_used_wrongly(script, tmp_path, monkeypatch, command, parts):
 
 
 def test_exec_for_keywords_of_any_name(script, tmp_path, monkeypatch):
-    """With blanks, signs and letters of all kinds, as models from elsewhere have them."""
+    """Names have blanks, signs and all kinds of letters, as in models from elsewhere."""
     monkeypatch.chdir(tmp_path)
     note = script("note", 'printf "%s|" "$@" "$KWS_KEYWORD" >> notes')
     keywords = ["hey größe", "-rf", "on/off", "x", "x=y"]
@@ -177,7 +180,7 @@ def test_exec_for_keywords_of_any_name(script, tmp_path, monkeypatch):
 
 
 def test_exec_used_wrongly_is_known_at_the_start(run_cli):
-    """Before anything is listened to, with exit status 2."""
+    """The error comes before listening, with exit status 2."""
     failed = run_cli("listen", "-", "--keywords", "left,stop", "--exec", "up=true", "--exec", "true", input=b"")
     assert_usage_error(failed, "--exec 'up=true': 'up' is none of the keywords: left, stop")
     assert_usage_error(run_cli("listen", "-", "--exec", "stop=./none", input=b""), "no program './none'")
@@ -187,7 +190,7 @@ def test_exec_used_wrongly_is_known_at_the_start(run_cli):
 
 @pytest.fixture
 def listening(words, tmp_path):
-    """Starts listening on a pipe that stays open after some words; returns the process."""
+    """A function that starts listening on a pipe, which stays open after some words. It returns the process."""
     started = []
 
     def start(*args):
@@ -205,7 +208,7 @@ def listening(words, tmp_path):
 
 
 def pids(path):
-    """What the commands wrote: the processes that they are."""
+    """The process ids that the commands wrote."""
     return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
@@ -214,8 +217,10 @@ def children(process):
 
 
 def test_exec_that_hangs(listening, script, tmp_path):
-    """It is ended when its time is over, by force where it must, and with what it started; it is told once, and nothing
-    is left of it while listening goes on."""
+    """A command that hangs is ended when its time is over, if need be by force, with its child processes.
+
+    One message says so. Nothing is left of the command, and listening goes on.
+    """
     hang = script("hang", "trap '' TERM; sleep 100 & echo $$ $! >> pids; while :; do sleep 1; done")
     process = listening("--exec-timeout", "0.5", "--exec", hang)
     wait_until(lambda: len(pids(tmp_path / "pids")) == 6)
@@ -227,7 +232,7 @@ def test_exec_that_hangs(listening, script, tmp_path):
 
 
 def test_exec_at_most_eight_at_once(run_cli, script, tmp_path, demo_stream):
-    """Of one command; others run meanwhile. What is not started is said and counted."""
+    """The limit holds for each command; others run meanwhile. Commands that do not start are reported and counted."""
     slow, quick = script("slow", "echo $$ >> pids; sleep 100"), script("quick", "echo >> quick.txt")
     samples = soundfile.read(demo_stream, dtype="int16")[0].tobytes()
     done = run_cli("listen", "-", "--json", "--exec", slow, "--exec", f"off={quick}", input=samples)
@@ -243,7 +248,7 @@ def test_exec_at_most_eight_at_once(run_cli, script, tmp_path, demo_stream):
 
 
 def test_exec_on_a_machine_that_is_slow_to_start_them(monkeypatch):
-    """The time that commands have at the end counts from when the last one was started: all are counted and ended."""
+    """The final time of commands begins when the last one has started. All are counted and ended."""
     monkeypatch.setattr(hooks_module, "_END_S", 0.2)
     monkeypatch.setattr(hooks_module, "_GRACE_S", 0.1)
     told = []
@@ -260,7 +265,7 @@ def test_exec_on_a_machine_that_is_slow_to_start_them(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_exec_and_the_end_of_listening(listening, script, tmp_path, number):
-    """Ctrl-C, and a supervisor's SIGTERM, let what runs finish, for some seconds."""
+    """After Ctrl-C or a supervisor's SIGTERM, running commands get some seconds to finish."""
     process = listening("--exec", "stop=" + script("two-seconds", "echo $$ >> pids; sleep 2; echo done >> done"))
     wait_until(lambda: pids(tmp_path / "pids"))
     process.send_signal(number)
@@ -272,7 +277,7 @@ def test_exec_and_the_end_of_listening(listening, script, tmp_path, number):
 
 
 def test_exec_second_interrupt(listening, script, tmp_path):
-    """It does not wait, and leaves them alone."""
+    """A second interrupt does not wait for commands, and leaves them alone."""
     process = listening("--exec", "stop=" + script("long", "echo $$ >> pids; exec sleep 4"))
     wait_until(lambda: pids(tmp_path / "pids"))
     process.send_signal(signal.SIGINT)
@@ -286,7 +291,7 @@ def test_exec_second_interrupt(listening, script, tmp_path):
 
 
 def test_exec_that_vanishes(listening, script, tmp_path):
-    """What was there at the start and cannot be started later is told, and listening goes on."""
+    """A program that exists at the start may vanish later. A message says so, and listening goes on."""
     process = listening("--exec", f"yes=rm {tmp_path}/gone", "--exec", "stop=" + script("gone", ""))
     wait_until(lambda: not (tmp_path / "gone").exists())
     _, err = process.communicate(timeout=30)
@@ -297,11 +302,11 @@ def test_exec_that_vanishes(listening, script, tmp_path):
 
 @pytest.mark.sound
 def test_exec_slow_fifty_times_loses_no_audio(tmp_path, demo_stream):
-    """Fifty commands at each detection, none of which ends while the stream lasts: what comes after them is heard, and
-    not a sample is lost."""
+    """Each detection starts fifty commands that do not end during the stream. Later words are heard, without a lost
+    sample."""
     server = SoundServer(tmp_path)
     try:
-        path = tmp_path / "left_stop.wav"  # which are heard wherever the steps of inference fall
+        path = tmp_path / "left_stop.wav"  # these are heard wherever the steps of inference fall
         soundfile.write(path, soundfile.read(demo_stream, dtype="int16", frames=7 * RATE)[0][round(1.7 * RATE) :], RATE)
         slow = [word for _ in range(50) for word in ("--exec", "sleep 60")]
         listener = Listener(server, "--device", "pulse", "--threshold", "0.5", *slow)

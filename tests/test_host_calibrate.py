@@ -1,4 +1,4 @@
-"""``kws-host calibrate``: settings for a budget, on real streams through the real chain."""
+"""``kws-host calibrate`` chooses settings for a budget, on real streams through the real chain."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture
 def streams(demo_stream, tmp_path):
-    """The demo with its labels, and the demo as if nothing were said in it: thirteen false accepts in 31 seconds."""
+    """The demo with its labels, and the demo without labels, which gives thirteen false accepts in 31 seconds."""
     shutil.copy(demo_stream, tmp_path / "words.flac")
     shutil.copy(demo_stream.with_suffix(".csv"), tmp_path / "words.csv")
     shutil.copy(demo_stream, tmp_path / "nothing.flac")
@@ -35,7 +35,7 @@ def test_budget_is_kept_by_the_written_file(run_cli, streams, tmp_path):
         calibrated(run_cli, streams, 400, "-o", "tight.tflite", "--speech-margin", "0.1"),
     )
     assert loose["after"]["false_reject_rate"] <= tight["after"]["false_reject_rate"]
-    # One more than counted is to be expected elsewhere.
+    # One more than counted is expected elsewhere.
     assert tight["after"]["expected_per_hour"] <= 400 < tight["before"]["expected_per_hour"]
     assert tight["after"]["false_accepts"] == int(400 * tight["after"]["hours"]) - 1
     interval = [x / tight["after"]["hours"] for x in poisson_interval(tight["after"]["false_accepts"])]
@@ -44,7 +44,7 @@ def test_budget_is_kept_by_the_written_file(run_cli, streams, tmp_path):
     assert tight["after"]["smoothing_ms"] == chosen["smoothing_ms"]
     curve = dict(map(tuple, tight["miss_curve"]))
     assert curve[0.3] < curve[0.95]
-    # The file carries the choice, and live listening with it gives what was promised.
+    # The file carries the choice, and live listening with it keeps the promise.
     model = Model(tmp_path / "tight.tflite")
     assert model.flat.data == Model("micro12").flat.data
     assert model.detector_config.threshold == tight["after"]["threshold"]
@@ -70,7 +70,7 @@ def test_given_settings_are_written(run_cli, streams, tmp_path):
 
 
 def test_front_end_is_written(run_cli, streams, tmp_path):
-    """A finished file gets another floor: the network is the same, and the settings were measured with it."""
+    """A finished file gets another floor. The network is the same, and the settings were measured with that floor."""
     own = Model("micro12")
     settings = dataclasses.replace(own.frontend_config, level_min=45)
     (tmp_path / "floor.json").write_text(json.dumps(settings.to_dict()))
@@ -90,7 +90,7 @@ def test_front_end_is_written(run_cli, streams, tmp_path):
 
 
 def test_calibrate_takes_a_foreign_model(run_cli, streams, tmp_path):
-    """What is written says labels and front end itself from then on."""
+    """The written file names its labels and front end itself."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     foreign = ("--labels", ",".join(metadata.labels), "--frontend", "logmel40")
@@ -111,7 +111,7 @@ def test_smoothing_is_kept(run_cli, streams):
 
 
 def test_place_counts_once(run_cli, streams):
-    """What is taken for a keyword at three gains is one event, not three, and the hours are those of the recording."""
+    """A false accept at three gains counts as one, and the hours are those of the recording."""
     options = ("--threshold", "0.5", "--json")
     once, thrice = (
         json.loads(run_cli("calibrate", "micro12", *streams, *options, "--gains", *gains, package="host_tools").stdout)

@@ -1,4 +1,4 @@
-"""Model files that would end, delay or bloat the process, or leave it deaf."""
+"""Model files that would end, delay or bloat the process, or make it deaf."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def schema():
 
 @pytest.fixture
 def changed(schema):
-    """A model with something changed, rebuilt through TensorFlow's schema."""
+    """A function that rebuilds a model with a change through TensorFlow's schema."""
     import flatbuffers
 
     def build(change, name="commands12") -> bytes:
@@ -50,7 +50,7 @@ def changed(schema):
 
 
 def refusal(data: bytes) -> str:
-    """How a flatbuffer is refused, in this process."""
+    """The message that refuses a flatbuffer, in this process."""
     with pytest.raises(ModelError) as caught:
         Interpreter(FlatModel(data, "m.tflite"))
     text = str(caught.value)
@@ -105,7 +105,7 @@ def other_padding(model):
 
 
 def moved_into_bytes(model):
-    """What a RESHAPE moves is of another type behind it: the kernel writes past the end of what it has."""
+    """The output of a RESHAPE has another type than its input, so the kernel writes past the end of its buffer."""
     main(model).tensors[op(model, "RESHAPE").outputs[0]].type = 7
 
 
@@ -160,14 +160,14 @@ def _sparsity(model):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_one_changed_field_is_refused(changed, name):
-    """One number changed: the runtimes end the process, hang, or compute something else."""
+    """With this one number changed, the runtimes end the process, hang, or compute something else."""
     change, words = CHANGES[name]
     text = refusal(changed(change))
     assert re.search(words, text), text
 
 
 def test_options_that_lead_out_of_the_file(changed):
-    """A shape in the options of RESHAPE is read, though an input says it, too."""
+    """The shape in the options of RESHAPE is checked even if an input gives the shape, too."""
 
     def change(model):
         reshape = next(o for o in main(model).operators if o.builtinOptionsType in (0, 17) and len(o.inputs) == 2)
@@ -204,7 +204,7 @@ def test_scales_that_are_none(changed, tmp_path, end, scale):
     ("end", "scale"), [("inputs", 1e-30), ("inputs", 1e30), ("outputs", 1e-30), ("outputs", 1e30), ("outputs", 0.2)]
 )
 def test_scales_that_make_it_deaf(changed, tmp_path, end, scale):
-    """Numbers that are possible, but with which no sound, or every sound, reaches a threshold: logits, for instance."""
+    """Scales such as those of logits are possible, but no sound or every sound would reach a threshold."""
 
     def change(model):
         main(model).tensors[getattr(main(model), end)[0]].quantization.scale = [scale]
@@ -244,7 +244,7 @@ def test_variables_are_assigned_before_they_are_read(changed):
 
 
 def test_flat_files_on_the_command_line(changed, run_cli, tmp_path, demo_stream):
-    """Hostile flatbuffers with the right checksum: each command says one line, soon."""
+    """On hostile flatbuffers with the right checksum, each command soon ends with one line."""
     metadata = unpack(Path(shipped_models()["commands12"]).read_bytes(), "")[1]
     for name in ("custom op without options", "dilation 2^31-1", "huge input"):
         (tmp_path / "m.tflite").write_bytes(pack(changed(CHANGES[name][0]), metadata))
@@ -253,7 +253,7 @@ def test_flat_files_on_the_command_line(changed, run_cli, tmp_path, demo_stream)
 
 
 def test_info_of_a_foreign_file_that_cannot_run(changed, run_cli, tmp_path):
-    """It is described all the same, in JSON that every reader takes."""
+    """The file is described nevertheless, in JSON that every reader takes."""
 
     def change(model):
         main(model).tensors[main(model).inputs[0]].quantization.scale = [float("nan")]
@@ -265,7 +265,7 @@ def test_info_of_a_foreign_file_that_cannot_run(changed, run_cli, tmp_path):
 
 
 def aliased(names: int, text: int) -> bytes:
-    """A flatbuffer of that many tensors, which are one and the same, with a name of that length."""
+    """A flatbuffer that lists one tensor `names` times. The name of the tensor has `text` bytes."""
     vtables = struct.pack("<HHHHHHH", 14, 8, 0, 0, 4, 0, 0) + struct.pack("<HHHHHH", 12, 8, 0, 0, 0, 4)
     vtables += struct.pack("<HHH", 6, 8, 4)  # model; tensor; subgraph
     start = 8
@@ -286,7 +286,7 @@ def aliased(names: int, text: int) -> bytes:
 
 
 def test_aliased_names_take_no_gigabytes(tmp_path):
-    """640 kB in which every tensor is the same, with a long name, do not unfold."""
+    """A file of 640 kB that lists the same tensor with a long name many times takes little memory."""
     for names, text in ((1000, 600_000), (80_000, 320_000), (150_000, 20)):
         (tmp_path / "aliased.tflite").write_bytes(aliased(names, text))
         script = (
@@ -303,7 +303,7 @@ def test_aliased_names_take_no_gigabytes(tmp_path):
 
 
 def test_mutants_never_end_the_process():
-    """Some hundreds of random changes, here in both runtimes' worker; the tool makes 100,000 (see tests/fuzz)."""
+    """Some hundreds of random changes run in the workers of both runtimes. The tool in tests/fuzz makes 100,000."""
     paths = [MODELS / f"{name}.tflite" for name in SMALL] + [Path(shipped_models()["micro12"])]
     outcomes, bad = campaign(subjects_of(paths), 400, seed=7)
     assert not bad
@@ -312,7 +312,7 @@ def test_mutants_never_end_the_process():
 
 
 def test_models_as_they_should_be_are_verified():
-    """None of these needs a trial; all of them run."""
+    """None of these models needs a trial, and all of them run."""
     for path in [*map(Path, shipped_models().values()), *(MODELS / f"{name}.tflite" for name in SMALL)]:
         flat = FlatModel(unpack(path.read_bytes(), path.name)[0], path.name)
         assert verify(flat) == [], path
@@ -334,11 +334,11 @@ def test_an_unlisted_operator_is_tried_in_another_process(tmp_path, monkeypatch)
 
 
 def test_no_unknown_operator_excuses_another_type(changed):
-    """Bytes for floats: a trial may go well, and the next run hang, by what lay behind the tensor."""
+    """With bytes in place of floats, a trial may succeed. The next run may hang, by the bytes behind the tensor."""
 
     def change(model):
         tensors, operators = main(model).tensors, main(model).operators
-        tensors[operators[9].outputs[0]].type = 9  # a RESHAPE of what follows from sizes that are computed
+        tensors[operators[9].outputs[0]].type = 9  # a RESHAPE that follows from computed sizes
 
     assert "operator 9 (RESHAPE) goes from float32 to int8" in refusal(changed(change, "sized"))
 
@@ -359,7 +359,7 @@ def test_a_crash_in_the_trial_is_one_line(changed):
 
 
 def test_verification_is_cheap():
-    """Loading a shipped model: reading it and verifying it take a few milliseconds."""
+    """Reading and verifying a shipped model takes a few milliseconds."""
     data = unpack(Path(shipped_models()["commands12"]).read_bytes(), "commands12")[0]
     spent = []
     for _ in range(10):
@@ -370,7 +370,7 @@ def test_verification_is_cheap():
 
 
 def test_neither_pipe_nor_device(tmp_path):
-    """A pipe would be waited for."""
+    """A reader would wait for a pipe."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(ModelError, match="is a pipe or a device"):
@@ -378,7 +378,7 @@ def test_neither_pipe_nor_device(tmp_path):
 
 
 def test_names_that_are_no_text(run_cli, tmp_path):
-    """Control characters of names do not reach the terminal; what is no UTF-8 is refused."""
+    """Control characters of names do not reach the terminal. Names that are no UTF-8 are refused."""
     data = (MODELS / "one.tflite").read_bytes()
     name = FlatModel(data, "one").inputs[0].name.encode()
     (tmp_path / "escape.tflite").write_bytes(data.replace(name, b"\x1b]0;t\x07" + name[6:]))

@@ -1,4 +1,4 @@
-"""Networks from elsewhere: TFLite and Keras files that become model files, and networks of one's own in training."""
+"""Networks from elsewhere: TFLite and Keras files become model files, and your own networks train."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.xdist_group("training"),
     pytest.mark.timeout(600),
-    # Keras's, of h5py; TensorFlow's, of a converter without a batch of examples.
+    # These warnings are Keras's of h5py, and TensorFlow's of a converter without a batch of examples.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning"),
 ]
@@ -38,7 +38,7 @@ FRONTEND = preset("logmel40")
 
 
 def network(activation, *, n=4):
-    """A small one of random weights, whose inputs are without a channel."""
+    """A small network of random weights. Its inputs have no channel."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((98, 40))
     x = keras.layers.Reshape((98, 40, 1))(inputs)
@@ -49,7 +49,7 @@ def network(activation, *, n=4):
 
 
 def converted(model, *, quantised=True, ends=None):
-    """As TensorFlow converts it."""
+    """The network, converted by TensorFlow."""
     one = keras.Input(batch_shape=(1, 98, 40))
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one)))
     if quantised:
@@ -94,12 +94,12 @@ def test_import_keeps_an_int8_network_as_it_is(run_cli, tmp_path):
     with pytest.raises(ModelError, match=r"bare\.tflite: .* maybe, which is no label"):
         changes = {"thresholds": {"maybe": 0.5}}
         import_model(tmp_path / "bare.tflite", tmp_path / "out.tflite", **common, changes=changes)
-    again = import_model(tmp_path / "out.tflite", tmp_path / "again.tflite", name="other")  # ours says its labels
+    again = import_model(tmp_path / "out.tflite", tmp_path / "again.tflite", name="other")  # our file names its labels
     assert (again.metadata.labels, again.metadata.name, again.metadata.licence) == (metadata.labels, "other", "CC0")
 
 
 def test_import_recognises_what_networks_end_in(folder, tmp_path):
-    """Logits get a softmax, of one output a sigmoid; ends in floating point are cut off where it is INT8 inside."""
+    """Logits get a softmax, and a single one a sigmoid. Float ends of an INT8 network are cut off."""
     cut, softmax, sigmoid = "its input and output are in INT8", "a softmax was added", "a sigmoid was added"
     for activation, n, ends, notes in (
         ("softmax", 4, tf.int8, []),
@@ -123,7 +123,7 @@ def test_import_recognises_what_networks_end_in(folder, tmp_path):
 
 @pytest.mark.parametrize("activation", ["softmax", None])
 def test_import_quantises_float_networks(folder, tmp_path, activation):
-    """Of Keras and of TFLite, on recordings: both give the same file."""
+    """Networks of Keras and TFLite are quantised on recordings. Both give the same file."""
     model = network(activation)
     model.save(tmp_path / "k.keras")
     (tmp_path / "f.tflite").write_bytes(converted(model, quantised=False))
@@ -148,7 +148,7 @@ def test_import_quantises_float_networks(folder, tmp_path, activation):
 
 
 def test_import_says_what_does_not_fit(folder, tmp_path):
-    """One line that names the file, whatever is wrong with it; nothing is written."""
+    """One line names the file, whatever is wrong with it. Nothing is written."""
     good = network("softmax")
     good.save(tmp_path / "good.keras")
     data = (tmp_path / "good.keras").read_bytes()
@@ -173,7 +173,7 @@ def test_import_says_what_does_not_fit(folder, tmp_path):
     with zipfile.ZipFile(tmp_path / "good.keras") as source, zipfile.ZipFile(tmp_path / "evil.keras", "w") as evil:
         for entry in source.namelist():
             content = source.read(entry)
-            if entry == "config.json":  # a function of Keras's, by a name that leads to it
+            if entry == "config.json":  # a function of Keras, by a name that leads to it
                 content = content.replace(b'"class_name": "GlorotUniform"', b'"class_name": "utils.get_file"')
                 content = content.replace(b'"module": "keras.initializers"', b'"module": "keras"')
             evil.writestr(entry, content)
@@ -203,7 +203,7 @@ def test_import_says_what_does_not_fit(folder, tmp_path):
 
 
 def test_files_that_others_append_are_no_part_of_the_network(tmp_path):
-    """TFLite Metadata's ZIP archive at the end is left out, so that ours is found."""
+    """The ZIP archive of TFLite Metadata at the end is left out, so that ours is found."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     path = tmp_path / "meta.tflite"
     path.write_bytes(flatbuffer)
@@ -214,7 +214,7 @@ def test_files_that_others_append_are_no_part_of_the_network(tmp_path):
     assert unpack(pack(flatbuffer, metadata), "ours") == (flatbuffer, metadata)
 
 
-# Networks of one's own in training
+# The user's own networks in training
 
 NET = """
 import keras
@@ -269,7 +269,7 @@ def net(tmp_path):
 
 
 def test_train_a_network_of_ones_own(folder, run_cli, net, tmp_path):
-    """Training, quantising, fine-tuning, evaluating, each in a process of its own; without the module all say so."""
+    """Each command works in a process of its own. Without the module, all commands say so."""
     command = train_command(folder, "run", "--model", "mynet:build", "--width", "0.5", "--epochs", "2")
     done = run_cli(*command, package="host_tools")
     assert done.returncode == 0, done.stderr
@@ -301,7 +301,7 @@ def test_train_a_network_of_ones_own(folder, run_cli, net, tmp_path):
 
 
 def test_errors_of_ones_own_network_name_its_line(net, monkeypatch, tmp_path):
-    """Theirs are shown as theirs, ours are one line that says what is expected."""
+    """The network's own errors are shown as such. Our errors are one line that says what is expected."""
     monkeypatch.chdir(tmp_path)
     wrong = next(i for i, line in enumerate(NET.splitlines(), 1) if "8, 200" in line)
     for name, complaint in {
@@ -327,14 +327,14 @@ def test_errors_of_ones_own_network_name_its_line(net, monkeypatch, tmp_path):
 
 
 def test_an_unknown_network_is_refused_before_features_are_computed(folder, run_cli, tmp_path):
-    """Nothing is left behind, either."""
+    """Nothing is left behind."""
     failed = run_cli(*train_command(folder, "run", "--model", "transformer"), package="host_tools")
     assert_one_line_error(failed, "unknown model 'transformer'", program="kws-host")
     assert not (tmp_path / "run").exists()
 
 
 def test_qat_refuses_what_it_would_compute_otherwise():
-    """A network of one's own may have layers that have a quantised form only in their usual settings."""
+    """Some layers of a user's network have a quantised form only with their usual settings."""
     layers = keras.layers
     x = levels()[:4, ..., np.newaxis]
 

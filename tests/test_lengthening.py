@@ -1,4 +1,4 @@
-"""A finished run is trained for more epochs: its record says so, and it can be repeated in one go."""
+"""A finished run is trained for more epochs. Its record says so, and it can be repeated in one go."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def test_rate_rises_to_that_of_a_run_of_the_whole_length():
 
 
 def test_rate_at_a_middle_epoch_does_not_depend_on_pauses():
-    """As if training had been interrupted anywhere."""
+    """Training may be interrupted anywhere."""
     config = OptimConfig(epochs=6, lengthened=(4,), steps=10, learning_rate=1.0)
     assert [Progress(config, epoch, 0.0).learning_rate() for epoch in range(6)] == rates(epochs=6, lengthened=(4,))[
         ::10

@@ -1,4 +1,4 @@
-"""Run folders and caches that two processes want at once."""
+"""Run folders and caches that two processes use at once."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ with locked(sys.argv[1]):
 
 @contextmanager
 def holder(folder):
-    """A process that has a folder."""
+    """A process that has locked a folder."""
     process = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
@@ -91,7 +91,7 @@ def test_without_locks_who_made_the_file_has_the_folder(tmp_path, monkeypatch):
 
 
 def test_one_at_a_time(tmp_path):
-    """Many processes: no two of them are in the folder at once."""
+    """No two of many processes are in the folder at once."""
     script = (
         "import os, sys\nfrom host_tools.locks import locked\n"
         "for _ in range(10):\n"
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         pass
 
 
-# Caches of features are shared: one computes, the others wait.
+# Caches of features are shared: one process computes, and the others wait.
 
 _COMPUTER = """
 import sys
@@ -177,7 +177,7 @@ def test_a_cache_that_is_complete_may_be_read_only(tmp_path, clips):
 
 
 def test_a_full_disk_is_said_before_the_work(tmp_path, clips):
-    """Writing to a map of a full disk would kill the process: its place is taken first."""
+    """Writing to a memory map on a full disk would kill the process, so its space is reserved first."""
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk]
@@ -193,7 +193,7 @@ def test_a_full_disk_is_said_before_the_work(tmp_path, clips):
 
 @pytest.mark.parametrize("command", ["train", "synthesize"])
 def test_two_runs_in_one_folder(run_cli, tmp_path, folder, command):
-    """The second is refused, and names the process that is there."""
+    """The second run is refused, and names the process that is there."""
     if command == "train":
         pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
         arguments = train_command(folder, tmp_path / "run")

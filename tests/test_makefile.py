@@ -1,6 +1,6 @@
-"""`make` sets environments up; what was interrupted, broken or moved repairs itself when the same command runs again.
+"""`make` sets up environments. The same command repairs an environment that was interrupted, broken or moved.
 
-The real Makefile, Python, venv and pip; in place of what pip would fetch, a package without requirements.
+Makefile, Python, venv and pip are real. A package without requirements stands for those that pip would fetch.
 """
 
 import os
@@ -61,7 +61,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made):
-    """The same, set up."""
+    """A folder where `make demo` has run, ready for changes."""
     assert_heard(made)
     return made
 
@@ -115,7 +115,7 @@ def test_interrupted_make_demo_repairs_itself_while_the_environment_is_made(fold
 
 
 def test_interrupted_make_demo_repairs_itself_while_pip_installs(folder):
-    """What pip left half done does not count as installed. Nor does a second make disturb the first."""
+    """A half-finished installation of pip does not count. A second make does not disturb the first."""
     (folder / "hang").touch()
     os.utime(folder / "setup.cfg")
     process = make(folder)
@@ -138,7 +138,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(folder):
 
 
 def test_make_demo_works_once_python_can_make_environments(folder):
-    """On Debian, without python3-venv, a Python leaves half an environment and fails."""
+    """On Debian without python3-venv, Python leaves half an environment and fails."""
     shutil.rmtree(folder / ".venv")
     python = folder / "python"
     half = f"'{sys.executable}' -m venv --without-pip .venv"
@@ -157,7 +157,7 @@ def test_a_moved_folder_is_set_up_again(folder, tmp_path):
 
 
 def test_what_somebody_installed_stays(folder):
-    """In an environment that is whole, also one of their own."""
+    """This holds in every complete environment, also in the user's own."""
     (packages,) = folder.glob(".venv/lib/*/site-packages")
     (packages / "mine.py").touch()
     (folder / ".venv" / "demo").unlink()

@@ -1,6 +1,6 @@
-"""The real microphone path: PulseAudio's null sink as a microphone, through ALSA and PortAudio, into kws-edge.
+"""The real path of a microphone: from PulseAudio's null sink through ALSA and PortAudio into kws-edge.
 
-Each test has a sound server of its own; where PulseAudio or PortAudio is missing the tests are skipped, and say so.
+Each test has a sound server of its own. Without PulseAudio or PortAudio the tests are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def spacing(rows):
 
 
 def test_microphone_file_and_pipe_agree(server, speech, run_cli):
-    """The same stream by file, by standard input and by microphone gives the same detections, without a lost sample."""
+    """A stream gives the same detections by file, standard input and microphone, without a lost sample."""
     by_file = [
         json.loads(line) for line in run_cli("detect", speech, "--json", "--kernels", "builtin").stdout.splitlines()
     ]
@@ -72,7 +72,7 @@ def test_microphone_file_and_pipe_agree(server, speech, run_cli):
     time.sleep(1.5)
     by_microphone, summary = listener.finish(signal.SIGINT)
     assert "0 samples dropped, 0 overruns" in summary
-    # The microphone was open before the stream began, so its clock and its inference steps lie elsewhere by a constant.
+    # The microphone was open before the stream began, so its clock and its steps differ by a constant.
     assert keywords(by_microphone) == keywords(by_file)
     assert np.abs(spacing(by_microphone) - spacing(by_file)).max() <= 0.11
     assert all(row["file"] == "microphone" for row in by_microphone)
@@ -80,7 +80,7 @@ def test_microphone_file_and_pipe_agree(server, speech, run_cli):
 
 @pytest.mark.parametrize("device", ["pulse", "vmic.monitor"])
 def test_every_sample_arrives_unchanged(server, speech, tmp_path, device):
-    """What PortAudio delivers is the stream, sample for sample; and what the sound server does by a source's name."""
+    """PortAudio, and the sound server by a source's name, deliver the stream sample for sample."""
     code = (
         "import numpy as np, sys; from kws_edge import Microphone\n"
         f"with Microphone({device!r}, sample_rate=16000) as m:\n"
@@ -103,7 +103,7 @@ def test_every_sample_arrives_unchanged(server, speech, tmp_path, device):
     out, _ = process.communicate(timeout=60)
     assert out.split() == [b"0", b"0", b"16000"]
     got = np.load(tmp_path / "got.npy")
-    # PulseAudio mixes a stream in somewhere in its first block, whose beginning the monitor has sent already.
+    # PulseAudio begins to mix within its first block, after the monitor has sent the block's beginning.
     expected = expected[RATE // 10 :]
     pieces = np.lib.stride_tricks.sliding_window_view(got, 64)
     (start,) = np.flatnonzero((pieces == expected[:64]).all(axis=1))
@@ -112,7 +112,7 @@ def test_every_sample_arrives_unchanged(server, speech, tmp_path, device):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
-    """A microphone opened at 48 kHz, because asked to or because it takes nothing else, is converted as it streams."""
+    """A microphone at 48 kHz, by request or because it takes nothing else, is converted as it streams."""
     server = SoundServer(tmp_path, rate=48000)
     try:
         if asked:
@@ -131,7 +131,7 @@ def test_48_khz_microphone(tmp_path, speech, run_cli, asked):
 
 
 def test_calibrate(server, speech, tmp_path):
-    """Commands that nobody was to speak, through the microphone, into a room profile."""
+    """Commands from the microphone, as if nobody had meant them, give a room profile."""
     options = "--kernels builtin --device pulse --json --minutes 0.15 --budget 1000 --force"
     process = subprocess.Popen(
         [sys.executable, "-m", "kws_edge", "calibrate", *options.split(), "-o", str(tmp_path / "room.json")],
@@ -160,7 +160,7 @@ def test_seconds_ends_by_itself(server):
 
 
 def test_terminal_shows_a_level_meter(server, speech):
-    """In a terminal: a meter that is redrawn in place, and a line for each detection."""
+    """A terminal shows a meter, redrawn in place, and a line for each detection."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "kws_edge", "listen", "--device", "pulse", "--seconds", "6"],
@@ -214,7 +214,7 @@ YETI = "alsa_input.usb-Blue_Yeti-00.analog-stereo"
 
 @pytest.fixture
 def yeti(server):
-    """The server with a second microphone, which is not the default one, and a third."""
+    """The server with a second and a third microphone, which are not the default."""
     server.pactl("load-module", "module-null-sink", "sink_name=Blue_Yeti", "rate=48000")
     for name, description in ((YETI, "Yeti_Stereo"), ("alsa_input.usb-Webcam-00.mono", "Webcam")):
         source = [f"source_name={name}", f"source_properties=device.description={description}"]
@@ -223,7 +223,7 @@ def yeti(server):
 
 
 def test_devices_lists_sources_of_the_sound_server(yeti, run_cli):
-    """By the names that pactl gives them, with their descriptions; the doctor names them, too."""
+    """Sources have pactl's names and descriptions. The doctor names them, too."""
     listed = run_cli("devices", "--json", env=yeti.environment).stdout.splitlines()
     sources = {row["name"]: row for row in map(json.loads, listed) if row["host_api"] == "PulseAudio"}
     command = ["pactl", "list", "short", "sources"]
@@ -246,7 +246,7 @@ def test_devices_lists_sources_of_the_sound_server(yeti, run_cli):
 
 @pytest.mark.parametrize("device", [YETI, "yeti", "Yeti_Stereo"])
 def test_source_of_the_sound_server_by_name(yeti, demo_stream, tmp_path, device):
-    """It is heard although it is not the default one; a part of the name means no monitor."""
+    """The source is heard although it is not the default. A part of a name never matches a monitor."""
     path = tmp_path / "left_stop.wav"
     soundfile.write(path, soundfile.read(demo_stream, dtype="int16", frames=7 * RATE)[0][round(1.7 * RATE) :], RATE)
     yeti.clients.append(subprocess.Popen(["pacat", "--device=Blue_Yeti", "/dev/zero"], env=yeti.environment))
@@ -283,6 +283,6 @@ def test_no_device_at_all(tmp_path, run_cli):
 
 
 def test_busy_device(tmp_path):
-    """A device that somebody else holds."""
+    """Another program holds the device."""
     failed = run_on_busy_device(tmp_path, "listen")
     assert_one_line_error(failed, "microphone 'usbmic': busy", "kws-edge devices")

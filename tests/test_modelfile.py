@@ -52,7 +52,7 @@ def test_is_a_zip_for_zip_tools(shipped):
 
 
 def test_plain_tflite_tools_read_it(shipped):
-    """The whole file, metadata and all, in each runtime that is here, gives what the bare flatbuffer gives."""
+    """In each runtime that is here, the whole file with metadata gives the same as the bare flatbuffer."""
     flatbuffer, _ = unpack(shipped, "shipped")
     from kws_edge.model.interpreter import Interpreter
     from kws_edge.model.runtime import installed
@@ -87,7 +87,7 @@ def test_not_a_model(file, data):
 
 
 def test_truncated_anywhere(file, shipped):
-    """Every cut is refused; none reaches a runtime, which might crash."""
+    """Every cut file is refused. None reaches a runtime, which might crash."""
     flatbuffer, _ = unpack(shipped, "shipped")
     cuts = [1, 7, 8, 20, 100, *np.linspace(200, len(shipped) - 1, 60).astype(int), len(flatbuffer) + 1]
     for cut in cuts:
@@ -175,7 +175,7 @@ HOSTILE = {
 
 
 def packed(text: str | bytes, flatbuffer: bytes) -> bytes:
-    """A model file whose metadata is `text`, whatever that is."""
+    """A model file with the metadata `text`, whether valid or not."""
     out = io.BytesIO()
     out.write(flatbuffer)
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as made:
@@ -185,7 +185,7 @@ def packed(text: str | bytes, flatbuffer: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def values(shipped) -> dict:
-    """What the shipped model's metadata holds."""
+    """The values of the shipped model's metadata."""
     with zipfile.ZipFile(io.BytesIO(shipped)) as archive:
         return json.loads(archive.read("kws_edge.json"))
 
@@ -235,7 +235,7 @@ def test_other_metadata_that_is_no_metadata(shipped, values):
 
 
 def test_a_bomb_does_not_go_off(shipped, tmp_path):
-    """A gigabyte of blanks, and 7 GB in 6.9 MB: refused at their first megabyte."""
+    """A gigabyte of blanks, and 7 GB packed in 6.9 MB, are refused at their first megabyte."""
     flatbuffer = unpack(shipped, "shipped")[0]
     (tmp_path / "a.tflite").write_bytes(packed(b" " * 2**28, flatbuffer))
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -294,7 +294,7 @@ def test_an_archive_that_starts_before_the_file(shipped):
 
 
 def test_no_terminal_obeys_a_model_file(shipped, values, file, run_cli, tmp_path):
-    """What a model file says is printed without control characters; as JSON, as it is."""
+    """Texts of a model file are printed without control characters. JSON has them unchanged."""
     flatbuffer = unpack(shipped, "shipped")[0]
     evil = "a\x1b]0;t\x07\u202e\x9b2J\ud800\nb"
     changed = {
@@ -328,7 +328,7 @@ def archive(**files: str) -> bytes:
 
 
 def test_archive_of_its_own(shipped):
-    """`cat model archive`: offsets count from the start of the archive."""
+    """In a file of `cat model archive`, offsets count from the start of the archive."""
     flatbuffer, metadata = unpack(shipped, "shipped")
     with zipfile.ZipFile(io.BytesIO(shipped)) as packed:
         text = packed.read("kws_edge.json").decode()
@@ -336,7 +336,7 @@ def test_archive_of_its_own(shipped):
 
 
 def test_foreign_archive(shipped):
-    """What TFLite Metadata appends says nothing to us, and is no part of the network; an archive alone stays one."""
+    """An archive of TFLite Metadata is ignored, and is no part of the network. An archive alone stays an archive."""
     flatbuffer = unpack(shipped, "shipped")[0]
     other = archive(**{"labels.txt": "yes"})
     assert unpack(flatbuffer + other, "foreign") == (flatbuffer, None)
@@ -344,7 +344,7 @@ def test_foreign_archive(shipped):
 
 
 def test_damaged_archive(shipped):
-    """Flipped bytes in the archive never give other metadata, nor another exception."""
+    """Flipped bytes in the archive never give other metadata or another exception."""
     flatbuffer, metadata = unpack(shipped, "shipped")
     rng, refused = np.random.default_rng(2), 0
     for at in rng.integers(len(flatbuffer), len(shipped), 300):
@@ -450,7 +450,7 @@ def test_any_metadata_survives_its_file(flatbuffer, metadata):
 
 @given(METADATA, st.data())
 def test_a_file_that_ends_early_gives_no_metadata(metadata, data):
-    """Wherever it ends: it is refused, or is a bare network."""
+    """Wherever the file ends, it is refused or is a bare network."""
     whole = pack(b"TFL3" * 9, metadata)
     cut = data.draw(st.integers(0, len(whole) - 1))
     try:

@@ -1,4 +1,4 @@
-"""Each operator by itself: what it makes of its inputs, as the runtime computes it, and the bounds of what is taken."""
+"""Each operator by itself: its output's shape, as the runtime computes it, and the limits of valid inputs."""
 
 import contextlib
 import random
@@ -18,12 +18,12 @@ schema = pytest.importorskip("ai_edge_litert.schema_py_generated", exc_type=Impo
 
 
 def made_by_runtime(data: bytes) -> list[tuple[int, ...]]:
-    """Shapes of the outputs as the runtime's kernels compute them; what the file says of them does not count."""
+    """Shapes of the outputs as the runtime's kernels compute them. The shapes in the file do not count."""
     resolver = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = litert.Interpreter(model_content=data, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     details = sorted(interpreter.get_output_details(), key=lambda detail: detail["index"])
-    with contextlib.suppress(ValueError):  # of outputs whose shape follows from values
+    with contextlib.suppress(ValueError):  # raised for outputs whose shape depends on values
         interpreter.invoke()
     return [interpreter.get_tensor(detail["index"]).shape for detail in details]
 
@@ -32,7 +32,7 @@ def verdict(data: bytes) -> list[str]:
     return verify(FlatModel(data, "m.tflite"))
 
 
-# Random forms of each operator: its inputs, the type of its outputs and how many they are, its options.
+# Random forms of each operator: its inputs, the type and number of its outputs, and its options.
 
 
 def conv(r):
@@ -170,7 +170,7 @@ def strided_slice(r):
     shrink = r.randint(0, 2**n - 1)
     masks = {"beginMask": r.randint(0, 7) & ~shrink, "endMask": r.randint(0, 7), "shrinkAxisMask": shrink}
     for i in range(n):
-        if shrink >> i & 1:  # what the other numbers of such a dimension are does not count
+        if shrink >> i & 1:  # other numbers of such a dimension do not count
             strides[i] = 1
             ends[i] = begins[i] + 1 if begins[i] != -1 else shape[i]
             masks["endMask"] &= ~(1 << i)
@@ -220,7 +220,7 @@ FORMS = {
 
 @pytest.mark.parametrize("name", FORMS)
 def test_makes_what_the_runtime_makes(name):
-    """The shape that the kernel computes is taken, and no other."""
+    """Only the shape that the kernel computes is accepted."""
     r, shapes = random.Random(name), set()
     for _ in range(12):
         inputs, made, n, kind, options = FORMS[name](r)
@@ -243,7 +243,7 @@ def test_makes_what_the_runtime_makes(name):
 
 
 def judged(name, inputs, output, kind=None, **options) -> str:
-    """What is said of a model of one operator; nothing of one that is proven."""
+    """The message about a model of one operator. It is empty if the model is proven harmless."""
     outputs = output if isinstance(output, list) else [output]
     try:
         return "; ".join(verdict(graph_of(schema, name, inputs, outputs, kind, **options)))
@@ -325,7 +325,7 @@ def binary_of(name, kind):
     ],
 )  # fmt: skip
 def test_fused_activations(form):
-    """Every kernel knows those up to RELU6; the schema has two more."""
+    """Every kernel knows the activations up to RELU6. The schema has two more."""
     for number, said in ((0, ""), (1, ""), (2, ""), (3, ""), (4, "rare kind"), (5, "rare kind"), (6, "number 6")):
         found = form(fusedActivationFunction=number)
         assert found == "" if not said else said in found
@@ -525,7 +525,7 @@ def test_slices(positions, masks, output, said):
 
 
 def test_an_inference_has_bounds():
-    """64 MB of tensors, and two billion operations: four for each value, one for each product."""
+    """The bounds are 64 MB of tensors and two billion operations: four for each value, and one for each product."""
     n = 2**23
     assert judged("RELU", [f(n)], f(n)) == ""
     assert "more than 64 MB" in judged("RELU", [f(n + 1)], f(n + 1))

@@ -1,4 +1,4 @@
-"""Words of one's own: their split, what is asked for before anything is computed, and what is said of the model."""
+"""Your own words: their split, checks before anything is computed, and the texts about the model."""
 
 import csv
 import hashlib
@@ -30,7 +30,7 @@ SPLIT_OF_THE_RECORDINGS = "970e757c7f8bdf7426ea9955d9c61d515f9e600758a84c44a21d6
 
 
 def lay_out(root, names):
-    """Files with nothing in them: an index looks at names only."""
+    """Write empty files, because an index reads only names."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -43,7 +43,7 @@ def parts_of(root, **options):
 
 
 def test_official_names_keep_the_official_split(data, tmp_path):
-    """Of the recordings that the shipped models were trained on, bit by bit; and of a word with too few speakers."""
+    """The split of the shipped models' recordings stays exactly the same, also for a word with few speakers."""
     lines = [f"{name} {part}\n" for name, part in sorted(parts_of(data / "speech_commands").items())]
     assert len(lines) == 13_421
     assert hashlib.sha256("".join(lines).encode()).hexdigest() == SPLIT_OF_THE_RECORDINGS
@@ -56,7 +56,7 @@ def test_official_names_keep_the_official_split(data, tmp_path):
 
 
 def test_own_words_in_a_downloaded_folder_go_by_the_hash(tmp_path):
-    """Words that the lists do not name; of those that they do, the rest trains, as the lists mean it."""
+    """This holds for words that the lists do not name. If they name a word, its other recordings train."""
     own = [f"hello/{i}.wav" for i in range(300)] + [f"lamp/s{i}_nohash_0.wav" for i in range(300)]
     lay_out(tmp_path, [*own, *(f"yes/{i:08x}_nohash_0.wav" for i in range(300))])
     (tmp_path / "validation_list.txt").write_text("yes/00000001_nohash_0.wav\n")
@@ -84,7 +84,7 @@ NAMES = {
 @pytest.mark.parametrize("many", [2, 3, 10, 50, 400])
 @pytest.mark.parametrize("name", NAMES)
 def test_own_voice_alone_trains_and_validates(tmp_path, name, many):
-    """Of one or two voices, recordings go by the hash of their names, and never all of them into one part."""
+    """With one or two voices, recordings are split by the hash of their names. Never are all in one part."""
     names = [
         NAMES[name].format(word=word, i=i, ab=("anna", "bob")[i % 2]) for word in ("hello", "lamp") for i in range(many)
     ]
@@ -111,21 +111,21 @@ def test_recordings_stay_in_their_part_when_others_are_added(tmp_path):
 
 @pytest.mark.parametrize("form", ["hello/{speaker}/{i}.wav", "hello/{speaker}_nohash_{i}.wav"])
 def test_several_speakers_are_kept_apart(tmp_path, form):
-    """By folder or by name, where nobody has more than a quarter of the recordings."""
+    """Speakers are told by folder or by name, if nobody has more than a quarter of the recordings."""
     speakers = [f"voice{i}" for i in range(20)]
     names = {form.format(speaker=s, i=i): official_split(s) for s in speakers for i in range(10)}
     assert parts_of(lay_out(tmp_path, names)) == names
     index = index_clips(tmp_path)
     assert {c.speaker for c in index.clips} == {*speakers}
     assert str(Voices.of(index.clips)) == ""
-    lay_out(tmp_path, [form.format(speaker="voice0", i=i) for i in range(10, 200)])  # one voice is most of it
+    lay_out(tmp_path, [form.format(speaker="voice0", i=i) for i in range(10, 200)])  # most are of one voice
     index = index_clips(tmp_path)
     assert {c.split for c in index.clips if c.speaker == "voice0"} == {"training", "validation", "testing"}
     assert "expect worse for strangers than measured on hello" in str(Voices.of(index.clips))
 
 
 def test_folders_within_a_word_are_speakers(tmp_path):
-    """Their recordings are used, wherever clips are, and lists may name them."""
+    """Their recordings are used for every purpose of clips, and lists may name them."""
     lay_out(tmp_path, ["hello/anna/1.wav", "hello/anna/2.wav", "hello/bob/1.wav", "lamp/anna/1.wav", "lamp/3.wav"])
     assert [c.speaker for c in index_clips(tmp_path).clips] == ["anna", "anna", "bob", "", "anna"]
     assert len(index_labelled(tmp_path)[0]) == 5
@@ -190,7 +190,7 @@ LACKING = {
 
 @pytest.mark.parametrize("case", LACKING)
 def test_what_a_word_lacks_is_said_before_anything_is_computed(tmp_path, nothing_computed, case):
-    """With the remedy: no feature of any clip has been computed."""
+    """The message names the remedy. No feature of any clip has been computed."""
     names, options, complaint = LACKING[case]
     lay_out(tmp_path, names)
     if options.get("noise", True):
@@ -222,7 +222,7 @@ def test_folders_of_negatives_are_looked_at_before_anything_is_computed(folder, 
 
 @pytest.fixture(scope="module")
 def own(folder, tmp_path_factory):
-    """One voice that says two words, 24 recordings of each; noise; synthetic clips of a third."""
+    """24 recordings of each of two words by one voice, noise, and synthetic clips of a third word."""
     root = tmp_path_factory.mktemp("own")
     for word, source in (("hello", "yes"), ("lamp", "go")):
         (root / "own" / word).mkdir(parents=True)
@@ -237,7 +237,7 @@ def own(folder, tmp_path_factory):
 
 
 def test_word_that_only_synthetic_speech_trains_is_said(folder, own):
-    """It is validated by voices that do not train; of the others their recordings validate alone."""
+    """Voices that do not train validate this word. Only recordings validate the other words."""
     sources = DataConfig(clips=own / "own", speech=folder / "speech", synthetic=own / "synthetic", cache=own / "cache")
     labels = label_set("hello,lamp,music")
     examples = load_examples(sources, preset("logmel40"), labels)
@@ -268,7 +268,7 @@ def test_origins_are_those_of_the_words_that_train(folder, own, tmp_path):
 
 @pytest.fixture(scope="module")
 def own_run(folder, own):
-    """A run on one's own words, after one epoch of two batches, and what it printed."""
+    """A run on the user's own words after one epoch of two batches, and its output."""
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     command = own_command(folder, own, own / "run")
     done = subprocess.run([sys.executable, "-m", "host_tools", *map(str, command)], capture_output=True, check=True)
@@ -298,7 +298,7 @@ def test_curves_are_drawn_after_one_epoch(own_run):
 
 @pytest.mark.xdist_group("training")
 def test_model_file_of_own_recordings_claims_nothing(own_run, run_cli, tmp_path):
-    """Nor do its card and its C header; what the user says of it is what they say. The converter prints nothing."""
+    """Its card and its C header claim nothing, too. They repeat what the user states. The converter prints nothing."""
     run, _ = own_run
     done = run_cli("quantize", run, "-o", "own.tflite", package="host_tools")
     assert done.returncode == 0, done.stderr
@@ -324,7 +324,7 @@ def test_model_file_of_own_recordings_claims_nothing(own_run, run_cli, tmp_path)
 
 
 def test_licence_by_default():
-    """As it was of what Speech Commands alone trained."""
+    """The default licence of a model that Speech Commands alone trained is unchanged."""
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     from host_tools.convert.quantize import default_licence
 
@@ -366,7 +366,7 @@ def test_card_of_a_foreign_model_claims_nothing(tmp_path):
 
 @pytest.mark.xdist_group("training")
 def test_run_of_other_options_is_refused(folder, own, own_run, run_cli):
-    """With each option's name, its value then and now, and what to do."""
+    """The message has each option's name, its old and new value, and the remedy."""
     run, _ = own_run
     before = (run / "config.json").read_bytes()
     failed = run_cli(*own_command(folder, own, run, "--epochs", "60", "--snr-db", "3", "20"), package="host_tools")
@@ -388,7 +388,7 @@ def test_run_of_other_options_is_refused(folder, own, own_run, run_cli):
     ],
 )
 def test_options_that_exclude_each_other(own_run, run_cli, tmp_path, options, told):
-    """One line, and nothing is begun."""
+    """The error is one line, and nothing is begun."""
     (tmp_path / "run").symlink_to(own_run[0])
     (tmp_path / "own").mkdir()
     done = run_cli(*options, package="host_tools")
@@ -409,7 +409,7 @@ def test_report_takes_a_float_run_and_its_quantisation_aware_one(own, own_run, r
 
 @pytest.mark.xdist_group("training")
 def test_other_backends_convert_or_say_what_to_do(folder, own, own_run, run_cli, tmp_path):
-    """TensorFlow converts whatever backend trains; one that is not there, or does not train, is a line."""
+    """TensorFlow converts runs of every backend. A backend that is missing or cannot train gives one line."""
 
     def run(backend, *arguments):
         return run_cli(*arguments, package="host_tools", env={**os.environ, "KERAS_BACKEND": backend})
@@ -420,7 +420,7 @@ def test_other_backends_convert_or_say_what_to_do(folder, own, own_run, run_cli,
     remedy = "set KERAS_BACKEND to tensorflow, jax or torch"
     failed = run("nonsense", *own_command(folder, own, "run"))
     assert_one_line_error(failed, "Unable to import backend : nonsense", remedy, program="kws-host")
-    (tmp_path / "jax.py").write_text("raise ImportError('No module named jax')")  # where it is installed, too
+    (tmp_path / "jax.py").write_text("raise ImportError('No module named jax')")  # hides an installed JAX, too
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(tmp_path)}
     failed = run_cli("train", "--config", own_run[0], "-o", "run", package="host_tools", env=environment)
     assert_one_line_error(failed, "No module named jax", remedy, program="kws-host")

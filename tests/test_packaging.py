@@ -1,4 +1,4 @@
-"""What `pip install` brings."""
+"""The files and requirements that `pip install` brings."""
 
 import ast
 import configparser
@@ -28,7 +28,7 @@ PACKAGES = {"kws_edge", "host_tools", "firmware_export"}
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel, repository):
-    """Their code, models, sounds, C sources, cards and marks of typing; no tests. Licences travel with the metadata."""
+    """It holds code, models, sounds, C sources, cards and marks of typing, no tests. Licences lie in the metadata."""
     ours = {name for name in repository if name.split("/")[0] in PACKAGES}
     assert len(ours) > 150
     assert {f"{package}/py.typed" for package in PACKAGES} < ours
@@ -68,7 +68,7 @@ def test_the_wheel_is_the_same_from_the_sdist(wheel, repository, tmp_path):
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is a source distribution's folder")
 def test_tests_run_from_the_sdist(unpacked):
-    """In its own folder: what it holds suffices, without git."""
+    """The source distribution suffices for the tests, without git."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KWS_TEST_RUN", "PYTEST"))}
     files = ["test_packaging.py", "test_public_api.py", "test_benchmarks.py", "test_foreign_models.py"]
     options = ["-q", "-p", "no:cacheprovider", "-k", "wheel or public or ratios or macs"]
@@ -112,7 +112,7 @@ def test_litert_where_it_has_wheels(wheel, python, machine, system):
     assert not {"tflite-runtime", "tensorflow", "tensorflow-cpu", "keras", "scipy", "matplotlib"} & set(found)
 
 
-@pytest.mark.parametrize("machine", ["armv7l", "armv8l"])  # the second: a 64-bit kernel under linux32
+@pytest.mark.parametrize("machine", ["armv7l", "armv8l"])  # armv8l: a 64-bit kernel under linux32
 def test_tflite_runtime_on_32_bit_arm(wheel, machine):
     found = requirements(wheel, platform_machine=machine, sys_platform="linux", python_version="3.11")
     assert found["tflite-runtime"] == "==2.14.*"
@@ -121,7 +121,7 @@ def test_tflite_runtime_on_32_bit_arm(wheel, machine):
 
 
 def test_no_runtime_for_newer_python_on_32_bit_arm(wheel):
-    """There is none: pip installs the rest, and the program says which systems have one."""
+    """Without a runtime pip installs the rest, and the program says which systems have one."""
     found = requirements(wheel, platform_machine="armv7l", sys_platform="linux", python_version="3.13")
     assert not {"ai-edge-litert", "tflite-runtime", "tensorflow"} & set(found)
 
@@ -132,7 +132,7 @@ def test_tensorflow_as_a_last_resort(wheel):
 
 
 def test_metadata_names_licence_and_types(wheel):
-    """As PEP 639 has it: one expression, and the files."""
+    """The licence is an expression and files, as PEP 639 defines."""
     lines = metadata(wheel)
     assert "License-Expression: Apache-2.0" in lines
     assert {"License-File: LICENSE", "License-File: NOTICE"} <= set(lines)
@@ -161,7 +161,7 @@ posterior_columns(2)
 
 
 def test_type_checkers_know_the_types(built_wheel, tmp_path):
-    """Of all that is public, in the installed wheel: mypy's strict mode passes a right program, and no wrong one."""
+    """With the installed wheel, mypy's strict mode accepts a right program of public names, and no wrong one."""
     import kws_edge
 
     pytest.importorskip("mypy")
@@ -187,7 +187,7 @@ def test_type_checkers_know_the_types(built_wheel, tmp_path):
 
 
 def test_installed_firmware_export_finds_the_licences(built_wheel, tmp_path):
-    """Which an exported folder holds: a wheel has them beside its metadata."""
+    """An exported folder holds the licences. A wheel has them beside its metadata."""
     with zipfile.ZipFile(built_wheel) as archive:
         archive.extractall(tmp_path)
     script = (
@@ -229,7 +229,7 @@ def test_commands(wheel):
 
 @pytest.mark.parametrize(("package", "least"), [("firmware_export", 4), ("host_tools", 12)])
 def test_help_of_the_workstation(run_cli, package, least):
-    """Of the programs and of every command that they name."""
+    """It covers the programs and every command that they name."""
     shown = run_cli("--help", package=package)
     assert shown.returncode == 0, shown.stderr.decode()
     commands = re.findall(r"^    ([a-z][a-z-]*)(?: |$)", shown.stdout.decode(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A few words of one's own: training from a shipped file, by the clock, and what calibration promises of the result."""
+"""A few own words: training from a shipped file, by the clock, and calibration's promise for the result."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.xdist_group("training"),
     pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning"),  # of Keras, with NumPy 2
+    pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning"),  # a warning of Keras with NumPy 2
 ]
 
 OWN = "hello,lamp"
@@ -68,7 +68,7 @@ def test_unknown_preset_is_wrong_usage(run_cli):
 
 
 def test_start_from_a_shipped_file_computes_what_it_does(folder, run_cli, tmp_path):
-    """Before training the float network has the file's posteriors, but for the file's rounding."""
+    """Before training the float network has the file's posteriors, except for the file's rounding."""
     start = ("--epochs", "0", "--start", "micro12", "--model", "micro", "--width", "1")
     done = run_cli(*train_command(folder, "same", *start), package="host_tools")
     assert done.returncode == 0, done.stderr
@@ -109,7 +109,7 @@ def test_new_labels_begin_as_unknown():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes on by a tenth of a second whenever training looks at it."""
+    """A clock that advances by a tenth of a second whenever training reads it."""
     ticks = itertools.count()
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(ticks) / 10)
 
@@ -120,7 +120,7 @@ def test_minutes_end_training_in_the_middle_of_an_epoch(folder, tmp_path, clock)
     )
     said = []
     run = train(config, tmp_path / "run", say=said.append)
-    rows = read_log(run.folder)[1:]  # without that of before training, which has no loss
+    rows = read_log(run.folder)[1:]  # without the row before training, which has no loss
     assert 24 < sum(row["seconds"] for row in rows) < 33
     assert run.record["best"]["epoch"] == len(rows) >= 1
     assert any("s left" in line for line in said)
@@ -153,7 +153,7 @@ def test_rate_of_learning_follows_batches_or_time(clock):
 
 
 def test_words_first_tells_other_words_apart(folder, tmp_path, monkeypatch):
-    """Half of the epochs have a label for every word with many recordings; the rest goes on from there."""
+    """Half of the epochs have a label for every word with many recordings. The other half goes on from there."""
     monkeypatch.setattr(words_first, "_MANY", 5)
     config = config_of(
         folder, features=None, model="micro", epochs=2, steps=2, batch_size=16, labels="yes,", words_first=0.5
@@ -187,7 +187,7 @@ def test_ctrl_c_says_what_is_kept(folder, tmp_path, monkeypatch):
 
 
 def test_the_benchmark_tests_on_other_people(folder, tmp_path):
-    """Who is drawn is not tested on, and no other recording of the words trains."""
+    """Speakers that are drawn do not test. No other recording of the words trains."""
     own, others = drawn(folder / "clips", ["yes", "no"], 6, 1, tmp_path)
     assert len(own) == 12
     assert not {clip.speaker for clip in own} & {clip.speaker for clip in others}

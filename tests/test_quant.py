@@ -5,7 +5,7 @@ from kws_edge.model.quantization import dequantize, quantize
 
 
 def test_rounds_and_saturates():
-    # Truncation would give 0 and 1 for the first two; wrapping would give small numbers for the last two.
+    # Truncation would give 0 and 1 for the first two values. Wrapping would give small numbers for the last two.
     values = np.array([0.6, 1.5, 2.5, -0.6, 1000.0, -1000.0], np.float32)
     assert quantize(values, 1.0, 0).tolist() == [1, 2, 2, -1, 127, -128]
 

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark
 
 
 def agreement(run, path, folder):
-    """Share of the test clips that a run's network and the file of it give one label."""
+    """Share of the test clips to which a run's network and its file give the same label."""
     network = keras.models.load_model(run / "best.keras", compile=False)
     frontend, model = Frontend(preset("logmel40")), Model(path, kernels="builtin")
     levels = [frontend(soundfile.read(clip, dtype="int16")[0]) for clip in sorted((folder / "test").rglob("*.wav"))]
@@ -68,7 +68,7 @@ def test_quantise_and_evaluate(folder, run_folder, run_cli, tmp_path):
 
 
 def test_reference_front_end_trains_and_quantises(folder, run_cli, tmp_path):
-    """The other preset, whose levels are not clipped and whose frames are resized, goes through the same tools."""
+    """The other preset's levels are not clipped, and its frames are resized. The same tools take it."""
     command = ["train", folder / "clips", "-o", "run", "--frontend", "reference", "--epochs", "1", "--steps", "6"]
     done = run_cli(*command, "--batch-size", "16", "--width", "0.17", package="host_tools")
     assert done.returncode == 0, done.stderr
@@ -97,9 +97,9 @@ def test_evaluation_on_parts_and_features(folder, run_folder, run_cli):
 
 
 def randomised(name, frontend, classes, **options):
-    """A network of random weights whose batch norms do something, and inputs for it."""
+    """A network of random weights with effective batch norms, and inputs for it."""
     config, rng = preset(frontend), np.random.default_rng(0)
-    keras.utils.set_random_seed(1)  # whatever other tests drew before
+    keras.utils.set_random_seed(1)  # independent of what other tests have drawn
     model = build(name, config, classes, **options)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -141,7 +141,7 @@ def test_fake_quantisation_is_what_the_file_computes(name, frontend, classes, op
     difference = np.abs(outputs(to_int8(aware), x) - simulated)
     assert difference.max() <= 6
     assert difference.mean() <= 0.6
-    # It is no copy of the float network that any quantisation would match: that one is further away.
+    # Another quantisation would not do: the float network is further away.
     assert np.abs(keras.ops.convert_to_numpy(model(x)) * 256 - 128 - simulated).max() > 0.01
 
 
@@ -150,7 +150,7 @@ def test_quantisation_aware_training_learns_weights_and_ranges():
     aware = quantisation_aware(model, x)
     for layer in aware.layers:
         if isinstance(layer, FakeQuant) and layer.trainable_variables:
-            layer.high.assign(layer.high * 0.7)  # some activations are clipped: a gradient reaches the range
+            layer.high.assign(layer.high * 0.7)  # some activations are clipped, so a gradient reaches the range
     before = {v.path: v.numpy() for v in aware.trainable_variables}
     aware.compile(optimizer=keras.optimizers.Adam(1e-2), loss="categorical_crossentropy")
     aware.train_on_batch(x, np.eye(12, dtype=np.float32)[np.arange(40) % 12])
@@ -182,7 +182,7 @@ def test_compact_file_computes_the_same(name, frontend, classes, options):
 
 
 def test_reference_sizes():
-    """The reference system's files: 4.88 MB float, 1.26 MB INT8, 3.88 times smaller."""
+    """The reference system's files have 4.88 MB in float and 1.26 MB in INT8, 3.88 times less."""
     model, x = randomised("cnn_reference", "reference", 36)
     floating, int8 = len(to_float(model)), len(to_int8(model, x[:4], plain=True))
     assert round(floating / 1e6, 2) == 4.88
@@ -203,7 +203,7 @@ def test_micro_fits_a_microcontroller():
 
 
 def test_qat_and_report(folder, run_folder, run_cli, tmp_path):
-    """Through the command line: fine-tuning, an INT8 file without calibration, the comparison of all forms."""
+    """The command line fine-tunes, writes an INT8 file without calibration, and compares all forms."""
     sources = ["--features", folder / "features", "--speech", folder / "speech", "--cache", folder / "cache"]
     command = ["qat", run_folder, folder / "clips", *sources, "-o", "qat", "--epochs", "1", "--steps", "20"]
     done = run_cli(*command, package="host_tools")
@@ -239,7 +239,7 @@ def test_qat_and_report(folder, run_folder, run_cli, tmp_path):
     assert text in done.stdout.decode()
     assert f"{100 * forms['PTQ INT8']['accuracy']:.2f} %" in text
     assert (tmp_path / "report" / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    plain = ("--kernels", "builtin", "--json")  # as the report has it
+    plain = ("--kernels", "builtin", "--json")  # as in the report
     again = json.loads(
         run_cli("evaluate", "report/qat.tflite", "--clips", folder / "test", *plain, package="host_tools").stdout
     )
@@ -247,7 +247,7 @@ def test_qat_and_report(folder, run_folder, run_cli, tmp_path):
 
 
 def test_report_tests_on_what_the_run_was_trained_on(folder, run_folder, run_cli, tmp_path):
-    """Where no data are named: on a part of the clips that the record names, unless they are others by now."""
+    """Without named data it tests on a part of the clips in the record, unless they have changed."""
     run = tmp_path / "run"
     shutil.copytree(run_folder, run)
     shutil.copytree(folder / "clips", tmp_path / "clips")
@@ -272,7 +272,7 @@ def test_report_tests_on_what_the_run_was_trained_on(folder, run_folder, run_cli
 
 
 def test_errors_of_clips_to_hear(folder, run_folder, run_cli, tmp_path):
-    """Misclassified clips with their posteriors, the worst first, of a run and of a file; no folder is written over."""
+    """Misclassified clips of a run and of a file come with posteriors, the worst first. No folder is overwritten."""
     run = functools.partial(run_cli, "evaluate", run_folder, package="host_tools")
     done = run("--clips", folder / "test", "--features", folder / "features", "--json", "--errors", "wrong")
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ def actions():
 
 
 def is_numeric(action) -> bool:
-    """Whether an option takes numbers, as its type, its default, or what its help calls its value says."""
+    """Whether an option takes numbers, judged by its type, its default, or the name of its value in help."""
     defaults = action.default if isinstance(action.default, (list, tuple)) else [action.default]
     return (
         isinstance(action.type, Range)
@@ -69,7 +69,7 @@ def test_the_walk_finds_them():
 
 @pytest.mark.parametrize(("command", "name", "action"), OPTIONS, ids=IDS)
 def test_every_numeric_option_has_a_range(command, name, action, capsys):
-    """Wrong usage: status 2, and a line that names the option, what it takes and, abbreviated, what was given."""
+    """A wrong number gives status 2 and a line with the option, its range and the abbreviated value."""
     parser = PARSERS[command]()
     option, prefix = action.option_strings[0], "yes=" if "=" in (action.metavar or "") else ""
     values = WRONG
@@ -223,5 +223,5 @@ assert accepted > 100
 
 
 def test_no_front_end_takes_long_or_much_memory():
-    """At the ends of the ranges, where they are accepted together."""
+    """This holds at the ends of the ranges, if they are accepted together."""
     assert peak_mb(CORNERS) < 150

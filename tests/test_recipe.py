@@ -1,4 +1,4 @@
-"""Recipes: read and checked, done stage by stage, gone on with, and stale exactly where something changed."""
+"""Recipes are read and checked, run stage by stage, and continued. Stages are stale exactly if something changed."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def written(tmp_path, text):
 
 @pytest.mark.parametrize("path", sorted((TONES.parents[2] / "recipes").glob("*.toml")), ids=lambda path: path.stem)
 def test_recipes_of_shipped_models_are_valid(path):
-    """Every option of every stage is one that its command takes; each ends with a card and a lock."""
+    """Every stage's command takes its options. Each recipe ends with a card and a lock."""
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     kinds = {stage.do for stage in recipe.stages}
@@ -125,7 +125,7 @@ def test_of_training_all_batches_are_scaled():
 
 @pytest.fixture
 def small(tmp_path, folder):
-    """A folder of a few of the tones' clips, that a test may change."""
+    """A folder of a few clips of tones that a test may change."""
     for name in ("yes", "no"):
         shutil.copytree(folder / "clips" / name, tmp_path / "data" / "clips" / name)
     return tmp_path / "data"
@@ -244,7 +244,7 @@ def test_manifests_count_files_and_of_networks_the_weights(tmp_path):
 
 @pytest.mark.timeout(900)
 def test_a_recipe_runs_whole_and_after_kills_to_the_same_bytes(tmp_path, folder):
-    """From data to a packed, calibrated, evaluated file with card and lock; killed at three places, and run again."""
+    """The recipe leads from data to a file with card and lock. It is killed at three places and run again."""
     command = [sys.executable, "-m", "host_tools", "recipe", "run", TONES, "--data", folder, "-o"]
     plain = subprocess.run([*command, tmp_path / "plain"], capture_output=True, text=True, check=False)
     assert plain.returncode == 0, plain.stderr
@@ -282,7 +282,7 @@ def test_a_recipe_runs_whole_and_after_kills_to_the_same_bytes(tmp_path, folder)
 
 
 def test_a_table_of_sources_counts_as_what_the_stage_takes(tmp_path):
-    """A shipped one by name, and one's own as data of the recipe: a stage is done again if its table changes."""
+    """A stage is done again if its table changes, a shipped one by name or your own among the recipe's data."""
     text = SHORT.replace("[data]", '[data]\nmine = "./mine.toml"').partition("[[stage]]")[0]
     stage = '[[stage]]\nid = "{0}"\ndo = "collect"\nwhy = "Sounds."\nfrom = "{1}"\n'
     recipe = load_recipe(
@@ -421,7 +421,7 @@ def test_damaged_checksums_are_computed_again(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("who", ["all", "it"])
 def test_interrupted_it_says_one_line_and_leaves_nothing_running(tmp_path, folder, who):
-    """Ctrl-C, which all processes of a terminal get, and a signal to the recipe's own alone."""
+    """All processes of a terminal get Ctrl-C. A signal may also go to the recipe's process alone."""
     command = [sys.executable, "-m", "host_tools", "recipe", "run", TONES, "--data", folder, "-o", tmp_path / "runs"]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -440,5 +440,5 @@ def test_interrupted_it_says_one_line_and_leaves_nothing_running(tmp_path, folde
     assert "Traceback" not in said
     assert said.endswith("kws-host: interrupted\n")
     (trained,) = (tmp_path / "runs" / "tones").glob("words-*/words")
-    with locked(trained):  # nobody trains there
+    with locked(trained):  # fails if somebody still trains there
         pass

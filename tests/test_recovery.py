@@ -1,6 +1,6 @@
-"""Listening goes on: servers die, microphones come and go, the machine stands still; all of it real.
+"""Listening goes on when servers die, microphones come and go, or the machine stands still. All of this is real.
 
-The words are those of the bundled stream, so that nothing but a sound server is needed.
+The words come from the bundled stream, so the tests need only a sound server.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tests.sound import RATE, Listener, SoundServer, altered, only_48_khz
 pytestmark = pytest.mark.sound
 
 STOPPED_S = 3.0
-# The words were chosen to be heard wherever the steps of inference fall; a new model should not need new words.
+# These words are heard wherever the steps of inference fall. A new model should not need new words.
 HEAR = ("--threshold", "0.5", "--device", "pulse")
-# PortAudio's device, behind which is the default source, and that source by its name.
+# PortAudio's device, which stands for the default source, and that source by its name.
 each_way = pytest.mark.parametrize("device", ["pulse", "vmic.monitor"])
 
 
@@ -42,14 +42,14 @@ def server(tmp_path):
 
 @pytest.fixture(scope="module")
 def words(demo_stream):
-    """The demo's down, left and stop, 1.1 seconds each with their noise, by name; int16."""
+    """The demo's down, left and stop by name, int16, 1.1 seconds each with their noise."""
     samples = soundfile.read(demo_stream, dtype="int16")[0]
     starts = {"down": 14.35, "left": 1.9, "stop": 5.6}
     return {name: samples[round(at * RATE) :][: round(1.1 * RATE)] for name, at in starts.items()}
 
 
 def write(path, words, *spoken):
-    """A file of words, each after a pause in seconds, and half a second more."""
+    """Write a file of words, each after a pause in seconds, and half a second more."""
     parts = []
     for pause, word in spoken:
         parts += [np.zeros(round(pause * RATE), np.int16), words[word]]
@@ -75,8 +75,11 @@ def plug_in(server):
 @each_way
 @pytest.mark.parametrize(("lose", "restore"), [(kill, SoundServer.start), (unplug, plug_in)], ids=["server", "source"])
 def test_what_is_gone_comes_back(server, words, tmp_path, lose, restore, device):
-    """Sound server killed and started again, source unloaded and loaded again: heard before and after, nothing between,
-    and the clock has gone on. A source that was named is waited for, though the server has another one."""
+    """The sound server is killed and started again, or the source is unloaded and loaded again.
+
+    Words before and after are heard, none between, and the clock has gone on. A named source is waited for, even if the
+    server has another one.
+    """
     down, stop = (write(tmp_path / f"{word}.wav", words, (0.5, word)) for word in ("down", "stop"))
     if device != "pulse":
         server.pactl("load-module", "module-sine-source", "source_name=other")
@@ -101,8 +104,10 @@ def test_what_is_gone_comes_back(server, words, tmp_path, lose, restore, device)
 
 @each_way
 def test_process_stopped(server, words, tmp_path, device):
-    """Stopped for three seconds and continued: the word that was said meanwhile is too old and is not acted upon; the
-    next one is heard, at its time."""
+    """The process is stopped for three seconds and continued.
+
+    The word that was said meanwhile is too old and has no effect. The next one is heard at its time.
+    """
     spoken = write(tmp_path / "spoken.wav", words, (0.5, "down"), (1.7, "left"), (4.0, "stop"))
     listener = Listener(server, "--threshold", "0.5", "--device", device)
     player = subprocess.Popen(["paplay", "--device=vmic", str(spoken)], env=server.environment)
@@ -124,7 +129,7 @@ def test_process_stopped(server, words, tmp_path, device):
 
 @each_way
 def test_sound_server_hangs(server, device):
-    """A server that is there but stands still: waited for, and Ctrl-C ends all the same."""
+    """A server that stands still is waited for. Ctrl-C ends listening nevertheless."""
     listener = Listener(server, "--device", device)
     server.process.send_signal(signal.SIGSTOP)
     try:
@@ -141,15 +146,17 @@ def test_sound_server_hangs(server, device):
 
 
 def recorder_of(listener):
-    """The process that records for it."""
+    """The process that records for a listener."""
     path = f"/proc/{listener.process.pid}/task/{listener.process.pid}/children"
     (child,) = (int(pid) for pid in Path(path).read_text().split())
     return child
 
 
 def test_server_killed_and_back_at_once(server, words, tmp_path):
-    """What leaves threads in PortAudio that spin or wait for ever: heard again within 5 s, and none of its lines on
-    standard error."""
+    """This leaves threads in PortAudio that spin or wait for ever.
+
+    Words are heard again within 5 s, and no line of PortAudio appears on standard error.
+    """
     listener = Listener(server, *HEAR)
     said = [listener.greeting]
     for _ in range(4):
@@ -171,7 +178,7 @@ def test_server_killed_and_back_at_once(server, words, tmp_path):
     ("number", "reason"), [(signal.SIGSTOP, "no audio for 3 s"), (signal.SIGKILL, "its stream ended")]
 )
 def test_process_that_records_hangs_or_dies(server, number, reason):
-    """Whatever PortAudio does to it, it is replaced; nothing is left of it."""
+    """The process that records is replaced, whatever PortAudio does to it. Nothing is left of it."""
     listener = Listener(server, "--device", "pulse")
     first = recorder_of(listener)
     os.kill(first, number)
@@ -185,7 +192,7 @@ def test_process_that_records_hangs_or_dies(server, number, reason):
 
 
 def test_process_that_records_and_spins_is_replaced(server, tmp_path):
-    """It delivers, but a thread in its audio system takes a whole core."""
+    """The process delivers samples, but a thread of its audio system takes a whole core."""
     spin = f"""
 import os, threading
 def spin():
@@ -211,7 +218,7 @@ else: threading.Thread(target=spin, daemon=True).start()
 
 
 def test_nobody_records_for_a_listener_that_was_killed(server):
-    """Not even where the sound server hangs at that time."""
+    """This holds even if the sound server hangs at that time."""
     for hangs in (False, True):
         listener = Listener(server, "--device", "pulse")
         recorder = recorder_of(listener)
@@ -226,7 +233,7 @@ def test_nobody_records_for_a_listener_that_was_killed(server):
 
 
 def test_nobody_records_for_a_program_whose_fork_lives(server):
-    """It has the pipes, too, and would keep the microphone busy."""
+    """The fork has the pipes, too, and would keep the microphone busy."""
     code = (
         "import os, signal, sys, time; from kws_edge import Microphone\n"
         "with Microphone('pulse', sample_rate=16000) as microphone:\n"
@@ -248,7 +255,7 @@ def test_nobody_records_for_a_program_whose_fork_lives(server):
 
 
 def test_interrupt_from_a_terminal(server):
-    """It reaches the process that records, too, and is the listener's business."""
+    """The interrupt reaches the process that records, too. Only the listener handles it."""
     listener = Listener(server, "--device", "pulse")
     os.kill(recorder_of(listener), signal.SIGINT)
     os.kill(recorder_of(listener), signal.SIGTERM)
@@ -258,7 +265,7 @@ def test_interrupt_from_a_terminal(server):
 
 @pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", "<&-", ">&-", "2>&-", "2>/dev/full"])
 def test_microphone_where_streams_are_closed(server, redirection):
-    """The pipes of the process that records may get their numbers: for the command, and in anybody's program."""
+    """Pipes of the process that records may get the numbers of closed streams, in the command and in your program."""
     code = "from kws_edge import Microphone\n"
     code += "with Microphone('pulse', sample_rate=16000) as m: len(next(iter(m))) or 1 / 0"
     command = ("-m", "kws_edge", "listen", "--device", "pulse", "--seconds", "0.5", "--threshold", "1")
@@ -277,7 +284,7 @@ HANGING = "import threading\nthreading.Event().wait()\n"
 
 
 def test_audio_system_that_never_answers(tmp_path):
-    """Where it hangs before a device is open: an error, and no process is left."""
+    """If it hangs before a device is open, there is an error, and no process is left."""
     (tmp_path / "sounddevice.py").write_text(HANGING)
     code = (
         "from kws_edge import AudioError\n"
@@ -301,7 +308,7 @@ def test_audio_system_that_never_answers(tmp_path):
 
 
 def test_where_nothing_can_record():
-    """No thread, and a program that would start itself again: an error, and no process is left."""
+    """Without threads, or in a program that would start itself again, there is an error, and no process is left."""
     code = (
         "import os, resource, sys, threading\n"
         "from kws_edge import AudioError\n"
@@ -324,7 +331,7 @@ def test_where_nothing_can_record():
 
 
 def test_messages_are_whole_and_one_after_another():
-    """Large ones, of a device with many channels, by several threads, while the process is stopped and continued."""
+    """Several threads send large messages of many channels, while the process is stopped and continued."""
     code = (
         "import os, threading; from kws_edge.audio.capture_process import write\n"
         "def send(n):\n"
@@ -354,7 +361,7 @@ def test_microphone_that_nobody_opens_leaves_no_process(server):
 
 
 def test_microphone_that_is_closed_stays_closed(server):
-    """By another thread while it is read, or while it is gone and looked for; nor does reading it open it again."""
+    """Another thread closes it while it is read, or while it is gone and searched. Reading does not open it again."""
     code = (
         "import os, sys, threading, time; from kws_edge import Microphone\n"
         "microphone = Microphone('pulse', sample_rate=16000)\n"
@@ -396,7 +403,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize(("seconds", "code", "last"), [(2, 0, "heard 2.0 s"), (0, 1, "no audio arrived")])
 def test_thread_in_native_code(seconds, code, last):
-    """Whatever a thread is at in native code, which then holds standard error: the last line is shown."""
+    """The last line is shown even if a thread is in native code, which then holds standard error."""
     command = [sys.executable, "-c", BUSY_THREAD, "listen", "-"]
     done = subprocess.run(command, input=bytes(2 * RATE * seconds), capture_output=True, timeout=60, check=False)
     assert done.returncode == code
@@ -404,7 +411,7 @@ def test_thread_in_native_code(seconds, code, last):
 
 
 def test_slow_reader(server):
-    """A slow moment: what waited too long is dropped, and no sample is unaccounted for."""
+    """In a slow moment, audio that waited too long is dropped. Every sample is accounted for."""
     code = (
         "import time; from kws_edge import Microphone\n"
         "notices = []\n"
@@ -431,7 +438,7 @@ def test_slow_reader(server):
 
 
 def test_refused_rate(server, tmp_path):
-    """A rate that the device will not give is no reason to stop: it is opened at its own, which is said."""
+    """If the device refuses a rate, it is opened at its own rate, and a message says so."""
     options = ("--device", "pulse", "--rate", "11025", "--seconds", "1")
     listener = Listener(server, *options, environment=only_48_khz(tmp_path, server.environment))
     assert "'pulse' does not take 11025 Hz; opened at 48000 Hz and converted" in listener.greeting
@@ -439,7 +446,7 @@ def test_refused_rate(server, tmp_path):
 
 
 def test_patience(server):
-    """For those who would rather know: an error at once, or after some time."""
+    """On request, a lost microphone is an error at once or after some time."""
     code = (
         "import sys; from kws_edge import AudioError, Microphone\n"
         "try:\n"
@@ -469,7 +476,7 @@ def test_patience(server):
 
 
 def test_queue_drops_what_is_too_old():
-    """Once something is too old, all that is older than a quarter of it goes, too, and the gap is one."""
+    """If audio is too old, all that is older than a quarter of the limit goes, too, as one gap."""
     queue = BlockQueue(capacity=1000, max_age_s=200)
     ages = (170, 120, 60, 40, 10)
     for age in ages:
@@ -531,13 +538,13 @@ class Muted(LiveSource):
 
 
 def test_muted_microphone_that_was_gone_is_said_again(model, capsys):
-    """What comes before and after is not added up."""
+    """The silences before and after are not added up."""
     listen(Spotter(model), Muted(), as_lines=True, name="muted", seconds=None, stats=False)
     assert capsys.readouterr().err.count("10 s of digital silence") == 2
 
 
 def test_no_detection_spans_a_gap(model, demo_stream):
-    """The clock skips what was lost, and nothing that was heard before counts after it."""
+    """The clock skips lost audio. Nothing that was heard before the gap counts after it."""
     samples = soundfile.read(demo_stream, dtype="int16", frames=16 * RATE)[0]
     whole = list(Spotter(model).detections([samples]))
     start, end = 5 * RATE, 83 * RATE // 10  # the demo's "stop" and "right" are said in this time
@@ -549,7 +556,7 @@ def test_no_detection_spans_a_gap(model, demo_stream):
     times = np.array([s.time_s for s in steps])
     assert not ((times > start / RATE) & (times < end / RATE)).any()
     assert spotter.n_samples == len(samples)
-    # After the gap it is as at the start of a stream.
+    # After the gap the state is that of the start of a stream.
     fresh = Spotter(model)
     expected = np.array([s.posteriors for s in fresh.steps([samples[end:]])])
     after = np.array([s.posteriors for s in steps if s.time_s > end / RATE])

@@ -62,7 +62,7 @@ def test_output_is_a_copy(model):
 
 
 def test_numpy_2_with_tflite_runtime_is_explained(monkeypatch):
-    """tflite-runtime imports under NumPy 2 and fails later, obscurely: it is refused beforehand, with the remedy."""
+    """tflite-runtime imports under NumPy 2 and fails later with an obscure error. It is refused with a remedy."""
     found = {"tflite-runtime": "2.14.0"}
     monkeypatch.setattr("kws_edge.model.runtime.installed", lambda: found)
     monkeypatch.setattr(np, "__version__", "2.1.0")

@@ -1,4 +1,4 @@
-"""Detections against truth, planted so that every count is known."""
+"""Compares planted detections with the truth, so that every count is known."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def kinds(detections, words):
 
 
 def test_a_word_is_credited_within_its_span_and_no_further():
-    """From 0.1 s after its start to 1 s after its end."""
+    """The span reaches from 0.1 s after the word's start to 1 s after its end."""
     word = [Word(10.0, 10.5, "yes")]
     for at in (10.1, 10.4, 11.5):
         (event,) = match([heard("yes", at)], word, KEYWORDS, stream="a.wav")
@@ -45,7 +45,7 @@ def test_a_word_is_credited_within_its_span_and_no_further():
 
 
 def test_sums_of_times_may_be_a_rounding_off():
-    """At the very ends of a span, whose sums of floats are a little short or long."""
+    """Detections at the ends of a span count, though sums of floats are a little short or long."""
     assert 0.7 + 0.1 < 0.8 and 0.2 + 0.1 > 0.3
     for at, word in ((0.8, Word(0.1, 0.7, "yes")), (0.3, Word(0.2, 0.4, "yes"))):
         (event,) = match([heard("yes", at)], [word], KEYWORDS, tolerance_s=0.1)
@@ -73,7 +73,7 @@ def test_words_are_credited_in_the_order_in_which_they_end():
 
 
 def test_the_word_that_an_error_names():
-    """Of a duplicate its own, also where another follows; of other errors the last in reach, keywords first."""
+    """A duplicate names its own word, even if another follows. Others name the last word in reach, keywords first."""
     yes, no = Word(1.0, 1.4, "yes"), Word(1.6, 2.0, "no")
     assert kinds([heard("yes", 1.5), heard("yes", 2.2)], [yes, no]) == [
         (HIT, "yes", "yes"), (MISS, "no", None), (DUPLICATE, "yes", "yes")
@@ -134,7 +134,7 @@ def test_counts_rates_and_intervals():
 
 
 def test_false_accepts_where_nothing_is_said_are_counted_by_themselves():
-    """With their own hours; a recording whose words are all optional is one of those."""
+    """They have their own hours. A recording with only optional words is one of them."""
     said, optional = [Word(1.0, 1.5, "yes")], [Word(1.0, 1.5, "no", optional=True)]
     streams = [
         Heard("a", 3000.0, said, [heard("up", 10.0), heard("yes", 1.6)]),
@@ -153,7 +153,7 @@ def test_false_accepts_where_nothing_is_said_are_counted_by_themselves():
 
 
 def test_numbers_are_rounded_for_people_who_read_the_json():
-    """Hours to 0.04 s, rates to five digits, false accepts per hour to four, delays to 0.1 ms."""
+    """Hours are rounded to 0.04 s, rates to five digits, false accepts per hour to four, and delays to 0.1 ms."""
     words = [Word(10.0, 10.5, "yes"), Word(20.0, 20.5, "yes"), Word(30.0, 30.5, "no")]
     detections = [heard("yes", 10.51234), heard("yes", 10.9), heard("yes", 20.52371), heard("up", 90.0)]
     values = score([Heard("a", 1234.0, words, detections)], KEYWORDS).to_dict()
@@ -173,7 +173,7 @@ def test_nothing_said_and_nothing_heard():
 
 
 def test_poisson_interval_covers():
-    """By its definition: at its ends, what was counted has a probability of 2.5 % in each tail."""
+    """By the definition of the interval, the count has a probability of 2.5 % in each tail at its ends."""
     from scipy.stats import poisson
 
     low, high = poisson_interval(7)

@@ -1,4 +1,4 @@
-"""The shipped models on validation clips; its accuracy on the test clips is for `kws-host evaluate` to measure."""
+"""The shipped models on validation clips. `kws-host evaluate` measures their accuracy on test clips."""
 
 import dataclasses
 import hashlib
@@ -34,12 +34,12 @@ def test_commands(name, at_least, validation_paths):
     right = [model.classify(soundfile.read(p, dtype="int16")[0]).label == p.parent.name for p in validation_paths]
     assert len(right) > 1000
     assert np.mean(right) >= at_least
-    # The card quotes what the file says of itself, on clips of all its labels.
+    # The card quotes the file's own accuracy, on clips of all its labels.
     assert abs(np.mean(right) - model.metadata.metrics["validation"]["int8_accuracy"]) <= 0.02
 
 
 def test_sizes():
-    """What a microcontroller has room for, and the others' budget."""
+    """The sizes fit a microcontroller, and the budget of the other models."""
     assert Model("micro12").size <= 60_000
     assert Model("micro12").flat.macs <= 3_000_000
     assert Model("commands12").size <= 1_300_000
@@ -55,7 +55,7 @@ def test_cards():
 
 
 def test_locks():
-    """Beside each model lies what made it, and names these very bytes."""
+    """The lock beside each model names exactly the bytes of its file."""
     for path in map(Path, shipped_models().values()):
         lock = json.loads(path.with_suffix(".lock.json").read_text())
         assert lock["model"] == {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -65,8 +65,10 @@ def test_locks():
 
 
 def test_a_command_after_a_wake_word(data):
-    """As the detector is set by default, a command 0.3 s after the end of "marvin" or "sheila" is heard, and the end of
-    the wake word is not taken for one."""
+    """By default a command is heard 0.3 s after the end of "marvin" or "sheila".
+
+    The end of the wake word is not taken for a command.
+    """
     model = Model("words36")
     root, rng = data / "speech_commands", np.random.default_rng(0)
 

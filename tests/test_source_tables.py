@@ -1,4 +1,4 @@
-"""Tables of packages and repositories: what is written is what is taken, and all else is refused in one line."""
+"""Tables of packages and repositories are read exactly, or refused in one line."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ LISTS = {"voices": {"why": "Voices.", "patterns": ["*/voice/*", "/speech/*"]}}
 
 
 def toml(value):
-    """A value as TOML has it; tables within an array or a table in one line."""
+    """A value as TOML. Tables within an array or a table are written in one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{toml(str(key))} = {toml(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
@@ -163,7 +163,7 @@ def test_names_and_files(tmp_path):
 
 
 def test_shipped_tables():
-    """Debian's packages and the repositories, each once a kind; all that is left out is left out for a reason."""
+    """Each source is there once for a kind. Everything that is left out has a reason."""
     tables = {name: load_table(name).sources for name in shipped_tables()}
     assert {name: {type(one) for one in sources} for name, sources in tables.items()} == {
         "debian": {Package},
@@ -200,7 +200,7 @@ GOOD = {
 
 @st.composite
 def tables(draw):
-    """Entries with some of the keys, most with values that they may have."""
+    """Entries with some of the keys, most of them with valid values."""
 
     def some(keys, most):
         drawn = draw(st.lists(st.sampled_from(sorted(keys)), max_size=most, unique=True))
@@ -213,7 +213,7 @@ def tables(draw):
 
 
 def check(path, table):
-    """One line that names the file, or just what is written, and nothing that leads out of a folder."""
+    """Assert that the table is read exactly, or refused in one line, and that no path leads out of a folder."""
     try:
         read = load_table(str(path))
     except DatasetError as error:

@@ -1,4 +1,4 @@
-"""Sources of samples: those of the package, and those that its users write."""
+"""Sources of samples: those of the package, and those of its users."""
 
 import io
 import os
@@ -17,7 +17,7 @@ RATE = 16000
 
 
 class Blocks(Source):
-    """What a user may write."""
+    """A source as a user may write it."""
 
     name, sample_rate = "blocks", RATE
 
@@ -170,11 +170,11 @@ def test_the_resampler_takes_what_the_front_end_does():
 
 def test_a_live_source_without_a_with_block(demo_stream):
     source = Playback(demo_stream, sample_rate=RATE, real_time=False)
-    first = source.read()  # which starts it
+    first = source.read()  # reading starts the source
     assert isinstance(source, LiveSource) and len(first) > 0
     rest = sum(map(len, source))
     source.close()
     assert len(first) + rest == soundfile.info(demo_stream).frames
     assert (source.lost_samples, source.dropped_samples, source.overruns, source.outages) == (0, 0, 0, 0)
     never = Playback(demo_stream, sample_rate=RATE)
-    never.close()  # before it began
+    never.close()  # closes a source that has not begun

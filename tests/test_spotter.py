@@ -41,7 +41,7 @@ def test_detections_do_not_depend_on_the_blocks(model, stream):
 @settings(max_examples=8)
 @given(st.lists(st.integers(0, 9000), max_size=20), st.sampled_from(["int16", "float32"]))
 def test_steps_do_not_depend_on_the_blocks(small, stream, sizes, dtype):
-    """Times, posteriors and detections, bit for bit; nor on whether the samples are integers or floats."""
+    """Times, posteriors and detections are equal bit for bit, for integer and float samples alike."""
     samples = stream[: 3 * RATE]
     small.reset()
     expected = list(small.process_steps(samples))
@@ -80,7 +80,7 @@ def test_step_interval(model, stream):
 
 
 def test_words_at_the_edges_are_heard(model, clips):
-    """Of single clips, the word is found wherever it lies: silence is assumed before and after."""
+    """The word of a single clip is found wherever it lies, because silence is assumed before and after."""
     spotter = Spotter(model, detector_config=DetectorConfig(threshold=0.5, smoothing_ms=200))
     heard = 0
     for clip in clips[:40]:
@@ -134,7 +134,7 @@ def test_resized_front_end_streams():
         foreign = Model(path, labels=("_silence_", "a", "b"), frontend_config=preset("reference"), allow_float=True)
     noise = (np.random.default_rng(0).standard_normal(40_000) * 3000).astype(np.int16)
     steps = list(Spotter(foreign).process_steps(noise))
-    assert len(steps) == 25  # every 12 frames of 8 ms, of 311 frames
+    assert len(steps) == 25  # a step every 12 frames of 8 ms, in 311 frames
     end = round(steps[-1].time_s * 16000)
     clip = Frontend(preset("reference")).frames(noise[end - (123 * 128 + 256) : end])
     expected = foreign.posteriors(Frontend(preset("reference")).resize(clip))
@@ -142,7 +142,7 @@ def test_resized_front_end_streams():
 
 
 def test_a_word_after_a_gap_begins_after_it(model, stream):
-    """Ten seconds were lost: times go on after them, and no window reaches into them."""
+    """After ten lost seconds times go on, and no window reaches into the gap."""
     spotter = Spotter(model)
     first = spotter.process(stream[: 5 * RATE])[0]
     begin = round((first.end_s - 0.9) * RATE)

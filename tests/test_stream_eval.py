@@ -1,4 +1,4 @@
-"""The shipped file on streams: the real chain, replays, reports, and the command."""
+"""The shipped file on streams, with the real chain, replays, reports, and the command."""
 
 import csv
 import dataclasses
@@ -45,7 +45,7 @@ def demo_track(model, demo_stream):
 
 @pytest.fixture
 def short(tmp_path, demo_stream):
-    """Twelve seconds of the demo that end in the middle of its seventh word, with labels of what is said before."""
+    """Twelve seconds of the demo that end within its seventh word, with labels of the words before."""
     path = tmp_path / "short.flac"
     soundfile.write(path, soundfile.read(demo_stream, dtype="int16", frames=12 * RATE)[0], RATE)
     said = [(0.5, 0.92, "yes"), (2.19, 2.59, "left"), (5.87, 6.35, "stop"), (7.63, 8.1, "right"), (9.3, 9.59, "up")]
@@ -55,7 +55,7 @@ def short(tmp_path, demo_stream):
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_replay_equals_the_live_run(model, demo_stream, demo_track, settings):
-    """The same detections to the last bit, of posteriors that were heard with other settings."""
+    """Posteriors that were heard with other settings give the same detections to the last bit."""
     config = dataclasses.replace(model.detector_config, **settings)
     with AudioFile(demo_stream, sample_rate=RATE) as audio:
         live = list(Spotter(model, detector_config=config).detections(audio))
@@ -64,7 +64,7 @@ def test_replay_equals_the_live_run(model, demo_stream, demo_track, settings):
 
 
 def test_replay_equals_the_live_run_at_the_end(model, short):
-    """A stream that ends in a word: what is heard in the silence after it is heard at its end."""
+    """The stream ends in a word. Detections in the silence after the end count at its end."""
     samples = soundfile.read(short, dtype="int16", frames=round(9.6 * RATE))[0]
     config = dataclasses.replace(model.detector_config, threshold=0.5)
     heard = hear(model, [samples], config)
@@ -96,7 +96,7 @@ def test_chunked_equals_whole(model, short):
 
 
 def test_the_demo(demo_stream):
-    """Every command is heard, once, soon after it is said, and nothing else; the sweep has the live run's point."""
+    """Every command is heard once, soon after it is said, and nothing else is. The sweep has the live run's point."""
     threshold = 0.55
     config = dataclasses.replace(Model().detector_config, threshold=threshold, thresholds={})
     report = evaluate_streams(
@@ -116,7 +116,7 @@ def test_the_demo(demo_stream):
 
 
 def test_wrong_labels_give_every_kind_of_error(short, tmp_path):
-    """Of what the model hears rightly, the truth is made to say otherwise."""
+    """The labels are changed to contradict correct detections."""
     said = [(0.5, 0.92, "yes"), (2.19, 2.59, "go"), (4.0, 4.6, "stop"), (7.63, 8.1, "right"), (9.3, 9.59, "up")]
     streams = [Stream(short, tuple(Word(*word) for word in said))]
     report = evaluate_streams("commands12", streams, thresholds=(0.5,))
@@ -155,7 +155,7 @@ def test_gains_and_rooms(short):
 
 
 def test_a_room_is_one_convolution_however_the_blocks_are_cut(short):
-    """The convolution by blocks is that of the whole."""
+    """The convolution by blocks equals that of the whole stream."""
     from host_tools.config import AugmentConfig
     from host_tools.sampling.augment import room_response
 
@@ -204,7 +204,7 @@ def test_find_streams(tmp_path, short):
 
 
 def test_keywords_that_are_also_said_do_not_count(run_cli, short, tmp_path):
-    """Without labels every keyword of the stream is a false accept; with the list of what is also said, none is."""
+    """Without labels every keyword of the stream is a false accept. With the list of optional words, none is."""
     words = read_labels(labels_beside(short))
     soundfile.write(tmp_path / "speech.flac", *soundfile.read(short, dtype="int16"))
     rows = [f"speech,{w.start_s},{w.end_s},{w.label}" for w in words]
@@ -219,7 +219,7 @@ def test_keywords_that_are_also_said_do_not_count(run_cli, short, tmp_path):
 
 
 def test_stream_eval_takes_a_foreign_model(run_cli, short, tmp_path):
-    """A bare flatbuffer, with its labels and front end given; in several processes, too."""
+    """A bare flatbuffer works with given labels and front end, also in several processes."""
     flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     (tmp_path / "frontend.json").write_text(json.dumps(metadata.frontend_config.to_dict()))
@@ -297,7 +297,7 @@ def test_an_error_in_a_process_is_one_line(run_cli, tmp_path):
 
 @pytest.mark.parametrize("after_s", [0.3, 3])
 def test_ctrl_c(tmp_path, after_s):
-    """While processes start, and in the middle of their work: at once, no traceback, and nothing goes on."""
+    """Ctrl-C ends everything at once without a traceback, while processes start or work."""
     for name in "ab":
         soundfile.write(tmp_path / f"{name}.flac", np.zeros(3600 * RATE, np.int16), RATE)
     command = [sys.executable, "-m", "host_tools", "stream-eval", "commands12", "a.flac", "b.flac"]
@@ -306,9 +306,9 @@ def test_ctrl_c(tmp_path, after_s):
     assert process.stderr.read(8) == b"\rhearing"
     time.sleep(after_s)
     assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)  # to all, as a terminal does
+    os.killpg(process.pid, signal.SIGINT)  # to all processes, as a terminal does
     start = time.monotonic()
-    _, error = process.communicate(timeout=60)  # ends when every process has let go of the pipe
+    _, error = process.communicate(timeout=60)  # ends when every process has closed the pipe
     assert process.returncode == 130, error
     assert b"Traceback" not in error
     assert error.rstrip().endswith(b"kws-host: interrupted")
@@ -317,7 +317,7 @@ def test_ctrl_c(tmp_path, after_s):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
 def test_memory_does_not_grow_with_the_stream(tmp_path):
-    """An hour takes at most 2 MB more than ten minutes (its samples alone are 96 MB more)."""
+    """An hour takes at most 2 MB more than ten minutes, though its samples alone are 96 MB more."""
     noise = (np.random.default_rng(0).standard_normal(60 * RATE) * 300).astype(np.int16)
     script = (
         "import sys\n"
@@ -337,7 +337,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
 
 
 def test_errors_of_streams_to_hear(run_cli, short, tmp_path):
-    """Missed words, confusions and false accepts, each with a second around it, and a table with the posteriors."""
+    """Missed words, confusions and false accepts are cut out with a second around each. A table has the posteriors."""
     said = [(0.5, 0.92, "yes"), (2.19, 2.59, "go"), (4.0, 4.6, "stop"), (7.63, 8.1, "right"), (9.3, 9.59, "up")]
     streams = [Stream(short, tuple(Word(*word) for word in said))]
     conditions = [Condition(), Condition(gated=True)]
@@ -380,7 +380,7 @@ def test_errors_of_streams_to_hear(run_cli, short, tmp_path):
 
 
 def test_false_accepts_of_streams_without_words_are_given_too(run_cli, short, tmp_path):
-    """Words leave less room for false accepts: the rate over all hours is less than where nothing is said."""
+    """Words leave less room for false accepts, so the rate over all hours is lower than without words."""
     soundfile.write(tmp_path / "speech.flac", *soundfile.read(short, dtype="int16"))
     run = functools.partial(run_cli, "stream-eval", "commands12", short, package="host_tools")
     done = run("speech.flac", "-o", "out")

@@ -1,4 +1,4 @@
-"""Replays of posteriors made by hand: what a detector with any settings detects in them, and its score."""
+"""Replays of posteriors made by hand: the detections with any settings, and their score."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def times(detections):
 
 
 def test_every_window_is_looked_at():
-    """The first, the last, and those where one part of a long stream ends and the next begins."""
+    """This includes the first and last windows, and those at the limits of a long stream's parts."""
     peaks = {0: "yes", 4095: "no", 4196: "yes", 8191: "no", 8292: "yes", 9999: "no"}
     found = replay(track_of(peaks, n=10_000), INSTANT)
     assert times(found) == [(label, round(1 + 0.1 * window, 3)) for window, label in peaks.items()]
@@ -28,7 +28,7 @@ def test_every_window_is_looked_at():
 
 
 def test_the_detector_goes_on_from_part_to_part():
-    """Averages and refractory times reach over the places where a long stream is cut."""
+    """Averages and refractory times reach over the cuts of a long stream."""
     smoothed = dataclasses.replace(INSTANT, smoothing_ms=300)
     across = track_of({4094: "yes", 4095: "yes", 4096: "yes"}, n=5000)
     detector = Detector(LABELS, smoothed, step_s=0.1, clip_s=1.0)
@@ -39,7 +39,7 @@ def test_the_detector_goes_on_from_part_to_part():
 
 @pytest.mark.parametrize(("gap", "n"), [(1, 1), (5, 1), (6, 2)])
 def test_refractory_time_ends_as_it_says(gap, n):
-    """Half a second: the five windows after a detection detect nothing, and the sixth does."""
+    """With half a second, the five windows after a detection detect nothing, and the sixth does."""
     assert len(replay(track_of({10: "yes", 10 + gap: "yes"}), INSTANT)) == n
 
 
@@ -57,7 +57,7 @@ def test_a_sweep_sets_the_threshold_of_every_keyword():
 
 
 def test_a_replay_is_scored_against_the_words():
-    """Two streams: one word heard twice, and one that the detector's keywords leave out."""
+    """In two streams one word is heard twice, and another word is no keyword of the detector."""
     streams = [Stream("a.wav", (Word(1.5, 2.0, "yes"), Word(4.0, 4.4, "no"))), Stream("b.wav")]
     tracks = [track_of({11: "yes", 17: "yes"}), track_of({5: "no"})]
     result = score_replayed(streams, tracks, dataclasses.replace(INSTANT, keywords=("yes",)))

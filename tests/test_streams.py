@@ -29,7 +29,7 @@ def burst(start, end, n=RATE, level=8000.0, noise=0.0, seed=0):
 
 @pytest.fixture
 def words(tmp_path):
-    """Clips whose words begin and end at known samples: 3 of each of two words, and one of a third."""
+    """Clips whose words begin and end at known samples: three of each of two words, and one of a third word."""
     clips = []
     for word, start, end in (("yes", 3200, 8000), ("no", 6400, 14400), ("cat", 4800, 9600)):
         (tmp_path / "clips" / word).mkdir(parents=True)
@@ -42,7 +42,7 @@ def words(tmp_path):
 
 @pytest.fixture
 def hum(tmp_path):
-    """A recording of background, at another rate."""
+    """A background recording at another sample rate."""
     folder = tmp_path / "hum"
     folder.mkdir()
     noise = np.random.default_rng(0).normal(0, 0.02, 3 * 22050)
@@ -165,7 +165,7 @@ def test_settings_at_the_ends_of_their_ranges(settings):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
 def test_memory_does_not_grow_with_the_stream(tmp_path, words, hum):
-    """Ten minutes take at most 4 MB more than one (its samples alone are 19 MB)."""
+    """Ten minutes take at most 4 MB more than one minute, though the samples alone have 19 MB."""
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -193,7 +193,7 @@ def test_command(run_cli, tmp_path, words, hum):
 
 
 def test_real_clips_last_as_long_as_words_do(data, tmp_path):
-    """Most spoken commands last 0.2 to 0.8 s; few clips are so noisy that the word cannot be told from the rest."""
+    """Most spoken commands last 0.2 to 0.8 s. In a few noisy clips the word cannot be told from the rest."""
     clips = [c for c in index_clips(data / "speech_commands").clips if c.split == "validation"][::9]
     lengths = []
     for clip in clips:

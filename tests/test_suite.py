@@ -1,4 +1,4 @@
-"""The test suite itself: what hangs ends, with what it started, and is shown; markers are where they belong."""
+"""The test suite itself: tests that hang are shown and ended with their processes, and markers are right."""
 
 import ast
 import os
@@ -27,7 +27,7 @@ def test_next():
 
 
 def run_pytest(folder, hang, *options):
-    """What pytest says of a test that hangs after it has started a process, and of the next one."""
+    """Run pytest on a test that starts a process and hangs, and on a second test. Returns the output."""
     (folder / "test_it.py").write_text(HANGING.format(hang=hang))
     command = [sys.executable, "-m", "pytest", "-c", ROOT / "setup.cfg", "--rootdir", folder, "-p", "tests.conftest"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KWS_TEST_RUN", "PYTEST"))}
@@ -65,7 +65,7 @@ def assert_ended(pid):
     ids=["in Python", "in native code"],
 )
 def test_make_test_ends_what_hangs(tmp_path, hang, options, shown):
-    """Its stack is shown, and the process that it started has ended."""
+    """The stack of the test is shown, and the process that it started has ended."""
     code, text = run_pytest(tmp_path, hang, *options)
     assert code == 1, text
     for part in (*shown, "test_it.py", "ended"):
@@ -74,14 +74,14 @@ def test_make_test_ends_what_hangs(tmp_path, hang, options, shown):
 
 
 def test_a_module_stays_in_one_worker(request):
-    """pytest-xdist 3.8 names the group in a test's name; under pytest 9.2 it does not, and groups nothing."""
+    """pytest-xdist 3.8 puts the group in a test's name. Under pytest 9.2 it does not, and groups nothing."""
     if not hasattr(request.config, "workerinput"):
         pytest.skip("without pytest-xdist's workers there are no groups")
     assert request.node.nodeid.endswith("@test_suite")
 
 
 def test_what_needs_a_sound_server_is_marked():
-    """Unmarked it would run beside other tests, whose load disturbs it."""
+    """Without the mark the test would run beside others, whose load disturbs it."""
     for path in Path(__file__).parent.glob("test_*.py"):
         text = path.read_text()
         if "SoundServer(" in text:
@@ -89,7 +89,7 @@ def test_what_needs_a_sound_server_is_marked():
 
 
 def at_module_level(tree):
-    """Packages that a module takes for granted: what it imports, or skips all of its tests without."""
+    """Packages that a module imports, or without which it skips all of its tests."""
     for statement in tree.body:
         if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
             continue
@@ -109,7 +109,7 @@ def is_marked(tree, name):
 
 
 def test_what_cannot_run_under_the_older_runtime_is_marked():
-    """There is no more there than the Makefile installs; `make older-tests` runs what is not marked."""
+    """The older runtime has only the packages that the Makefile installs. `make older-tests` runs unmarked tests."""
     makefile = (ROOT / "Makefile").read_text()
     (line,) = re.findall(r"\.venv-tflite/bin/python \$\(PIP\) '(.*?)\n\t\.venv-tflite", makefile, re.DOTALL)
     installed = set(re.findall(r"[a-z][a-z-]+", line)) | {"kws_edge", "host_tools", "firmware_export", "tests"}

@@ -1,4 +1,4 @@
-"""Synthetic speech by the real synthesisers."""
+"""Synthetic speech of the real synthesisers."""
 
 import csv
 import os

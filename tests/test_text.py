@@ -1,4 +1,4 @@
-"""Text from outside: how it is read, and that no terminal obeys it."""
+"""Text from outside is read correctly, and no terminal obeys it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is read of a TFLite file, against the bindings that the runtimes' packages generate from ``schema.fbs``."""
+"""Compares our reader of TFLite files with the bindings that the runtimes generate from ``schema.fbs``."""
 
 import importlib
 import struct
@@ -67,7 +67,7 @@ NAMES_OF_OPTIONS = {
     **dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimumOptions"),
     **dict.fromkeys(("LOGISTIC", "RELU", "RELU6", "RELU_N1_TO_1", "TANH"), "NONE"),
 }
-"""Of operators whose options do not have their name."""
+"""Names of options of operators that have another name."""
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -77,7 +77,7 @@ def test_kinds_of_options_are_those_of_the_schema(schema, name):
     assert LISTED[name].options == kinds[wanted.lower()]
 
 
-# A model in which every field that has a meaning here has a value of its own.
+# In this model every field that is read here has its own value.
 
 
 def every_field(schema):
@@ -114,7 +114,7 @@ def every_field(schema):
         filled(s.SubGraphT, tensors=tensors[:1], inputs=[], outputs=[0], operators=[], name="other"),
     ]
     codes = [
-        filled(s.OperatorCodeT, deprecatedBuiltinCode=9, builtinCode=0, version=4),  # as files of before 2020 say it
+        filled(s.OperatorCodeT, deprecatedBuiltinCode=9, builtinCode=0, version=4),  # the form of files before 2020
         filled(s.OperatorCodeT, deprecatedBuiltinCode=3, builtinCode=3, version=5),
         filled(s.OperatorCodeT, deprecatedBuiltinCode=32, builtinCode=32, customCode="Mine"),
         filled(s.OperatorCodeT, deprecatedBuiltinCode=127, builtinCode=150),
@@ -132,7 +132,7 @@ def every_field(schema):
 
 
 def put(model, path: str, value) -> None:
-    """Set what a path of fields and numbers leads to."""
+    """Set the value at a path of fields and numbers."""
     *way, last = path.split(".")
     for step in way:
         model = model[int(step)] if step.isdigit() else getattr(model, step)
@@ -288,7 +288,7 @@ def test_sixteen_dimensions_are_read(schema):
 
 
 def test_a_buffer_behind_the_flatbuffer(schema):
-    """As files beyond 2 GB have them: an offset and a size in place of the bytes."""
+    """In files beyond 2 GB, an offset and a size take the place of the bytes."""
     model = every_field(schema)
     model.buffers[3].data, model.buffers[3].offset, model.buffers[3].size = None, 5000, 60
     data = packed(schema, model).ljust(5000, b"\0") + bytes(range(60))
@@ -308,7 +308,7 @@ TABLES = (
 
 @pytest.mark.parametrize("table", TABLES)
 def test_fields_of_a_newer_format_are_noticed(newest, monkeypatch, table):
-    """One more than the schema has; none of those that it has is new."""
+    """A field beyond the schema's is noticed as new. No field of the schema is."""
     model = every_field(newest)
     assert FlatModel(packed(newest, model), "made").odd == []
     fields = []

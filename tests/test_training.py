@@ -1,4 +1,4 @@
-"""Training: networks, runs that are interrupted and repeated, and the commands around them."""
+"""Training: networks, interrupted and repeated runs, and their commands."""
 
 import csv
 import dataclasses
@@ -93,7 +93,7 @@ def weights_of(folder):
 
 
 def test_same_seed_same_weights(folder, run_cli, tmp_path):
-    """Two runs, and a third that is killed in its second epoch and started again, end in the same weights."""
+    """Two runs end in the same weights, and so does a third that is killed in its second epoch and started again."""
     options = ("--epochs", "2", "--steps", "12", "--seed", "7")
     for name in ("a", "b"):
         done = run_cli(*train_command(folder, name, *options), package="host_tools")
@@ -130,7 +130,7 @@ def test_ctrl_c_keeps_what_is_done(folder, tmp_path):
 
 
 def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
-    """A run may start from another's weights, learn from its posteriors, and take in a file's weights as they are."""
+    """A run may start from another run's weights, learn from its posteriors, and take a file's weights unchanged."""
     short = ("--epochs", "1", "--steps", "4")
     done = run_cli(
         *train_command(
@@ -177,8 +177,10 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
 
 
 def test_blending_is_of_what_networks_compute():
-    """A network whose batch norms subtract and divide by something else, but which computes the same, changes nothing,
-    and half of it is half of it."""
+    """Blending with a network that computes the same changes nothing, though its batch norms have other statistics.
+
+    Blending by half gives half of the network.
+    """
     rng = np.random.default_rng(0)
     own, twin = (build("micro", preset("logmel40"), 12) for _ in range(2))
     for layer in own.layers:
@@ -203,7 +205,7 @@ def test_blending_is_of_what_networks_compute():
 
 
 def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
-    """The weights of a quantised file, batch norm unfolded, compute what the file does; training goes on from there."""
+    """A quantised file's weights, with batch norm unfolded, compute the same as the file. Training continues."""
     assert run_cli("quantize", run_folder, "-o", "tones.tflite", package="host_tools").returncode == 0
     start = ("--start", "tones.tflite")
     done = run_cli(*train_command(folder, "back", "--epochs", "0", *start), package="host_tools")
@@ -214,7 +216,7 @@ def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
     assert len(set(expected.argmax(axis=1))) > 5
     assert (after.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
     assert np.abs(after - expected).mean() < 0.01
-    # In training, too, where batch norm takes mean and variance from the batch.
+    # This holds in training, too, when batch norm takes mean and variance from the batch.
     calibration, _ = load_run(tmp_path / "back").examples("calibration")
     features = keras.Model(back.input, back.get_layer("block6_sum").output)
     live, still = (np.asarray(features(calibration, training=training)).ravel() for training in (True, False))
@@ -235,7 +237,7 @@ def test_start_from_int8(folder, run_folder, run_cli, tmp_path):
 
 
 def test_mining_finds_where_keywords_are_heard(folder):
-    """What a network hears keywords in is found, and drawn as often as `mined` says."""
+    """Windows in which a network hears keywords are found, and drawn as often as `mined` says."""
     config, labels = preset("logmel40"), LABEL_SETS["commands12"]
     examples = load_examples(data_of(folder), config, labels)
     batches = Batches(examples, MixConfig(mined=0.5, speech_share=1.0), batch_size=64, seed=5)
@@ -266,7 +268,7 @@ def test_mining_finds_where_keywords_are_heard(folder):
 
 
 def test_variety_makes_other_noise_than_recorded(folder):
-    """Of a steady band of noise: other bands, another course, and with 0 nothing but the recording."""
+    """A steady band of noise becomes other bands with another course. Variety 0 gives only the recording."""
     config = preset("logmel40")
     levels = np.zeros((20000, 40), np.float32)
     levels[:, 18:22] = 150
@@ -314,7 +316,7 @@ def test_digital_silence_on_one_side():
 
 
 def test_babble_is_speech_behind_words(folder):
-    """Words over a bank of speech that is a steady band: it is heard behind all of them, and never above them."""
+    """The speech is a steady band. It is heard behind all words, and never above them."""
     config, labels = preset("logmel40"), LABEL_SETS["commands12"]
     examples = load_examples(data_of(folder), config, labels)
     examples.speech = Bank(config.n_frames, 0.0)
@@ -348,7 +350,7 @@ def test_batches_are_reproducible(folder, shares):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own here")
 def test_batches_step_back(folder):
-    """They are made in a thread of less priority; the thread that trains keeps its own."""
+    """A thread of lower priority makes batches. The thread that trains keeps its priority."""
     examples = load_examples(DataConfig(clips=folder / "clips"), preset("logmel40"), LABEL_SETS["commands12"])
     batches = Batches(examples, MixConfig(), batch_size=8, seed=5)
     before, found = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), []
@@ -363,7 +365,7 @@ def test_batches_step_back(folder):
 
 
 def test_hard_negatives_and_synthetic_speech(folder, tmp_path):
-    """Synthetic words are drawn with the recorded ones; pairs of words and halves of keywords lie at the edges."""
+    """Synthetic words are drawn like recorded ones. Pairs of words and halves of keywords lie at the edges."""
     for word in WORDS:
         shutil.copytree(folder / "clips" / word, tmp_path / "synthetic" / "words" / word)
     shutil.copytree(folder / "speech", tmp_path / "synthetic" / "speech")
@@ -374,7 +376,7 @@ def test_hard_negatives_and_synthetic_speech(folder, tmp_path):
         labels,
     )
     assert examples.kinds == ["recorded", "synthetic", "precomputed"]
-    # 20 recorded, 20 synthetic and 5 precomputed examples: by square roots, so that the last are drawn in one of five.
+    # By the square roots of 20 recorded, 20 synthetic and 5 precomputed examples, one in five draws is precomputed.
     batches = Batches(examples, MixConfig(hard_negatives=0.5), batch_size=64, seed=5)
     groups, bounds = batches.words.kinds["yes"]
     assert [len(group) for group in groups] == [20, 20, 5]
@@ -428,7 +430,7 @@ def test_windows_in_which_a_word_is_said_are_left_out():
 
 
 def test_all_of_more_speech_and_noise_trains(folder, tmp_path):
-    """Of --speech only the half for training does; what no file says a keyword in is silence without `unknown`."""
+    """Only the training half of --speech trains. Without `unknown`, speech without keywords is silence."""
     config, labels = preset("logmel40"), ("silence", *WORDS)
     sources = data_of(folder, features=None)
     less = load_examples(sources, config, labels)
@@ -521,7 +523,7 @@ def test_damaged_record_of_a_run(kind, tmp_path):
 
 
 def test_half_written_run(tmp_path):
-    """Whatever of a run is cut short: one line that names the file."""
+    """If a file of a run is cut short, one line names the file."""
     (tmp_path / "config.json").write_text(damaged(lambda r: None))
     run = load_run(tmp_path)
     with pytest.raises(TrainingError, match=r"best\.keras: missing"):
@@ -589,7 +591,7 @@ def test_unusable_folders_are_explained(folder, run_cli, tmp_path):
 
 
 def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path):
-    """Thirty clips deleted, two folders swapped: the record would claim what did not train it."""
+    """Clips are deleted and folders swapped. The record would name data that did not train the run."""
     shutil.copytree(folder / "clips", tmp_path / "clips")
     shutil.copytree(folder / "speech", tmp_path / "speech")
     shutil.copytree(folder / "clips" / "_background_noise_", tmp_path / "noise")

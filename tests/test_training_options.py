@@ -1,4 +1,4 @@
-"""Options of a training are defined once: code, command line, recipes, records and the guide agree.
+"""Options of a training are defined once. Code, command line, recipes, records and the guide agree.
 
 ``python -m tests.test_training_options`` writes the guide's tables.
 """
@@ -40,7 +40,7 @@ clips = "clips"
 
 
 def another(name):
-    """A value of an option that is not its default."""
+    """A value of an option other than its default."""
     values, default = OPTIONS[name].metadata["values"], OPTIONS[name].default
     if isinstance(values, Range):
         return next(x for x in (values.high / 2, values.low) if x != default) if not values.whole else values.high
@@ -58,7 +58,7 @@ def another(name):
 
 
 def changed(name):
-    """A configuration in which this option has another value, and others only what it needs."""
+    """A configuration with another value of this option, and of other options that it needs."""
     needs = {"silence_share": {"unknown_share": 0.1}, "blend": {"start": "runs/x"}, "speech_share": {}}
     return BASE.changed(**needs.get(name, {}), **{name: another(name)})
 
@@ -80,7 +80,7 @@ def test_records_hold_every_option(name):
     assert config != BASE
     assert config.values()[name] == another(name)
     again = StageConfig.from_dict(json.loads(json.dumps(config.to_dict())))
-    if name == "cache":  # on which nothing depends
+    if name == "cache":  # no result depends on it
         assert again.data.cache is None
     else:
         assert again.values()[name] == another(name)
@@ -108,7 +108,7 @@ def test_commands_have_every_option_and_its_default():
 
 
 def parse_only(*argv):
-    """Without the defaults that a run on the disk would have."""
+    """Parse without the defaults of a run on the disk."""
     return make_parser(argv).parse_args(argv)
 
 
@@ -139,7 +139,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("values", "name", "told"), WRONG, ids=["-".join(values) for values, _, _ in WRONG])
 def test_wrong_values_are_refused_by_name(values, name, told, tmp_path, capsys):
-    """In code, on the command line, and in a recipe."""
+    """This holds in code, on the command line, and in a recipe."""
     with pytest.raises(ConfigError) as error:
         BASE.changed(**values)
     assert name in str(error.value) and told in str(error.value)
@@ -152,7 +152,7 @@ def test_wrong_values_are_refused_by_name(values, name, told, tmp_path, capsys):
     said = capsys.readouterr().err if error.type is SystemExit else str(error.value)
     assert (name in said or flag(name) in said) and told in said
 
-    if "blend" not in values:  # which names a stage
+    if "blend" not in values:  # blend names a stage
         (tmp_path / "short.toml").write_text(RECIPE + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
         with pytest.raises(RecipeError) as error:
             load_recipe(tmp_path / "short.toml")
@@ -165,7 +165,7 @@ def test_wrong_values_are_refused_by_name(values, name, told, tmp_path, capsys):
 )
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_option_takes_what_is_none_of_its_values(name, wrong):
-    """Of the wrong type, or not finite: one line that names the option, unless the value is one that it may hold."""
+    """If a value has the wrong type or is not finite, one line names the option. Valid values are accepted."""
     default = OPTIONS[name].default
     if wrong == default or (isinstance(wrong, list) and isinstance(default, tuple)):
         return

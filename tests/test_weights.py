@@ -1,4 +1,4 @@
-"""Weights from files of every Keras format, and files that would do harm."""
+"""Weights from files of every Keras format, and files that would cause harm."""
 
 import io
 import json
@@ -31,7 +31,7 @@ RNG = np.random.default_rng(0)
 
 
 def network(names=("conv1", "conv1_bn", "conv2", "conv2_bn", "dense", "posteriors"), *, classes=5, units=6, seed=0):
-    """A small network with every kind of layer that ours have, its weights all random."""
+    """A small network with every kind of layer of our networks, and random weights."""
     layers = keras.layers
     conv1, bn1, conv2, bn2, dense, posteriors = names
     inputs = keras.Input((9, 7, 1))
@@ -62,7 +62,7 @@ def same(model, other):
 
 
 def save(model, path):
-    """As Keras saves it, with an optimizer's state."""
+    """Save a model with an optimizer's state, as Keras does."""
     model.compile(optimizer="adam", loss="mse")
     model.optimizer.build(model.trainable_variables)
     if path.name.endswith(".weights.h5"):
@@ -73,7 +73,7 @@ def save(model, path):
 
 
 def save_keras2(model, path, *, names=None, whole=True, chunks=1, dtype="float32", config=b"{}"):
-    """As tf.keras 2 wrote it: the whole model, or its weights only; names under ``layer_names`` or in chunks of it."""
+    """Save a model or its weights, as tf.keras 2 did, with names under ``layer_names`` or in chunks of it."""
     names = names or {}
     with h5py.File(path, "w") as file:
         root = file
@@ -102,7 +102,7 @@ def rename(names=("conv2d", "batch_normalization", "conv2d_1", "batch_normalizat
 
 
 def rewrite(path, change):
-    """Let `change` edit the HDF5 file at `path`, or the one in it."""
+    """Let `change` edit the HDF5 file at `path`, or the HDF5 file in that archive."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
@@ -120,14 +120,14 @@ def rewrite(path, change):
 
 
 def array_in(file, ndim=4):
-    """Name of the first array of so many dimensions in a layer."""
+    """Name of the first array with `ndim` dimensions in a layer."""
     found = []
     file.visititems(lambda name, item: found.append(name) if getattr(item, "ndim", -1) == ndim else None)
     return next(name for name in found if not name.startswith("optimizer"))
 
 
 def assert_refused(path, *parts, model=None):
-    """One line that names the file and `parts`, and a network left as it was."""
+    """Assert that one line names the file and `parts`, and that the network is unchanged."""
     model = model or network(seed=9)
     before = outputs(model)
     with pytest.raises(TrainingError) as caught:
@@ -170,14 +170,14 @@ def test_other_names_of_keras2_files(tmp_path, suffix):
 
 
 def test_renamed_keras2(tmp_path):
-    """The names that Keras gives by itself; one of them is the name of another layer of ours."""
+    """The names are Keras's own. One of them is the name of another layer of ours."""
     source, target = network(seed=1), network(seed=2)
     assert load_weights(target, save_keras2(source, tmp_path / "old.h5", names=rename())) == []
     assert same(source, target)
 
 
 def test_swapped_names(tmp_path):
-    """By name where both ways set all, by order where only that sets all."""
+    """Layers are paired by name if both ways set all, and by order if only order sets all."""
     swapped = ("conv1", "conv1_bn", "conv2", "conv2_bn", "posteriors", "dense")
     source, target = network(swapped, classes=8, units=8, seed=1), network(classes=8, units=8, seed=2)
     assert load_weights(target, save_keras2(source, tmp_path / "old.h5")) == []
@@ -196,7 +196,7 @@ def test_renamed(tmp_path, name):
 
 @pytest.mark.parametrize("container", ["layers", "_layer_checkpoint_dependencies"])
 def test_older_keras_without_names(tmp_path, container):
-    """Twelve layers of a class, so that ``_10`` comes after ``_9``; two classes of one rank."""
+    """There are twelve layers of a class, so ``_10`` comes after ``_9``, and two classes of the same rank."""
 
     def deep(seed):
         inputs = x = keras.Input((1, 1, 2))
@@ -234,7 +234,7 @@ def test_another_number_of_classes_and_other_names(tmp_path):
 
 @pytest.mark.parametrize("name", ["model.keras", "old.h5"])
 def test_missing_and_extra_layers(tmp_path, name):
-    """By name then: of both networks what they share is set."""
+    """Layers that both networks have are then set by name."""
     inputs = keras.Input((9, 7, 1))
     x = keras.layers.Conv2D(4, 3, use_bias=False, name="conv1")(inputs)
     x = keras.layers.DepthwiseConv2D(3, name="extra")(x)
@@ -276,7 +276,7 @@ def test_unknown_suffix(tmp_path):
 
 
 class Trap:
-    """Unpickling writes a file."""
+    """An object whose unpickling writes a file."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -307,7 +307,7 @@ def test_archive_under_another_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
 def test_code_in_the_configuration_does_not_run(tmp_path, name):
-    """A Lambda layer: Keras runs its code if told that the file is safe; here the file's weights load."""
+    """Keras runs the code of a Lambda layer if you call the file safe. Here only the file's weights load."""
     marker = tmp_path / "marker"
     opened = str(marker)
     inputs = keras.Input((9, 7, 1))
@@ -367,7 +367,7 @@ def test_zip_bombs(tmp_path):
 @pytest.mark.parametrize("level", ["array", "group"])
 @pytest.mark.parametrize("kind", ["external", "soft"])
 def test_links(tmp_path, name, level, kind):
-    """An external link to the very array that was there: nothing but the link is wrong."""
+    """An external link leads to the same array as before, so only the link is wrong."""
     path = (save_keras2 if name == "old.h5" else save)(network(seed=1), tmp_path / name)
     elsewhere = tmp_path / "elsewhere.h5"
 
@@ -424,7 +424,7 @@ def test_virtual_dataset(tmp_path, name):
 
 @BOTH
 def test_compressed(tmp_path, name):
-    """Of the right shape, but a chunk may unpack to anything."""
+    """The array has the right shape, but a chunk may unpack to anything."""
     path = replaced(tmp_path, name, lambda group, key, v: group.create_dataset(key, data=v, compression="gzip"))
     assert_refused(path, "compressed", "h5repack")
 
@@ -480,7 +480,7 @@ def test_data_where_groups_belong(tmp_path):
         file.create_dataset("layers", (10**9, 10**6), "float32", chunks=(1000, 1000))
     assert_refused(tmp_path / "a.h5", "'/layers' is a Dataset, not a Group")
     with h5py.File(tmp_path / "b.h5", "w") as file:
-        file["layers/loop"] = file["/"]  # a group that holds itself
+        file["layers/loop"] = file["/"]  # the group contains itself
         file["layers/vars"] = file["layers"]
     assert_refused(tmp_path / "b.h5")
 
@@ -495,7 +495,7 @@ def test_truncated(tmp_path, name):
 
 
 def test_damaged_archive(tmp_path):
-    """One wrong byte in the weights: the archive's checksum tells."""
+    """The archive's checksum shows one wrong byte in the weights."""
     path = save(network(), tmp_path / "model.keras")
     data = bytearray(path.read_bytes())
     data[data.index(b"\x89HDF") + 5000] ^= 1
@@ -505,7 +505,7 @@ def test_damaged_archive(tmp_path):
 
 @pytest.mark.parametrize("name", ["model.keras", "model.weights.h5", "old.h5"])
 def test_crafted_file_that_never_returns(tmp_path, monkeypatch, name):
-    """Free space of no length in the heap that holds the texts: HDF5 reads on where it has been."""
+    """The heap of texts has free space of length zero, so HDF5 reads the same place for ever."""
     path = (save_keras2 if name == "old.h5" else save)(network(), tmp_path / name)
 
     def craft(data):

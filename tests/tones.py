@@ -1,4 +1,4 @@
-"""A small made-up dataset, whose words are tones: clips in Speech Commands' layout, speech, features, a test set."""
+"""A small made-up dataset whose words are tones: clips in Speech Commands' layout, speech, features, a test set."""
 
 import csv
 import hashlib
@@ -15,7 +15,7 @@ WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", 
 
 
 def word(index, rng):
-    """A made-up word: a chirp whose start and direction are the word's own, somewhere in a second of faint noise."""
+    """A made-up word: a chirp at some time in a second of faint noise. Its start and direction tell the word."""
     length = int(rng.integers(6000, 9000))
     start = 250 * 1.22**index
     hz = start * np.linspace(1, 1.5 if index % 2 else 0.6, length) * rng.uniform(0.97, 1.03)
@@ -27,7 +27,7 @@ def word(index, rng):
 
 
 def write_dataset(root):
-    """``clips`` (13 words by 26 speakers, background noise), ``speech``, ``features``, ``test``."""
+    """Write ``clips`` (13 words by 26 speakers, background noise), ``speech``, ``features`` and ``test``."""
     rng = np.random.default_rng(0)
     speakers = [hashlib.md5(bytes([i])).hexdigest()[:8] for i in range(200)]
     held_out = [s for s in speakers if official_split(s) == "validation"][:6]
@@ -62,5 +62,5 @@ def write_dataset(root):
 
 
 def data_of(root, **changes):
-    """Clips, features and speech of the dataset, as a training's configuration has them."""
+    """Clips, features and speech of the dataset, for the configuration of a training."""
     return DataConfig(**{"clips": root / "clips", "features": root / "features", "speech": root / "speech", **changes})

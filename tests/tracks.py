@@ -1,4 +1,4 @@
-"""Posteriors made by hand, as if a stream had been heard."""
+"""Posteriors made by hand, like those of a stream that was heard."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ INSTANT = DetectorConfig(smoothing_ms=0, threshold=0.6, hysteresis=0.0, refracto
 
 
 def track_of(peaks, *, n=60, duration_s=None):
-    """Windows every 100 ms from 1 s on, of silence but for ``{window: label}``, or ``{window: (label, posterior)}``."""
+    """Windows of silence every 100 ms from 1 s on. `peaks` has others: ``{window: label or (label, posterior)}``."""
     posteriors = np.zeros((n, len(LABELS)), np.float32)
     posteriors[:, 0] = 1
     for window, peak in peaks.items():

@@ -26,6 +26,14 @@ _PASSING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE")  # op
 def from_tflite(flat: FlatModel, metadata: Metadata, calibration: CalibrationClips) -> tuple[bytes, list[str]]:
     """The network in INT8 as a flatbuffer, and lines that say what was changed.
 
+    Parameters
+    ----------
+    flat : FlatModel
+    metadata : Metadata
+        Labels and front end of the network.
+    calibration : CalibrationClips
+        Recordings that set the ranges of a float network.
+
     Raises
     ------
     ModelError

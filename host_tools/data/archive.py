@@ -276,6 +276,14 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 def unpack_zip(path: Path, target: Unpacked, wanted: Callable[[str], bool]) -> None:
     """Write the files of a ZIP archive whose name is `wanted` beside the archive, which lies in `target`.
 
+    Parameters
+    ----------
+    path : path
+        The archive, which lies in `target`.
+    target : Unpacked
+    wanted : callable
+        Whether to write the file of that name.
+
     Raises
     ------
     DatasetError

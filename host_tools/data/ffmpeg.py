@@ -24,6 +24,14 @@ def decoded(paths: Sequence[Path], *, limit_s: float, scratch: str) -> Generator
     """The files that can be decoded, in their order, with at most `limit_s` seconds of mono samples of each.
 
     The folder `scratch` holds results while they are made.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    limit_s : float
+        Most seconds to decode of each file.
+    scratch : str
+        Folder for files while they are made.
     """
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(_WORKERS) as pool:

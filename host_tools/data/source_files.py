@@ -38,6 +38,15 @@ _ENVIRONMENT = {  # git must not ask for a password, fetch files of LFS, or wait
 def unpacked(package: str, cache: Path, *, sha256: str = "") -> Path:
     """The folder of the unpacked package. It is in the cache because a package may give both noise and speech.
 
+    Parameters
+    ----------
+    package : str
+        Name of the Debian package.
+    cache : path
+        Folder that keeps packages, packed and unpacked.
+    sha256 : str
+        Checksum of the package's file; empty: any.
+
     Raises
     ------
     DatasetError
@@ -97,6 +106,14 @@ def _opened(package: Path, folder: Path) -> Unpacked:
 
 def cloned(repository: Repository, cache: Path, wanted: Callable[[str], bool]) -> Path:
     """The folder, in the cache, with the wanted files of the commit. Names are fetched first, then these contents.
+
+    Parameters
+    ----------
+    repository : Repository
+    cache : path
+        Folder that keeps clones.
+    wanted : callable
+        Whether to fetch the file at that path.
 
     Raises
     ------

@@ -39,6 +39,19 @@ def write_sounds(
 ) -> None:
     """Write the sounds of the files at `paths`, which lie below `root`, as FLAC to a folder.
 
+    Parameters
+    ----------
+    folder : path
+        Folder to write to.
+    paths : sequence of path
+        Files that hold sounds, below `root`.
+    source : Source
+    table : SourceTable
+    root : path
+        The root of the package or repository.
+    scratch : str
+        Folder for files while they are made.
+
     Raises
     ------
     DatasetError

@@ -154,6 +154,14 @@ def synthesize_speech(
 def synthesize_words(folder: str | Path, words: Sequence[str], *, per_word: int, seed: int = 0) -> int:
     """Write clips of words, laid out as Speech Commands is: ``<word>/<voice>_nohash_<n>.wav``, 1 s at 16 kHz.
 
+    Parameters
+    ----------
+    folder : path
+    words : sequence of str
+    per_word : int
+        Clips of each word. Clips of an earlier call count.
+    seed : int
+
     Returns
     -------
     int

@@ -1,6 +1,6 @@
 """Chooses the detector settings that keep to a budget of false accepts and miss the fewest words.
 
-The settings must keep to the budget on other streams. So one more false accept is expected than was counted: a
+The settings must keep to the budget on other streams. So one more false accept is expected than was counted. A
 threshold just above the (n + 1)th highest of many peaks lets n + 1 of as many others through on average (Wilks, 1941).
 Results on the streams of the choice are too good, so the promise is cross-validated.
 

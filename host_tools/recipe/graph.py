@@ -77,8 +77,8 @@ class Workshop:
     """A recipe with the folder of its results and the folder of its data.
 
     The folder of a result is named after its stage and its key. So results of other options stay beside it. The key is
-    the checksum of all that a stage depends on: its options, the results of stages before it, each file of its data,
-    and the versions of this package and of the libraries.
+    the checksum of all that a stage depends on. These are its options, the results of stages before it, each file of
+    its data, and the versions of this package and of the libraries.
     """
 
     recipe: Recipe

@@ -85,6 +85,16 @@ def _between(lower: np.ndarray, upper: np.ndarray, fraction: np.ndarray) -> np.n
 def equalisation(n: int, mels: int, largest_db: float, rng: np.random.Generator) -> np.ndarray:
     """Random gains of power. Five uniform gains lie evenly over the bands, and straight lines in dB connect them.
 
+    Parameters
+    ----------
+    n : int
+        Number of examples.
+    mels : int
+        Number of bands.
+    largest_db : float
+        Largest gain in dB, up or down.
+    rng : numpy.random.Generator
+
     Returns
     -------
     numpy.ndarray, shape (n, 1, mels), float32
@@ -101,6 +111,15 @@ def bursts(n: int, frames: int, hop_ms: float, rng: np.random.Generator) -> np.n
 
     Each burst rises within 10 to 80 ms and fades to 1/e within 30 to 400 ms. The floor between bursts is 10 to 60 dB
     below them.
+
+    Parameters
+    ----------
+    n : int
+        Number of examples.
+    frames : int
+    hop_ms : float
+        Time from frame to frame.
+    rng : numpy.random.Generator
 
     Returns
     -------

@@ -89,6 +89,16 @@ def windows(
     level. The share `variety` of the noise gets another speed and pitch, and other bands. Half of it comes in bursts,
     and half of it lies over another noise.
 
+    Parameters
+    ----------
+    noise : Bank
+    n : int
+        Number of examples.
+    rng : numpy.random.Generator
+    config : FrontendConfig
+    variety : float
+        Share of the examples that are varied.
+
     Returns
     -------
     numpy.ndarray, shape (n, frames, mels), float32

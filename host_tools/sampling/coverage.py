@@ -102,7 +102,16 @@ def require(
 
 
 def notes(files: Files, unrecorded: Sequence[str], stand_ins: Sequence[Clip]) -> list[str]:
-    """Lines on what accuracy on the validation set does not tell."""
+    """Lines on what accuracy on the validation set does not tell.
+
+    Parameters
+    ----------
+    files : Files
+    unrecorded : sequence of str
+        Labels that only synthetic speech trains.
+    stand_ins : sequence of Clip
+        Synthetic clips that validate in place of recordings.
+    """
     lines = []
     if unrecorded:
         lines.append(f"no recorded training clip of {', '.join(unrecorded)}: only synthetic speech trains it")

@@ -64,7 +64,19 @@ class ClipReader:
 
 
 def add_clips(words: TrainingWords, files: Files, clips: ClipReader, *, audio_copies: int, seed: int) -> set[str]:
-    """Add training clips, their varied copies and synthetic clips. Returns the words that are recorded."""
+    """Add training clips, their varied copies and synthetic clips. Returns the words that are recorded.
+
+    Parameters
+    ----------
+    words : TrainingWords
+        Gets the clips.
+    files : Files
+    clips : ClipReader
+    audio_copies : int
+        Varied copies of each training clip.
+    seed : int
+        Seed of the copies.
+    """
     training = [c for c in files.recorded if c.split == "training"]
     levels, usable, spoken = clips.levels(training, "training clips")
     recorded = np.array(spoken, dtype=object)

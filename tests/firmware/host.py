@@ -20,14 +20,14 @@ FRONTEND = ("frontend", "fft", "levels_float", "levels_fixed", "tables")
 
 
 def compile_c(compiler: str, *arguments: object) -> None:
-    """Compile C99 with every warning an error; what the compiler says is part of the failure."""
+    """Compile C99 with every warning an error. The failure shows the compiler's messages."""
     command = [compiler, "-std=c99", *STRICT, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
 
 
 def write_frontend(tables: FrontendTables, src: Path) -> None:
-    """The sources of a front end alone, whatever model it is for."""
+    """Write the sources of a front end alone, without a model."""
     src.mkdir()
     for path in CSRC.iterdir():
         shutil.copy(path, src)
@@ -36,7 +36,7 @@ def write_frontend(tables: FrontendTables, src: Path) -> None:
 
 
 def write_tflm(folder: Path, namespace: str) -> None:
-    """Headers with the declarations in ``tflm.h``, where TensorFlow Lite Micro has its own."""
+    """Write headers at the paths of TensorFlow Lite Micro's, with the declarations in ``tflm.h``."""
     names = namespace.split("::")
     header = (HERE / "tflm.h").read_text()
     header = header.replace("OPENING", " ".join(f"namespace {name} {{" for name in names))
@@ -67,7 +67,7 @@ class CFrontend:
         self._state = ctypes.create_string_buffer(1 << 18)
 
     def __call__(self, samples: np.ndarray, block: int = 1 << 30) -> np.ndarray:
-        """The model's input after a new stream of int16 samples, given in blocks; shape feature_shape, int8."""
+        """The model's input, shape feature_shape, int8, after a new stream of int16 samples in blocks."""
         samples = np.ascontiguousarray(samples, np.int16)
         self.c.kws_frontend_reset(self._state)
         frame, taken = ctypes.c_bool(), ctypes.c_size_t()
@@ -110,8 +110,7 @@ class CDetector:
         self._config = ctypes.c_char.in_dll(self.c, "kws_detector_defaults")
 
     def __call__(self, posteriors: np.ndarray, ends: np.ndarray) -> list[tuple[str, float, int, int, bool]]:
-        """Keyword, score, start and end (in samples) of what it finds in int8 posteriors, and whether it is the wake
-        word."""
+        """Detections in int8 posteriors: keyword, score, start and end in samples, and whether it is the wake word."""
         found, detection, detected = [], CDetection(), ctypes.c_bool()
         self.c.kws_detector_reset(self._state)
         for row, end in zip(np.ascontiguousarray(posteriors, np.int8), ends, strict=True):
@@ -130,13 +129,13 @@ class CDetector:
 
 
 class CApp:
-    """The application in `src`, as the shared library `target`, set up; `micro` computes its inferences."""
+    """The application in `src`, as the shared library `target`. `micro` computes its inferences."""
 
     def __init__(self, src: Path, target: Path, micro: MicroInterpreter, *, fixed: bool) -> None:
         sources = [*(src / f"kws_{name}.c" for name in FRONTEND), *src.glob("kws_detector*.c"), src / "kws_app.c"]
         self._c = shared_library(target, [*sources, HERE / "app.c"], f"-I{src}", f"-DKWS_FIXED_POINT={fixed:d}")
         self.heard: list[tuple[str, float, int, int, bool]] = []
-        """Keyword, score, start and end (in samples) of what it detected, and whether it is the wake word."""
+        """Detections: keyword, score, start and end in samples, and whether it is the wake word."""
 
         @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
         def invoke(features, posteriors):
@@ -148,18 +147,18 @@ class CApp:
         def callback(detection, _):
             self.heard.append(detection.contents.values())
 
-        self._kept = invoke, callback  # C calls them for as long as it lives
+        self._kept = invoke, callback  # kept, because C calls them as long as the application lives
         self._c.set_invoke(invoke)
         self._c.kws_app_sizeof.restype = ctypes.c_size_t
         self._app = ctypes.create_string_buffer(self._c.kws_app_sizeof())
-        self._model = ctypes.create_string_buffer(1)  # its functions in app.c look at none
+        self._model = ctypes.create_string_buffer(1)  # the functions in app.c do not read it
         assert self._c.kws_app_init(self._app, self._model, callback, None) == 0
 
     def process(self, samples: np.ndarray) -> int:
-        """The status of taking int16 samples."""
+        """Process int16 samples and return the status."""
         block = np.ascontiguousarray(samples)
         return self._c.kws_app_process(self._app, ctypes.c_void_p(block.ctypes.data), ctypes.c_size_t(len(block)))
 
     def lost(self, n: int) -> int:
-        """The status of saying that `n` samples were lost."""
+        """Report `n` lost samples and return the status."""
         return self._c.kws_app_lost(self._app, ctypes.c_uint32(n))

@@ -5,12 +5,12 @@ A target is a module of :mod:`tests.fuzz.targets` with
 ``seeds()``
     inputs to begin with, made from the repository's own files;
 ``consume(data)``
-    parses `data`, and uses what comes of it as far as it costs nothing; any error but :class:`kws_edge.KwsError` is a
-    defect, and so is more than `SECONDS` of a core or `MEMORY_MB` of memory;
-``mutate(data, size, seed)``, where bytes are not the best thing to change
+    parses `data`, and uses the result as far as that is cheap. Any error other than :class:`kws_edge.KwsError` is a
+    defect. So is the use of more than `SECONDS` of a core or `MEMORY_MB` of memory;
+``mutate(data, size, seed)``, if changing bytes is not the best way
     an input like `data`, of at most `size` bytes.
 
-``python -m tests.fuzz`` runs all of them, or those that it is told.
+``python -m tests.fuzz`` runs all targets, or those that you name.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def _scratch() -> tempfile.TemporaryDirectory:
 
 
 def folder() -> Path:
-    """A folder of this process's own."""
+    """A folder for this process alone."""
     return Path(_scratch().name)
 
 
 def written(name: str, data: bytes) -> Path:
-    """A file of that name, in place of the one before."""
+    """Write `data` to a file of that name, and replace the file before it."""
     path = folder() / name
     path.write_bytes(data)
     return path

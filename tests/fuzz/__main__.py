@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tests import fuzz
 
-_PATIENCE_S = 120  # for imports and seeds, besides
+_PATIENCE_S = 120  # seconds more, for imports and seeds
 
 
 def run(name: str, seconds: float, output: Path, *, seed: int = 1) -> tuple[bool, str]:
-    """Whether nothing was found, and what to say of it."""
+    """Whether nothing was found, and a line that says so."""
     folder = output / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,8 +1,8 @@
-"""Models with something changed, and what becomes of a process that runs them.
+"""Changes models at random, and runs them in a process that must survive.
 
 ``python -m tests.fuzz.mutants FILE... --count 100000 --save FOLDER`` changes bytes, numbers and parts of the files at
-random, and gives each mutant to a worker process that loads and runs it. Whatever ends that process by a signal, takes
-longer than two seconds or 200 MB is saved and counted; the exit status is 1 where there was any.
+random, and gives each mutant to a worker process that loads and runs it. A mutant that ends that process by a signal,
+or takes more than two seconds or 200 MB, is saved and counted. The exit status is 1 if there was any.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kws_edge.model.tflite import FlatModel
 from kws_edge.model.tflite.flatbuffer import Reader
 
 SECONDS, MEGABYTES = 2.0, 200
-_PATIENCE = 30.0  # seconds of the clock: a trial waits up to 10, and the machine may be busy
+_PATIENCE = 30.0  # seconds of the clock; a trial waits up to 10 s, and the machine may be busy
 _VALUES = {
     "b": [-128, -1, 0, 1, 2, 3, 5, 7, 9, 17, 32, 64, 127],
     "B": [0, 1, 2, 8, 27, 111, 255],
@@ -42,7 +42,7 @@ _OF_SIZE = {2: "H", 4: "if", 8: "q"}
 
 
 class Subject:
-    """A model to be changed, and where in it the reader reads numbers."""
+    """A model to change, and the places in it where the reader reads numbers."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data, self.name = data, name
@@ -79,7 +79,7 @@ class Subject:
         self.structure = [i for i, kept in enumerate(mask) if kept]
 
     def mutant(self, rng: random.Random, *, objects: bool) -> bytes:
-        """The model with one to a few changes; `objects`: some of them through TensorFlow's schema."""
+        """The model with one or a few changes. With `objects`, some are made through TensorFlow's schema."""
         how = rng.random()
         if objects and how < 0.3:
             return self._rebuilt(rng)
@@ -97,7 +97,9 @@ class Subject:
         choice = rng.randrange(4)
         if choice == 0:
             return rng.choice(_VALUES[kind])
-        if choice == 1 and self.by_kind[kind]:  # another one's: parts are shared, numbers point elsewhere
+        if (
+            choice == 1 and self.by_kind[kind]
+        ):  # the offset of another part, so that parts are shared and numbers point elsewhere
             other = rng.choice(self.by_kind[kind])
             value = struct.unpack_from("<" + kind, self.data, other)[0]
             return (value + other - at) % 2**32 if kind == "I" else value
@@ -110,7 +112,7 @@ class Subject:
         return (old + rng.choice((-8, -4, -2, -1, 1, 2, 4, 8)) - low) % 2**bits + low
 
     def _rebuilt(self, rng: random.Random) -> bytes:
-        """Changes that move everything: parts left out, doubled, exchanged."""
+        """A changed model that is written anew: parts are left out, doubled or exchanged."""
         import flatbuffers
         from tensorflow.lite.python import schema_py_generated as schema
 
@@ -177,12 +179,12 @@ class Subject:
         try:
             builder.Finish(model.Pack(builder), b"TFL3")
         except (TypeError, struct.error, OverflowError, ValueError):
-            return self.data  # not every value can be written
+            return self.data  # some values cannot be written
         return bytes(builder.Output())
 
 
 def _change_list(rng: random.Random, items: list, new=None) -> None:
-    """Leave one out, double one, exchange two, or set one anew."""
+    """Leave one item out, double one, exchange two, or set one anew."""
     if not items:
         if new:
             items.append(new())
@@ -208,7 +210,7 @@ class Worker:
         self.python, self.process = python, None
 
     def run(self, data: bytes, kernels: str) -> tuple[str, float, float]:
-        """What became of a model, and what it took: seconds and megabytes."""
+        """The outcome for a model, and the seconds and megabytes that it took."""
         if self.process is None:
             self.process = subprocess.Popen(
                 [self.python, "-m", "tests.fuzz.mutants", "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -239,7 +241,7 @@ class Worker:
 
 
 def work() -> int:
-    """The worker: models come by standard input, a line for each goes to standard output."""
+    """The worker: reads models from standard input, and writes a line for each to standard output."""
     from kws_edge.model import trial
     from kws_edge.model.interpreter import Interpreter
     from kws_edge.model.runtime import load_runtime
@@ -263,7 +265,7 @@ def work() -> int:
             said = "ran"
         except ModelError as error:
             said = f"refused {error}"
-        except Exception as error:  # what ends in a traceback
+        except Exception as error:  # any error that would end in a traceback
             said = f"failed {type(error).__name__} {error}"
         said = " ".join(ascii(said)[1:-1].split())
         print(f"{time.process_time() - started:.3f} {max(0.0, _peak() - before):.1f} {said}", file=real, flush=True)
@@ -271,7 +273,7 @@ def work() -> int:
 
 
 def _forked(flat: FlatModel, unproven, *, runtime: str, threads: int, kernels: str) -> None:
-    """`try_out` without the start of Python: the other process is a copy of this one."""
+    """`try_out` in a fork of this process, without the time to start Python."""
     from kws_edge.model import trial
 
     child = os.fork()
@@ -307,9 +309,9 @@ def campaign(
     Returns
     -------
     outcomes : Counter
-        First words of what became of them.
+        Number of each outcome, by its first words.
     bad : list of str
-        Those that ended, delayed or bloated the process.
+        Lines on mutants that ended, delayed or bloated the process.
     """
     rng, worker = random.Random(seed), Worker(python)
     outcomes, bad = collections.Counter(), []

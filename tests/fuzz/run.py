@@ -1,6 +1,6 @@
-"""One target, in a process of its own: ``python -m tests.fuzz.run TARGET FOLDER SECONDS SEED``.
+"""Runs one target in a process of its own: ``python -m tests.fuzz.run TARGET FOLDER SECONDS SEED``.
 
-What is found lies in FOLDER, an input and what was wrong with it for each place in the code.
+FOLDER gets an input and its error for each place in the code that fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PACKAGES = ["kws_edge", "host_tools", "firmware_export"]
 
 
 def _place(error: BaseException) -> str:
-    """Where in the packages an error arose."""
+    """The place in the packages where an error arose."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if any(f.filename.startswith(f"{_ROOT}/{name}/") for name in _PACKAGES)]
     frame = (ours or frames)[-1]
@@ -58,7 +58,7 @@ def main() -> None:
     corpus.mkdir(parents=True)
     for number, seed in enumerate(target.seeds()):
         (corpus / f"seed{number}").write_bytes(seed)
-        consume(seed)  # so that what is imported late is there from now on
+        consume(seed)  # loads all late imports
     memory = _used() + getattr(target, "MEMORY_MB", fuzz.MEMORY_MB) * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**28, 2**28))

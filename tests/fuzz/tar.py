@@ -1,4 +1,4 @@
-"""Tar archives: made, and changed so that the checksums of their headers are right again."""
+"""Makes tar archives, and changes them such that the checksums of their headers are right again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHECKSUM = slice(148, 156)
 
 
 def archive(members: dict[str, bytes], links: dict[str, str] | None = None, form: int = tarfile.GNU_FORMAT) -> bytes:
-    """An archive of links and, after them, files, by name; it ends as short as it may."""
+    """An archive of links and then files, by name, with the shortest end that is allowed."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form) as tar:
         for name, target in (links or {}).items():
@@ -30,7 +30,7 @@ def archive(members: dict[str, bytes], links: dict[str, str] | None = None, form
 
 def mutate(data: bytes, size: int, seed: int) -> bytes:
     rng = random.Random(seed)
-    if rng.random() < 0.5 and len(data) >= _BLOCK:  # a block by itself, for most of a header are zeros
+    if rng.random() < 0.5 and len(data) >= _BLOCK:  # changes one block by itself, because most of a header is zeros
         at = rng.randrange(len(data) // _BLOCK) * _BLOCK
         changed = atheris.Mutate(data[at : at + _BLOCK], _BLOCK).ljust(_BLOCK, b"\0")
         data = data[:at] + changed + data[at + _BLOCK :]

@@ -1,4 +1,4 @@
-"""JSON whose values are changed, not its bytes: so inputs get past the parser of JSON."""
+"""Changes the values of JSON instead of its bytes, so that inputs pass the JSON parser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOSTILE: tuple[Any, ...] = (
 
 
 def mutate(data: bytes, size: int, seed: int) -> bytes:
-    """Another value, one member more, or one less; now and then other bytes."""
+    """JSON with another value, one member more, or one less. Now and then bytes change, too."""
     rng = random.Random(seed)
     try:
         values = json.loads(data) if data.count(b"[") < 100 else None

@@ -1,4 +1,4 @@
-"""The small models beside this file, made anew by ``python tests/models/make.py``, which needs TensorFlow.
+"""Makes the small models beside this file anew: ``python tests/models/make.py``. It needs TensorFlow.
 
 `operators_*` have nearly every operator that the verifier knows; `one` has one output; `stateful` has variables, too,
 in the form of microWakeWord's models; `unlisted` has an operator that the verifier does not know; `loops` never ends;
@@ -67,14 +67,14 @@ class One(tf.Module):
 
 
 class Unlisted(One):
-    """An operator more."""
+    """A network with one more operator."""
 
     def __call__(self, x):
         return tf.math.floor(super().__call__(x) * 256) / 256
 
 
 class Loops(One):
-    """It waits for what does not come."""
+    """A network whose loop never ends."""
 
     def __call__(self, x):
         y = super().__call__(x)
@@ -82,7 +82,7 @@ class Loops(One):
 
 
 class Sized(tf.Module):
-    """A dense layer on each frame of a batch of any size: the file says (1, 1) for what is (98, 40)."""
+    """A dense layer on each frame of a batch of any size. The file says (1, 1) for a shape of (98, 40)."""
 
     shape = (None, 98, 40)
 
@@ -95,7 +95,7 @@ class Sized(tf.Module):
 
 
 class Stateful(tf.Module):
-    """Three frames at a time; six frames before them are kept."""
+    """A network that takes three frames at a time and keeps the six frames before them."""
 
     shape = (1, 3, 40)
     low, high = 0, 26

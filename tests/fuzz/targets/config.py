@@ -1,4 +1,4 @@
-"""Settings of front ends, as JSON files and in model files; what they ask for is computed."""
+"""Settings of front ends, in JSON files and in model files. Front ends with these settings compute."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from kws_edge import pack, shipped_models, unpack
 
 
 def seeds():
-    """Of eight bytes of flatbuffer, which is enough: only their checksum matters."""
+    """Model files with a flatbuffer of eight bytes, because only its checksum matters."""
     _, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
     yield pack(b"\0\0\0\0TFL3", metadata)
 

@@ -1,4 +1,4 @@
-"""Settings of detectors; a detector of them detects, and is written in C."""
+"""Settings of detectors. A detector with these settings detects, and is written in C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Precomputed features and their manifest, one after the other with a mark between."""
+"""Precomputed features and their manifest, in one input with a mark between them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from kws_edge.model.tflite import FlatModel, verify
 
 
 def seeds():
-    """The small models: of large ones most bytes are weights, which no parser looks at."""
+    """The small models. Most bytes of large models are weights, which no parser reads."""
     for path in (*map(Path, shipped_models().values()), *Path(tests.__file__).parent.rglob("*.tflite")):
         flatbuffer, _ = unpack(path.read_bytes(), path.name)
         if len(flatbuffer) < 100_000:

@@ -1,4 +1,4 @@
-"""Files of ``--labels``, of other tools."""
+"""Files for ``--labels``, as other tools write them."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def seeds():
 
 
 def package(data):
-    """A package as ``ar`` writes it, its files not compressed."""
+    """A package as ``ar`` writes it, with uncompressed files."""
     parts = {"debian-binary": b"2.0\n", "control.tar": archive({"./control": b"Package: fuzz\n"}), "data.tar": data}
     head = "{:16}{:12}{:6}{:6}{:8}{:10}`\n"
     return b"!<arch>\n" + b"".join(
