@@ -291,6 +291,7 @@ class Model:
         Parameters
         ----------
         features : numpy.ndarray, shape frontend_config.feature_shape, float32
+            Another number of values raises a ValueError.
 
         Returns
         -------
@@ -372,7 +373,7 @@ class Model:
         return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
     def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute the features of one clip of audio, centred in the clip's length. It takes what :meth:`classify` takes.
+        """Compute the features of one clip, centred in the clip's length. It takes samples as :meth:`classify` does.
 
         Returns
         -------
