@@ -4,6 +4,8 @@ import sys
 
 from kws_edge import AudioFile, DetectorConfig, Model, Spotter, preset
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 network, labels, recording = sys.argv[1:]
 # Name the front end that the network was trained with: a preset, or your own FrontendConfig.
 model = Model(network, labels=labels.split(","), frontend_config=preset("logmel40"))

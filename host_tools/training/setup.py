@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -100,7 +99,13 @@ def _tell(examples: Examples, folder: Path, say: Callable[[str], None]) -> None:
         say(f"note: {more} more in {folder / PROBLEMS}")
     if files := examples.summary["left_out"]:
         print(f"kws-host: {files} files left out; {folder / PROBLEMS} lists them", file=sys.stderr)
-    say(f"examples: {json.dumps(examples.summary)}")
+    summary = examples.summary
+    for part in ("training", "validation"):
+        say(f"{part}: " + ", ".join(f"{label} {n:,}" for label, n in summary[part].items()))
+    say(
+        f"without keywords: {summary['noise_minutes']:g} minutes of noise, {summary['speech_minutes']:g} of speech, "
+        f"{summary['synthetic_minutes']:g} of synthetic speech"
+    )
 
 
 def _data(config: StageConfig, examples: Examples, labels: tuple[str, ...]) -> dict:

@@ -288,6 +288,7 @@ class Model:
         Parameters
         ----------
         features : numpy.ndarray, shape frontend_config.feature_shape, float32
+            Another number of values raises a ValueError.
 
         Returns
         -------
@@ -369,21 +370,11 @@ class Model:
         return self.dequantize(self.interpreter.invoke(self.quantize(features)))
 
     def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute the features of one clip of audio, centred in the clip's length.
-
-        Parameters
-        ----------
-        samples : numpy.ndarray, shape (n,), int16 or floating in [-1, 1)
-            At the front end's sample rate.
+        """Compute the features of one clip, centred in the clip's length. It takes samples as :meth:`classify` does.
 
         Returns
         -------
         numpy.ndarray, shape frontend_config.feature_shape, float32
-
-        Raises
-        ------
-        AudioError
-            If the samples are not mono, have another type, or are not numbers.
         """
         return self.frontend(samples)
 
