@@ -242,13 +242,11 @@ class _Reader:
         shares = {name: resolved[name] / self.scale for name in command.kind.shares if resolved.get(name)}
         if self.scale == 1 or not (amounts or shares):
             return options, resolved
+        smaller = {name: max(1, round(value * self.scale)) for name, value in amounts.items()}
         if "epochs" in amounts:
             total = amounts["epochs"] * amounts["steps"] * self.scale
-            epochs = max(1, round(amounts["epochs"] * self.scale))
-            amounts = {"epochs": epochs, "steps": max(1, round(total / epochs))}
-        else:
-            amounts = {name: max(1, round(value * self.scale)) for name, value in amounts.items()}
-        options = options | amounts | shares
+            smaller["steps"] = max(1, round(total / smaller["epochs"]))
+        options = options | smaller | shares
         return options, self._resolved(command, options, where)
 
     def _resolved(self, command: Command, options: dict, where: str) -> dict[str, Any]:
