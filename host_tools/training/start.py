@@ -68,7 +68,7 @@ def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[k
         blend(model, load_run(config.blend), config.blend_share)
         say(f"and {config.blend_share:.0%} of {config.blend}")
     if config.log_prior:
-        _shift_logits(model, run.labels, config.log_prior)
+        _shift_logits(model, run.labels, config.shifts)
     model.compile(
         optimizer=keras.optimizers.AdamW(optim.learning_rate, weight_decay=optim.weight_decay),
         loss="categorical_crossentropy",
@@ -142,14 +142,8 @@ def blend(model: keras.Model, run: Run, share: float) -> None:
     model.set_weights([(1 - share) * a + share * b for a, b in pairs])
 
 
-def _shift_logits(model: keras.Model, labels: tuple[str, ...], shifts: str) -> None:
+def _shift_logits(model: keras.Model, labels: tuple[str, ...], shifts: dict[str, float]) -> None:
     kernel, bias = model.layers[-1].get_weights()
-    for shift in shifts.split(","):
-        label, _, value = shift.partition("=")
-        try:
-            bias[labels.index(label)] += float(value)
-        except ValueError:
-            raise TrainingError(
-                f"log_prior takes LABEL=NUMBER with a label of {', '.join(labels)}, got {shift!r}"
-            ) from None
+    for label, value in shifts.items():
+        bias[labels.index(label)] += value
     model.layers[-1].set_weights([kernel, bias])
