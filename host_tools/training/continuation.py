@@ -11,7 +11,7 @@ from host_tools.errors import TrainingError
 from host_tools.networks.own_network import is_own, source_of
 from host_tools.options import flag
 from host_tools.sampling.coverage import check_sources
-from host_tools.training.curves import read_log
+from host_tools.training.curves import epochs_done
 from host_tools.training.run import CONFIG, Run, load_run
 from kws_edge.config import FrontendConfig
 
@@ -42,7 +42,7 @@ def lengthened(config: StageConfig, run: Run) -> StageConfig:
             f"{run.folder}: trained with {what}, and is not lengthened by --epochs: go on from its weights with"
             f" --start {shlex.quote(str(run.folder))} in another folder"
         )
-    done = read_log(run.folder)[-1]["epoch"]
+    done = epochs_done(run.folder)
     if done < before.epochs:
         raise TrainingError(
             f"{run.folder}: is at epoch {done} of {before.epochs}; finish it with --epochs {before.epochs}, then"
@@ -57,6 +57,8 @@ def check_same_options(run: Run, config: StageConfig) -> None:
     A run may get more time. It may get more epochs if `config` says that it was lengthened.
     """
     free = {"minutes"}
+    if config.optim.epochs != run.config.optim.epochs:
+        free.add("lengthened")  # it is named by its epochs
     if config.optim.lengthened == (*run.config.optim.lengthened, run.config.optim.epochs):
         free |= {"epochs", "lengthened"}
     before, now = run.config.settings(), config.settings()
@@ -100,7 +102,7 @@ def identity(config: StageConfig, frontend_config: FrontendConfig, labels: tuple
 
 def check_same_identity(run: Run, now: dict[str, dict]) -> None:
     """Raise an error that says what differs from the run's identity, if anything. `now` comes from :func:`identity`."""
-    before, sources, lines = run.record.get("sources", {}), now["sources"], []
+    before, sources, lines = run.record["sources"], now["sources"], []
     for name in sorted({*before, *sources}):
         old, new = before.get(name), sources.get(name)
         if [one["sha256"] for one in old or []] != [one["sha256"] for one in new or []]:
