@@ -25,7 +25,7 @@ from tests.tones import WORDS, data_of
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.config import AugmentConfig, DataConfig, MixConfig, StageConfig  # noqa: E402
+from host_tools.config import AugmentConfig, DataConfig, MixConfig, NetworkConfig, StageConfig  # noqa: E402
 from host_tools.data.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.data.label_sets import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
@@ -65,6 +65,12 @@ def test_model_sizes(name, frontend, classes, parameters, macs):
     names = [layer.name for layer in model.layers if layer.weights]
     again = [layer.name for layer in build(name, preset(frontend), classes).layers if layer.weights]
     assert names == again  # weights are found by name
+
+
+@pytest.mark.parametrize("name", ["residual", "micro", "cnn_reference"])
+def test_the_narrowest_network_is_one(name):
+    narrowest = NetworkConfig.range_of("width").low
+    assert build(name, preset("logmel40"), 3, width=narrowest).count_params() > 0
 
 
 def test_unknown_model():
@@ -476,6 +482,8 @@ def damaged(change):
         "labels": ["silence", "unknown", "yes"],
         "front_end": preset("logmel40").to_dict(),
         "data": {},
+        "versions": {"keras": "3"},
+        "sources": {"clips": [{"path": "/clips", "sha256": "0", "files": 1, "bytes": 1}]},
         "best": {"epoch": 1, "val_loss": 0.1, "val_accuracy": 0.9},
     }
     change(record)
@@ -506,6 +514,13 @@ DAMAGED = {
     "no data": damaged(lambda r: r.pop("data")),
     "best a text": damaged(lambda r: r.update(best="1")),
     "best not a number": damaged(lambda r: r["best"].update(val_loss=float("nan"))),
+    "no sources": damaged(lambda r: r.pop("sources")),
+    "sources a list": damaged(lambda r: r.update(sources=[])),
+    "sources of numbers": damaged(lambda r: r["sources"].update(clips=3)),
+    "source without a checksum": damaged(lambda r: r["sources"]["clips"][0].pop("sha256")),
+    "no source of clips": damaged(lambda r: r["sources"].update(clips=[])),
+    "bytes a text": damaged(lambda r: r["sources"]["clips"][0].update(bytes="1")),
+    "versions a text": damaged(lambda r: r.update(versions="3")),
     "best cut": damaged(lambda r: r["best"].pop("val_loss")),
 }
 

@@ -33,6 +33,7 @@ LAST = "last.keras"
 CONFIG = "config.json"
 _KEPT = "examples.npz"
 PROBLEMS = "problems.txt"
+_SOURCE = {"path": str, "sha256": str, "files": int, "bytes": int}
 DAMAGE = (  # what Keras and NumPy raise for a file that is cut short or of another kind
     *NPY_DAMAGE,
     OSError,
@@ -180,6 +181,14 @@ def _check_record(run: Run) -> None:
         raise TypeError("data and best are not objects")
     if not isinstance(run.origins, list) or not all(isinstance(origin, str) for origin in run.origins):
         raise TypeError("origins are not a list of texts")
+    if not isinstance(run.record["versions"], dict) or not isinstance(run.record["sources"], dict):
+        raise TypeError("versions and sources are not objects")
+    for one in (one for folders in run.record["sources"].values() for one in folders):
+        if not all(isinstance(one[name], kind) for name, kind in _SOURCE.items()):
+            raise TypeError("sources do not say path, checksum, files and bytes of each")
+    given = {name: len(folders) for name, folders in run.config.data.folders().items()}
+    if {name: len(folders) for name, folders in run.record["sources"].items()} != given:
+        raise ValueError("sources are others than its configuration names")
     if is_own(run.config.network.model) and not {"file", "sha256"} <= dict(run.record["network"]).keys():
         raise TypeError("network does not say which file it is from")
     if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", "val_accuracy")):
