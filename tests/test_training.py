@@ -34,6 +34,7 @@ from host_tools.sampling.bank import Bank, one_side, quietest, windows  # noqa: 
 from host_tools.sampling.batches import Batches  # noqa: E402
 from host_tools.sampling.examples import load_examples  # noqa: E402
 from host_tools.training.curves import read_log  # noqa: E402
+from host_tools.training.loop import train  # noqa: E402
 from host_tools.training.run import load_run  # noqa: E402
 from host_tools.training.start import blend  # noqa: E402
 
@@ -520,6 +521,8 @@ DAMAGED = {
     "source without a checksum": damaged(lambda r: r["sources"]["clips"][0].pop("sha256")),
     "no source of clips": damaged(lambda r: r["sources"].update(clips=[])),
     "bytes a text": damaged(lambda r: r["sources"]["clips"][0].update(bytes="1")),
+    "weights a list": damaged(lambda r: r.update(weights=[])),
+    "weights without a checksum": damaged(lambda r: r.update(weights={"start": [{"path": "x"}]})),
     "versions a text": damaged(lambda r: r.update(versions="3")),
     "best cut": damaged(lambda r: r["best"].pop("val_loss")),
 }
@@ -650,3 +653,29 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     done = run_cli("train", "-o", "third", package="host_tools")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"name a folder of clips, or a run to repeat with --config RUN" in done.stderr
+
+
+def test_a_run_goes_on_only_with_the_weights_that_it_took(folder, run_folder, tmp_path):
+    """The record would claim what did not train it."""
+    shutil.copytree(run_folder, tmp_path / "teacher")
+    weights = tmp_path / "teacher" / "best.keras"
+    config = StageConfig.from_options(
+        {**data_of(folder, cache=folder / "cache").values(), "model": "micro", "width": 0.1, "epochs": 1, "steps": 1}
+    ).changed(start="micro12", teacher=str(tmp_path / "teacher"))
+    run, said = tmp_path / "run", []
+    train(config, run, say=said.append)
+    record = json.loads((run / "config.json").read_text())
+    assert sorted(record["weights"]) == ["start", "teacher"]
+    assert record["weights"]["teacher"][0]["path"] == str(weights)
+    model = keras.models.load_model(weights, compile=False)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, bias + 1])
+    model.save(weights)
+    with pytest.raises(TrainingError, match=r"run that took other weights: teacher: was .*best.keras \(\w{8}\), is "):
+        train(config, run, say=said.append)
+    model.layers[-1].set_weights([kernel, bias])
+    model.save(weights)
+    train(config, run, say=said.append)
+    weights.unlink()
+    with pytest.raises(TrainingError, match=r"best\.keras: missing; no epoch of this run has finished yet"):
+        train(config, run, say=said.append)

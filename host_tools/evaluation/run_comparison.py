@@ -42,6 +42,10 @@ def _facts(run: Run) -> Mapping[str, Any]:
             f"data {name}": " ".join(one["sha256"][:8] for one in folders)
             for name, folders in record["sources"].items()
         },
+        **{
+            f"weights of {name}": " ".join(one["sha256"][:8] for one in files)
+            for name, files in record.get("weights", {}).items()
+        },
         **{f"version of {name}": value for name, value in record["versions"].items()},
         **{name: record.get(name) for name in ("backend", "threads")},
     }

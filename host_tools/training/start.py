@@ -18,7 +18,7 @@ from host_tools.training.run import DAMAGE, LAST, Run, broken, load_run
 from kws_edge.model.file import unpack
 from kws_edge.model.model import shipped_models
 
-__all__ = ["blend", "check_start", "origins", "start"]
+__all__ = ["blend", "check_start", "origins", "start", "weight_files"]
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -31,6 +31,27 @@ def check_start(config: WeightsConfig) -> None:
         )
     if config.start and not Path(config.start).exists() and config.start not in shipped_models():
         raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
+
+
+def weight_files(config: WeightsConfig) -> dict[str, tuple[Path, ...]]:
+    """The files that a run starts from, and those of the networks that it learns from, by option.
+
+    Raises
+    ------
+    TrainingError
+        If one is no run's, or of a run without weights.
+    """
+    runs = {"blend": [config.blend], "teacher": config.teacher.split(","), "qat": [config.qat]}
+    found = {
+        name: tuple(load_run(folder).weights_file() for folder in folders)
+        for name, folders in runs.items()
+        if any(folders)
+    }
+    if not config.start:
+        return found
+    if not _is_int8(config.start) and Path(config.start).is_dir():
+        return {"start": (load_run(config.start).weights_file(),), **found}
+    return {"start": (Path(shipped_models().get(config.start, config.start)),), **found}
 
 
 def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[keras.Model, int]:
