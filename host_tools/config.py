@@ -141,7 +141,7 @@ class OptimConfig(Section):
 
     title: ClassVar[str] = "length"
 
-    epochs: int = option(whole(0, 10_000), 40, help="epochs in all; 0: only take over the weights of --start")
+    epochs: int = option(whole(0, 10_000), 40, help="epochs in all; 0: only take over weights")
     lengthened: tuple[int, ...] = option(
         Wholes(), (), flag=False, help="epochs that the run had before each time it was lengthened"
     )
