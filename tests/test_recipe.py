@@ -91,6 +91,9 @@ def test_recipes_of_shipped_models_are_valid(path):
         ("[[stage]]", "[stage", "no recipe in TOML"),
         ('name = "short"', "name = 3", "recipe: 'name' is missing, or no text"),
         ('about = "Two', 'output = "x"\nabout = "Two', "recipe: there is no 'output'"),
+        ('clips = "clips"', 'clips = "/etc"', "data clips: '/etc' is no place below the data"),
+        ('clips = "clips"', 'clips = "a/../../etc"', "data clips: 'a/../../etc' is no place below the data"),
+        ('clips = "clips"', 'clips = ""', "data clips: '' is no place below the data"),
         ("seed = 4", 'output = "/etc/x"', "stage apart: there is no option 'output'"),
     ],
 )
@@ -323,7 +326,7 @@ def test_names_lead_to_the_folder_of_recipes(monkeypatch, tmp_path):
         ('id = "apart"', f'id = "{"a" * 61}"', "an id is new, in up to 60 small letters"),
         ('id = "apart"', 'id = "commands12"', "stage commands12: an id is new"),
         ('clips = "clips"', 'clips = "clips"\n"a/b" = "x"', "data: 'a/b' is no name"),
-        ('clips = "clips"', 'clips = "clips"\nmicro12 = "x"', "data: 'micro12' is no name"),
+        ('clips = "clips"', 'clips = "clips"\nmicro12 = "x"', "data: 'micro12' comes with this program"),
         ('data = "clips"', 'data = "clips/../x"', "stage quiet: data: 'clips/../x' leads out of 'clips'"),
         ("clips = 5\n", f"clips = 0x{'f' * 4000}\n", "clips: a number of thousands of digits is too large"),
         ("seed = 4", 'seed = 4\n[[stage]]\nid="l"\ndo="lock"\nwhy="x"\nmodel="commands12"', "is no stage before it"),

@@ -161,6 +161,6 @@ def _run(args: argparse.Namespace) -> None:
 
     interrupted_by("SIGTERM", "SIGHUP")
     workshop = _workshop(args)
-    states = run(workshop, until=args.until, say=lambda line: print(line, flush=True))
+    states = run(workshop, until=args.until, say=lambda line: print(printable(line), flush=True))
     last = _wanted(args, workshop.recipe)[-1]
     print(f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].done.folder)}")

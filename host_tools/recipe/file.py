@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -156,9 +156,16 @@ class _Reader:
         found = self.table.get(name, {})
         if not (isinstance(found, dict) and all(isinstance(one, str) for one in found.values())):
             raise self._fail(name, "holds names of folders")
-        for key in found:
-            if not _ID.fullmatch(key) or key in shipped_files():
+        for key, place in found.items():
+            if not _ID.fullmatch(key):
                 raise self._fail(name, f"{shown(key)} is no name: give small letters, digits and underscores")
+            if key in shipped_files():
+                raise self._fail(name, f"{shown(key)} comes with this program: give another name")
+            parts = PurePosixPath(place).parts
+            if not parts or ".." in parts or parts[0] == "/" or "\0" in place:
+                raise self._fail(
+                    f"{name} {key}", f"{shown(place)} is no place below the data, or with ./ beside the recipe"
+                )
         return found
 
     def _text(self, table: dict, key: str, where: str) -> str:
