@@ -452,7 +452,7 @@ def test_until_a_stage_only_its_own_data_are_looked_at(tmp_path, small, run_cli)
     text = SHORT.replace('clips = "clips"\n', 'clips = "clips"\nother = "elsewhere"\n', 1)
     path = written(tmp_path, text.replace('data = "clips"\nclips = 3', 'data = "other"\nclips = 3'))
     workshop = Workshop(load_recipe(path), tmp_path / "runs", small)
-    with pytest.raises(DatasetError, match="elsewhere"):
+    with pytest.raises(RecipeError, match="elsewhere: no such file or folder"):
         run(workshop, say=lambda line: None)
     assert list(run(workshop, until="quiet", say=lambda line: None)) == ["quiet"]
     for action in ("status", "explain", "run"):

@@ -31,6 +31,8 @@ def check_start(config: WeightsConfig) -> None:
         )
     if config.start and not Path(config.start).exists() and config.start not in shipped_models():
         raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
+    if config.qat and load_run(config.qat).config.weights.qat:
+        raise TrainingError(f"{config.qat}: is a run with fake quantisation itself; name the float run that it is of")
 
 
 def weight_files(config: WeightsConfig) -> dict[str, tuple[Path, ...]]:
