@@ -246,15 +246,6 @@ def test_qat_and_report(folder, run_folder, run_cli, tmp_path):
     assert again["results"][0]["confusion"] == forms["QAT INT8"]["confusion"]
 
 
-def test_fake_quantisation_is_of_float_runs(run_folder, tmp_path):
-    shutil.copytree(run_folder, tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "config.json").read_text())
-    record["config"]["weights"]["qat"] = "float"
-    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
-    with pytest.raises(TrainingError, match="run: is a run with fake quantisation itself; name the float run"):
-        check_start(WeightsConfig(qat=str(tmp_path / "run")))
-
-
 def test_report_tests_on_what_the_run_was_trained_on(folder, run_folder, run_cli, tmp_path):
     """Where no data are named: on a part of the clips that the record names, unless they are others by now."""
     run = tmp_path / "run"

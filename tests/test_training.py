@@ -25,7 +25,7 @@ from tests.tones import WORDS, data_of
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.config import AugmentConfig, DataConfig, MixConfig, NetworkConfig, StageConfig  # noqa: E402
+from host_tools.config import AugmentConfig, DataConfig, MixConfig, NetworkConfig, StageConfig, WeightsConfig  # noqa: E402
 from host_tools.data.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.data.label_sets import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
@@ -36,7 +36,7 @@ from host_tools.sampling.examples import load_examples  # noqa: E402
 from host_tools.training.curves import read_log  # noqa: E402
 from host_tools.training.loop import train  # noqa: E402
 from host_tools.training.run import load_run  # noqa: E402
-from host_tools.training.start import blend  # noqa: E402
+from host_tools.training.start import blend, check_start  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 
@@ -536,6 +536,12 @@ def test_damaged_record_of_a_run(kind, tmp_path):
     with pytest.raises(TrainingError) as error:
         load_run(tmp_path)
     assert str(error.value).startswith(f"{tmp_path}/config.json: broken (") and "\n" not in str(error.value)
+
+
+def test_fake_quantisation_is_of_float_runs(tmp_path):
+    (tmp_path / "config.json").write_text(damaged(lambda r: r["config"]["weights"].update(qat="float")))
+    with pytest.raises(TrainingError, match="is a run with fake quantisation itself; name the float run"):
+        check_start(WeightsConfig(qat=str(tmp_path)))
 
 
 def test_half_written_run(tmp_path):
