@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from host_tools.data.label_sets import label_set
+from host_tools.errors import DatasetError
 from host_tools.options import Pair, Place, Places, Section, Text, Wholes, plain, section
 from kws_edge.config import PRESETS
 from kws_edge.errors import ConfigError
 from kws_edge.ranges import number, whole
 from kws_edge.settings import Choice, option
+from kws_edge.text import shown
 
-__all__ = ["AugmentConfig", "DataConfig", "MixConfig", "NetworkConfig", "OptimConfig", "StageConfig", "WeightsConfig"]
+__all__ = [
+    "NETWORKS",
+    "AugmentConfig",
+    "DataConfig",
+    "MixConfig",
+    "NetworkConfig",
+    "OptimConfig",
+    "StageConfig",
+    "WeightsConfig",
+]
 
+NETWORKS = ("residual", "micro", "cnn_reference")
+"""Names of the networks that come with this package."""
 _SHARE = number(0, 1)
 _DB = number(-200, 200)
 _MS = number(0, 10_000)
@@ -24,10 +39,31 @@ def _share(default: float, help: str) -> Any:
     return option(_SHARE, default, unit="share", help=help)
 
 
-def _numbers_by_label(text: str) -> None:
-    """Raise an error unless `text` is a list of ``LABEL=X``, separated by commas. Training checks the labels."""
-    for part in filter(None, text.split(",")):
-        number(-100, 100)(part.rpartition("=")[2])
+def _numbers_by_label(text: str) -> dict[str, float]:
+    """A ``type`` that reads ``LABEL=X``, separated by commas."""
+    found: dict[str, float] = {}
+    for part in text.split(",") if text else []:
+        label, _, value = part.rpartition("=")
+        if label in found:
+            raise ArgumentTypeError(f"must name each label once, got {shown(label)} twice")
+        found[label] = number(-100, 100)(value)
+    return found
+
+
+def _label_set(text: str) -> tuple[str, ...]:
+    """A ``type`` that reads what :func:`label_set` does."""
+    try:
+        return label_set(text)
+    except DatasetError as error:
+        raise ArgumentTypeError(f"must be a label set or a list of words: {error}") from None
+
+
+def _network(text: str) -> None:
+    """A ``type`` that raises an error unless `text` is the name of a network, or of one's own."""
+    if text not in NETWORKS and ":" not in text:
+        raise ArgumentTypeError(
+            f"must be one of {', '.join(NETWORKS)}, or your own as MODULE:FUNCTION, got {shown(text)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +119,16 @@ class NetworkConfig(Section):
     title: ClassVar[str] = "network"
 
     model: str = option(
-        Text(),
+        Text(_network),
         "residual",
         metavar="NAME|MODULE:FUNCTION",
-        help="network: residual, micro, cnn_reference, or your own function(input_shape, classes) of a module in the"
+        help=f"network: {', '.join(NETWORKS)}, or your own function(input_shape, classes) of a module in the"
         " current folder",
     )
     width: float = option(number(0.01, 100), 1.0, help="factor on the network's channels")
     frontend: str = option(Choice(*PRESETS), "logmel40", help="front-end preset")
     labels: str = option(
-        Text(),
+        Text(_label_set),
         "commands12",
         metavar="NAME|A,B,...",
         help="keywords: a label set (commands12, words36), or words: hello,lamp",
@@ -105,7 +141,7 @@ class OptimConfig(Section):
 
     title: ClassVar[str] = "length"
 
-    epochs: int = option(whole(0, 10_000), 40, help="epochs in all; 0: only take over the weights of --start")
+    epochs: int = option(whole(0, 10_000), 40, help="epochs in all; 0: only take over weights")
     lengthened: tuple[int, ...] = option(
         Wholes(), (), flag=False, help="epochs that the run had before each time it was lengthened"
     )
@@ -191,7 +227,10 @@ class AugmentConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.augmentation != 1:
-            self.scaled()  # raises an error if a scaled value is out of range
+            try:
+                self.scaled()
+            except ConfigError as error:
+                raise ConfigError(f"{error} (times augmentation, which is {self.augmentation:g})") from None
 
     def scaled(self) -> AugmentConfig:
         """A copy whose ranges, masks and shares are multiplied by `augmentation`, which is then 1.
@@ -286,6 +325,11 @@ class WeightsConfig(Section):
         if self.blend and not self.start:
             raise ConfigError("WeightsConfig: blend averages with weights to start from: give start, too")
 
+    @property
+    def shifts(self) -> dict[str, float]:
+        """What `log_prior` adds to the logits, by label."""
+        return _numbers_by_label(self.log_prior)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig(Section):
@@ -300,6 +344,11 @@ class StageConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if strange := [one for one in self.weights.shifts if one not in label_set(self.network.labels)]:
+            raise ConfigError(
+                f"StageConfig: log_prior: {shown(strange[0])} is none of the labels, which are"
+                f" {', '.join(label_set(self.network.labels))}"
+            )
         if not (self.optim.epochs or self.optim.minutes or self.weights.start or self.weights.qat):
             raise ConfigError("StageConfig: no epochs to train, and no weights to start from: give epochs or start")
 

@@ -107,6 +107,14 @@ def test_new_labels_begin_as_unknown():
     assert set_head(model, kernel[:-1], bias, ("on", "off", "silence"), ("a", "b", "c", "d")) == ["posteriors"]
 
 
+def test_both_parts_of_a_short_training_have_something_to_do(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(words_first, "_MANY", 1)
+    config = config_of(folder, labels="yes,", epochs=3, words_first=0.1, lengthened=(2,))
+    first, rest = words_first.two_parts(config, tmp_path)
+    assert (first.optim.epochs, rest.optim.epochs) == (1, 3)
+    assert first.optim.lengthened == rest.optim.lengthened == ()
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that advances by a tenth of a second whenever training reads it."""

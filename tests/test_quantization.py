@@ -252,7 +252,7 @@ def test_report_tests_on_what_the_run_was_trained_on(folder, run_folder, run_cli
     shutil.copytree(run_folder, run)
     shutil.copytree(folder / "clips", tmp_path / "clips")
     record = json.loads((run / "config.json").read_text())
-    record["sources"]["clips"][0]["path"] = str(tmp_path / "clips")
+    record["config"]["data"]["clips"] = str(tmp_path / "clips")
     (run / "config.json").write_text(json.dumps(record))
     report = functools.partial(run_cli, "report", "run", "-o", "report", package="host_tools")
     assert_one_line_error(report(), "clips: no testing clips left", program="kws-host")  # nobody is left for that part
@@ -267,7 +267,7 @@ def test_report_tests_on_what_the_run_was_trained_on(folder, run_folder, run_cli
     assert_one_line_error(report(), "clips: run was trained on it, and it is gone", "--clips", program="kws-host")
     del record["sources"]
     (run / "config.json").write_text(json.dumps(record))
-    assert_one_line_error(report(), "run: does not say what data it was trained on", program="kws-host")
+    assert_one_line_error(report(), "config.json: broken (no 'sources')", program="kws-host")
     assert not (tmp_path / "report").exists()
 
 

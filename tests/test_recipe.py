@@ -19,7 +19,8 @@ from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import DatasetError, RecipeError
 from host_tools.locks import locked
 from host_tools.recipe.file import find_recipe, load_recipe
-from host_tools.recipe.graph import DONE, MISSING, STALE, Workshop
+from host_tools.recipe.graph import DONE, MISSING, STALE, Result, State, Workshop
+from host_tools.recipe.lock import lock
 from host_tools.recipe.run import run
 
 pytestmark = pytest.mark.host
@@ -90,6 +91,9 @@ def test_recipes_of_shipped_models_are_valid(path):
         ("[[stage]]", "[stage", "no recipe in TOML"),
         ('name = "short"', "name = 3", "recipe: 'name' is missing, or no text"),
         ('about = "Two', 'output = "x"\nabout = "Two', "recipe: there is no 'output'"),
+        ('clips = "clips"', 'clips = "/etc"', "data clips: '/etc' is no place below the data"),
+        ('clips = "clips"', 'clips = "a/../../etc"', "data clips: 'a/../../etc' is no place below the data"),
+        ('clips = "clips"', 'clips = ""', "data clips: '' is no place below the data"),
         ("seed = 4", 'output = "/etc/x"', "stage apart: there is no option 'output'"),
     ],
 )
@@ -322,7 +326,7 @@ def test_names_lead_to_the_folder_of_recipes(monkeypatch, tmp_path):
         ('id = "apart"', f'id = "{"a" * 61}"', "an id is new, in up to 60 small letters"),
         ('id = "apart"', 'id = "commands12"', "stage commands12: an id is new"),
         ('clips = "clips"', 'clips = "clips"\n"a/b" = "x"', "data: 'a/b' is no name"),
-        ('clips = "clips"', 'clips = "clips"\nmicro12 = "x"', "data: 'micro12' is no name"),
+        ('clips = "clips"', 'clips = "clips"\nmicro12 = "x"', "data: 'micro12' comes with this program"),
         ('data = "clips"', 'data = "clips/../x"', "stage quiet: data: 'clips/../x' leads out of 'clips'"),
         ("clips = 5\n", f"clips = 0x{'f' * 4000}\n", "clips: a number of thousands of digits is too large"),
         ("seed = 4", 'seed = 4\n[[stage]]\nid="l"\ndo="lock"\nwhy="x"\nmodel="commands12"', "is no stage before it"),
@@ -442,3 +446,82 @@ def test_interrupted_it_says_one_line_and_leaves_nothing_running(tmp_path, folde
     (trained,) = (tmp_path / "runs" / "tones").glob("words-*/words")
     with locked(trained):  # fails if somebody still trains there
         pass
+
+
+def test_until_a_stage_only_its_own_data_are_looked_at(tmp_path, small, run_cli):
+    text = SHORT.replace('clips = "clips"\n', 'clips = "clips"\nother = "elsewhere"\n', 1)
+    path = written(tmp_path, text.replace('data = "clips"\nclips = 3', 'data = "other"\nclips = 3'))
+    workshop = Workshop(load_recipe(path), tmp_path / "runs", small)
+    with pytest.raises(RecipeError, match="elsewhere: no such file or folder"):
+        run(workshop, say=lambda line: None)
+    assert list(run(workshop, until="quiet", say=lambda line: None)) == ["quiet"]
+    for action in ("status", "explain", "run"):
+        done = run_cli("recipe", action, path, "--data", small, "--until", "quiet", package="host_tools")
+        assert done.returncode == 0, done.stderr
+    assert run_cli("recipe", "status", path, "--until", "quite", package="host_tools").stderr.startswith(
+        f"kws-host: {path}: no stage 'quite' (did you mean 'quiet'?)".encode()
+    )
+
+
+def test_data_that_change_while_a_stage_is_done_are_noticed(tmp_path, small):
+    path = written(tmp_path, SHORT)
+    clip = next((small / "clips" / "yes").iterdir())
+
+    def change(line):
+        if line.startswith("[1/3]"):  # the stage's key is made
+            clip.write_bytes(clip.read_bytes()[:-2] + b"\0\1")
+
+    workshop = Workshop(load_recipe(path), tmp_path / "runs", small)
+    with pytest.raises(RecipeError, match="stage quiet: its data changed while it was done"):
+        run(workshop, say=change)
+    run(workshop, say=lambda line: None)
+    assert [state.name for state in workshop.states().values()] == [DONE] * 3
+
+    def remove(line):
+        if line.startswith("[3/3]"):
+            clip.unlink()
+
+    with pytest.raises(RecipeError, match="stage apart: its data changed while it was done"):
+        shutil.rmtree(next((tmp_path / "runs").glob("apart-*")))
+        run(workshop, say=remove)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ('labels = "commands13"', "stage words: --labels: must be a label set or a list of words: unknown label set"),
+        ('preset = "own"', "stage words: there is no option 'preset'"),
+        ('log_prior = "lamp=1"', "stage words: log_prior: 'lamp' is none of the labels"),
+        ('model = "macro"', "stage words: --model: must be one of residual, micro, "),
+    ],
+)
+def test_what_a_training_would_refuse_is_refused_before_any_stage(tmp_path, option, message):
+    text = TONES.read_text().replace('id = "words"', f'id = "words"\n{option}', 1)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(written(tmp_path, text.replace('model = "micro"\n', "", 1)))
+    assert message in str(error.value)
+
+
+def test_minutes_of_training_are_scaled(tmp_path):
+    path = written(tmp_path, TONES.read_text().replace("epochs = 3", "minutes = 100", 1))
+    assert load_recipe(path, scale=0.02).by_id["words"].resolved["minutes"] == 2
+
+
+def test_a_lock_tells_the_data_that_stages_took_or_none(tmp_path, small):
+    """However the data are when it is written."""
+    recipe = load_recipe(TONES)
+    workshop, stage = Workshop(recipe, tmp_path / "runs", None), recipe.by_id["origin"]
+
+    def states(**other):
+        found = {}
+        for one in recipe.up_to("tuned"):
+            data = {name: {"sha256": other.get(one.id, name)} for name in one.data}
+            record = {"sha256": one.id, "inputs": {"data": data, "shipped": {}}}
+            found[one.id] = State(one, DONE, "key", Result(tmp_path, record))
+        return found
+
+    (tmp_path / "tones.tflite").write_bytes(b"x")
+    told = json.loads(lock(workshop, stage, states()))
+    assert told["data"]["clips"] == {"folder": "clips", "sha256": "clips"}
+    with pytest.raises(RecipeError, match="data clips changed while the recipe was followed, before stage quiet"):
+        lock(workshop, stage, states(quiet="new"))

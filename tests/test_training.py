@@ -25,7 +25,7 @@ from tests.tones import WORDS, data_of
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.config import AugmentConfig, DataConfig, MixConfig, StageConfig  # noqa: E402
+from host_tools.config import AugmentConfig, DataConfig, MixConfig, NetworkConfig, StageConfig, WeightsConfig  # noqa: E402
 from host_tools.data.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.data.label_sets import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
@@ -34,8 +34,9 @@ from host_tools.sampling.bank import Bank, one_side, quietest, windows  # noqa: 
 from host_tools.sampling.batches import Batches  # noqa: E402
 from host_tools.sampling.examples import load_examples  # noqa: E402
 from host_tools.training.curves import read_log  # noqa: E402
+from host_tools.training.loop import train  # noqa: E402
 from host_tools.training.run import load_run  # noqa: E402
-from host_tools.training.start import blend  # noqa: E402
+from host_tools.training.start import blend, check_start  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 
@@ -65,6 +66,12 @@ def test_model_sizes(name, frontend, classes, parameters, macs):
     names = [layer.name for layer in model.layers if layer.weights]
     again = [layer.name for layer in build(name, preset(frontend), classes).layers if layer.weights]
     assert names == again  # weights are found by name
+
+
+@pytest.mark.parametrize("name", ["residual", "micro", "cnn_reference"])
+def test_the_narrowest_network_is_one(name):
+    narrowest = NetworkConfig.range_of("width").low
+    assert build(name, preset("logmel40"), 3, width=narrowest).count_params() > 0
 
 
 def test_unknown_model():
@@ -478,6 +485,8 @@ def damaged(change):
         "labels": ["silence", "unknown", "yes"],
         "front_end": preset("logmel40").to_dict(),
         "data": {},
+        "versions": {"keras": "3"},
+        "sources": {"clips": [{"path": "/clips", "sha256": "0", "files": 1, "bytes": 1}]},
         "best": {"epoch": 1, "val_loss": 0.1, "val_accuracy": 0.9},
     }
     change(record)
@@ -508,6 +517,15 @@ DAMAGED = {
     "no data": damaged(lambda r: r.pop("data")),
     "best a text": damaged(lambda r: r.update(best="1")),
     "best not a number": damaged(lambda r: r["best"].update(val_loss=float("nan"))),
+    "no sources": damaged(lambda r: r.pop("sources")),
+    "sources a list": damaged(lambda r: r.update(sources=[])),
+    "sources of numbers": damaged(lambda r: r["sources"].update(clips=3)),
+    "source without a checksum": damaged(lambda r: r["sources"]["clips"][0].pop("sha256")),
+    "no source of clips": damaged(lambda r: r["sources"].update(clips=[])),
+    "bytes a text": damaged(lambda r: r["sources"]["clips"][0].update(bytes="1")),
+    "weights a list": damaged(lambda r: r.update(weights=[])),
+    "weights without a checksum": damaged(lambda r: r.update(weights={"start": [{"path": "x"}]})),
+    "versions a text": damaged(lambda r: r.update(versions="3")),
     "best cut": damaged(lambda r: r["best"].pop("val_loss")),
 }
 
@@ -520,6 +538,12 @@ def test_damaged_record_of_a_run(kind, tmp_path):
     with pytest.raises(TrainingError) as error:
         load_run(tmp_path)
     assert str(error.value).startswith(f"{tmp_path}/config.json: broken (") and "\n" not in str(error.value)
+
+
+def test_fake_quantisation_is_of_float_runs(tmp_path):
+    (tmp_path / "config.json").write_text(damaged(lambda r: r["config"]["weights"].update(qat="float")))
+    with pytest.raises(TrainingError, match="is a run with fake quantisation itself; name the float run"):
+        check_start(WeightsConfig(qat=str(tmp_path)))
 
 
 def test_half_written_run(tmp_path):
@@ -637,3 +661,29 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     done = run_cli("train", "-o", "third", package="host_tools")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"name a folder of clips, or a run to repeat with --config RUN" in done.stderr
+
+
+def test_a_run_goes_on_only_with_the_weights_that_it_took(folder, tmp_path):
+    """The record would claim what did not train it."""
+    config = StageConfig.from_options(
+        {**data_of(folder, cache=folder / "cache").values(), "model": "micro", "width": 0.1, "epochs": 1, "steps": 1}
+    ).changed(start="micro12")
+    run, said = tmp_path / "run", []
+    weights = train(config, tmp_path / "teacher", say=said.append).weights_file()
+    config = config.changed(teacher=str(tmp_path / "teacher"))
+    train(config, run, say=said.append)
+    record = json.loads((run / "config.json").read_text())
+    assert sorted(record["weights"]) == ["start", "teacher"]
+    assert record["weights"]["teacher"][0]["path"] == str(weights)
+    model = keras.models.load_model(weights, compile=False)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, bias + 1])
+    model.save(weights)
+    with pytest.raises(TrainingError, match=r"run that took other weights: teacher: was .*best.keras \(\w{8}\), is "):
+        train(config, run, say=said.append)
+    model.layers[-1].set_weights([kernel, bias])
+    model.save(weights)
+    train(config, run, say=said.append)
+    weights.unlink()
+    with pytest.raises(TrainingError, match=r"best\.keras: missing; no epoch of this run has finished yet"):
+        train(config, run, say=said.append)

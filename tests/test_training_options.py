@@ -12,7 +12,7 @@ import pytest
 
 from host_tools.cli import make_parser, parse
 from host_tools.cli.train import training
-from host_tools.config import StageConfig
+from host_tools.config import NETWORKS, StageConfig
 from host_tools.errors import RecipeError
 from host_tools.options import Pair, Place, Places, Wholes, flag, markdown_table
 from host_tools.recipe.file import load_recipe
@@ -54,7 +54,7 @@ def another(name):
         return (Path("/a"), Path("/b"))
     if isinstance(values, Place):
         return Path("/a")
-    return {"log_prior": "yes=0.5,no=-1"}.get(name, "runs/other")
+    return {"log_prior": "yes=0.5,no=-1", "model": "micro"}.get(name, "runs/other")
 
 
 def changed(name):
@@ -86,6 +86,13 @@ def test_records_hold_every_option(name):
         assert again.values()[name] == another(name)
     assert StageConfig.from_dict(again.to_dict()) == again
     assert (name in config.settings()) == (name == "split" or name not in config.data.values())
+
+
+def test_networks_are_those_that_are_built():
+    pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
+    from host_tools.networks.models import MODELS
+
+    assert tuple(MODELS) == NETWORKS
 
 
 def test_summaries_leave_out_what_nobody_chose():
@@ -129,10 +136,20 @@ WRONG = [
     ({"steps": 0}, "steps", "must be a whole number from 1 to 1000000, got"),
     ({"keep": "all"}, "keep", "best"),
     ({"log_prior": "yes=500"}, "log_prior", "must be a number from -100 to 100, got"),
+    ({"log_prior": "yes=1,"}, "log_prior", "must be a number from -100 to 100, got ''"),
+    ({"log_prior": "yes=1,yes=2"}, "log_prior", "must name each label once, got 'yes' twice"),
+    ({"log_prior": "lamp=1"}, "log_prior", "'lamp' is none of the labels, which are silence, unknown, yes,"),
+    ({"labels": "commands13"}, "labels", "unknown label set 'commands13'"),
+    ({"labels": "yes,yes"}, "labels", "list each word once"),
+    ({"model": "transformer"}, "model", "must be one of residual, micro, cnn_reference, or your own as MODULE"),
     ({"silence_share": 0.5, "unknown_share": 0.5}, "silence_share", "leave nothing for keywords: 1 together"),
     ({"speech_share": 0.75, "hard_negatives": 0.5}, "speech_share", "more than all of unknown: 1.25 together"),
     ({"blend": "runs/x"}, "blend", "give start, too"),
-    ({"augmentation": 10, "shift_ms": 5000}, "shift_ms", "must be a number from 0 to 10000, got 50000"),
+    (
+        {"augmentation": 10, "shift_ms": 5000},
+        "shift_ms",
+        "10000, got 50000.0 (times augmentation, which is 10)",
+    ),
     ({"epochs": 0}, "epochs", "no weights to start from"),
 ]
 

@@ -117,8 +117,8 @@ def _short(value: object) -> str:
 
 def _status(args: argparse.Namespace) -> None:
     workshop = _workshop(args)
-    states = workshop.states()
     wanted = _wanted(args, workshop.recipe)
+    states = workshop.states(wanted)
     if args.json:
         print(
             json.dumps(
@@ -144,8 +144,9 @@ def _status(args: argparse.Namespace) -> None:
 
 def _explain(args: argparse.Namespace) -> None:
     workshop = _workshop(args)
-    states = workshop.states()
-    for one in _wanted(args, workshop.recipe):
+    wanted = _wanted(args, workshop.recipe)
+    states = workshop.states(wanted)
+    for one in wanted:
         state = states[one.id]
         print(f"{one.id}: {state.name}")
         for line in state.reasons:
@@ -160,6 +161,6 @@ def _run(args: argparse.Namespace) -> None:
 
     interrupted_by("SIGTERM", "SIGHUP")
     workshop = _workshop(args)
-    states = run(workshop, until=args.until, say=lambda line: print(line, flush=True))
+    states = run(workshop, until=args.until, say=lambda line: print(printable(line), flush=True))
     last = _wanted(args, workshop.recipe)[-1]
     print(f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].done.folder)}")

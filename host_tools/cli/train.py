@@ -38,13 +38,18 @@ def add(commands) -> None:
 
 
 def work(args: argparse.Namespace) -> None:
+    if args.config is not None:
+        from host_tools.training.run import load_run
+
+        repeated = load_run(args.config)
+        if args.epochs != repeated.config.optim.epochs:
+            args.lengthened = ()  # which says how that run came to its length
     config = training(args)
     from host_tools.training.continuation import lengthened
     from host_tools.training.loop import train
-    from host_tools.training.run import load_run
 
     if args.config is not None and os.path.realpath(args.config) == os.path.realpath(args.output):
-        config = lengthened(config, load_run(args.config))
+        config = lengthened(config, repeated)
     run = train(config, args.output)
     print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
 

@@ -187,7 +187,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "tool": f"kws-edge {kws_edge.__version__}",
         "training": training,
         "data": run.record["data"],
-        "best": run.record["best"],
+        "best": run.record.get("best", {}),
         "versions": run.record["versions"],
     }
 

@@ -175,7 +175,7 @@ def own_test_set(run: Run, **options: Any) -> TestSet:
     other = "name the test data with --clips or --features"
     if not folder.exists():
         raise TrainingError(f"{folder}: {run.folder} was trained on it, and it is gone; put it back, or {other}")
-    if manifest(folder).sha256 != run.record["sources"]["clips"][0].get("sha256"):
+    if manifest(folder).sha256 != run.record["sources"]["clips"][0]["sha256"]:
         raise TrainingError(f"{folder}: has changed since {run.folder} was trained on it; put it back, or {other}")
     options["split"] = options.get("split") or "testing"
     rule, seed = run.config.data.split, run.config.seed

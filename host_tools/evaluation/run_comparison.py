@@ -13,7 +13,7 @@ __all__ = ["compare_runs", "comparison_table"]
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """Options, data and versions in which runs differ, and the best epoch of each, by the run's folder.
+    """Options, data, weights and versions in which runs differ, and the best epoch of each, by the run's folder.
 
     Facts that are the same in all runs are left out. Data are shown by the first digits of their checksum.
 
@@ -35,11 +35,19 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 
 
 def _facts(run: Run) -> Mapping[str, Any]:
-    sources = run.record.get("sources", {})
+    record = run.record
     return {
         **run.config.settings(),
-        **{f"data {name}": " ".join(one["sha256"][:8] for one in folders) for name, folders in sources.items()},
-        **{f"version of {name}": value for name, value in run.record.get("versions", {}).items()},
+        **{
+            f"data {name}": " ".join(one["sha256"][:8] for one in folders)
+            for name, folders in record["sources"].items()
+        },
+        **{
+            f"weights of {name}": " ".join(one["sha256"][:8] for one in files)
+            for name, files in record.get("weights", {}).items()
+        },
+        **{f"version of {name}": value for name, value in record["versions"].items()},
+        **{name: record.get(name) for name in ("backend", "threads")},
     }
 
 

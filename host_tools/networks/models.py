@@ -65,6 +65,11 @@ def _stem(config: FrontendConfig, channels: int, stride: int = 1):
     return inputs, _normalised(x, "stem")
 
 
+def _channels(n: int, width: float) -> int:
+    """`n` times `width`, as a multiple of eight."""
+    return 8 * max(1, round(n * width / 8))
+
+
 def _classified(inputs, x, n_classes: int, dropout: float, name: str) -> keras.Model:
     """The network from `inputs` to `x`, then an average over time and a softmax."""
     x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
@@ -92,18 +97,16 @@ def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, drop
         Share of the averaged channels that training drops.
     """
 
-    def channels(n: int) -> int:
-        return 8 * round(n * width / 8)
-
     def conv(x, name, n, length, stride=1):
         x = layers.Conv2D(n, (length, 1), (stride, 1), padding="same", use_bias=False, name=name)(x)
         return _normalised(x, name)
 
-    inputs, x = _stem(config, channels(48))
+    inputs, x = _stem(config, _channels(48, width))
     for i, (n, stride) in enumerate(((48, 2), (48, 1), (64, 2), (64, 1), (96, 2), (96, 1)), 1):
-        skip = x if stride == 1 else conv(x, f"block{i}_skip", channels(n), 1, stride)
-        y = conv(x, f"block{i}_conv1", channels(n), 9, stride)
-        y = conv(y, f"block{i}_conv2", channels(n), 9)
+        channels = _channels(n, width)
+        skip = x if stride == 1 else conv(x, f"block{i}_skip", channels, 1, stride)
+        y = conv(x, f"block{i}_conv1", channels, 9, stride)
+        y = conv(y, f"block{i}_conv2", channels, 9)
         x = layers.Add(name=f"block{i}_sum")([skip, y])
     return _classified(inputs, x, n_classes, dropout, "residual")
 
@@ -128,7 +131,7 @@ def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout
     dropout : float
         Share of the averaged channels that training drops.
     """
-    channels = 8 * round(56 * width / 8)
+    channels = _channels(56, width)
     inputs, x = _stem(config, channels, stride=2)
     for i in range(1, 5):
         y = x

@@ -14,8 +14,8 @@ from kws_edge.text import shown
 
 __all__ = ["Command"]
 
-_UNSEEN = ("output", "errors", "cache", "workers", "json", "config")
-"""Options that do not change the result, or that the runner sets."""
+_UNSEEN = ("output", "errors", "cache", "workers", "json", "config", "preset")
+"""Options that do not change the result, that the runner sets, or that stand for options which a recipe writes out."""
 _NAMES = ("start", "blend", "teacher", "from")
 """Options that name runs, files or tables, besides ``MODEL`` and options whose values are paths."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -156,9 +156,16 @@ class _Reader:
         found = self.table.get(name, {})
         if not (isinstance(found, dict) and all(isinstance(one, str) for one in found.values())):
             raise self._fail(name, "holds names of folders")
-        for key in found:
-            if not _ID.fullmatch(key) or key in shipped_files():
+        for key, place in found.items():
+            if not _ID.fullmatch(key):
                 raise self._fail(name, f"{shown(key)} is no name: give small letters, digits and underscores")
+            if key in shipped_files():
+                raise self._fail(name, f"{shown(key)} comes with this program: give another name")
+            parts = PurePosixPath(place).parts
+            if not parts or ".." in parts or parts[0] == "/" or "\0" in place:
+                raise self._fail(
+                    f"{name} {key}", f"{shown(place)} is no place below the data, or with ./ beside the recipe"
+                )
         return found
 
     def _text(self, table: dict, key: str, where: str) -> str:
@@ -242,13 +249,11 @@ class _Reader:
         shares = {name: resolved[name] / self.scale for name in command.kind.shares if resolved.get(name)}
         if self.scale == 1 or not (amounts or shares):
             return options, resolved
+        smaller = {name: max(1, round(value * self.scale)) for name, value in amounts.items()}
         if "epochs" in amounts:
             total = amounts["epochs"] * amounts["steps"] * self.scale
-            epochs = max(1, round(amounts["epochs"] * self.scale))
-            amounts = {"epochs": epochs, "steps": max(1, round(total / epochs))}
-        else:
-            amounts = {name: max(1, round(value * self.scale)) for name, value in amounts.items()}
-        options = options | amounts | shares
+            smaller["steps"] = max(1, round(total / smaller["epochs"]))
+        options = options | smaller | shares
         return options, self._resolved(command, options, where)
 
     def _resolved(self, command: Command, options: dict, where: str) -> dict[str, Any]:

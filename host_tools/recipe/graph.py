@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import machinery, metadata
@@ -113,6 +113,10 @@ class Workshop:
             )
         return self.data / place
 
+    def look_again(self) -> None:
+        """Take the data as they are now: they may have changed since they were last looked at."""
+        self._seen.clear()
+
     def manifest_of_data(self, name: str) -> Manifest:
         path = self.path_of_data(name)
         if path not in self._seen:
@@ -125,7 +129,7 @@ class Workshop:
         for path in self.folder.glob(f"{stage.id}-*/{RECORD}"):
             with contextlib.suppress(OSError, ValueError, RecursionError):
                 record = json.loads(path.read_bytes())
-                if _is_record(record) and record["id"] == stage.id:
+                if _is_record(record) and record["id"] == stage.id and self.key(record["inputs"]) == record["key"]:
                     found.append(Result(path.parent, record))
         return sorted(found, key=lambda result: str(result.record.get("finished")))
 
@@ -180,10 +184,10 @@ class Workshop:
             return State(stage, MISSING, key)
         return State(stage, STALE, key, reasons=tuple(self._differences(stage, earlier[-1], inputs)))
 
-    def states(self) -> dict[str, State]:
-        """The state of every stage, by id."""
+    def states(self, stages: Sequence[Stage] | None = None) -> dict[str, State]:
+        """The state of every stage, by id; or of `stages`, which include those that they take."""
         found: dict[str, State] = {}
-        for stage in self.recipe.stages:
+        for stage in self.recipe.stages if stages is None else stages:
             found[stage.id] = self.state(stage, found)
         return found
 

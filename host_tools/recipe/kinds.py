@@ -38,7 +38,7 @@ KINDS = {
     "synthesize": Kind("synthesize", "ID", amounts=("minutes", "per_word")),
     "collect": Kind("collect", "ID"),
     "make-stream": Kind("make-stream", "ID.flac", amounts=("clips", "seconds")),
-    "train": Kind("train", "ID", _RUN, ("epochs", "steps")),
+    "train": Kind("train", "ID", _RUN, ("epochs", "steps", "minutes")),
     "average": Kind("train", "ID", _RUN, fixed={"epochs": 0}),
     "prior": Kind("train", "ID", _RUN, fixed={"epochs": 0}),
     "qat": Kind("qat", "ID", _RUN, ("epochs", "steps")),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from host_tools.data.manifest import manifest
-from host_tools.recipe.file import Stage
+from host_tools.errors import RecipeError
+from host_tools.recipe.file import Recipe, Stage
 from host_tools.recipe.graph import State, Workshop
 
 __all__ = ["lock"]
@@ -25,12 +27,11 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
     recipe = workshop.recipe
     (model,) = stage.parents
     made = recipe.up_to(model)
-    data = dict.fromkeys(name for one in made for name in one.data)
     shipped = workshop.output(recipe.by_id[model], states[model].done.folder)
     values = {
         "recipe": {"name": recipe.name, "file": recipe.path.name, "sha256": manifest(recipe.path).sha256},
         "model": {"file": shipped.name, "sha256": manifest(shipped).entries[0].sha256},
-        "data": {name: {"folder": recipe.data[name], **workshop.manifest_of_data(name).to_dict()} for name in data},
+        "data": _data(recipe, [states[one.id] for one in made]),
         "versions": workshop.versions,
         "stages": [
             {
@@ -48,3 +49,17 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
         ],
     }
     return json.dumps(values, indent=1) + "\n"
+
+
+def _data(recipe: Recipe, made: Sequence[State]) -> dict[str, dict[str, Any]]:
+    """What the stages took, by name, each as all of them found it."""
+    found: dict[str, dict[str, Any]] = {}
+    for state in made:
+        for name in state.stage.data:
+            taken = {"folder": recipe.data[name], **state.done.record["inputs"]["data"][name]}
+            if found.setdefault(name, taken) != taken:
+                raise RecipeError(
+                    f"{recipe.path}: data {name} changed while the recipe was followed, before stage {state.stage.id};"
+                    " the same command does anew what took it"
+                )
+    return found

@@ -27,7 +27,7 @@ _PACKAGES = {"kws-host": "host_tools", "kws-firmware": "firmware_export"}
 
 
 def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], None] = print) -> dict[str, State]:
-    """Do the stages that are not done yet, and return the state of every stage.
+    """Do the stages that are not done yet, and return the state of each: of all, or of `until` and those that it takes.
 
     If the run is killed anywhere, the same call goes on from there. A lock keeps other processes out of the folder.
 
@@ -43,18 +43,20 @@ def run(workshop: Workshop, *, until: str | None = None, say: Callable[[str], No
     ------
     RecipeError
         If data are not there, before anything is done. If a stage fails: its command has said why on standard error.
+        If the data of a stage change while it is done.
     """
     recipe = workshop.recipe
-    wanted = {stage.id: stage for stage in (recipe.up_to(until) if until else recipe.stages)}
-    for name in dict.fromkeys(name for stage in wanted.values() for name in stage.data):
-        if not (path := workshop.path_of_data(name)).exists():
+    wanted = recipe.up_to(until) if until else recipe.stages
+    for name in dict.fromkeys(name for stage in wanted for name in stage.data):
+        if not os.path.exists(path := workshop.path_of_data(name)):
             raise RecipeError(f"{path}: no such file or folder; the recipe takes its {name} from there (--data)")
     states: dict[str, State] = {}
     with locked(workshop.folder):
-        for number, stage in enumerate(recipe.stages, 1):
+        for number, stage in enumerate(wanted, 1):
+            workshop.look_again()
             state = workshop.state(stage, states)
-            if stage.id in wanted and state.name != DONE:
-                say(f"[{number}/{len(recipe.stages)}] {stage.id}: {stage.why}")
+            if state.name != DONE:
+                say(f"[{number}/{len(wanted)}] {stage.id}: {stage.why}")
                 for line in state.reasons:
                     say(f"  because: {line}")
                 state = _do(workshop, stage, state, states, say)
@@ -75,6 +77,12 @@ def _do(workshop: Workshop, stage: Stage, state: State, states: dict[str, State]
         write_atomically(workshop.output(stage, folder), lock(workshop, stage, states))
     else:
         _command(workshop, stage, states, folder)
+    workshop.look_again()
+    if workshop.inputs(stage, states) != inputs:
+        raise RecipeError(
+            f"{workshop.recipe.path}: stage {stage.id}: its data changed while it was done; the same command does it"
+            " anew"
+        )
     files = {name: [[e.path, e.size, e.sha256] for e in workshop.manifest_of_data(name).entries] for name in stage.data}
     write_atomically(folder / FILES, json.dumps(files))
     record = {

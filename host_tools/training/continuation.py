@@ -1,18 +1,20 @@
-"""Continues a run. It must have the same options and data as at its beginning, but may get more epochs."""
+"""Continues a run. It must have the same options, data and weights as at its beginning, but may get more epochs."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from host_tools.config import StageConfig
+from host_tools.config import StageConfig, WeightsConfig
 from host_tools.data.manifest import fingerprint
 from host_tools.errors import TrainingError
 from host_tools.networks.own_network import is_own, source_of
 from host_tools.options import flag
 from host_tools.sampling.coverage import check_sources
-from host_tools.training.curves import read_log
+from host_tools.training.curves import epochs_done
 from host_tools.training.run import CONFIG, Run, load_run
+from host_tools.training.start import weight_files
 from kws_edge.config import FrontendConfig
 
 __all__ = ["check_same_identity", "check_same_options", "identity", "lengthened", "run_in"]
@@ -42,7 +44,7 @@ def lengthened(config: StageConfig, run: Run) -> StageConfig:
             f"{run.folder}: trained with {what}, and is not lengthened by --epochs: go on from its weights with"
             f" --start {shlex.quote(str(run.folder))} in another folder"
         )
-    done = read_log(run.folder)[-1]["epoch"]
+    done = epochs_done(run.folder)
     if done < before.epochs:
         raise TrainingError(
             f"{run.folder}: is at epoch {done} of {before.epochs}; finish it with --epochs {before.epochs}, then"
@@ -57,6 +59,8 @@ def check_same_options(run: Run, config: StageConfig) -> None:
     A run may get more time. It may get more epochs if `config` says that it was lengthened.
     """
     free = {"minutes"}
+    if config.optim.epochs != run.config.optim.epochs:
+        free.add("lengthened")  # it is named by its epochs
     if config.optim.lengthened == (*run.config.optim.lengthened, run.config.optim.epochs):
         free |= {"epochs", "lengthened"}
     before, now = run.config.settings(), config.settings()
@@ -83,32 +87,43 @@ def _written(value: object) -> str:
     return " ".join(shlex.quote(str(one).removesuffix(".0")) for one in values)
 
 
-def identity(config: StageConfig, frontend_config: FrontendConfig, labels: tuple[str, ...]) -> dict[str, dict]:
-    """The identity of the data and of the user's own network, for a run's record.
+def identity(
+    config: StageConfig, weights: WeightsConfig, frontend_config: FrontendConfig, labels: tuple[str, ...]
+) -> dict[str, dict]:
+    """The identity of the data, of the weights that it takes and of the user's own network, for a run's record.
+
+    Parameters
+    ----------
+    config : StageConfig
+    weights : WeightsConfig
+        Of the whole training, where `config` is a part of it.
+    frontend_config : FrontendConfig
+    labels : tuple of str
 
     Raises
     ------
     DatasetError
         If the data cannot be used, as far as the names of files tell. Files are not read before.
     TrainingError
-        If the module of the network is missing.
+        If the module of the network, or a run whose weights it takes, is missing.
     """
     check_sources(config.data, frontend_config, labels, seed=config.seed)
     source = {"network": source_of(config.network.model)} if is_own(config.network.model) else {}
-    return {**source, "sources": fingerprint(config.data.folders())}
+    taken = {"sources": config.data.folders(), "weights": weight_files(weights)}
+    return {**source, **{name: fingerprint(files) for name, files in taken.items()}}
 
 
 def check_same_identity(run: Run, now: dict[str, dict]) -> None:
     """Raise an error that says what differs from the run's identity, if anything. `now` comes from :func:`identity`."""
-    before, sources, lines = run.record.get("sources", {}), now["sources"], []
-    for name in sorted({*before, *sources}):
-        old, new = before.get(name), sources.get(name)
-        if [one["sha256"] for one in old or []] != [one["sha256"] for one in new or []]:
-            lines.append(f"{name}: was {_described(old)}, is {_described(new)}")
-    if lines:
+    if lines := _differences(run.record["sources"], now["sources"], _described):
         raise TrainingError(
             f"{run.folder} holds a run on other data: {'; '.join(lines)}. Put the data back as they were, or choose"
             " another folder"
+        )
+    if lines := _differences(run.record.get("weights", {}), now["weights"], _summed):
+        raise TrainingError(
+            f"{run.folder} holds a run that took other weights: {'; '.join(lines)}. Put them back as they were, or"
+            " choose another folder"
         )
     if "network" in now and run.record["network"]["sha256"] != now["network"]["sha256"]:
         raise TrainingError(
@@ -116,6 +131,22 @@ def check_same_identity(run: Run, now: dict[str, dict]) -> None:
         )
 
 
-def _described(folders: list[dict] | None) -> str:
-    texts = (f"{one['path']} ({one['files']} files, {one['bytes']:,} bytes)" for one in folders or [])
+def _differences(
+    before: Mapping[str, list[dict]], now: Mapping[str, list[dict]], told: Callable[[list[dict]], str]
+) -> list[str]:
+    """What is no longer the same, by its checksums: a line for each option."""
+    pairs = {name: (before.get(name, []), now.get(name, [])) for name in sorted({*before, *now})}
+    return [
+        f"{name}: was {told(old)}, is {told(new)}"
+        for name, (old, new) in pairs.items()
+        if [one["sha256"] for one in old] != [one["sha256"] for one in new]
+    ]
+
+
+def _summed(files: list[dict]) -> str:
+    return " and ".join(f"{one['path']} ({one['sha256'][:8]})" for one in files) or "none"
+
+
+def _described(folders: list[dict]) -> str:
+    texts = (f"{one['path']} ({one['files']} files, {one['bytes']:,} bytes)" for one in folders)
     return " and ".join(texts) or "none"

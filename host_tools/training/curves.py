@@ -11,7 +11,7 @@ from host_tools.training.run import broken
 from kws_edge.files import write_atomically
 from kws_edge.text import printable
 
-__all__ = ["draw_epochs", "log_epoch", "plot_curves", "read_log"]
+__all__ = ["draw_epochs", "epochs_done", "log_epoch", "plot_curves", "read_log"]
 
 _LOG = "log.csv"
 _CURVES = "curves.png"
@@ -56,6 +56,12 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise broken(path, error) from None
     return rows
+
+
+def epochs_done(folder: Path) -> int:
+    """How many epochs the log tells of; none where there is no log yet."""
+    rows = read_log(folder) if (folder / _LOG).exists() else []
+    return int(rows[-1]["epoch"]) if rows else 0
 
 
 def _log_to_tensorboard(folder: Path, row: dict[str, float]) -> None:

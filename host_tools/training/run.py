@@ -33,6 +33,7 @@ LAST = "last.keras"
 CONFIG = "config.json"
 _KEPT = "examples.npz"
 PROBLEMS = "problems.txt"
+_TAKEN = {"path": str, "sha256": str, "files": int, "bytes": int}
 DAMAGE = (  # what Keras and NumPy raise for a file that is cut short or of another kind
     *NPY_DAMAGE,
     OSError,
@@ -66,6 +67,19 @@ class Run:
         """Origins of the words that trained this run and the weights that it started from."""
         return origins_of(self.record["data"], self.labels)
 
+    def weights_file(self) -> Path:
+        """The file of the network with its best weights.
+
+        Raises
+        ------
+        TrainingError
+            If no epoch has finished yet.
+        """
+        path = self.folder / BEST
+        if not path.exists():
+            raise TrainingError(f"{path}: missing; no epoch of this run has finished yet")
+        return path
+
     def model(self) -> keras.Model:
         """The network with its best weights.
 
@@ -74,9 +88,7 @@ class Run:
         TrainingError
             If no epoch has finished yet, the file is broken, or the module of the user's own network is missing.
         """
-        path = self.folder / BEST
-        if not path.exists():
-            raise TrainingError(f"{path}: missing; no epoch of this run has finished yet")
+        path = self.weights_file()
         self.import_network()
         try:
             return keras.models.load_model(path, compile=False)
@@ -180,6 +192,15 @@ def _check_record(run: Run) -> None:
         raise TypeError("data and best are not objects")
     if not isinstance(run.origins, list) or not all(isinstance(origin, str) for origin in run.origins):
         raise TypeError("origins are not a list of texts")
+    sources, weights = run.record["sources"], run.record.get("weights", {})
+    if not all(isinstance(one, dict) for one in (run.record["versions"], sources, weights)):
+        raise TypeError("versions, sources and weights are not objects")
+    for one in (one for taken in (*sources.values(), *weights.values()) for one in taken):
+        if not all(isinstance(one[name], kind) for name, kind in _TAKEN.items()):
+            raise TypeError("sources and weights do not say path, checksum, files and bytes of each")
+    given = {name: len(folders) for name, folders in run.config.data.folders().items()}
+    if {name: len(folders) for name, folders in sources.items()} != given:
+        raise ValueError("sources are others than its configuration names")
     if is_own(run.config.network.model) and not {"file", "sha256"} <= dict(run.record["network"]).keys():
         raise TypeError("network does not say which file it is from")
     if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", "val_accuracy")):

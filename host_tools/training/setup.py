@@ -61,7 +61,7 @@ def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, ask
     if previous:
         check_same_options(previous, asked)
     check_start(config.weights)
-    made_from = identity(config, frontend_config, labels)
+    made_from = identity(config, asked.weights, frontend_config, labels)
     if previous:
         check_same_identity(previous, made_from)
     teacher = load_teacher(config.weights.teacher, frontend_config, labels) if config.weights.teacher else None

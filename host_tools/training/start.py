@@ -18,7 +18,7 @@ from host_tools.training.run import DAMAGE, LAST, Run, broken, load_run
 from kws_edge.model.file import unpack
 from kws_edge.model.model import shipped_models
 
-__all__ = ["blend", "check_start", "origins", "start"]
+__all__ = ["blend", "check_start", "origins", "start", "weight_files"]
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -31,6 +31,29 @@ def check_start(config: WeightsConfig) -> None:
         )
     if config.start and not Path(config.start).exists() and config.start not in shipped_models():
         raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
+    if config.qat and load_run(config.qat).config.weights.qat:
+        raise TrainingError(f"{config.qat}: is a run with fake quantisation itself; name the float run that it is of")
+
+
+def weight_files(config: WeightsConfig) -> dict[str, tuple[Path, ...]]:
+    """The files that a run starts from, and those of the networks that it learns from, by option.
+
+    Raises
+    ------
+    TrainingError
+        If one is no run's, or of a run without weights.
+    """
+    runs = {"blend": [config.blend], "teacher": config.teacher.split(","), "qat": [config.qat]}
+    found = {
+        name: tuple(load_run(folder).weights_file() for folder in folders)
+        for name, folders in runs.items()
+        if any(folders)
+    }
+    if not config.start:
+        return found
+    if not _is_int8(config.start) and Path(config.start).is_dir():
+        return {"start": (load_run(config.start).weights_file(),), **found}
+    return {"start": (Path(shipped_models().get(config.start, config.start)),), **found}
 
 
 def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[keras.Model, int]:
@@ -68,7 +91,7 @@ def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[k
         blend(model, load_run(config.blend), config.blend_share)
         say(f"and {config.blend_share:.0%} of {config.blend}")
     if config.log_prior:
-        _shift_logits(model, run.labels, config.log_prior)
+        _shift_logits(model, run.labels, config.shifts)
     model.compile(
         optimizer=keras.optimizers.AdamW(optim.learning_rate, weight_decay=optim.weight_decay),
         loss="categorical_crossentropy",
@@ -142,14 +165,8 @@ def blend(model: keras.Model, run: Run, share: float) -> None:
     model.set_weights([(1 - share) * a + share * b for a, b in pairs])
 
 
-def _shift_logits(model: keras.Model, labels: tuple[str, ...], shifts: str) -> None:
+def _shift_logits(model: keras.Model, labels: tuple[str, ...], shifts: dict[str, float]) -> None:
     kernel, bias = model.layers[-1].get_weights()
-    for shift in shifts.split(","):
-        label, _, value = shift.partition("=")
-        try:
-            bias[labels.index(label)] += float(value)
-        except ValueError:
-            raise TrainingError(
-                f"log_prior takes LABEL=NUMBER with a label of {', '.join(labels)}, got {shift!r}"
-            ) from None
+    for label, value in shifts.items():
+        bias[labels.index(label)] += value
     model.layers[-1].set_weights([kernel, bias])

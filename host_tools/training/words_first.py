@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from host_tools.config import StageConfig
 from host_tools.data.dataset import count, index_clips
@@ -31,12 +32,14 @@ def two_parts(config: StageConfig, folder: Path) -> tuple[StageConfig, StageConf
     share, optim = config.optim.words_first, config.optim
     if not share or not (labels := _words_to_tell(config)):
         return None
-    first, rest = (
-        {"minutes": part * optim.minutes, "epochs": round(part * optim.epochs)} for part in (share, 1 - share)
-    )
+
+    def part(of: float, least: int, **changes: Any) -> StageConfig:
+        epochs = max(least, round(of * optim.epochs))
+        return config.changed(minutes=of * optim.minutes, epochs=epochs, lengthened=(), **changes)
+
     return (
-        config.changed(**first, labels=labels, words_first=0.0),
-        config.changed(**rest, start=str(folder / WORDS), learning_rate=optim.learning_rate / 2),
+        part(share, 1, labels=labels, words_first=0.0),
+        part(1 - share, 0, start=str(folder / WORDS), learning_rate=optim.learning_rate / 2),
     )
 
 
