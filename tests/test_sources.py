@@ -178,3 +178,7 @@ def test_a_live_source_without_a_with_block(demo_stream):
     assert (source.lost_samples, source.dropped_samples, source.overruns, source.outages) == (0, 0, 0, 0)
     never = Playback(demo_stream, sample_rate=RATE)
     never.close()  # before it began
+    assert never.read() is None
+    fast = Playback(demo_stream, sample_rate=RATE, real_time=False)
+    fast.close()
+    assert fast.read() is None
