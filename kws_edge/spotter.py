@@ -187,7 +187,7 @@ class Spotter:
             return
         if source.sample_rate != self._rate:
             raise AudioError(
-                f"{source.name}: gives {source.sample_rate} Hz, but this model hears {self._rate} Hz; open it with "
+                f"{source.name}: gives {source.sample_rate!r} Hz, but this model hears {self._rate} Hz; open it with "
                 f"sample_rate={self._rate}"
             )
         lost = source.lost_samples

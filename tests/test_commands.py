@@ -119,8 +119,8 @@ def test_help_gives_the_model_s_own_values_as_defaults(args, capsys, tmp_path):
     name, model = ("mine.tflite", Model(mine)) if str(mine) in args else (named, Model(named))
     d = model.detector_config
     assert f"The defaults below are those of {name}." in shown
-    assert f"at least one inference (default: {d.smoothing_ms:g})" in shown
-    assert f"needs after speech; 0: no more (default: {d.speech_margin:g})" in shown
+    for setting in ("smoothing_ms", "speech_margin"):
+        assert f"{d.about(setting)['help']} (default: {getattr(d, setting):g})" in shown
     thresholds = " ".join([f"{d.threshold:g}", *(f"{word}={value:g}" for word, value in d.thresholds.items())])
     assert f"repeatable (default: {thresholds})" in shown
     keywords = ", ".join(Detector(model.labels, d, step_s=0.1, clip_s=1.0).keywords)

@@ -2,6 +2,8 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import pydoc
+import re
 
 import pytest
 
@@ -61,6 +63,23 @@ def test_modules_export_what_they_declare():
     assert sum(map(bool, declared.values())) > 20
     for module, names in declared.items():
         assert all(hasattr(importlib.import_module(module), name) for name in names), module
+
+
+def _is_there(name, module):
+    """Whether a docstring of `module` may call something by this name."""
+    if name.startswith("kws_edge."):
+        return pydoc.locate(name) is not None
+    first = name.split(".")[0]
+    classes = [c for c in vars(module).values() if inspect.isclass(c)]
+    return hasattr(module, first) or any(hasattr(c, first) for c in classes)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings_refer_to_what_is_there(name):
+    module = importlib.import_module(name)
+    roles = re.findall(r":(?:class|func|meth|data|attr|mod):`~?([\w.]+)`", inspect.getsource(module))
+    outside = ("numpy.", "time.")
+    assert [role for role in roles if not role.startswith(outside) and not _is_there(role, module)] == []
 
 
 def test_errors_share_a_root():

@@ -66,6 +66,10 @@ def test_another_sample_rate_is_refused(model, demo_stream):
     refused = pytest.raises(AudioError, match=r"stream\.flac: gives 8000 Hz, but this model hears 16000 Hz")
     with AudioFile(demo_stream, sample_rate=8000) as source, refused:
         next(Spotter(model).detections(source))
+    text = Blocks(np.zeros(320, np.int16), 320)
+    text.sample_rate = "16000"
+    with pytest.raises(AudioError, match="blocks: gives '16000' Hz"):
+        next(Spotter(model).detections(text))
 
 
 def test_an_array_is_no_source(model, samples):
@@ -178,3 +182,7 @@ def test_a_live_source_without_a_with_block(demo_stream):
     assert (source.lost_samples, source.dropped_samples, source.overruns, source.outages) == (0, 0, 0, 0)
     never = Playback(demo_stream, sample_rate=RATE)
     never.close()  # closes a source that has not begun
+    assert never.read() is None
+    fast = Playback(demo_stream, sample_rate=RATE, real_time=False)
+    fast.close()
+    assert fast.read() is None

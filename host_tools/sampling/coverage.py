@@ -21,7 +21,7 @@ _UNKNOWN_FOLDER = f"_{UNKNOWN}_"
 
 
 def check_sources(data: DataConfig, config: FrontendConfig, labels: Sequence[str], *, seed: int = 0) -> Files:
-    """The files that :func:`load_examples` can make examples from, by the names of files alone.
+    """The files that :mod:`host_tools.sampling.examples` can make examples from, by the names of files alone.
 
     Raises
     ------

@@ -115,7 +115,7 @@ def load() -> Any:
 
 
 def devices(sd: Any) -> list[dict[str, Any]]:
-    """List every device that can record, each as the fields of an :class:`kws_edge.audio.InputDevice`."""
+    """List every device that can record, each as the fields of an :class:`kws_edge.audio.capture.InputDevice`."""
     apis = [api["name"] for api in sd.query_hostapis()]
     default = sd.default.device[0]
     return [

@@ -30,9 +30,9 @@ class Microphone(QueuedSource):
     """Live input through PortAudio, or from a source of the sound server. It continues when its device returns.
 
     The device is opened at `sample_rate`, or else at a rate that it accepts; its audio is then converted. A process of
-    its own records, a :class:`kws_edge.audio.Capture`. This process is killed when the stream ends or nothing comes for
-    three seconds: the microphone was unplugged, or the sound server restarted or hangs. New processes then look for the
-    device by its name, for up to `patience_s`.
+    its own records, a :class:`kws_edge.audio.capture.Capture`. This process is killed when the stream ends or nothing
+    comes for three seconds: the microphone was unplugged, or the sound server restarted or hangs. New processes then
+    look for the device by its name, for up to `patience_s`.
 
     Samples are lost during such an outage, by overruns, or because they are too old when they are read. They count in
     `lost_samples`, and the clock of a :class:`kws_edge.Spotter` skips them. Any thread may call :meth:`close`, which
@@ -41,7 +41,7 @@ class Microphone(QueuedSource):
     Parameters
     ----------
     device : str, int or InputDevice, optional
-        Name or a part of it, number, or an item of :func:`input_devices`. None is the default device.
+        Name or a part of it, number, or an item of :func:`kws_edge.input_devices`. None is the default device.
     sample_rate : int
         Hz of the blocks.
     device_rate : int, optional

@@ -41,10 +41,9 @@ class Playback(QueuedSource):
         start = time.monotonic()
         for at in range(0, len(self._samples), block):
             data = self._samples[at : at + block]
-            if self._real_time:
-                due = start + (at + len(data)) / self.source_rate
-                if self._stop.wait(max(0.0, due - time.monotonic())):
-                    break
+            due = start + (at + len(data)) / self.source_rate if self._real_time else 0.0
+            if self._stop.wait(max(0.0, due - time.monotonic())):
+                break
             self.queue.put(data.tobytes(), len(data))
         self.queue.close()
 

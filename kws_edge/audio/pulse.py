@@ -121,7 +121,7 @@ class Pulse:
         return reason.decode(errors="replace")
 
     def sources(self) -> list[dict[str, Any]]:
-        """List the sources, each as the fields of an :class:`kws_edge.audio.InputDevice`; monitors last."""
+        """List the sources, each as the fields of an :class:`kws_edge.audio.capture.InputDevice`; monitors last."""
         found: list[dict[str, Any]] = []
         is_done: list[int] = []
 

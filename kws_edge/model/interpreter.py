@@ -25,7 +25,7 @@ class Interpreter:
     ----------
     flat : FlatModel
     runtime : str
-        A name in :data:`RUNTIMES`, or ``auto`` for the first one that loads.
+        A name in :data:`kws_edge.model.runtime.RUNTIMES`, or ``auto`` for the first one that loads.
     threads : int
     kernels : {"fast", "builtin", "reference"}
         ``fast`` is the runtime's preference (XNNPACK). Its results may differ between machines by a few steps of the
