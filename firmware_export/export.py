@@ -166,6 +166,8 @@ def _input_scale(model: Model) -> float:
     ModelError
         If the firmware cannot work with the model's input or output.
     """
+    if model.step is not None:
+        raise ModelError(f"{model.path}: is a network with state; the firmware hears clips, so export a model of those")
     for what, tensor in (("input", model.input), ("output", model.output)):
         if tensor.dtype != "int8":
             raise ModelError(

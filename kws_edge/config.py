@@ -19,7 +19,7 @@ from kws_edge.ranges import number, whole
 from kws_edge.settings import Choice, Settings, option
 from kws_edge.text import shown
 
-__all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "preset"]
+__all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "StepConfig", "preset"]
 
 _MOST_LEVELS = 2**20
 _MOST_POINTS = 2**22
@@ -317,3 +317,18 @@ class DetectorConfig(Settings):
     def threshold_of(self, keyword: str) -> float:
         """The threshold that holds for `keyword`."""
         return self.thresholds.get(keyword, self.threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig(Settings):
+    """How a network with state answers; see :class:`kws_edge.model.step_graph.StepInterpreter`.
+
+    Its outputs are scores. A label's posterior is ``1 / (1 + exp(score_offset - score))``, so that no output is
+    negative: runtimes round negative halves in different ways.
+    """
+
+    frames: int = option(whole(1, 100), help="frames for each answer")
+    score_offset: float = option(number(0, 100), help="score whose posterior is one half")
+
+    def __post_init__(self) -> None:
+        self._check()

@@ -11,10 +11,11 @@ import numpy as np
 from kws_edge.audio.source import LiveSource, Source
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.detector import Detection, Detector
-from kws_edge.diagnostics.latency import DETECTOR, FRONTEND, INVOKE, OFF, QUANTISE, Stopwatch
+from kws_edge.diagnostics.latency import DETECTOR, OFF, Stopwatch
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import StreamingFrontend, to_int16
 from kws_edge.model.model import Model
+from kws_edge.model.stream import stream_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +24,7 @@ __all__ = ["Spotter", "Step", "detector_of"]
 
 
 class Step(NamedTuple):
-    """One inference on a stream.
+    """Posteriors of a stream at a time: one an inference, or of a network with state several.
 
     Examples
     --------
@@ -35,11 +36,13 @@ class Step(NamedTuple):
     """
 
     time_s: float
-    """End of the window, in seconds from the start of the stream."""
+    """End of the window that they are of, in seconds from the start of the stream."""
     posteriors: NDArray[np.float32]
     """Posterior of each label, shape (len(labels),), float32."""
     detection: Detection | None
     """Detection at this inference, if there was one."""
+    known_s: float
+    """The time at which they are known: the end of the last frame that was heard with them."""
 
 
 def detector_of(model: Model, config: DetectorConfig) -> Detector:
@@ -51,33 +54,8 @@ def detector_of(model: Model, config: DetectorConfig) -> Detector:
         As :class:`kws_edge.Detector` does.
     """
     c = model.frontend_config
-    step_s = c.frames_of(config.step_ms) * c.hop_length / c.sample_rate
-    return Detector(model.labels, config, step_s=step_s, clip_s=c.clip_samples / c.sample_rate)
-
-
-class _Window:
-    """The last `n` rows that were pushed, contiguous in memory.
-
-    They move through a buffer. At its end they are copied back to its start.
-    """
-
-    def __init__(self, n: int, columns: int, dtype: np.dtype | type | str) -> None:
-        self._buffer = np.zeros((2 * n, columns), dtype)
-        self._n = self._end = n
-
-    @property
-    def rows(self) -> NDArray[Any]:
-        """The last `n` rows, shape (n, columns)."""
-        return self._buffer[self._end - self._n : self._end]
-
-    def extend(self, n: int) -> NDArray[Any]:
-        """Return the next `n` rows for the caller to fill. `n` is at most the window's number of rows."""
-        start = self._end
-        if start + n > len(self._buffer):
-            self._buffer[: self._n] = self.rows
-            start = self._n
-        self._end = start + n
-        return self._buffer[start : self._end]
+    answer_s = model.answer_frames(c.frames_of(config.step_ms)) * c.hop_length / c.sample_rate
+    return Detector(model.labels, config, step_s=answer_s, clip_s=c.clip_samples / c.sample_rate)
 
 
 class Spotter:
@@ -142,26 +120,25 @@ class Spotter:
         """Seconds from one inference to the next."""
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = StreamingFrontend(c, frontend=model.frontend)
-        self._silence = self._frontend.silence()
-        self._interpreter = model.interpreter.another()
-        self._n_frames = c.n_frames
-        # The last frames. They are quantised, so that each frame is quantised once, unless the model resizes them.
-        self._resized = c.resize_frames is not None
-        self._last = _Window(c.n_frames, c.n_mels, np.float32 if self._resized else model.input.dtype)
+        self._stream = stream_of(model, self.step_frames)
+        self.answer_s = model.answer_frames(self.step_frames) * c.hop_length / c.sample_rate
+        """Seconds from one posterior to the next; a network with state gives several an inference."""
         self.detector = detector_of(model, self.detector_config)
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream."""
         self._frontend.reset()
-        self._interpreter.reset()
+        self._stream.reset()
         self.detector.reset()
-        self._push(np.tile(self._silence, (self._n_frames, 1)))
         self._start = 0  # position in the stream of the front end's first sample
         self.n_samples = 0
         """Samples of the stream so far, including skipped ones."""
-        self.input: NDArray[Any] | None = None
-        """Input of the latest inference, with the input tensor's shape and dtype. It is valid until the next one."""
+
+    @property
+    def input(self) -> NDArray[Any] | None:
+        """Input of the latest inference, with the input tensor's dtype. It is valid until the next one."""
+        return self._stream.input
 
     def skip(self, samples: int) -> None:
         """Say that `samples` samples of the stream were lost.
@@ -236,7 +213,7 @@ class Spotter:
             frames = self._frontend.process(block, multiple=self.step_frames)
             for used in range(self.step_frames, len(frames) + 1, self.step_frames):
                 end = (first + used - 1) * self._hop + self._frame
-                yield self._infer(frames[used - self.step_frames : used], (self._start + end) / self._rate)
+                yield from self._infer(frames[used - self.step_frames : used], (self._start + end) / self._rate)
 
     @property
     def samples_to_step(self) -> int:
@@ -277,34 +254,15 @@ class Spotter:
             yield step._replace(detection=found)
         self.n_samples, self.stopwatch = heard, watch
 
-    def _push(self, frames: NDArray[np.float32]) -> None:
-        n = min(len(frames), self._n_frames)
-        rows = self._last.extend(n)
-        if self._resized:
-            rows[:] = frames[-n:]
-        else:
-            self.model.quantize_levels(frames[-n:], out=rows)
-
-    def _infer(self, frames: NDArray[np.float32], time_s: float) -> Step:
-        watch, model = self.stopwatch, self.model
-        if self._resized:
-            self._push(frames)
-            features = self._frontend.resize(self._last.rows)
-            watch.lap(FRONTEND)
-            self.input = model.quantize(features)
-        else:
-            watch.lap(FRONTEND)
-            self._push(frames)
-            self.input = self._last.rows.reshape(model.input.shape)
-        watch.lap(QUANTISE)
-        q = self._interpreter.invoke(self.input)
-        watch.lap(INVOKE)
-        posteriors = model.dequantize(q)
-        watch.lap(QUANTISE)
-        found = self.detector.process(posteriors, time_s)
-        if found:  # the window may begin before the stream, or in a gap
-            start_s = self._start / self._rate
-            found = dataclasses.replace(found, start_s=max(found.start_s, start_s))
+    def _infer(self, frames: NDArray[np.float32], time_s: float) -> list[Step]:
+        watch = self.stopwatch
+        rows = self._stream.posteriors(frames, watch)
+        steps = []
+        for behind, posteriors in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+            found = self.detector.process(posteriors, time_s)
+            if found:  # its window may begin before the stream does, or in a gap
+                found = dataclasses.replace(found, start_s=max(found.start_s, self._start / self._rate))
+            steps.append(Step(time_s - behind * self.answer_s, posteriors, found, time_s))
         watch.lap(DETECTOR)
         watch.stop()
-        return Step(time_s, posteriors, found)
+        return steps

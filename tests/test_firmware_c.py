@@ -123,15 +123,15 @@ def test_other_settings_on_the_demo(name, fixed, demo_stream, tmp_path):
     config = OTHERS[name]
     with AudioFile(demo_stream, sample_rate=config.sample_rate) as file:
         samples = file.read_all()[: 8 * config.sample_rate]
-    frontend = StreamingFrontend(config)
-    silence = np.tile(frontend.silence(), (config.n_frames, 1))
+    frontend, clips = StreamingFrontend(config), Frontend(config)
+    silence = np.tile(clips.silence(), (config.n_frames, 1))
     tables = tables_for(config, [frontend.process(samples)])
     write_frontend(tables, tmp_path / "src")
     c_frontend = CFrontend(tmp_path / "src", config, fixed=fixed)
     for end in np.linspace(0, len(samples), 30).astype(int):
         frontend.reset()
         levels = np.vstack([silence, frontend.process(samples[:end])])[-config.n_frames :]
-        expected = quantize(frontend.resize(levels), tables.scale, tables.zero_point)
+        expected = quantize(clips.resize(levels), tables.scale, tables.zero_point)
         steps = np.abs(c_frontend(samples[:end]).astype(int) - expected)
         assert steps.max() <= BOUNDS[fixed][0]
         assert (steps == 0).mean() >= BOUNDS[fixed][1]

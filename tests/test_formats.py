@@ -19,7 +19,7 @@ import soundfile
 from kws_edge import AudioError, AudioFile, PcmStream
 from kws_edge.audio import ffmpeg, pcm
 from kws_edge.audio.formats import is_audio, recognise, recognise_within
-from kws_edge.audio.limits import MAX_CHANNELS
+from kws_edge.audio_limits import MAX_CHANNELS
 from tests.conftest import assert_one_line_error, assert_usage_error, need_program, peak_mb
 
 RATE = 16000

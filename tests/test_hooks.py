@@ -173,7 +173,7 @@ def test_exec_for_keywords_of_any_name(script, tmp_path, monkeypatch):
         notice=told.append,
     ) as hooks:
         for word in keywords:
-            hooks(Step(1.0, np.zeros(1), Detection(word, 0.9, 0.0, 1.0)))
+            hooks(Step(1.0, np.zeros(1), Detection(word, 0.9, 0.0, 1.0), 1.0))
     assert told[-1] == "5 commands run"
     ran = sorted((tmp_path / "notes").read_text().split("|")[:-1])
     assert ran == sorted([*keywords, *keywords, *map(str, range(5))])
@@ -259,7 +259,7 @@ def test_exec_on_a_machine_that_is_slow_to_start_them(monkeypatch):
 
     commands = [*(f"false {i}" for i in range(6)), "sleep 60"]
     with Hooks(commands, ["stop"], shell=False, limit_s=90, notice=slowly) as hooks:
-        hooks(Step(1.0, np.zeros(1), Detection("stop", 0.9, 0.0, 1.0)))
+        hooks(Step(1.0, np.zeros(1), Detection("stop", 0.9, 0.0, 1.0), 1.0))
     assert told[-1] == "7 commands run, 7 failed"
 
 

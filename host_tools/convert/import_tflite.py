@@ -13,8 +13,8 @@ from host_tools.convert.compact import compact, opened, written
 from host_tools.errors import TrainingError, WorkerError
 from host_tools.parallel import run_parallel
 from kws_edge.errors import ModelError
+from kws_edge.model.check import fits
 from kws_edge.model.file import Metadata
-from kws_edge.model.model import fits
 from kws_edge.model.tflite import FlatModel, verify
 from kws_edge.text import counted, shown
 

@@ -30,7 +30,7 @@ from kws_edge.model.model import Model
 from kws_edge.model.tflite import FlatModel
 from kws_edge.native_output import quiet_native
 
-__all__ = ["default_licence", "quantize_run", "to_float", "to_int8"]
+__all__ = ["convert", "default_licence", "quantize_run", "to_float", "to_int8"]
 
 
 def _with_positive_logits(model: keras.Model, calibration: NDArray[np.float32]) -> keras.Model:
@@ -53,7 +53,7 @@ def _with_positive_logits(model: keras.Model, calibration: NDArray[np.float32]) 
 
 def to_float(model: keras.Model) -> bytes:
     """Convert a model to a TFLite flatbuffer in floating point, to compare with its INT8 form."""
-    return _converted(_converter(model))
+    return convert(_converter(model))
 
 
 def to_int8(model: keras.Model, calibration: NDArray[np.float32] | None = None, *, plain: bool = False) -> bytes:
@@ -93,7 +93,7 @@ def to_int8(model: keras.Model, calibration: NDArray[np.float32] | None = None, 
     converter.inference_input_type = converter.inference_output_type = tf.int8
     # Dense layers are quantised per tensor: tflite-runtime 2.14 does not know their per-channel form.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = not plain
-    flatbuffer = _converted(converter)
+    flatbuffer = convert(converter)
     if not plain:
         flatbuffer = compact(flatbuffer)
     floating = [t.name for t in FlatModel(flatbuffer, model.name).tensors if t.dtype.startswith("float")]
@@ -110,7 +110,8 @@ def _converter(model: keras.Model):
     return tf.lite.TFLiteConverter.from_keras_model(keras.Model(one, model(one), name=model.name))
 
 
-def _converted(converter) -> bytes:
+def convert(converter) -> bytes:
+    """Run a TFLite converter quietly; what it raises becomes a TrainingError."""
     with quiet_native(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         try:

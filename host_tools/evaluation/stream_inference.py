@@ -70,7 +70,9 @@ def hear(
     """
     rate, output = model.frontend_config.sample_rate, model.output
     spotter = Spotter(model, detector_config=config)
-    dtype = np.dtype(output.dtype)
+    # A network with state gives scores, which are no multiples of its posteriors.
+    scale = output.scale if model.step is None else None
+    dtype = np.dtype(output.dtype if scale else np.float32)
     times, outputs, detections = array("d"), bytearray(), []
 
     def counted() -> Iterator[NDArray[np.int16]]:
@@ -80,10 +82,10 @@ def hear(
 
     start = time.process_time()
     for step in spotter.steps(counted()):
-        times.append(step.time_s)
+        times.append(step.known_s)
         raw = step.posteriors
-        if output.scale:
-            raw = quantize(raw, output.scale, output.zero_point, dtype)
+        if scale:
+            raw = quantize(raw, scale, output.zero_point, dtype)
         outputs += raw.tobytes()
         if step.detection:
             detections.append(step.detection)
@@ -92,10 +94,10 @@ def hear(
         labels=model.labels,
         times_s=np.frombuffer(times),
         outputs=np.frombuffer(outputs, dtype).reshape(-1, len(model.labels)),
-        scale=output.scale or None,
+        scale=scale or None,
         zero_point=output.zero_point,
         step_ms=config.step_ms,
-        step_s=spotter.step_frames * model.frontend_config.hop_length / rate,
+        step_s=spotter.answer_s,
         clip_s=model.frontend_config.clip_samples / rate,
         duration_s=spotter.n_samples / rate,
     )

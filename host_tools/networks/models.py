@@ -13,7 +13,7 @@ from host_tools.networks.own_network import build_own, is_own
 from kws_edge.config import FrontendConfig
 from kws_edge.features.mel import window
 
-__all__ = ["MODELS", "LevelConv2D", "build", "cnn_reference", "count_macs", "micro", "residual"]
+__all__ = ["MODELS", "LevelConv2D", "build", "cnn_reference", "count_macs", "level_range", "micro", "residual"]
 
 
 @keras.saving.register_keras_serializable("kws_edge")
@@ -39,7 +39,7 @@ class LevelConv2D(layers.Conv2D):
         return {**super().get_config(), "low": self.low, "high": self.high}
 
 
-def _level_range(config: FrontendConfig) -> tuple[float, float]:
+def level_range(config: FrontendConfig) -> tuple[float, float]:
     """The range of levels: the front end's clips, or else silence and a full-scale tone."""
     amplitude = 32768 * config.sample_scale * float(window(config).sum()) / 2
     tone = amplitude**2 if config.spectrum == "power" else amplitude
@@ -58,7 +58,7 @@ def _normalised(x, name: str):
 def _stem(config: FrontendConfig, channels: int, stride: int = 1):
     """The input, and the first convolution over 3 frames with the mel bands as channels."""
     frames, mels = config.feature_shape
-    low, high = _level_range(config)
+    low, high = level_range(config)
     inputs = keras.Input((frames, mels, 1), name="levels")
     x = layers.Reshape((frames, 1, mels))(inputs)
     x = LevelConv2D(channels, (3, 1), (stride, 1), low=low, high=high, name="stem")(x)
@@ -161,7 +161,7 @@ def cnn_reference(config: FrontendConfig, n_classes: int, *, width: float = 1.0,
     dropout : float
         Share of the channels that training drops after each block.
     """
-    low, high = _level_range(config)
+    low, high = level_range(config)
     inputs = keras.Input((*config.feature_shape, 1), name="levels")
     x = layers.Rescaling(2 / (high - low), -(high + low) / (high - low))(inputs) if config.level_max else inputs
     for i, filters in enumerate((64, 128, 256), 1):

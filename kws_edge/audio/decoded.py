@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from kws_edge.audio.limits import check_format
 from kws_edge.audio.resampler import Resampler, mono_pcm
 from kws_edge.audio.source import Source
+from kws_edge.audio_limits import check_format
 from kws_edge.diagnostics.latency import AUDIO, RESAMPLE
 from kws_edge.errors import AudioError
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from kws_edge.audio.decoded import DecodedSource, Reader
 from kws_edge.audio.formats import NATIVE, is_audio, recognise
-from kws_edge.audio.limits import check_scale
 from kws_edge.audio.pcm import Bytes, PcmReader, read_header
 from kws_edge.audio.pipe import read_stream
+from kws_edge.audio_limits import check_scale
 from kws_edge.errors import AudioError
 from kws_edge.native_output import quiet_native
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from kws_edge.audio.formats import NATIVE, recognise
-from kws_edge.audio.limits import check_format, check_scale
+from kws_edge.audio_limits import check_format, check_scale
 from kws_edge.errors import AudioError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def read_header(data: Bytes, name: str) -> Header:
     Raises
     ------
     AudioError
-        If the header is broken, or holds values outside :mod:`kws_edge.audio.limits`.
+        If the header is broken, or holds values outside :mod:`kws_edge.audio_limits`.
     """
     try:
         header = {"AU": _au, "SoX": _sox}.get(name, _riff)(data)

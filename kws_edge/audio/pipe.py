@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kws_edge.audio.decoded import DecodedSource, Reader
 from kws_edge.audio.formats import NATIVE, is_audio, recognise, recognise_within
-from kws_edge.audio.limits import check_format
 from kws_edge.audio.pcm import Bytes, Header, PcmReader, Readable, read_header
 from kws_edge.audio.source import BLOCK_MS
+from kws_edge.audio_limits import check_format
 from kws_edge.errors import AudioError
 
 __all__ = ["PcmStream", "read_stream"]

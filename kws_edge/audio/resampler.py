@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kws_edge.audio.limits import check_rate
+from kws_edge.audio_limits import check_rate
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import to_int16
 

@@ -20,8 +20,9 @@ from kws_edge.cli import options
 from kws_edge.config import PRESETS
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.errors import ConfigError, KwsError
+from kws_edge.model.check import fits
 from kws_edge.model.interpreter import Interpreter
-from kws_edge.model.model import Model, fits, read_model
+from kws_edge.model.model import Model, read_model
 from kws_edge.model.runtime import installed
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, listed, printable
@@ -105,6 +106,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "description": model.metadata.description,
         "labels": list(model.labels),
         "frontend": {**c.to_dict(), "feature_shape": list(c.feature_shape), "hash": c.hash},
+        "step": model.step and model.step.to_dict(),
         "detector": model.detector_config.to_dict(),
         "quantisation": {what: {key: values[f"{what}s"][0][key] for key in shown} for what in ("input", "output")},
         "metrics": model.metadata.metrics,
@@ -295,6 +297,7 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
             f"{c['n_mels']} {c['mel_scale']} mels of {c['spectrum']}, {band}, frame {c['frame_ms']:g} ms, "
             f"hop {c['hop_ms']:g} ms, FFT {c['n_fft']}, {c['sample_rate']} Hz  (hash {c['hash']})",
         ),
+        ("state", f"answers every {values['step']['frames'] * c['hop_ms']:g} ms" if values["step"] else ""),
         *_file_lines(values),
         (
             "detector",

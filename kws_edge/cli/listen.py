@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kws_edge.audio.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.audio.pipe import PcmStream
 from kws_edge.audio.source import LiveSource, Source
+from kws_edge.audio_limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
 from kws_edge.cli.detect import as_json, as_text
 from kws_edge.cli.guard import interrupt

@@ -112,6 +112,7 @@ def measure(
         channels=channels,
         name="the recording",
     )
+    answers = round(spotter.step_s / spotter.answer_s)  # of each inference
     blocks = iter(source)
     whole: list[float] = []
     bare: list[float] = []
@@ -120,7 +121,7 @@ def measure(
     while len(whole) < inferences:
         # This measures from outside with another clock than the stages use. So time between the stages shows.
         started = perf_counter()
-        steps = sum(1 for _ in spotter.process_steps(next(blocks)))
+        steps = sum(1 for _ in spotter.process_steps(next(blocks))) // answers
         spent = perf_counter() - started
         if warm < _WARM_UP:
             warm += steps

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kws_edge.audio.limits import check_scale
+from kws_edge.audio_limits import check_scale
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import AudioError, ConfigError
 from kws_edge.features.mel import mel_matrix, window
@@ -244,6 +244,11 @@ class Frontend:
         n = self.config.resize_frames
         return levels if n is None else resize_frames(levels, n)
 
+    def silence(self) -> NDArray[np.float32]:
+        """Levels of a frame of digital silence, shape (n_mels,), float32."""
+        levels: NDArray[np.float32] = self.frames(np.zeros(self.config.frame_length, np.int16))[0]
+        return levels
+
     def _framed(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """The full frames in contiguous int16 `samples`: a view, shape (n, frame_length)."""
         shape = self.config.frames_in(len(samples)), self._frame
@@ -337,15 +342,6 @@ class StreamingFrontend:
     def _keep(self, pending: NDArray[np.int16]) -> None:
         """Set the buffer of unused samples, and the frames in it."""
         self._pending, self._frames = pending, self._frontend._framed(pending)
-
-    def silence(self) -> NDArray[np.float32]:
-        """Levels of a frame of digital silence, shape (n_mels,), float32."""
-        levels: NDArray[np.float32] = self._frontend.frames(np.zeros(self.config.frame_length, np.int16))[0]
-        return levels
-
-    def resize(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As :meth:`Frontend.resize`."""
-        return self._frontend.resize(levels)
 
     def samples_to(self, n_frames: int) -> int:
         """Samples that are still missing for `n_frames` more frames."""

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from kws_edge.config import DetectorConfig, FrontendConfig
+from kws_edge.config import DetectorConfig, FrontendConfig, StepConfig
 from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import sha256_hex
 from kws_edge.labels import check_labels
@@ -58,6 +58,8 @@ class Metadata:
     """Settings of the front end that computes the input."""
     detector_config: DetectorConfig = field(default_factory=DetectorConfig)
     """Default settings of the detector."""
+    step: StepConfig | None = None
+    """How a network with state answers; None for one that hears whole clips."""
     name: str = ""
     description: str = ""
     licence: str = ""
@@ -81,6 +83,8 @@ class Metadata:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise ConfigError(f"{name} must be {called}, got {shown(value)}")
+        if not isinstance(self.step, StepConfig | None):
+            raise ConfigError(f"step must be settings of a network with state, got {shown(self.step)}")
         _ = self.miss_curve
 
     @property
@@ -140,6 +144,10 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
     values["labels"] = list(metadata.labels)
     values["front_end"] = metadata.frontend_config.to_dict()
     values["detector"] = metadata.detector_config.to_dict()
+    if metadata.step is None:  # older versions know no such field
+        del values["step"]
+    else:
+        values["step"] = metadata.step.to_dict()
     values = {"format": _FORMAT, "tflite_sha256": sha256_hex(flatbuffer), **values}
     out = io.BytesIO()
     out.write(flatbuffer)
@@ -253,6 +261,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
         metadata = Metadata(
             frontend_config=FrontendConfig.from_dict(values["front_end"]),
             detector_config=DetectorConfig.from_dict(values["detector"]),
+            step=StepConfig.from_dict(values["step"]) if "step" in values else None,
             **{key: values[key] for key in ("labels", "name", "description", "licence", "provenance", "metrics")},
         )
     except KeyError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import stat
 from collections.abc import Sequence
@@ -12,15 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kws_edge.config import DetectorConfig, FrontendConfig
+from kws_edge.config import DetectorConfig, FrontendConfig, StepConfig
 from kws_edge.errors import AudioError, ConfigError, ModelError
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import check_labels
+from kws_edge.model.check import check_levels, check_tensors
 from kws_edge.model.file import Metadata, unpack
 from kws_edge.model.interpreter import Interpreter
-from kws_edge.model.quantization import dequantize, quantize
+from kws_edge.model.quantization import dequantize, posterior, quantize
+from kws_edge.model.step_graph import StepInterpreter
 from kws_edge.model.tflite import FlatModel, Tensor
-from kws_edge.text import counted, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,10 +30,8 @@ __all__ = ["DEFAULT_MODEL", "Classification", "Model", "read_model", "shipped_mo
 DEFAULT_MODEL = "commands12"
 _SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _MAX_BYTES = 64 * 2**20
-_SHARED, _STEPS = 0.05, 8
-"""Least share of the front end's range that an input must cover, and least number of its steps there."""
-_LEAST, _MOST = 0.1, 1.5
-"""Bounds of the largest value that an output of posteriors can have."""
+_AFTER_MS = 250.0
+"""Time after a clip in which a network with state may still answer."""
 
 
 def shipped_models() -> dict[str, str]:
@@ -82,18 +80,6 @@ def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata 
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     flatbuffer, metadata = unpack(data, path)
     return path, FlatModel(flatbuffer, path), metadata
-
-
-def fits(shape: Sequence[int], features: tuple[int, int]) -> bool:
-    """Whether an input of `shape` takes `features` of that shape, as a matrix or flattened."""
-    sides = tuple(n for n in shape if n != 1)
-    return sides in (tuple(n for n in features if n != 1), (math.prod(features),))
-
-
-def _range(tensor: Tensor) -> tuple[float, float]:
-    """The least and the largest value of a quantised tensor."""
-    limits = np.iinfo(tensor.dtype)
-    return (int(limits.min) - tensor.zero_point) * tensor.scale, (int(limits.max) - tensor.zero_point) * tensor.scale
 
 
 class Classification(NamedTuple):
@@ -192,57 +178,10 @@ class Model:
                 frontend_config=frontend_config or metadata.frontend_config,
             )
         self.metadata = metadata
-        self._check(name, allow_float)
-        self.interpreter = Interpreter(self.flat, runtime=runtime, threads=threads, kernels=kernels)
-        self._check_levels(name)
-
-    def _check(self, name: str, allow_float: bool) -> None:
-        for what, tensors in (("input", self.flat.inputs), ("output", self.flat.outputs)):
-            if len(tensors) != 1:
-                raise ModelError(f"{name}: has {len(tensors)} {what}s; a keyword model has one")
-            tensor = tensors[0]
-            if tensor.dtype not in ("int8", "uint8") and not (tensor.dtype == "float32" and allow_float):
-                raise ModelError(
-                    f"{name}: {what} is {tensor.dtype} where INT8 is expected; quantise a run of yours with "
-                    "`kws-host quantize`, a model from elsewhere with `kws-host import`"
-                )
-            if tensor.dtype != "float32" and not tensor.scale:
-                raise ModelError(f"{name}: {what} is {tensor.dtype} without a quantisation scale")
-        if self.output.shape[:-1] != (1,) * (len(self.output.shape) - 1) or not self.output.shape:
-            raise ModelError(f"{name}: output of shape {list(self.output.shape)}; one vector of posteriors is expected")
-        if self.output.shape[-1] != len(self.labels):
-            outputs, labels = counted(self.output.shape[-1], "output"), counted(len(self.labels), "label")
-            raise ModelError(f"{name}: {outputs}, but {labels}: {printable(', '.join(self.labels), most=60)}")
-        expected = self.frontend_config.feature_shape
-        if not fits(self.input.shape, expected):
-            raise ModelError(
-                f"{name}: input of shape {list(self.input.shape)}, but its front end gives {expected[0]} frames of "
-                f"{expected[1]} mels"
-            )
-        detector = self.metadata.detector_config
-        unknown = {*(detector.keywords or ()), *detector.thresholds, *filter(None, [detector.wake_word])}
-        unknown -= set(self.labels)
-        if unknown:
-            raise ModelError(f"{name}: its detector settings name {', '.join(sorted(unknown))}, which is no label")
-
-    def _check_levels(self, name: str) -> None:
-        """Check that the input's range fits the front end's, and that the output can be posteriors."""
-        if self.input.dtype != "float32":
-            low, high = _range(self.input)
-            quiet, loud = self.frontend_config.level_range
-            shared = min(high, loud) - max(low, quiet)
-            if not (shared >= _SHARED * (loud - quiet) and shared >= _STEPS * self.input.scale):
-                raise ModelError(
-                    f"{name}: its input takes levels from {low:.4g} to {high:.4g} in steps of {self.input.scale:.4g}, "
-                    f"but its front end gives {quiet:.4g} to {loud:.4g}; it would hear nothing"
-                )
-        if self.output.dtype != "float32":
-            low, high = _range(self.output)
-            if not _LEAST <= high <= _MOST:
-                raise ModelError(
-                    f"{name}: its output goes from {low:.4g} to {high:.4g} in steps of {self.output.scale:.4g}; "
-                    "posteriors from 0 to 1 are expected, as a softmax or a sigmoid makes them"
-                )
+        check_tensors(self.flat, metadata, allow_float=allow_float)
+        kind = Interpreter if self.step is None else StepInterpreter
+        self.interpreter: Interpreter = kind(self.flat, runtime=runtime, threads=threads, kernels=kernels)
+        check_levels(self.flat, metadata)
 
     @property
     def stem(self) -> str:
@@ -264,14 +203,28 @@ class Model:
         """The file's detector settings, the default of a :class:`kws_edge.Spotter`."""
         return self.metadata.detector_config
 
+    @property
+    def step(self) -> StepConfig | None:
+        """How a network with state answers; None for one that hears whole clips."""
+        return self.metadata.step
+
+    def stepping(self, hop_frames: int | None = None) -> StepInterpreter:
+        """A network with state for another stream; see :meth:`StepInterpreter.another`."""
+        assert isinstance(self.interpreter, StepInterpreter)
+        return self.interpreter.another(hop_frames)
+
+    def answer_frames(self, hop_frames: int) -> int:
+        """Frames from one posterior to the next in a stream, of which `hop_frames` are heard at a time."""
+        return hop_frames if self.step is None else self.step.frames
+
     @cached_property
     def input(self) -> Tensor:
-        """The input tensor."""
+        """The input tensor; of a network with state that of the levels."""
         return self.flat.inputs[0]
 
     @cached_property
     def output(self) -> Tensor:
-        """The output tensor."""
+        """The output tensor; of a network with state that of the scores."""
         return self.flat.outputs[0]
 
     @cached_property
@@ -334,19 +287,25 @@ class Model:
 
         Returns
         -------
-        numpy.ndarray, shape (len(labels),), float32
+        numpy.ndarray, float32
+            Shape (len(labels),), or for a network with state (steps, len(labels)).
         """
-        q = q.reshape(-1)
-        return q if self.output.dtype == "float32" else self._values.take(q)
+        q = q.reshape(-1) if self.step is None else q.reshape(-1, len(self.labels))
+        if self.output.dtype != "float32":
+            return self._values.take(q)
+        return q if self.step is None else posterior(q, self.step.score_offset)
 
     @cached_property
     def _values(self) -> NDArray[np.float32]:
         """The posterior of each of the 256 output values. A negative value is an index from the end."""
         codes = np.arange(256, dtype=np.uint8).view(self.output.dtype)
-        return dequantize(codes, self.output.scale, self.output.zero_point)
+        values = dequantize(codes, self.output.scale, self.output.zero_point)
+        return values if self.step is None else posterior(values, self.step.score_offset)
 
     def posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the posterior of each label, independent of earlier audio.
+
+        A network with state gives its largest posteriors in the clip and in a quarter of a second of silence after it.
 
         Parameters
         ----------
@@ -366,8 +325,22 @@ class Model:
             raise AudioError(
                 f"features must be finite, of shape {expected}" + (f", got shape {got}" if got != expected else "")
             )
-        self.interpreter.reset()
-        return self.dequantize(self.interpreter.invoke(self.quantize(features)))
+        if self.step is None:
+            self.interpreter.reset()
+            return self.dequantize(self.interpreter.invoke(self.quantize(features)))
+        largest: NDArray[np.float32] = self._step_posteriors(features).max(axis=0)
+        return largest
+
+    def _step_posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        interpreter, c = self.stepping(), self.frontend_config
+        hop = interpreter.hop_frames
+        least = len(features) + c.frames_of(_AFTER_MS)
+        levels = np.tile(self.frontend.silence(), (-(-least // hop) * hop, 1))
+        levels[: len(features)] = features
+        q = np.empty(levels.shape, self.input.dtype)
+        self.quantize_levels(levels, out=q)
+        hops = q.reshape(-1, 1, hop, 1, c.n_mels)
+        return np.concatenate([self.dequantize(interpreter.invoke(values)) for values in hops])
 
     def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Compute the features of one clip, centred in the clip's length. It takes samples as :meth:`classify` does.

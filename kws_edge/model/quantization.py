@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["dequantize", "quantize"]
+__all__ = ["dequantize", "posterior", "quantize"]
 
 
 def quantize(
@@ -43,3 +43,9 @@ def dequantize(q: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.flo
     """Return the real values of `q`, float32, same shape."""
     values: NDArray[np.float32] = (q.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
     return values
+
+
+def posterior(scores: NDArray[Any] | float, offset: float) -> NDArray[np.float32]:
+    """Posteriors of a network with state, float32, same shape: ``1 / (1 + exp(offset - scores))``."""
+    values: NDArray[np.float64] = 1 / (1 + np.exp(offset - np.asarray(scores, np.float64)))
+    return values.astype(np.float32)

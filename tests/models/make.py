@@ -2,15 +2,22 @@
 
 `operators_*` have nearly every operator that the verifier knows; `one` has one output; `stateful` has variables, too,
 in the form of microWakeWord's models; `unlisted` has an operator that the verifier does not know; `loops` never ends;
-`sized` takes batches of any size, so that its shapes are known only as it runs.
+`sized` takes batches of any size, so that its shapes are known only as it runs. `step` is a network with state, which
+takes its past and gives it back.
 """
 
 import contextlib
 import io
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+from host_tools.convert.step_graph import to_step_int8
+from host_tools.networks.streaming import streaming
+from kws_edge.config import preset
+from kws_edge.features.frontend import Frontend
 
 FOLDER = Path(__file__).parent
 
@@ -129,7 +136,34 @@ def convert(module: tf.Module, form: str, output=tf.int8) -> bytes:
         return converter.convert()
 
 
+def step_network() -> keras.Model:
+    """A small network with state whose normalisation is not the identity."""
+    network = streaming(preset("logmel40"), 3, channels=16, blocks=3)
+    rng = np.random.default_rng(4)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            n = layer.gamma.shape[0]
+            scale, variance = rng.uniform(0.5, 1.5, n), rng.uniform(0.3, 2, n)
+            layer.set_weights([scale, rng.normal(0, 0.3, n), rng.normal(0, 0.3, n), variance])
+        elif isinstance(layer, keras.layers.Conv2D):
+            shapes = [weights.shape for weights in layer.get_weights()]
+            layer.set_weights([rng.normal(0, 1.5 / np.sqrt(np.prod(shape[:-1]) or 1), shape) for shape in shapes])
+    network.get_layer("words").set_weights([rng.normal(0, 0.8, (1, 1, 16, 3)), np.full(3, 2.0)])
+    return network
+
+
+def step_levels() -> np.ndarray:
+    """Twenty seconds of levels that rise and fall like speech, and of silence; shape (1980, 40), float32."""
+    rng = np.random.default_rng(5)
+    t = np.arange(16000 * 20) / 16000
+    envelope = np.maximum(0, np.sin(2 * np.pi * 1.7 * t)) * (np.sin(2 * np.pi * 0.21 * t) > -0.3)
+    voice = sum(np.sin(2 * np.pi * f * t + np.sin(2 * np.pi * 3.1 * t)) for f in (180, 720, 2300))
+    samples = 3000 * envelope * (voice + rng.standard_normal(len(t)))
+    return np.round(Frontend(preset("logmel40")).frames(samples.astype(np.int16)))[:1980]
+
+
 def main() -> None:
+    keras.utils.set_random_seed(4)  # of what is not set here
     for form in ("float", "hybrid", "int8"):
         (FOLDER / f"operators_{form}.tflite").write_bytes(convert(Operators(), form))
     (FOLDER / "one.tflite").write_bytes(convert(One(), "int8"))
@@ -137,6 +171,8 @@ def main() -> None:
     (FOLDER / "loops.tflite").write_bytes(convert(Loops(), "float"))
     (FOLDER / "sized.tflite").write_bytes(convert(Sized(), "float"))
     (FOLDER / "stateful.tflite").write_bytes(convert(Stateful(), "int8", tf.uint8))
+    graph = to_step_int8(step_network(), [step_levels()], preset("logmel40"))
+    (FOLDER / "step.tflite").write_bytes(graph)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+"""What a model makes of a stream of frames: a posterior for the last window, or one for each step since the last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kws_edge.diagnostics.latency import FRONTEND, INVOKE, QUANTISE, Stopwatch
+from kws_edge.errors import ConfigError
+from kws_edge.model.model import Model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ClipStream", "StepStream", "stream_of"]
+
+
+def stream_of(model: Model, hop_frames: int) -> ClipStream | StepStream:
+    """A new stream for `model`, which hears `hop_frames` at a time.
+
+    Raises
+    ------
+    ConfigError
+        If a network with state cannot take so many.
+    """
+    return ClipStream(model) if model.step is None else StepStream(model, hop_frames)
+
+
+class _Window:
+    """The last `n` rows that were pushed, contiguous in memory.
+
+    They move through a buffer. At its end they are copied back to its start.
+    """
+
+    def __init__(self, n: int, columns: int, dtype: np.dtype[Any] | type | str) -> None:
+        self._buffer = np.zeros((2 * n, columns), dtype)
+        self._n = self._end = n
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """The last `n` rows, shape (n, columns)."""
+        return self._buffer[self._end - self._n : self._end]
+
+    def extend(self, n: int) -> NDArray[Any]:
+        """Return the next `n` rows for the caller to fill. `n` is at most the window's number of rows."""
+        start = self._end
+        if start + n > len(self._buffer):
+            self._buffer[: self._n] = self.rows
+            start = self._n
+        self._end = start + n
+        return self._buffer[start : self._end]
+
+
+class ClipStream:
+    """A model of clips hears the last window of a clip's length at each hop; before a stream is silence.
+
+    Attributes
+    ----------
+    input : numpy.ndarray or None
+        Input of the latest inference, with the input tensor's dtype. It is valid until the next one.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._interpreter = model.interpreter.another()
+        c = model.frontend_config
+        self._n_frames = c.n_frames
+        # The last frames. They are quantised, so that each frame is quantised once, unless the model resizes them.
+        self._resized = c.resize_frames is not None
+        self._last = _Window(c.n_frames, c.n_mels, np.float32 if self._resized else model.input.dtype)
+        self._silence = model.frontend.silence()
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        self._interpreter.reset()
+        self._push(np.tile(self._silence, (self._n_frames, 1)))
+        self.input: NDArray[Any] | None = None
+
+    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
+        """Take one hop; shape (1, n_labels), float32.
+
+        Parameters
+        ----------
+        frames : numpy.ndarray, shape (hop_frames, n_mels), float32
+        watch : Stopwatch
+            Times the stages.
+        """
+        model = self.model
+        if self._resized:
+            self._push(frames)
+            features = model.frontend.resize(self._last.rows)
+            watch.lap(FRONTEND)
+            self.input = model.quantize(features)
+        else:
+            watch.lap(FRONTEND)
+            self._push(frames)
+            self.input = self._last.rows.reshape(model.input.shape)
+        watch.lap(QUANTISE)
+        q = self._interpreter.invoke(self.input)
+        watch.lap(INVOKE)
+        posteriors = model.dequantize(q)
+        watch.lap(QUANTISE)
+        return posteriors[np.newaxis]
+
+    def _push(self, frames: NDArray[np.float32]) -> None:
+        n = min(len(frames), self._n_frames)
+        rows = self._last.extend(n)
+        if self._resized:
+            rows[:] = frames[-n:]
+        else:
+            self.model.quantize_levels(frames[-n:], out=rows)
+
+
+class StepStream:
+    """A network with state takes what is new, and answers for each of its steps; before a stream its states are zero.
+
+    Attributes as of :class:`ClipStream`.
+    """
+
+    def __init__(self, model: Model, hop_frames: int) -> None:
+        self.model = model
+        answer_frames, hop_ms = model.answer_frames(hop_frames), model.frontend_config.hop_ms
+        if hop_frames % answer_frames:
+            raise ConfigError(
+                f"step_ms={hop_frames * hop_ms:g}: this model answers every {answer_frames * hop_ms:g} ms; give a "
+                "multiple of that"
+            )
+        self._interpreter = model.stepping(hop_frames)
+        self._levels = np.empty((hop_frames, model.frontend_config.n_mels), model.input.dtype)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        self._interpreter.reset()
+        self.input: NDArray[Any] | None = None
+
+    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
+        """Take one hop; shape (steps, n_labels), float32. Parameters as of :meth:`ClipStream.posteriors`."""
+        watch.lap(FRONTEND)
+        self.model.quantize_levels(frames, out=self._levels)
+        self.input = self._levels[np.newaxis, :, np.newaxis]
+        watch.lap(QUANTISE)
+        q = self._interpreter.invoke(self.input)
+        watch.lap(INVOKE)
+        posteriors = self.model.dequantize(q)
+        watch.lap(QUANTISE)
+        return posteriors
