@@ -122,7 +122,9 @@ class Spotter:
         self._frontend = StreamingFrontend(c, frontend=model.frontend)
         self._stream = stream_of(model, self.step_frames)
         self.answer_s = model.answer_frames(self.step_frames) * c.hop_length / c.sample_rate
-        """Seconds from one posterior to the next; a network with state gives several an inference."""
+        """Seconds from one posterior to the next. A network with state gives several in each inference."""
+        answers = round(self.step_s / self.answer_s)
+        self._behind_s = tuple(behind * self.answer_s for behind in range(answers - 1, -1, -1))
         self.detector = detector_of(model, self.detector_config)
         self.reset()
 
@@ -258,11 +260,11 @@ class Spotter:
         watch = self.stopwatch
         rows = self._stream.posteriors(frames, watch)
         steps = []
-        for behind, posteriors in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+        for behind_s, posteriors in zip(self._behind_s, rows):  # noqa: B905  strict costs time on the live path
             found = self.detector.process(posteriors, time_s)
             if found:  # its window may begin before the stream does, or in a gap
                 found = dataclasses.replace(found, start_s=max(found.start_s, self._start / self._rate))
-            steps.append(Step(time_s - behind * self.answer_s, posteriors, found, time_s))
+            steps.append(Step(time_s - behind_s, posteriors, found, time_s))
         watch.lap(DETECTOR)
         watch.stop()
         return steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,8 +79,8 @@ class ClipStream:
         self._push(np.tile(self._silence, (self._n_frames, 1)))
         self.input: NDArray[Any] | None = None
 
-    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
-        """Take one hop; shape (1, n_labels), float32.
+    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> Sequence[NDArray[np.float32]]:
+        """Take one hop; one array of shape (n_labels,), float32.
 
         Parameters
         ----------
@@ -102,7 +103,7 @@ class ClipStream:
         watch.lap(INVOKE)
         posteriors = model.dequantize(q)
         watch.lap(QUANTISE)
-        return posteriors[np.newaxis]
+        return (posteriors,)
 
     def _push(self, frames: NDArray[np.float32]) -> None:
         n = min(len(frames), self._n_frames)
@@ -136,8 +137,8 @@ class StepStream:
         self._interpreter.reset()
         self.input: NDArray[Any] | None = None
 
-    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
-        """Take one hop; shape (steps, n_labels), float32. Parameters as of :meth:`ClipStream.posteriors`."""
+    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> Sequence[NDArray[np.float32]]:
+        """Take one hop; an array of shape (n_labels,), float32, for each step. Parameters are those of ClipStream."""
         watch.lap(FRONTEND)
         self.model.quantize_levels(frames, out=self._levels)
         self.input = self._levels[np.newaxis, :, np.newaxis]
@@ -146,4 +147,4 @@ class StepStream:
         watch.lap(INVOKE)
         posteriors = self.model.dequantize(q)
         watch.lap(QUANTISE)
-        return posteriors
+        return tuple(posteriors)
