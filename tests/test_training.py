@@ -663,10 +663,11 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     assert b"name a folder of clips, or a run to repeat with --config RUN" in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras, with NumPy 2
 def test_a_run_goes_on_only_with_the_weights_that_it_took(folder, tmp_path):
     """The record would claim what did not train it."""
     config = StageConfig.from_options(
-        {**data_of(folder, cache=folder / "cache").values(), "model": "micro", "width": 0.1, "epochs": 1, "steps": 1}
+        {**data_of(folder, cache=folder / "cache").values(), "model": "micro", "epochs": 1, "steps": 1}
     ).changed(start="micro12")
     run, said = tmp_path / "run", []
     weights = train(config, tmp_path / "teacher", say=said.append).weights_file()
@@ -675,15 +676,24 @@ def test_a_run_goes_on_only_with_the_weights_that_it_took(folder, tmp_path):
     record = json.loads((run / "config.json").read_text())
     assert sorted(record["weights"]) == ["start", "teacher"]
     assert record["weights"]["teacher"][0]["path"] == str(weights)
-    model = keras.models.load_model(weights, compile=False)
+    before, model = weights.read_bytes(), keras.models.load_model(weights, compile=False)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([kernel, bias + 1])
     model.save(weights)
     with pytest.raises(TrainingError, match=r"run that took other weights: teacher: was .*best.keras \(\w{8}\), is "):
         train(config, run, say=said.append)
-    model.layers[-1].set_weights([kernel, bias])
-    model.save(weights)
+    weights.write_bytes(before)
     train(config, run, say=said.append)
     weights.unlink()
     with pytest.raises(TrainingError, match=r"best\.keras: missing; no epoch of this run has finished yet"):
         train(config, run, say=said.append)
+
+
+@pytest.mark.parametrize(("output", "cache"), [("clips/run", "cache"), ("clips", "cache"), ("run", "clips/cache")])
+def test_nothing_is_written_among_the_data(output, cache, folder, tmp_path):
+    """They would be other data from then on, and the run could not go on."""
+    (tmp_path / "clips").mkdir()
+    config = StageConfig(data=DataConfig(clips=tmp_path / "clips", cache=tmp_path / cache))
+    with pytest.raises(TrainingError, match=r"lies in .*clips, which is data to train on; name another place with -"):
+        train(config, tmp_path / output)
+    assert not [*(tmp_path / "clips").iterdir()]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.config import StageConfig
+from host_tools.errors import TrainingError
 from host_tools.locks import locked
 from host_tools.sampling.batches import Batches
 from host_tools.training.run import Run
@@ -45,6 +46,7 @@ def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None]
         If the folder cannot be written.
     """
     folder = Path(folder)
+    _check_apart(config, folder)
     with locked(folder):
         parts = two_parts(config, folder)
         if parts is None:
@@ -52,6 +54,16 @@ def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None]
         say(f"to begin with, {parts[0].network.labels.count(',') + 1} words are told apart")
         _train(parts[0], folder / WORDS, say, asked=parts[0])
         return _train(parts[1], folder, say, asked=config)
+
+
+def _check_apart(config: StageConfig, folder: Path) -> None:
+    """Raise an error if the run or its cache lay in a folder of data, which would be other data from then on."""
+    for place, option in ((folder, "-o"), (config.data.cache, "--cache")):
+        for data in (one for folders in config.data.folders().values() for one in folders):
+            if place is not None and Path(place).resolve().is_relative_to(data.resolve()):
+                raise TrainingError(
+                    f"{place}: lies in {data}, which is data to train on; name another place with {option}"
+                )
 
 
 def _train(config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig) -> Run:
