@@ -10,6 +10,7 @@ import firmware_export.cli
 import host_tools.cli
 import kws_edge.cli
 from kws_edge import ConfigError, DetectorConfig, FrontendConfig, preset
+from kws_edge.cli.parser import Parser
 from kws_edge.ranges import Range, number, whole
 from tests.conftest import peak_mb
 
@@ -88,6 +89,22 @@ def test_every_numeric_option_has_a_range(command, name, action, capsys):
         assert option in line
         assert len(line) < 400
         assert "number from" in line or "expected" in line, line
+
+
+def test_an_option_of_several_values_may_be_repeated():
+    parser = Parser(prog="x")
+    group = parser.add_argument_group("several")
+    group.add_argument("--more", nargs="+", default=["own"])
+    group.add_argument("--pair", nargs=2)
+    assert parser.parse_args([]).more == ["own"]
+    assert parser.parse_args(["--more", "a", "b", "--pair", "1", "2", "--more", "c", "--pair", "3", "4"]).more == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert parser.parse_args(["--pair", "1", "2", "--pair", "3", "4"]).pair == ["3", "4"]
+    parser.set_defaults(more=["run's"])
+    assert parser.parse_args(["--more", "a"]).more == ["a"]
 
 
 def test_no_option_takes_any_number():

@@ -64,6 +64,16 @@ def _written(value: Any) -> str:
     return "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+class _Store(argparse._StoreAction):
+    """Stores a value. An option that takes several values adds them to those of its earlier mentions."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        earlier = getattr(namespace, self.dest, self.default)
+        if option_string and self.nargs == "+" and earlier is not self.default:
+            values = [*(earlier or ()), *values]
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """Reads the command line of a program, or of one of its commands."""
 
@@ -73,6 +83,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"formatter_class": _Help, **options})
+        for name in (None, "store"):
+            self.register("action", name, _Store)
 
     def add_commands(self) -> Any:
         """Make this a program's parser, with ``--version``. Return the object that takes the commands."""
