@@ -21,6 +21,8 @@ from kws_edge.ranges import Range
 from kws_edge.settings import Choice
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.host
+
 GUIDE = ROOT / "docs" / "train" / "training.md"
 BETWEEN = re.compile(r"(?<=<!-- options -->\n).*?(?=\n<!-- end of options -->)", re.DOTALL)
 OPTIONS = StageConfig.options()
