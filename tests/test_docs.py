@@ -207,13 +207,21 @@ def test_the_site_builds_and_asks_no_other_host(tmp_path):
     assert "--smoothing-ms" in (tmp_path / "site" / "reference" / "kws-edge.html").read_text()
 
 
-@pytest.mark.parametrize("command", ["detect", "classify"])
-def test_json_is_as_its_schema_says(command, run_cli, demo_stream):
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("detection", ["detect"]),
+        ("classification", ["classify"]),
+        ("doctor", ["doctor"]),
+        ("bench", ["bench", "--seconds", "0", "--inferences", "20"]),
+    ],
+)
+def test_json_is_as_its_schema_says(name, command, run_cli, demo_stream):
     jsonschema = pytest.importorskip("jsonschema")
-    name = {"detect": "detection", "classify": "classification"}[command]
     schema = json.loads((DOCS / "reference" / "schemas" / f"{name}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
-    lines = run_cli(command, demo_stream, "--json").stdout.splitlines()
+    recording = [demo_stream] if name != "bench" else []
+    lines = run_cli(*command, *recording, "--json").stdout.splitlines()
     assert lines
     for line in lines:
         jsonschema.validate(json.loads(line), schema)
