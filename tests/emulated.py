@@ -1,4 +1,5 @@
-"""Raspberry Pis without a board. QEMU runs Debian's Python and PyPI's wheels for Arm, installed as the README says.
+"""Raspberry Pis without a board. QEMU runs Debian's Python and PyPI's wheels for Arm. docs/install.md installs them.
+
 
 Packages of apt and pip for a board are downloaded once and kept in ``.cache/arm`` (KWS_ARM_CACHE names another folder).
 An interrupted download goes on where it stopped. Debian's packages come from the mirror of this machine's apt
@@ -63,7 +64,7 @@ class Board:
     suite: str
     arch: str
     packages: str
-    """What the README has apt install."""
+    """What docs/install.md has apt install."""
     qemu: str = "qemu-aarch64-static"
     cpu: str
     machine: str = "aarch64"

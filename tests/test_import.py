@@ -329,7 +329,7 @@ def test_errors_of_ones_own_network_name_its_line(net, monkeypatch, tmp_path):
 def test_an_unknown_network_is_refused_before_features_are_computed(folder, run_cli, tmp_path):
     """Nothing is left behind."""
     failed = run_cli(*train_command(folder, "run", "--model", "transformer"), package="host_tools")
-    assert_one_line_error(failed, "unknown model 'transformer'", program="kws-host")
+    assert_usage_error(failed, "must be one of residual, micro", "'transformer'", program="kws-host")
     assert not (tmp_path / "run").exists()
 
 

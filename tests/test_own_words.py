@@ -430,6 +430,7 @@ def test_backend_that_cannot_train_is_said(monkeypatch, tmp_path):
     keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
     from host_tools.training.loop import train
 
+    (tmp_path / "clips").mkdir()
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     with pytest.raises(TrainingError, match="backend openvino cannot train; set KERAS_BACKEND to tensorflow, jax"):
-        train(StageConfig(data=DataConfig(clips=tmp_path)), tmp_path / "run")
+        train(StageConfig(data=DataConfig(clips=tmp_path / "clips")), tmp_path / "run")

@@ -174,7 +174,7 @@ def test_start_teacher_and_mixup(folder, run_folder, run_cli, tmp_path):
     bias = [load_run(r).model().layers[-1].get_weights()[1] for r in (tmp_path / "shifted", run_folder)]
     np.testing.assert_allclose(bias[0] - bias[1], [0, -0.5, 0.25] + 9 * [0], atol=1e-6)
     failed = run_cli(*train_command(folder, "w", *shifted[:5], "never=1"), package="host_tools")
-    assert_one_line_error_at_end(failed, "'never=1'", "unknown, yes")
+    assert_usage_error(failed, "'never'", "unknown, yes", program="kws-host")
     failed = run_cli(*train_command(folder, "z", *blended[:5], tmp_path / "distilled"), package="host_tools")
     assert_one_line_error_at_end(failed, "distilled: another network")
     failed = run_cli(*train_command(folder, "x", "--teacher", tmp_path / "other"), package="host_tools")
@@ -455,17 +455,18 @@ def test_all_of_more_speech_and_noise_trains(folder, tmp_path):
 
 
 def test_missing_data_is_explained(folder, run_cli, tmp_path):
+    (tmp_path / "empty").mkdir()
     for command, words in (
         (["train", "nowhere", "-o", "run"], "nowhere: no such folder"),
-        (["train", tmp_path, "-o", "run"], "no clips"),
+        (["train", tmp_path / "empty", "-o", "run"], "no clips"),
         (["quantize", tmp_path, "-o", "x.tflite"], "config.json"),
         (["evaluate", "commands12", "--clips", "nowhere"], "nowhere: no such folder"),
-        (["train", folder / "clips", "-o", "run", "--labels", "words7"], "words7"),
         (["train", folder / "clips", "-o", "run", "--start", "gone.h5"], "gone.h5"),
         (["download", "new", "--url", "file:///etc/a.tar.gz", "--sha256", 64 * "0"], "file:///etc/a.tar.gz"),
     ):
         assert_one_line_error(run_cli(*command, package="host_tools"), words, program="kws-host")
     for command, words in (
+        (["train", folder / "clips", "-o", "run", "--labels", "words7"], "words7"),
         (["train", folder / "clips", "-o", "run", "--frontend", "mfcc"], "mfcc"),
         (["train", folder / "clips", "-o", "run", "--split", "kfold"], "kfold"),
         (

@@ -9,7 +9,7 @@ import zipfile
 
 import soundfile
 
-from host_tools.data.collect import _unpack
+from host_tools.data.source_files import unpacked
 from kws_edge.diagnostics.benchmark import STREAM
 from tests.fuzz import folder
 from tests.fuzz.tar import archive, mutate
@@ -52,7 +52,7 @@ def consume(data):
     cache.mkdir(exist_ok=True)
     (cache / "fuzz_1_all.deb").write_bytes(package(data))
     try:
-        root = _unpack("fuzz", cache)
+        root = unpacked("fuzz", cache)
         assert root.is_dir()
     finally:
         shutil.rmtree(cache)
