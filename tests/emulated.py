@@ -1,6 +1,5 @@
 """Raspberry Pis without a board. QEMU runs Debian's Python and PyPI's wheels for Arm. docs/install.md installs them.
 
-
 Packages of apt and pip for a board are downloaded once and kept in ``.cache/arm`` (KWS_ARM_CACHE names another folder).
 An interrupted download goes on where it stopped. Debian's packages come from the mirror of this machine's apt
 (KWS_DEBIAN_MIRROR names another one). Nothing here needs root, binfmt or a chroot.
