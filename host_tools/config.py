@@ -18,7 +18,10 @@ from kws_edge.settings import Choice, option
 from kws_edge.text import shown
 
 __all__ = [
+    "DB",
     "NETWORKS",
+    "SEED",
+    "SHARE",
     "AugmentConfig",
     "DataConfig",
     "MixConfig",
@@ -30,13 +33,14 @@ __all__ = [
 
 NETWORKS = ("residual", "micro", "cnn_reference")
 """Names of the networks that come with this package."""
-_SHARE = number(0, 1)
-_DB = number(-200, 200)
+SEED = whole(0, 2**32 - 1)
+SHARE = number(0, 1)
+DB = number(-200, 200)
 _MS = number(0, 10_000)
 
 
 def _share(default: float, help: str) -> Any:
-    return option(_SHARE, default, unit="share", help=help)
+    return option(SHARE, default, unit="share", help=help)
 
 
 def _numbers_by_label(text: str) -> dict[str, float]:
@@ -155,7 +159,7 @@ class OptimConfig(Section):
     batch_size: int = option(whole(1, 16_384), 160, help="examples a batch")
     learning_rate: float = option(number(1e-9, 10), 2e-3, help="peak of the learning rate")
     weight_decay: float = option(number(0, 1), 0.02, flag=False, help="weight decay of AdamW")
-    smoothing: float = option(_SHARE, 0.1, flag=False, help="label smoothing")
+    smoothing: float = option(SHARE, 0.1, flag=False, help="label smoothing")
     words_first: float = _share(
         0.0, "share of the time, at the beginning, in which every word with 50 recordings or more is a label"
     )
@@ -186,10 +190,10 @@ class AugmentConfig(Section):
     stretch: float = option(
         number(0, 2), 0.12, flag=False, help="largest relative change of speed, and of the frequency scale"
     )
-    gain_db: tuple[float, float] = option(Pair(_DB), (-15.0, 8.0), flag=False, unit="dB", help="range of the gain")
+    gain_db: tuple[float, float] = option(Pair(DB), (-15.0, 8.0), flag=False, unit="dB", help="range of the gain")
     noise_share: float = _share(0.6, "share of examples that get noise, before scaling by --augmentation")
     snr_db: tuple[float, float] = option(
-        Pair(_DB),
+        Pair(DB),
         (0.0, 40.0),
         metavar=("LOW", "HIGH"),
         unit="dB",
@@ -198,13 +202,13 @@ class AugmentConfig(Section):
     time_masks: int = option(whole(0, 100), 2, flag=False, help="spans of time that are masked")
     time_mask_ms: float = option(_MS, 120.0, flag=False, unit="ms", help="longest masked span of time")
     frequency_masks: int = option(whole(0, 100), 2, flag=False, help="spans of bands that are masked")
-    frequency_mask_share: float = option(_SHARE, 0.12, flag=False, help="widest masked span, as a share of the bands")
+    frequency_mask_share: float = option(SHARE, 0.12, flag=False, help="widest masked span, as a share of the bands")
     reverberation: float = _share(0.0, "share of examples that get a room's response, before scaling")
     rt60_ms: tuple[float, float] = option(
         Pair(number(1, 10_000)), (150.0, 700.0), flag=False, unit="ms", help="range of the room's reverberation time"
     )
     direct_db: tuple[float, float] = option(
-        Pair(_DB), (-3.0, 12.0), flag=False, unit="dB", help="range of the direct sound over the reverberation"
+        Pair(DB), (-3.0, 12.0), flag=False, unit="dB", help="range of the direct sound over the reverberation"
     )
     equalisation_db: float = option(
         number(0, 200),
@@ -340,7 +344,7 @@ class StageConfig(Section):
     optim: OptimConfig = section(OptimConfig)
     mix: MixConfig = section(MixConfig)
     weights: WeightsConfig = section(WeightsConfig)
-    seed: int = option(whole(0, 2**32 - 1), 1, help="seed of weights, batches and augmentation")
+    seed: int = option(SEED, 1, help="seed of weights, batches and augmentation")
 
     def __post_init__(self) -> None:
         super().__post_init__()

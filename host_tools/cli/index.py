@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from host_tools.cli import options
+from host_tools.config import SEED
 from host_tools.errors import DatasetError
 from kws_edge.text import counted, printable
 
@@ -17,7 +18,7 @@ def add(commands) -> None:
     parser.add_argument(
         "--split", choices=("official", "random"), default="official", help="by speaker, or 70/15/15 at random"
     )
-    parser.add_argument("--seed", type=options.SEED, default=1, help="seed of the random split")
+    parser.add_argument("--seed", type=SEED, default=1, help="seed of the random split")
     parser.add_argument("--check", action="store_true", help="read every file and list those that cannot be used")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(work=work)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from host_tools.cli import options
+from host_tools.config import DB, SEED, SHARE
 from host_tools.errors import DatasetError
 from kws_edge.cli.parser import output_path
 from kws_edge.ranges import number
@@ -53,13 +54,13 @@ def add(commands) -> None:
     )
     options.add_half(parser, "training", "half of these recordings, by speaker")
     parser.add_argument(
-        "--snr-db", type=options.DB, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background"
+        "--snr-db", type=DB, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background"
     )
-    parser.add_argument("--gain-db", type=options.DB, default=0.0, metavar="DB", help="gain on the whole")
+    parser.add_argument("--gain-db", type=DB, default=0.0, metavar="DB", help="gain on the whole")
     parser.add_argument(
-        "--rooms", type=options.SHARE, default=0.0, metavar="SHARE", help="share of words with a room's response"
+        "--rooms", type=SHARE, default=0.0, metavar="SHARE", help="share of words with a room's response"
     )
-    parser.add_argument("--seed", type=options.SEED, default=0, help="seed of all choices")
+    parser.add_argument("--seed", type=SEED, default=0, help="seed of all choices")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(work=work)
 

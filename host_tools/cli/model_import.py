@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from host_tools.cli import options
+from host_tools.config import SEED
 from kws_edge.cli.options import add_foreign
 from kws_edge.cli.parser import output_path
 from kws_edge.ranges import whole
@@ -25,7 +26,7 @@ def add(commands) -> None:
         "--clips", type=Path, metavar="DIR", help="recordings such as the network will hear, to quantise a float one on"
     )
     parser.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="number of these recordings to use")
-    parser.add_argument("--seed", type=options.SEED, default=0, help="seed of their choice")
+    parser.add_argument("--seed", type=SEED, default=0, help="seed of their choice")
     parser.add_argument("--name", help="name that the file carries; default: the file's")
     parser.add_argument("--description", default="", metavar="TEXT", help="description that the file carries")
     parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights that the file carries")

@@ -8,18 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from host_tools.config import NetworkConfig
+from host_tools.config import DB, NetworkConfig
 from host_tools.options import add_option
 from kws_edge.cli.options import add_setting, frontend, labels, threshold_of, thresholds
 from kws_edge.cli.parser import output_path
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import UsageError
-from kws_edge.ranges import number, whole
+from kws_edge.ranges import whole
 from kws_edge.text import counted
 
-SEED = whole(0, 2**32 - 1)
-SHARE = number(0, 1)
-DB = number(-200, 200)
 COUNT = whole(0, 10_000_000)
 """Of words, clips or sounds."""
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from host_tools.cli import options
+from host_tools.config import SEED
 from kws_edge.cli.parser import output_path
 from kws_edge.config import DetectorConfig
 from kws_edge.ranges import whole
@@ -25,7 +26,7 @@ def add(commands) -> None:
         help="licence and attribution of the weights; default: what Speech Commands asks for, or that none is stated",
     )
     parser.add_argument("--samples", type=whole(1, 1_000_000), default=200, help="calibration examples")
-    parser.add_argument("--seed", type=options.SEED, default=0, help="choice of calibration examples")
+    parser.add_argument("--seed", type=SEED, default=0, help="choice of calibration examples")
     options.add_carried(parser)
     parser.set_defaults(work=work)
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from host_tools.cli import options
+from host_tools.config import SEED
 from host_tools.errors import DatasetError
 from kws_edge.cli.parser import output_path
 from kws_edge.errors import UsageError
@@ -28,7 +29,7 @@ def add(commands) -> None:
     )
     parser.add_argument("--text", type=Path, metavar="FILE", help="text to speak; default: sentences at random")
     parser.add_argument("--per-word", type=whole(0, 1_000_000), default=200, help="clips of each keyword; 0: none")
-    parser.add_argument("--seed", type=options.SEED, default=1, help="seed of sentences and voices")
+    parser.add_argument("--seed", type=SEED, default=1, help="seed of sentences and voices")
     parser.set_defaults(work=work)
 
 
