@@ -55,7 +55,13 @@ def detector_of(model: Model, config: DetectorConfig) -> Detector:
     """
     c = model.frontend_config
     answer_s = model.answer_frames(c.frames_of(config.step_ms)) * c.hop_length / c.sample_rate
-    return Detector(model.labels, config, step_s=answer_s, clip_s=c.clip_samples / c.sample_rate)
+    return Detector(
+        model.labels,
+        config,
+        step_s=answer_s,
+        clip_s=c.clip_samples / c.sample_rate,
+        independent=model.step is not None,
+    )
 
 
 class Spotter:
@@ -260,8 +266,8 @@ class Spotter:
         watch = self.stopwatch
         rows = self._stream.posteriors(frames, watch)
         steps = []
-        for behind_s, posteriors in zip(self._behind_s, rows):  # noqa: B905  strict costs time on the live path
-            found = self.detector.process(posteriors, time_s)
+        every = self.detector.process_all(rows, time_s)
+        for behind_s, posteriors, found in zip(self._behind_s, rows, every):  # noqa: B905  strict costs time here
             if found:  # its window may begin before the stream does, or in a gap
                 found = dataclasses.replace(found, start_s=max(found.start_s, self._start / self._rate))
             steps.append(Step(time_s - behind_s, posteriors, found, time_s))

@@ -137,8 +137,8 @@ class StepStream:
         self._interpreter.reset()
         self.input: NDArray[Any] | None = None
 
-    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> Sequence[NDArray[np.float32]]:
-        """Take one hop; an array of shape (n_labels,), float32, for each step. Parameters are those of ClipStream."""
+    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
+        """Take one hop; the posteriors of its steps, shape (steps, n_labels), float32. Parameters: see ClipStream."""
         watch.lap(FRONTEND)
         self.model.quantize_levels(frames, out=self._levels)
         self.input = self._levels[np.newaxis, :, np.newaxis]
@@ -147,4 +147,4 @@ class StepStream:
         watch.lap(INVOKE)
         posteriors = self.model.dequantize(q)
         watch.lap(QUANTISE)
-        return tuple(posteriors)
+        return posteriors
