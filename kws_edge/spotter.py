@@ -14,6 +14,7 @@ from kws_edge.detection.detector import Detection, Detector
 from kws_edge.diagnostics.latency import DETECTOR, OFF, Stopwatch
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import StreamingFrontend, to_int16
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model
 from kws_edge.model.stream import stream_of
 
@@ -54,7 +55,7 @@ def detector_of(model: Model, config: DetectorConfig) -> Detector:
         As :class:`kws_edge.Detector` does.
     """
     c = model.frontend_config
-    answer_s = model.answer_frames(c.frames_of(config.step_ms)) * c.hop_length / c.sample_rate
+    answer_s = model.answer_frames(model.hop_frames(config.step_ms)) * c.hop_length / c.sample_rate
     return Detector(
         model.labels,
         config,
@@ -120,7 +121,7 @@ class Spotter:
         """Measures the stages of each inference. Set the source's stopwatch to the same object."""
         self.detector_config = detector_config or model.detector_config
         c = model.frontend_config
-        self.step_frames = c.frames_of(self.detector_config.step_ms)
+        self.step_frames = model.hop_frames(self.detector_config.step_ms)
         """Frames from one inference to the next."""
         self.step_s = self.step_frames * c.hop_length / c.sample_rate
         """Seconds from one inference to the next."""
@@ -147,6 +148,11 @@ class Spotter:
     def input(self) -> NDArray[Any] | None:
         """Input of the latest inference, with the input tensor's dtype. It is valid until the next one."""
         return self._stream.input
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """The interpreter of this stream."""
+        return self._stream.interpreter
 
     def skip(self, samples: int) -> None:
         """Say that `samples` samples of the stream were lost.

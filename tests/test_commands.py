@@ -384,7 +384,7 @@ def test_python_keeps_the_model_s_settings_and_uses_room_profiles(model, short, 
     assert found == profile
     applied = found.applied(detector)
     assert applied == dataclasses.replace(detector, thresholds={**detector.thresholds, **raised})
-    assert found.differences(applied) == ["wake_word", "armed_s"]
+    assert found.detector_config.differences(applied) == ["wake_word", "armed_s"]
     assert Spotter(model, detector_config=applied).detector.thresholds[model.labels.index("left")] == np.float32(0.95)
     (config_home / "room-commands12.json").write_text("torn {")
     with pytest.raises(kws_edge.ConfigError, match="calibrate anew"):

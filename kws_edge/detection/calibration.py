@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,13 +100,22 @@ class Evidence:
     labels : sequence of str
     config : DetectorConfig
         The model file's settings, with any changes except those of thresholds.
-    step_s, clip_s
+    step_s, clip_s, independent
         As for :class:`kws_edge.Detector`.
     """
 
-    def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        config: DetectorConfig,
+        *,
+        step_s: float,
+        clip_s: float,
+        independent: bool = False,
+    ) -> None:
         self.labels, self.config = tuple(labels), config
-        self._times = {"step_s": step_s, "clip_s": clip_s}
+        self._step_s = step_s
+        self._answers: dict[str, Any] = {"step_s": step_s, "clip_s": clip_s, "independent": independent}
         self._rows = bytearray()
         detector = self._detector(config.thresholds)
         self.defaults = {word: config.threshold_of(word) for word in detector.keywords}
@@ -118,7 +127,7 @@ class Evidence:
         self._peaks: dict[str, float] = {}
 
     def _detector(self, thresholds: Mapping[str, float]) -> Detector:
-        return Detector(self.labels, dataclasses.replace(self.config, thresholds=dict(thresholds)), **self._times)
+        return Detector(self.labels, dataclasses.replace(self.config, thresholds=dict(thresholds)), **self._answers)
 
     def add(self, posteriors: NDArray[np.float32]) -> None:
         """Keep the posteriors of one inference, shape (len(labels),), floating, in [0, 1]."""
@@ -127,7 +136,7 @@ class Evidence:
     @property
     def hours(self) -> float:
         """Length of the audio heard, in hours."""
-        return len(self._rows) // len(self.labels) * self._times["step_s"] / 3600
+        return len(self._rows) // len(self.labels) * self._step_s / 3600
 
     @property
     def grid(self) -> list[float]:

@@ -248,7 +248,9 @@ class Detector:
             wake=wake,
         )
 
-    def process_all(self, rows: NDArray[np.float32] | Sequence[NDArray[np.float32]], time_s: float) -> list[Detection | None]:
+    def process_all(
+        self, rows: NDArray[np.float32] | Sequence[NDArray[np.float32]], time_s: float
+    ) -> list[Detection | None]:
         """Take posteriors that become known at the same time; return the detection of each.
 
         The results are those of :meth:`process` for each row. Mostly nothing is near its threshold, and then several

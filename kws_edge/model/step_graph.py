@@ -32,7 +32,7 @@ class _Memory:
     @property
     def view(self) -> memoryview:
         """The bytes, writable: copying between such views takes a tenth of the time that arrays take."""
-        return memoryview(np.asarray(self))
+        return memoryview(np.asarray(self).data)
 
 
 class _States:
@@ -135,7 +135,8 @@ class StepInterpreter(Interpreter):
 
     def reset(self) -> None:
         """Forget what was heard."""
-        self._past = [bytes([t.zero_point % 256]) * view.nbytes for t, view in zip(self.flat.inputs[1:], self._states.past)]
+        states = zip(self.flat.inputs[1:], self._states.past, strict=True)
+        self._past = [bytes([tensor.zero_point % 256]) * view.nbytes for tensor, view in states]
         if self._states.owner is self:
             self._states.owner = None
 
