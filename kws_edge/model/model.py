@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import stat
 from collections.abc import Sequence
@@ -223,12 +222,13 @@ class Model:
     def hop_frames(self, step_ms: float) -> int:
         """Frames of each inference in a stream at the setting `step_ms`.
 
-        A network with state gives whole answers. Of two multiples that are as near, it is the shorter one.
+        A network with state gives whole answers. Of two multiples that are as near, it is the longer one, which costs
+        less.
         """
         frames = self.frontend_config.frames_of(step_ms)
         if self.step is None:
             return frames
-        return self.step.frames * max(1, math.ceil(frames / self.step.frames - 0.5))
+        return self.step.frames * max(1, int(frames / self.step.frames + 0.5))
 
     def answer_frames(self, hop_frames: int) -> int:
         """Frames from one posterior to the next in a stream, of which `hop_frames` are heard at a time."""
