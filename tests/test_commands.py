@@ -154,7 +154,8 @@ def test_kernels_have_one_default_everywhere():
 SHARED = {
     "model": "micro12", "labels": "a,b", "frontend": "logmel40", "runtime": "litert", "threads": 2,
     "kernels": "builtin", "keywords": "yes,no", "wake_word": "stop", "threshold": [("", 0.5), ("yes", 0.6)],
-    "armed_s": 3.5, "smoothing_ms": 300.0, "speech_margin": 0.25, "refractory_ms": 500.0, "step_ms": 50.0,
+    "sensitivity": 0.25, "armed_s": 3.5, "smoothing_ms": 300.0, "speech_margin": 0.25, "refractory_ms": 500.0,
+    "step_ms": 50.0,
 }  # fmt: skip
 
 

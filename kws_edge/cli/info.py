@@ -102,6 +102,7 @@ def describe_model(model: Model) -> dict[str, Any]:
     values = describe(model.flat, model.size)
     values["runtime"] |= {"name": model.interpreter.runtime, "version": model.interpreter.version}
     shown = ("shape", "dtype", "scale", "zero_point")
+    points = model.metadata.operating_points
     return values | {
         "name": model.metadata.name,
         "description": model.metadata.description,
@@ -111,6 +112,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "detector": model.detector_config.to_dict(),
         "quantisation": {what: {key: values[f"{what}s"][0][key] for key in shown} for what in ("input", "output")},
         "metrics": model.metadata.metrics,
+        "operating_points": points and [point.to_dict() for point in points],
         "provenance": model.metadata.provenance,
         "licence": model.metadata.licence,
         "room": _profile(model),
