@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kws_edge.audio.source import LiveSource, Source
+from kws_edge.audio.source import Source
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.detector import Detection, Detector
 from kws_edge.diagnostics.latency import DETECTOR, OFF, Stopwatch
@@ -207,11 +207,11 @@ class Spotter:
     def steps(self, source: Iterable[NDArray[Any]]) -> Iterator[Step]:
         """Yield every inference on a source, as :meth:`detections` does."""
         self.reset()
-        live = source if isinstance(source, LiveSource) else None
+        want = source.want if isinstance(source, Source) else None
         for block in self.follow(source):
             yield from self.process_steps(block)
-            if live:
-                live.want(self.samples_to_step / self._rate)
+            if want:
+                want(self.samples_to_step / self._rate)
         yield from self.flush_steps()
 
     def process_steps(self, samples: NDArray[Any]) -> Iterator[Step]:
