@@ -241,7 +241,7 @@ class PcmReader:
     def frames(self, n: int) -> Iterator[NDArray[Any]]:
         """Yield blocks of shape (k, channels) as they arrive: int16, or float32 in [-1, 1).
 
-        `k` is at most `n` and at least :attr:`least`; if they contradict each other, it is :attr:`least`.
+        `k` is at most `n` and at least `self.least`; if they contradict each other, it is `self.least`.
 
         Raises
         ------
