@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
     from kws_edge.detection.detector import Detection, Detector
     from kws_edge.detection.room_profile import RoomProfile
+    from kws_edge.detection.sensitivity import OperatingPoint
     from kws_edge.errors import AudioError, ConfigError, KwsError, ModelError, RuntimeUnavailableError
     from kws_edge.features.frontend import Frontend, StreamingFrontend
+    from kws_edge.model.classification import Classification
     from kws_edge.model.file import Metadata, pack, unpack
-    from kws_edge.model.model import Classification, Model, shipped_models
+    from kws_edge.model.model import Model, shipped_models
     from kws_edge.spotter import Spotter, Step
 del TYPE_CHECKING
 
@@ -50,6 +52,7 @@ __all__ = [
     "Microphone",
     "Model",
     "ModelError",
+    "OperatingPoint",
     "PcmStream",
     "Resampler",
     "RoomProfile",
@@ -71,7 +74,9 @@ _MODULES = (
     "config",
     "features.frontend",
     "detection.detector",
+    "detection.sensitivity",
     "model.file",
+    "model.classification",
     "model.model",
     "spotter",
     "detection.room_profile",

@@ -259,7 +259,7 @@ class DetectorConfig(Settings):
     """
 
     step_ms: float = option(
-        number(10, 10_000), 100.0, unit="ms", help="time between inferences, rounded to whole frames"
+        number(10, 10_000), 100.0, unit="ms", help="time between inferences, rounded to whole frames or whole answers"
     )
     smoothing_ms: float = option(
         number(0, 10_000), 400.0, unit="ms", help="time over which posteriors are averaged, at least one inference"
@@ -317,6 +317,11 @@ class DetectorConfig(Settings):
     def threshold_of(self, keyword: str) -> float:
         """The threshold that holds for `keyword`."""
         return self.thresholds.get(keyword, self.threshold)
+
+    def differences(self, other: DetectorConfig) -> list[str]:
+        """Names of the settings, other than thresholds, in which `other` differs."""
+        names = (f.name for f in dataclasses.fields(self) if f.name not in ("threshold", "thresholds"))
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
 @dataclass(frozen=True, kw_only=True)

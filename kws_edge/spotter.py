@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kws_edge.audio.source import LiveSource, Source
+from kws_edge.audio.source import Source
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.detector import Detection, Detector
 from kws_edge.diagnostics.latency import DETECTOR, OFF, Stopwatch
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import StreamingFrontend, to_int16
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model
 from kws_edge.model.stream import stream_of
 
@@ -54,8 +55,14 @@ def detector_of(model: Model, config: DetectorConfig) -> Detector:
         As :class:`kws_edge.Detector` does.
     """
     c = model.frontend_config
-    answer_s = model.answer_frames(c.frames_of(config.step_ms)) * c.hop_length / c.sample_rate
-    return Detector(model.labels, config, step_s=answer_s, clip_s=c.clip_samples / c.sample_rate)
+    answer_s = model.answer_frames(model.hop_frames(config.step_ms)) * c.hop_length / c.sample_rate
+    return Detector(
+        model.labels,
+        config,
+        step_s=answer_s,
+        clip_s=c.clip_samples / c.sample_rate,
+        independent=model.step is not None,
+    )
 
 
 class Spotter:
@@ -114,7 +121,7 @@ class Spotter:
         """Measures the stages of each inference. Set the source's stopwatch to the same object."""
         self.detector_config = detector_config or model.detector_config
         c = model.frontend_config
-        self.step_frames = c.frames_of(self.detector_config.step_ms)
+        self.step_frames = model.hop_frames(self.detector_config.step_ms)
         """Frames from one inference to the next."""
         self.step_s = self.step_frames * c.hop_length / c.sample_rate
         """Seconds from one inference to the next."""
@@ -141,6 +148,11 @@ class Spotter:
     def input(self) -> NDArray[Any] | None:
         """Input of the latest inference, with the input tensor's dtype. It is valid until the next one."""
         return self._stream.input
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """The interpreter of this stream."""
+        return self._stream.interpreter
 
     def skip(self, samples: int) -> None:
         """Say that `samples` samples of the stream were lost.
@@ -195,11 +207,11 @@ class Spotter:
     def steps(self, source: Iterable[NDArray[Any]]) -> Iterator[Step]:
         """Yield every inference on a source, as :meth:`detections` does."""
         self.reset()
-        live = source if isinstance(source, LiveSource) else None
+        want = source.want if isinstance(source, Source) else None
         for block in self.follow(source):
             yield from self.process_steps(block)
-            if live:
-                live.want(self.samples_to_step / self._rate)
+            if want:
+                want(self.samples_to_step / self._rate)
         yield from self.flush_steps()
 
     def process_steps(self, samples: NDArray[Any]) -> Iterator[Step]:
@@ -260,8 +272,8 @@ class Spotter:
         watch = self.stopwatch
         rows = self._stream.posteriors(frames, watch)
         steps = []
-        for behind_s, posteriors in zip(self._behind_s, rows):  # noqa: B905  strict costs time on the live path
-            found = self.detector.process(posteriors, time_s)
+        every = self.detector.process_all(rows, time_s)
+        for behind_s, posteriors, found in zip(self._behind_s, rows, every):  # noqa: B905  strict costs time here
             if found:  # its window may begin before the stream does, or in a gap
                 found = dataclasses.replace(found, start_s=max(found.start_s, self._start / self._rate))
             steps.append(Step(time_s - behind_s, posteriors, found, time_s))

@@ -656,7 +656,7 @@ def test_profile_round_trip(model, tmp_path):
     RoomProfile.of(model, **values).save(tmp_path / "room.json")
     again = RoomProfile.load(tmp_path / "room.json", model)
     assert again == RoomProfile.of(model, **values)
-    assert again.differences(detector) == []
+    assert again.detector_config.differences(detector) == []
     for name, wrong in (("date", 5), ("date", "a\nb"), ("hours", "1"), ("false_accepts", -1), ("detector_config", {})):
         with pytest.raises(ConfigError, match=f"{name} must be"):  # and not when it is read again
             RoomProfile.of(model, **{**values, name: wrong})

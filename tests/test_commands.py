@@ -154,7 +154,8 @@ def test_kernels_have_one_default_everywhere():
 SHARED = {
     "model": "micro12", "labels": "a,b", "frontend": "logmel40", "runtime": "litert", "threads": 2,
     "kernels": "builtin", "keywords": "yes,no", "wake_word": "stop", "threshold": [("", 0.5), ("yes", 0.6)],
-    "armed_s": 3.5, "smoothing_ms": 300.0, "speech_margin": 0.25, "refractory_ms": 500.0, "step_ms": 50.0,
+    "sensitivity": 0.25, "armed_s": 3.5, "smoothing_ms": 300.0, "speech_margin": 0.25, "refractory_ms": 500.0,
+    "step_ms": 50.0,
 }  # fmt: skip
 
 
@@ -384,7 +385,7 @@ def test_python_keeps_the_model_s_settings_and_uses_room_profiles(model, short, 
     assert found == profile
     applied = found.applied(detector)
     assert applied == dataclasses.replace(detector, thresholds={**detector.thresholds, **raised})
-    assert found.differences(applied) == ["wake_word", "armed_s"]
+    assert found.detector_config.differences(applied) == ["wake_word", "armed_s"]
     assert Spotter(model, detector_config=applied).detector.thresholds[model.labels.index("left")] == np.float32(0.95)
     (config_home / "room-commands12.json").write_text("torn {")
     with pytest.raises(kws_edge.ConfigError, match="calibrate anew"):

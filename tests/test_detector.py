@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -388,3 +389,42 @@ def test_a_window_is_told_by_its_end_and_length(rows, config):
         assert found.start_s == max(0, found.end_s - 0.7)
         assert found.score >= config.threshold_of(found.keyword) - 1e-6
         assert found.wake == (found.keyword == config.wake_word)
+
+
+@given(streams(most=150), configs(), st.booleans(), st.data())
+def test_posteriors_taken_together_detect_what_they_do_one_by_one(rows, config, independent, data):
+    """Any number at a time gives the same detections and the same averages, bit for bit."""
+    if independent:
+        config = replace(config, speech_margin=0.0)
+    one, many = (Detector(LABELS, config, step_s=0.1, clip_s=1.0, independent=independent) for _ in range(2))
+    quiet = data.draw(st.sampled_from([1.0, 0.4]))  # much of a stream is far below the thresholds
+    rows = np.array(in_floats(rows)) * np.float32(quiet) + np.float32(1e-3) * np.arange(5, dtype=np.float32)
+    at = 0
+    while at < len(rows):
+        part = rows[at : at + data.draw(st.integers(1, 7))]
+        at += len(part)
+        assert many.process_all(part, at * 0.1) == [one.process(row, at * 0.1) for row in part]
+        assert np.array_equal(many.smoothed, one.smoothed)
+        assert (many.armed, many.in_speech) == (one.armed, one.in_speech)
+
+
+def test_independent_posteriors_of_unknown_and_silence_do_not_compete():
+    """Somebody talks, a door slams, and a word is said all the same."""
+    row = np.array([1.0, 1.0, 0.9, 0.0, 0.2], np.float32)
+    config = DetectorConfig(smoothing_ms=200, threshold=0.8)
+    both = [Detector(LABELS, config, step_s=0.1, clip_s=1.0, independent=value) for value in (False, True)]
+    shares, own = ([f.keyword for _, f in feed(d, [row] * 4)] for d in both)
+    assert (shares, own) == ([], ["yes"])
+
+
+def test_a_likelier_word_that_is_not_active_is_not_taken_for_another():
+    row = np.array([0.0, 1.0, 0.85, 0.95, 0.0], np.float32)
+    for keywords, found in ((("yes",), []), (("yes", "no"), ["no"]), (("yes", "up"), [])):
+        config = DetectorConfig(smoothing_ms=200, threshold=0.8, keywords=keywords)
+        d = Detector(LABELS, config, step_s=0.1, clip_s=1.0, independent=True)
+        assert [f.keyword for _, f in feed(d, [row] * 4)] == found
+
+
+def test_independent_posteriors_know_no_other_speech():
+    with pytest.raises(ConfigError, match=r"speech_margin=0.1: this model hears speech in keywords, too"):
+        Detector(LABELS, DetectorConfig(speech_margin=0.1), step_s=0.1, clip_s=1.0, independent=True)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 
-from kws_edge import Model, shipped_models, unpack
+from host_tools.evaluation.operating_points import shifted
+from kws_edge import DetectorConfig, Model, shipped_models, unpack
 from kws_edge.detection.calibration import poisson_interval
 from tests.conftest import assert_one_line_error
 
@@ -54,6 +56,53 @@ def test_budget_is_kept_by_the_written_file(run_cli, streams, tmp_path):
     done = run_cli("stream-eval", "tight.tflite", "nothing.flac", "--json", package="host_tools")
     measured = json.loads(done.stdout)["conditions"][0]["false_accepts"]["per_hour"]
     assert measured == pytest.approx(tight["after"]["false_accepts_per_hour"], abs=0.01)
+
+
+def test_sensitivities_are_measured(run_cli, streams, tmp_path):
+    """Each point is what calibrating with its thresholds gives, and live listening with it does the same."""
+    keys = ("false_accepts_per_hour", "misses", "threshold", "thresholds")
+    given = ("--threshold", "0.7", "--threshold", "yes=0.6", "--json", "--gains", "0")
+    done = run_cli("calibrate", "micro12", *streams, *given, "-o", "points.tflite", package="host_tools")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    points = result["operating_points"]
+    assert [point["sensitivity"] for point in points] == [i / 10 for i in range(11)]
+    own, after = points[5], result["after"]
+    assert (own["threshold"], own["thresholds"]) == (0.7, {"yes": 0.6})
+    assert own["misses"] == after["false_reject_rate"]
+    assert own["false_accepts_per_hour"] == pytest.approx(after["expected_per_hour"], abs=0.01)
+    for name, rising in (("misses", False), ("false_accepts_per_hour", True), ("threshold", False)):
+        first, last = points[0][name], points[-1][name]
+        assert first < last if rising else first > last, name
+    assert points[-1]["false_accepts_per_hour"] <= 10 * own["false_accepts_per_hour"]
+    assert points[0]["misses"] <= 0.5
+    for at in (2, 9):
+        thresholds = [points[at]["threshold"], f"yes={points[at]['thresholds']['yes']}"]
+        options = [word for value in thresholds for word in ("--threshold", value)]
+        done = run_cli("calibrate", "micro12", *streams, *options, "--json", "--gains", "0", package="host_tools")
+        measured = json.loads(done.stdout)["operating_points"][5]
+        assert {key: measured[key] for key in keys} == {key: points[at][key] for key in keys}
+    model = Model(tmp_path / "points.tflite")
+    assert [point.to_dict() for point in model.metadata.operating_points] == points
+    found = run_cli("detect", "nothing.flac", "--model", "points.tflite", "--sensitivity", "0.9", "--json")
+    hours = after["hours"]
+    assert len(found.stdout.splitlines()) + 1 == pytest.approx(points[9]["false_accepts_per_hour"] * hours, rel=0.05)
+
+
+@pytest.mark.parametrize("shift", [-4.0, -1.0, -0.1, 0.0, 0.3, 2.0, 9.0])
+def test_thresholds_shift_together_along_the_logit(shift):
+    config = DetectorConfig(threshold=0.7, thresholds={"a": 0.5, "b": 0.999, "c": 0.005})
+    moved = shifted(config, shift)
+    assert moved.thresholds.keys() == config.thresholds.keys()
+    if not shift:
+        assert moved == config
+    for before, after in ((0.7, moved.threshold), *((config.thresholds[w], moved.thresholds[w]) for w in "abc")):
+        assert 0.005 <= after <= 0.999
+        assert (after > before, after < before) in ((shift > 0, shift < 0), (False, False))
+    if abs(shift) <= 2:
+        logits = [math.log(t / (1 - t)) for t in (0.7, moved.threshold, 0.5, moved.thresholds["a"])]
+        assert logits[1] - logits[0] == pytest.approx(shift, abs=0.01)
+        assert logits[3] - logits[2] == pytest.approx(shift, abs=0.01)
 
 
 def test_given_settings_are_written(run_cli, streams, tmp_path):

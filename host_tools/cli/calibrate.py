@@ -17,8 +17,8 @@ def add(commands) -> None:
         "calibrate",
         help="choose the detector's settings for a budget of false accepts",
         description="Choose smoothing, threshold, hysteresis and refractory time on development streams, and write them"
-        " into a model file. Streams without labels count false accepts. Streams with labels, as make-stream writes"
-        " them, count misses.",
+        " into a model file, with what other thresholds do (kws-edge listen --sensitivity). Streams without labels"
+        " count false accepts. Streams with labels, as make-stream writes them, count misses.",
     )
     parser.add_argument("model", metavar="MODEL", help="shipped model or .tflite file")
     add_foreign(parser)
@@ -90,6 +90,8 @@ def work(args: argparse.Namespace) -> None:
                 f" {v['expected_per_hour']:.2f}), {100 * v['false_reject_rate']:.2f} % of {words} missed"
             )
         print(f"to expect elsewhere: {result.promise}")
+        for point in result.operating_points:
+            print(point)
     if args.output:
         folders = Counter(path.parent.name for path in args.streams)
         names = [p.name if folders[p.parent.name] < 10 else f"{p.parent.name}/" for p in args.streams]

@@ -61,11 +61,12 @@ def to_step_int8(
 
     def streamed() -> Iterator[list[np.ndarray]]:
         for number, levels in enumerate(streams):
-            stream = np.array(levels, np.float32)[np.newaxis]
+            whole = len(levels) // hop_frames * hop_frames
+            stream = np.array(levels[:whole], np.float32)[np.newaxis]  # whole hops, so that its last level is heard
             if not number:
                 span_range(stream, config)
             states = [np.zeros(shape, np.float32) for shape in shapes]
-            for at in range(0, stream.shape[1] - hop_frames + 1, hop_frames):
+            for at in range(0, whole, hop_frames):
                 inputs = [stream[:, at : at + hop_frames, np.newaxis], *states]
                 yield inputs
                 states = [state.numpy() for state in step(*map(tf.constant, inputs))[1:]]

@@ -21,10 +21,21 @@ from host_tools.evaluation.stream_tally import FOLDS, Tally
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.calibration import poisson_interval, wilson
 
-__all__ = ["SMOOTHINGS_MS", "Promise", "by_smoothing", "chosen", "expected_accepts", "miss_interval", "promised"]
+__all__ = [
+    "SMOOTHINGS_MS",
+    "STEP_SMOOTHINGS_MS",
+    "Promise",
+    "by_smoothing",
+    "chosen",
+    "expected_accepts",
+    "miss_interval",
+    "promised",
+]
 
 SMOOTHINGS_MS = (300.0, 400.0, 500.0, 600.0, 700.0, 800.0)
 """Smoothing times to try, unless one is given."""
+STEP_SMOOTHINGS_MS = (40.0, 80.0, 120.0, 160.0, 240.0)
+"""The same for a network with state, whose answers are short peaks."""
 _HYSTERESES = (0.2, 0.4, 0.6)
 _REFRACTORIES_MS = (500.0, 700.0, 1000.0)
 _STEP = 0.01

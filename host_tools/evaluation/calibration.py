@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from host_tools.errors import DatasetError
 from host_tools.evaluation.budget import (
     SMOOTHINGS_MS,
+    STEP_SMOOTHINGS_MS,
     Promise,
     by_smoothing,
     chosen,
@@ -23,6 +24,7 @@ from host_tools.evaluation.budget import (
     miss_interval,
     promised,
 )
+from host_tools.evaluation.operating_points import operating_points
 from host_tools.evaluation.scoring import DUPLICATE, Score
 from host_tools.evaluation.stream_audio import Condition, Stream
 from host_tools.evaluation.stream_inference import hear_all
@@ -30,6 +32,7 @@ from host_tools.evaluation.stream_replay import Track
 from host_tools.evaluation.stream_tally import FOLDS, HeardStreams, Tally, places
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.detection.calibration import poisson_interval
+from kws_edge.detection.sensitivity import OperatingPoint
 from kws_edge.files import write_atomically
 from kws_edge.model.file import pack
 from kws_edge.model.model import Model
@@ -119,6 +122,8 @@ class Calibration:
     """Trials of the lowest threshold that keeps to the budget, for each smoothing time that has one."""
     miss_curve: tuple[tuple[float, float], ...]
     """Thresholds and shares of missed words. All other settings are the chosen ones."""
+    operating_points: tuple[OperatingPoint, ...]
+    """What the chosen settings do at other thresholds, by rising sensitivity."""
 
     def to_dict(self) -> dict[str, Any]:
         """The results as a JSON-ready dict."""
@@ -129,6 +134,7 @@ class Calibration:
             "promise": self.promise.to_dict(),
             "by_smoothing": [trial.to_dict() for trial in self.by_smoothing],
             "miss_curve": [list(point) for point in self.miss_curve],
+            "operating_points": [point.to_dict() for point in self.operating_points],
         }
 
 
@@ -187,10 +193,12 @@ def calibrate(
     if budget is None:
         choice = _Choice(base, _measured(heard.tally(base), before.hours, heard.distinct), ())
     else:
-        smoothings = SMOOTHINGS_MS if smoothing_ms is None else (smoothing_ms,)
+        usual = SMOOTHINGS_MS if loaded.step is None else STEP_SMOOTHINGS_MS
+        smoothings = usual if smoothing_ms is None else (smoothing_ms,)
         choice = _choose(heard, base, smoothings, budget, before.hours, say)
     after, curve = _trial(heard, choice.config), _miss_curve(heard, choice.config)
-    return Calibration(loaded.frontend_config, budget, before, after, choice.promise, choice.tried, curve)
+    points = operating_points(heard.tally, choice.config, before.hours)
+    return Calibration(loaded.frontend_config, budget, before, after, choice.promise, choice.tried, curve, points)
 
 
 def _changed(config: DetectorConfig, **changes: Any) -> DetectorConfig:
@@ -305,6 +313,7 @@ def write_calibrated(
     metrics = {
         **loaded.metadata.metrics,
         "miss_curve": values["miss_curve"],
+        "operating_points": values["operating_points"],
         "calibration": {**values["after"], **budget, "promise": values["promise"], "data": list(data)},
     }
     metadata = dataclasses.replace(

@@ -100,6 +100,7 @@ def hear(
         step_s=spotter.answer_s,
         clip_s=model.frontend_config.clip_samples / rate,
         duration_s=spotter.n_samples / rate,
+        independent=model.step is not None,
     )
     swept = tuple(tuple(replay(track, c)) for c in sweep(config, thresholds))
     return HeardTrack(track, tuple(detections), swept, cpu_s)

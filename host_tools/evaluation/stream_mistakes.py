@@ -20,7 +20,6 @@ from host_tools.evaluation.stream_replay import Track
 from host_tools.evaluation.stream_results import Result
 from host_tools.locks import locked
 from kws_edge.config import DetectorConfig
-from kws_edge.detection.detector import Detector
 from kws_edge.model.model import Model
 from kws_edge.text import counted
 
@@ -181,7 +180,7 @@ class _Mistake:
 
 def _smoothed(track: Track, config: DetectorConfig) -> NDArray[np.float32]:
     """The detector's averages that end at each window, in the shape of the posteriors."""
-    n = Detector(track.labels, config, step_s=track.step_s, clip_s=track.clip_s).smoothing_steps
+    n = track.detector(config).smoothing_steps
     total = np.cumsum(track.posteriors(), axis=0, dtype=np.float64)
     total[n:] -= total[:-n].copy()
     total[: n - 1] = 0

@@ -50,6 +50,12 @@ class Track:
     clip_s: float
     duration_s: float
     """Length of the stream."""
+    independent: bool = False
+    """As for :class:`kws_edge.Detector`."""
+
+    def detector(self, config: DetectorConfig) -> Detector:
+        """A detector for these posteriors."""
+        return Detector(self.labels, config, step_s=self.step_s, clip_s=self.clip_s, independent=self.independent)
 
     def posteriors(self, part: slice = slice(None)) -> NDArray[np.float32]:
         """Posteriors of all windows or a part of them, exactly as the spotter saw them.
@@ -74,7 +80,7 @@ def replay(track: Track, config: DetectorConfig) -> list[Detection]:
         raise ConfigError(
             f"step_ms={config.step_ms:g}, but the posteriors were computed every {track.step_ms:g} ms; hear them again"
         )
-    detector = Detector(track.labels, config, step_s=track.step_s, clip_s=track.clip_s)
+    detector = track.detector(config)
     found = []
     for start in range(0, len(track.outputs), _CHUNK):
         rows = track.posteriors(slice(start, start + _CHUNK))
@@ -125,6 +131,4 @@ def score_heard(
                 f"{track.duration_s:.2f} s; are these its labels?"
             )
         heard.append(Heard(str(stream.path), track.duration_s, stream.words, found))
-    labels = tracks[0].labels
-    keywords = Detector(labels, config, step_s=tracks[0].step_s, clip_s=tracks[0].clip_s).keywords
-    return score(heard, keywords, **options)
+    return score(heard, tracks[0].detector(config).keywords, **options)

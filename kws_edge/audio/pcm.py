@@ -61,12 +61,14 @@ class Bytes:
             self._ahead += more
         return bytes(self._ahead[at : at + n])
 
-    def some(self, n: int) -> bytes:
-        """Return at most `n` bytes, waiting only for the first of them; none at the end."""
-        if not self._ahead:
-            return self._read(n) or b""
-        data = bytes(self._ahead[:n])
-        del self._ahead[:n]
+    def some(self, n: int, least: int = 1) -> bytes:
+        """Return at most `n` bytes, waiting only for `least` of them; fewer if the stream ends, none at the end."""
+        data = b""
+        if self._ahead:
+            data = bytes(self._ahead[:n])
+            del self._ahead[:n]
+        while len(data) < least and (more := self._read(n - len(data))):
+            data += more
         return data
 
     def skip(self, n: int) -> int:
@@ -231,11 +233,15 @@ class PcmReader:
         self.source_rate, self.channels = header.rate, header.channels
         self.seconds = None if header.size is None else header.size / header.frame / header.rate
         self.remark: str | None = None
+        self.least = 1
+        """Samples of each channel to wait for before the next block."""
         self.close = close
         self._data, self._header = data, header
 
     def frames(self, n: int) -> Iterator[NDArray[Any]]:
-        """Yield blocks of shape (k, channels), k <= `n`, as they arrive: int16, or float32 in [-1, 1).
+        """Yield blocks of shape (k, channels) as they arrive: int16, or float32 in [-1, 1).
+
+        `k` is at most `n` and at least `self.least`; if they contradict each other, it is `self.least`.
 
         Raises
         ------
@@ -247,8 +253,9 @@ class PcmReader:
             self._data.skip(header.start)
             left, rest = header.size, b""
             while left is None or left > 0:
-                wanted = n * header.frame - len(rest)
-                data = self._data.some(wanted if left is None else min(wanted, left))
+                wanted = max(n, self.least) * header.frame - len(rest)
+                wanted = wanted if left is None else min(wanted, left)
+                data = self._data.some(wanted, min(wanted, self.least * header.frame - len(rest)))
                 if not data:
                     break
                 left = left and left - len(data)

@@ -59,7 +59,12 @@ class PcmStream(DecodedSource):
         self.name, data = name, Bytes(stream)
         with self._named():
             reader = read_stream(data, sample_rate) or PcmReader(data, raw(source_rate or sample_rate, channels))
+        self._pcm = reader if isinstance(reader, PcmReader) else None
         super().__init__(name, reader, sample_rate, max(1, reader.source_rate * BLOCK_MS // 1000))
+
+    def want(self, seconds: float) -> None:
+        if self._pcm:
+            self._pcm.least = max(1, int(seconds * self._pcm.source_rate))
 
 
 def raw(rate: int, channels: int) -> Header:

@@ -69,6 +69,9 @@ class Source(ABC):
             If reading fails before the end.
         """
 
+    def want(self, seconds: float) -> None:  # noqa: B027 - a source may ignore it
+        """Say how long the next block must be for the reader to use it. The source then wakes the reader less often."""
+
     def close(self) -> None:  # noqa: B027 - most need none
         """End the source, and any process or thread that works for it. Leaving the ``with`` block does so."""
 
@@ -107,8 +110,6 @@ class LiveSource(Source):
     ...     def read(self):
     ...         self.lost_samples = self.dropped_samples
     ...         return self._blocks.popleft() if self._blocks else None
-    ...     def want(self, seconds):
-    ...         pass
     >>> radio = Radio()
     >>> for _ in range(101):
     ...     radio.arrived(np.zeros(320, np.int16))
@@ -128,7 +129,3 @@ class LiveSource(Source):
     @abstractmethod
     def overruns(self) -> int:
         """How often the audio system reported lost input."""
-
-    @abstractmethod
-    def want(self, seconds: float) -> None:
-        """Say how long the next block must be for the reader to use it. The source then wakes the reader less often."""

@@ -176,7 +176,11 @@ def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live:
     """Hear the sources; return the evidence if it is long enough and plausible."""
     c = spotter.model.frontend_config
     evidence = Evidence(
-        spotter.model.labels, spotter.detector_config, step_s=spotter.answer_s, clip_s=c.clip_samples / c.sample_rate
+        spotter.model.labels,
+        spotter.detector_config,
+        step_s=spotter.answer_s,
+        clip_s=c.clip_samples / c.sample_rate,
+        independent=spotter.model.step is not None,
     )
     try:
         _hear(args, spotter, evidence, minutes, live=live)

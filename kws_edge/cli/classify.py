@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "classify",
         help="label short clips",
-        description="Print the posteriors of one clip per file. The file is centred in the model's window, which is "
-        "about a second long.",
+        description="Print the label of one clip per file, and the likeliest others. The file is centred in the "
+        "model's window, which is about a second long.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio file")
     options.add_model(parser)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             with AudioFile(name, sample_rate=c.sample_rate) as audio:
                 samples = audio.read_all(longest_s=_LONGEST_S)
-            posteriors = model.classify(samples).posteriors
+            label, score, posteriors = model.classify(samples)
         except KwsError as error:
             print(f"kws-edge: {error}", file=sys.stderr)
             status = 1
@@ -58,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
                 "classified (kws-edge detect hears all of it)",
                 file=sys.stderr,
             )
-        order = np.argsort(-posteriors, kind="stable")[: args.top]
-        top = [[model.labels[i], round(float(posteriors[i]), 4)] for i in order]
+        order = np.argsort(-posteriors, kind="stable")
+        others = [(model.labels[i], float(posteriors[i])) for i in order if model.labels[i] != label]
+        top = [[word, round(value, 4)] for word, value in [(label, score), *others][: args.top]]
         if args.json:
             print(json.dumps({"file": name, "top": top}), flush=True)
         else:

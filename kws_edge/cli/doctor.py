@@ -22,12 +22,13 @@ from kws_edge.audio.microphone import Microphone
 from kws_edge.cli import options
 from kws_edge.cli.listen import add_microphone, check_device, say
 from kws_edge.detection.room_profile import RoomProfile
-from kws_edge.diagnostics.latency import wall_clock
+from kws_edge.diagnostics.latency import OFF, wall_clock
 from kws_edge.diagnostics.signal_quality import FAULT, REMARK, Channel, Finding, SignalQuality, as_dict, findings
 from kws_edge.diagnostics.sound_server import MOST_CHANNELS, SoundServer, is_monitor
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
 from kws_edge.model.model import Model
 from kws_edge.model.runtime import installed
+from kws_edge.model.stream import stream_of
 from kws_edge.ranges import number
 from kws_edge.text import counted, printable
 
@@ -140,10 +141,11 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         remedy = "get a whole copy, or try a shipped model: kws-edge doctor --model commands12"
         report.found(SOFTWARE, Finding("model", str(error), remedy))
         return None
-    features = np.zeros(model.frontend_config.feature_shape, np.float32)
+    hop = model.hop_frames(model.detector_config.step_ms)
+    stream, frames = stream_of(model, hop), np.tile(model.frontend.silence(), (hop, 1))
     times = [time.perf_counter()]
     for _ in range(6):  # the first inference includes preparations
-        model.posteriors(features)
+        stream.posteriors(frames, OFF)
         times.append(time.perf_counter())
     took_ms = 1000 * float(np.median(np.diff(times[1:])))
     report.measured(
@@ -153,8 +155,9 @@ def _software(args: argparse.Namespace, report: Report) -> Model | None:
         inference_ms=round(took_ms, 3),
         runtime=model.interpreter.runtime,
     )
-    if took_ms > model.detector_config.step_ms:
-        what = f"an inference takes {took_ms:.0f} ms, and there is one every {model.detector_config.step_ms:g} ms"
+    step_ms = hop * model.frontend_config.hop_ms
+    if took_ms > step_ms:
+        what = f"an inference takes {took_ms:.0f} ms, and there is one every {step_ms:g} ms"
         report.found(SOFTWARE, Finding("slow", what, "--threads 4, a longer --step-ms, or a smaller model"))
     try:
         RoomProfile.find(model)

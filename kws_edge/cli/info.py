@@ -17,8 +17,9 @@ import numpy as np
 
 import kws_edge
 from kws_edge.cli import options
-from kws_edge.config import PRESETS
+from kws_edge.config import PRESETS, DetectorConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
+from kws_edge.detection.sensitivity import OperatingPoint
 from kws_edge.errors import ConfigError, KwsError
 from kws_edge.model.check import fits
 from kws_edge.model.interpreter import Interpreter
@@ -101,15 +102,17 @@ def describe_model(model: Model) -> dict[str, Any]:
     values = describe(model.flat, model.size)
     values["runtime"] |= {"name": model.interpreter.runtime, "version": model.interpreter.version}
     shown = ("shape", "dtype", "scale", "zero_point")
+    points = model.metadata.operating_points
     return values | {
         "name": model.metadata.name,
         "description": model.metadata.description,
         "labels": list(model.labels),
         "frontend": {**c.to_dict(), "feature_shape": list(c.feature_shape), "hash": c.hash},
-        "step": model.step and model.step.to_dict(),
+        "step": model.step and {**model.step.to_dict(), "answer_ms": model.step.frames * c.hop_ms},
         "detector": model.detector_config.to_dict(),
         "quantisation": {what: {key: values[f"{what}s"][0][key] for key in shown} for what in ("input", "output")},
         "metrics": model.metadata.metrics,
+        "operating_points": points and [point.to_dict() for point in points],
         "provenance": model.metadata.provenance,
         "licence": model.metadata.licence,
         "room": _profile(model),
@@ -191,6 +194,15 @@ def _tensor_text(t: dict[str, Any]) -> str:
     return text if t["scale"] is None else f"{text}, scale {t['scale']:.6g}, zero point {t['zero_point']}"
 
 
+def _state_text(values: dict[str, Any]) -> str:
+    """What a network with state remembers, and how often it answers."""
+    if not values["step"]:
+        return ""
+    states = values["inputs"][1:]
+    size = sum(math.prod(t["shape"]) * np.dtype(t["dtype"]).itemsize for t in states)
+    return f"{counted(len(states), 'tensor')} of {size:,} bytes; answers every {values['step']['answer_ms']:g} ms"
+
+
 def _listing(flat: FlatModel, values: dict[str, Any]) -> list[tuple[str, str]]:
     """A line for each tensor and operator."""
     lines = []
@@ -212,9 +224,10 @@ def _file_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     others = len(values["subgraphs"]) - 1
     return [
         *(
-            (what if len(values[f"{what}s"]) == 1 else f"{what} {i}", _tensor_text(t))
+            (what if len(shown) == 1 else f"{what} {i}", _tensor_text(t))
             for what in ("input", "output")
-            for i, t in enumerate(values[f"{what}s"])
+            for shown in [values[f"{what}s"][: 1 if values.get("step") else None]]
+            for i, t in enumerate(shown)
         ),
         ("operators", ", ".join(values["operators"]) + f"; {values['macs']:,} multiply-accumulates{left_out}"),
         (
@@ -232,6 +245,18 @@ def _misses(curve: Sequence[tuple[float, float]] | None) -> str:
     """A model file's miss curve in words."""
     shares = ", ".join(f"{threshold:g}: {100 * share:.1f} %" for threshold, share in curve or ())
     return shares and f"commands missed, by threshold: {shares}"
+
+
+def _sensitivity_lines(points: Sequence[OperatingPoint] | None) -> list[tuple[str, str]]:
+    """A line for each sensitivity that was measured."""
+    rows = [f"{p.sensitivity:g}: {_thresholds(p)}; {str(p).partition(': ')[2]}" for p in points or ()]
+    return [("" if i else "sensitivity", row) for i, row in enumerate(rows)]
+
+
+def _thresholds(settings: DetectorConfig | OperatingPoint) -> str:
+    """Thresholds in words."""
+    own = "".join(f", {word} {value:g}" for word, value in settings.thresholds.items())
+    return f"threshold {settings.threshold:g}{own}"
 
 
 def _runtime_line(r: dict[str, Any]) -> tuple[str, str]:
@@ -297,24 +322,24 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
             f"{c['n_mels']} {c['mel_scale']} mels of {c['spectrum']}, {band}, frame {c['frame_ms']:g} ms, "
             f"hop {c['hop_ms']:g} ms, FFT {c['n_fft']}, {c['sample_rate']} Hz  (hash {c['hash']})",
         ),
-        ("state", f"answers every {values['step']['frames'] * c['hop_ms']:g} ms" if values["step"] else ""),
+        ("state", _state_text(values)),
         *_file_lines(values),
         (
             "detector",
-            f"threshold {d['threshold']:g}"
-            + "".join(f", {word} {value:g}" for word, value in d["thresholds"].items())
+            _thresholds(model.detector_config)
             + (f", {d['speech_margin']:g} more after speech" if d.get("speech_margin") else "")
             + f", smoothing {d['smoothing_ms']:g} ms, hysteresis {d['hysteresis']:g}, refractory "
-            f"{d['refractory_ms']:g} ms, every {d['step_ms']:g} ms",
+            f"{d['refractory_ms']:g} ms, every {model.hop_frames(d['step_ms']) * c['hop_ms']:g} ms",
         ),
         ("wake word", f"{wake}, armed for {model.detector_config.armed_s:g} s" if wake else ""),
         ("room", _profile_text(values["room"])),
+        *_sensitivity_lines(model.metadata.operating_points),
         ("misses", _misses(model.metadata.miss_curve)),
         *(
             (f"{what} {name}", listed(value))
             for what, facts in (("metric", values["metrics"]), ("made", values["provenance"]))
             for name, value in facts.items()
-            if name != "miss_curve"
+            if name not in ("miss_curve", "operating_points")
         ),
         ("licence", values["licence"]),
         _runtime_line(values["runtime"]),

@@ -294,8 +294,7 @@ def listen(
             mute.hear(block, live_source.outages if live_source else 0)
             if meter:
                 meter.draw(block, spotter.detector, source.lost_samples / c.sample_rate)
-            if live_source:
-                live_source.want(spotter.samples_to_step / c.sample_rate)
+            source.want(spotter.samples_to_step / c.sample_rate)
         watch.close()
 
     with source:

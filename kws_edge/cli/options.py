@@ -15,8 +15,10 @@ from typing import Any
 from kws_edge.cli.parser import Parser
 from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
+from kws_edge.detection.sensitivity import OWN, SENSITIVITY
 from kws_edge.errors import ConfigError, KwsError, UsageError
 from kws_edge.labels import is_keyword
+from kws_edge.model.file import Metadata
 from kws_edge.model.model import DEFAULT_MODEL, Model, read_model, shipped_models
 from kws_edge.model.runtime import KERNELS, RUNTIMES, THREADS
 from kws_edge.ranges import number
@@ -94,8 +96,15 @@ def add_detector(parser: Parser, *, threshold: bool = True) -> None:
     group.add_argument(
         "--wake-word", metavar="WORD", help="keyword that must be heard before the others count; '' for none"
     )
-    parser.set_defaults(threshold=[])
+    parser.set_defaults(threshold=[], sensitivity=None)
     if threshold:
+        group.add_argument(
+            "--sensitivity",
+            type=SENSITIVITY,
+            metavar="X",
+            help="set all thresholds by one number, from 0 (hears least) to 1 (hears most), with the misses and false "
+            "accepts that the model file was measured to have",
+        )
         group.add_argument(
             "--threshold",
             type=threshold_of,
@@ -108,11 +117,15 @@ def add_detector(parser: Parser, *, threshold: bool = True) -> None:
         add_setting(group, name)
 
     def complete(words: Sequence[str]) -> None:
-        name, labels, detector = _model_of(words)
+        name, metadata = _model_of(words)
+        labels, detector = (metadata.labels, metadata.detector_config) if metadata else ((), DetectorConfig())
         group.description = f"By default as the model file says. The defaults below are those of {name}."
+        if metadata and metadata.step:
+            group.description += f" It answers every {_answer_ms(metadata):g} ms, so --step-ms takes multiples of that."
         words_own = (f"{word}={value:g}" for word, value in detector.thresholds.items())
         own = {
             **vars(detector),
+            "sensitivity": OWN if metadata and metadata.operating_points else None,
             "threshold": " ".join([f"{detector.threshold:g}", *words_own]),
             "keywords": ", ".join(detector.keywords or filter(is_keyword, labels)),
         }
@@ -122,15 +135,18 @@ def add_detector(parser: Parser, *, threshold: bool = True) -> None:
     parser.before_help = complete
 
 
-def _model_of(words: Sequence[str]) -> tuple[str, Sequence[str], DetectorConfig]:
-    """Name, labels and detector of the model that a command line names, or of the default model."""
+def _model_of(words: Sequence[str]) -> tuple[str, Metadata | None]:
+    """Name and metadata of the model that a command line names, or of the default model."""
     for word in [*(word.rpartition("=")[2] for word in reversed(words)), DEFAULT_MODEL]:  # the last one counts
         if word in shipped_models() or word.endswith(".tflite"):
             with contextlib.suppress(KwsError):
-                metadata = read_model(word)[2]
-                found = (metadata.labels, metadata.detector_config) if metadata else ((), DetectorConfig())
-                return printable(os.path.basename(word)), *found
+                return printable(os.path.basename(word)), read_model(word)[2]
     raise AssertionError(DEFAULT_MODEL)
+
+
+def _answer_ms(metadata: Metadata) -> float:
+    """Time from one answer of a network with state to the next."""
+    return metadata.step.frames * metadata.frontend_config.hop_ms if metadata.step else 0.0
 
 
 def add_setting(parser: argparse._ActionsContainer, name: str, **options: Any) -> None:
@@ -217,8 +233,19 @@ def load_model(args: argparse.Namespace) -> Model:
 
 
 def load_spotter(args: argparse.Namespace, model: Model) -> Spotter:
-    """A spotter with the settings of the model, overridden by the room profile, overridden by the options."""
-    return Spotter(model, detector_config=detector_config(args, model, room_profile(args, model)))
+    """A spotter with the settings of the model, overridden by the room profile, overridden by the options.
+
+    Standard error says what to expect of a sensitivity.
+    """
+    config = detector_config(args, model, room_profile(args, model))
+    if args.sensitivity is not None:
+        point = model.operating_point(args.sensitivity)
+        print(f"kws-edge: {point}, as measured with {model.metadata.name or model.stem}", file=sys.stderr)
+        if changed_names := model.detector_config.differences(config):
+            print(
+                f"kws-edge: measured with another {', '.join(changed_names)}; this does not hold now", file=sys.stderr
+            )
+    return Spotter(model, detector_config=config)
 
 
 def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:
@@ -228,7 +255,8 @@ def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:
     """
     named = args.room is not None
     path = args.room if named else profile_path(model)
-    overridden = any(not keyword for keyword, _ in args.threshold)  # it replaces all of a profile
+    # Each of these replaces all of a profile.
+    overridden = args.sensitivity is not None or any(not keyword for keyword, _ in args.threshold)
     if args.no_room or (not named and (overridden or not is_there(path))):
         return None
     try:
@@ -241,7 +269,7 @@ def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:
     if overridden:
         return None
     print(f"kws-edge: thresholds of {path}: {found.summary} (--no-room for the model's own)", file=sys.stderr)
-    changed = found.differences(detector_config(args, model))
+    changed = found.detector_config.differences(detector_config(args, model))
     if changed:
         print(
             f"kws-edge: {path} was calibrated with another {', '.join(changed)}; its budget does not hold now",
@@ -260,6 +288,8 @@ def detector_config(args: argparse.Namespace, model: Model, profile: RoomProfile
     """
     own = profile.applied(model.detector_config) if profile else model.detector_config
     changes: dict[str, Any] = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
+    if args.step_ms is not None:
+        _check_step(args.step_ms, model)
     if args.keywords is not None:
         changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
     if args.wake_word is not None:
@@ -268,7 +298,33 @@ def detector_config(args: argparse.Namespace, model: Model, profile: RoomProfile
         raise UsageError(f"--armed-s {args.armed_s:g}: there is no wake word; name one with --wake-word")
     if args.threshold:
         changes |= thresholds(args.threshold, own.thresholds)
+    if args.sensitivity is not None:
+        _check_alone(args)
+        point = model.operating_point(args.sensitivity)
+        changes |= {"threshold": point.threshold, "thresholds": point.thresholds}
     return changed(model, own, changes)
+
+
+def _check_alone(args: argparse.Namespace) -> None:
+    """Refuse other options that set the thresholds, besides ``--sensitivity``."""
+    word, value = args.threshold[0] if args.threshold else ("", None)
+    room = getattr(args, "room", None)
+    if value is not None or room is not None:
+        other = f"--room {room}" if value is None else f"--threshold {word}{'=' * bool(word)}{value:g}"
+        raise UsageError(f"--sensitivity {args.sensitivity:g} and {other} both set thresholds; leave one of them out")
+
+
+def _check_step(step_ms: float, model: Model) -> None:
+    """Refuse a time between inferences that holds no whole number of a network's answers."""
+    if model.step is None:
+        return
+    answer_ms = _answer_ms(model.metadata)
+    if step_ms < answer_ms or step_ms % answer_ms:
+        near = max(1, int(step_ms // answer_ms))
+        raise UsageError(
+            f"--step-ms {step_ms:g}: this model answers every {answer_ms:g} ms; give a multiple of that, such as "
+            f"{near * answer_ms:g} or {(near + 1) * answer_ms:g}"
+        )
 
 
 def changed(model: Model, own: DetectorConfig, changes: Mapping[str, Any]) -> DetectorConfig:
@@ -297,7 +353,18 @@ def inputs(args: argparse.Namespace) -> list[str]:
 
 def given(args: argparse.Namespace) -> list[str]:
     """The options of :func:`add_model` and :func:`add_detector` as arguments for another command."""
-    names = ("model", "labels", "frontend", "runtime", "threads", "kernels", "keywords", "wake_word", *_SETTINGS)
+    names = (
+        "model",
+        "labels",
+        "frontend",
+        "runtime",
+        "threads",
+        "kernels",
+        "keywords",
+        "wake_word",
+        "sensitivity",
+        *_SETTINGS,
+    )
     found = {name: getattr(args, name) for name in names}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in found.items() if value is not None]
     return options + [f"--threshold={word}{'=' * bool(word)}{value}" for word, value in args.threshold]

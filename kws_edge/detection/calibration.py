@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,20 +93,31 @@ class Evidence:
     """Posteriors of a place in which nobody gave a command, and the false accepts that a detector makes of them.
 
     Each posterior is kept as one byte, in steps of 1/256, exactly as an INT8 softmax gives it. An hour of 12 labels
-    takes 0.4 MB.
+    takes 0.4 MB. Independent posteriors are kept as two bytes, in steps of 1/32768.
 
     Parameters
     ----------
     labels : sequence of str
     config : DetectorConfig
         The model file's settings, with any changes except those of thresholds.
-    step_s, clip_s
+    step_s, clip_s, independent
         As for :class:`kws_edge.Detector`.
     """
 
-    def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        config: DetectorConfig,
+        *,
+        step_s: float,
+        clip_s: float,
+        independent: bool = False,
+    ) -> None:
         self.labels, self.config = tuple(labels), config
-        self._times = {"step_s": step_s, "clip_s": clip_s}
+        self._step_s = step_s
+        self._answers: dict[str, Any] = {"step_s": step_s, "clip_s": clip_s, "independent": independent}
+        self._dtype, self._unit = np.dtype(np.uint16 if independent else np.uint8), 2**15 if independent else 2**8
+        self._most = min(self._unit, np.iinfo(self._dtype).max)
         self._rows = bytearray()
         detector = self._detector(config.thresholds)
         self.defaults = {word: config.threshold_of(word) for word in detector.keywords}
@@ -114,20 +125,20 @@ class Evidence:
         self.floors = {word: max(_STEP, round(default - MARGIN, 6)) for word, default in self.defaults.items()}
         """The lowest threshold that each keyword may get."""
         self._known: dict[tuple[float, ...], dict[str, int]] = {}
-        self._loud = np.empty((0, len(self.labels)), np.uint8)
+        self._loud = np.empty((0, len(self.labels)), self._dtype)
         self._peaks: dict[str, float] = {}
 
     def _detector(self, thresholds: Mapping[str, float]) -> Detector:
-        return Detector(self.labels, dataclasses.replace(self.config, thresholds=dict(thresholds)), **self._times)
+        return Detector(self.labels, dataclasses.replace(self.config, thresholds=dict(thresholds)), **self._answers)
 
     def add(self, posteriors: NDArray[np.float32]) -> None:
         """Keep the posteriors of one inference, shape (len(labels),), floating, in [0, 1]."""
-        self._rows += np.clip(np.rint(posteriors * 256), 0, 255).astype(np.uint8).tobytes()
+        self._rows += np.clip(np.rint(posteriors * self._unit), 0, self._most).astype(self._dtype).tobytes()
 
     @property
     def hours(self) -> float:
         """Length of the audio heard, in hours."""
-        return len(self._rows) // len(self.labels) * self._times["step_s"] / 3600
+        return len(self._rows) // self._dtype.itemsize // len(self.labels) * self._step_s / 3600
 
     @property
     def grid(self) -> list[float]:
@@ -142,9 +153,9 @@ class Evidence:
         From here on, only some inferences are examined: those near a posterior of an active keyword above the lowest
         release level. Between them the detector comes to rest and stays there.
         """
-        rows = np.frombuffer(self._rows, np.uint8).reshape(-1, len(self.labels))
+        rows = np.frombuffer(self._rows, self._dtype).reshape(-1, len(self.labels))
         detector = self._detector(self.floors)
-        lowest = np.where(detector.active, np.floor(detector.releases * 256), 256)
+        lowest = np.where(detector.active, np.floor(detector.releases * self._unit), self._unit + 1)
         loud = np.any(rows >= lowest, axis=1)
         averaged = detector.smoothing_steps
         before = detector.spoken_steps if self.config.speech_margin else averaged
@@ -153,7 +164,7 @@ class Evidence:
         self._loud = rows[near]
         for word in self.defaults:
             sums = np.cumsum([0, *self._loud[:, self.labels.index(word)]])
-            self._peaks[word] = (sums[averaged:] - sums[:-averaged]).max(initial=0) / averaged / 256
+            self._peaks[word] = (sums[averaged:] - sums[:-averaged]).max(initial=0) / averaged / self._unit
         self._known.clear()
 
     def false_accepts(self, thresholds: Mapping[str, float]) -> dict[str, int]:
@@ -164,7 +175,7 @@ class Evidence:
             detector = self._detector(thresholds)
             counts = dict.fromkeys(self.defaults, 0)
             for start in range(0, len(self._loud), _CHUNK):
-                for row in self._loud[start : start + _CHUNK].astype(np.float32) / np.float32(256):
+                for row in self._loud[start : start + _CHUNK].astype(np.float32) / np.float32(self._unit):
                     if found := detector.process(row, 0.0):
                         counts[found.keyword] += 1
             self._known[key] = counts

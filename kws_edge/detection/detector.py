@@ -20,6 +20,7 @@ __all__ = ["Detection", "Detector"]
 
 
 _TIME_S = number(0.001, 60)
+_ROUNDING = 1e-3  # more than the error of a mean of posteriors
 _PAUSE_S = 0.2  # gap between the average and the speech before it, because a word enters the windows gradually
 
 
@@ -68,6 +69,9 @@ class Detector:
     from about 0.2 s after the end of the wake word are heard whole, in spite of the refractory time. One-second windows
     that end after this time still contain them.
 
+    A network with state gives independent posteriors: that of ``unknown`` tells of any speech, also of a keyword. So
+    ``unknown`` and ``silence`` do not compete with keywords, and words that are not active do so each for itself.
+
     Parameters
     ----------
     labels : sequence of str
@@ -78,13 +82,15 @@ class Detector:
         Seconds from one inference to the next.
     clip_s : float
         Length of the window of one inference, in seconds.
+    independent : bool
+        Whether the posteriors are independent, as a network with state gives them, and not shares of one whole.
 
     Raises
     ------
     ConfigError
         If the labels cannot name outputs. If the configuration names a keyword that is not a label, or leaves no
         keyword to detect. If `armed_s` is too short for a command after the refractory time. If there is a
-        `speech_margin` but no label for unknown speech. If a time is out of range.
+        `speech_margin` but nothing that tells of other speech. If a time is out of range.
 
     Examples
     --------
@@ -97,7 +103,15 @@ class Detector:
     'yes'
     """
 
-    def __init__(self, labels: Sequence[str], config: DetectorConfig, *, step_s: float, clip_s: float) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        config: DetectorConfig,
+        *,
+        step_s: float,
+        clip_s: float,
+        independent: bool = False,
+    ) -> None:
         self.labels, self.config = check_labels("labels", labels), config
         step_s, clip_s = _TIME_S.check("step_s", step_s), _TIME_S.check("clip_s", clip_s)
         wake_word = () if config.wake_word is None else (config.wake_word,)
@@ -113,8 +127,11 @@ class Detector:
         self.keywords = tuple(dict.fromkeys((*wake_word, *self.keywords)))
         self.active = tuple(label in self.keywords for label in self.labels)
         """Which labels are active keywords."""
-        self.inactive = np.flatnonzero([is_keyword(label) and label not in self.keywords for label in self.labels])
-        """Indices of the other words."""
+        inactive = [is_keyword(label) and label not in self.keywords for label in self.labels]
+        self.inactive = np.flatnonzero([] if independent else inactive)
+        """Indices of the words that count as unknown."""
+        rivals = [0 if is_keyword(label) or not independent else -1 for label in self.labels]
+        self._rivals = np.array(rivals, np.float32) if any(rivals) else None
         unknown = [i for i, label in enumerate(self.labels) if is_unknown(label)]
         self.unknown = unknown[0] if unknown else None
         """Index of ``unknown``, if there is such a label."""
@@ -122,14 +139,17 @@ class Detector:
         """Smoothed posterior at which each label is detected."""
         self.thresholds_in_speech = self.thresholds + np.float32(config.speech_margin)
         """Smoothed posterior at which each label is detected after other speech."""
-        if config.speech_margin and self.unknown is None:
-            raise ConfigError(f"speech_margin={config.speech_margin:g}: this model has no label {UNKNOWN!r} to tell by")
+        if config.speech_margin and (independent or self.unknown is None):
+            why = "hears speech in keywords, too" if independent else f"has no label {UNKNOWN!r} to tell by"
+            raise ConfigError(f"speech_margin={config.speech_margin:g}: this model {why}; it can only be 0")
         self.releases = self.thresholds * np.float32(1 - config.hysteresis)
         """Smoothed posterior below which each label may be detected again."""
         self.smoothing_steps = max(1, round(config.smoothing_ms / 1000 / step_s))
         """Number of inferences that are averaged."""
         self.spoken_steps = 2 * self.smoothing_steps + round(_PAUSE_S / step_s)
         """Number of latest inferences of which the first `smoothing_steps` tell whether a keyword follows speech."""
+        # Below these no average reaches its threshold.
+        self._floors = np.where(self.active, self.thresholds - np.float32(_ROUNDING), np.float32(np.inf))
         self._divisor = np.array(self.smoothing_steps, np.float32)
         self.refractory_steps = round(config.refractory_ms / 1000 / step_s)
         """Inferences that are ignored after a detection."""
@@ -151,12 +171,20 @@ class Detector:
         self._filled = 0
         self._spoken = np.zeros(self.spoken_steps, np.float32)  # latest ones of unknown, the oldest next
         self._next = 0
+        self._calm = self.smoothing_steps  # latest posteriors that all lie below the floors; at first there are none
         self._wait = 0
         self._armed_left = 0
         self._released = np.ones(len(self.labels), bool)
         self._all_released = True
-        self.smoothed = np.zeros(len(self.labels), np.float32)
+
+    @property
+    def smoothed(self) -> NDArray[np.float32]:
         """The latest average, shape (len(labels),), float32. It is zero while there is no average."""
+        if self._filled < self.smoothing_steps:
+            return np.zeros(len(self.labels), np.float32)
+        average: NDArray[np.float32] = np.add.reduce(self._history, axis=0)
+        average /= self._divisor
+        return average
 
     @property
     def armed(self) -> bool:
@@ -166,7 +194,7 @@ class Detector:
     @property
     def in_speech(self) -> bool:
         """Whether other speech precedes the averaged posteriors. If so, `thresholds_in_speech` hold."""
-        before = np.roll(self._spoken, -self._next)[: self.smoothing_steps]
+        before = np.roll(self._spoken, -(self._next % len(self._spoken)))[: self.smoothing_steps]
         return bool(3 * before.sum() >= 2 * self.smoothing_steps)
 
     def process(self, posteriors: NDArray[np.float32], time_s: float) -> Detection | None:
@@ -184,12 +212,13 @@ class Detector:
                 posteriors[self.unknown] += posteriors[self.inactive].sum()
             posteriors[self.inactive] = 0
         if self.unknown is not None:
-            self._spoken[self._next] = posteriors[self.unknown]
-            self._next = (self._next + 1) % len(self._spoken)
+            self._spoken[self._next % len(self._spoken)] = posteriors[self.unknown]
+            self._next += 1
         if not self._all_released:
             self._released |= posteriors < self.releases
             self._all_released = bool(self._released.all())
         self._armed_left = max(0, self._armed_left - 1)
+        self._calm = 0
         if self._wait:
             self._wait -= 1
             return None
@@ -197,12 +226,12 @@ class Detector:
         self._filled += 1
         if self._filled < self.smoothing_steps:
             return None
-        np.add.reduce(self._history, axis=0, out=self.smoothed)
-        self.smoothed /= self._divisor
-        best = int(self.smoothed.argmax())
-        if not (self.active[best] and self._released[best] and self.smoothed[best] >= self.thresholds[best]):
+        smoothed = np.add.reduce(self._history, axis=0)
+        smoothed /= self._divisor
+        best = int((smoothed if self._rivals is None else smoothed + self._rivals).argmax())
+        if not (self.active[best] and self._released[best] and smoothed[best] >= self.thresholds[best]):
             return None
-        if self.smoothed[best] < self.thresholds_in_speech[best] and self.in_speech:
+        if smoothed[best] < self.thresholds_in_speech[best] and self.in_speech:
             return None
         wake = best == self.wake
         if not (wake or self.wake is None or self.armed):
@@ -211,12 +240,59 @@ class Detector:
         self._released[best] = self._all_released = False
         self._wait = self.refractory_steps
         self._filled = 0
-        found = Detection(
+        return Detection(
             keyword=self.labels[best],
-            score=float(self.smoothed[best]),
+            score=float(smoothed[best]),
             start_s=max(0.0, time_s - self._clip_s),
             end_s=time_s,
             wake=wake,
         )
-        self.smoothed = np.zeros_like(self.smoothed)
+
+    def process_all(
+        self, rows: NDArray[np.float32] | Sequence[NDArray[np.float32]], time_s: float
+    ) -> list[Detection | None]:
+        """Take posteriors that become known at the same time; return the detection of each.
+
+        The results are those of :meth:`process` for each row. Mostly nothing is near its threshold, and then several
+        rows cost about as much as one.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray, shape (n, len(labels)), float32
+            In the order of time.
+        time_s : float
+            Seconds from the start of the stream.
+        """
+        n = len(rows)
+        if n == 1:
+            return [self.process(rows[0], time_s)]
+        if len(self.inactive):
+            return [self.process(row, time_s) for row in rows]
+        assert isinstance(rows, np.ndarray)
+        rest = self._calm >= self.smoothing_steps - 1 and self._all_released and not self._wait
+        calm = 0 if np.count_nonzero(rows >= self._floors) else self._calm + n
+        if rest and calm:  # no average reaches its threshold
+            self._armed_left = max(0, self._armed_left - n)
+            self._filled += n
+            _put(self._history, self._filled, rows)
+            if self.unknown is not None:
+                self._next += n
+                _put(self._spoken, self._next, rows[:, self.unknown])
+            found: list[Detection | None] = [None] * n
+        else:
+            found = [self.process(row, time_s) for row in rows]
+        self._calm = calm
         return found
+
+
+def _put(ring: NDArray[np.float32], end: int, rows: NDArray[np.float32]) -> None:
+    """Write the latest rows into a ring in which `end` rows were then written."""
+    size = len(ring)
+    rows = rows[-size:]
+    end %= size
+    start = end - len(rows)
+    if start >= 0:
+        ring[start:end] = rows
+    else:
+        ring[start:] = rows[:-start]
+        ring[:end] = rows[-start:]

@@ -201,15 +201,6 @@ class RoomProfile:
         write_atomically(path, text, durable=True)
         return f"{path}{_FORMER}" if old else None
 
-    def differences(self, config: DetectorConfig) -> list[str]:
-        """Names of the settings, other than thresholds, in which `config` differs from the calibrated ones."""
-        return [
-            f.name
-            for f in dataclasses.fields(config)
-            if f.name not in ("threshold", "thresholds")
-            and getattr(config, f.name) != getattr(self.detector_config, f.name)
-        ]  # fmt: skip
-
 
 def is_there(path: str | os.PathLike[str]) -> bool:
     """Whether anything exists at `path`, of whatever kind."""

@@ -126,7 +126,7 @@ def measure(
         if warm < _WARM_UP:
             warm += steps
             if warm >= _WARM_UP:
-                loop = _bare(model.interpreter, np.array(spotter.input))
+                loop = _bare(spotter.interpreter, np.array(spotter.input))
                 loop(_WARM_UP)
                 source.stopwatch = spotter.stopwatch = watch
             continue

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kws_edge.config import DetectorConfig, FrontendConfig, StepConfig
+from kws_edge.detection.sensitivity import OWN, OperatingPoint, point_at, read_points
 from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import sha256_hex
 from kws_edge.labels import check_labels
@@ -85,7 +86,7 @@ class Metadata:
                 raise ConfigError(f"{name} must be {called}, got {shown(value)}")
         if not isinstance(self.step, StepConfig | None):
             raise ConfigError(f"step must be settings of a network with state, got {shown(self.step)}")
-        _ = self.miss_curve
+        _ = self.miss_curve, self.operating_points
 
     @property
     def miss_curve(self) -> tuple[tuple[float, float], ...] | None:
@@ -103,6 +104,20 @@ class Metadata:
             return number(0, 1).check("a number of miss_curve", value)
 
         return tuple(sorted((share(threshold), share(missed)) for threshold, missed in curve))
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...] | None:
+        """What was measured at other thresholds, by rising sensitivity. They hold for the file's other settings.
+
+        They are stored as ``metrics["operating_points"]``. None if there are none, or if the detector's settings have
+        other thresholds than the point at a sensitivity of 0.5.
+        """
+        values = self.metrics.get("operating_points")
+        if values is None:
+            return None
+        points = read_points(values)
+        own = point_at(points, OWN)
+        return points if own.applied(self.detector_config) == self.detector_config else None
 
     @property
     def miss_words(self) -> int | None:

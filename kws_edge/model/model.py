@@ -7,15 +7,17 @@ import os
 import stat
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kws_edge.config import DetectorConfig, FrontendConfig, StepConfig
+from kws_edge.detection.sensitivity import SENSITIVITY, OperatingPoint, point_at
 from kws_edge.errors import AudioError, ConfigError, ModelError
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import check_labels
 from kws_edge.model.check import check_levels, check_tensors
+from kws_edge.model.classification import Classification, classified
 from kws_edge.model.file import Metadata, unpack
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.quantization import dequantize, posterior, quantize
@@ -25,7 +27,7 @@ from kws_edge.model.tflite import FlatModel, Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_MODEL", "Classification", "Model", "read_model", "shipped_models"]
+__all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
 
 DEFAULT_MODEL = "commands12"
 _SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
@@ -80,26 +82,6 @@ def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata 
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     flatbuffer, metadata = unpack(data, path)
     return path, FlatModel(flatbuffer, path), metadata
-
-
-class Classification(NamedTuple):
-    """The result of classifying a clip of audio.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from kws_edge import Model
-    >>> label, score, posteriors = Model("commands12").classify(np.zeros(16000, np.int16))
-    >>> label, score > 0.5, posteriors.shape
-    ('silence', True, (12,))
-    """
-
-    label: str
-    """The label of the largest posterior."""
-    score: float
-    """The largest posterior, 0 to 1."""
-    posteriors: NDArray[np.float32]
-    """Posterior of each label, shape (len(labels),), float32."""
 
 
 class Model:
@@ -208,10 +190,45 @@ class Model:
         """How a network with state answers; None for one that hears whole clips."""
         return self.metadata.step
 
+    def operating_point(self, sensitivity: float) -> OperatingPoint:
+        """Thresholds for a sensitivity from 0 to 1, by the file's measured operating points; 0.5 gives its own.
+
+        Raises
+        ------
+        ConfigError
+            If the file has no such points, or `sensitivity` is out of range.
+
+        Examples
+        --------
+        Miss fewer commands, at the price of more false accepts::
+
+            point = model.operating_point(0.7)
+            print(point)
+            spotter = Spotter(model, detector_config=point.applied(model.detector_config))
+        """
+        SENSITIVITY.check("sensitivity", sensitivity)
+        if points := self.metadata.operating_points:
+            return point_at(points, sensitivity)
+        raise ConfigError(
+            f"{self.path}: has no measured operating points for its thresholds, so it has no sensitivity to set; "
+            "kws-edge calibrate chooses thresholds for your room, and kws-host calibrate measures the points"
+        )
+
     def stepping(self, hop_frames: int | None = None) -> StepInterpreter:
         """A network with state for another stream; see :meth:`StepInterpreter.another`."""
         assert isinstance(self.interpreter, StepInterpreter)
         return self.interpreter.another(hop_frames)
+
+    def hop_frames(self, step_ms: float) -> int:
+        """Frames of each inference in a stream at the setting `step_ms`.
+
+        A network with state gives whole answers. Of two multiples that are as near, it is the longer one, which costs
+        less.
+        """
+        frames = self.frontend_config.frames_of(step_ms)
+        if self.step is None:
+            return frames
+        return self.step.frames * max(1, int(frames / self.step.frames + 0.5))
 
     def answer_frames(self, hop_frames: int) -> int:
         """Frames from one posterior to the next in a stream, of which `hop_frames` are heard at a time."""
@@ -352,7 +369,7 @@ class Model:
         return self.frontend(samples)
 
     def classify(self, samples: NDArray[Any]) -> Classification:
-        """Classify one clip of audio: compute its :meth:`features` and their :meth:`posteriors`, and take the largest.
+        """Classify one clip of audio: compute its :meth:`features`, their :meth:`posteriors`, and decide by them.
 
         Parameters
         ----------
@@ -364,6 +381,15 @@ class Model:
         AudioError
             If the samples are not mono, have another type, or are not numbers.
         """
-        posteriors = self.posteriors(self.features(samples))
-        best = int(posteriors.argmax())
-        return Classification(self.labels[best], float(posteriors[best]), posteriors)
+        return self.classification(self.posteriors(self.features(samples)))
+
+    def classification(self, posteriors: NDArray[np.float32]) -> Classification:
+        """Decide by the posteriors of a clip.
+
+        See :func:`kws_edge.model.classification.classified`.
+
+        Parameters
+        ----------
+        posteriors : numpy.ndarray, shape (len(labels),), float32
+        """
+        return classified(self.metadata, posteriors)

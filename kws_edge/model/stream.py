@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kws_edge.diagnostics.latency import FRONTEND, INVOKE, QUANTISE, Stopwatch
-from kws_edge.errors import ConfigError
 from kws_edge.model.model import Model
 
 if TYPE_CHECKING:
@@ -18,13 +17,7 @@ __all__ = ["ClipStream", "StepStream", "stream_of"]
 
 
 def stream_of(model: Model, hop_frames: int) -> ClipStream | StepStream:
-    """A new stream for `model`, which hears `hop_frames` at a time.
-
-    Raises
-    ------
-    ConfigError
-        If a network with state cannot take so many.
-    """
+    """A new stream for `model`, which hears `hop_frames` at a time; see :meth:`Model.hop_frames`."""
     return ClipStream(model) if model.step is None else StepStream(model, hop_frames)
 
 
@@ -64,7 +57,7 @@ class ClipStream:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._interpreter = model.interpreter.another()
+        self.interpreter = model.interpreter.another()
         c = model.frontend_config
         self._n_frames = c.n_frames
         # The last frames. They are quantised, so that each frame is quantised once, unless the model resizes them.
@@ -75,7 +68,7 @@ class ClipStream:
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._interpreter.reset()
+        self.interpreter.reset()
         self._push(np.tile(self._silence, (self._n_frames, 1)))
         self.input: NDArray[Any] | None = None
 
@@ -99,7 +92,7 @@ class ClipStream:
             self._push(frames)
             self.input = self._last.rows.reshape(model.input.shape)
         watch.lap(QUANTISE)
-        q = self._interpreter.invoke(self.input)
+        q = self.interpreter.invoke(self.input)
         watch.lap(INVOKE)
         posteriors = model.dequantize(q)
         watch.lap(QUANTISE)
@@ -122,29 +115,23 @@ class StepStream:
 
     def __init__(self, model: Model, hop_frames: int) -> None:
         self.model = model
-        answer_frames, hop_ms = model.answer_frames(hop_frames), model.frontend_config.hop_ms
-        if hop_frames % answer_frames:
-            raise ConfigError(
-                f"step_ms={hop_frames * hop_ms:g}: this model answers every {answer_frames * hop_ms:g} ms; give a "
-                "multiple of that"
-            )
-        self._interpreter = model.stepping(hop_frames)
+        self.interpreter = model.stepping(hop_frames)
         self._levels = np.empty((hop_frames, model.frontend_config.n_mels), model.input.dtype)
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._interpreter.reset()
+        self.interpreter.reset()
         self.input: NDArray[Any] | None = None
 
-    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> Sequence[NDArray[np.float32]]:
-        """Take one hop; an array of shape (n_labels,), float32, for each step. Parameters are those of ClipStream."""
+    def posteriors(self, frames: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
+        """Take one hop; the posteriors of its steps, shape (steps, n_labels), float32. Parameters: see ClipStream."""
         watch.lap(FRONTEND)
         self.model.quantize_levels(frames, out=self._levels)
         self.input = self._levels[np.newaxis, :, np.newaxis]
         watch.lap(QUANTISE)
-        q = self._interpreter.invoke(self.input)
+        q = self.interpreter.invoke(self.input)
         watch.lap(INVOKE)
         posteriors = self.model.dequantize(q)
         watch.lap(QUANTISE)
-        return tuple(posteriors)
+        return posteriors

@@ -27,5 +27,5 @@ def seeds():
 def consume(data):
     profile = RoomProfile.load(written("room.json", data), MODEL)
     assert profile.summary
-    assert profile.differences(MODEL.detector_config) is not None
+    assert profile.detector_config.differences(MODEL.detector_config) is not None
     assert profile.thresholds is not None
