@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -210,8 +210,8 @@ class Model:
 
     def stepping(self, hop_frames: int | None = None) -> StepInterpreter:
         """A network with state for another stream; see :meth:`StepInterpreter.another`."""
-        assert isinstance(self.interpreter, StepInterpreter)
-        return self.interpreter.another(hop_frames)
+        assert self.step is not None
+        return cast(StepInterpreter, self.interpreter).another(hop_frames)
 
     def answer_frames(self, hop_frames: int) -> int:
         """Frames from one posterior to the next in a stream, of which `hop_frames` are heard at a time."""

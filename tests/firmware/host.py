@@ -51,6 +51,30 @@ def write_tflm(folder: Path, namespace: str) -> None:
         path.write_text(header.replace("CLOSING", "}" * len(names)))
 
 
+def compile_cc(*arguments: object) -> None:
+    """Compile C++17, as :func:`compile_c` compiles C."""
+    flags = [flag for flag in STRICT if flag != "-Wmissing-prototypes"]
+    command = ["g++", "-std=c++17", *flags, "-fno-exceptions", "-fno-rtti", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+
+
+def whole_library(src: Path, target: Path, *options: str) -> ctypes.CDLL:
+    """All of an export as the shared library `target`, with ``tflm_bridge.cc`` in place of TensorFlow Lite Micro."""
+    folder = target.with_suffix("")
+    write_tflm(folder, "tflite")
+    options = ("-O1", "-fPIC", f"-I{src}", *options)
+    objects = [folder / f"{path.name}.o" for path in src.glob("*.c*")]
+    for made in objects:
+        source = src / made.stem
+        if source.suffix == ".c":
+            compile_c("gcc", *options, "-c", source, "-o", made)
+        else:
+            compile_cc(*options, f"-I{folder}", "-c", source, "-o", made)
+    compile_cc("-O1", "-fPIC", "-shared", f"-I{folder}", HERE / "tflm_bridge.cc", *objects, "-lm", "-o", target)
+    return ctypes.CDLL(str(target))
+
+
 def shared_library(target: Path, sources: list[Path], *options: str) -> ctypes.CDLL:
     compile_c("gcc", "-O2", "-fPIC", "-shared", *options, *sources, "-o", target, "-lm")
     return ctypes.CDLL(str(target))
@@ -132,32 +156,62 @@ class CApp:
     """The application in `src`, as the shared library `target`. `micro` computes its inferences."""
 
     def __init__(self, src: Path, target: Path, micro: MicroInterpreter, *, fixed: bool) -> None:
-        sources = [*(src / f"kws_{name}.c" for name in FRONTEND), *src.glob("kws_detector*.c"), src / "kws_app.c"]
-        self._c = shared_library(target, [*sources, HERE / "app.c"], f"-I{src}", f"-DKWS_FIXED_POINT={fixed:d}")
+        self._c = whole_library(src, target, f"-DKWS_FIXED_POINT={fixed:d}")
+        self.inputs: list[np.ndarray] = []
+        """The model's input of each inference."""
         self.heard: list[tuple[str, float, int, int, bool]] = []
         """Detections: keyword, score, start and end in samples, and whether it is the wake word."""
 
-        @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
-        def invoke(features, posteriors):
-            q = np.ctypeslib.as_array(features, (1, 98, 40, 1))
-            np.ctypeslib.as_array(posteriors, (12,))[:] = micro.invoke(q).ravel()
+        places = ctypes.POINTER(ctypes.POINTER(ctypes.c_int8))
+        flat = micro.flat
+
+        @ctypes.CFUNCTYPE(ctypes.c_int, places, places)
+        def invoke(inputs, outputs):
+            values = [np.ctypeslib.as_array(inputs[i], t.shape).copy() for i, t in enumerate(flat.inputs)]
+            self.inputs.append(values[0])
+            for i, values in enumerate(micro.run(values)):
+                np.ctypeslib.as_array(outputs[i], values.shape)[:] = values
             return 0
 
         @ctypes.CFUNCTYPE(None, ctypes.POINTER(CDetection), ctypes.c_void_p)
         def callback(detection, _):
-            self.heard.append(detection.contents.values())
+            self.on_keyword(detection.contents)
 
         self._kept = invoke, callback  # kept, because C calls them as long as the application lives
-        self._c.set_invoke(invoke)
-        self._c.kws_app_sizeof.restype = ctypes.c_size_t
+        for output, tensors in enumerate((flat.inputs, flat.outputs)):
+            for i, tensor in enumerate(tensors):
+                self._c.bridge_tensor(bool(output), ctypes.c_size_t(i), ctypes.c_size_t(tensor.size), tensor.zero_point)
+        self._c.bridge_set(invoke, ctypes.c_size_t(len(flat.inputs)), ctypes.c_size_t(len(flat.outputs)))
+        for name in ("app", "model"):
+            getattr(self._c, f"kws_{name}_sizeof").restype = ctypes.c_size_t
         self._app = ctypes.create_string_buffer(self._c.kws_app_sizeof())
-        self._model = ctypes.create_string_buffer(1)  # the functions in app.c do not read it
+        self._model = ctypes.create_string_buffer(self._c.kws_model_sizeof())
+        arena = ctypes.create_string_buffer(1024)
+        assert self._c.kws_model_init(self._model, arena, ctypes.c_size_t(len(arena))) == 0
         assert self._c.kws_app_init(self._app, self._model, callback, None) == 0
+
+    def on_keyword(self, detection: CDetection) -> None:
+        self.heard.append(detection.values())
 
     def process(self, samples: np.ndarray) -> int:
         """Process int16 samples and return the status."""
         block = np.ascontiguousarray(samples)
         return self._c.kws_app_process(self._app, ctypes.c_void_p(block.ctypes.data), ctypes.c_size_t(len(block)))
+
+    def reset(self) -> int:
+        """Start a new stream and return the status."""
+        return self._c.kws_app_reset(self._app)
+
+    def self_test(self) -> tuple[int, list[str]]:
+        """Run the self-test; return its status and the lines that it prints. Reset the stream afterwards."""
+        lines: list[str] = []
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
+        def print_line(_, line):
+            lines.append(line.decode())
+
+        port = (ctypes.c_void_p * 5)(None, ctypes.cast(print_line, ctypes.c_void_p))
+        return self._c.kws_self_test(port, self._app), lines
 
     def lost(self, n: int) -> int:
         """Report `n` lost samples and return the status."""
