@@ -23,14 +23,14 @@ _STATES = """
 
 ## A network with state
 
-This network takes the frames of {STEP_MS} ms at a time. It remembers earlier ones in {COUNT} states of {BYTES} bytes in all.
-`kws_model` holds them: it copies them into TFLM's inputs before an inference, and takes their successors from the outputs.
-An inference gives {ANSWERS} answers, for each {ANSWER_MS} ms one. The detector hears all of them.
+This network takes the frames of {STEP_MS} ms at a time. It remembers earlier ones in {COUNT} states of {BYTES} bytes in
+all. `kws_model` holds them. It copies them into TFLM's inputs before an inference, and their successors from its outputs
+after it. An inference gives {ANSWERS} answers, one for each {ANSWER_MS} ms. The detector hears all of them.
 
 - `kws_model_invoke` continues a stream. `kws_model_reset` begins one, and so do `kws_app_reset` and `kws_app_lost`.
 - The outputs are scores. The table `kws_posteriors` turns them into posteriors.
-- The self-test hears the golden audio twice, as a stream. For the host's features, the scores must be equal. For the board's
-  own, posteriors may differ by 16 of 256 steps (fixed point: 32), and in a tenth of the inferences by more.
+- The self-test hears the golden audio twice, as a stream. For the host's features, the scores must be equal. For the
+  board's own, posteriors may differ by 16 of 256 steps (fixed point: 32), and in a tenth of the inferences by more.
 - For another hop, export again with `--step-ms`. With a longer one the answers come later."""
 
 

@@ -64,7 +64,7 @@ class Parity:
                 f"{len(others)} of {len(host)} inferences have another winner, the first at {vectors.times[i]:.2f} s "
                 f"{labels[theirs[i]]} instead of {labels[ours[i]]}"
             )
-        heard = _detections(detector, host / _UNIT, vectors.times)
+        heard = _detections(detector, host / np.float32(_UNIT), vectors.times)
         differences += _unlike(vectors.detections, heard, detector, "{} s {} is detected, unlike on the host")
         differences += _unlike(heard, vectors.detections, detector, "{} s {} is not detected, unlike on the host")
         return cls(

@@ -37,9 +37,7 @@ class DetectorSettings:
         If ``csrc`` cannot run this detector.
     """
 
-    def __init__(
-        self, detector: Detector, *, step_frames: int, values: NDArray[np.floating] | None = None
-    ) -> None:
+    def __init__(self, detector: Detector, *, step_frames: int, values: NDArray[np.floating] | None = None) -> None:
         self.detector, self.step_frames = detector, step_frames
         self._values = None if values is None else np.rint(values * POSTERIOR_STEPS).astype(int)
         self._unit = _SOFTMAX_STEPS if values is None else POSTERIOR_STEPS

@@ -17,9 +17,7 @@ from firmware_export.version import version_macros
 __all__ = ["CSRC", "code", "config_header", "source_files"]
 
 CSRC = Path(__file__).parent / "csrc"
-_FORMS = re.compile(
-    r"^#if KWS_STATES\n(.*?)(?:^#else\n(.*?))?^#endif /\* KWS_STATES \*/\n", re.DOTALL | re.MULTILINE
-)
+_FORMS = re.compile(r"^#if KWS_STATES\n(.*?)(?:^#else\n(.*?))?^#endif /\* KWS_STATES \*/\n", re.DOTALL | re.MULTILINE)
 """Lines of ``csrc`` for a network with state, and those for one of clips. No other condition there has an ``#else``."""
 
 

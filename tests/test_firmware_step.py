@@ -151,31 +151,30 @@ def test_self_test_passes(export, model, fixed):
 
 
 BREAKS = {
-    "states are not given back": ("kws_model.cc", "    copy_states_out(*model, *interpreter);\n", ""),
-    "states are not taken": ("kws_model.cc", "    copy_states_in(*model, *interpreter);\n", ""),
-    "a reset forgets the states": ("kws_model.cc", "    clear_states(*model, *interpreter);\n", ""),
-    "states begin as nought": ("kws_model.cc", "tensor->params.zero_point, tensor->bytes", "0, tensor->bytes"),
-    "states are shifted": ("kws_model.cc", "(state, tensor->data.int8, tensor->bytes)", "(state, tensor->data.int8 + 1, tensor->bytes - 1)"),
-    "scores are not turned into posteriors": ("kws_detector.c", "kws_posteriors[posteriors[label] + 128]", "(uint32_t)(posteriors[label] + 128)"),
-}  # fmt: skip
+    "states are not given back": ("(state, tensor->data.int8, tensor->bytes)", "(state, tensor->data.int8, 0)"),
+    "states are not taken": ("(tensor->data.int8, state, tensor->bytes)", "(tensor->data.int8, state, 0)"),
+    "a reset forgets the states": ("    clear_states(*model, *interpreter);\n", ""),
+    "states begin as nought": ("tensor->params.zero_point, tensor->bytes", "0, tensor->bytes"),
+    "states are shifted": (
+        "(state, tensor->data.int8, tensor->bytes)",
+        "(state, tensor->data.int8 + 1, tensor->bytes - 1)",
+    ),
+    "scores are posteriors": ("kws_posteriors[posteriors[label] + 128]", "(uint32_t)(posteriors[label] + 128)"),
+}
 
 
 @pytest.mark.parametrize("broken", BREAKS)
 def test_self_test_notices(export, model, broken, tmp_path):
     """Every part of the glue of states counts: without it, the self-test fails."""
     need_program("g++")
-    name, text, other = BREAKS[broken]
-    src = tmp_path / "src"
-    src.mkdir()
+    text, other = BREAKS[broken]
+    (tmp_path / "src").mkdir()
+    found = 0
     for path in (export / "src").iterdir():
-        (src / path.name).write_text(path.read_text())
-    assert (src / name).read_text().count(text) >= 1
-    (src / name).write_text((src / name).read_text().replace(text, other))
-    if broken == "states are not given back":
-        (src / name).write_text(re.sub(r"void copy_states_out\(.*?\n}\n", "", (src / name).read_text(), flags=re.DOTALL))
-    if broken == "states are not taken":
-        (src / name).write_text(re.sub(r"// In the arena.*?\n}\n", "", (src / name).read_text(), flags=re.DOTALL))
-    status, lines = app_of(src, model).self_test()
+        found += path.read_text().count(text)
+        (tmp_path / "src" / path.name).write_text(path.read_text().replace(text, other))
+    assert found == 1
+    status, lines = app_of(tmp_path / "src", model).self_test()
     assert status != 0
     assert "FAILED" in lines[-1]
 
@@ -407,7 +406,7 @@ def test_speed_grows_with_the_hop(model):
     short, long = (prepare(model, detector_config=with_step(step_ms)).summary["speed"] for step_ms in (20, 240))
     for kernels, need in short["kernels"].items():
         more = long["kernels"][kernels]
-        assert 6 < more["inference_cycles"] / need["inference_cycles"] < 12
+        assert 3 < more["inference_cycles"] / need["inference_cycles"] < 12
         assert more["mhz"] <= need["mhz"]
     board = on_board(short, mhz=9.5, step_ms=20)["kernels"]
     for kernels, found in board.items():

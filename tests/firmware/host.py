@@ -169,8 +169,8 @@ class CApp:
         def invoke(inputs, outputs):
             values = [np.ctypeslib.as_array(inputs[i], t.shape).copy() for i, t in enumerate(flat.inputs)]
             self.inputs.append(values[0])
-            for i, values in enumerate(micro.run(values)):
-                np.ctypeslib.as_array(outputs[i], values.shape)[:] = values
+            for i, computed in enumerate(micro.run(values)):
+                np.ctypeslib.as_array(outputs[i], computed.shape)[:] = computed
             return 0
 
         @ctypes.CFUNCTYPE(None, ctypes.POINTER(CDetection), ctypes.c_void_p)
