@@ -24,8 +24,8 @@ _STATES = """
 ## A network with state
 
 This network takes the frames of {STEP_MS} ms at a time. It remembers earlier ones in {COUNT} states of {BYTES} bytes in
-all. `kws_model` holds them. It copies them into TFLM's inputs before an inference, and their successors from its outputs
-after it. An inference gives {ANSWERS} answers, one for each {ANSWER_MS} ms. The detector hears all of them.
+all. `kws_model` holds them. It copies them to TFLM's inputs before an inference, and the next ones from its outputs. An
+inference gives {ANSWERS} answers, one for each {ANSWER_MS} ms. The detector hears all of them.
 
 - `kws_model_invoke` continues a stream. `kws_model_reset` begins one, and so do `kws_app_reset` and `kws_app_lost`.
 - The outputs are scores. The table `kws_posteriors` turns them into posteriors.

@@ -96,9 +96,8 @@ def prepare(
     if hop_frames is not None:
         model = at_hop(model, hop_frames)
         spotter = Spotter(model, detector_config=detector_config)
-    states = States(model)
     tables = FrontendTables(model.frontend_config, scale, model.input.zero_point, hop_frames)
-    settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames, values=states.values)
+    settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames, values=States(model).values)
     calls = resolver_calls(model.flat, model.path)
     progress("measuring the arena in TFLite Micro's interpreter")
     measured = MicroInterpreter(model.flat, model.path).arena()
@@ -108,9 +107,7 @@ def prepare(
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(model.path, exact=exact)
     notes += _unheard(vectors)
-    return _export(
-        Firmware(model, prefix, kernels, spotter, tables, settings, states, calls, arena, vectors, parity, notes)
-    )
+    return _export(Firmware(model, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes))
 
 
 def _on_board(model: Model, arena: ArenaPlan) -> Model:

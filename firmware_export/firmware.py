@@ -34,7 +34,6 @@ class Firmware:
     spotter: Spotter
     tables: FrontendTables
     settings: DetectorSettings
-    states: States
     calls: list[str]
     """Methods of TFLite Micro's resolver that register the operators."""
     arena: ArenaPlan
@@ -42,6 +41,11 @@ class Firmware:
     parity: Parity
     notes: list[str]
     """Notes on settings that were changed."""
+
+    @property
+    def states(self) -> States:
+        """What a network with state adds."""
+        return States(self.model)
 
     @property
     def step_ms(self) -> float:

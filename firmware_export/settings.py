@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from firmware_export.c_source import array, number, string
 from kws_edge.detection.detector import Detector
 from kws_edge.errors import ConfigError
+from kws_edge.labels import is_keyword
 from kws_edge.model.quantization import POSTERIOR_STEPS
 
 __all__ = ["DetectorSettings"]
@@ -92,6 +93,8 @@ class DetectorSettings:
         unknown = none if d.unknown is None else d.unknown
         counts_for = np.arange(none)
         counts_for[d.inactive] = unknown
+        if self._values is not None:  # independent posteriors: only words compete
+            counts_for[[not is_keyword(label) for label in d.labels]] = none
         releases = np.ceil(d.releases.astype(np.float64) * self._unit).astype(int)
         values = (
             ("thresholds", self.sums(d.thresholds)),

@@ -12,7 +12,6 @@ import pytest
 from kws_edge import AudioFile, ConfigError, DetectorConfig, Metadata, Model, ModelError, Spotter, pack, preset, unpack
 from kws_edge.cli.demo import STREAM
 from kws_edge.config import StepConfig
-from tests.conftest import assert_one_line_error
 
 STEP = StepConfig(frames=2, score_offset=6.5)
 METADATA = Metadata(
@@ -158,10 +157,3 @@ def test_commands_take_it(run_cli, file, tmp_path):
     assert b"answers every 20 ms" in run_cli("info", file).stdout
     found = json.loads(run_cli("detect", STREAM, "--model", file, "--json").stdout.splitlines()[0])
     assert found["keyword"] in METADATA.labels
-
-
-@pytest.mark.firmware
-def test_firmware_export_refuses_it(run_cli, file):
-    pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
-    done = run_cli("export", file, "-o", "out", package="firmware_export")
-    assert_one_line_error(done, "is a network with state", program="kws-firmware")

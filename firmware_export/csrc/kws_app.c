@@ -62,10 +62,10 @@ static kws_status detect(kws_app *app, const int8_t *answers) {
     const uint64_t end = app->n_samples;
     kws_status status = KWS_OK;
     for (int answer = 0; answer < KWS_ANSWERS && status == KWS_OK && app->n_samples == end; answer++) {
+        const int8_t *const row = answers + answer * KWS_N_LABELS;
         kws_detection found = {NULL, 0, false, 0.0f, 0, 0};
         bool detected = false;
-        status = kws_detector_process(&app->detector, app->config, answers + answer * KWS_N_LABELS, end, &found,
-                                      &detected);
+        status = kws_detector_process(&app->detector, app->config, row, end, &found, &detected);
         if (detected) {
             found.start = found.start > app->start ? found.start : app->start;
             app->callback(&found, app->context);

@@ -14,9 +14,16 @@ extern const uint8_t kws_model_data[];
 
 static void kws_answers(void) {
     const tflm_answers answers = {
-        kws_model_data,         KWS_INPUT_SIZE,           KWS_ANSWERS * KWS_N_LABELS, KWS_VECTOR_CLIPS,
-        KWS_VECTOR_STEPS / KWS_ANSWERS, kws_vector_features[0],   kws_vector_posteriors[0],   kws_vector_stream[0],
-        KWS_STATES,             KWS_STATE_BYTES,
+        kws_model_data,
+        KWS_INPUT_SIZE,
+        KWS_ANSWERS * KWS_N_LABELS,
+        KWS_VECTOR_CLIPS,
+        KWS_VECTOR_STEPS / KWS_ANSWERS,
+        kws_vector_features[0],
+        kws_vector_posteriors[0],
+        kws_vector_stream[0],
+        KWS_STATES,
+        KWS_STATE_BYTES,
     };
     tflm_know(&answers);
 }

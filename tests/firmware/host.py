@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.sources import CSRC, config_header
+from firmware_export.sources import code, config_header
 from firmware_export.tables import FrontendTables
 from kws_edge import FrontendConfig
 
@@ -29,8 +28,8 @@ def compile_c(compiler: str, *arguments: object) -> None:
 def write_frontend(tables: FrontendTables, src: Path) -> None:
     """Write the sources of a front end alone, without a model."""
     src.mkdir()
-    for path in CSRC.iterdir():
-        shutil.copy(path, src)
+    for name, text in code(states=False).items():
+        (src / name).write_text(text)
     (src / "kws_config.h").write_text(config_header("For a test.", tables.macros()))
     (src / "kws_tables.c").write_text(tables.source())
 
@@ -180,15 +179,27 @@ class CApp:
         self._kept = invoke, callback  # kept, because C calls them as long as the application lives
         for output, tensors in enumerate((flat.inputs, flat.outputs)):
             for i, tensor in enumerate(tensors):
-                self._c.bridge_tensor(bool(output), ctypes.c_size_t(i), ctypes.c_size_t(tensor.size), tensor.zero_point)
-        self._c.bridge_set(invoke, ctypes.c_size_t(len(flat.inputs)), ctypes.c_size_t(len(flat.outputs)))
+                self.tensor(bool(output), i, tensor.size, tensor.zero_point)
+        self.count(len(flat.inputs), len(flat.outputs))
         for name in ("app", "model"):
             getattr(self._c, f"kws_{name}_sizeof").restype = ctypes.c_size_t
         self._app = ctypes.create_string_buffer(self._c.kws_app_sizeof())
         self._model = ctypes.create_string_buffer(self._c.kws_model_sizeof())
-        arena = ctypes.create_string_buffer(1024)
-        assert self._c.kws_model_init(self._model, arena, ctypes.c_size_t(len(arena))) == 0
+        self._arena = ctypes.create_string_buffer(1024)
+        assert self.init() == 0
         assert self._c.kws_app_init(self._app, self._model, callback, None) == 0
+
+    def tensor(self, output: bool, index: int, size: int, zero_point: int) -> None:
+        """Say what TensorFlow Lite Micro finds in the model."""
+        self._c.bridge_tensor(output, ctypes.c_size_t(index), ctypes.c_size_t(size), zero_point)
+
+    def count(self, inputs: int, outputs: int) -> None:
+        """Say how many tensors there are."""
+        self._c.bridge_set(self._kept[0], ctypes.c_size_t(inputs), ctypes.c_size_t(outputs))
+
+    def init(self) -> int:
+        """Set the model up and return the status."""
+        return self._c.kws_model_init(self._model, self._arena, ctypes.c_size_t(len(self._arena)))
 
     def on_keyword(self, detection: CDetection) -> None:
         self.heard.append(detection.values())
