@@ -172,8 +172,8 @@ def make_parser() -> Parser:
         "Write a folder with the model, its front end and detector in C99, an application and a self-test: at once an"
         " ESP-IDF component, an Arduino library, a PlatformIO library, a Zephyr module and a CMake target."
         " TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) computes what the self-test"
-        " expects. A model that answers otherwise there than on the host is refused. A network with state is written for"
-        " the hop of --step-ms.",
+        " expects. A model that answers otherwise there than on the host is refused. A network with state is written"
+        " for the hop of --step-ms.",
     )
     export.add_argument("--force", action="store_true", help="overwrite files that were changed since their export")
     _add_prepare(export)
