@@ -15,13 +15,11 @@ _PER_MAC = {"reference": (6.62, 74.3), "cmsis-nn": (1.97, 22.3), "cmsis-nn-mve":
 """Instructions per multiply-accumulate for each kind of kernels: for depthwise convolutions (second), and for all other
 operators (first). They were counted with commands12 and micro12 on a Cortex-M4F, and with vectors (``mve``) on an M55.
 TFLite Micro was built with ``-DNDEBUG``."""
-_OF_STEPS = {
-    "reference": (6.62, 74.3, 58.0, 400.0),
-    "cmsis-nn": (1.61, 26.6, 58.0, 400.0),
-    "cmsis-nn-mve": (0.26, 6.72, 58.0, 400.0),
-}
-"""The same for networks with state, whose layers are short; then instructions for each byte that STRIDED_SLICE copies,
-and for each operator. They fit counts of networks of 0.2 to 10 million multiply-accumulates a second within a tenth."""
+_PER_MAC_OF_STEPS = _PER_MAC | {"cmsis-nn": (1.61, 26.6)}
+"""The same for networks with state. With the two below they fit 14 counts on a Cortex-M4F within a tenth: networks of 0.2
+to 10 million multiply-accumulates a second, and hops of 20 to 240 ms. Nothing was counted with vectors."""
+_PER_BYTE, _PER_OPERATOR = 58.0, 400.0
+"""Instructions for each byte that STRIDED_SLICE copies, and for each operator, whatever the kernels."""
 _PER_FRAME = 44_500
 """Instructions of a frame of ``logmel40`` (transform of 512 points) in fixed point, the slower form, on a Cortex-M3."""
 _CYCLES = 2.0
@@ -75,12 +73,12 @@ def _of_clips(flat: FlatModel, kernels: str) -> float:
 
 def _of_steps(flat: FlatModel, kernels: str) -> tuple[float, float]:
     """Cycles of an inference of a network with state: those that every inference takes, and those that grow with it."""
-    per_mac, per_depthwise, per_byte, per_operator = _OF_STEPS[kernels]
-    operators, depthwise = flat.graphs[0].operators, _depthwise(flat)
+    (per_mac, per_depthwise), depthwise = _PER_MAC_OF_STEPS[kernels], _depthwise(flat)
+    operators = flat.graphs[0].operators
     sliced = sum(flat.tensors[op.outputs[0]].size for op in operators if op.name == "STRIDED_SLICE")
     states = sum(state.size for state in flat.inputs[1:])
-    fixed = per_operator * len(operators) + per_byte * states
-    growing = per_mac * (flat.macs - depthwise) + per_depthwise * depthwise + per_byte * (sliced - states)
+    fixed = _PER_OPERATOR * len(operators) + _PER_BYTE * states
+    growing = per_mac * (flat.macs - depthwise) + per_depthwise * depthwise + _PER_BYTE * (sliced - states)
     return _CYCLES * fixed, _CYCLES * growing
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
 pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
 
+TFLM = os.environ.get("KWS_TFLM")
 HOPS = (2, 4, 10, 20, 50)
 FORMS = pytest.mark.parametrize("fixed", [False, True], ids=["float", "fixed"])
 
@@ -363,6 +366,26 @@ def test_self_test_of_front_end_and_detector_in_qemu(export, core, tmp_path):
     assert "3 detections in 1545 inferences, as on the host" in done.stdout
 
 
+@pytest.mark.timeout(2000)
+@pytest.mark.skipif(not TFLM, reason="KWS_TFLM names no checkout of TensorFlow Lite Micro")
+def test_application_in_qemu_gives_the_hosts_detections(model, tmp_path):
+    """With TensorFlow Lite Micro's own sources and CMSIS-NN on a Cortex-M4F. The self-test runs before."""
+    detector_config = with_step(100, threshold=0.2, refractory_ms=100)
+    write(prepare(model, detector_config=detector_config), tmp_path)
+    command = ["make", "-s", "-j2", "run", "CORE=m4", "KERNELS=cmsis-nn", f"TFLM={Path(TFLM).resolve()}"]
+    folder = tmp_path / "examples" / "cortex_m"
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "self-test passed" in done.stdout
+    audio = numbers((tmp_path / "src" / "kws_vectors.c").read_text(), "kws_vector_audio")
+    expected = [
+        f"heard {found.keyword} ({int(100 * np.float32(found.score))} %) at {round(1000 * found.end_s)} ms"
+        for found in Spotter(model, detector_config=detector_config).process(np.array(audio, np.int16))
+    ]
+    assert re.findall("heard .* ms", done.stdout) == expected
+    assert len(expected) >= 2
+
+
 def test_command(run, file, tmp_path):
     done = run("export", file, "-o", "out", "--json")
     assert done.returncode == 0, done.stderr
@@ -409,6 +432,13 @@ def test_golden_vectors_are_a_stream(model):
         assert int(re.search("KWS_VECTOR_STEPS (\\d+)", config)[1]) > 1500
         ends = [320 + 16 * step_ms * i for i in range(1, clips + 1)]
         assert numbers(files["src/kws_vectors.c"], "kws_vector_ends") == ends
+
+
+def test_estimates_are_what_was_counted(model):
+    """QEMU counted the instructions of an inference on a Cortex-M4F, with a checkout of TensorFlow Lite Micro."""
+    cycles = prepare(model).summary["speed"]["kernels"]
+    for kernels, counted in (("reference", 339_747), ("cmsis-nn", 131_640)):
+        assert cycles[kernels]["inference_cycles"] == pytest.approx(2 * counted, rel=0.1)
 
 
 def test_speed_grows_with_the_hop(model):
