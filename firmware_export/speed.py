@@ -16,8 +16,8 @@ _PER_MAC = {"reference": (6.62, 74.3), "cmsis-nn": (1.97, 22.3), "cmsis-nn-mve":
 operators (first). They were counted with commands12 and micro12 on a Cortex-M4F, and with vectors (``mve``) on an M55.
 TFLite Micro was built with ``-DNDEBUG``."""
 _PER_MAC_OF_STEPS = _PER_MAC | {"cmsis-nn": (1.61, 26.6)}
-"""The same for networks with state. With the two below they fit 14 counts on a Cortex-M4F within a tenth: networks of 0.2
-to 10 million multiply-accumulates a second, and hops of 20 to 240 ms. Nothing was counted with vectors."""
+"""The same for networks with state. With the two below they fit 14 counts on a Cortex-M4F within a tenth: networks of
+0.2 to 10 million multiply-accumulates a second, and hops of 20 to 240 ms. Nothing was counted with vectors."""
 _PER_BYTE, _PER_OPERATOR = 58.0, 400.0
 """Instructions for each byte that STRIDED_SLICE copies, and for each operator, whatever the kernels."""
 _PER_FRAME = 44_500
