@@ -24,8 +24,8 @@ __all__ = ["GoldenVectors", "default_recording"]
 _CLIPS = 3
 _SPACING = 2  # inferences between golden clips
 _AUDIO_S = 2.0
-_HOPS = 20
-"""Golden inferences of a network with state, at least. They are all hops of the golden audio."""
+_HOPS, _HOPS_S = 20, 10.0
+"""Golden inferences of a network with state, at least, unless they take longer than this. They are all of the audio."""
 _LONGEST_S = 60
 """Longest part of a recording that is used, in seconds. The board holds the posteriors of all of it."""
 
@@ -196,5 +196,6 @@ def _least_samples(spotter: Spotter) -> int:
     c = spotter.model.frontend_config
     step_samples = spotter.step_frames * c.hop_length
     if spotter.model.step is not None:
-        return c.frame_length + _HOPS * step_samples
+        hops = min(_HOPS, round(_HOPS_S * c.sample_rate) // step_samples)
+        return c.frame_length + max(_CLIPS, hops) * step_samples
     return c.clip_samples + (_CLIPS * _SPACING + 1) * step_samples
