@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -210,8 +210,9 @@ class Model:
 
     def stepping(self, hop_frames: int | None = None) -> StepInterpreter:
         """A network with state for another stream; see :meth:`StepInterpreter.another`."""
-        assert self.step is not None
-        return cast(StepInterpreter, self.interpreter).another(hop_frames)
+        interpreter: Any = self.interpreter  # or one with the same methods, such as TFLite Micro's
+        other: StepInterpreter = interpreter.another(hop_frames)
+        return other
 
     def answer_frames(self, hop_frames: int) -> int:
         """Frames from one posterior to the next in a stream, of which `hop_frames` are heard at a time."""
