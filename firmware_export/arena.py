@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,13 @@ class MicroInterpreter:
         self._interpreter, _ = self._logged(
             lambda runtime: runtime.Interpreter.from_bytes(flat.data, arena_size=arena_size)
         )
+        self.output: NDArray[np.int8] | None = None
+        """The output of the latest inference, with the output tensor's shape."""
+        self._past = self._begin()
+
+    def _begin(self) -> list[NDArray[np.int8]]:
+        """The states of a stream that begins; none, if the model hears clips."""
+        return [np.full(state.shape, state.zero_point, np.int8) for state in self.flat.inputs[1:]]
 
     def _logged(self, work: Callable[[Any], Any]) -> tuple[Any, str]:
         """Run `work`; return its result, and the output of TFLite Micro (from C++) with the reason of a failure."""
@@ -160,19 +167,28 @@ class MicroInterpreter:
         kernels = arenas(self.flat, head, tail)
         return Arena(sizes["total"], head, tail, len(self.flat.data), self.flat.macs, kernels)
 
-    def another(self) -> MicroInterpreter:
+    def another(self, hop_frames: int | None = None) -> MicroInterpreter:
         """Return this interpreter for another stream, because there is only one stream at a time."""
+        assert hop_frames in (None, self.flat.inputs[0].shape[1])  # TFLite Micro takes shapes as they are
         return self
 
     def reset(self) -> None:
-        """Reset the model's variables."""
+        """Reset the model's variables, and the states of a network with state."""
         self._logged(lambda _: self._interpreter.reset())
+        self._past = self._begin()
 
     def invoke(self, values: NDArray[np.int8]) -> NDArray[np.int8]:
         """Run the model once on an input tensor; return its quantised output."""
-        self._interpreter.set_input(values, 0)
+        output, *self._past = self.run([values, *self._past])
+        self.output = output
+        return output
+
+    def run(self, inputs: Sequence[NDArray[np.int8]]) -> list[NDArray[np.int8]]:
+        """Run the model once on all of its input tensors; return all of its output tensors."""
+        for number, values in enumerate(inputs):
+            self._interpreter.set_input(values, number)
         self._logged(lambda _: self._interpreter.invoke())
-        return self._interpreter.get_output(0)
+        return [self._interpreter.get_output(number).copy() for number in range(len(self.flat.outputs))]
 
 
 def measure_arena(model: str | Path) -> Arena:

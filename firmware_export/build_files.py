@@ -19,6 +19,19 @@ __all__ = ["build_files"]
 
 _PACKAGE = Path(__file__).parent / "package"
 _M4_MHZ = 64
+_STATES = """
+
+## A network with state
+
+This network takes the frames of {STEP_MS} ms at a time. It remembers earlier ones in {COUNT} states of {BYTES} bytes in
+all. `kws_model` holds them. It copies them to TFLM's inputs before an inference, and the next ones from its outputs. An
+inference gives {ANSWERS} answers, one for each {ANSWER_MS} ms. The detector hears all of them.
+
+- `kws_model_invoke` continues a stream. `kws_model_reset` begins one, and so do `kws_app_reset` and `kws_app_lost`.
+- The outputs are scores. The table `kws_posteriors` turns them into posteriors.
+- The self-test hears the golden audio twice, as a stream. For the host's features, the scores must be equal. For the
+  board's own, posteriors may differ by 16 of 256 steps (fixed point: 32), and in a tenth of the inferences by more.
+- For another hop, export again with `--step-ms`. With a longer one the answers come later."""
 
 
 def build_files(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
@@ -57,4 +70,20 @@ def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
         "HASH": summary["frontend_hash"],
         "MACS": f"{summary['macs']:,}",
         "PARITY": describe(summary["parity"]),
+        **_of_states(firmware, summary),
+    }
+
+
+def _of_states(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
+    """Tokens that are empty, unless the network has state."""
+    if firmware.model.step is None:
+        return dict.fromkeys(("STATES", "STATES_ROW", "MACS_A_SECOND"), "")
+    answer_ms = f"{1000 * firmware.spotter.answer_s:g}"
+    counts = {"COUNT": summary["states"], "BYTES": f"{summary['state_bytes']:,}", "ANSWERS": summary["answers"]}
+    names = {name: str(value) for name, value in counts.items()}
+    text = _STATES.format(**names, STEP_MS=f"{summary['step_ms']:g}", ANSWER_MS=answer_ms)
+    return {
+        "STATES": renamed(text, firmware.prefix),
+        "STATES_ROW": renamed(f"\n| states of the network | {names['BYTES']} | RAM, in `kws_model` |", firmware.prefix),
+        "MACS_A_SECOND": f" ({summary['macs_a_second']:,} a second)",
     }

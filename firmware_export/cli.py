@@ -27,11 +27,11 @@ from kws_edge.model.model import Model
 from kws_edge.ranges import number, whole
 
 
-def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> tuple[Export, Model]:
+def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> Export:
     if args.with_tflm:
         boards_for(args.with_tflm, args.kernels)  # check before the long work
     model = Model(args.model, labels=labels(args.labels), frontend_config=frontend(args.frontend), kernels="builtin")
-    export = prepare(
+    return prepare(
         model,
         detector_config=detector_config(args, model),
         recording=args.golden,
@@ -41,7 +41,6 @@ def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> tuple[Ex
         prefix=prefix,
         progress=_progress,
     )
-    return export, model
 
 
 def _progress(line: str) -> None:
@@ -55,7 +54,7 @@ def _run_chain(args: argparse.Namespace, export: Export, folder: Path) -> list[d
 
 
 def _export(args: argparse.Namespace) -> None:
-    export, _ = _prepare(args, args.prefix)
+    export = _prepare(args, args.prefix)
     write(export, args.output, force=args.force)
     boards = {"boards": _run_chain(args, export, args.output)} if args.with_tflm else {}
     if args.json:
@@ -77,8 +76,8 @@ def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _report(args: argparse.Namespace) -> None:
-    export, model = _prepare(args)
-    values = report(export, model.flat.data) | _at_mhz(export, args)
+    export = _prepare(args)
+    values = report(export) | _at_mhz(export, args)
     if args.with_tflm:
         with tempfile.TemporaryDirectory() as folder:
             write(export, folder)
@@ -173,7 +172,8 @@ def make_parser() -> Parser:
         "Write a folder with the model, its front end and detector in C99, an application and a self-test: at once an"
         " ESP-IDF component, an Arduino library, a PlatformIO library, a Zephyr module and a CMake target."
         " TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) computes what the self-test"
-        " expects. A model that answers otherwise there than on the host is refused.",
+        " expects. A model that answers otherwise there than on the host is refused. A network with state is written"
+        " for the hop of --step-ms.",
     )
     export.add_argument("--force", action="store_true", help="overwrite files that were changed since their export")
     _add_prepare(export)

@@ -20,6 +20,7 @@ from firmware_export.parity import Parity
 from firmware_export.settings import DetectorSettings
 from firmware_export.sources import source_files
 from firmware_export.speed import longest_step_ms
+from firmware_export.states import States, at_hop
 from firmware_export.tables import FrontendTables
 from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
@@ -40,6 +41,8 @@ class Export:
     """Text of each file by its path in the folder."""
     summary: dict[str, Any]
     """Sizes and settings; see :func:`prepare`."""
+    flatbuffer: bytes = b""
+    """The model in it."""
 
 
 def prepare(
@@ -86,10 +89,15 @@ def prepare(
     check_prefix(prefix)
     if kernels not in (None, *KERNELS):
         raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
-    tables = FrontendTables(model.frontend_config, _input_scale(model), model.input.zero_point)
+    scale = _input_scale(model)
     spotter = Spotter(model, detector_config=detector_config)
     notes = _rounded(spotter, model.detector_config)
-    settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames)
+    hop_frames = None if model.step is None else spotter.step_frames
+    if hop_frames is not None:
+        model = at_hop(model, hop_frames)
+        spotter = Spotter(model, detector_config=detector_config)
+    tables = FrontendTables(model.frontend_config, scale, model.input.zero_point, hop_frames)
+    settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames, values=States(model).values)
     calls = resolver_calls(model.flat, model.path)
     progress("measuring the arena in TFLite Micro's interpreter")
     measured = MicroInterpreter(model.flat, model.path).arena()
@@ -114,7 +122,7 @@ def _export(firmware: Firmware) -> Export:
     summary = firmware.summary()
     sources = {f"src/{name}": text for name, text in source_files(firmware).items()}
     licences = licence_files(firmware.model, firmware.prefix)
-    return Export(sources | licences | build_files(firmware, summary), summary)
+    return Export(sources | licences | build_files(firmware, summary), summary, firmware.model.flat.data)
 
 
 def _unheard(vectors: GoldenVectors) -> list[str]:
@@ -135,25 +143,29 @@ def _rounded(spotter: Spotter, own: DetectorConfig) -> list[str]:
     ConfigError
         If the user gave the step that would be rounded, unlike the model's `own`.
     """
-    asked, step_ms, hop_ms = spotter.detector_config, 1000 * spotter.step_s, 1000 * spotter.step_s / spotter.step_frames
+    asked, step_ms, answer_ms = spotter.detector_config, 1000 * spotter.step_s, 1000 * spotter.answer_s
+    clips = spotter.model.step is None
+    unit, hop_ms = ("hops", step_ms / spotter.step_frames) if clips else ("answers", answer_ms)
     if not math.isclose(asked.step_ms, step_ms) and asked.step_ms != own.step_ms:
         below = math.floor(asked.step_ms / hop_ms) * hop_ms
         choices = " or ".join(f"{x:g}" for x in (below, below + hop_ms) if x in DetectorConfig.range_of("step_ms"))
-        raise ConfigError(f"--step-ms {asked.step_ms:g}: is no whole number of hops of {hop_ms:g} ms; give {choices}")
+        raise ConfigError(f"--step-ms {asked.step_ms:g}: is no whole number of {unit} of {hop_ms:g} ms; give {choices}")
     detector = spotter.detector
+    what = "inferences" if clips else f"answers, one each {answer_ms:g} ms"
     times = [
-        ("step_ms", asked.step_ms, step_ms, f"hops of {hop_ms:g} ms"),
-        ("smoothing_ms", asked.smoothing_ms or step_ms, detector.smoothing_steps * step_ms, "inferences"),
-        ("refractory_ms", asked.refractory_ms, detector.refractory_steps * step_ms, "inferences"),
+        ("step_ms", asked.step_ms, step_ms, f"{unit} of {hop_ms:g} ms"),
+        ("smoothing_ms", asked.smoothing_ms or answer_ms, detector.smoothing_steps * answer_ms, what),
+        ("refractory_ms", asked.refractory_ms, detector.refractory_steps * answer_ms, what),
     ]
     if asked.wake_word is not None:
-        times.append(("armed_s", asked.armed_s, detector.armed_steps * step_ms / 1000, "inferences"))
+        times.append(("armed_s", asked.armed_s, detector.armed_steps * answer_ms / 1000, what))
     notes = [
         f"{name} {value:g} becomes {got:g}: whole {what}"
         for name, value, got, what in times
         if not math.isclose(value, got)
     ]
-    if step_ms > (longest := longest_step_ms(spotter.model.frontend_config)):
+    longest = longest_step_ms(spotter.model.frontend_config)
+    if clips and step_ms > longest:
         notes.append(f"step_ms {step_ms:g} is more than {longest:g}: words may fall between two windows")
     return notes
 
@@ -166,14 +178,12 @@ def _input_scale(model: Model) -> float:
     ModelError
         If the firmware cannot work with the model's input or output.
     """
-    if model.step is not None:
-        raise ModelError(f"{model.path}: is a network with state; the firmware hears clips, so export a model of those")
     for what, tensor in (("input", model.input), ("output", model.output)):
         if tensor.dtype != "int8":
             raise ModelError(
                 f"{model.path}: {what} is {tensor.dtype}; the firmware's front end and detector work in int8"
             )
-    if (model.output.scale, model.output.zero_point) != (1 / 256, -128):
+    if model.step is None and (model.output.scale, model.output.zero_point) != (1 / 256, -128):
         raise ModelError(
             f"{model.path}: posteriors of scale {model.output.scale:g} and zero point {model.output.zero_point}; the "
             "firmware's detector needs those of TFLite's softmax or logistic function, 1/256 and -128"

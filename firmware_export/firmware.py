@@ -13,6 +13,7 @@ from firmware_export.licences import expression
 from firmware_export.parity import Parity
 from firmware_export.settings import DetectorSettings
 from firmware_export.speed import estimate
+from firmware_export.states import States
 from firmware_export.tables import FrontendTables
 from firmware_export.vectors import GoldenVectors
 from kws_edge.model.model import Model
@@ -40,6 +41,11 @@ class Firmware:
     parity: Parity
     notes: list[str]
     """Notes on settings that were changed."""
+
+    @property
+    def states(self) -> States:
+        """What a network with state adds."""
+        return States(self.model)
 
     @property
     def step_ms(self) -> float:
@@ -73,6 +79,7 @@ class Firmware:
             "speed": self.speed | {"kernels": speeds},
             "operators": list(flat.operators),
             "macs": flat.macs,
+            **self.states.summary(),
             "arena": self.arena.to_dict(),
             "ram": {
                 "front_end": self.tables.state_bytes(fixed=False),

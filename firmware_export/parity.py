@@ -6,6 +6,7 @@ may differ by one step, and later layers by more. SUM, and RELU6 as an operator 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ in only one of the two. The board's self-test allows the same difference between
 OTHER_WINNERS = 0.05
 """Share of inferences that another label may win by more. Near the boundary of two words, a winner changes easily."""
 
+_UNIT = 256
+"""Steps of a posterior from 0 to 1."""
 _ADVICE = "End each convolution in a ReLU, and avoid the operators SUM and RELU6"
 
 
@@ -33,6 +36,7 @@ class Parity:
     """The comparison of TFLite Micro and LiteRT on the golden recording."""
 
     inferences: int
+    """Rows of posteriors: one an inference, or one for each answer of a network with state."""
     identical: int
     """Number of inferences with the same bits."""
     same_label: int
@@ -47,11 +51,12 @@ class Parity:
         """Compare `vectors` from TFLite Micro with the posteriors of `model` and the detections of `detector`."""
         shape, labels = model.input.shape, model.labels
         model.interpreter.reset()
-        host = np.array([model.interpreter.invoke(row.reshape(shape)).ravel() for row in vectors.stream_features])
-        board, rows = vectors.stream.astype(int), np.arange(len(host))
-        steps = np.abs(board - host)
+        outputs = np.array([model.interpreter.invoke(row.reshape(shape)) for row in vectors.stream_features])
+        outputs = outputs.reshape(vectors.stream.shape)
+        host, board = (_steps(model, q) for q in (outputs, vectors.stream))
+        rows, steps = np.arange(len(host)), np.abs(board - host)
         ours, theirs = host.argmax(axis=1), board.argmax(axis=1)
-        leads = np.maximum(host[rows, ours] - host[rows, theirs].astype(int), board[rows, theirs] - board[rows, ours])
+        leads = np.maximum(host[rows, ours] - host[rows, theirs], board[rows, theirs] - board[rows, ours])
         differences, others = [], np.flatnonzero(leads > NEAR_TIE)
         if len(others) > OTHER_WINNERS * len(host):
             i = others[0]
@@ -59,14 +64,14 @@ class Parity:
                 f"{len(others)} of {len(host)} inferences have another winner, the first at {vectors.times[i]:.2f} s "
                 f"{labels[theirs[i]]} instead of {labels[ours[i]]}"
             )
-        heard = _detections(detector, [model.dequantize(row) for row in host], vectors.times)
+        heard = _detections(detector, host / np.float32(_UNIT), vectors.times)
         differences += _unlike(vectors.detections, heard, detector, "{} s {} is detected, unlike on the host")
         differences += _unlike(heard, vectors.detections, detector, "{} s {} is not detected, unlike on the host")
         return cls(
             inferences=len(host),
-            identical=int((steps.max(axis=1) == 0).sum()),
+            identical=int((outputs == vectors.stream).all(axis=1).sum()),
             same_label=int((ours == theirs).sum()),
-            most_steps=int(steps.max()),
+            most_steps=math.ceil(steps.max()),
             differences=tuple(differences),
         )
 
@@ -108,8 +113,13 @@ def describe(parity: dict[str, int]) -> str:
     )
 
 
+def _steps(model: Model, outputs: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Posteriors of rows of outputs, in steps of 1/256; same shape."""
+    return np.array([model.dequantize(row).ravel() for row in outputs]) * np.float32(_UNIT)
+
+
 def _detections(
-    detector: Detector, posteriors: Sequence[NDArray[np.float32]], times: Sequence[float]
+    detector: Detector, posteriors: NDArray[np.float32], times: Sequence[float]
 ) -> list[tuple[int, Detection]]:
     detector.reset()
     found = ((i, detector.process(row, time)) for i, (row, time) in enumerate(zip(posteriors, times, strict=True)))

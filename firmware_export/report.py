@@ -30,7 +30,7 @@ _CORES = {
 _NPU = "ethos-u55-128"
 
 
-def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
+def report(export: Export) -> dict[str, Any]:
     """The summary of `export`, with measurements by the tools on this machine.
 
     ``code`` is None if there is no cross compiler or it fails. ``ethos_u`` is None if there is no Vela (``pip install
@@ -38,7 +38,7 @@ def report(export: Export, flatbuffer: bytes) -> dict[str, Any]:
     """
     added: dict[str, Any] = {}
     unmeasured: dict[str, str] = {}
-    for name, measure in (("code", lambda: code_size(export)), ("ethos_u", lambda: ethos_u(flatbuffer))):
+    for name, measure in (("code", lambda: code_size(export)), ("ethos_u", lambda: ethos_u(export.flatbuffer))):
         try:
             added[name] = measure()
         except ConfigError as error:
@@ -105,12 +105,13 @@ def render(values: dict[str, Any]) -> str:
     arena, ram, flash = values["arena"], values["ram"], values["flash"]
     code, npu, unmeasured = values["code"], values["ethos_u"], values["unmeasured"]
     lines = [
-        f"{values['model']}: {len(values['keywords'])} keywords, {values['macs']:,} multiply-accumulates an inference",
+        f"{values['model']}: {len(values['keywords'])} keywords, {values['macs']:,} multiply-accumulates an inference"
+        + (f", {values['macs_a_second']:,} a second" if "states" in values else ""),
         f"operators   {', '.join(values['operators'])}",
         f"arena       {arena['size']:,} bytes, for the kernels {arena['kernels']}; TFLite Micro takes, by kernels, "
         + by_kernels(arena["by_kernels"]),
         f"RAM         front end {ram['front_end']:,} bytes ({ram['front_end_fixed']:,} in fixed point), "
-        f"detector {ram['detector']:,}",
+        f"detector {ram['detector']:,}" + (f", states {values['state_bytes']:,}" if "states" in values else ""),
         f"flash       model {flash['model']:,} bytes, tables {flash['tables']:,} ({flash['tables_fixed']:,} in fixed "
         f"point), golden vectors {flash['golden']:,} (self-test only)",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +14,17 @@ from firmware_export.licences import SPDX, SPDX_RECORDING
 from firmware_export.names import generated, renamed
 from firmware_export.version import version_macros
 
-__all__ = ["CSRC", "config_header", "source_files"]
+__all__ = ["CSRC", "code", "config_header", "source_files"]
 
 CSRC = Path(__file__).parent / "csrc"
+_FORMS = re.compile(r"^#if KWS_STATES\n(.*?)(?:^#else\n(.*?))?^#endif /\* KWS_STATES \*/\n", re.DOTALL | re.MULTILINE)
+"""Lines of ``csrc`` for a network with state, and those for one of clips. No other condition there has an ``#else``."""
+
+
+def code(*, states: bool) -> dict[str, str]:
+    """The texts of ``csrc`` by name, for a network with state or for one of clips."""
+    form = 1 if states else 2
+    return {path.name: _FORMS.sub(lambda found: found[form] or "", path.read_text()) for path in CSRC.iterdir()}
 
 
 def source_files(firmware: Firmware) -> dict[str, str]:
@@ -24,7 +33,7 @@ def source_files(firmware: Firmware) -> dict[str, str]:
     made = provenance(model.flat.data, Path(model.path).name, model.metadata)
     tables, settings, vectors = firmware.tables, firmware.settings, firmware.vectors
     of_model = {"KWS_ARENA_SIZE": firmware.arena.size, "KWS_MODEL_OPS": len(firmware.calls)}
-    macros = tables.macros() | settings.macros() | of_model | vectors.macros()
+    macros = tables.macros() | settings.macros() | of_model | firmware.states.macros() | vectors.macros()
     needs = by_kernels(firmware.arena.measured.kernels)
     spdx = SPDX if vectors.bundled else SPDX_RECORDING
     from_model = {
@@ -35,7 +44,7 @@ def source_files(firmware: Firmware) -> dict[str, str]:
         **model_data(model.flat.data, made, model.metadata.licence),
     }
     sources = {
-        **{renamed(path.name, prefix): renamed(path.read_text(), prefix) for path in CSRC.iterdir()},
+        **{renamed(name, prefix): renamed(text, prefix) for name, text in code(states=model.step is not None).items()},
         **generated(from_model, prefix),
         f"{prefix}_detector_config.c": f"/* {made} */\n{SPDX}{settings.source(lambda text: renamed(text, prefix))}",
     }

@@ -32,6 +32,8 @@ class FrontendTables:
     config : FrontendConfig
     scale, zero_point
         Quantisation of the INT8 input.
+    hop_frames : int, optional
+        Frames that a network with state takes at a time; by default, the input is a whole clip.
 
     Raises
     ------
@@ -42,6 +44,7 @@ class FrontendTables:
     config: FrontendConfig
     scale: float
     zero_point: int
+    hop_frames: int | None = None
 
     def __post_init__(self) -> None:
         c = self.config
@@ -54,7 +57,7 @@ class FrontendTables:
         _check(
             skipped <= 65535, f"{skipped} samples between two frames are more than the 65535 that the firmware skips"
         )
-        _check(c.n_frames <= 65535, f"{c.n_frames} frames are more than the window's 65535")
+        _check(self._window <= 65535, f"{self._window} frames are more than the window's 65535")
         counts = self._bands[1]
         _check(
             max(counts) <= _LARGEST_BAND,
@@ -72,6 +75,16 @@ class FrontendTables:
     def _power(self) -> int:
         """Exponent of the amplitude in the sums of the bands."""
         return 2 if self.config.spectrum == "power" else 1
+
+    @property
+    def _window(self) -> int:
+        """Frames that are kept for an inference."""
+        return self.hop_frames or self.config.n_frames
+
+    @property
+    def _input_shape(self) -> tuple[int, int]:
+        """Frames and bands of the model's input."""
+        return self.config.feature_shape if self.hop_frames is None else (self.hop_frames, self.config.n_mels)
 
     @cached_property
     def _loudest(self) -> float:
@@ -166,10 +179,10 @@ class FrontendTables:
             if getattr(c, name) is not None:
                 values[f"KWS_{name.upper()}"] = float(getattr(c, name))
         return values | {
-            "KWS_N_FRAMES": c.n_frames,
+            "KWS_N_FRAMES": self._window,
             "KWS_RESIZE": int(c.resize_frames is not None),
-            "KWS_INPUT_FRAMES": c.feature_shape[0],
-            "KWS_INPUT_SIZE": math.prod(c.feature_shape),
+            "KWS_INPUT_FRAMES": self._input_shape[0],
+            "KWS_INPUT_SIZE": math.prod(self._input_shape),
             "KWS_INPUT_SCALE": float(self.scale),
             "KWS_INPUT_ZERO_POINT": self.zero_point,
             **self._fixed,
@@ -179,7 +192,7 @@ class FrontendTables:
         """Size of ``kws_frontend_state`` in bytes."""
         c = self.config
         level = (2 if fixed else 4) if c.resize_frames else 1
-        size = 4 * c.n_fft + level * c.n_frames * c.n_mels
+        size = 4 * c.n_fft + level * self._window * c.n_mels
         return _up(_up(size, 2) + 2 * c.frame_length + 6, 4)
 
     def table_bytes(self, *, fixed: bool) -> int:

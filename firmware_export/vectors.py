@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 import kws_edge
+from firmware_export.arena import MicroInterpreter
 from firmware_export.c_source import array, number
 from kws_edge.audio.file import AudioFile
 from kws_edge.detection.detector import Detection
 from kws_edge.errors import AudioError
 from kws_edge.model.model import Model
-from kws_edge.model.quantization import quantize
-from kws_edge.spotter import Spotter
+from kws_edge.spotter import Spotter, Step
 
 __all__ = ["GoldenVectors", "default_recording"]
 
 _CLIPS = 3
 _SPACING = 2  # inferences between golden clips
 _AUDIO_S = 2.0
+_HOPS, _HOPS_S = 20, 10.0
+"""Golden inferences of a network with state, at least, unless they take longer than this. They are all of the audio."""
 _LONGEST_S = 60
 """Longest part of a recording that is used, in seconds. The board holds the posteriors of all of it."""
 
@@ -45,15 +49,15 @@ class GoldenVectors:
     features: NDArray[np.int8]
     """shape (clips, input size): the model's input at these inferences."""
     posteriors: NDArray[np.int8]
-    """shape (clips, labels): the model's output at these inferences."""
+    """shape (clips, output size): the model's output at these inferences."""
     stream_features: NDArray[np.int8]
-    """shape (steps, input size): the model's input at every inference on the whole recording."""
+    """shape (inferences, input size): the model's input at every inference on the whole recording."""
     stream: NDArray[np.int8]
-    """shape (steps, labels): the model's output at every inference on the whole recording."""
+    """shape (steps, labels): the model's output at every inference. A network with state gives several rows in each."""
     times: list[float]
-    """Seconds of the recording heard at every inference."""
+    """Seconds of the recording heard when each row was computed."""
     detections: list[tuple[int, Detection]]
-    """The detections in `stream`, each with the number of its inference."""
+    """The detections in `stream`, each with the number of its row."""
     model: Model
 
     @classmethod
@@ -69,32 +73,28 @@ class GoldenVectors:
         model, c = spotter.model, spotter.model.frontend_config
         with AudioFile(path, sample_rate=c.sample_rate) as file:
             samples = _start_of(file, _LONGEST_S * c.sample_rate)
-        step_samples = spotter.step_frames * c.hop_length
-        length = max(round(_AUDIO_S * c.sample_rate), c.clip_samples + (_CLIPS * _SPACING + 1) * step_samples)
+        length = max(round(_AUDIO_S * c.sample_rate), _least_samples(spotter))
         if len(samples) < length:
             raise AudioError(
                 f"{path}: {len(samples) / c.sample_rate:.2f} s are too short for golden vectors; "
                 f"give at least {length / c.sample_rate:.2f} s with a keyword in them"
             )
-        inputs, stream, detections, times = [], [], [], []
-        for index, step in enumerate(_fresh(spotter).process_steps(samples)):
-            inputs.append(_input_of(spotter))
-            stream.append(_quantized(model, step.posteriors))
-            times.append(step.time_s)
-            if step.detection:
-                detections.append((index, step.detection))
+        whole = _inferences(spotter, samples)
+        stream = np.concatenate([each.output for each in whole])
+        steps = [step for each in whole for step in each.steps]
+        times = [step.known_s for step in steps]
+        detections = [(index, step.detection) for index, step in enumerate(steps) if step.detection]
         if detections:
             surest = max(detections, key=lambda found: found[1].score)[0]
         else:
             keywords = np.flatnonzero(spotter.detector.active)
-            surest = int(np.array(stream)[:, keywords].max(axis=1).argmax())
+            surest = int(stream[:, keywords].max(axis=1).argmax())
         stop = max(length, round(times[surest] * c.sample_rate))
         audio = samples[stop - length : stop]
-        heard = [
-            (round(step.time_s * c.sample_rate), _input_of(spotter), step.posteriors)
-            for step in _fresh(spotter).process_steps(audio)
-        ][-1::-_SPACING][:_CLIPS][::-1]
-        features = np.array([features for _, features, _ in heard])
+        golden = _inferences(spotter, audio)
+        if model.step is None:
+            golden = golden[-1::-_SPACING][:_CLIPS][::-1]
+        features = np.array([each.input for each in golden])
         frames = features.reshape(-1, c.n_mels)
         if (frames == frames[0]).all():
             raise AudioError(
@@ -105,11 +105,11 @@ class GoldenVectors:
             recording=path.name,
             bundled=recording is None,
             audio=audio,
-            ends=np.array([end for end, _, _ in heard]),
+            ends=np.array([round(each.steps[-1].known_s * c.sample_rate) for each in golden]),
             features=features,
-            posteriors=np.array([_quantized(model, posteriors) for _, _, posteriors in heard]),
-            stream_features=np.array(inputs),
-            stream=np.array(stream),
+            posteriors=np.array([each.output.ravel() for each in golden]),
+            stream_features=np.array([each.input for each in whole]),
+            stream=stream,
             times=times,
             detections=detections,
             model=model,
@@ -133,6 +133,7 @@ class GoldenVectors:
     def source(self) -> str:
         """The text of ``kws_vectors.c`` without its heading."""
         rate = self.model.frontend_config.sample_rate
+        outputs = "KWS_N_LABELS" if self.model.step is None else "KWS_ANSWERS * KWS_N_LABELS"
         rows = [
             f"{{{step}, {self.model.labels.index(found.keyword)}, {number(found.score)}, "
             f"{round(found.start_s * rate)}, {round(found.end_s * rate)}}}"
@@ -145,7 +146,7 @@ class GoldenVectors:
                 array("const int16_t kws_vector_audio[KWS_VECTOR_SAMPLES]", self.audio),
                 array("const uint32_t kws_vector_ends[KWS_VECTOR_CLIPS]", self.ends),
                 array("const int8_t kws_vector_features[KWS_VECTOR_CLIPS][KWS_INPUT_SIZE]", self.features),
-                array("const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][KWS_N_LABELS]", self.posteriors),
+                array(f"const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][{outputs}]", self.posteriors),
                 array("const int8_t kws_vector_stream[KWS_VECTOR_STEPS][KWS_N_LABELS]", self.stream),
                 array(
                     "const kws_vector_found kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]",
@@ -166,18 +167,35 @@ def _start_of(file: AudioFile, n: int) -> NDArray[np.int16]:
     return np.concatenate(blocks)[:n]
 
 
-def _fresh(spotter: Spotter) -> Spotter:
+@dataclass(frozen=True)
+class _Inference:
+    """Input and output of the model, and what came of them."""
+
+    input: NDArray[np.int8]
+    """shape (input size,)"""
+    output: NDArray[np.int8]
+    """shape (answers, labels)"""
+    steps: list[Step]
+    """One for each answer."""
+
+
+def _inferences(spotter: Spotter, samples: NDArray[np.int16]) -> list[_Inference]:
+    """All inferences on a stream of these samples."""
+    micro = cast(MicroInterpreter, spotter.model.interpreter)
+    found = []
     spotter.reset()
-    return spotter
+    for _, steps in groupby(spotter.process_steps(samples), key=lambda step: step.known_s):
+        assert spotter.input is not None and micro.output is not None
+        taken, given = spotter.input.flatten(), micro.output.reshape(-1, len(spotter.model.labels))
+        found.append(_Inference(taken, given, list(steps)))  # the list begins the next inference
+    return found
 
 
-def _input_of(spotter: Spotter) -> NDArray[np.int8]:
-    """The model's input at the last inference, shape (input size,)."""
-    assert spotter.input is not None
-    return spotter.input.flatten()
-
-
-def _quantized(model: Model, posteriors: NDArray[np.floating]) -> NDArray[np.int8]:
-    scale = model.output.scale
-    assert scale is not None  # every INT8 model has a scale
-    return quantize(posteriors, scale, model.output.zero_point)
+def _least_samples(spotter: Spotter) -> int:
+    """Samples of golden audio in which there are enough inferences."""
+    c = spotter.model.frontend_config
+    step_samples = spotter.step_frames * c.hop_length
+    if spotter.model.step is not None:
+        hops = min(_HOPS, round(_HOPS_S * c.sample_rate) // step_samples)
+        return c.frame_length + max(_CLIPS, hops) * step_samples
+    return c.clip_samples + (_CLIPS * _SPACING + 1) * step_samples

@@ -130,13 +130,6 @@ void MicroPrintf(const char *format, ...) {
     std::vprintf(format, arguments);
     va_end(arguments);
 }
-template <unsigned n> TfLiteStatus MicroMutableOpResolver<n>::AddAdd() { return kTfLiteOk; }
-template <unsigned n> TfLiteStatus MicroMutableOpResolver<n>::AddConv2D() { return kTfLiteOk; }
-template <unsigned n> TfLiteStatus MicroMutableOpResolver<n>::AddDepthwiseConv2D() { return kTfLiteOk; }
-template <unsigned n> TfLiteStatus MicroMutableOpResolver<n>::AddFullyConnected() { return kTfLiteOk; }
-template <unsigned n> TfLiteStatus MicroMutableOpResolver<n>::AddMean() { return kTfLiteOk; }
-template <unsigned n> TfLiteStatus MicroMutableOpResolver<n>::AddReshape() { return kTfLiteOk; }
-template <unsigned n> TfLiteStatus MicroMutableOpResolver<n>::AddSoftmax() { return kTfLiteOk; }
 std::uint32_t Model::version() const { return 3; }
 const Model *GetModel(const void *) { static const Model model; return &model; }
 MicroInterpreter::MicroInterpreter(const Model *, const MicroOpResolver &, std::uint8_t *, std::size_t) {}

@@ -14,7 +14,7 @@ import kws_edge
 from firmware_export import write_c_array
 from firmware_export.export import prepare
 from firmware_export.manifest import write
-from firmware_export.sources import CSRC, config_header
+from firmware_export.sources import CSRC, code, config_header
 from firmware_export.tables import FrontendTables
 from firmware_export.version import version_macros
 from kws_edge import Model, preset
@@ -24,7 +24,14 @@ from tests.firmware.host import HERE, compile_c, shared_library, write_frontend
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
 PACKAGE = CSRC.parent / "package"
-HEADERS = sorted(CSRC.glob("*.h"))
+SOURCES = {states: code(states=states) for states in (False, True)}
+"""The sources of both forms, by name."""
+HEADERS = {
+    f"{name} with states" if states else name: text
+    for states, texts in SOURCES.items()
+    for name, text in sorted(texts.items())
+    if name.endswith(".h")
+}
 C_FILES = [
     *sorted(CSRC.iterdir()),
     *sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".c", ".h", ".ino")),
@@ -85,9 +92,9 @@ def undocumented_members(code: str) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("header", HEADERS, ids=lambda path: path.name)
+@pytest.mark.parametrize("header", HEADERS)
 def test_every_declaration_is_documented(header):
-    assert undocumented(header.read_text()) == []
+    assert undocumented(HEADERS[header]) == []
 
 
 def test_what_is_not_documented_is_found():
@@ -107,7 +114,7 @@ def test_what_is_not_documented_is_found():
 
 def test_what_can_fail_returns_a_status():
     """No function of the library returns an int."""
-    text = "".join(header.read_text() for header in HEADERS)
+    text = "".join(HEADERS.values())
     functions = re.findall(r"^(?:static inline )?([\w ]+?\*?)\s*(kws_\w+)\(", text, re.MULTILINE)
     returns = {name: kind for kind, name in functions}
     assert sum(kind == "kws_status" for kind in returns.values()) >= 20
@@ -141,9 +148,14 @@ def clang_format() -> str:
     return program
 
 
-def test_code_is_formatted():
+def test_code_is_formatted(tmp_path):
     style = f"--style=file:{PACKAGE / '.clang-format'}"
-    sources = [path for path in C_FILES if path.suffix != ".ino"]  # .ino files have Arduino's style
+    sources = [path for path in C_FILES if path.suffix != ".ino" and path.parent != CSRC]  # .ino: Arduino's style
+    for states, texts in SOURCES.items():
+        (tmp_path / f"{states:d}").mkdir()
+        for name, text in texts.items():
+            sources.append(tmp_path / f"{states:d}" / name)
+            sources[-1].write_text(text)
     command = [clang_format(), style, "--dry-run", "-Werror", *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]

@@ -14,7 +14,8 @@ from kws_edge.model.tflite import FlatModel
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.convert.step_graph import to_step_int8, with_hop  # noqa: E402
+from firmware_export.states import with_hop  # noqa: E402
+from host_tools.convert.step_graph import to_step_int8  # noqa: E402
 from host_tools.networks.streaming import STEP_FRAMES  # noqa: E402
 from tests.models.make import step_levels, step_network  # noqa: E402
 
@@ -100,7 +101,7 @@ def test_step_graph_computes_what_the_float_network_does(network, graph, stream,
 def test_tflite_micro_gives_the_same_bytes(graph, stream, hop):
     micro = pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
     whole = run(graph, stream, len(stream), "builtin")
-    interpreter = micro.runtime.Interpreter.from_bytes(with_hop(graph, hop))
+    interpreter = micro.runtime.Interpreter.from_bytes(with_hop(FlatModel(graph, "graph"), hop).data)
     states = []
     for i in range(1, 5):
         detail = interpreter.get_input_details(i)

@@ -14,7 +14,7 @@ from kws_edge import AudioFile, ConfigError, DetectorConfig, Metadata, Model, Mo
 from kws_edge.cli.demo import STREAM
 from kws_edge.config import StepConfig
 from kws_edge.model.classification import classified
-from tests.conftest import assert_one_line_error, assert_usage_error
+from tests.conftest import assert_usage_error
 
 STEP = StepConfig(frames=2, score_offset=6.5)
 METADATA = Metadata(
@@ -261,10 +261,3 @@ def test_plot_draws_every_answer(run_cli, file, tmp_path):
     pytest.importorskip("matplotlib", exc_type=ImportError, reason="matplotlib is not installed here")
     assert run_cli("detect", STREAM, "--model", file, "--plot", "step.png").returncode == 0
     assert (tmp_path / "step.png").read_bytes()[:4] == b"\x89PNG"
-
-
-@pytest.mark.firmware
-def test_firmware_export_refuses_it(run_cli, file):
-    pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
-    done = run_cli("export", file, "-o", "out", package="firmware_export")
-    assert_one_line_error(done, "is a network with state", program="kws-firmware")

@@ -56,6 +56,36 @@ kws_status kws_app_lost(kws_app *app, uint32_t n_samples) {
     return restart(app, app->n_samples + n_samples);
 }
 
+#if KWS_STATES
+/* Gives the detector the answers of an inference, the oldest first. A reset in the callback drops the rest. */
+static kws_status detect(kws_app *app, const int8_t *answers) {
+    const uint64_t end = app->n_samples;
+    kws_status status = KWS_OK;
+    for (int answer = 0; answer < KWS_ANSWERS && status == KWS_OK && app->n_samples == end; answer++) {
+        const int8_t *const row = answers + answer * KWS_N_LABELS;
+        kws_detection found = {NULL, 0, false, 0.0f, 0, 0};
+        bool detected = false;
+        status = kws_detector_process(&app->detector, app->config, row, end, &found, &detected);
+        if (detected) {
+            found.start = found.start > app->start ? found.start : app->start;
+            app->callback(&found, app->context);
+            status = app->status; /* a reset in the callback may have set it */
+        }
+    }
+    return status;
+}
+
+static kws_status step(kws_app *app) {
+    const int8_t *answers = NULL;
+    int8_t *const input = kws_model_input(app->model);
+    if (input == NULL) {
+        return KWS_ERR_STATE;
+    }
+    (void)kws_frontend_features(&app->frontend, input);
+    const kws_status status = kws_model_invoke(app->model, &answers);
+    return status == KWS_OK ? detect(app, answers) : status;
+}
+#else
 static kws_status step(kws_app *app) {
     const int8_t *posteriors = NULL;
     kws_detection found = {NULL, 0, false, 0.0f, 0, 0};
@@ -76,6 +106,7 @@ static kws_status step(kws_app *app) {
     }
     return status;
 }
+#endif /* KWS_STATES */
 
 kws_status kws_app_process(kws_app *app, const int16_t *samples, size_t n_samples) {
     const kws_status status = kws_app_error(app);

@@ -20,7 +20,11 @@ static bool in_speech(const kws_detector_state *state) {
     for (int step = 0; step < KWS_SMOOTHING_STEPS; step++) {
         sum += state->spoken[(state->oldest + step) % KWS_SPOKEN_STEPS];
     }
+#if KWS_STATES
+    return 3 * sum >= 65536u * KWS_SMOOTHING_STEPS;
+#else
     return 3 * sum >= 512u * KWS_SMOOTHING_STEPS;
+#endif /* KWS_STATES */
 }
 
 /* The index after `i` in a ring of `n`. */
@@ -28,12 +32,20 @@ static uint16_t after(uint16_t i, uint16_t n) { return (uint16_t)(i + 1u < n ? i
 
 /* Takes posteriors; returns whether there are enough of them for an average. */
 static bool take(kws_detector_state *state, const kws_detector_config *config, const int8_t *posteriors) {
+#if KWS_STATES
+    uint32_t *const counted = state->history[state->next]; /* in the refractory time, the row stays the next one */
+#else
     uint16_t *const counted = state->history[state->next]; /* in the refractory time, the row stays the next one */
+#endif /* KWS_STATES */
     (void)memset(counted, 0, sizeof state->history[0]);
     for (int label = 0; label < KWS_N_LABELS; label++) {
         const uint8_t as = config->counts_for[label];
         if (as < KWS_N_LABELS) {
+#if KWS_STATES
+            counted[as] += kws_posteriors[posteriors[label] + 128];
+#else
             counted[as] = (uint16_t)(counted[as] + posteriors[label] + 128);
+#endif /* KWS_STATES */
         }
     }
     for (int label = 0; label < KWS_N_LABELS; label++) {
@@ -113,7 +125,11 @@ kws_status kws_detector_process(kws_detector_state *state, const kws_detector_co
     found->keyword = kws_labels[best];
     found->label = (uint8_t)best;
     found->wake = wake;
+#if KWS_STATES
+    found->score = (float)sum / 32768.0f / (float)KWS_SMOOTHING_STEPS;
+#else
     found->score = (float)sum / 256.0f / (float)KWS_SMOOTHING_STEPS;
+#endif /* KWS_STATES */
     found->start = end > KWS_CLIP_SAMPLES ? end - KWS_CLIP_SAMPLES : 0;
     found->end = end;
     *detected = true;

@@ -3,6 +3,10 @@
  * @file
  * @brief Detector: posteriors in, keywords out. It uses integers, and gives the same results as kws_edge.Detector.
  *
+#if KWS_STATES
+ * The network answers KWS_ANSWERS times an inference. Below, an inference means one of these answers.
+ *
+#endif /* KWS_STATES */
  * A keyword is detected when its posterior, averaged over the last KWS_SMOOTHING_STEPS inferences, is the largest of
  * all labels and reaches its threshold. In the next `refractory_steps` nothing is detected, and averaging starts anew
  * after them. Before the same keyword is detected again, its posterior must have fallen below its release level.
@@ -26,16 +30,30 @@
 extern "C" {
 #endif
 
+#if KWS_STATES
+/** The posterior of each score, 0 to 32768 for 0 to 1: that of score q is item q + 128. */
+extern const uint16_t kws_posteriors[256];
+
+#endif /* KWS_STATES */
 /** Settings: your own, or kws_detector_defaults. The detector only reads them. */
 typedef struct kws_detector_config {
     /**
+#if KWS_STATES
+     * Smallest sum of KWS_SMOOTHING_STEPS posteriors, each in units of 1/32768, that detects a label: 1 to
+     * 32768 * KWS_SMOOTHING_STEPS. 0 for a label that is not an active keyword.
+#else
      * Smallest sum of KWS_SMOOTHING_STEPS posteriors, each in units of 1/256, that detects a label: 1 to
      * 255 * KWS_SMOOTHING_STEPS. 0 for a label that is not an active keyword.
+#endif /* KWS_STATES */
      */
     uint32_t thresholds[KWS_N_LABELS];
     /** The same for a keyword that follows other speech. It must not be smaller. */
     uint32_t thresholds_in_speech[KWS_N_LABELS];
+#if KWS_STATES
+    /** Release level in 1/32768, 0 to 32768. A keyword is detected again only after its posterior was below it. */
+#else
     /** Release level in 1/256, 0 to 256. A keyword is detected again only after its posterior was below this level. */
+#endif /* KWS_STATES */
     uint16_t releases[KWS_N_LABELS];
     /**
      * The label to which a posterior is added: its own label, the label of unknown words for an inactive word, or
@@ -75,8 +93,13 @@ typedef struct kws_detector_state {
     uint16_t filled; /**< Inferences since averaging began, at most KWS_SMOOTHING_STEPS. */
     uint16_t next;   /**< Next row of `history`. */
     uint16_t oldest; /**< Oldest item of `spoken`. */
+#if KWS_STATES
+    uint32_t spoken[KWS_SPOKEN_STEPS];                   /**< Latest posteriors of unknown words, 1/32768. */
+    uint32_t history[KWS_SMOOTHING_STEPS][KWS_N_LABELS]; /**< The latest posteriors, 1/32768. */
+#else
     uint16_t spoken[KWS_SPOKEN_STEPS];                   /**< Latest posteriors of unknown words, 1/256. */
     uint16_t history[KWS_SMOOTHING_STEPS][KWS_N_LABELS]; /**< The latest posteriors, 1/256. */
+#endif /* KWS_STATES */
     bool released[KWS_N_LABELS];                         /**< Whether a label may be detected again. */
 } kws_detector_state;
 
@@ -89,12 +112,24 @@ typedef struct kws_detector_state {
 kws_status kws_detector_reset(kws_detector_state *state);
 
 /**
+#if KWS_STATES
+ * Takes one of the answers of an inference.
+#else
  * Takes the model's output for one window.
+#endif /* KWS_STATES */
  *
  * @param state The detector of the stream.
  * @param config Settings.
+#if KWS_STATES
+ * @param posteriors KWS_N_LABELS scores, which kws_posteriors turns into posteriors.
+#else
  * @param posteriors KWS_N_LABELS values, (q + 128) / 256 each.
+#endif /* KWS_STATES */
+#if KWS_STATES
+ * @param end Sample of the stream at which the inference's frames end.
+#else
  * @param end Sample of the stream at which the window ends.
+#endif /* KWS_STATES */
  * @param found Receives the detected keyword. Without a detection it stays unchanged.
  * @param detected Receives whether a keyword was detected.
  * @return KWS_OK, or KWS_ERR_ARGUMENT for NULL.

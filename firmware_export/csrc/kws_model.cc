@@ -3,6 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#if KWS_STATES
+#include <cstring>
+#endif /* KWS_STATES */
 #include <new>
 
 #include "kws_model_data.h"
@@ -38,6 +41,54 @@ bool is_int8_of(const Tensor *tensor, std::size_t size) {
     return tensor != nullptr && tensor->type == kTfLiteInt8 && tensor->bytes == size;
 }
 
+#if KWS_STATES
+// Whether each state can be copied from the output that follows it, and all of them fit into a kws_model.
+bool has_states(Interpreter &interpreter) {
+    std::size_t total = 0;
+    if (interpreter.inputs_size() != 1 + KWS_STATES || interpreter.outputs_size() != 1 + KWS_STATES) {
+        return false;
+    }
+    for (std::size_t i = 1; i <= KWS_STATES; i++) {
+        const auto *const before = interpreter.input(i);
+        if (before == nullptr || !is_int8_of(before, before->bytes) ||
+            !is_int8_of(interpreter.output(i), before->bytes)) {
+            return false;
+        }
+        total += before->bytes;
+    }
+    return total == KWS_STATE_BYTES;
+}
+
+void clear_states(kws_model &handle, Interpreter &interpreter) {
+    std::int8_t *state = handle.states;
+    for (std::size_t i = 1; i <= KWS_STATES; i++) {
+        const auto *const tensor = interpreter.input(i);
+        std::memset(state, tensor->params.zero_point, tensor->bytes);
+        state += tensor->bytes;
+    }
+}
+
+// In the arena, a state may share its memory with anything that is computed after its last use. So all states are
+// copied in before an inference, and all of their successors are copied out after it.
+void copy_states_in(const kws_model &handle, Interpreter &interpreter) {
+    const std::int8_t *state = handle.states;
+    for (std::size_t i = 1; i <= KWS_STATES; i++) {
+        auto *const tensor = interpreter.input(i);
+        std::memcpy(tensor->data.int8, state, tensor->bytes);
+        state += tensor->bytes;
+    }
+}
+
+void copy_states_out(kws_model &handle, Interpreter &interpreter) {
+    std::int8_t *state = handle.states;
+    for (std::size_t i = 1; i <= KWS_STATES; i++) {
+        const auto *const tensor = interpreter.output(i);
+        std::memcpy(state, tensor->data.int8, tensor->bytes);
+        state += tensor->bytes;
+    }
+}
+
+#endif /* KWS_STATES */
 kws_status start(kws_model &handle, std::uint8_t *arena, std::size_t arena_size) {
     const auto *const model = GetModel(kws_model_data);
     if (model->version() != kKwsModelSchema) {
@@ -53,9 +104,17 @@ kws_status start(kws_model &handle, std::uint8_t *arena, std::size_t arena_size)
                     static_cast<unsigned>(interpreter.arena_used_bytes()), kKwsArenaByKernels);
         return KWS_ERR_ARENA;
     }
+#if KWS_STATES
+    if (!is_int8_of(interpreter.input(0), KWS_INPUT_SIZE) ||
+        !is_int8_of(interpreter.output(0), KWS_ANSWERS * KWS_N_LABELS) || !has_states(interpreter)) {
+        return KWS_ERR_TENSOR;
+    }
+    clear_states(handle, interpreter);
+#else
     if (!is_int8_of(interpreter.input(0), KWS_INPUT_SIZE) || !is_int8_of(interpreter.output(0), KWS_N_LABELS)) {
         return KWS_ERR_TENSOR;
     }
+#endif /* KWS_STATES */
     handle.interpreter = &interpreter;
     return KWS_OK;
 }
@@ -97,7 +156,15 @@ extern "C" kws_status kws_model_init(kws_model *model, void *arena, std::size_t 
 
 extern "C" kws_status kws_model_reset(kws_model *model) {
     Interpreter *const interpreter = interpreter_of(model);
+#if KWS_STATES
+    if (interpreter == nullptr) {
+        return status_of(model);
+    }
+    clear_states(*model, *interpreter);
+    return interpreter->Reset() == kTfLiteOk ? KWS_OK : KWS_ERR_INVOKE;
+#else
     return interpreter == nullptr ? status_of(model) : interpreter->Reset() == kTfLiteOk ? KWS_OK : KWS_ERR_INVOKE;
+#endif /* KWS_STATES */
 }
 
 extern "C" std::int8_t *kws_model_input(kws_model *model) {
@@ -113,9 +180,15 @@ extern "C" kws_status kws_model_invoke(kws_model *model, const std::int8_t **pos
     if (interpreter == nullptr) {
         return status_of(model);
     }
+#if KWS_STATES
+    copy_states_in(*model, *interpreter);
+#endif /* KWS_STATES */
     if (interpreter->Invoke() != kTfLiteOk) {
         return KWS_ERR_INVOKE;
     }
+#if KWS_STATES
+    copy_states_out(*model, *interpreter);
+#endif /* KWS_STATES */
     *posteriors = interpreter->output(0)->data.int8;
     return KWS_OK;
 }

@@ -7,21 +7,20 @@ that are their zero points. Any hop gives the same bytes, up to a whole recordin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 
-from host_tools.convert.compact import compact, opened, written
+from host_tools.convert.compact import compact
 from host_tools.convert.quantize import convert
 from host_tools.data.features import span_range
 from host_tools.errors import TrainingError
 from kws_edge.config import FrontendConfig
-from kws_edge.model.step_graph import StepInterpreter, check_states
+from kws_edge.model.step_graph import check_states
 from kws_edge.model.tflite import FlatModel
 
-__all__ = ["to_step_int8", "with_hop"]
+__all__ = ["to_step_int8"]
 
 
 def to_step_int8(
@@ -37,7 +36,7 @@ def to_step_int8(
         Levels whose activations, and the states that they lead to, set the ranges.
     config : FrontendConfig
     hop_frames : int
-        Frames that the graph is written for; runtimes that resize inputs take others, see also :func:`with_hop`.
+        Frames that the graph is written for. Runtimes that resize inputs take others; ``kws-firmware`` writes others.
 
     Returns
     -------
@@ -83,21 +82,3 @@ def to_step_int8(
     if floating:
         raise TrainingError(f"{model.name}: {floating[0]} stayed in floating point; the model cannot run as INT8")
     return flatbuffer
-
-
-def with_hop(flatbuffer: bytes, hop_frames: int) -> bytes:
-    """The same step graph written for another hop: for runtimes that take shapes as they are, as TFLite Micro does.
-
-    Parameters
-    ----------
-    flatbuffer : bytes
-    hop_frames : int
-    """
-    interpreter = StepInterpreter(FlatModel(flatbuffer, "step graph"), kernels="reference")
-    native = interpreter.another(hop_frames).native
-    model = opened(flatbuffer)
-    shapes = {detail["index"]: detail["shape"] for detail in native.get_tensor_details()}
-    for i, tensor in enumerate(model.subgraphs[0].tensors):
-        if i in shapes and math.prod(shapes[i]) and tensor.buffer and model.buffers[tensor.buffer].data is None:
-            tensor.shape = shapes[i].astype(np.int32)
-    return written(model)

@@ -216,8 +216,9 @@ class Model:
 
     def stepping(self, hop_frames: int | None = None) -> StepInterpreter:
         """A network with state for another stream; see :meth:`StepInterpreter.another`."""
-        assert isinstance(self.interpreter, StepInterpreter)
-        return self.interpreter.another(hop_frames)
+        interpreter: Any = self.interpreter  # or one with the same methods, such as TFLite Micro's
+        other: StepInterpreter = interpreter.another(hop_frames)
+        return other
 
     def hop_frames(self, step_ms: float) -> int:
         """Frames of each inference in a stream at the setting `step_ms`.

@@ -9,7 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["dequantize", "posterior", "quantize"]
+__all__ = ["POSTERIOR_STEPS", "dequantize", "posterior", "quantize"]
+
+POSTERIOR_STEPS = 32768
+"""Steps of a posterior from 0 to 1 of a network with state. Sums of less than 512 are exact in float32 and integers."""
 
 
 def quantize(
@@ -46,6 +49,9 @@ def dequantize(q: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.flo
 
 
 def posterior(scores: NDArray[Any] | float, offset: float) -> NDArray[np.float32]:
-    """Posteriors of a network with state, float32, same shape: ``1 / (1 + exp(offset - scores))``."""
+    """Posteriors of a network with state, float32, same shape: ``1 / (1 + exp(offset - scores))``.
+
+    They are rounded to multiples of 1 / :data:`POSTERIOR_STEPS`.
+    """
     values: NDArray[np.float64] = 1 / (1 + np.exp(offset - np.asarray(scores, np.float64)))
-    return values.astype(np.float32)
+    return (np.rint(values * POSTERIOR_STEPS) / POSTERIOR_STEPS).astype(np.float32)

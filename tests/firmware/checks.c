@@ -110,7 +110,7 @@ static void errors_stick(void) {
     IS(kws_app_lost(&app, 1), KWS_ERR_ARENA);
     IS(kws_app_error(&app), KWS_ERR_ARENA);
     IS(tflm_invoked, 0);
-    tflm_need = 20000;
+    tflm_need = 10000;
     IS(kws_app_process(&app, silence, SECOND), KWS_ERR_ARENA);
     IS(kws_model_init(&model, arena, sizeof arena), KWS_OK);
     IS(kws_app_process(&app, silence, SECOND), KWS_ERR_ARENA);

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.sources import CSRC, config_header
+from firmware_export.sources import code, config_header
 from firmware_export.tables import FrontendTables
 from kws_edge import FrontendConfig
 
@@ -29,8 +28,8 @@ def compile_c(compiler: str, *arguments: object) -> None:
 def write_frontend(tables: FrontendTables, src: Path) -> None:
     """Write the sources of a front end alone, without a model."""
     src.mkdir()
-    for path in CSRC.iterdir():
-        shutil.copy(path, src)
+    for name, text in code(states=False).items():
+        (src / name).write_text(text)
     (src / "kws_config.h").write_text(config_header("For a test.", tables.macros()))
     (src / "kws_tables.c").write_text(tables.source())
 
@@ -49,6 +48,30 @@ def write_tflm(folder: Path, namespace: str) -> None:
         path = folder / "tensorflow" / "lite" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(header.replace("CLOSING", "}" * len(names)))
+
+
+def compile_cc(*arguments: object) -> None:
+    """Compile C++17, as :func:`compile_c` compiles C."""
+    flags = [flag for flag in STRICT if flag != "-Wmissing-prototypes"]
+    command = ["g++", "-std=c++17", *flags, "-fno-exceptions", "-fno-rtti", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+
+
+def whole_library(src: Path, target: Path, *options: str) -> ctypes.CDLL:
+    """All of an export as the shared library `target`, with ``tflm_bridge.cc`` in place of TensorFlow Lite Micro."""
+    folder = target.with_suffix("")
+    write_tflm(folder, "tflite")
+    options = ("-O1", "-fPIC", f"-I{src}", *options)
+    objects = [folder / f"{path.name}.o" for path in src.glob("*.c*")]
+    for made in objects:
+        source = src / made.stem
+        if source.suffix == ".c":
+            compile_c("gcc", *options, "-c", source, "-o", made)
+        else:
+            compile_cc(*options, f"-I{folder}", "-c", source, "-o", made)
+    compile_cc("-O1", "-fPIC", "-shared", f"-I{folder}", HERE / "tflm_bridge.cc", *objects, "-lm", "-o", target)
+    return ctypes.CDLL(str(target))
 
 
 def shared_library(target: Path, sources: list[Path], *options: str) -> ctypes.CDLL:
@@ -132,32 +155,74 @@ class CApp:
     """The application in `src`, as the shared library `target`. `micro` computes its inferences."""
 
     def __init__(self, src: Path, target: Path, micro: MicroInterpreter, *, fixed: bool) -> None:
-        sources = [*(src / f"kws_{name}.c" for name in FRONTEND), *src.glob("kws_detector*.c"), src / "kws_app.c"]
-        self._c = shared_library(target, [*sources, HERE / "app.c"], f"-I{src}", f"-DKWS_FIXED_POINT={fixed:d}")
+        self._c = whole_library(src, target, f"-DKWS_FIXED_POINT={fixed:d}")
+        self.inputs: list[np.ndarray] = []
+        """The model's input of each inference."""
         self.heard: list[tuple[str, float, int, int, bool]] = []
         """Detections: keyword, score, start and end in samples, and whether it is the wake word."""
 
-        @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
-        def invoke(features, posteriors):
-            q = np.ctypeslib.as_array(features, (1, 98, 40, 1))
-            np.ctypeslib.as_array(posteriors, (12,))[:] = micro.invoke(q).ravel()
+        places = ctypes.POINTER(ctypes.POINTER(ctypes.c_int8))
+        flat = micro.flat
+
+        @ctypes.CFUNCTYPE(ctypes.c_int, places, places)
+        def invoke(inputs, outputs):
+            values = [np.ctypeslib.as_array(inputs[i], t.shape).copy() for i, t in enumerate(flat.inputs)]
+            self.inputs.append(values[0])
+            for i, computed in enumerate(micro.run(values)):
+                np.ctypeslib.as_array(outputs[i], computed.shape)[:] = computed
             return 0
 
         @ctypes.CFUNCTYPE(None, ctypes.POINTER(CDetection), ctypes.c_void_p)
         def callback(detection, _):
-            self.heard.append(detection.contents.values())
+            self.on_keyword(detection.contents)
 
         self._kept = invoke, callback  # kept, because C calls them as long as the application lives
-        self._c.set_invoke(invoke)
-        self._c.kws_app_sizeof.restype = ctypes.c_size_t
+        for output, tensors in enumerate((flat.inputs, flat.outputs)):
+            for i, tensor in enumerate(tensors):
+                self.tensor(bool(output), i, tensor.size, tensor.zero_point)
+        self.count(len(flat.inputs), len(flat.outputs))
+        for name in ("app", "model"):
+            getattr(self._c, f"kws_{name}_sizeof").restype = ctypes.c_size_t
         self._app = ctypes.create_string_buffer(self._c.kws_app_sizeof())
-        self._model = ctypes.create_string_buffer(1)  # the functions in app.c do not read it
+        self._model = ctypes.create_string_buffer(self._c.kws_model_sizeof())
+        self._arena = ctypes.create_string_buffer(1024)
+        assert self.init() == 0
         assert self._c.kws_app_init(self._app, self._model, callback, None) == 0
+
+    def tensor(self, output: bool, index: int, size: int, zero_point: int) -> None:
+        """Say what TensorFlow Lite Micro finds in the model."""
+        self._c.bridge_tensor(output, ctypes.c_size_t(index), ctypes.c_size_t(size), zero_point)
+
+    def count(self, inputs: int, outputs: int) -> None:
+        """Say how many tensors there are."""
+        self._c.bridge_set(self._kept[0], ctypes.c_size_t(inputs), ctypes.c_size_t(outputs))
+
+    def init(self) -> int:
+        """Set the model up and return the status."""
+        return self._c.kws_model_init(self._model, self._arena, ctypes.c_size_t(len(self._arena)))
+
+    def on_keyword(self, detection: CDetection) -> None:
+        self.heard.append(detection.values())
 
     def process(self, samples: np.ndarray) -> int:
         """Process int16 samples and return the status."""
         block = np.ascontiguousarray(samples)
         return self._c.kws_app_process(self._app, ctypes.c_void_p(block.ctypes.data), ctypes.c_size_t(len(block)))
+
+    def reset(self) -> int:
+        """Start a new stream and return the status."""
+        return self._c.kws_app_reset(self._app)
+
+    def self_test(self) -> tuple[int, list[str]]:
+        """Run the self-test; return its status and the lines that it prints. Reset the stream afterwards."""
+        lines: list[str] = []
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
+        def print_line(_, line):
+            lines.append(line.decode())
+
+        port = (ctypes.c_void_p * 5)(None, ctypes.cast(print_line, ctypes.c_void_p))
+        return self._c.kws_self_test(port, self._app), lines
 
     def lost(self, n: int) -> int:
         """Report `n` lost samples and return the status."""

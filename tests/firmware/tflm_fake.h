@@ -10,11 +10,13 @@
 extern "C" {
 #endif
 
-/* A model and its answers: those of golden features, and for any other input those of a stream in turn. */
+/* A model and its answers: those of golden features, and for any other input those of a stream in turn. A network with
+ * state gives the answers of golden hops to a stream's first inferences, which it knows by its first state. */
 typedef struct tflm_answers {
     const void *model;
-    size_t inputs, labels, clips, steps;
+    size_t inputs, outputs, clips, steps;
     const int8_t *features, *posteriors, *stream;
+    size_t states, state_bytes;
 } tflm_answers;
 
 void tflm_know(const tflm_answers *answers);
