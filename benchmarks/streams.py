@@ -75,8 +75,9 @@ def main() -> None:
                 results[name]["test12"] = test12(model, args.data / "test12")
         write(results, args.output)
     print(table(results))
-    for name, reason in streams.not_measured.items():
-        print(f"{name} not measured: {reason}")
+    for name, values in results.items():
+        for condition, reason in values["not_measured"].items():
+            print(f"{name}: {condition} not measured: {reason}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from host_tools.errors import DatasetError
 from host_tools.evaluation.intervals import by_group, of_mean
 from host_tools.evaluation.scoring import Heard, score
 from host_tools.evaluation.standard.conditions import CONDITIONS, Folders
-from host_tools.evaluation.standard.independent import alone, find_independent, hear_independent
+from host_tools.evaluation.standard.independent import alone, find_independent, hear_independent, known_to
 from host_tools.evaluation.standard.measure import macs_per_second, measure
 from host_tools.evaluation.standard.report import plot, table
 from host_tools.evaluation.standard.streams import standard_streams
@@ -93,7 +93,7 @@ def folder(tmp_path_factory, demo_stream) -> Path:
 
 @pytest.fixture(scope="module")
 def heard(folder):
-    found = find_independent(folder / "independent")
+    found = known_to(find_independent(folder / "independent"), Model("commands12").labels)
     config = dataclasses.replace(Model("commands12").detector_config, threshold=0.4, thresholds={})
     return hear_independent(found, LOADING, config, thresholds=(0.4, 1.0), seeds=(1, 2), progress=silently)
 
@@ -132,9 +132,9 @@ def test_independent_recordings_that_cannot_be_used(tmp_path, folder):
     soundfile.write(tmp_path / "commands" / "yes" / "1.wav", np.zeros(RATE), RATE)
     with pytest.raises(DatasetError, match="<collection>/<word>"):
         find_independent(tmp_path)
-    only = [r for r in find_independent(folder / "independent") if r.word in ("cat", "other")]
-    with pytest.raises(DatasetError, match="none of the independent commands"):
-        hear_independent(only, LOADING, Model("commands12").detector_config, progress=silently)
+    found = find_independent(folder / "independent")
+    assert [r.word for r in known_to(found, ("left", "cat"))] == ["left", "left", "cat", "other", "other"]
+    assert known_to(found, ("hello", "unknown")) == []
 
 
 def test_intervals_by_group():
@@ -319,7 +319,12 @@ def test_command_refuses(run_cli, folder, tmp_path):
         (("--rooms",), "--rooms does not go with --standard"),
         (("--errors", "x"), "--errors does not go with --standard"),
         (("--words", 0), "must be a whole number from 1"),
+        (("--half", "reporting"), "--half does not go with --standard"),
     ):
         assert_usage_error(run_cli(*common, *wrong, package="host_tools"), told, program="kws-host")
+    two = run_cli("stream-eval", "commands12", folder, folder, "--standard", package="host_tools")
+    assert_usage_error(two, "more than one folder does not go with --standard", program="kws-host")
+    alone = run_cli("stream-eval", "commands12", folder, "--conditions", "quiet", package="host_tools")
+    assert_usage_error(alone, "--conditions goes with --standard", program="kws-host")
     missing = run_cli("stream-eval", "commands12", tmp_path, "--standard", package="host_tools")
     assert_one_line_error(missing, "speech_commands: no such folder", program="kws-host")

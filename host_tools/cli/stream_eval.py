@@ -80,6 +80,8 @@ def work(args: argparse.Namespace) -> None:
         _make_folder(args.output)
     if args.standard:
         _standard(args)
+    elif args.conditions or args.music:
+        raise UsageError(f"--{'conditions' if args.conditions else 'music'} goes with --standard")
     else:
         _given(args)
 
@@ -95,6 +97,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _standard(args: argparse.Namespace) -> None:
+    """Measure under the standard conditions."""
     from host_tools.evaluation.standard.conditions import Folders
     from host_tools.evaluation.standard.measure import measure
     from host_tools.evaluation.standard.report import table, write
@@ -126,7 +129,7 @@ def _standard(args: argparse.Namespace) -> None:
             args.model, streams, config=config, kernels=args.kernels, **options.foreign(args), workers=args.workers
         )
     results = {values["model"]: values}
-    for name, reason in streams.not_measured.items():
+    for name, reason in values["not_measured"].items():
         print(f"kws-host: {name} not measured: {reason}", file=sys.stderr)
     print(json.dumps(values) if args.json else table(results), end="\n" if args.json else "")
     if args.output:
@@ -136,6 +139,7 @@ def _standard(args: argparse.Namespace) -> None:
 
 
 def _given(args: argparse.Namespace) -> None:
+    """Measure on the recordings that are given."""
     from host_tools.evaluation.mistakes import check_unused
     from host_tools.evaluation.stream_reports import evaluate_streams
     from kws_edge.model.model import Model

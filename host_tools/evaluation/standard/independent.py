@@ -26,7 +26,7 @@ from kws_edge.audio.file import AudioFile
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.calibration import wilson
 
-__all__ = ["HeardAlone", "Recording", "alone", "find_independent", "hear_independent"]
+__all__ = ["HeardAlone", "Recording", "alone", "find_independent", "hear_independent", "known_to"]
 
 BEFORE_S, AFTER_S = 1, 2
 SEEDS = (1, 2, 3)
@@ -62,6 +62,12 @@ def find_independent(folder: Path) -> list[Recording]:
                 raise DatasetError(f"{path}: expected {folder / kind}/<collection>/<word>/<recording>")
             found.append(Recording(path, kind, *parts[:2]))
     return found
+
+
+def known_to(found: Sequence[Recording], labels: Sequence[str]) -> list[Recording]:
+    """Other words, and the commands that are labels of a model; an empty list if no command is."""
+    kept = [r for r in found if r.kind == OTHERS or r.word in labels]
+    return kept if any(r.kind == COMMANDS for r in kept) else []
 
 
 def alone(path: Path, rate: int, *, seed: int | None) -> NDArray[np.int16]:
@@ -170,11 +176,10 @@ def hear_independent(
 ) -> HeardAlone:
     """Hear independent recordings between hiss and behind a noise gate.
 
-    Commands that are no keywords of the model are left out.
-
     Parameters
     ----------
     found : sequence of Recording
+        As :func:`known_to` gives them.
     loading : tuple
         Arguments of :func:`host_tools.evaluation.stream_inference.loaded_model`.
     config : DetectorConfig
@@ -185,26 +190,17 @@ def hear_independent(
     workers : int, optional
         Processes; by default one a core.
     progress : callable
-
-    Raises
-    ------
-    DatasetError
-        If no command is a keyword of the model.
     """
-    labels = loaded_model(*loading).labels
-    kept = [r for r in found if r.kind == OTHERS or r.word in labels]
-    if not any(r.kind == COMMANDS for r in kept):
-        raise DatasetError(f"{loading[0]}: none of the independent commands is one of its keywords")
     jobs = [
         _Job(loading, r.path, seed * 100_000 + i, config, tuple(thresholds) if seed == seeds[0] else ())
         for seed in seeds
-        for i, r in enumerate(kept)
+        for i, r in enumerate(found)
     ]
-    jobs += [_Job(loading, r.path, None, config, ()) for r in kept]
-    results = run_parallel(_detected, jobs, workers=1 if len(kept) < _PARALLEL_FROM else workers)
+    jobs += [_Job(loading, r.path, None, config, ()) for r in found]
+    results = run_parallel(_detected, jobs, workers=1 if len(found) < _PARALLEL_FROM else workers)
     every = list(progress(results, total=len(jobs), desc="independent", unit="recording", mininterval=0.5))
-    *hiss, gated = _rows(every, len(kept))
-    return HeardAlone(kept, hiss, gated)
+    *hiss, gated = _rows(every, len(found))
+    return HeardAlone(found, hiss, gated)
 
 
 def _rows(values: Sequence[_Detected], n: int) -> Iterator[Sequence[_Detected]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from host_tools.evaluation.scoring import Score
-from host_tools.evaluation.standard.independent import HeardAlone, hear_independent
+from host_tools.evaluation.scoring import GENUINE, Score
+from host_tools.evaluation.standard.independent import HeardAlone, hear_independent, known_to
 from host_tools.evaluation.standard.streams import StandardStreams
 from host_tools.evaluation.stream_audio import Condition, Stream
 from host_tools.evaluation.stream_inference import HeardTrack, hear_all
@@ -94,9 +94,12 @@ def measure(
         heard = hear(some, NEGATIVE_CONDITIONS)
         parts = [heard[start : start + len(some)] for start in range(0, len(heard), len(some))]
         negatives[kind] = [_by_threshold(some, part, config) for part in parts]
-    if streams.independent:
+    not_measured = dict(streams.not_measured)
+    if recordings := known_to(streams.independent, loaded.labels):
         loading = (str(model), kernels, labels and tuple(labels), frontend_config)
-        alone = hear_independent(streams.independent, loading, config, **common)
+        alone = hear_independent(recordings, loading, config, **common)
+    elif streams.independent:
+        not_measured["independent"] = "none of the commands is a keyword of the model"
     return {
         "model": loaded.metadata.name or loaded.path,
         "detector": config.to_dict(),
@@ -109,7 +112,7 @@ def measure(
             {"threshold": threshold, **_point(number, words, negatives, alone)}
             for number, threshold in enumerate(DET_THRESHOLDS)
         ],
-        "not_measured": streams.not_measured,
+        "not_measured": not_measured,
     }
 
 
@@ -131,6 +134,7 @@ def _accepts(scores: Sequence[Score]) -> dict[str, Any]:
     return {
         "count": count,
         "places": found,
+        "genuine": sum(len(score.of_kind(GENUINE)) for score in scores),
         "hours": round(hours, 4),
         "recorded_hours": round(scores[0].hours, 4),
         "per_hour": count / hours,
@@ -138,7 +142,7 @@ def _accepts(scores: Sequence[Score]) -> dict[str, Any]:
         "conditions": {
             condition.name: {
                 **score.to_dict()["false_accepts"],
-                "genuine": len(score.of_kind("genuine")),
+                "genuine": len(score.of_kind(GENUINE)),
             }
             for condition, score in zip(NEGATIVE_CONDITIONS, scores, strict=True)
         },
