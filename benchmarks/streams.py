@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,16 @@ def test12(model: str, folder: Path) -> dict[str, Any]:
     return {"rate": result.accuracy, "interval_95": list(wilson(result.accuracy * n, n)), "clips": n}
 
 
-def known(name: str, path: Path) -> dict[str, Any]:
-    """What an earlier run measured of the model of that name."""
+def known(name: str, path: Path, streams: Mapping[str, str]) -> dict[str, Any]:
+    """What an earlier run measured of the model of that name, on the same streams as far as it had them."""
     results = json.loads(path.read_text())
     if name not in results:
         raise SystemExit(f"{path}: has no {name}; it has {', '.join(results)}")
-    return dict(results[name])
+    values = dict(results[name])
+    for condition, stream in streams.items():
+        if values["streams"].get(condition, stream) != stream:
+            raise SystemExit(f"{path}: {name} heard another stream for {condition}; measure its model file again")
+    return values
 
 
 def main() -> None:
@@ -68,7 +73,7 @@ def main() -> None:
     results = {}
     for name, model in models.items():
         if model.endswith(".json"):
-            results[name] = known(name, Path(model))
+            results[name] = known(name, Path(model), streams.names)
         else:
             results[name] = measure(model, streams, workers=args.workers)
             if args.test12:

@@ -209,7 +209,14 @@ def test_streams_are_made_once_of_the_reporting_half(folder, tmp_path):
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(times) == 10
     again = made()
-    assert again == streams
+    assert again == streams and again.names == streams.names
+    assert set(again.names) == {
+        *streams.words,
+        "negatives, speech",
+        "negatives, sounds",
+        "negatives, music",
+        "independent",
+    }
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times
     longer = standard_streams(Folders(folder), tmp_path, conditions=["quiet"], clips=6, progress=silently)
     assert len(longer.words["quiet"].words) == 6 and len(list(tmp_path.iterdir())) == 12
@@ -292,10 +299,13 @@ def test_picture(values, tmp_path, lacking):
 
 
 def test_known_results(tmp_path):
-    (tmp_path / "r.json").write_text('{"old": {"model": "x"}}')
-    assert known("old", tmp_path / "r.json") == {"model": "x"}
+    old = {"streams": {"quiet": "quiet-1", "gated": "gated-1"}}
+    (tmp_path / "r.json").write_text(json.dumps({"old": old}))
+    assert known("old", tmp_path / "r.json", {"quiet": "quiet-1", "music": "music-1"}) == old
     with pytest.raises(SystemExit, match="has no new; it has old"):
-        known("new", tmp_path / "r.json")
+        known("new", tmp_path / "r.json", {})
+    with pytest.raises(SystemExit, match="old heard another stream for gated"):
+        known("old", tmp_path / "r.json", {"gated": "gated-2"})
 
 
 def test_command(run_cli, folder, tmp_path):

@@ -76,8 +76,6 @@ def _add_standard(parser: argparse.ArgumentParser) -> None:
 
 def work(args: argparse.Namespace) -> None:
     """Measure on the given streams, or under the standard conditions."""
-    if args.output:  # a folder that cannot be made is refused before the work
-        _make_folder(args.output)
     if args.standard:
         _standard(args)
     elif args.conditions or args.music:
@@ -87,6 +85,7 @@ def work(args: argparse.Namespace) -> None:
 
 
 def _make_folder(folder: Path) -> None:
+    """Make the folder of ``-o``, so that one that cannot be made is refused before the work."""
     from kws_edge.files import check_writable
 
     try:
@@ -114,8 +113,9 @@ def _standard(args: argparse.Namespace) -> None:
     unused["--half"] = args.half != "all"
     if clash := next((name for name, value in unused.items() if value), None):
         raise UsageError(f"{clash} does not go with --standard, which takes one folder and hears all of it its own way")
-    model = Model(args.model, **options.foreign(args))
-    config = detector_config(args, model)
+    config = detector_config(args, Model(args.model, **options.foreign(args)))
+    if args.output:
+        _make_folder(args.output)
     kept = tempfile.TemporaryDirectory() if args.output is None else contextlib.nullcontext(args.output / "streams")
     with kept as work:
         streams = standard_streams(
@@ -148,6 +148,8 @@ def _given(args: argparse.Namespace) -> None:
         check_unused(args.errors)
         if args.output and args.errors.resolve() in (args.output.resolve(), *args.output.resolve().parents):
             raise UsageError(f"--errors {args.errors}: holds the folder of -o; name another one")
+    if args.output:
+        _make_folder(args.output)
     streams, foreign = options.streams(args), options.foreign(args)
     report = evaluate_streams(
         args.model,

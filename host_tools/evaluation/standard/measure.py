@@ -69,8 +69,9 @@ def measure(
     Returns
     -------
     dict
-        JSON-ready: ``model``, ``detector``, ``macs_per_second``, ``snr_db``, ``words`` (by condition), ``negatives``
-        (by kind), ``independent`` (None if not measured), ``det`` (by threshold), and ``not_measured`` (reasons).
+        JSON-ready: ``model``, ``detector``, ``macs_per_second``, ``streams`` (a name for what was heard, by condition),
+        ``snr_db``, ``words`` (by condition), ``negatives`` (by kind), ``independent`` (None if not measured), ``det``
+        (by threshold), and ``not_measured`` (reasons).
 
     Raises
     ------
@@ -104,6 +105,7 @@ def measure(
         "model": loaded.metadata.name or loaded.path,
         "detector": config.to_dict(),
         "macs_per_second": round(macs_per_second(loaded, config.step_ms)),
+        "streams": streams.names,
         "snr_db": streams.snr_db,
         "words": {name: scores[0].to_dict() for name, scores in words.items()},
         "negatives": {kind: _accepts([scores[0] for scores in parts]) for kind, parts in negatives.items()},

@@ -42,6 +42,15 @@ class StandardStreams:
     not_measured: dict[str, str]
     """Why conditions are left out, by name."""
 
+    @property
+    def names(self) -> dict[str, str]:
+        """A name for each condition and each kind of negatives, which follows from what is heard."""
+        return {
+            **{name: stream.path.stem for name, stream in self.words.items()},
+            **{f"negatives, {kind}": _digest([s.path for s in some]) for kind, some in self.negatives.items()},
+            **({"independent": _digest([r.path for r in self.independent])} if self.independent else {}),
+        }
+
 
 def standard_streams(
     folders: Folders,
@@ -88,7 +97,7 @@ def standard_streams(
             seed=condition.seed,
             gate_db=condition.gate_db,
         )
-        path = Path(work) / f"{name}-{_digest(config, said, behind)}.flac"
+        path = Path(work) / f"{name}-{_digest([*(clip.path for clip in said), *behind], config.to_dict())}.flac"
         if not (path.exists() and path.with_suffix(".csv").exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
             make_stream(path, config, said, backgrounds=behind, progress=progress)
@@ -111,8 +120,7 @@ def _commands(folder: Path) -> list[Clip]:
     return clips
 
 
-def _digest(config: StreamConfig, clips: Sequence[Clip], backgrounds: Sequence[Path]) -> str:
-    """A name for what a stream is made of: its settings, and the names and sizes of its recordings."""
-    paths = [*(clip.path for clip in clips), *backgrounds]
-    parts = [config.to_dict(), [[path.parent.name, path.name, path.stat().st_size] for path in paths]]
+def _digest(paths: Sequence[Path], *settings: Any) -> str:
+    """A name for recordings, by their names and sizes, and for settings."""
+    parts = [*settings, [[path.parent.name, path.name, path.stat().st_size] for path in paths]]
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
