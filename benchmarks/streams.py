@@ -4,8 +4,8 @@
 
 DATA is the folder of `kws-host stream-eval --standard`. The table has a column for each model: commands of strangers,
 words in quiet, behind a noise gate, over noise, speech and music, delays, false accepts per hour, and the work of a
-second. `det.png` has the DET curves of all models. The results are `table.md`, `det.png` and `standard.json`, and the
-streams lie in `streams/`. `NAME=DIR/standard.json` takes the column of that name from an earlier run.
+second. `det.png` has the DET curves of all models. The results are `table.md`, `det.png` and `report.json`, and the
+streams lie in `streams/`. `NAME=DIR/report.json` takes the column of that name from an earlier run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ from host_tools.evaluation.standard.streams import standard_streams
 from host_tools.evaluation.test_sets import clip_set
 from kws_edge import Model
 from kws_edge.detection.calibration import wilson
+
+
+def named(text: str) -> tuple[str, str]:
+    """A ``type`` of argparse that reads ``NAME=MODEL``."""
+    name, _, model = text.partition("=")
+    if not (name and model):
+        raise argparse.ArgumentTypeError(f"must be NAME=MODEL, got {text!r}")
+    return name, model
 
 
 def test12(model: str, folder: Path) -> dict[str, Any]:
@@ -49,7 +57,7 @@ def known(name: str, path: Path, streams: Mapping[str, str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("models", nargs="+", metavar="NAME=MODEL|JSON")
+    parser.add_argument("models", nargs="+", type=named, metavar="NAME=MODEL|JSON")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=[], metavar="NAME")
     parser.add_argument(
@@ -62,7 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core")
     args = parser.parse_args()
-    models = dict(pair.split("=", 1) for pair in args.models)
+    models = dict(args.models)
     streams = standard_streams(
         Folders(args.data, args.music),
         args.output / "streams",

@@ -133,7 +133,7 @@ def test_independent_recordings_that_cannot_be_used(tmp_path, folder):
     with pytest.raises(DatasetError, match="<collection>/<word>"):
         find_independent(tmp_path)
     found = find_independent(folder / "independent")
-    assert [r.word for r in known_to(found, ("left", "cat"))] == ["left", "left", "cat", "other", "other"]
+    assert [r.word for r in known_to(found, ("left", "cat"))] == ["cat", "left", "left", "other", "other"]
     assert known_to(found, ("hello", "unknown")) == []
 
 
@@ -234,6 +234,8 @@ def test_conditions_without_recordings(folder, tmp_path):
     with pytest.raises(DatasetError, match=r"music: .*no such folder; `kws-host collect --from music"):
         Folders(tmp_path).chosen(["quiet", "music"])
     assert "music" in Folders(tmp_path, folder / "negatives" / "music").chosen()[0]
+    with pytest.raises(DatasetError, match="tunes: no such folder"):
+        Folders(tmp_path, tmp_path / "tunes").chosen()
     with pytest.raises(DatasetError, match="nothing to measure on"):
         Folders(tmp_path / "nowhere").chosen()
 
@@ -314,7 +316,7 @@ def test_command(run_cli, folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert b"missed of 4 words over music 10 dB below" in done.stdout
     assert (tmp_path / "out" / "table.md").read_bytes() in done.stdout
-    written = json.loads((tmp_path / "out" / "standard.json").read_text())["commands12"]
+    written = json.loads((tmp_path / "out" / "report.json").read_text())["commands12"]
     assert list(written["words"]) == ["gated", "music"] and written["negatives"] == {}
     assert (tmp_path / "out" / "det.png").stat().st_size > 10_000
     done = run_cli(*common, "--conditions", "independent", "--threshold", 0.4, "--json", package="host_tools")

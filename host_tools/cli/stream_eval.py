@@ -40,7 +40,7 @@ def add(commands) -> None:
         "--output",
         type=output_path,
         metavar="DIR",
-        help="write report.json, det.png, timeline.png, false_accepts/*.wav; with --standard standard.json, table.md,"
+        help="write report.json, det.png, timeline.png, false_accepts/*.wav; with --standard report.json, table.md,"
         " det.png and the streams",
     )
     options.add_errors(
@@ -135,7 +135,7 @@ def _standard(args: argparse.Namespace) -> None:
     if args.output:
         write(results, args.output)
         if not args.json:
-            print(f"wrote {args.output}/standard.json, table.md and det.png")
+            print(f"wrote {args.output}/report.json, table.md and det.png")
 
 
 def _given(args: argparse.Namespace) -> None:

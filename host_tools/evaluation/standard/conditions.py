@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from host_tools.data.recordings import existing_folder
 from host_tools.errors import DatasetError
 
 __all__ = ["CONDITIONS", "GATE_DB", "KINDS", "SNR_DB", "WORDS", "Folders", "WordCondition"]
@@ -81,8 +82,10 @@ class Folders:
         Raises
         ------
         DatasetError
-            If the recordings of a wanted condition are missing, or those of all conditions.
+            If the recordings of a wanted condition are missing, or those of all conditions, or the folder of music.
         """
+        if self.music:
+            existing_folder(self.music)
         reasons = {name: reason for name in CONDITIONS if (reason := self._why_not(name))}
         for name in wanted:
             if name in reasons:

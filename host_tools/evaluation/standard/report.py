@@ -29,7 +29,7 @@ _MOST_MISSED = 40  # the DET curve leaves out more than this, so that the rest c
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write ``table.md``, ``det.png`` and ``standard.json`` to a folder.
+    """Write ``table.md``, ``det.png`` and ``report.json`` to a folder.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def write(results: Results, folder: Path) -> None:
         If the folder cannot be written.
     """
     write_atomically(folder / "table.md", table(results))
-    write_atomically(folder / "standard.json", json.dumps(results, indent=1) + "\n")
+    write_atomically(folder / "report.json", json.dumps(results, indent=1) + "\n")
     write_atomically(folder / "det.png", lambda path: plot(results, path))
 
 
