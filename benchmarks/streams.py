@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from host_tools.errors import DatasetError
 from host_tools.evaluation.clips import evaluate
 from host_tools.evaluation.standard.conditions import CONDITIONS, SNR_DB, Folders
 from host_tools.evaluation.standard.measure import measure
@@ -85,7 +86,10 @@ def main() -> None:
         else:
             results[name] = measure(model, streams, workers=args.workers)
             if args.test12:
-                results[name]["test12"] = test12(model, args.data / "test12")
+                try:
+                    results[name]["test12"] = test12(model, args.data / "test12")
+                except DatasetError as error:  # a model without unknown or silence
+                    results[name]["not_measured"]["test12"] = str(error)
         write(results, args.output)
     print(table(results))
     for name, values in results.items():

@@ -287,7 +287,7 @@ def test_table_has_a_column_for_each_model(values):
     )
     assert heard[0].startswith(f"{100 * values['independent']['hiss']['heard']['mean']['rate']:.1f} % (")
     assert heard[1] == "not measured"
-    assert cells["test12, INT8"] == ["not measured", "90.0 % (0.0 to 100.0)"]
+    assert cells["test12, INT8"] == ["not measured", "90.00 % (0.00 to 100.00)"]
     assert cells["multiply-accumulates a second of audio"][0] == f"{10 * Model('commands12').flat.macs / 1e6:.1f} M"
     assert "missed of 12 words over music 10 dB below" in cells
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def _rows(results: Results) -> Iterator[list[str]]:
         yield row(f"{hours}, as recorded", _per_hour, "negatives", kind, "conditions", AS_RECORDED)
     yield row("multiply-accumulates a second of audio", lambda macs: f"{macs / 1e6:.1f} M", "macs_per_second")
     if any("test12" in values for values in results.values()):
-        yield row("test12, INT8", _share, "test12")
+        yield row("test12, INT8", lambda v: _percent(v["rate"], v["interval_95"], 2), "test12")
 
 
 def _at(values: Any, keys: tuple[str, ...]) -> Any:
@@ -93,8 +93,9 @@ def _at(values: Any, keys: tuple[str, ...]) -> Any:
     return values
 
 
-def _percent(rate: float, interval: list[float]) -> str:
-    return f"{100 * rate:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+def _percent(rate: float, interval: Sequence[float], digits: int = 1) -> str:
+    share, low, high = (f"{100 * value:.{digits}f}" for value in (rate, *interval))
+    return f"{share} % ({low} to {high})"
 
 
 def _share(values: Mapping[str, Any]) -> str:
