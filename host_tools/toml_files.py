@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["find_toml", "near", "parse_toml", "read_toml", "shipped_toml"]
+__all__ = ["find_toml", "near", "parse_toml", "read_toml", "shipped_file", "shipped_toml"]
 
 _SHIPPED = Path(__file__).parent / "recipes"
 
@@ -24,6 +24,11 @@ _SHIPPED = Path(__file__).parent / "recipes"
 def shipped_toml(folder: str = ".") -> dict[str, Path]:
     """The files of ``recipes``, or of a folder in it, by their names without ``.toml``."""
     return {path.stem: path for path in sorted((_SHIPPED / folder).glob("*.toml"))}
+
+
+def shipped_file(name: str) -> Path:
+    """A file of ``recipes``, by its path below that."""
+    return _SHIPPED / name
 
 
 def find_toml(name: str, shipped: dict[str, Path], *, what: str, error: type[KwsError]) -> Path:

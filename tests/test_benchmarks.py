@@ -1,6 +1,5 @@
 """The arithmetic, the table and the worker of the comparison with peers, but not its times."""
 
-import dataclasses
 import json
 import sys
 
@@ -11,7 +10,6 @@ import soundfile
 from benchmarks.peers.__main__ import _long_recording
 from benchmarks.peers.pairs import Worker, ratio, regressions, spread, take_turns
 from benchmarks.peers.report import Results
-from benchmarks.strangers import Heard, find, stream, table
 
 pytestmark = pytest.mark.host
 
@@ -74,49 +72,3 @@ def test_worker_answers(tmp_path):
         assert worker.ask(memory=True)["peak_bytes"] > 10e6
     with Worker(sys.executable, "no such workload", recording) as worker, pytest.raises(RuntimeError, match="no such"):
         worker.ask(blocks=1)
-
-
-def test_strangers(tmp_path, demo_stream):
-    """Detections in a command and another word of two collections, between hiss and behind a gate."""
-    samples = soundfile.read(demo_stream, dtype="int16")[0]
-    for name, start, end in (
-        ("commands/a/yes/1.wav", 0.2, 1.2),
-        ("commands/b/left/1.wav", 1.9, 2.9),
-        ("other_words/a/other/1.wav", 0.2, 1.2),
-        ("other_words/b/other/1.wav", 3.0, 3.1),
-    ):
-        path = tmp_path / "independent" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples[round(start * 16000) : round(end * 16000)], 16000)
-    found = find(tmp_path)
-    assert [(r.kind, r.collection, r.word) for r in found] == [
-        ("commands", "a", "yes"),
-        ("commands", "b", "left"),
-        ("other_words", "a", "other"),
-        ("other_words", "b", "other"),
-    ]
-    heard = Heard("commands12", found, seeds=(1, 2))
-    values = heard.at(dataclasses.replace(heard.own, threshold=0.4, thresholds={}))
-    for condition in ("hiss", "gated"):
-        assert values[condition]["commands"]["all"]["rate"] == 1
-        assert values[condition]["commands"]["mean_over_collections"] == 1
-        assert values[condition]["other_words"]["collections"]["a"]["rate"] == 1
-        assert values[condition]["other_words"]["all"]["rate"] == 0.5
-    deaf = heard.at(dataclasses.replace(heard.own, threshold=1, thresholds={}))
-    assert deaf["hiss"]["commands"]["all"]["rate"] == deaf["gated"]["other_words"]["all"]["rate"] == 0
-    assert len(values["hiss"]["commands"]["all"]["by_seed"]) == 2
-    text = table({"shipped": values})
-    assert "| hiss: fire of 2 other words | 50.0% (" in text
-    assert json.loads(json.dumps(values)) == values
-
-
-def test_strangers_are_alone_in_hiss_or_in_silence(tmp_path, demo_stream):
-    samples = soundfile.read(demo_stream, dtype="int16", frames=19200)[0]
-    soundfile.write(tmp_path / "a.wav", samples, 16000)
-    hiss, again, other, gated = (stream(tmp_path / "a.wav", 16000, seed=seed) for seed in (1, 1, 2, None))
-    assert np.array_equal(hiss, again) and not np.array_equal(hiss, other)
-    assert np.array_equal(hiss[16000:35200], samples)
-    assert 2.5 < hiss[:16000].std() < 3.5 and len(hiss) == 16000 + 19200 + 32000
-    assert not gated[:16000].any() and not gated[35200:].any()
-    inside = np.flatnonzero(gated)
-    assert np.array_equal(gated[inside], hiss[inside]) and 3000 < len(inside) < 15000

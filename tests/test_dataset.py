@@ -24,7 +24,8 @@ from host_tools.data.recordings import recordings
 from host_tools.data.splits import official_split, random_split
 from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
-from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
+from host_tools.evaluation.stream_config import StreamConfig
+from host_tools.evaluation.stream_synthesis import make_stream
 from host_tools.sampling.examples import load_examples
 from kws_edge import Model, preset, shipped_models, unpack
 from tests.conftest import assert_one_line_error, train_command

@@ -156,9 +156,10 @@ def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths,
     """Validation commands between digital silence are missed hardly more often than others."""
     from host_tools.data.dataset import Clip
     from host_tools.data.label_sets import LABEL_SETS
+    from host_tools.evaluation.stream_config import StreamConfig
     from host_tools.evaluation.stream_inference import hear_all
     from host_tools.evaluation.stream_replay import score_replayed
-    from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
+    from host_tools.evaluation.stream_synthesis import make_stream
     from kws_edge.labels import is_keyword
 
     commands = [p for p in validation_paths if p.parent.name in filter(is_keyword, LABEL_SETS["commands12"])]

@@ -107,9 +107,9 @@ def test_a_wrong_recipe_is_refused_by_name(tmp_path, old, new, message):
 
 def test_options_may_be_changed_and_amounts_scaled(tmp_path):
     path = written(tmp_path, SHORT)
-    recipe = load_recipe(path, changes={"apart.seed": "9", "apart.gap": "[1, 2]"}, scale=0.4)
+    recipe = load_recipe(path, changes={"apart.seed": "9", "apart.gap_s": "[1, 2]"}, scale=0.4)
     assert [one.resolved["clips"] for one in recipe.stages if one.do == "make-stream"] == [2, 1]
-    assert (recipe.by_id["apart"].resolved["seed"], recipe.by_id["apart"].resolved["gap"]) == (9, [1.0, 2.0])
+    assert (recipe.by_id["apart"].resolved["seed"], recipe.by_id["apart"].resolved["gap_s"]) == (9, [1.0, 2.0])
     for changes, message in (
         ({"apart.sed": "9"}, "there is no option 'sed' (did you mean 'seed'?)"),
         ({"apert.seed": "9"}, "there is no stage 'apert' (did you mean 'apart'?)"),

@@ -167,8 +167,10 @@ def test_shipped_tables():
     tables = {name: load_table(name).sources for name in shipped_tables()}
     assert {name: {type(one) for one in sources} for name, sources in tables.items()} == {
         "debian": {Package},
+        "music": {Package},
         "repositories": {Repository},
     }
+    assert not {one.name for one in tables["music"]} & {one.name for one in tables["debian"]}  # it only measures
     groups = {"speech": {"long", "voices", "wake", "real", "words"}, "noise": {"home", "other"}}
     repositories = tables["repositories"]
     assert {kind: {one.group for one in repositories if one.kind == kind} for kind in groups} == groups

@@ -11,9 +11,11 @@ import soundfile
 from host_tools.data.annotations import Word, labels_beside, read_also_said, read_labels, write_labels
 from host_tools.data.dataset import Clip, index_clips
 from host_tools.errors import DatasetError
-from host_tools.evaluation.stream_synthesis import FAINT_RMS, SPEECH_RMS, StreamConfig, make_stream
-from host_tools.sampling.noise_gate import word_bounds
-from tests.conftest import assert_one_line_error, peak_mb
+from host_tools.evaluation.stream_config import StreamConfig
+from host_tools.evaluation.stream_synthesis import FAINT_RMS, SPEECH_RMS, make_stream
+from host_tools.sampling.noise_gate import HOLD_MS, gate_span, word_bounds
+from kws_edge import ConfigError
+from tests.conftest import assert_usage_error, peak_mb
 from tests.tones import RATE
 
 pytestmark = pytest.mark.host
@@ -108,6 +110,44 @@ def test_signal_to_noise_ratio_and_gain(tmp_path, words, hum, snr_db):
     assert np.sqrt(both - background) == pytest.approx(SPEECH_RMS / 2, rel=0.08)
 
 
+@pytest.mark.parametrize("edge_db", [25, 45])
+def test_a_gate_is_digital_silence_but_for_the_words(tmp_path, words, hum, edge_db):
+    """Where the gate is open, the stream is that without a gate. It opens where a loop over 10 ms says."""
+    for name, gate_db in (("open", None), ("gated", edge_db)):
+        config = StreamConfig(clips=6, snr_db=(10, 10), rooms=0.5, seed=2, gate_db=gate_db)
+        make_stream(tmp_path / f"{name}.wav", config, words[:6], backgrounds=hum)
+    plain, gated = (soundfile.read(tmp_path / f"{name}.wav", dtype="int16")[0] for name in ("open", "gated"))
+    assert (tmp_path / "open.csv").read_bytes() == (tmp_path / "gated.csv").read_bytes()
+    open_ = np.zeros(len(plain), bool)
+    for word in read_labels(tmp_path / "gated.csv"):  # steady tones: the gate has their bounds
+        open_[round((word.start_s - HOLD_MS / 1000) * RATE) : round((word.end_s + HOLD_MS / 1000) * RATE)] = True
+    inside = np.flatnonzero(gated)
+    np.testing.assert_array_equal(gated[inside], plain[inside])
+    edges = 2 * len(words) * 320
+    assert (open_ != (gated != 0)).sum() < edges + (plain[open_] == 0).sum()
+    assert 0.1 < (gated != 0).mean() < 0.5
+
+
+@pytest.mark.parametrize("edge_db", [10, 25, 45])
+def test_gate_span(edge_db):
+    """The bounds are those of a loop over 10 ms."""
+    rng = np.random.default_rng(edge_db)
+    for _ in range(20):
+        n = int(rng.integers(1600, 20_000))
+        samples = (rng.normal(0, 1, n) * 3000 * np.hanning(n) ** rng.uniform(1, 9)).astype(np.int16)
+        powers = [float((samples[i : i + 160].astype(float) ** 2).mean()) for i in range(0, n - 159, 160)]
+        loud = [i for i, power in enumerate(powers) if power > max(powers) / 10 ** (edge_db / 10)]
+        assert gate_span(samples, RATE, edge_db) == (max(0, loud[0] * 160 - 960), min(n, loud[-1] * 160 + 160 + 960))
+    assert gate_span(np.zeros(900, np.int16), RATE, edge_db) == (0, 900)
+    assert gate_span(np.ones(9, np.int16), RATE, edge_db) == (0, 9)
+
+
+def test_the_labels_name_speakers(tmp_path, words):
+    make_stream(tmp_path / "a.wav", StreamConfig(clips=9, seed=1), words)
+    assert (tmp_path / "a.csv").read_text().startswith("start_s,end_s,label,speaker\n")
+    assert {word.speaker for word in read_labels(tmp_path / "a.csv")} == {"s0", "s1", "s2"}
+
+
 def test_rooms_make_words_ring(tmp_path, words):
     for share in (0, 1):
         make_stream(tmp_path / f"{share}.wav", StreamConfig(clips=4, rooms=share), words[:3])
@@ -138,23 +178,24 @@ def test_lengths(tmp_path, words):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"seconds": 0}, "seconds must be positive, got 0"),
-        ({"seconds": float("inf")}, "seconds must be positive, got inf"),
-        ({"clips": -1}, "number of clips must not be negative, got -1"),
-        ({"clips": 0}, "a stream without words has no length"),
-        ({"others": -1}, "number of other words must not be negative, got -1"),
-        ({"gap_s": (2, 1)}, "gap_s: the range 2 to 1 must be given lower end first"),
-        ({"gap_s": (-1, 1)}, "a gap must not be negative, got -1"),
-        ({"gap_s": (0, float("inf"))}, "gap_s: the range 0 to inf is too wide"),
-        ({"snr_db": (5, 0)}, "snr_db: the range 5 to 0 must be given lower end first"),
-        ({"gain_db": float("nan")}, "a gain of nan dB is beyond -200 to 200"),
-        ({"gain_db": 201}, "a gain of 201 dB is beyond -200 to 200"),
-        ({"rooms": 2}, "the share of rooms must be in [0, 1], got 2"),
-        ({"seed": -1}, "the seed must not be negative, got -1"),
+        ({"seconds": 0}, "seconds must be a number from 0.1 to 10000000, got 0"),
+        ({"seconds": float("inf")}, "seconds must be a number from 0.1 to 10000000, got inf"),
+        ({"clips": -1}, "clips must be a whole number from 0 to 10000000, got -1"),
+        ({"clips": 0}, "a stream without words has no length: give seconds"),
+        ({"others": -1}, "others must be a whole number from 0"),
+        ({"gap_s": (2, 1)}, "gap_s takes the lower bound first, got 2 and 1"),
+        ({"gap_s": (-1, 1)}, "gap_s must be a number from 0 to 3600, got -1"),
+        ({"gap_s": (0, float("inf"))}, "gap_s must be a number from 0 to 3600, got inf"),
+        ({"snr_db": (5, 0)}, "snr_db takes the lower bound first, got 5 and 0"),
+        ({"gain_db": float("nan")}, "gain_db must be a number from -200 to 200, got nan"),
+        ({"gain_db": 201}, "gain_db must be a number from -200 to 200, got 201"),
+        ({"rooms": 2}, "rooms must be a number from 0 to 1, got 2"),
+        ({"gate_db": 0}, "gate_db must be a number from 1 to 90, got 0"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
     ],
 )
 def test_settings_out_of_range(settings, told):
-    with pytest.raises(DatasetError, match=re.escape(told)):
+    with pytest.raises(ConfigError, match=re.escape(told)):
         StreamConfig(**settings)
 
 
@@ -170,7 +211,8 @@ def test_memory_does_not_grow_with_the_stream(tmp_path, words, hum):
         "import sys\n"
         "from pathlib import Path\n"
         "from host_tools.data.dataset import index_clips\n"
-        "from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream\n"
+        "from host_tools.evaluation.stream_config import StreamConfig\n"
+        "from host_tools.evaluation.stream_synthesis import make_stream\n"
         "config = StreamConfig(seconds=float(sys.argv[1]), snr_db=(0, 20), rooms=0.5)\n"
         "make_stream('long.flac', config, index_clips('clips').clips, backgrounds=[Path(sys.argv[2])])\n"
     )
@@ -188,8 +230,8 @@ def test_command(run_cli, tmp_path, words, hum):
     assert len(read_labels(tmp_path / "s.csv")) == 6
     failed = run_cli(*common, "--clips", 5, "--words", "yes,maybe", package="host_tools")
     assert failed.returncode == 1 and b"no all clips of maybe" in failed.stderr
-    wrong = run_cli(*common, "--gap", 3, 1, package="host_tools")
-    assert_one_line_error(wrong, "gap_s: the range 3.0 to 1.0", program="kws-host")
+    wrong = run_cli(*common, "--gap-s", 3, 1, package="host_tools")
+    assert_usage_error(wrong, "gap_s takes the lower bound first, got 3 and 1", program="kws-host")
 
 
 def test_real_clips_last_as_long_as_words_do(data, tmp_path):
@@ -205,8 +247,9 @@ def test_real_clips_last_as_long_as_words_do(data, tmp_path):
 
 def test_labels_round_trip(tmp_path):
     said = [Word(0.5, 0.9251, "yes"), Word(2.0, 2.0, 'a "quoted", word')]
-    write_labels(tmp_path / "a.csv", said)
-    assert read_labels(tmp_path / "a.csv") == said
+    for some in (said, [*said, Word(3.0, 4.0, "no", speaker="b, c")]):
+        write_labels(tmp_path / "a.csv", some)
+        assert read_labels(tmp_path / "a.csv") == some
 
 
 def test_label_forms(tmp_path, demo_stream):

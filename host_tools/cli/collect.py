@@ -24,7 +24,8 @@ def add(commands) -> None:
         dest="table",
         default="debian",
         metavar="NAME|FILE",
-        help="what to take: debian, repositories, or your own table, a .toml file (default: debian)",
+        help="what to take: debian, repositories, music to measure on, or your own table, a .toml file"
+        " (default: debian)",
     )
     parser.add_argument("-o", "--output", type=output_path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(

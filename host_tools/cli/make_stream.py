@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from host_tools.cli import options
-from host_tools.config import DB, SEED, SHARE
 from host_tools.errors import DatasetError
+from host_tools.evaluation.stream_config import StreamConfig
+from host_tools.options import add_options
 from kws_edge.cli.parser import output_path
-from kws_edge.ranges import number
+from kws_edge.errors import ConfigError, UsageError
 from kws_edge.text import counted
 
 
@@ -32,35 +33,10 @@ def add(commands) -> None:
     )
     parser.add_argument("--words", metavar="A,B,...", help="keywords; default: the ten commands")
     parser.add_argument(
-        "--clips", type=options.COUNT, metavar="N", help="keywords in the stream; default: as many as fit, or each once"
-    )
-    parser.add_argument("--others", type=options.COUNT, default=0, metavar="N", help="other words among them")
-    parser.add_argument(
-        "--seconds",
-        type=number(0.1, 10_000_000),
-        metavar="S",
-        help="length of the stream; default: what the words need",
-    )
-    parser.add_argument(
-        "--gap",
-        type=number(0, 3600),
-        nargs=2,
-        default=(1.0, 2.5),
-        metavar=("LOW", "HIGH"),
-        help="seconds between two clips",
-    )
-    parser.add_argument(
         "--background", type=Path, nargs="+", default=[], metavar="DIR", help="recordings; without them faint noise"
     )
     options.add_half(parser, "training", "half of these recordings, by speaker")
-    parser.add_argument(
-        "--snr-db", type=DB, nargs=2, metavar=("LOW", "HIGH"), help="dB of each word over the background"
-    )
-    parser.add_argument("--gain-db", type=DB, default=0.0, metavar="DB", help="gain on the whole")
-    parser.add_argument(
-        "--rooms", type=SHARE, default=0.0, metavar="SHARE", help="share of words with a room's response"
-    )
-    parser.add_argument("--seed", type=SEED, default=0, help="seed of all choices")
+    add_options(parser, StreamConfig)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(work=work)
 
@@ -69,9 +45,13 @@ def work(args: argparse.Namespace) -> None:
     from host_tools.data.dataset import index_clips
     from host_tools.data.label_sets import LABEL_SETS, spelt
     from host_tools.data.recordings import recordings
-    from host_tools.evaluation.stream_synthesis import StreamConfig, make_stream
+    from host_tools.evaluation.stream_synthesis import make_stream
     from kws_edge.labels import is_keyword
 
+    try:
+        config = StreamConfig.from_options(vars(args))
+    except ConfigError as error:
+        raise UsageError(str(error).partition(": ")[2]) from None  # without the name of the class
     words = [spelt(w.strip()) for w in args.words.split(",")] if args.words else LABEL_SETS["commands12"]
     index = index_clips(args.data)
     every = [clip for clip in index.clips if args.split in (clip.split, "all")]
@@ -83,16 +63,6 @@ def work(args: argparse.Namespace) -> None:
     found = [recordings(folder, options.half(args)) for folder in args.background]
     backgrounds = [path for one in found for path in one.paths]
     left_out = [*index.left_out, *(one for each in found for one in each.left_out)]
-    config = StreamConfig(
-        seconds=args.seconds,
-        clips=args.clips,
-        others=args.others,
-        gap_s=tuple(args.gap),
-        snr_db=args.snr_db and tuple(args.snr_db),
-        gain_db=args.gain_db,
-        rooms=args.rooms,
-        seed=args.seed,
-    )
     others = [clip for clip in every if clip.word not in words]
     summary = make_stream(args.output, config, clips, others=others, backgrounds=backgrounds)
     for line in index.problems:

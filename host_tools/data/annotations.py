@@ -16,6 +16,7 @@ from kws_edge.text import decode
 __all__ = ["Word", "anything_said", "labels_beside", "read_also_said", "read_labels", "write_labels"]
 
 _LARGEST = 2**26  # bytes
+_COLUMNS = ("start_s", "end_s", "label")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Word:
     label: str
     optional: bool = False
     """True for a keyword in speech that was not recorded to test it. It may be detected or not."""
+    speaker: str = ""
+    """Who says it; empty where nothing tells."""
 
 
 def anything_said(words: Iterable[Word]) -> bool:
@@ -47,8 +50,9 @@ def read_labels(path: str | Path) -> list[Word]:
     Parameters
     ----------
     path : path
-        CSV with a header that names the columns ``start_s``, ``end_s`` and ``label`` (or ``said``). Or Audacity's
-        labels without a header: tabs separate start, end and label, and lines of frequencies (``\\``) may follow each.
+        CSV with a header that names the columns ``start_s``, ``end_s``, ``label`` (or ``said``), and if known
+        ``speaker``. Or Audacity's labels without a header: tabs separate start, end and label, and lines of frequencies
+        (``\\``) may follow each.
 
     Raises
     ------
@@ -56,8 +60,12 @@ def read_labels(path: str | Path) -> list[Word]:
         If the file cannot be read, has neither form, or has a line that is not a word with its times.
     """
     lines = _lines(path)
-    rows = _audacity(path, lines) if "\t" in lines[0][1] else _csv(path, lines, ("start_s", "end_s", "label"))
-    return sorted((_word(path, *row) for row in rows), key=lambda word: (word.start_s, word.end_s))
+    if "\t" in lines[0][1]:
+        words = [_word(path, number, fields) for number, fields in _audacity(path, lines)]
+    else:
+        rows = _csv(path, lines, _COLUMNS, "speaker")
+        words = [_word(path, number, fields[:3], *fields[3:]) for number, fields in rows]
+    return sorted(words, key=lambda word: (word.start_s, word.end_s))
 
 
 def read_also_said(path: str | Path) -> dict[str, tuple[Word, ...]]:
@@ -75,7 +83,7 @@ def read_also_said(path: str | Path) -> dict[str, tuple[Word, ...]]:
         If the file cannot be read, or a line is not a word with its recording and times.
     """
     words: dict[str, list[Word]] = {}
-    for number, (recording, *fields) in _csv(path, _lines(path), ("recording", "start_s", "end_s", "label")):
+    for number, (recording, *fields) in _csv(path, _lines(path), ("recording", *_COLUMNS)):
         words.setdefault(recording, []).append(replace(_word(path, number, fields), optional=True))
     return {recording: tuple(found) for recording, found in words.items()}
 
@@ -108,8 +116,9 @@ def _audacity(path: str | Path, lines: Sequence[tuple[int, str]]) -> Iterable[tu
 
 
 def _csv(
-    path: str | Path, lines: Sequence[tuple[int, str]], wanted: Sequence[str]
+    path: str | Path, lines: Sequence[tuple[int, str]], wanted: Sequence[str], *known: str
 ) -> Iterable[tuple[int, Sequence[str]]]:
+    """Number and columns of each row: those `wanted`, and those of `known` that are there."""
     header, *rows = ((number, _columns(path, number, line)) for number, line in lines)
     names = [name.strip() for name in header[1]]
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
@@ -121,7 +130,7 @@ def _csv(
         raise DatasetError(
             f"{path}, line {header[0]}: no column {missing[0]!r}; the header must name {','.join(wanted)}"
         )
-    columns = [names.index(name) for name in wanted]
+    columns = [names.index(name) for name in (*wanted, *known) if name in names]
     for number, row in rows:
         if len(row) <= max(columns):
             raise DatasetError(f"{path}, line {number}: {len(row)} columns; the header names {len(names)}")
@@ -135,7 +144,7 @@ def _columns(path: str | Path, number: int, line: str) -> list[str]:
         raise DatasetError(f"{path}, line {number}: is not CSV ({error})") from None
 
 
-def _word(path: str | Path, number: int, fields: Sequence[str]) -> Word:
+def _word(path: str | Path, number: int, fields: Sequence[str], speaker: str = "") -> Word:
     where = f"{path}, line {number}"
     if len(fields) != 3 or not fields[2].strip():
         raise DatasetError(f"{where}: expected start, end and label, got {_short(chr(9).join(fields))}")
@@ -147,7 +156,7 @@ def _word(path: str | Path, number: int, fields: Sequence[str]) -> Word:
         ) from None
     if not (0 <= start <= end < math.inf):
         raise DatasetError(f"{where}: a word from {start:g} to {end:g} s; 0 <= start <= end is expected")
-    return Word(start, end, fields[2].strip())
+    return Word(start, end, fields[2].strip(), speaker=speaker.strip())
 
 
 def _short(text: str) -> str:
@@ -156,11 +165,16 @@ def _short(text: str) -> str:
 
 
 def write_labels(path: str | Path, words: Iterable[Word]) -> None:
-    """Write words as CSV that :func:`read_labels` reads. Times are rounded to a tenth of a millisecond."""
+    """Write words as CSV that :func:`read_labels` reads. Times are rounded to a tenth of a millisecond.
+
+    There is a column for speakers if any is known.
+    """
+    words = list(words)
+    columns = (*_COLUMNS, "speaker") if any(word.speaker for word in words) else _COLUMNS
 
     def write(temporary: str) -> None:
         with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = ((f"{word.start_s:.4f}", f"{word.end_s:.4f}", word.label) for word in words)
-            csv.writer(file, lineterminator="\n").writerows([("start_s", "end_s", "label"), *rows])
+            rows = ((f"{word.start_s:.4f}", f"{word.end_s:.4f}", word.label, word.speaker) for word in words)
+            csv.writer(file, lineterminator="\n").writerows([columns, *(row[: len(columns)] for row in rows)])
 
     write_atomically(path, write)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from host_tools.data.annotations import Word, anything_said
+from host_tools.evaluation.intervals import by_group
 from kws_edge.detection.calibration import poisson_interval, wilson
 from kws_edge.detection.detector import Detection
 
@@ -72,6 +73,8 @@ class Event:
     """Score of the detection."""
     delay_s: float | None = None
     """Time from the end of the word to the decision, for hits."""
+    speaker: str | None = None
+    """Who said the word, for hits and missed words, where that is known."""
 
 
 def match(
@@ -127,11 +130,13 @@ def match(
             kind = GENUINE
         word = next((words[i] for i in (*free[:1], *own[-1:], *confused[-1:], *near[-1:])), None)
         credited.update(free[:1])
-        said, delay = word.label if word else None, at - word.end_s if word and kind == HIT else None
-        events.append(Event(kind, stream, found.start_s, at, said, found.keyword, found.score, delay))
+        said, hit = word.label if word else None, word if kind == HIT else None
+        delay, speaker = (at - hit.end_s, hit.speaker or None) if hit else (None, None)
+        events.append(Event(kind, stream, found.start_s, at, said, found.keyword, found.score, delay, speaker))
     for i, word in enumerate(words):
         if i not in credited and word.label in keywords:
-            events.append(Event(MISS, stream, word.start_s, word.end_s, word.label, None))
+            speaker = word.speaker or None
+            events.append(Event(MISS, stream, word.start_s, word.end_s, word.label, None, speaker=speaker))
     return sorted(events, key=lambda event: event.time_s)
 
 
@@ -204,6 +209,18 @@ class Score:
         """False accepts per hour; None if there is no audio."""
         return self.false_accepts / self.hours if self.seconds else None
 
+    @property
+    def false_reject_interval(self) -> tuple[float, float]:
+        """95 % interval of :attr:`false_reject_rate`: by speaker, if all are known, else as if each word had its own.
+
+        See :func:`host_tools.evaluation.intervals.by_group`.
+        """
+        events = [event for event in self.events if event.kind in (HIT, MISS)]
+        if not all(event.speaker for event in events):
+            return wilson(self.false_rejects, self.words)
+        said, missed = (Counter(e.speaker for e in part) for part in (events, self.of_kind(MISS)))
+        return by_group([(missed[speaker], n) for speaker, n in said.items()])
+
     def delays_ms(self, *percentiles: float) -> list[float] | None:
         """Percentiles in ms of the delay from a word's end to its detection. None without hits."""
         delays = [1000 * event.delay_s for event in self.of_kind(HIT) if event.delay_s is not None]
@@ -217,7 +234,7 @@ class Score:
         return {
             "hours": round(self.hours, 5),
             "hours_without_words": round(self.wordless.hours, 5) if self.wordless else None,
-            "false_rejects": _proportion(self.false_rejects, self.words),
+            "false_rejects": _proportion(self.false_rejects, self.words, self.false_reject_interval),
             **self._accepts(self.keywords),
             "confusions": len(self.of_kind(CONFUSION)),
             "genuine": len(self.of_kind(GENUINE)),
@@ -237,12 +254,12 @@ class Score:
         }
 
 
-def _proportion(count: int, n: int) -> dict[str, Any]:
+def _proportion(count: int, n: int, interval: tuple[float, float] | None = None) -> dict[str, Any]:
     return {
         "count": count,
         "words": n,
         "rate": round(count / n, 5) if n else None,
-        "interval_95": [round(x, 5) for x in wilson(count, n)] if n else None,
+        "interval_95": [round(x, 5) for x in interval or wilson(count, n)] if n else None,
     }
 
 

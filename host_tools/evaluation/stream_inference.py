@@ -29,7 +29,7 @@ from kws_edge.model.model import Model
 from kws_edge.model.quantization import quantize
 from kws_edge.spotter import Spotter
 
-__all__ = ["HeardTrack", "hear", "hear_all"]
+__all__ = ["HeardTrack", "hear", "hear_all", "loaded_model"]
 
 _PARALLEL_FROM_S = 120  # seconds of audio; for less, starting workers takes longer than the work
 
@@ -107,9 +107,10 @@ def hear(
 
 
 @functools.cache
-def _model(
+def loaded_model(
     name: str, kernels: str, labels: tuple[str, ...] | None = None, frontend_config: FrontendConfig | None = None
 ) -> Model:
+    """A model, which a process loads once. The arguments are those of :class:`kws_edge.Model`."""
     return Model(name, kernels=kernels, labels=labels, frontend_config=frontend_config)
 
 
@@ -118,7 +119,7 @@ class _Job:
     """One stream under one condition, with the arguments of :func:`hear` and :func:`samples_of`."""
 
     model: tuple[Any, ...]
-    """Arguments of :func:`_model`."""
+    """Arguments of :func:`loaded_model`."""
     stream: Stream
     condition: Condition
     seed: int
@@ -127,7 +128,7 @@ class _Job:
 
 
 def _hear(job: _Job, on_seconds: Callable[[float], object] = lambda seconds: None) -> HeardTrack:
-    model = _model(*job.model)
+    model = loaded_model(*job.model)
     blocks = samples_of(job.stream, model.frontend_config.sample_rate, job.condition, seed=job.seed)
     return hear(model, blocks, job.config, thresholds=job.thresholds, on_seconds=on_seconds)
 

@@ -6,7 +6,6 @@ piece. So memory grows only by some bytes a word.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,73 +24,24 @@ from host_tools.data.dataset import Clip, count
 from host_tools.data.features import read_clip
 from host_tools.data.sound_files import sound_errors
 from host_tools.errors import DatasetError
+from host_tools.evaluation.stream_config import StreamConfig
 from host_tools.sampling.augment import room_response
-from host_tools.sampling.noise_gate import word_bounds
+from host_tools.sampling.noise_gate import gate_span, word_bounds
 from kws_edge.audio.file import AudioFile
 from kws_edge.config import preset
 from kws_edge.files import write_atomically
 
-__all__ = ["StreamConfig", "Summary", "make_stream"]
+__all__ = ["Summary", "make_stream"]
 
 SPEECH_RMS = 2000.0
 """RMS of words, in int16 samples, if a signal-to-noise ratio is given: -24 dBFS."""
 FAINT_RMS = 3.0
 """RMS of the noise without background and ratio: -81 dBFS, as in a quiet room with a quiet microphone."""
 _FORMATS = (".flac", ".wav")
+_RATE = preset("logmel40").sample_rate
 _PIECE_S = 10
 _Samples = Generator[NDArray[np.float64], None, None]
 _PLAN, _BACKGROUND = 0, 1  # generators with seeds of their own, so that options of one leave the other as it was
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamConfig:
-    """Settings of a synthetic stream.
-
-    Raises
-    ------
-    DatasetError
-        If a setting is out of range.
-    """
-
-    seconds: float | None = None
-    """Length of the stream; None: as long as its words need."""
-    clips: int | None = None
-    """Number of keywords; None: as many as fit in `seconds`, or each clip once. Clips repeat when all have been used.
-    """
-    others: int = 0
-    """Number of other words among the keywords."""
-    gap_s: tuple[float, float] = (1.0, 2.5)
-    """Range of the time between two clips, uniform. A clip is up to a second long."""
-    snr_db: tuple[float, float] | None = None
-    """Range of the ratio of a word's mean power to the background's, uniform for each word. None: words and backgrounds
-    keep their levels."""
-    gain_db: float = 0.0
-    """Gain on the whole stream."""
-    rooms: float = 0.0
-    """Share of words that get the response of a synthetic room, each of its own."""
-    sample_rate: int = 16000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        def check(condition: bool, message: str) -> None:
-            if not condition:
-                raise DatasetError(message)
-
-        check(self.seconds is None or 0 < self.seconds < math.inf, f"seconds must be positive, got {self.seconds}")
-        check(self.clips is None or self.clips >= 0, f"the number of clips must not be negative, got {self.clips}")
-        check(self.others >= 0, f"the number of other words must not be negative, got {self.others}")
-        for name in ("gap_s", "snr_db"):
-            low, high = getattr(self, name) or (0, 0)
-            check(low <= high, f"{name}: the range {low} to {high} must be given lower end first")
-            check(max(-low, high) <= 3600, f"{name}: the range {low} to {high} is too wide")
-        check(self.gap_s[0] >= 0, f"a gap must not be negative, got {self.gap_s[0]}")
-        check(abs(self.gain_db) <= 200, f"a gain of {self.gain_db} dB is beyond -200 to 200")
-        check(self.seed >= 0, f"the seed must not be negative, got {self.seed}")
-        check(0 <= self.rooms <= 1, f"the share of rooms must be in [0, 1], got {self.rooms}")
-        check(
-            self.seconds is not None or self.clips != 0 or self.others > 0,
-            "a stream without words has no length: give --seconds",
-        )
 
 
 @dataclass(frozen=True)
@@ -137,15 +87,15 @@ def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -
         fit = max(1, min(len(kinds), int(seconds / (1 + sum(config.gap_s) / 2))))
         kinds[rng.permutation(fit)[: config.others]] = True
     sources = {False: _drawn(clips, rng), True: _drawn(others, rng)}
-    end = math.inf if seconds is None else round(seconds * config.sample_rate)
+    end = math.inf if seconds is None else round(seconds * _RATE)
     slots: list[_Slot] = []
     lengths: dict[Path, int] = {}
     at = 0
     for kind in kinds:
         clip = next(sources[bool(kind)])
-        gap = round(rng.uniform(*config.gap_s) * config.sample_rate)
+        gap = round(rng.uniform(*config.gap_s) * _RATE)
         if clip.path not in lengths:
-            lengths[clip.path] = len(_samples(clip.path, config))
+            lengths[clip.path] = len(_samples(clip.path))
         length = lengths[clip.path]
         if at + gap + length > end:
             if config.clips is not None:
@@ -159,8 +109,8 @@ def _plan(config: StreamConfig, clips: Sequence[Clip], others: Sequence[Clip]) -
     return slots
 
 
-def _samples(path: Path, config: StreamConfig) -> NDArray[np.int16]:
-    return read_clip(path, dataclasses.replace(preset("logmel40"), sample_rate=config.sample_rate))
+def _samples(path: Path) -> NDArray[np.int16]:
+    return read_clip(path, preset("logmel40"))
 
 
 class _Background:
@@ -169,8 +119,8 @@ class _Background:
     With `level`, each recording and the noise have a mean power of 1.
     """
 
-    def __init__(self, paths: Sequence[Path], rng: np.random.Generator, sample_rate: int, *, level: bool) -> None:
-        self._rate, self._level, self._rng = sample_rate, level, rng
+    def __init__(self, paths: Sequence[Path], rng: np.random.Generator, *, level: bool) -> None:
+        self._level, self._rng = level, rng
         self._blocks = self._read(paths) if paths else self._noise()
         self._rest = np.zeros(0)
 
@@ -178,12 +128,12 @@ class _Background:
         while True:
             for i in self._rng.permutation(len(paths)):
                 scale = 1 / self._rms(paths[i]) if self._level else 1.0
-                with AudioFile(paths[i], sample_rate=self._rate) as audio:
+                with AudioFile(paths[i], sample_rate=_RATE) as audio:
                     yield from (block.astype(np.float64) * scale for block in audio)
 
     def _rms(self, path: Path) -> float:
         power, n = 0.0, 0
-        with AudioFile(path, sample_rate=self._rate) as audio:
+        with AudioFile(path, sample_rate=_RATE) as audio:
             for block in audio:
                 power += np.square(block.astype(np.float64)).sum()
                 n += len(block)
@@ -191,7 +141,7 @@ class _Background:
 
     def _noise(self) -> _Samples:
         while True:
-            yield self._rng.standard_normal(self._rate) * (1.0 if self._level else FAINT_RMS)
+            yield self._rng.standard_normal(_RATE) * (1.0 if self._level else FAINT_RMS)
 
     def close(self) -> None:
         """Close the recordings."""
@@ -215,13 +165,13 @@ class _Mixer:
         self.words: list[Word] = []
         self._config, self._slots = config, slots
         rng = np.random.default_rng((config.seed, _BACKGROUND))
-        self._background = _Background(backgrounds, rng, config.sample_rate, level=config.snr_db is not None)
+        self._background = _Background(backgrounds, rng, level=config.snr_db is not None)
         self._tail = np.zeros(0)  # of a room's response, beyond the end of the last block
         self._at = 0
         self._snr_db: float | None = None
         words = sum(slot.gap + slot.length for slot in slots)
-        length_s = words / config.sample_rate + config.gap_s[1] if config.seconds is None else config.seconds
-        self.n_samples = round(length_s * config.sample_rate)
+        length_s = words / _RATE + config.gap_s[1] if config.seconds is None else config.seconds
+        self.n_samples = round(length_s * _RATE)
         """Of the whole stream."""
 
     def blocks(self) -> Iterator[NDArray[np.float64]]:
@@ -240,11 +190,12 @@ class _Mixer:
         first = snr_db if self._snr_db is None else self._snr_db
         done = 0
         while done < n:
-            size = min(n - done, _PIECE_S * self._config.sample_rate)
+            size = min(n - done, _PIECE_S * _RATE)
             ramp = None
             if snr_db is not None and first is not None:
                 ramp = first + (snr_db - first) * np.arange(done, done + size) / n
-            yield self._mix(np.zeros(0), size, ramp)
+            mixed = self._mix(np.zeros(0), size, ramp)
+            yield mixed if self._config.gate_db is None else np.zeros(size)
             done += size
         self._snr_db = snr_db
 
@@ -252,17 +203,22 @@ class _Mixer:
         from scipy.signal import oaconvolve
 
         c = self._config
-        samples = _samples(clip.path, c)
-        start, end = word_bounds(samples, c.sample_rate)
-        self.words.append(Word((self._at + start) / c.sample_rate, (self._at + end) / c.sample_rate, clip.word))
+        samples = _samples(clip.path)
+        start, end = word_bounds(samples, _RATE)
+        start_s, end_s = (self._at + start) / _RATE, (self._at + end) / _RATE
+        self.words.append(Word(start_s, end_s, clip.word, speaker=clip.speaker))
         speech = samples.astype(np.float64)
         if rng.random() < c.rooms:
             ranges = AugmentConfig()
-            room = room_response(rng, c.sample_rate, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
+            room = room_response(rng, _RATE, rng.uniform(*ranges.rt60_ms), rng.uniform(*ranges.direct_db))
             speech = oaconvolve(speech, room)
         if c.snr_db is not None:
             speech *= SPEECH_RMS / max(1.0, np.sqrt(np.square(speech[start:end]).mean()))
-        return self._mix(speech, len(samples), self._snr_db)
+        mixed = self._mix(speech, len(samples), self._snr_db)
+        if c.gate_db is not None:
+            opens, closes = gate_span(samples, _RATE, c.gate_db)
+            mixed[:opens] = mixed[closes:] = 0
+        return mixed
 
     def _mix(
         self, speech: NDArray[np.float64], n: int, snr_db: NDArray[np.float64] | float | None
@@ -320,13 +276,13 @@ def make_stream(
         raise DatasetError("there are no clips to draw keywords from")
     slots = _plan(config, clips, others)
     mixer = _Mixer(config, slots, backgrounds)
-    seconds = mixer.n_samples / config.sample_rate
+    seconds = mixer.n_samples / _RATE
     labels, clipped = path.with_suffix(".csv"), 0
 
     def write(temporary: str) -> None:
         nonlocal clipped
         with progress(total=mixer.n_samples, desc=path.name, unit="sample", mininterval=0.5, unit_scale=True) as bar:
-            clipped = _write(temporary, mixer, config.sample_rate, bar.update)
+            clipped = _write(temporary, mixer, _RATE, bar.update)
         write_labels(labels, mixer.words)  # first, so that a stream is never without its labels
 
     write_atomically(path, write)

@@ -37,7 +37,7 @@ class Kind:
 KINDS = {
     "synthesize": Kind("synthesize", "ID", amounts=("minutes", "per_word")),
     "collect": Kind("collect", "ID"),
-    "make-stream": Kind("make-stream", "ID.flac", amounts=("clips", "seconds")),
+    "make-stream": Kind("make-stream", "ID.flac", amounts=("clips", "seconds"), revision=2),
     "train": Kind("train", "ID", _RUN, ("epochs", "steps", "minutes")),
     "average": Kind("train", "ID", _RUN, fixed={"epochs": 0}),
     "prior": Kind("train", "ID", _RUN, fixed={"epochs": 0}),

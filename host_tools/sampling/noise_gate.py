@@ -12,7 +12,7 @@ import numpy as np
 
 from host_tools.data.annotations import Word
 
-__all__ = ["HOLD_MS", "WORD_DB", "gate_power", "gated", "word_bounds"]
+__all__ = ["HOLD_MS", "WORD_DB", "gate_power", "gate_span", "gated", "word_bounds"]
 
 HOLD_MS = 60.0
 """How long a gate is open before a word and after it."""
@@ -55,6 +55,29 @@ def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     power = np.square(samples[: n * hop].astype(np.float64)).reshape(n, hop).mean(axis=1)
     first, last = _word(np.convolve(power, np.full(_SMOOTH_HOPS, 1 / _SMOOTH_HOPS), "same"), _HOP_MS)
     return first * hop, last * hop
+
+
+def gate_span(samples: np.ndarray, sample_rate: int, edge_db: float, *, hold_ms: float = HOLD_MS) -> tuple[int, int]:
+    """First sample that a noise gate lets through of a clip, and the sample after the last.
+
+    The gate is open from the first 10 ms whose power is less than `edge_db` below the loudest to the last, and
+    `hold_ms` before and after. Unlike :func:`word_bounds` it knows nothing of words, so it cuts off what is faint.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray, shape (n,), int16 or float64
+    sample_rate : int
+        In Hz.
+    edge_db : float
+    hold_ms : float
+    """
+    hop, hold = _HOP_MS * sample_rate // 1000, round(hold_ms * sample_rate / 1000)
+    n = len(samples) // hop
+    power = np.square(samples[: n * hop].astype(np.float64)).reshape(n, hop).mean(axis=1)
+    loud = np.flatnonzero(power > power.max(initial=0) * 10 ** (-edge_db / 10))
+    if not len(loud):
+        return 0, len(samples)
+    return max(0, int(loud[0]) * hop - hold), min(len(samples), (int(loud[-1]) + 1) * hop + hold)
 
 
 def gated(

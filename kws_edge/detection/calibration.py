@@ -69,13 +69,13 @@ def poisson_interval(k: int, confidence: float = CONFIDENCE) -> tuple[float, flo
     return (poisson_upper(k - 1, tail) if k else 0.0), poisson_upper(k, 1 - tail)
 
 
-def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     """Score interval of a proportion, `successes` of `n`, at 95 % by default (Wilson, 1927).
 
     Parameters
     ----------
     successes : float
-    n : int
+    n : float
         Number of trials.
     z : float
         Quantile of the normal distribution for the confidence.
