@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from host_tools.data.annotations import Word
-from host_tools.evaluation.budget import SMOOTHINGS_MS, Promise, chosen, promised
-from host_tools.evaluation.calibration import Trial
+from host_tools.errors import DatasetError
+from host_tools.evaluation.budget import SMOOTHINGS_MS, Promise, chosen, least_expected, promised
+from host_tools.evaluation.calibration import Trial, _choose
 from host_tools.evaluation.scoring import FALSE_ACCEPT, HIT, MISS, Event, Score
 from host_tools.evaluation.stream_audio import Stream
 from host_tools.evaluation.stream_tally import HeardStreams, Tally, places
@@ -119,6 +120,24 @@ def test_the_lowest_threshold_that_keeps_to_the_budget(least):
     found = chosen(tally, DetectorConfig(), (400.0,), 3.0, EVERY)
     assert (found.threshold, found.smoothing_ms) == (least, 400.0)
     assert chosen(tally, DetectorConfig(), (400.0,), 2.9, EVERY) is None
+
+
+def test_the_least_budget_is_named_and_is_one_that_keeps():
+    """Each smoothing time leaves other false accepts at the highest threshold."""
+    accepts = {400.0: 4, 600.0: 2, 800.0: 3}
+    tally = tally_of(places=lambda config: [accepts[config.smoothing_ms], 0, 0, 0, 0])
+    least = least_expected(tally, DetectorConfig(), tuple(accepts))
+    assert least == 3
+    assert chosen(tally, DetectorConfig(), tuple(accepts), least, EVERY).smoothing_ms == 600.0
+    assert chosen(tally, DetectorConfig(), tuple(accepts), least - 0.01, EVERY) is None
+
+
+def test_a_refused_budget_names_one_that_is_kept():
+    fires = track_of({at(2): ("yes", 0.99), at(9): ("yes", 0.99)}, n=140)
+    streams = HeardStreams([(ten_words(), track_of({}, n=500))], [[(Stream(Path("q.flac")), fires)]])
+    with pytest.raises(DatasetError, match=r"no setting keeps to 1 .* on these 1\.40 hours: give --budget 2\.15 or more"):
+        _choose(streams, INSTANT, (INSTANT.smoothing_ms,), 1.0, 1.4, print)
+    assert _choose(streams, INSTANT, (INSTANT.smoothing_ms,), 2.15, 1.4, print).config.threshold == 0.5
 
 
 def test_a_budget_is_that_of_all_folds():

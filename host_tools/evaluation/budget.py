@@ -28,6 +28,7 @@ __all__ = [
     "by_smoothing",
     "chosen",
     "expected_accepts",
+    "least_expected",
     "miss_interval",
     "promised",
 ]
@@ -128,6 +129,14 @@ def by_smoothing(
 
     configs = [dataclasses.replace(base, smoothing_ms=value) for value in smoothings]
     return [dataclasses.replace(c, threshold=t) for c in configs if (t := lowest(c)) is not None]
+
+
+def least_expected(
+    tally: Callable[[DetectorConfig], Tally], base: DetectorConfig, smoothings: Sequence[float]
+) -> float:
+    """The fewest false accepts that some setting lets expect in as many other hours. See :func:`chosen`."""
+    highest = [dataclasses.replace(base, smoothing_ms=value, threshold=_HIGHEST * _STEP) for value in smoothings]
+    return min(expected_accepts(int(tally(config).places.sum())) for config in highest)
 
 
 def _keeps(tally: Tally, most: float, folds: NDArray[np.bool_]) -> bool:
