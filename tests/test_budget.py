@@ -193,11 +193,13 @@ def test_a_promise_adds_up_what_each_fifth_gives_with_the_choice_of_the_others()
     def tally(config):
         fold = next((i for i, one in enumerate(configs) if one == config), 4)
         own = np.arange(5) == fold
-        return Tally(np.where(own, 2, 0), np.full(5, 4), np.where(own, 1, 3), np.where(own, 7, 0))
+        elsewhere = 3 if fold < 4 else 0
+        return Tally(np.where(own, 2, 0), np.full(5, 4), np.where(own, 1, elsewhere), np.where(own, 7, 0))
 
     promise = promised(tally, choice, DetectorConfig(threshold=0.99), 2.0, 10)
     assert (promise.missed, promise.words, promise.distinct) == (5, 20, 10)
     assert (promise.false_accepts, promise.hours) == ((2, 10), 2.0)
+    assert promised(tally, choice, configs[0], 2.0, 10).missed == 13  # no better than on all streams
     few = promised(tally_of(places=lambda config: [1, 0, 1, 0, 0]), choice, DetectorConfig(), 2.0, 10)
     assert few.false_accepts == (2, 3)
 

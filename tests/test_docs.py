@@ -144,10 +144,13 @@ def dated(text: str) -> bool:
 
 @pytest.mark.parametrize("page", MEASURED, ids=named)
 def test_tables_of_figures_have_a_command_and_a_date(page):
-    """They stand in the same section, or in the page's beginning. Where a formula gives the figures, it is shown."""
+    """They stand in the same section, or in the page's beginning. Where a formula gives the figures, it is shown.
+
+    A figure is a decimal number at the beginning of a cell.
+    """
     beginning, *sections = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)
     for section in [beginning, *sections]:
-        row = re.search(r"^\|.*\d\.\d.*$", section, re.MULTILINE)
+        row = re.search(r"^\|.*\| *\d+\.\d.*$", section, re.MULTILINE)
         assert not row or ">>> " in section or dated(section) or dated(beginning), f"{named(page)}: {row[0]}"
 
 

@@ -48,7 +48,7 @@ class Promise:
     """Misses and false accepts to expect on other streams, with 95 % intervals.
 
     Results on the streams of a choice are too good. So each fifth of the streams was heard with the settings that the
-    other fifths choose.
+    other fifths choose. No promise is better than the chosen settings were on all streams.
     """
 
     missed: int
@@ -210,8 +210,9 @@ def promised(
     """
     parts = [tally(choice(~fold) or config).of(fold) for fold in np.eye(FOLDS, dtype=bool)]
     places, words, missed, _ = (int(np.sum(values)) for values in zip(*parts, strict=True))
-    counted = int(tally(config).places.sum())
-    return Promise(missed, words, distinct, (counted, int(max(places, expected_accepts(counted)))), hours)
+    counted, _, missed_here, _ = (int(np.sum(values)) for values in tally(config))
+    expected = int(max(places, expected_accepts(counted)))
+    return Promise(max(missed, missed_here), words, distinct, (counted, expected), hours)
 
 
 def _lowest(within: Callable[[float], bool]) -> float | None:
