@@ -135,7 +135,7 @@ def test_the_least_budget_is_named_and_is_one_that_keeps():
 def test_a_refused_budget_names_one_that_is_kept():
     fires = track_of({at(2): ("yes", 0.99), at(9): ("yes", 0.99)}, n=140)
     streams = HeardStreams([(ten_words(), track_of({}, n=500))], [[(Stream(Path("q.flac")), fires)]])
-    with pytest.raises(DatasetError, match=r"no setting keeps to 1 .* on these 1\.40 hours: give --budget 2\.15 or more"):
+    with pytest.raises(DatasetError, match=r"keeps to 1 .* on these 1\.40 hours: give --budget 2\.15 or more"):
         _choose(streams, INSTANT, (INSTANT.smoothing_ms,), 1.0, 1.4, print)
     assert _choose(streams, INSTANT, (INSTANT.smoothing_ms,), 2.15, 1.4, print).config.threshold == 0.5
 

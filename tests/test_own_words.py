@@ -69,7 +69,7 @@ def test_own_words_in_a_downloaded_folder_go_by_the_hash(tmp_path):
     theirs = [name for name in parts if name[:3] == "yes" and name not in own]
     assert parts["yes/00000001_nohash_0.wav"] == "validation"
     assert [parts[name] for name in theirs].count("training") == 298
-    (tmp_path / "validation_list.txt").write_text("yes/00000001_nohash_0.wav\nno/person5/1.m4a\n")  # a list of one's own
+    (tmp_path / "validation_list.txt").write_text("yes/00000001_nohash_0.wav\nno/person5/1.m4a\n")  # a list of yours
     assert [name for name, part in parts_of(tmp_path).items() if name[:3] == "no/" and part != "training"] == [
         "no/person5/1.m4a"
     ]
