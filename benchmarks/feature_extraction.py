@@ -20,12 +20,12 @@ from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads of the floor's matrix product would spin
 
-import numpy as np  # noqa: E402
-import soundfile  # noqa: E402
+import numpy as np
+import soundfile
 
-from host_tools.data.features import clip_features  # noqa: E402
-from kws_edge import preset  # noqa: E402
-from kws_edge.features.mel import mel_matrix, window  # noqa: E402
+from host_tools.data.features import clip_features
+from kws_edge import preset
+from kws_edge.features.mel import mel_matrix, window
 
 WHOLE = 105_835  # files of Speech Commands v0.02
 FLOOR_CLIPS = 1000
