@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from host_tools.data.annotations import Word
-from host_tools.evaluation.budget import SMOOTHINGS_MS, Promise, chosen, promised
-from host_tools.evaluation.calibration import Trial
+from host_tools.errors import DatasetError
+from host_tools.evaluation.budget import SMOOTHINGS_MS, Promise, chosen, least_expected, promised
+from host_tools.evaluation.calibration import Trial, _choose
 from host_tools.evaluation.scoring import FALSE_ACCEPT, HIT, MISS, Event, Score
 from host_tools.evaluation.stream_audio import Stream
 from host_tools.evaluation.stream_tally import HeardStreams, Tally, places
@@ -121,6 +122,24 @@ def test_the_lowest_threshold_that_keeps_to_the_budget(least):
     assert chosen(tally, DetectorConfig(), (400.0,), 2.9, EVERY) is None
 
 
+def test_the_least_budget_is_named_and_is_one_that_keeps():
+    """Each smoothing time leaves other false accepts at the highest threshold."""
+    accepts = {400.0: 4, 600.0: 2, 800.0: 3}
+    tally = tally_of(places=lambda config: [accepts[config.smoothing_ms], 0, 0, 0, 0])
+    least = least_expected(tally, DetectorConfig(), tuple(accepts))
+    assert least == 3
+    assert chosen(tally, DetectorConfig(), tuple(accepts), least, EVERY).smoothing_ms == 600.0
+    assert chosen(tally, DetectorConfig(), tuple(accepts), least - 0.01, EVERY) is None
+
+
+def test_a_refused_budget_names_one_that_is_kept():
+    fires = track_of({at(2): ("yes", 0.99), at(9): ("yes", 0.99)}, n=140)
+    streams = HeardStreams([(ten_words(), track_of({}, n=500))], [[(Stream(Path("q.flac")), fires)]])
+    with pytest.raises(DatasetError, match=r"keeps to 1 .* on these 1\.40 hours: give --budget 2\.15 or more"):
+        _choose(streams, INSTANT, (INSTANT.smoothing_ms,), 1.0, 1.4, print)
+    assert _choose(streams, INSTANT, (INSTANT.smoothing_ms,), 2.15, 1.4, print).config.threshold == 0.5
+
+
 def test_a_budget_is_that_of_all_folds():
     """If four of five folds choose, they have four fifths of the hours."""
     tally = tally_of(places=lambda config: [0, 1, 1, 0, 0] if config.threshold < 0.8 else [0] * 5)
@@ -174,11 +193,13 @@ def test_a_promise_adds_up_what_each_fifth_gives_with_the_choice_of_the_others()
     def tally(config):
         fold = next((i for i, one in enumerate(configs) if one == config), 4)
         own = np.arange(5) == fold
-        return Tally(np.where(own, 2, 0), np.full(5, 4), np.where(own, 1, 3), np.where(own, 7, 0))
+        elsewhere = 3 if fold < 4 else 0
+        return Tally(np.where(own, 2, 0), np.full(5, 4), np.where(own, 1, elsewhere), np.where(own, 7, 0))
 
     promise = promised(tally, choice, DetectorConfig(threshold=0.99), 2.0, 10)
     assert (promise.missed, promise.words, promise.distinct) == (5, 20, 10)
     assert (promise.false_accepts, promise.hours) == ((2, 10), 2.0)
+    assert promised(tally, choice, configs[0], 2.0, 10).missed == 13  # no better than on all streams
     few = promised(tally_of(places=lambda config: [1, 0, 1, 0, 0]), choice, DetectorConfig(), 2.0, 10)
     assert few.false_accepts == (2, 3)
 

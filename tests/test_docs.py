@@ -1,6 +1,7 @@
 """README, docs/ and other pages: links lead somewhere, programs take the commands, and sentences are short."""
 
 import ast
+import doctest
 import importlib
 import json
 import re
@@ -24,6 +25,8 @@ PAGES = [
 ]
 RECORDS = {DOCS / "models" / name for name in ("results.md", "method.md", "benchmarks.md")}
 """Pages of what was measured."""
+MEASURED = [ROOT / "README.md", *RECORDS, DOCS / "models" / "index.md", DOCS / "train" / "own-words.md"]
+MEASURED += sorted((DOCS / "explain").glob("*.md"))
 GUIDES = [page for page in (ROOT / "README.md", ROOT / "SECURITY.md", *SITE) if page not in RECORDS]
 PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -131,6 +134,40 @@ kws-host: no command, isn't it
         ["kws-edge", "listen", "-"], ["kws-host", "qat", "runs"], ["kws-edge", "listen", "--exec", "a | b; c"]
     ]  # fmt: skip
     assert sum(len(commands(page.read_text())) for page in PAGES) > 60
+
+
+def dated(text: str) -> bool:
+    """Whether a text has a date, and names a command or a script."""
+    command = re.search(r"(kws-(edge|host|firmware) |python |benchmarks/|make |pytest )", text)
+    return bool(command and re.search(r"\b20\d\d-\d\d-\d\d\b", text))
+
+
+@pytest.mark.parametrize("page", MEASURED, ids=named)
+def test_tables_of_figures_have_a_command_and_a_date(page):
+    """They stand in the same section, or in the page's beginning. Where a formula gives the figures, it is shown.
+
+    A figure is a decimal number at the beginning of a cell.
+    """
+    beginning, *sections = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)
+    for section in [beginning, *sections]:
+        row = re.search(r"^\|.*\| *\d+\.\d.*$", section, re.MULTILINE)
+        assert not row or ">>> " in section or dated(section) or dated(beginning), f"{named(page)}: {row[0]}"
+
+
+def test_figures_are_found():
+    found = "| a | 5.1 % |\n`kws-edge bench` printed this on 2026-11-27."
+    assert dated(found)
+    assert not dated(found.replace("kws-edge", "it"))
+    assert not dated(found.replace("2026-", ""))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "\n>>> " in page.read_text()], ids=named)
+def test_shown_sessions_are_what_python_prints(page):
+    blocks = [block for language, block in FENCE.findall(page.read_text()) if language == "pycon"]
+    assert blocks
+    for block in blocks:
+        session = doctest.DocTestParser().get_doctest(block, {}, named(page), None, None)
+        assert not doctest.DocTestRunner().run(session).failed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -56,17 +56,23 @@ def test_official_names_keep_the_official_split(data, tmp_path):
 
 
 def test_own_words_in_a_downloaded_folder_go_by_the_hash(tmp_path):
-    """This holds for words that the lists do not name. If they name a word, its other recordings train."""
+    """This holds for words that the lists of Speech Commands name, too. Of its own recordings the others train."""
     own = [f"hello/{i}.wav" for i in range(300)] + [f"lamp/s{i}_nohash_0.wav" for i in range(300)]
+    own += [f"{word}/person{i}/1.m4a" for word in ("yes", "no") for i in range(300)]  # "no" has no others here
     lay_out(tmp_path, [*own, *(f"yes/{i:08x}_nohash_0.wav" for i in range(300))])
     (tmp_path / "validation_list.txt").write_text("yes/00000001_nohash_0.wav\n")
     (tmp_path / "testing_list.txt").write_text("yes/00000002_nohash_0.wav\nno/00000002_nohash_0.wav\n")
     parts = parts_of(tmp_path)
     assert {name: part for name, part in parts.items() if name in own} == {
-        name: official_split(Path(name).name) for name in own
+        name: official_split(Path(name).parent.name if name[-4:] == ".m4a" else Path(name).name) for name in own
     }
+    theirs = [name for name in parts if name[:3] == "yes" and name not in own]
     assert parts["yes/00000001_nohash_0.wav"] == "validation"
-    assert [part for name, part in parts.items() if name[:3] == "yes"].count("training") == 298
+    assert [parts[name] for name in theirs].count("training") == 298
+    (tmp_path / "validation_list.txt").write_text("yes/00000001_nohash_0.wav\nno/person5/1.m4a\n")  # a list of yours
+    assert [name for name, part in parts_of(tmp_path).items() if name[:3] == "no/" and part != "training"] == [
+        "no/person5/1.m4a"
+    ]
 
 
 NAMES = {

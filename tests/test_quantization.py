@@ -1,6 +1,7 @@
 """Quantisation: PTQ, QAT, the compact file, and the report that compares them."""
 
 import csv
+import dataclasses
 import functools
 import json
 import shutil
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import Frontend, Model, preset
+from kws_edge import Frontend, Model, pack, preset, unpack
 from kws_edge.model.interpreter import Interpreter
 from tests.conftest import assert_one_line_error
 from tests.tones import WORDS
@@ -40,8 +41,13 @@ def agreement(run, path, folder):
 def test_quantise_and_evaluate(folder, run_folder, run_cli, tmp_path):
     done = run_cli("quantize", run_folder, "-o", "tones.tflite", package="host_tools")
     assert done.returncode == 0, done.stderr
+    assert b"calibrate again" not in done.stdout
+    flat, metadata = unpack((tmp_path / "tones.tflite").read_bytes(), "tones")
+    calibrated = dataclasses.replace(metadata, metrics={**metadata.metrics, "calibration": {"threshold": 0.6}})
+    (tmp_path / "again.tflite").write_bytes(pack(flat, calibrated))
     again = run_cli("quantize", run_folder, "-o", "again.tflite", "--name", "tones", package="host_tools")
     assert again.returncode == 0, again.stderr
+    assert b"again.tflite held settings that kws-host calibrate chose" in again.stdout
     assert (tmp_path / "tones.tflite").read_bytes() == (tmp_path / "again.tflite").read_bytes()
 
     model = Model(tmp_path / "tones.tflite")

@@ -9,6 +9,8 @@ from host_tools.cli import options
 from host_tools.config import SEED
 from kws_edge.cli.parser import output_path
 from kws_edge.config import DetectorConfig
+from kws_edge.errors import ModelError
+from kws_edge.model.file import unpack
 from kws_edge.ranges import whole
 
 
@@ -38,6 +40,7 @@ def work(args: argparse.Namespace) -> None:
 
     detector = DetectorConfig(**options.carried(args))
     run = load_run(args.run)
+    replaced = _is_calibrated(args.output)
     name = args.name or Path(args.output).stem
     metadata = quantize_run(
         run,
@@ -54,3 +57,14 @@ def work(args: argparse.Namespace) -> None:
         f"wrote {args.output}, {Path(args.output).stat().st_size:,} bytes; on {v['clips']} validation examples: "
         f"float {v['float_accuracy']:.2%}, INT8 {v['int8_accuracy']:.2%}, agreement {v['agreement']:.2%}"
     )
+    if replaced:
+        print(f"{args.output} held settings that kws-host calibrate chose, and holds them no more: calibrate again")
+
+
+def _is_calibrated(path: Path) -> bool:
+    """Whether there is a model file with settings that ``kws-host calibrate`` chose."""
+    try:
+        metadata = unpack(path.read_bytes(), str(path))[1] if path.is_file() else None
+    except (OSError, ModelError):
+        return False
+    return metadata is not None and "calibration" in metadata.metrics

@@ -103,10 +103,10 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
     ----------
     folder : path
     split : str
-        ``official``: ``validation_list.txt`` and ``testing_list.txt`` split the words that they name.
-        :func:`host_tools.data.splits.official_split` splits other recordings of Speech Commands. Of every other word
-        some recordings validate and some train. ``random``: :func:`random_split` splits all, as in the reference
-        system.
+        ``official``: ``validation_list.txt`` and ``testing_list.txt`` split the recordings of Speech Commands, and of
+        the words of which they name other recordings. Without lists :func:`host_tools.data.splits.official_split`
+        does. Of other recordings of each word some validate and some train. ``random``: :func:`random_split` splits
+        all, as in the reference system.
     seed : int
         Seed of the random split.
 

@@ -132,7 +132,9 @@ def _files_there(folder: Path, sha256: str) -> int:
         shutil.rmtree(_work_path(folder), ignore_errors=True)
         return expected
     if not folder.is_dir() or any(folder.iterdir()):
-        raise DatasetError(f"{folder} exists and was not made by this command: name a new or empty folder")
+        raise DatasetError(
+            f"{folder} exists and was not made by this command: name a new or empty folder; add recordings later"
+        )
     if os.path.ismount(folder):
         raise DatasetError(f"{folder} is a mount point: name a folder in it")
     return 0

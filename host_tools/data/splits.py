@@ -1,7 +1,8 @@
 """Splits clips into training, validation and testing: the official split of Speech Commands, and a random one.
 
-The official split follows the lists in the folder, or else a hash of the speaker's id. Other words follow the same hash
-of their speakers, or of their recordings if there are few speakers. The random split does not keep speakers apart.
+The official split follows the lists in the folder, or else a hash of the speaker's id. Your own recordings follow the
+same hash of their speakers, or of the recordings if there are few speakers. The random split does not keep speakers
+apart.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _part(percent: float) -> str:
 
 
 def _own_split(entries: Sequence[Recording], others: Iterable[str]) -> list[str]:
-    """Part of the split of each recording of a word that is not of Speech Commands.
+    """Part of the split of each recording of a word that is neither of Speech Commands nor in a list of yours.
 
     The part follows the hash of the speaker. It follows the hash of the recording's name if no speaker is named, or if
     a speaker has more than :data:`_LARGEST_VOICE` of the recordings. So a recording keeps its part when others are
@@ -116,43 +117,55 @@ def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
 
 
 def official_parts(folder: Path, clips: Sequence[Recording]) -> tuple[list[str], list[str]]:
-    """Part of the official split of each recording, and lines on entries of the folder's lists that do not fit."""
-    listed, problems = _listed(folder, clips)
+    """Part of the official split of each recording, and lines on entries of the folder's lists that do not fit.
+
+    The lists of Speech Commands do not name your recordings. A list that names a recording of yours is your own, and
+    settles all recordings of the word.
+    """
+    listed, yours, problems = _listed(folder, clips)
     parts: dict[int, str] = {}
     own: dict[str, list[int]] = {}
     others: dict[str, set[str]] = {}
     for number, entry in enumerate(clips):
-        if entry.word in listed:
+        official = is_official(entry.word, entry.path.name)
+        if entry.word in listed and (official or entry.word in yours):
             parts[number] = listed[entry.word].get(number, "training")
-        elif is_official(entry.word, entry.path.name):
+        elif official:
             parts[number] = official_split(entry.path.name)
-            others.setdefault(entry.word, set()).add(parts[number])
         else:
             own.setdefault(entry.word, []).append(number)
+            continue
+        others.setdefault(entry.word, set()).add(parts[number])
     for word, numbers in own.items():
         split = _own_split([clips[number] for number in numbers], others.get(word, ()))
         parts |= zip(numbers, split, strict=True)
     return [parts[number] for number in range(len(clips))], problems
 
 
-def _listed(folder: Path, clips: Sequence[Recording]) -> tuple[dict[str, dict[int, str]], list[str]]:
-    """Parts of the split by a recording's number, for each word in the folder's lists, and lines on what is wrong."""
+def _listed(folder: Path, clips: Sequence[Recording]) -> tuple[dict[str, dict[int, str]], set[str], list[str]]:
+    """Parts of the split by a recording's number, for each word in the folder's lists, and lines on what is wrong.
+
+    The words between them are those of which a list names other recordings than those of Speech Commands.
+    """
     numbers = {entry.names: number for number, entry in enumerate(clips)}
     listed: dict[str, dict[int, str]] = {}
+    yours: set[str] = set()
     problems, twice = [], set()
     for part, name in _LISTS.items():
         strange, entries = [], list(dict.fromkeys(_list_entries(folder / name)))
         for entry in entries:
             names = tuple(re.split(r"[/\\]+", entry))
             number = next((numbers[tail] for at in range(len(names)) if (tail := names[at:]) in numbers), None)
+            word = "".join(names[-2:-1]) if number is None else clips[number].word
+            parts = listed.setdefault(word, {})
+            if not is_official(word, names[-1]):
+                yours.add(word)
             if number is None:
                 strange.append(entry)
-                listed.setdefault("".join(names[-2:-1]), {})
                 continue
-            word = listed.setdefault(clips[number].word, {})
-            if word.get(number, part) != part:
+            if parts.get(number, part) != part:
                 twice.add(number)
-            word[number] = part
+            parts[number] = part
         if strange:
             problems.append(
                 f"{folder / name}: {len(strange)} of {len(entries)} entries match no clip, the first: {strange[0]!r}"
@@ -161,7 +174,7 @@ def _listed(folder: Path, clips: Sequence[Recording]) -> tuple[dict[str, dict[in
         problems.append(
             f"{len(twice)} clips are in both lists and count as {part}, the first: {clips[min(twice)].path}"
         )
-    return listed, problems
+    return listed, yours, problems
 
 
 def _list_entries(path: Path) -> list[str]:

@@ -28,6 +28,7 @@ __all__ = [
     "by_smoothing",
     "chosen",
     "expected_accepts",
+    "least_expected",
     "miss_interval",
     "promised",
 ]
@@ -47,7 +48,7 @@ class Promise:
     """Misses and false accepts to expect on other streams, with 95 % intervals.
 
     Results on the streams of a choice are too good. So each fifth of the streams was heard with the settings that the
-    other fifths choose.
+    other fifths choose. No promise is better than the chosen settings were on all streams.
     """
 
     missed: int
@@ -130,6 +131,14 @@ def by_smoothing(
     return [dataclasses.replace(c, threshold=t) for c in configs if (t := lowest(c)) is not None]
 
 
+def least_expected(
+    tally: Callable[[DetectorConfig], Tally], base: DetectorConfig, smoothings: Sequence[float]
+) -> float:
+    """The fewest false accepts that some setting lets expect in as many other hours. See :func:`chosen`."""
+    highest = [dataclasses.replace(base, smoothing_ms=value, threshold=_HIGHEST * _STEP) for value in smoothings]
+    return min(expected_accepts(int(tally(config).places.sum())) for config in highest)
+
+
 def _keeps(tally: Tally, most: float, folds: NDArray[np.bool_]) -> bool:
     return expected_accepts(tally.places[folds].sum() / folds.mean()) <= most
 
@@ -201,8 +210,9 @@ def promised(
     """
     parts = [tally(choice(~fold) or config).of(fold) for fold in np.eye(FOLDS, dtype=bool)]
     places, words, missed, _ = (int(np.sum(values)) for values in zip(*parts, strict=True))
-    counted = int(tally(config).places.sum())
-    return Promise(missed, words, distinct, (counted, int(max(places, expected_accepts(counted)))), hours)
+    counted, _, missed_here, _ = (int(np.sum(values)) for values in tally(config))
+    expected = int(max(places, expected_accepts(counted)))
+    return Promise(max(missed, missed_here), words, distinct, (counted, expected), hours)
 
 
 def _lowest(within: Callable[[float], bool]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from host_tools.evaluation.budget import (
     by_smoothing,
     chosen,
     expected_accepts,
+    least_expected,
     miss_interval,
     promised,
 )
@@ -262,9 +264,11 @@ def _choose(
     every = np.ones(FOLDS, bool)
     config = choice(every)
     if config is None:
+        least = math.ceil(100 * least_expected(heard.tally, base, smoothings) / hours) / 100
         raise DatasetError(
-            f"no setting keeps to {budget:g} false accepts per hour on these {hours:.2f} hours; raise --budget, or "
-            "train with what fires (kws-host stream-eval -o DIR saves it)"
+            f"no setting keeps to {budget:g} false accepts per hour on these {hours:.2f} hours: give --budget "
+            f"{least:g} or more, train longer (--minutes), or train with what fires (kws-host stream-eval -o DIR"
+            " saves it; --more-speech and --more-noise take it)"
         )
     tried = []
     for kept in by_smoothing(heard.tally, base, smoothings, budget * hours, every):
