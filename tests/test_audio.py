@@ -4,6 +4,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -344,3 +345,30 @@ def test_playback_delivers_everything(demo_stream):
         samples = np.concatenate(list(source))
     assert np.array_equal(samples, read(demo_stream))
     assert source.queue.dropped == 0
+
+
+def test_a_pipe_wakes_its_reader_when_there_is_enough():
+    """Until then it waits, however small the writes are. At the end it gives what is left."""
+    out, into = os.pipe()
+    pcm = np.arange(8000, dtype="<i2")
+
+    def write():
+        with open(into, "wb", buffering=0) as pipe:
+            for at in range(0, len(pcm), 160):
+                pipe.write(pcm[at : at + 160].tobytes())
+                time.sleep(0.002)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with open(out, "rb") as stream, PcmStream(stream, sample_rate=16000) as source:
+        blocks = [source.read()]
+        assert len(blocks[0]) <= 320
+        for wanted in (0.1, 0.05, 0.0, 0.12):
+            source.want(wanted)
+            blocks.append(source.read())
+            assert max(1, 16000 * wanted) <= len(blocks[-1]) <= max(320, 16000 * wanted)
+        source.want(10)
+        blocks.append(source.read())
+        assert source.read() is None
+        writer.join()
+    assert np.array_equal(np.concatenate(blocks), pcm)

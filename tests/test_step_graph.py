@@ -117,6 +117,13 @@ def test_tflite_micro_gives_the_same_bytes(graph, stream, hop):
     assert np.array_equal(heard, whole[: len(heard)])
 
 
+def test_input_spans_the_front_ends_range_whatever_the_length(network, levels):
+    """An input of scale 1 takes rounded levels as they are."""
+    graph = to_step_int8(network, [np.minimum(levels[:105], 200)], FRONT_END)
+    source = FlatModel(graph, "graph").inputs[0]
+    assert (source.scale, source.zero_point) == (1.0, -128)
+
+
 def test_graph_names_its_inputs_as_the_network_does(graph, network):
     assert [tensor.name for tensor in FlatModel(graph, "graph").inputs] == [tensor.name for tensor in network.inputs]
     assert len(graph) < 14000
