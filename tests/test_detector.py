@@ -408,6 +408,17 @@ def test_posteriors_taken_together_detect_what_they_do_one_by_one(rows, config, 
         assert (many.armed, many.in_speech) == (one.armed, one.in_speech)
 
 
+@pytest.mark.parametrize("parts", [(4, 2), (2, 2, 2), (3, 3), (6,), (1, 3, 2)])
+def test_an_average_may_reach_its_threshold_when_no_new_posterior_does(parts):
+    """What was loud before counts as long as it is averaged."""
+    rows = np.array([posteriors()] * 2 + [posteriors(yes=1.0)] * 2 + [posteriors(yes=0.7)] * 2)
+    d, at, found = detector(), 0, []
+    for n in parts:
+        found += d.process_all(rows[at : at + n], 1.0)
+        at += n
+    assert [i for i, one in enumerate(found) if one] == [4]
+
+
 def test_independent_posteriors_of_unknown_and_silence_do_not_compete():
     """Somebody talks, a door slams, and a word is said all the same."""
     row = np.array([1.0, 1.0, 0.9, 0.0, 0.2], np.float32)

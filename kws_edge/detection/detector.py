@@ -130,8 +130,9 @@ class Detector:
         inactive = [is_keyword(label) and label not in self.keywords for label in self.labels]
         self.inactive = np.flatnonzero([] if independent else inactive)
         """Indices of the words that count as unknown."""
-        rivals = [0 if is_keyword(label) or not independent else -1 for label in self.labels]
-        self._rivals = np.array(rivals, np.float32) if any(rivals) else None
+        # What keeps a label from being the likeliest.
+        handicaps = [0 if is_keyword(label) or not independent else -1 for label in self.labels]
+        self._handicaps = np.array(handicaps, np.float32) if any(handicaps) else None
         unknown = [i for i, label in enumerate(self.labels) if is_unknown(label)]
         self.unknown = unknown[0] if unknown else None
         """Index of ``unknown``, if there is such a label."""
@@ -228,7 +229,7 @@ class Detector:
             return None
         smoothed = np.add.reduce(self._history, axis=0)
         smoothed /= self._divisor
-        best = int((smoothed if self._rivals is None else smoothed + self._rivals).argmax())
+        best = int((smoothed if self._handicaps is None else smoothed + self._handicaps).argmax())
         if not (self.active[best] and self._released[best] and smoothed[best] >= self.thresholds[best]):
             return None
         if smoothed[best] < self.thresholds_in_speech[best] and self.in_speech:
