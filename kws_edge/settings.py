@@ -11,7 +11,7 @@ from kws_edge.errors import ConfigError
 from kws_edge.ranges import Range
 from kws_edge.text import shown
 
-__all__ = ["Choice", "Flag", "Settings", "Text", "Texts", "option"]
+__all__ = ["Choice", "Flag", "Numbers", "Settings", "Text", "Texts", "option"]
 
 _Self = TypeVar("_Self", bound="Settings")
 
@@ -100,6 +100,33 @@ class Texts:
         return tuple(value)
 
 
+class Numbers:
+    """A table of numbers by name.
+
+    Parameters
+    ----------
+    values : Range
+    """
+
+    def __init__(self, values: Range) -> None:
+        self.values = values
+
+    def __str__(self) -> str:
+        return f"a table of names, each with {self.values}"
+
+    def check(self, name: str, value: object) -> dict[str, float]:
+        """Return `value` as a dict if it is such a table.
+
+        Raises
+        ------
+        ConfigError
+            If it is not. The message names `name`.
+        """
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} must be {self}, got {shown(value)}")
+        return {key: self.values.check(f"{name}: {shown(key)}", one) for key, one in value.items()}
+
+
 class Flag:
     """Yes or no."""
 
@@ -124,7 +151,7 @@ def option(values: Any, default: Any = MISSING, *, unit: str = "", help: str = "
 
     Parameters
     ----------
-    values : Range, Choice, Text, Texts or Flag, or another object with ``check(name, value)``
+    values : Range, Choice, Text, Texts, Numbers or Flag, or another object with ``check(name, value)``
         Allowed values. None is allowed, too, if it is the default.
     default : optional
         If there is no default, a value is required.

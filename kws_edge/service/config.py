@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from kws_edge.audio_limits import MAX_RATE, MIN_RATE
+from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import DEFAULT_MODEL
 from kws_edge.model.runtime import RUNTIMES, THREADS
 from kws_edge.ranges import number, whole
 from kws_edge.service.section import FileName, OutputSection, Section
-from kws_edge.settings import Choice, Text, Texts, option
+from kws_edge.settings import Choice, Numbers, Text, Texts, option
 from kws_edge.text import printable, shown
 from kws_edge.toml_files import near, read_toml
 
@@ -38,12 +39,31 @@ class SourceSection(Section):
     name: str = option(Text(), "microphone", help="name of the room, in events and topics")
     device: str | None = option(Text(), None, help="microphone: number or part of its name; default: the system's")
     rate: int | None = option(whole(MIN_RATE, MAX_RATE), None, unit="Hz", help="rate to open the microphone at")
-    file: str | None = option(FileName(), None, help="recording to hear once, as fast as possible")
+    file: str | None = option(FileName(), None, help="recording or named pipe to hear once, in place of a microphone")
     ffmpeg: str | None = option(Text(), None, help="address that ffmpeg reads, such as rtsp://camera/stream")
+    format: str | None = option(Text(), None, help="ffmpeg's name of the address's format, such as alsa")
     room: str | None = option(FileName(), None, help="thresholds that kws-edge calibrate wrote for this room")
     sensitivity: float | None = option(number(0, 1), None, help="0 hears least, 1 most; default: the thresholds")
+    thresholds: dict[str, float] | None = option(
+        Numbers(DetectorConfig.range_of("threshold")), None, help="thresholds by keyword; default: the model's"
+    )
     keywords: tuple[str, ...] | None = option(Texts(), None, help="active keywords; default: the model's")
-    wake_word: str | None = option(Text(), None, help="keyword that must be heard before the others count")
+    wake_word: str | None = option(Text(), None, help='keyword that must be heard before the others count; "": none')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [name for name in ("device", "file", "ffmpeg") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise self._wrong(given[1], f"goes not with {given[0]}: a source is one of device, file and ffmpeg")
+        if self.rate is not None and given not in ([], ["device"]):
+            raise self._wrong("rate", f"is that of a microphone, and {given[0]} is heard")
+        if self.format is not None and self.ffmpeg is None:
+            raise self._wrong("format", "is that of an address for ffmpeg, and there is none")
+
+    @property
+    def heard(self) -> tuple[object, ...]:
+        """What is opened. If it is the same after a reload, the source goes on."""
+        return self.device, self.rate, self.file, self.ffmpeg, self.format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +139,7 @@ def _config(path: str, values: dict[str, Any]) -> Config:
     def made(kind: type[_Section], value: Any) -> _Section:
         return kind.from_dict(value).located(folder)
 
-    sources = tuple(made(SourceSection, one) for one in values.get("source", [{}]))
+    sources = tuple(made(SourceSection, one) for one in values.get("source") or [{}])
     _check_names([source.name for source in sources])
     outputs: dict[str, OutputSection] = {}
     for name in filter(values.__contains__, OUTPUTS):

@@ -20,6 +20,7 @@ __all__ = ["FOR_EVER", "Limit", "Output", "OutputError", "RejectedError"]
 
 FOR_EVER = float("inf")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+_GRACE_S = 1.0
 _JITTER = 0.5  # share of a wait that is random, so that many devices do not return to a broker at once
 
 
@@ -155,12 +156,17 @@ class Output(ABC):
             self._waiting.append(event)
             self._changed.notify()
 
-    def close(self, timeout: float) -> bool:
-        """Send what waits, for `timeout` seconds at most, and disconnect. Return whether the output ended in time."""
+    def end(self, timeout: float) -> None:
+        """Let the output send what waits, for `timeout` seconds at most, and disconnect. This returns at once."""
         with self._changed:
-            self._until = time.monotonic() + timeout
+            if self._until is None:
+                self._until = time.monotonic() + timeout
             self._changed.notify()
-        self._thread.join(timeout + 0.5)
+
+    def close(self, timeout: float) -> bool:
+        """End the output, and wait for it. Return whether it ended in time."""
+        self.end(timeout)
+        self._thread.join(timeout + _GRACE_S)
         return not self._thread.is_alive()
 
     def counts(self) -> dict[str, int]:
