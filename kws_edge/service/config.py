@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -12,7 +13,7 @@ from kws_edge.audio_limits import MAX_RATE, MIN_RATE
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import DEFAULT_MODEL
-from kws_edge.model.runtime import RUNTIMES, THREADS
+from kws_edge.model.runtime import KERNELS, RUNTIMES, THREADS
 from kws_edge.ranges import number, whole
 from kws_edge.service.section import FileName, OutputSection, Section
 from kws_edge.settings import Choice, Numbers, Text, Texts, option
@@ -25,9 +26,17 @@ OUTPUTS = {
     name: f"kws_edge.service.outputs.{name}" for name in ("jsonl", "exec", "webhook", "mqtt", "wyoming", "web", "clips")
 }
 """The module of each output, by the name of its section. It is imported only if the file has the section."""
+_LONGEST = 60
 _Section = TypeVar("_Section", bound=Section)
 _REPEATED = ("exec", "webhook")
 """Outputs of which there may be several, as ``[[exec]]``."""
+
+
+def _name(text: str) -> str:
+    """Read the name of a room."""
+    if not (text.strip() and len(text) <= _LONGEST and printable(text) == text):
+        raise ArgumentTypeError(f"must be a line of 1 to {_LONGEST} characters, got {shown(text)}")
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +45,7 @@ class SourceSection(Section):
 
     section: ClassVar[str] = "source"
 
-    name: str = option(Text(), "microphone", help="name of the room, in events and topics")
+    name: str = option(Text(_name), "microphone", help="name of the room, in events and topics")
     device: str | None = option(Text(), None, help="microphone: number or part of its name; default: the system's")
     rate: int | None = option(whole(MIN_RATE, MAX_RATE), None, unit="Hz", help="rate to open the microphone at")
     file: str | None = option(FileName(), None, help="recording or named pipe to hear once, in place of a microphone")
@@ -75,6 +84,7 @@ class ModelSection(Section):
     file: str = option(Text(), DEFAULT_MODEL, help="a shipped model, or the path of a .tflite file")
     runtime: str = option(Choice("auto", *RUNTIMES), "auto", help="TFLite runtime; auto: the first that loads")
     threads: int = option(THREADS, 1, help="threads of the runtime")
+    kernels: str = option(Choice(*KERNELS), "fast", help="the runtime's kernels")
 
 
 @dataclass(frozen=True, kw_only=True)

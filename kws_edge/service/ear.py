@@ -36,7 +36,7 @@ class SharedModel:
     """
 
     def __init__(self, section: ModelSection) -> None:
-        self.model = Model(section.file, runtime=section.runtime, threads=section.threads)
+        self.model = Model(section.file, runtime=section.runtime, threads=section.threads, kernels=section.kernels)
         self.lock = threading.Lock()
         """Held during an inference."""
 

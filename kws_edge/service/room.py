@@ -30,6 +30,7 @@ HISTORY_S = 10.0
 _REMEMBERED = 600  # inferences that latency and noise floor are of: a minute of them
 _RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _END_S = 3.0
+_PATIENCE_S = 1.0  # longest wait of a recording for an output
 
 
 class Room:
@@ -249,7 +250,10 @@ class Room:
                 output.put(scores)
 
     def _tell(self, event: Event) -> None:
+        live = isinstance(self._source, LiveSource)
         for output in self._outputs():
+            if not live:
+                output.wait(_PATIENCE_S)
             output.put(event)
 
 

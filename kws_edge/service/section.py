@@ -82,6 +82,10 @@ class OutputSection(Section):
             If the output could not work.
         """
 
+    def words(self) -> tuple[str, ...]:
+        """Keywords that the section names. The model must have them."""
+        return ()
+
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Output:
         """Make the output, which is not started yet.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kws_edge.diagnostics.system_info import temperature_c
 from kws_edge.errors import ConfigError, KwsError
+from kws_edge.labels import is_keyword
 from kws_edge.service.commands import Commands
 from kws_edge.service.config import Config, SourceSection, read_config
 from kws_edge.service.ear import Ear, SharedModel
@@ -160,8 +161,12 @@ class Service(Commands):
                 else:
                     self._notice(f"{source.name}: as saved in {self._changes_path(config)}")
             ears[source.name] = ear
+        known = [label for label in shared.model.labels if is_keyword(label)]
         for section in config.outputs.values():
             section.check()
+            for word in section.words():
+                if word not in known:
+                    raise ConfigError(f"{section.label()}: {shown(word)} is no keyword; they are {', '.join(known)}")
         return shared, ears
 
     @staticmethod

@@ -35,7 +35,7 @@ class Tuning:
 
     sensitivity: float | None = None
     """One number for all thresholds, 0 to 1; None: the thresholds as they are."""
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
     """Thresholds of single keywords, which win."""
     keywords: tuple[str, ...] | None = None
     """The active keywords; None: those of the configuration."""
@@ -43,7 +43,7 @@ class Tuning:
     def __post_init__(self) -> None:
         if self.sensitivity is not None:
             object.__setattr__(self, "sensitivity", SENSITIVITY.check("sensitivity", self.sensitivity))
-        config = DetectorConfig(thresholds=dict(self.thresholds), keywords=self.keywords)  # it checks both
+        config = DetectorConfig(thresholds=self.thresholds, keywords=self.keywords)  # it checks both
         object.__setattr__(self, "thresholds", config.thresholds)
         object.__setattr__(self, "keywords", config.keywords)
 

@@ -128,7 +128,7 @@ class Output(ABC):
         """Say that the connection is lost, from any thread. The output connects again, even if no event waits."""
         with self._changed:
             self._lost = reason
-            self._changed.notify()
+            self._changed.notify_all()
 
     def start(self) -> None:
         """Start the thread.
@@ -154,14 +154,24 @@ class Output(ABC):
                 self._waiting.remove(alike[0])
                 self._dropped += 1
             self._waiting.append(event)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until a detection may wait, for `timeout` seconds at most. Recordings do so, and live sources never."""
+
+        def has_room() -> bool:
+            return sum(type(event) is Detected for event in self._waiting) <= self.limits[Detected].most // 2
+
+        if Detected in self.wants:
+            with self._changed:
+                self._changed.wait_for(has_room, timeout)
 
     def end(self, timeout: float) -> None:
         """Let the output send what waits, for `timeout` seconds at most, and disconnect. This returns at once."""
         with self._changed:
             if self._until is None:
                 self._until = time.monotonic() + timeout
-            self._changed.notify()
+            self._changed.notify_all()
 
     def close(self, timeout: float) -> bool:
         """End the output, and wait for it. Return whether it ended in time."""
@@ -181,7 +191,7 @@ class Output(ABC):
                     self._serve()
                 except (OutputError, OSError) as error:
                     self._failed += 1
-                    self._tell(str(error))
+                    self._tell(str(getattr(error, "strerror", None) or error))
                     self.disconnect()
                     self._pause()
             self.disconnect()
@@ -217,6 +227,7 @@ class Output(ABC):
                     raise OutputError(self._lost)
                 while self._waiting:
                     event = self._waiting.popleft()
+                    self._changed.notify_all()
                     if event.age_s <= self.limits[type(event)].age_s:
                         return event
                     self._dropped += 1

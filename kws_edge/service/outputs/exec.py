@@ -56,6 +56,9 @@ class ExecSection(OutputSection):
     def check(self) -> None:
         self.made()
 
+    def words(self) -> tuple[str, ...]:
+        return () if self.keyword is None else (self.keyword,)
+
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Exec:
         return Exec(self, name, service=service, notice=notice)
 

@@ -72,6 +72,9 @@ class WebhookSection(OutputSection):
         if self.ca_file:
             self.tls()
 
+    def words(self) -> tuple[str, ...]:
+        return self.keywords or ()
+
     def tls(self) -> ssl.SSLContext:
         """How to encrypt."""
         try:
