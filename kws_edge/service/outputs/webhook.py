@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import ssl
 import threading
 from argparse import ArgumentTypeError
@@ -157,8 +156,7 @@ class Webhook(Output):
 
 
 def _reason(error: Exception) -> str:
-    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return text or type(error).__name__
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 SECTION = WebhookSection
