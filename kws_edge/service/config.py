@@ -110,6 +110,18 @@ class Config:
     outputs: Mapping[str, OutputSection]
     """The section of each output, by its name: ``mqtt``, or ``exec 1`` and ``exec 2`` of several."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Paths of the files that hold secrets."""
+        found = [path for section in self.outputs.values() for path in section.secrets()]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether something in it may use the network. Commands may."""
+        remote = any(source.ffmpeg is not None for source in self.sources)
+        return remote or any(section.needs_network for section in self.outputs.values())
+
 
 def output_section(name: str) -> type[OutputSection]:
     """The section of an output. Its module is imported."""

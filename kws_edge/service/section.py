@@ -56,12 +56,13 @@ class Section(Settings):
         return f"[{cls.section}]"
 
     def located(self: _Section, folder: str) -> _Section:
-        """A copy in which relative paths lead from `folder`, except the names of systemd's credentials."""
+        """A copy in which relative paths lead from `folder`. Secrets that systemd hands over are read from there."""
         changes = {}
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
             if isinstance(one.metadata["values"], FileName) and value is not None:
-                changes[one.name] = credential(value) or os.path.join(folder, value)
+                given = credential(os.path.basename(value)) if one.metadata.get("secret") else None
+                changes[one.name] = given or os.path.join(folder, value)
         return dataclasses.replace(self, **changes)
 
     def _wrong(self, option: str, text: str) -> ConfigError:
@@ -73,6 +74,9 @@ class Section(Settings):
 class OutputSection(Section):
     """Base of the sections of outputs. An output's module has its section as ``SECTION``."""
 
+    needs_network: ClassVar[bool] = True
+    """Whether the output uses the network."""
+
     def check(self) -> None:
         """Check what can be checked without opening the output: that libraries and files are there.
 
@@ -81,6 +85,11 @@ class OutputSection(Section):
         KwsError
             If the output could not work.
         """
+
+    def secrets(self) -> tuple[str, ...]:
+        """Paths of files with secrets: those of options that are declared with ``secret=True``."""
+        named = (getattr(self, one.name) for one in dataclasses.fields(self) if one.metadata.get("secret"))
+        return tuple(path for path in named if path is not None)
 
     def words(self) -> tuple[str, ...]:
         """Keywords that the section names. The model must have them."""
@@ -103,7 +112,7 @@ class OutputSection(Section):
 def credential(name: str) -> str | None:
     """Path of the credential that systemd gives the service under this name, if there is one."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = os.path.join(folder, name) if folder and os.path.basename(name) == name else None
+    path = os.path.join(folder, name) if folder else ""
     return path if path and os.path.exists(path) else None
 
 

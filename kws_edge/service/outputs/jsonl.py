@@ -26,6 +26,7 @@ class JsonLinesSection(OutputSection):
     """A line of JSON for each detection, as ``kws-edge listen --json`` prints it; ``file`` is the room."""
 
     section: ClassVar[str] = "jsonl"
+    needs_network: ClassVar[bool] = False
 
     file: str | None = option(FileName(), None, help="file to append to; default: standard output")
     most_mb: float = option(

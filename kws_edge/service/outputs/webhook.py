@@ -60,7 +60,7 @@ class WebhookSection(OutputSection):
 
     url: str = option(Text(_address), help="address: http or https. Redirections are not followed")
     keywords: tuple[str, ...] | None = option(Texts(), None, help="keywords to send; default: every keyword")
-    secret_file: str | None = option(FileName(), None, help="file or credential: its first line goes into the header")
+    secret_file: str | None = option(FileName(), None, secret=True, help="file whose first line goes into the header")
     secret_header: str = option(Text(_header), "Authorization", help="header that gets the secret")
     ca_file: str | None = option(FileName(), None, help="certificates to trust; default: the system's")
     timeout_s: float = option(number(0.1, 60), 5.0, unit="s", help="longest time for a request, all in all")
