@@ -90,7 +90,9 @@ def test_program_that_the_services_user_may_not_read(tmp_path, monkeypatch):
     home.mkdir(mode=0o700)
     monkeypatch.setattr(sys, "executable", str(home / "python"))
     (home / "python").touch()
-    with pytest.raises(ConfigError, match=r"install kws-edge into a folder that all may read, such as /opt/kws-edge"):
+    with pytest.raises(
+        ConfigError, match=r"move the installation to a folder that all may read, such as /opt/kws-edge"
+    ):
         units.system_unit(read_config(tmp_path / "serve.toml"))
 
 

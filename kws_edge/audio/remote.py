@@ -21,6 +21,7 @@ _SILENT_S = 10.0
 """If an ffmpeg that runs gives nothing for this many seconds, it is started anew."""
 _RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
 _POLL_S = 0.5
+_PROBED = "32768"  # bytes that ffmpeg looks at first; by default they are five seconds of audio
 _PASSWORD = re.compile(r"(?<=//)[^/@\s]+@")
 
 
@@ -61,7 +62,7 @@ class RemoteStream(QueuedSource):
         self._resampler = Resampler(sample_rate, sample_rate)
         self.queue = BlockQueue(round(QUEUE_S * sample_rate), max_age_s=_MAX_AGE_S)
         self._notice = notice
-        self._command = ["-fflags", "nobuffer", "-threads", "1"]
+        self._command = ["-probesize", _PROBED, "-threads", "1"]
         if format:
             self._command += ["-f", format]
         if address.startswith("rtsp"):

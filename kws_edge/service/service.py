@@ -266,8 +266,11 @@ class Service(Commands):
         _end(self._rooms.values())
         _close(self._outputs.values())
         for name, room in self._rooms.items():
-            heard_s, found = room.history.end / room.sample_rate, counted(room.detections, "detection")
-            self._notice(f"{name}: heard {heard_s:.1f} s, {found}")
+            told = room.telemetry(None)
+            found, outages = counted(told.detections, "detection"), counted(told.outages, "outage")
+            self._notice(
+                f"{name}: heard {told.heard_s - told.lost_s:.1f} s, {found}; {told.lost_s:.1f} s lost, {outages}"
+            )
         for name, output in self._outputs.items():
             counts = output.counts()
             self._notice(f"{name}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
