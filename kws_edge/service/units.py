@@ -188,8 +188,8 @@ def _check_readable(path: str) -> None:
         wanted = stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH
         if not mode & wanted:
             raise ConfigError(
-                f"{path}: the service's own user may not read it, because of {at}; move the installation to a folder that "
-                "all may read, such as /opt/kws-edge, or use --user"
+                f"{path}: the service's own user may not read it, because of {at}; move the installation to a folder "
+                "that all may read, such as /opt/kws-edge, or use --user"
             )
         if at == os.path.dirname(at):
             return
