@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import socket
 import threading
 import time
@@ -26,7 +27,8 @@ from kws_edge.service.outputs.base import Limit, Output, OutputError, RejectedEr
 from kws_edge.service.saved import load_changes, save_changes
 from kws_edge.service.section import FileName, secret
 from kws_edge.service.tuning import Tuning
-from tests.conftest import wait_until
+from kws_edge.toml_files import parse_toml
+from tests.conftest import ROOT, wait_until
 
 
 def detected(keyword="on", room="kitchen", **more):
@@ -419,6 +421,19 @@ def test_secret(tmp_path):
     with pytest.raises(ConfigError, match=r"binary: cannot be read as a secret"):
         secret(str(tmp_path / "binary"))
     assert str(FileName()) == "a path"
+
+
+def toml_blocks():
+    """TOML of the pages that is a file of the service."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for i, text in enumerate(re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)):
+            if set(parse_toml(text)) <= {"service", "source", "model", *OUTPUTS}:
+                yield pytest.param(text, id=f"{page.stem}-{i}")
+
+
+@pytest.mark.parametrize("text", list(toml_blocks()))
+def test_files_in_the_docs_are_read(tmp_path, text):
+    assert read(tmp_path, text).sources
 
 
 # systemd's protocol

@@ -20,7 +20,7 @@ from kws_edge.settings import Choice, Numbers, Text, Texts, option
 from kws_edge.text import printable, shown
 from kws_edge.toml_files import near, read_toml
 
-__all__ = ["OUTPUTS", "Config", "ModelSection", "SourceSection", "output_section", "read_config"]
+__all__ = ["OUTPUTS", "Config", "ModelSection", "SourceSection", "output_section", "read_config", "section_of"]
 
 OUTPUTS = {
     name: f"kws_edge.service.outputs.{name}" for name in ("jsonl", "exec", "webhook", "mqtt", "wyoming", "web", "clips")
@@ -127,6 +127,12 @@ def output_section(name: str) -> type[OutputSection]:
     """The section of an output. Its module is imported."""
     kind: type[OutputSection] = importlib.import_module(OUTPUTS[name]).SECTION
     return kind
+
+
+def section_of(name: str) -> type[Section]:
+    """The section of this name."""
+    own = {kind.section: kind for kind in (ServiceSection, SourceSection, ModelSection)}
+    return own.get(name) or output_section(name)
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:

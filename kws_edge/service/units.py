@@ -32,6 +32,8 @@ Restart=always
 RestartSec=5
 TimeoutStartSec=120
 TimeoutStopSec=20
+# Commands of yours get five seconds to end.
+KillMode=mixed
 # Fed by inferences: a service that hears nothing is started anew.
 WatchdogSec=60
 MemoryMax=300M
