@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.server
 import json
 import os
@@ -647,3 +648,61 @@ def test_ten_minutes_need_no_more_memory_than_one(serve, feed, speech, expected,
     soundfile.write(tmp_path / "all.wav", np.tile(speech, 20), RATE)
     assert without_time(rows) == detections_of(tmp_path / "all.wav")
     assert len(receiver.got) == len(rows) > 200
+
+
+def test_nobody_reads_standard_output(feed, speech, tmp_path):
+    """The pipe is full. The service goes on, says so, and ends when it is told to."""
+    (tmp_path / "serve.toml").write_text(f"[[source]]\nfile = 'feed'\n{BUILTIN}[jsonl]\n[[exec]]\ncommand = 'true'\n")
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "kws_edge", "serve", "--config", "serve.toml"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        for _ in range(4):
+            feed.write(speech)
+        wait_until(lambda: "nobody reads standard output" in process.stderr.readline(), 30)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=30)[1]
+        assert process.returncode == 0
+    os.close(ours)
+    assert "exec: 5" in said.splitlines()[-1] and "0 dropped, 0 failed, 0 waiting" in said.splitlines()[-1]
+
+
+def test_reader_of_standard_output_ends(feed, speech, tmp_path):
+    """What cannot recover ends loudly."""
+    (tmp_path / "serve.toml").write_text(f"[[source]]\nfile = 'feed'\n{BUILTIN}[jsonl]\n")
+    command = [sys.executable, "-m", "kws_edge", "serve", "--config", "serve.toml"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        feed.write(speech[: 2 * RATE])
+        assert process.wait(timeout=30) == 1
+        assert process.stderr.read().splitlines()[-1] == "kws-edge: the reader of standard output is gone"
+
+
+def test_signals_in_a_row(serve, feed, speech, expected):
+    """SIGHUP comes 50 times at once, and then SIGTERM in the middle of a reload."""
+    service = serve(f"[[source]]\nfile = 'feed'\n{BUILTIN}[jsonl]\n")
+    feed.write(speech[: 2 * RATE])
+    service.detection()
+    for _ in range(50):
+        service.process.send_signal(signal.SIGHUP)
+    feed.write(speech[2 * RATE : 7 * RATE])
+    assert [service.detection()["keyword"] for _ in range(2)] == ["left", "stop"]
+    service.process.send_signal(signal.SIGHUP)
+    assert service.finish(signal.SIGTERM) == []
+
+
+def test_camera_that_is_off_at_the_start_does_not_hold_up_the_others(serve, feed, supervisor, speech):
+    """The service is ready when one room hears, and says what the other one does."""
+    need_program("ffmpeg")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        text = f"[[source]]\nname='porch'\nffmpeg='{address}'\n[[source]]\nname='hall'\nfile='feed'\n{BUILTIN}[jsonl]\n"
+        service = serve(text, environment=supervisor.environment)
+        feed.write(speech[: 2 * RATE])
+        assert service.detection()["file"] == "hall"
+        service.wait_for("ready: porch hears nothing; hall listens for yes, no, up,")
+        supervisor.wait_for("READY")
+        service.finish(signal.SIGTERM)
+    assert any(f"porch: {address} is gone (" in line for line in service.errors)

@@ -108,15 +108,18 @@ class Room:
     @property
     def progress(self) -> int:
         """A number that grows with each inference, and while the source is gone with each try to bring it back."""
-        source = self._source
-        tries = source.attempts if isinstance(source, LiveSource) and source.gone else 0
+        tries = self._source.attempts if isinstance(self._source, LiveSource) and self._source.gone else 0
         return self.inferences + self._attempts + tries
+
+    @property
+    def missing(self) -> bool:
+        """Whether the source cannot be opened, or is gone; it is tried again and again."""
+        return self.failure is not None or (isinstance(self._source, LiveSource) and self._source.gone)
 
     @property
     def present(self) -> bool:
         """Whether audio arrives."""
-        gone = isinstance(self._source, LiveSource) and self._source.gone
-        return bool(self.inferences) and self.failure is None and not gone and not self.ended
+        return bool(self.inferences) and not self.missing and not self.ended
 
     def telemetry(self, temperature_c: float | None) -> Telemetry:
         """How the room fares. This begins a new span of time."""

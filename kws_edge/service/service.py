@@ -97,7 +97,9 @@ class Service(Commands):
 
     def save(self) -> None:
         with self._lock:
-            save_changes(self._changes_path(self._config), {name: ear.tuning for name, ear in self._ears.items()})
+            own = {source.name: Tuning.of(source) for source in self._config.sources}
+            changed = {name: ear.tuning for name, ear in self._ears.items() if ear.tuning != own[name]}
+            save_changes(self._changes_path(self._config), changed)
 
     def was_wrong(self, *, room: str | None = None, end_s: float | None = None) -> None:
         for name in self._named(room):
@@ -324,10 +326,16 @@ class Service(Commands):
                 output.put(told)
         status = "; ".join(self._line(name, room) for name, room in self._rooms.items())
         self._notifier.send(STATUS=status)
-        if not self._ready and all(room.inferences or room.failure or room.ended for room in self._rooms.values()):
+        if not self._ready and self._all_settled():
             self._ready = True
             self._notifier.send(READY=1)
             self._notice(f"ready: {status}")
+
+    def _all_settled(self) -> bool:
+        """Whether one room hears at least, and every other one does, too, or is missing."""
+        rooms = self._rooms.values()
+        hear = [bool(room.inferences) or room.ended for room in rooms]
+        return any(hear) and all(one or room.missing for one, room in zip(hear, rooms, strict=True))
 
     def _line(self, name: str, room: Room) -> str:
         words = ", ".join(self._ears[name].spotter.detector.keywords)

@@ -94,7 +94,17 @@ class Tuning:
 
 
 def at_sensitivity(model: Model, base: DetectorConfig, value: float | None) -> DetectorConfig:
-    """`base` with the thresholds of a sensitivity; None leaves them."""
+    """`base` with the thresholds of a sensitivity; None leaves them.
+
+    Raises
+    ------
+    ConfigError
+        If the model file was not measured at other sensitivities.
+    """
     if value is None:
         return base
-    raise NotImplementedError
+    operating_point = getattr(model, "operating_point", None)
+    if operating_point is None:
+        raise ConfigError(f"{model.path}: has no sensitivity to set; set thresholds")
+    config: DetectorConfig = operating_point(value).applied(base)
+    return config

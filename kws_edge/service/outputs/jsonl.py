@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, ClassVar
 
 from kws_edge.detection.records import as_json
+from kws_edge.errors import KwsError
 from kws_edge.ranges import number
 from kws_edge.service.events import Detected, Event
 from kws_edge.service.outputs.base import FOR_EVER, Limit, Output, OutputError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from kws_edge.service.commands import Commands
 
 __all__ = ["SECTION", "JsonLines", "JsonLinesSection"]
+
+_READER_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +55,22 @@ class JsonLines(Output):
 
     def send(self, event: Event) -> None:
         assert isinstance(event, Detected)
-        line = as_json(event.room, event.detection, time=event.time) + "\n"
+        line = (as_json(event.room, event.detection, time=event.time) + "\n").encode()
         if self._section.file is None:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            self._print(line)
         else:
-            self._append(self._section.file, line.encode())
+            self._append(self._section.file, line)
+
+    def _print(self, line: bytes) -> None:
+        """Print a line past Python's buffer, whose lock would hang with this thread if nobody read."""
+        ready = select.poll()
+        ready.register(sys.stdout.fileno(), select.POLLOUT)
+        if not ready.poll(1000 * _READER_S):
+            raise OutputError("nobody reads standard output")
+        try:
+            os.write(sys.stdout.fileno(), line)
+        except BrokenPipeError:
+            raise KwsError("the reader of standard output is gone") from None
 
     def _append(self, path: str, line: bytes) -> None:
         """Append a line whole or not at all."""
