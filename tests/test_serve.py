@@ -333,7 +333,7 @@ def test_webhook_returns(serve, feed, speech):
     receiver = Receiver(port=receiver.server_port)
     feed.write(speech[4 * RATE : 7 * RATE])
     assert service.detection()["keyword"] == "stop"
-    wait_until(lambda: receiver.got, 60)
+    wait_until(lambda: receiver.got, 5)
     feed.close()
     service.finish()
     receiver.stop()

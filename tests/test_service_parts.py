@@ -136,6 +136,17 @@ def test_failures_are_tried_again_less_and_less_often(monkeypatch):
     assert sum(waits) < sum(limits) + 1
 
 
+def test_new_detection_is_tried_at_once(monkeypatch):
+    """In a long wait it would become too old, although the receiver may be back."""
+    monkeypatch.setattr(base, "_FIRST_WAIT_S", 60.0)
+    output = Receiver([], down=OutputError("down"))
+    wait_until(lambda: output.counts()["failed"] == 1)
+    output.down = None
+    output.put(detected("on"))
+    wait_until(lambda: output.words() == ["on"])
+    output.close(1)
+
+
 def test_refused_event_is_not_sent_again():
     notices = []
     output = Receiver(notices, down=None)

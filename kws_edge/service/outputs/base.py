@@ -95,6 +95,7 @@ class Output(ABC):
         self._waiting: deque[Event] = deque()
         self._changed = threading.Condition()
         self._until: float | None = None  # time of close()
+        self._urgent = False  # whether a detection came since the last try
         self._lost: str | None = None
         self._told: str | None = None
         self._sent = self._dropped = self._failed = 0
@@ -154,6 +155,7 @@ class Output(ABC):
                 self._waiting.remove(alike[0])
                 self._dropped += 1
             self._waiting.append(event)
+            self._urgent |= kind is Detected
             self._changed.notify_all()
 
     def wait(self, timeout: float) -> None:
@@ -240,10 +242,11 @@ class Output(ABC):
             return self._until is not None and (not self._waiting or time.monotonic() > self._until)
 
     def _pause(self) -> None:
-        """Wait before the next try, longer each time."""
+        """Wait before the next try, longer each time, but not if a detection comes: later it would be too old."""
         with self._changed:
             wait_s = self._wait_s * (1 - _JITTER * random.random())
-            self._changed.wait_for(lambda: self._until is not None, wait_s)
+            self._urgent = False
+            self._changed.wait_for(lambda: self._until is not None or self._urgent, wait_s)
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
     def _tell(self, text: str) -> None:
