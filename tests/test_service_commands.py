@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from contextlib import closing
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import ConfigError, Model, Spotter
+from kws_edge import ConfigError, Model, Spotter, pack
+from kws_edge.model.model import read_model
 from kws_edge.service import config as config_module
 from kws_edge.service.events import Detected, Reloaded, Scores, Telemetry
 from kws_edge.service.service import Service
@@ -176,6 +178,40 @@ def test_changes_are_saved_and_used_again(running, feed, speech, tmp_path):
     assert again.rooms()["kitchen"].keywords == ("on", "off")
     assert again.rooms()["kitchen"].thresholds["on"] == 0.9
     assert one.notices[-1] == f"kitchen: as saved in {tmp_path}/state/changes.json"
+
+
+def test_sensitivity_sets_all_thresholds(running, feed, speech, tmp_path):
+    """By the operating points of the model file. Without them, there is no sensitivity."""
+    _, flat, metadata = read_model("commands12")
+    own = metadata.detector_config
+    points = [
+        {
+            "sensitivity": at,
+            "threshold": own.threshold + by,
+            "thresholds": {word: min(0.99, value + by) for word, value in own.thresholds.items()},
+            "misses": 0.1,
+            "false_accepts_per_hour": 1.0,
+        }
+        for at, by in ((0.0, 0.1), (0.5, 0.0), (1.0, -0.2))
+    ]
+    measured = dataclasses.replace(metadata, metrics={**metadata.metrics, "operating_points": points})
+    (tmp_path / "measured.tflite").write_bytes(pack(flat.data, measured))
+    one = running(TEXT.replace("[model]", f"[model]\nfile = '{tmp_path}/measured.tflite'"))
+    feed.write(speech[: 2 * RATE])
+    before = one.service.rooms()["kitchen"].thresholds
+    one.service.set_sensitivity(0.75)
+    after = one.service.rooms()["kitchen"]
+    assert after.sensitivity == 0.75
+    assert after.thresholds == pytest.approx({word: value - 0.1 for word, value in before.items()})
+    one.service.set_thresholds({"on": 0.9})
+    assert one.service.rooms()["kitchen"].thresholds["on"] == 0.9
+    one.service.set_sensitivity(0.5)
+    assert one.service.rooms()["kitchen"].thresholds == pytest.approx(before)
+    one.path.write_text(TEXT)
+    without = Service(str(one.path), notice=print)
+    if Model("commands12").metadata.operating_points is None:
+        with pytest.raises(ConfigError, match="has no measured operating points"):
+            without.set_sensitivity(0.5)
 
 
 def test_saved_changes_that_do_not_fit_are_told(running, feed, speech, tmp_path):

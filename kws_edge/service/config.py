@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from kws_edge.audio_limits import MAX_RATE, MIN_RATE
 from kws_edge.config import DetectorConfig
+from kws_edge.detection.sensitivity import SENSITIVITY
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import DEFAULT_MODEL
 from kws_edge.model.runtime import KERNELS, RUNTIMES, THREADS
@@ -52,7 +53,7 @@ class SourceSection(Section):
     ffmpeg: str | None = option(Text(), None, help="address that ffmpeg reads, such as rtsp://camera/stream")
     format: str | None = option(Text(), None, help="ffmpeg's name of the address's format, such as alsa")
     room: str | None = option(FileName(), None, help="thresholds that kws-edge calibrate wrote for this room")
-    sensitivity: float | None = option(number(0, 1), None, help="0 hears least, 1 most; default: the thresholds")
+    sensitivity: float | None = option(SENSITIVITY, None, help="0 hears least, 1 most; default: the thresholds")
     thresholds: dict[str, float] | None = option(
         Numbers(DetectorConfig.range_of("threshold")), None, help="thresholds by keyword; default: the model's"
     )

@@ -189,8 +189,7 @@ class Room:
             for block in spotter.follow(source):
                 self._take(block)
                 mute.hear(block, live.outages if live else 0)
-                if live:
-                    live.want(spotter.samples_to_step / self.sample_rate)
+                source.want(spotter.samples_to_step / self.sample_rate)
                 if self._next:
                     self._swap()
                     break

@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kws_edge.config import DetectorConfig
+from kws_edge.detection.sensitivity import SENSITIVITY
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import Model
-from kws_edge.ranges import number
 from kws_edge.spotter import detector_of
 from kws_edge.text import shown
 
 if TYPE_CHECKING:
     from kws_edge.service.config import SourceSection
 
-__all__ = ["SENSITIVITY", "Tuning"]
+__all__ = ["Tuning"]
 
-SENSITIVITY = number(0, 1)
 _FIELDS = ("sensitivity", "thresholds", "keywords")
 
 
@@ -87,24 +86,7 @@ class Tuning:
         changes: dict[str, Any] = {}
         if self.keywords is not None:
             changes["keywords"] = self.keywords
-        own = at_sensitivity(model, base, self.sensitivity)
+        own = base if self.sensitivity is None else model.operating_point(self.sensitivity).applied(base)
         config = dataclasses.replace(own, thresholds={**own.thresholds, **self.thresholds}, **changes)
         detector_of(model, config)
         return config
-
-
-def at_sensitivity(model: Model, base: DetectorConfig, value: float | None) -> DetectorConfig:
-    """`base` with the thresholds of a sensitivity; None leaves them.
-
-    Raises
-    ------
-    ConfigError
-        If the model file was not measured at other sensitivities.
-    """
-    if value is None:
-        return base
-    operating_point = getattr(model, "operating_point", None)
-    if operating_point is None:
-        raise ConfigError(f"{model.path}: has no sensitivity to set; set thresholds")
-    config: DetectorConfig = operating_point(value).applied(base)
-    return config
