@@ -168,7 +168,18 @@ def _config(path: str, values: dict[str, Any]) -> Config:
     def made(kind: type[_Section], value: Any) -> _Section:
         return kind.from_dict(value).located(folder)
 
-    sources = tuple(made(SourceSection, one) for one in values.get("source") or [{}])
+    def each(kind: type[_Section], given: list[Any]) -> list[_Section]:
+        found = []
+        for i, value in enumerate(given, 1):
+            try:
+                found.append(made(kind, value))
+            except ConfigError as error:
+                if len(given) == 1:
+                    raise
+                raise ConfigError(str(error).replace(kind.label(), f"[[{kind.section}]] {i}", 1)) from None
+        return found
+
+    sources = tuple(each(SourceSection, values.get("source") or [{}]))
     _check_names([source.name for source in sources])
     outputs: dict[str, OutputSection] = {}
     for name in filter(values.__contains__, OUTPUTS):
@@ -176,7 +187,8 @@ def _config(path: str, values: dict[str, Any]) -> Config:
         if isinstance(given, dict):
             outputs[name] = made(kind, given)
         else:
-            outputs |= {f"{name} {i}" if len(given) > 1 else name: made(kind, one) for i, one in enumerate(given, 1)}
+            found = each(kind, given)
+            outputs |= {f"{name} {i}" if len(found) > 1 else name: one for i, one in enumerate(found, 1)}
     return Config(
         path=path,
         service=made(ServiceSection, values.get("service", {})),
