@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,9 +15,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from kws_edge.service.config import section_of
+
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()(?:\.\./)+[^)#\s]+")
 SETTINGS = re.compile(r"^::: (kws_edge\.DetectorConfig)$", re.MULTILINE)
+SECTION = re.compile(r"^::: section (\w+)$", re.MULTILINE)
 ROLE = re.compile(r":(?:attr|class|data|func|meth):<code>([^<]+)</code>")
 PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
 
@@ -37,6 +41,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for path, link in _leading_out(page.file.src_uri, markdown).items():
         up = "../" * page.file.src_uri.count("/")
         markdown = markdown.replace(f"]({link}", f"]({up}repository/{path}")
+    markdown = SECTION.sub(lambda found: "\n".join(_section(found[1])), markdown)
     return SETTINGS.sub(lambda found: f"{found[0]}\n\n" + "\n".join(_settings(found[1])), markdown)
 
 
@@ -63,6 +68,17 @@ def _settings(name: str) -> Iterator[str]:
         if about := one.metadata.get("help"):
             values = f"{one.metadata['values']} {one.metadata['unit']}"
             yield f"| `{one.name}` | {values} | {one.default:g} | {_cell(about)} |"
+
+
+def _section(name: str) -> Iterator[str]:
+    """What a section of the service's file is for, and its keys."""
+    kind = section_of(name)
+    yield f"{kind.__doc__}\n\n| key | values | default | what for |\n|---|---|---|---|"
+    for one in dataclasses.fields(kind):
+        values = f"{one.metadata['values']} {one.metadata['unit']}".strip()
+        default = "" if one.default in (None, dataclasses.MISSING) else f"`{json.dumps(one.default)}`"
+        default = "required" if one.default is dataclasses.MISSING else default
+        yield f"| `{one.name}` | {_cell(values)} | {default} | {_cell(one.metadata['help'])} |"
 
 
 def _program(name: str, module: str) -> Iterator[str]:

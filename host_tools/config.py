@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from host_tools.data.label_sets import label_set
 from host_tools.errors import DatasetError
-from host_tools.options import Pair, Place, Places, Section, Text, Wholes, plain, section
+from host_tools.options import Pair, Place, Places, Section, Wholes, plain, section
 from kws_edge.config import PRESETS
 from kws_edge.errors import ConfigError
 from kws_edge.ranges import number, whole
-from kws_edge.settings import Choice, option
+from kws_edge.settings import Choice, Text, option
 from kws_edge.text import shown
 
 __all__ = [

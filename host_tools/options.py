@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Collection, Mapping
+from argparse import ArgumentParser
+from collections.abc import Collection, Mapping
 from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,6 @@ __all__ = [
     "Place",
     "Places",
     "Section",
-    "Text",
     "Wholes",
     "add_option",
     "add_options",
@@ -31,33 +30,6 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound="Section")
-
-
-class Text:
-    """Any text.
-
-    Parameters
-    ----------
-    read : callable
-        A ``type`` of argparse. It raises ArgumentTypeError for a text that it cannot read.
-    """
-
-    def __init__(self, read: Callable[[str], object] = str) -> None:
-        self._read = read
-
-    def check(self, name: str, value: object) -> str:
-        """`value`, if it is a text that can be read."""
-        if not isinstance(value, str):
-            raise ConfigError(f"{name} must be a text, got {shown(value)}")
-        try:
-            return self(value)
-        except ArgumentTypeError as error:
-            raise ConfigError(f"{name} {error}") from None
-
-    def __call__(self, text: str) -> str:
-        """Read `text` as a ``type`` of argparse. argparse names the option in errors."""
-        self._read(text)
-        return text
 
 
 class Pair:

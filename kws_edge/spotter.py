@@ -140,6 +140,7 @@ class Spotter:
         self._frontend.reset()
         self._stream.reset()
         self.detector.reset()
+        self._frames = np.empty((0, self.model.frontend_config.n_mels), np.float32)
         self._start = 0  # position in the stream of the front end's first sample
         self.n_samples = 0
         """Samples of the stream so far, including skipped ones."""
@@ -153,6 +154,11 @@ class Spotter:
     def interpreter(self) -> Interpreter:
         """The interpreter of this stream."""
         return self._stream.interpreter
+
+    @property
+    def frames(self) -> NDArray[np.float32]:
+        """Log-mel frames that the latest inference added, shape (step_frames, n_mels), float32."""
+        return self._frames
 
     def skip(self, samples: int) -> None:
         """Say that `samples` samples of the stream were lost.
@@ -269,7 +275,7 @@ class Spotter:
         self.n_samples, self.stopwatch = heard, watch
 
     def _infer(self, frames: NDArray[np.float32], time_s: float) -> list[Step]:
-        watch = self.stopwatch
+        watch, self._frames = self.stopwatch, frames
         rows = self._stream.posteriors(frames, watch)
         steps = []
         every = self.detector.process_all(rows, time_s)

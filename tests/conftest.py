@@ -119,8 +119,9 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_room_profile(tmp_path_factory):
-    """Hide thresholds that were calibrated for this machine from commands under test."""
-    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("xdg"))
+    """Hide what was calibrated or saved on this machine from commands under test."""
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        os.environ[name] = str(tmp_path_factory.mktemp("xdg"))
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,31 @@ def test_listening_is_light():
     assert not loaded & (HEAVY | late)
 
 
+def test_serving_loads_only_the_outputs_that_are_configured(tmp_path):
+    """Each output's library, and the modules for its network, load when the file has its section."""
+    late = {"asyncio", "email", "http", "paho", "ssl", "wyoming", "zeroconf", "h11", "sounddevice", "soundfile"}
+    outputs = {"kws_edge_service_outputs_base", "kws_edge_service_outputs"}
+
+    def loaded(text):
+        (tmp_path / "serve.toml").write_text(text)
+        return loaded_by(
+            "from kws_edge.service.service import Service\n"
+            f"Service({str(tmp_path / 'serve.toml')!r}, notice=print)\n"
+            "print(*[name.replace('.', '_') for name in sys.modules if name.startswith('kws_edge.service.outputs')])\n"
+        )
+
+    without = loaded_by("import numpy, pathlib")
+    alone = loaded("") - without
+    assert not alone & (HEAVY | late)
+    assert {name for name in alone if "outputs" in name} <= outputs
+    more = loaded('[jsonl]\n[[exec]]\ncommand = "true"\n') - without
+    assert not more & (HEAVY | late)
+    assert {name for name in more if "outputs" in name} - outputs == {
+        "kws_edge_service_outputs_jsonl",
+        "kws_edge_service_outputs_exec",
+    }
+
+
 def test_spotting_is_light():
     """Spotting on your own blocks loads nothing for microphones, files or threads."""
     code = (

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from kws_edge.cli import hooks as hooks_module
-from kws_edge.cli.hooks import Hooks
+from kws_edge.cli.hooks import Command, Hooks
 from kws_edge.detection.detector import Detection
 from kws_edge.errors import UsageError
 from kws_edge.spotter import Step
@@ -139,7 +139,7 @@ def test_exec_by_a_shell(run_cli, words, tmp_path):
         ("./windows", ["./windows has the line ends of Windows"]),
         ("./good '", ["cannot be split into words (no closing quotation)"]),
         ("./good {keywrod}", ["{keywrod} is unknown; known are {keyword}, {score}"]),
-        ("./{keyword}.sh", ["give each keyword its own --exec"]),
+        ("./{keyword}.sh", ["give each keyword a command of its own"]),
         *((f"./good {word}", [f"{word.split()[0]!r} is for a shell", "--exec-shell"])
           for word in ("| tee x", "> x", ">>x", "2>&1", "&", "&& x", "~/x", "$HOME/x", "${KWS_SCORE}", "$(date)",
                        "a; ./good", "`date`")),
@@ -153,7 +153,7 @@ def test_exec_used_wrongly(script, tmp_path, monkeypatch, command, parts):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as wrong:
-        Hooks([command], ["left", "stop"], shell=False, limit_s=1, notice=print)
+        Command.of_option(command, ["left", "stop"], shell=False)
     assert f"--exec {command!r}: " in str(wrong.value)
     for part in parts:
         assert part in str(wrong.value)
@@ -165,13 +165,9 @@ def test_exec_for_keywords_of_any_name(script, tmp_path, monkeypatch):
     note = script("note", 'printf "%s|" "$@" "$KWS_KEYWORD" >> notes')
     keywords = ["hey größe", "-rf", "on/off", "x", "x=y"]
     told = []
-    with Hooks(
-        [f"{word}={note} {{keyword}} {i}" for i, word in enumerate(keywords)],
-        keywords,
-        shell=False,
-        limit_s=9,
-        notice=told.append,
-    ) as hooks:
+    given = [f"{word}={note} {{keyword}} {i}" for i, word in enumerate(keywords)]
+    commands = [Command.of_option(one, keywords, shell=False) for one in given]
+    with Hooks(commands, limit_s=9, notice=told.append) as hooks:
         for word in keywords:
             hooks(Step(1.0, np.zeros(1), Detection(word, 0.9, 0.0, 1.0), 1.0))
     assert told[-1] == "5 commands run"
@@ -257,8 +253,8 @@ def test_exec_on_a_machine_that_is_slow_to_start_them(monkeypatch):
         told.append(text)
         time.sleep(0.3)
 
-    commands = [*(f"false {i}" for i in range(6)), "sleep 60"]
-    with Hooks(commands, ["stop"], shell=False, limit_s=90, notice=slowly) as hooks:
+    commands = [Command(one, what=one) for one in (*(f"false {i}" for i in range(6)), "sleep 60")]
+    with Hooks(commands, limit_s=90, notice=slowly) as hooks:
         hooks(Step(1.0, np.zeros(1), Detection("stop", 0.9, 0.0, 1.0), 1.0))
     assert told[-1] == "7 commands run, 7 failed"
 

@@ -19,8 +19,8 @@ from host_tools.data.source_sounds import write_sounds
 from host_tools.data.source_tables import KINDS, Package, Repository, Source, SourceTable
 from host_tools.errors import DatasetError
 from host_tools.locks import locked
-from host_tools.toml_files import near
 from kws_edge.files import explained, scratch_folder, write_atomically
+from kws_edge.toml_files import near
 
 __all__ = ["collect"]
 

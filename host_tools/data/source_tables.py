@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 from host_tools.errors import DatasetError
-from host_tools.toml_files import find_toml, near, read_toml, shipped_toml
+from host_tools.toml_files import find_toml, shipped_toml
 from kws_edge.text import printable, shown
+from kws_edge.toml_files import near, read_toml
 
 __all__ = ["KINDS", "Package", "Repository", "Source", "SourceTable", "Subtitles", "load_table", "shipped_tables"]
 

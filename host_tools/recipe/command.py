@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from host_tools.cli import make_parser
 from host_tools.recipe.kinds import Kind
-from host_tools.toml_files import near
 from kws_edge.text import shown
+from kws_edge.toml_files import near
 
 __all__ = ["Command"]
 

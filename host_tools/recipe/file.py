@@ -14,9 +14,10 @@ from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import RecipeError
 from host_tools.recipe.command import Command
 from host_tools.recipe.kinds import KINDS, Kind
-from host_tools.toml_files import find_toml, near, parse_toml, read_toml, shipped_toml
+from host_tools.toml_files import find_toml, shipped_toml
 from kws_edge.model.model import shipped_models
 from kws_edge.text import printable, shown
+from kws_edge.toml_files import near, parse_toml, read_toml
 
 __all__ = ["Recipe", "Stage", "find_recipe", "load_recipe", "shipped_files"]
 

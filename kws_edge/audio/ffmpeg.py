@@ -7,13 +7,14 @@ import os
 import select
 import subprocess
 import threading
+from collections.abc import Sequence
 from typing import IO
 
 from kws_edge.audio.formats import WAV
 from kws_edge.audio.pcm import Bytes, PcmReader, read_header
 from kws_edge.errors import AudioError, KwsError
 
-__all__ = ["MissingError", "decoded"]
+__all__ = ["Child", "MissingError", "decoded"]
 
 _DEADLINE_S = 30.0
 """If ffmpeg writes nothing for this many seconds, it hangs."""
@@ -53,6 +54,60 @@ def decoded(source: bytes | Bytes) -> PcmReader:
         raise
 
 
+class Child:
+    """A running ffmpeg. Ctrl-C does not reach it.
+
+    Parameters
+    ----------
+    command : sequence of str or bytes
+        Its arguments, after those that every ffmpeg gets.
+    stdin : int
+        As of :class:`subprocess.Popen`.
+
+    Raises
+    ------
+    MissingError
+        If ffmpeg is not installed.
+    """
+
+    def __init__(self, command: Sequence[str | bytes], *, stdin: int = subprocess.DEVNULL) -> None:
+        self._errors, errors = os.pipe()
+        os.set_blocking(self._errors, False)
+        os.set_blocking(errors, False)  # ffmpeg may write long errors about broken audio; it must not block on them
+        try:
+            self.process = subprocess.Popen(
+                ["ffmpeg", "-nostdin", "-v", "error", "-max_alloc", str(_MOST_BYTES), *command],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C must reach only this process, which then ends ffmpeg
+            )
+        except OSError as error:
+            os.close(self._errors)
+            raise MissingError(f"ffmpeg: {error.strerror}") from None
+        finally:
+            os.close(errors)
+        assert self.process.stdout
+        self.out: IO[bytes] = self.process.stdout
+
+    def reason(self) -> str:
+        """What ffmpeg said at its end."""
+        try:
+            lines = os.read(self._errors, 1 << 16).decode(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        reason = lines[0].rpartition("] ")[2].strip() if lines else f"status {self.process.returncode}, no audio"
+        return next((plain for text, plain in _PLAINLY.items() if text in reason), reason)
+
+    def close(self) -> None:
+        """End ffmpeg, whatever it is doing."""
+        self.process.kill()
+        self.process.wait()
+        self.out.close()
+        os.close(self._errors)
+
+
 class _FFmpeg:
     """A running ffmpeg, whose output (a WAV file) can be read."""
 
@@ -65,33 +120,22 @@ class _FFmpeg:
             name = b"file:" + source
         self._given = 0
         self._deadline_s = None if piped else _DEADLINE_S
-        self._errors, errors = os.pipe()
-        os.set_blocking(self._errors, False)
-        os.set_blocking(errors, False)  # ffmpeg may write long errors about a broken file; it must not block on them
-        command: list[str | bytes] = ["ffmpeg", "-nostdin", "-v", "error", "-max_alloc", str(_MOST_BYTES)]
-        command += ["-protocol_whitelist", "pipe" if piped else "file", "-format_whitelist", _DEMUXERS]
+        command: list[str | bytes] = [
+            "-protocol_whitelist",
+            "pipe" if piped else "file",
+            "-format_whitelist",
+            _DEMUXERS,
+        ]
         command += ["-threads", "1", "-i", name]
         command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-flush_packets", "1", "-f", "wav", "pipe:"]
-        try:
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C must reach only this process, which then ends ffmpeg
-            )
-        except OSError as error:
-            os.close(self._errors)
-            raise MissingError(f"ffmpeg: {error.strerror}") from None
-        finally:
-            os.close(errors)
-        assert self._child.stdout
-        self._out = self._child.stdout
+        self._child = Child(command, stdin=subprocess.PIPE if piped else subprocess.DEVNULL)
+        self._out = self._child.out
         self._ready = select.poll()
         self._ready.register(self._out, select.POLLIN)
         if isinstance(source, Bytes):
-            threading.Thread(target=self._feed, args=(source, self._child.stdin), name="ffmpeg", daemon=True).start()
+            threading.Thread(
+                target=self._feed, args=(source, self._child.process.stdin), name="ffmpeg", daemon=True
+            ).start()
 
     def _feed(self, source: Bytes, sink: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError, KwsError), sink:
@@ -111,22 +155,11 @@ class _FFmpeg:
             raise AudioError(f"ffmpeg gave nothing for {self._deadline_s:g} s")
         data = self._out.read(n)
         self._given += len(data)
-        if not data and (self._child.wait() or self._given < _HEADER_BYTES):
+        if not data and (self._child.process.wait() or self._given < _HEADER_BYTES):
             advice = "" if self._deadline_s else "; as a file, by kws-edge detect, it may be read"
-            raise AudioError(f"ffmpeg cannot decode it ({self._reason()}){advice}")
+            raise AudioError(f"ffmpeg cannot decode it ({self._child.reason()}){advice}")
         return data
-
-    def _reason(self) -> str:
-        try:
-            lines = os.read(self._errors, 1 << 16).decode(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        reason = lines[0].rpartition("] ")[2].strip() if lines else f"status {self._child.returncode}, no audio"
-        return next((plain for text, plain in _PLAINLY.items() if text in reason), reason)
 
     def close(self) -> None:
         """End ffmpeg, whatever it is doing."""
-        self._child.kill()
-        self._child.wait()
-        self._out.close()
-        os.close(self._errors)
+        self._child.close()

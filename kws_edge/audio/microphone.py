@@ -209,6 +209,7 @@ class Microphone(QueuedSource):
             if got:
                 seconds = got[2] / self.source_rate
                 if gone is not None:
+                    self.gone = False
                     self._say(f"is back: {seconds:.1f} s lost; detection starts anew")
                 elif seconds:
                     self._gap(seconds)
@@ -218,6 +219,7 @@ class Microphone(QueuedSource):
                     raise AudioError(f"microphone {self.name!r}: {reason}; was it unplugged?")
                 gone = time.monotonic()
                 self.outages += 1
+                self.gone = True
                 self._say(f"is gone ({reason}); waiting until it is back")
             if not self._reopen(gone + self._patience_s):
                 raise AudioError(f"microphone {self.name!r}: {reason}, and not back in {self._patience_s:g} s")
@@ -238,6 +240,7 @@ class Microphone(QueuedSource):
         """
         wait, answer, longest = _RETRY_S, _REOPEN_S, max(_LONGEST_REOPEN_S, 3 * self._ready_s)
         while True:
+            self.attempts += 1
             self._discard()
             if self._closed.wait(max(0.0, min(wait, until - time.monotonic()))):
                 return True

@@ -119,6 +119,10 @@ class LiveSource(Source):
 
     outages: int = 0
     """How often the source was gone."""
+    gone: bool = False
+    """Whether the source is gone now. It then tries to return."""
+    attempts: int = 0
+    """How often the source has tried to return. While it is gone, this number grows, or the source hangs."""
 
     @property
     @abstractmethod

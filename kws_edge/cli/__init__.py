@@ -12,7 +12,19 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "program"]
 
-_COMMANDS = ("detect", "listen", "classify", "calibrate", "doctor", "bench", "demo", "devices", "info")
+_COMMANDS = (
+    "detect",
+    "listen",
+    "serve",
+    "service",
+    "classify",
+    "calibrate",
+    "doctor",
+    "bench",
+    "demo",
+    "devices",
+    "info",
+)
 
 
 def make_parser(argv: Sequence[str] = ()) -> Parser:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kws_edge.audio.file import AudioFile
 from kws_edge.cli import options
 from kws_edge.cli.plot import MAX_S, Recorder, add_plot, check_plot, write_plot
-from kws_edge.detection.detector import Detection
-from kws_edge.diagnostics.latency import wall_clock
+from kws_edge.detection.records import as_json, as_text
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.text import printable
 
@@ -36,28 +33,6 @@ def add(commands: Commands) -> None:
     )
     add_plot(parser, f"draw waveform, log-mel, posteriors and detections of one FILE of at most {MAX_S} s")
     parser.set_defaults(run=run)
-
-
-def as_values(found: Detection) -> dict[str, Any]:
-    """The values of a detection to print, by name."""
-    values = dataclasses.asdict(found)
-    for key in ("score", "start_s", "end_s"):
-        values[key] = round(values[key], 4)
-    if not found.wake:
-        del values["wake"]
-    return values
-
-
-def as_json(name: str, found: Detection, *, live: bool = False) -> str:
-    """A detection as one line of JSON. With `live`, it has the wall-clock time as `time`."""
-    time = {"time": wall_clock("milliseconds")} if live else {}
-    return json.dumps({"file": name, **time, **as_values(found)})
-
-
-def as_text(found: Detection) -> str:
-    """A detection as a line for people."""
-    text = f"{found.start_s:8.2f} - {found.end_s:6.2f} s  {found.keyword:<12} {found.score:.2f}"
-    return f"{text}  wake" if found.wake else text
 
 
 def run(args: argparse.Namespace) -> int:

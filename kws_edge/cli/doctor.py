@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from kws_edge.cli.listen import add_microphone, check_device, say
 from kws_edge.detection.room_profile import RoomProfile
 from kws_edge.diagnostics.latency import OFF, wall_clock
 from kws_edge.diagnostics.signal_quality import FAULT, REMARK, Channel, Finding, SignalQuality, as_dict, findings
-from kws_edge.diagnostics.sound_server import MOST_CHANNELS, SoundServer, is_monitor
+from kws_edge.diagnostics.sound_server import MOST_CHANNELS, SoundServer, is_monitor, server_of, user_name
 from kws_edge.errors import AudioError, KwsError, RuntimeUnavailableError
 from kws_edge.model.model import Model
 from kws_edge.model.runtime import installed
@@ -233,6 +234,9 @@ def _device(
             say(f"listening to {found.name} for {args.seconds:g} s; say something")
         quality, source = _hear(microphone, args.seconds, report, server)
     except AudioError as error:
+        if finding := _held_by_server(Path("/proc/asound")):
+            report.found(DEVICE, finding)
+            return
         held = " (" + "; ".join(_holders(Path("/proc/asound"))) + ")"
         code = "busy" if "busy" in str(error) else "no-audio"
         remedy = "see whether another program records" + (held if len(held) > 3 else "") + ", or plug it in again"
@@ -340,15 +344,33 @@ def _permission(folder: Path) -> Finding | None:
     return Finding("permission", f"this user may not open {', '.join(closed)}", remedy)
 
 
-def _holders(folder: Path) -> list[str]:
-    """List the programs that record from ALSA devices, by /proc/asound."""
-    found = []
+def _owners(folder: Path) -> Iterator[tuple[int, str]]:
+    """The processes that record from ALSA devices, by /proc/asound, and the card of each."""
     for status in sorted(folder.glob("card*/pcm*c/sub*/status")):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int(status.read_text().split("owner_pid")[1].split()[1])
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            found.append(f"{name}, process {pid}, holds {status.parent.parent.parent.name}")
+            yield int(status.read_text().split("owner_pid")[1].split()[1]), status.parent.parent.parent.name
+
+
+def _holders(folder: Path) -> list[str]:
+    """List the programs that record from ALSA devices."""
+    found = []
+    for pid, card in _owners(folder):
+        with contextlib.suppress(OSError):
+            found.append(f"{Path(f'/proc/{pid}/comm').read_text().strip()}, process {pid}, holds {card}")
     return found
+
+
+def _held_by_server(folder: Path) -> Finding | None:
+    """Check whether the sound server of another user holds a card."""
+    for pid, card in _owners(folder):
+        with contextlib.suppress(OSError):
+            uid = Path(f"/proc/{pid}").stat().st_uid
+            if (server := server_of(pid)) and uid != os.geteuid():
+                user = user_name(uid)
+                what = f"{server} of user {user} holds {card}"
+                remedy = f"run it as {user}: kws-edge service install --user makes a user unit for kws-edge serve"
+                return Finding("held", what, remedy)
+    return None
 
 
 def _why_none(folder: Path) -> str:

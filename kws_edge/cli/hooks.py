@@ -1,4 +1,4 @@
-"""The commands that ``kws-edge listen --exec`` runs when a keyword is heard. Listening never waits for them."""
+"""The commands that ``kws-edge listen --exec`` and the service run when a keyword is heard. Nothing waits for them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from kws_edge.cli.detect import as_values
+from kws_edge.detection.detector import Detection
+from kws_edge.detection.records import as_values
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import KwsError, UsageError
 from kws_edge.spotter import Step
 from kws_edge.text import shown
 
-__all__ = ["Hooks"]
+__all__ = ["NAMES", "Command", "Hooks"]
+
+NAMES = ("keyword", "score", "start_s", "end_s", "time")
+"""Names of the values that a command gets."""
 
 _MOST = 8
 """How often one command may run at the same time. So a command that hangs does not stop the other ones."""
@@ -34,25 +38,61 @@ _GRACE_S = 1.0
 _LATE_S = 10.0
 """Further seconds that a busy machine may need to start and end a hundred commands."""
 _POLL_S = 0.05
-_NAMES = ("keyword", "score", "start_s", "end_s", "time")
-_KNOWN = ", ".join(f"{{{name}}}" for name in _NAMES)
 _NAME = re.compile(r"(?<!\$)\{([a-z_]+)\}")
 _FOR_A_SHELL = re.compile(r"\|\|?|&&?|\S*;|<|[12]?>>?\S*|~(/.*)?|.*(`|\$(\(|\{?[A-Z_]{3})).*", re.DOTALL)
 """Words that only a shell understands."""
 
 
-class _Command:
-    """One ``--exec``: a keyword and the command that its detections start."""
+class Command:
+    """A command that detections start.
 
-    def __init__(self, given: str, keywords: Sequence[str], *, shell: bool) -> None:
-        self.what = f"--exec {shown(given)}"
-        self.keyword = max((word for word in keywords if given.startswith(f"{word}=")), key=len, default=None)
-        name, equals, _ = given.partition("=")
-        if self.keyword is None and equals and not re.search(r"[\s/\"']", name):
-            raise self._wrong(f"{shown(name)} is none of the keywords: {', '.join(keywords)}; env sets variables")
-        command = given if self.keyword is None else given[len(self.keyword) + 1 :]
-        self._shell = shell
+    Parameters
+    ----------
+    command : str
+    keyword : str, optional
+        The keyword that starts it; None: every keyword.
+    shell : bool
+        Whether ``/bin/sh`` runs it.
+    what : str
+        What messages call it.
+    shell_option : str
+        What the user adds for a shell.
+    names : sequence of str
+        Names of the values that it gets.
+
+    Raises
+    ------
+    UsageError
+        If it is no command, or its program is missing or cannot be run.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        *,
+        keyword: str | None = None,
+        shell: bool = False,
+        what: str,
+        shell_option: str = "--exec-shell",
+        names: Sequence[str] = NAMES,
+    ) -> None:
+        if not hasattr(os, "killpg"):
+            raise UsageError(f"{what} needs Linux or macOS; kws-edge listen --json gives detections to any program")
+        self.what, self.keyword = what, keyword
+        self._shell, self._shell_option, self._names = shell, shell_option, names
         self._argv = self._of_shell(command) if shell else self._split(command)
+
+    @classmethod
+    def of_option(cls, given: str, keywords: Sequence[str], *, shell: bool) -> Command:
+        """The command of an ``--exec [KEYWORD=]COMMAND``; `keywords` are the active ones."""
+        what = f"--exec {shown(given)}"
+        keyword = max((word for word in keywords if given.startswith(f"{word}=")), key=len, default=None)
+        name, equals, _ = given.partition("=")
+        if keyword is None and equals and not re.search(r"[\s/\"']", name):
+            known = ", ".join(keywords)
+            raise UsageError(f"{what}: {shown(name)} is none of the keywords: {known}; env sets variables")
+        command = given if keyword is None else given[len(keyword) + 1 :]
+        return cls(command, keyword=keyword, shell=shell, what=what)
 
     def _wrong(self, text: str) -> UsageError:
         return UsageError(f"{self.what}: {text}")
@@ -61,8 +101,8 @@ class _Command:
         if not command.strip():
             raise self._wrong("there is no command")
         for name in _NAME.findall(command):
-            if name in _NAMES:  # the shell would parse the value, and its quotes would not protect it
-                raise self._wrong(f"with --exec-shell write $KWS_{name.upper()} in place of {{{name}}}")
+            if name in self._names:  # the shell would parse the value, and its quotes would not protect it
+                raise self._wrong(f"with {self._shell_option} write $KWS_{name.upper()} in place of {{{name}}}")
         return ["/bin/sh", "-c", command]
 
     def _split(self, command: str) -> list[str]:
@@ -74,12 +114,15 @@ class _Command:
             raise self._wrong("there is no command")
         for word in words:
             if _FOR_A_SHELL.fullmatch(word):
-                raise self._wrong(f"{shown(word)} is for a shell, and none runs it: write it out, or add --exec-shell")
+                raise self._wrong(
+                    f"{shown(word)} is for a shell, and none runs it: write it out, or add {self._shell_option}"
+                )
             for name in _NAME.findall(word):
-                if name not in _NAMES:
-                    raise self._wrong(f"{{{name}}} is unknown; known are {_KNOWN}")
+                if name not in self._names:
+                    known = ", ".join(f"{{{one}}}" for one in self._names)
+                    raise self._wrong(f"{{{name}}} is unknown; known are {known}")
         if _NAME.search(words[0]):
-            raise self._wrong("the program has a fixed name; give each keyword its own --exec")
+            raise self._wrong("the program has a fixed name; give each keyword a command of its own")
         return [self._program(words[0]), *words[1:]]
 
     def _program(self, name: str) -> str:
@@ -120,7 +163,7 @@ def _fault(path: str) -> str | None:
 class _Run:
     """A running command. It has a session of its own, so that Ctrl-C on the terminal does not reach it."""
 
-    def __init__(self, command: _Command, process: subprocess.Popen[bytes], until: float, reason: str) -> None:
+    def __init__(self, command: Command, process: subprocess.Popen[bytes], until: float, reason: str) -> None:
         self.command, self.process = command, process
         self.until, self.reason = until, reason
         """Time at which the command must end, by :func:`time.monotonic`, and the reason."""
@@ -153,49 +196,32 @@ class Hooks:
 
     Parameters
     ----------
-    given : sequence of str
-        Items ``[KEYWORD=]COMMAND``. Without a keyword, every keyword starts the command.
-    keywords : sequence of str
-        The active keywords.
-    shell : bool
-        Whether ``/bin/sh`` runs the commands. Otherwise they are split into words and run directly.
+    commands : sequence of Command
     limit_s : float
         Longest time that a command may run, in seconds.
     notice : callable
         Called with a text when something goes wrong, once for each command and fault.
-
-    Raises
-    ------
-    UsageError
-        If a command names an unknown keyword, or a program that is missing or cannot be run.
     """
 
-    def __init__(
-        self,
-        given: Sequence[str],
-        keywords: Sequence[str],
-        *,
-        shell: bool,
-        limit_s: float,
-        notice: Callable[[str], None],
-    ) -> None:
-        if not hasattr(os, "killpg"):
-            raise UsageError("--exec needs Linux or macOS; kws-edge listen --json gives detections to any program")
-        self._commands = [_Command(one, keywords, shell=shell) for one in given]
+    def __init__(self, commands: Sequence[Command], *, limit_s: float, notice: Callable[[str], None]) -> None:
+        self._commands = commands
         self._limit_s, self._notice = limit_s, notice
         self._told: set[str] = set()
         self._started = self._failed = self._dropped = 0
-        self._jobs: queue.SimpleQueue[tuple[_Command, dict[str, str]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Command, dict[str, str]] | None] = queue.SimpleQueue()
         self._running: list[_Run] = []
         self._all_started = threading.Event()
         self._thread = threading.Thread(target=self._work, name="exec", daemon=True)
 
     def __call__(self, step: Step) -> None:
         """Start the commands of a step's detection, if it has one. This returns at once."""
-        if not (found := step.detection):
-            return
+        if step.detection:
+            self.run(step.detection, time=wall_clock("milliseconds"))
+
+    def run(self, found: Detection, **more: str) -> None:
+        """Start the commands of a detection; `more` are further values for them. This returns at once."""
         values = {name: str(value).lower() if value is True else str(value) for name, value in as_values(found).items()}
-        values["time"] = wall_clock("milliseconds")
+        values |= more
         for command in self._commands:
             if command.keyword in (None, found.keyword):
                 self._jobs.put((command, values))
@@ -221,7 +247,7 @@ class Hooks:
             if until < run.until:
                 run.until, run.reason = until, reason
 
-    def _start(self, command: _Command, values: dict[str, str]) -> None:
+    def _start(self, command: Command, values: dict[str, str]) -> None:
         if sum(run.command is command for run in self._running) >= _MOST:
             self._dropped += 1
             self._tell(command, f"not started, because {_MOST} of it still run")
@@ -255,11 +281,11 @@ class Hooks:
             self._fail(run.command, f"ended with exit status {status}")
         return True
 
-    def _fail(self, command: _Command, text: str) -> None:
+    def _fail(self, command: Command, text: str) -> None:
         self._failed += 1
         self._tell(command, text)
 
-    def _tell(self, command: _Command, text: str) -> None:
+    def _tell(self, command: Command, text: str) -> None:
         if (line := f"{command.what}: {text}") not in self._told:
             self._told.add(line)
             self._notice(line)
@@ -268,7 +294,7 @@ class Hooks:
         try:
             self._thread.start()
         except RuntimeError as error:  # no memory for the thread, or too many threads
-            raise KwsError(f"--exec needs a thread of its own: {error}") from None
+            raise KwsError(f"the commands need a thread of its own: {error}") from None
         return self
 
     def __exit__(self, *error: object) -> None:

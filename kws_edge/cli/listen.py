@@ -5,29 +5,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from kws_edge.audio.level import FLOOR_DB, Mute, level_db
 from kws_edge.audio.pipe import PcmStream
 from kws_edge.audio.source import LiveSource, Source
 from kws_edge.audio_limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
-from kws_edge.cli.detect import as_json, as_text
 from kws_edge.cli.guard import interrupt
 from kws_edge.detection.detector import Detector
-from kws_edge.diagnostics.latency import Stopwatch
+from kws_edge.detection.records import as_json, as_text
+from kws_edge.diagnostics.latency import Stopwatch, wall_clock
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter, Step
 from kws_edge.text import counted, printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from kws_edge.audio.capture import Capture
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 _MOST_S = 366 * 86_400
 _EXEC_S = 60.0
-_MUTE_S = 10.0
-_METER_FLOOR_DB = -70.0
 _METER_WIDTH = 24
 
 
@@ -124,11 +121,10 @@ def open_hooks(
         if args.exec_shell or args.exec_timeout is not None:
             raise UsageError("--exec-shell and --exec-timeout are about commands; give one with --exec")
         return contextlib.nullcontext()
-    from kws_edge.cli.hooks import Hooks
+    from kws_edge.cli.hooks import Command, Hooks
 
-    return Hooks(
-        args.exec, spotter.detector.keywords, shell=args.exec_shell, limit_s=args.exec_timeout or _EXEC_S, notice=say
-    )
+    commands = [Command.of_option(one, spotter.detector.keywords, shell=args.exec_shell) for one in args.exec]
+    return Hooks(commands, limit_s=args.exec_timeout or _EXEC_S, notice=say)
 
 
 def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Capture | None = None) -> Source:
@@ -182,12 +178,6 @@ def _capture() -> Capture:
     return Capture()
 
 
-def level_db(block: NDArray[np.int16]) -> float:
-    """Level of a block of int16 samples, dB of full scale; at least -70."""
-    power = float(np.mean(np.square(block, dtype=np.float32))) / 32768**2
-    return max(_METER_FLOOR_DB, 10 * math.log10(power + 1e-12))
-
-
 class Meter:
     """Shows level, wake word and best posterior on one line of a terminal. Without a terminal it shows nothing."""
 
@@ -202,7 +192,7 @@ class Meter:
         if not self.shown:
             return
         level = level_db(block)
-        bar = "#" * round(_METER_WIDTH * (1 - level / _METER_FLOOR_DB))
+        bar = "#" * round(_METER_WIDTH * (1 - level / FLOOR_DB))
         best = int(detector.smoothed.argmax())
         text = f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS  "
         if detector.armed:
@@ -212,40 +202,6 @@ class Meter:
             text += f"  {lost_s:.1f} s lost"
         sys.stdout.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
         sys.stdout.flush()
-
-
-class Mute:
-    """Notices when all samples have had one value for a while, as those of a muted microphone have, and when this ends.
-
-    After the microphone was gone, this begins anew.
-    """
-
-    def __init__(self, rate: int) -> None:
-        self._limit = round(_MUTE_S * rate)
-        self._value: int | None = None  # value of all the latest samples
-        self._n = 0  # number of these samples
-        self._outages = 0
-        self.told = False
-
-    def hear(self, block: NDArray[np.int16], outages: int = 0) -> None:
-        """Take the next samples, shape (n,), int16, and the number of outages before them."""
-        if not len(block):
-            return
-        if outages != self._outages:
-            self._outages, self._value, self.told = outages, None, False
-        first = block[0]
-        if first != block[-1] or (block != first).any():  # mostly the first test decides
-            self._value, self._n = None, 0
-            if self.told:
-                say("there is sound again")
-                self.told = False
-            return
-        self._n = self._n + len(block) if first == self._value else len(block)
-        self._value = first
-        if self._n >= self._limit and not self.told:
-            what = f"of the one value {first}" if first else "of digital silence"
-            say(f"{_MUTE_S:g} s {what}: the microphone may be muted or the wrong one; kws-edge doctor finds out")
-            self.told = True
 
 
 def listen(
@@ -280,7 +236,7 @@ def listen(
     """
     meter = Meter() if not as_lines else None
     c = spotter.model.frontend_config
-    mute = Mute(c.sample_rate)
+    mute = Mute(c.sample_rate, say)
     live_source = source if isinstance(source, LiveSource) else None
     source.stopwatch = spotter.stopwatch = watch = Stopwatch(spotter.step_s, helper=source.helper)
     found = 0
@@ -306,8 +262,10 @@ def listen(
                     found += 1
                     if meter:
                         meter.clear()
-                    line = as_json(name, step.detection, live=True) if as_lines else as_text(step.detection)
-                    print(line, flush=True)
+                    if as_lines:
+                        print(as_json(name, step.detection, time=wall_clock("milliseconds")), flush=True)
+                    else:
+                        print(as_text(step.detection), flush=True)
         except KeyboardInterrupt:
             pass
         finally:

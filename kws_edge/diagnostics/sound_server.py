@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
-__all__ = ["MOST_CHANNELS", "SoundServer", "is_monitor"]
+__all__ = ["MOST_CHANNELS", "SoundServer", "is_monitor", "server_of", "servers", "user_name"]
 
 MOST_CHANNELS = 8
 """Largest number of a source's channels that are examined."""
+
+
+_SERVERS = {"pipewire": "PipeWire", "pulseaudio": "PulseAudio"}
+"""Sound servers by the name of their process."""
+
+
+def servers(proc: str | os.PathLike[str] = "/proc") -> list[tuple[str, str]]:
+    """Sound servers that run on this machine, and the user that each belongs to."""
+    found = []
+    for process in sorted(Path(proc).glob("[0-9]*")):
+        with contextlib.suppress(OSError):
+            if server := server_of(process.name, proc):
+                found.append((server, user_name(process.stat().st_uid)))
+    return list(dict.fromkeys(found))
+
+
+def server_of(pid: int | str, proc: str | os.PathLike[str] = "/proc") -> str | None:
+    """Name of the sound server that a process is, if it is one.
+
+    Raises
+    ------
+    OSError
+        If there is no such process.
+    """
+    return _SERVERS.get(Path(proc, str(pid), "comm").read_text().strip())
+
+
+def user_name(uid: int) -> str:
+    """Name of a user, or the number if there is no name."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return str(uid)
 
 
 class SoundServer:

@@ -14,7 +14,7 @@ import numpy as np
 import kws_edge
 from kws_edge.model.runtime import installed
 
-__all__ = ["Load", "describe", "state", "warnings"]
+__all__ = ["Load", "describe", "state", "temperature_c", "warnings"]
 
 _THROTTLED = {  # bits of the Raspberry Pi firmware's get_throttled
     0: "under-voltage",
@@ -81,19 +81,24 @@ def state(root: str | Path = "/") -> dict[str, Any]:
     """Values that change while a program runs: governor, frequency, temperature, throttling, power; None if unknown."""
     root = Path(root)
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    zones = sorted(root.glob("sys/class/thermal/thermal_zone*/temp"))
-    temperatures = [int(text) / 1000 for text in map(_read, zones) if text and text.lstrip("-").isdigit()]
     frequency = {name: _read(cpufreq / f"{name}_freq") for name in ("scaling_cur", "scaling_max", "cpuinfo_max")}
     supplies = [path.parent for path in root.glob("sys/class/power_supply/*/type") if _read(path) == "Battery"]
     return {
         "governor": _read(cpufreq / "scaling_governor"),
         "driver": _read(cpufreq / "scaling_driver"),
         **{f"{name}_hz": 1000 * int(text) if text else None for name, text in frequency.items()},
-        "temperature_c": max(temperatures, default=None),
+        "temperature_c": temperature_c(root),
         "throttled": _throttled(root),
         "on_battery": any(_read(path / "status") == "Discharging" for path in supplies) if supplies else None,
         "nice": os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
     }
+
+
+def temperature_c(root: str | Path = "/") -> float | None:
+    """Temperature of the machine's hottest thermal zone, in degrees Celsius; None if it tells none."""
+    zones = sorted(Path(root).glob("sys/class/thermal/thermal_zone*/temp"))
+    found = [int(text) / 1000 for text in map(_read, zones) if text and text.lstrip("-").isdigit()]
+    return max(found, default=None)
 
 
 def _throttled(root: Path) -> int | None:

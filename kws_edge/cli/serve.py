@@ -1,0 +1,50 @@
+"""``kws-edge serve``: listen for months, and tell other programs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kws_edge.cli.guard import interrupt
+from kws_edge.text import printable
+
+if TYPE_CHECKING:
+    from kws_edge.cli.parser import Commands
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="listen for months, and tell other programs",
+        description="Listen to one room or several, and tell other programs what was heard: by JSON lines, commands, "
+        "webhooks, MQTT, Wyoming or a web page. One TOML file says all. SIGHUP reads it and the model anew without "
+        "losing a sample. Ctrl-C and SIGTERM end the service, with exit status 0.",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="the TOML file")
+    parser.add_argument("--check", action="store_true", help="check the file, the model and what they need, and end")
+    parser.set_defaults(run=run)
+
+
+def say(text: str) -> None:
+    """Print a notice, from any thread."""
+    sys.stderr.write(f"kws-edge: {printable(text)}\n")
+    sys.stderr.flush()
+
+
+def run(args: argparse.Namespace) -> None:
+    from kws_edge.service.service import Service
+
+    signal.signal(signal.SIGTERM, interrupt)
+    reload: list[Any] = []
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: [one() for one in reload])
+    service = Service(args.config, notice=say)
+    if args.check:
+        say(f"{args.config}: nothing is wrong")
+        return
+    reload.append(service.reload)
+    with contextlib.suppress(KeyboardInterrupt):
+        service.run()
