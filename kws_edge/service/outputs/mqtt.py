@@ -164,7 +164,8 @@ class Mqtt(Output):
         self._complained = -math.inf
         self._reported: dict[str, tuple[float, bool]] = {}  # time and presence in a room's last telemetry
         self._announced: dict[str, dict[str, str]] = {}  # platforms of all components, gone ones too, by topic
-        self._written = ""  # the same as text
+        self._written = b""  # the same, as an earlier connection wrote it
+        self._kept: dict[str, str] = {}  # what the broker has of this connection, by topic
         self._earlier: Mapping[str, Mapping[str, str]] = {}  # the same, as an earlier start wrote it
 
     def put(self, event: Event) -> None:
@@ -183,6 +184,8 @@ class Mqtt(Output):
         from kws_edge.service.mqtt.link import Link, VersionError
 
         topics = self._topics
+        self._written = self._kept.get(topics.announced, "").encode()
+        self._kept.clear()
         self._link = link = Link(
             self._broker, will=(topics.status, OFFLINE), on_message=self._heard, on_lost=self.lost, new=self._new
         )
@@ -222,8 +225,14 @@ class Mqtt(Output):
         assert self._link is not None
         self._link.publish(topic, payload, **more)
 
-    def _keep(self, topic: str, payload: str, *, retain: bool = True) -> None:
-        """Publish what the broker keeps. If it refuses one topic, the others are still of use."""
+    def _keep(self, topic: str, payload: str) -> None:
+        """Let the broker keep this, unless it does already."""
+        if self._kept.get(topic) != payload:
+            self._offer(topic, payload, retain=True)
+            self._kept[topic] = payload
+
+    def _offer(self, topic: str, payload: str, *, retain: bool) -> None:
+        """Publish what is of use even if the broker refuses other topics."""
         try:
             self._publish(topic, payload, retain=retain)
         except RejectedError as error:
@@ -270,14 +279,14 @@ class Mqtt(Output):
             model = os.path.splitext(os.path.basename(event.model))[0]
             return dump(discovery.device(topics, room, all_parts, name=name, model=model, area=area))
 
-        if gone:  # not retained: only a Home Assistant that runs now has them
-            self._keep(topic, payload({**parts, **gone}), retain=False)
+        if gone and self._kept.get(topic) != payload(parts):
+            # This is not retained, because only a Home Assistant that runs now has them.
+            self._offer(topic, payload({**parts, **gone}), retain=False)
         self._keep(topic, payload(parts))
         sensitivity = event.sensitivity
         self._keep(topics.sensitivity(room), "None" if sensitivity is None else f"{sensitivity:g}")
         known |= {part: values["p"] for part, values in parts.items()}
-        self._written = dump(self._announced)
-        self._keep(topics.announced, self._written)
+        self._keep(topics.announced, dump(self._announced))
 
     def _remember(self) -> None:
         """Add what an earlier start announced, and remove the rooms that are gone."""
@@ -302,27 +311,20 @@ class Mqtt(Output):
             self.fault = error
 
     def _take(self, topic: str, payload: bytes, retained: bool) -> None:
-        rooms = self.service.rooms()
         if topic == self._topics.announced:
-            if retained and payload and payload != self._written.encode():
+            if retained and payload and payload != self._written:
                 self._earlier = discovery.parse_announced(payload, self._topics)
                 self._announce_again()
         elif topic == self._topics.home_assistant:
             if payload == ONLINE.encode() and not retained:
                 self._announce_again()
         elif not retained:  # a retained value is not one that somebody sets now
-            for room in rooms:
+            for room in self.service.rooms():
                 if topic == f"{self._topics.sensitivity(room)}/set":
-                    self._set(room, payload)
-
-    def _set(self, room: str, payload: bytes) -> None:
-        try:
-            self.service.set_sensitivity(discovery.parse_sensitivity(payload), room=room)
-        except KwsError:
-            self.put(self.service.rooms()[room])  # so that Home Assistant shows the value that holds
-            raise
+                    self.service.set_sensitivity(discovery.parse_sensitivity(payload), room=room)
 
     def _announce_again(self) -> None:
+        self._kept.clear()
         for room in self.service.rooms().values():
             self.put(room)
 
