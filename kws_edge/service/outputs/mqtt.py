@@ -6,7 +6,6 @@ import math
 import os
 import re
 import socket
-import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from kws_edge.service.config import SourceSection
 from kws_edge.service.events import Detected, Event, Reloaded, Telemetry
 from kws_edge.service.mqtt import discovery
 from kws_edge.service.mqtt.discovery import OFFLINE, ONLINE, Topics, dump
+from kws_edge.service.notices import seldom
 from kws_edge.service.outputs.base import Output, OutputError, RejectedError
 from kws_edge.service.section import FileName, OutputSection, secret
 from kws_edge.settings import Flag, Text, option
@@ -161,7 +161,7 @@ class Mqtt(Output):
         self._link: Link | None = None
         self._new = True
         self._told_once: set[str] = set()
-        self._complained = -math.inf
+        self._complain = seldom(notice)
         self._reported: dict[str, tuple[float, bool]] = {}  # time and presence in a room's last telemetry
         self._announced: dict[str, dict[str, str]] = {}  # platforms of all components, gone ones too, by topic
         self._written = b""  # the same, as an earlier connection wrote it
@@ -304,9 +304,7 @@ class Mqtt(Output):
         try:
             self._take(topic, payload, retained)
         except KwsError as error:
-            if (now := time.monotonic()) >= self._complained + 1:  # others decide how many messages come
-                self._complained = now
-                self._notice(f"{self.name}: {error}")
+            self._complain(f"{self.name}: {error}")
         except BaseException as error:  # a defect: the service sees it, and ends
             self.fault = error
 
