@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +18,7 @@ import pytest
 pytest.importorskip("paho.mqtt", reason="paho-mqtt is not installed here")
 
 from kws_edge.errors import ConfigError
-from kws_edge.service.mqtt.discovery import Topics, parse_sensitivity, slug
+from kws_edge.service.mqtt.discovery import Topics, components, device, dump, parse_sensitivity, slug
 from kws_edge.service.outputs.mqtt import MqttSection
 from tests.conftest import need_program, wait_until
 from tests.house import WORDS, House, detected, telemetry
@@ -136,16 +139,85 @@ def test_each_room_is_a_device_with_all_words(broker, settings):
         listener.wait(TOPICS.announced, lambda one: one.payload.count(b"/config") == 3)
         kept = retained(broker)
     for room, area in (("kitchen", "kitchen"), ("Living room", "Living room"), ("microphone", None)):
-        device = kept[TOPICS.config(room)].values
-        assert device["dev"].get("sa") == area
-        assert device["dev"]["name"] == f"kws-edge {room}"
-        assert device["avty_t"] == TOPICS.status
-        assert device["cmps"]["command"]["evt_typ"] == list(WORDS)
-        triggers = [one for one in device["cmps"].values() if one["p"] == "device_automation"]
+        told = kept[TOPICS.config(room)].values
+        assert told["dev"].get("sa") == area
+        assert told["dev"]["name"] == f"kws-edge {room}"
+        assert told["avty_t"] == TOPICS.status
+        assert told["cmps"]["command"]["evt_typ"] == list(WORDS)
+        triggers = [one for one in told["cmps"].values() if one["p"] == "device_automation"]
         assert [(one["type"], one["stype"], one["pl"]) for one in triggers] == [("heard", word, word) for word in WORDS]
     names = [part["uniq_id"] for topic in kept if topic.endswith("/config")
              for part in kept[topic].values["cmps"].values() if "uniq_id" in part]  # fmt: skip
     assert len(names) == len(set(names)) == 21
+
+
+def discovered(*rooms):
+    """What is published for rooms, by topic."""
+    return {
+        TOPICS.config(room): dump(
+            device(
+                TOPICS, room, components(TOPICS, room, WORDS), name=f"kws-edge {room}", model="commands12", area=area
+            )
+        )
+        for room, area in rooms
+    }
+
+
+def test_home_assistant_takes_the_discovery():
+    """By its own validators. KWS_HA_PYTHON names a Python that has the package homeassistant."""
+    python = os.environ.get("KWS_HA_PYTHON")
+    if not python:
+        pytest.skip("KWS_HA_PYTHON names no Python with Home Assistant")
+    payloads = json.dumps(discovered(("kitchen", "kitchen"), ("Wohnküche", None)))
+    command = [python, str(ROOT / "tests" / "home_assistant.py")]
+    done = subprocess.run(command, input=payloads, capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr[-2000:]
+    print(done.stdout)
+    assert "takes 34 components of 2 devices" in done.stdout
+
+
+COMMON = {
+    "p": str,
+    "name": str,
+    "uniq_id": str,
+    "ic": str,
+    "qos": int,
+    "ent_cat": {"config", "diagnostic"},
+    "val_tpl": str,
+}
+SENSOR = {"stat_t": str, "unit_of_meas": str, "stat_cla": {"measurement", "total_increasing"}, "sug_dsp_prc": int,
+          "dev_cla": {"duration", "temperature"}}  # fmt: skip
+FIELDS = {
+    "event": {**COMMON, "stat_t": str, "evt_typ": list},
+    "sensor": {**COMMON, **SENSOR},
+    "binary_sensor": {**COMMON, "stat_t": str, "dev_cla": {"connectivity"}},
+    "number": {**COMMON, "stat_t": str, "cmd_t": str, "min": int, "max": int, "step": float, "mode": {"slider"}},
+    "device_automation": {
+        "p": str, "atype": {"trigger"}, "type": str, "stype": str, "t": str, "pl": str, "val_tpl": str, "qos": int,
+    },
+}  # fmt: skip
+REQUIRED = {
+    "event": {"stat_t", "evt_typ", "uniq_id"}, "sensor": {"stat_t", "uniq_id"}, "binary_sensor": {"stat_t", "uniq_id"},
+    "number": {"cmd_t", "uniq_id"}, "device_automation": {"atype", "type", "stype", "t"},
+}  # fmt: skip
+"""What the schemas of Home Assistant 2026.11 know and require, in its abbreviations."""
+
+
+def test_the_discovery_field_by_field():
+    for topic, payload in discovered(("kitchen", "kitchen"), ("Wohnküche", None)).items():
+        assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic)
+        values = json.loads(payload)
+        assert set(values) == {"dev", "o", "avty_t", "cmps"}
+        assert set(values["o"]) <= {"name", "sw", "url"}
+        assert set(values["dev"]) <= {"ids", "name", "mf", "mdl", "sw", "sa"}
+        assert values["dev"]["ids"]
+        for part in values["cmps"].values():
+            fields = FIELDS[part["p"]]
+            assert set(part) <= set(fields), part
+            assert set(part) >= REQUIRED[part["p"]], part
+            for name, value in part.items():
+                kind = fields[name]
+                assert value in kind if isinstance(kind, set) else isinstance(value, kind), (part, name)
 
 
 def test_telemetry_is_sent_seldom_but_a_missing_microphone_at_once(broker, settings):

@@ -55,7 +55,7 @@ class Session:
         self._names: tuple[str, ...] | None = None
         self._spotter: Spotter | None = None
         self._found = False
-        self._heard_s, self._begin = 0.0, 0.0
+        self._heard_s, self._begin, self._rest = 0.0, 0.0, b""
 
     async def run(self) -> None:
         """Answer frames until the client leaves.
@@ -133,7 +133,7 @@ class Session:
             raise FrameError("audio before transcribe or detect")
         self._spotter = self._hearing.spotter(self._names)
         self._check_format(data)
-        self._found, self._heard_s, self._begin = False, 0.0, time.monotonic()
+        self._found, self._heard_s, self._begin, self._rest = False, 0.0, time.monotonic(), b""
 
     def _check_format(self, data: dict[str, Any]) -> None:
         assert self._spotter is not None
@@ -147,9 +147,9 @@ class Session:
         if self._spotter is None:
             raise FrameError("audio before audio-start")
         self._check_format(frame.data)
-        if len(frame.payload) % 2:
-            raise FrameError(f"{len(frame.payload)} bytes of audio end within a sample")
-        samples = np.frombuffer(frame.payload, "<i2").astype(np.int16, copy=False)
+        data = self._rest + frame.payload  # Home Assistant cuts streams anywhere, within a sample, too
+        whole = len(data) // 2 * 2
+        self._rest, samples = data[whole:], np.frombuffer(data[:whole], "<i2").astype(np.int16, copy=False)
         self._heard_s += len(samples) / self._spotter.model.frontend_config.sample_rate
         if self._task == "transcribe" and self._found:
             return
