@@ -20,6 +20,7 @@ pytest.importorskip("paho.mqtt", reason="paho-mqtt is not installed here")
 from kws_edge.errors import ConfigError
 from kws_edge.service.mqtt.discovery import Topics, components, device, dump, parse_sensitivity, slug
 from kws_edge.service.outputs.mqtt import MqttSection
+from kws_edge.toml_files import parse_toml
 from tests.conftest import need_program, wait_until
 from tests.house import WORDS, House, detected, telemetry
 from tests.mosquitto import PASSWORD, USER, Authority, Listener, Mosquitto
@@ -604,3 +605,14 @@ def test_the_identifier_stays_and_tells_nothing():
     assert section.device_id.startswith("kws_")
     with contextlib.suppress(OSError):
         assert section.device_id[4:] not in Path("/etc/machine-id").read_text()
+
+
+def test_the_page_names_every_option():
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs" / "reference" / "mqtt.md").read_text(), re.M | re.S)
+    values = parse_toml(re.sub(r"^# (?=\w+ = )", "", text, flags=re.M))["mqtt"]
+    assert list(values) == [one.name for one in dataclasses.fields(MqttSection)]
+    section = MqttSection.from_dict(values)
+    shown = {name for name in values if re.search(rf"^{name} =", text, re.M)} - {"host"}
+    assert {name: getattr(section, name) for name in shown} == {
+        name: getattr(MqttSection(host="h"), name) for name in shown
+    }

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from kws_edge import Model, Spotter
 from kws_edge.errors import ConfigError
 from kws_edge.service.outputs.wyoming import WyomingSection
 from kws_edge.service.wyoming import session
-from tests.conftest import wait_until
+from kws_edge.toml_files import parse_toml
+from tests.conftest import assert_one_line_error, wait_until
 from tests.house import WORDS, House
 from tests.mosquitto import free_port
 
@@ -441,9 +443,12 @@ def test_settings_that_cannot_work(values, message):
     assert message in str(error.value)
 
 
-def test_a_sentence_for_no_keyword_and_a_room_that_is_not_there_are_told():
-    with running(section(sentences={"onn": "x"})) as (_, said):
-        assert said[0].startswith("wyoming: sentences: 'onn' is no keyword; keywords are yes, no,")
+def test_a_sentence_for_no_keyword_is_refused(run_cli, tmp_path):
+    (tmp_path / "serve.toml").write_text('[wyoming]\n[wyoming.sentences]\nonn = "turn on the light"\n')
+    assert_one_line_error(run_cli("serve", "--check", "--config", "serve.toml"), "wyoming", "'onn'")
+
+
+def test_a_room_that_is_not_there_is_told():
     with running(section(room="attic")) as (_, said):
         assert said[0] == "wyoming: no source is called 'attic'; there are kitchen"
 
@@ -464,3 +469,12 @@ def test_the_section_alone_loads_no_library():
     code = "import sys, kws_edge.service.outputs.wyoming; print({'wyoming', 'zeroconf', 'asyncio'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_page_names_every_option():
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs" / "reference" / "wyoming.md").read_text(), re.M | re.S)
+    values = parse_toml(re.sub(r"^# (?=\w+ = )", "", text, flags=re.M))["wyoming"]
+    assert set(values) == {one.name for one in dataclasses.fields(WyomingSection)}
+    section, default = WyomingSection.from_dict(values), WyomingSection()
+    for name in set(values) - {"room", "sentences"}:
+        assert getattr(section, name) == getattr(default, name), name

@@ -57,12 +57,12 @@ class MqttSection(OutputSection):
     port: int | None = option(whole(1, 65_535), None, help="default: 8883 with tls, 1883 without")
     user: str | None = option(Text(), None, help="name of the broker's user")
     password_file: str | None = option(
-        FileName(), None, help="file with the password in its first line, or a credential of systemd"
+        FileName(), None, secret=True, help="file with the password in its first line; systemd may hand it over"
     )
     tls: bool = option(Flag(), False, help="encrypt the connection; the broker's certificate is always checked")
     ca_file: str | None = option(FileName(), None, help="certificates to trust; default: the system's")
-    certificate_file: str | None = option(FileName(), None, help="certificate that this client shows")
-    key_file: str | None = option(FileName(), None, help="its private key; default: in certificate_file")
+    certificate_file: str | None = option(FileName(), None, secret=True, help="certificate that this client shows")
+    key_file: str | None = option(FileName(), None, secret=True, help="its key; default: in certificate_file")
     id: str | None = option(Text(_identifier), None, help="name of this device in topics; default: made from its own")
     name: str = option(Text(), "kws-edge", help="name of the devices in Home Assistant, before that of the room")
     prefix: str = option(Text(_prefix), "homeassistant", help="topic of Home Assistant's discovery")

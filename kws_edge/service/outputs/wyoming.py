@@ -79,6 +79,9 @@ class WyomingSection(OutputSection):
             if find_spec(library) is None:
                 raise KwsError(f"{self.label()} needs {library}: {extra('wyoming')}")
 
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.sentences)
+
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Wyoming:
         self.check()
         return Wyoming(name, self, service=service, notice=notice)
@@ -108,8 +111,6 @@ class Wyoming(Output):
 
         section = self._section
         room = self._room()
-        if unknown := sorted(set(section.sentences) - set(room.possible)):
-            self._tell(f"sentences: {shown(unknown[0])} is no keyword; keywords are {', '.join(room.possible)}")
         server = Server(
             Hearing(room, name=section.name, language=section.language, sentences=section.sentences),
             host=section.host,
