@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import time
 from collections.abc import Mapping
 
@@ -11,6 +12,12 @@ from kws_edge.errors import ConfigError
 from kws_edge.service.events import Detected, Reloaded, Telemetry
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def reloaded(room: str, keywords: tuple[str, ...] = WORDS, **more) -> Reloaded:

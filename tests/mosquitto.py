@@ -15,14 +15,9 @@ from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.conftest import wait_until
+from tests.house import free_port
 
 USER, PASSWORD = "kws", "correct horse"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def openssl(folder: Path, *arguments: object) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import soundfile
 
 pytest.importorskip("paho.mqtt", reason="paho-mqtt is not installed here")
 
@@ -92,7 +94,7 @@ def running(section, house):
     try:
         yield output, said
     finally:
-        assert output.close(5), "it does not end"
+        assert output.close(2), "it does not end"
         house.outputs_.remove(output)
         if output.fault:
             raise output.fault
@@ -523,6 +525,44 @@ def test_a_broker_that_speaks_only_the_older_version(own_broker, settings, close
         assert event.expiry_s is None
         wait_until(lambda: said and said[-1] == "mqtt: works again")
     assert old.levels == [5, 4]
+
+
+def test_the_service_tells_a_broker_all_that_detect_hears(broker, password, run_cli, demo_stream, tmp_path):
+    """The whole command, with TLS, a reload by SIGHUP, and its end."""
+    found = [json.loads(line)["keyword"] for line in run_cli("detect", demo_stream, "--json").stdout.splitlines()]
+    os.mkfifo(tmp_path / "pipe")
+    config = (
+        f'[[source]]\nname = "kitchen"\nfile = "{tmp_path / "pipe"}"\n'
+        f'[mqtt]\nhost = "localhost"\nport = {broker.port}\nuser = "{USER}"\npassword_file = "{password}"\n'
+        f'tls = true\nca_file = "{broker.authority.ca}"\nid = "pi"\n'
+    )
+    (tmp_path / "serve.toml").write_text(config)
+    command = [sys.executable, "-m", "kws_edge", "serve", "--config", "serve.toml"]
+    with Listener(broker) as listener, subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        try:
+            with open(tmp_path / "pipe", "wb") as pipe:
+                pipe.write(b".snd" + struct.pack(">5I", 24, 0xFFFFFFFF, 3, 16_000, 1))  # AU, without an end
+                samples = soundfile.read(demo_stream, dtype="int16")[0]
+                pipe.write(samples.astype(">i2").tobytes())
+                pipe.flush()
+                wait_until(lambda: sum(one.topic == EVENT for one in listener.heard) == len(found), 30)
+                (tmp_path / "serve.toml").write_text(config.replace("[mqtt]", 'keywords = ["stop", "go"]\n[mqtt]'))
+                process.send_signal(signal.SIGHUP)
+
+                def removed():
+                    pipe.write(bytes(3200))  # a change holds from the next inference on
+                    pipe.flush()
+                    heard = [one.payload for one in listener.heard if one.topic == CONFIG]
+                    return any(b'"heard_yes":{"p":"device_automation"}' in one for one in heard)
+
+                wait_until(removed, 20)
+                listener.wait(CONFIG, lambda one: b"heard_yes" not in one.payload)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, process.stderr.read()
+        assert listener.wait(TOPICS.status).payload == b"offline"
+    assert [one.values["event_type"] for one in listener.heard if one.topic == EVENT] == found
+    assert len(found) == 13
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ from kws_edge.service.outputs.wyoming import WyomingSection
 from kws_edge.service.wyoming import session
 from kws_edge.toml_files import parse_toml
 from tests.conftest import assert_one_line_error, wait_until
-from tests.house import WORDS, House
-from tests.mosquitto import free_port
+from tests.house import WORDS, House, free_port
 
 ROOT = Path(__file__).parent.parent
 RATE, CHUNK = 16_000, 1024

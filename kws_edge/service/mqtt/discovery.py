@@ -40,7 +40,7 @@ def slug(name: str) -> str:
     Examples
     --------
     >>> slug("kitchen"), slug("Living room")
-    ('kitchen', 'living_room_f5a53d')
+    ('kitchen', 'living_room_268d40')
     """
     text = re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")
     return text if text == name and len(name) <= 100 else f"{text[:100]}_{sha256_hex(name.encode())[:6]}".lstrip("_")
