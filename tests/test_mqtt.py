@@ -1,7 +1,9 @@
 """The MQTT output against a real mosquitto with authentication and TLS, as Home Assistant sees it."""
 
+import base64
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -475,6 +477,37 @@ def test_what_the_broker_refuses_is_told_and_the_rest_goes_on(settings, tmp_path
             output.put(detected("kitchen", "stop"))
             assert listener.wait(EVENT).values["event_type"] == "stop"
         assert f"mqtt: the broker refuses {CONFIG}: not authorized" in said
+
+
+def test_topics_that_must_not_be_read_are_told_and_the_rest_goes_on(settings, tmp_path):
+    """By the broker's plugin for dynamic security, because an access list in a file lets anybody subscribe."""
+    need_program("mosquitto")
+    plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
+    if plugin is None:
+        pytest.skip("mosquitto has no plugin for dynamic security here")
+    salt = base64.b64encode(b"salt of 12 b").decode()
+    digest = base64.b64encode(hashlib.pbkdf2_hmac("sha512", PASSWORD.encode(), b"salt of 12 b", 101)).decode()
+    known = {"password": digest, "salt": salt, "iterations": 101}
+    reader = {"rolename": "reader", "acls": [{"acltype": "subscribePattern", "topic": "#", "allow": True}]}
+    rules = {
+        "defaultACLAccess": {"publishClientSend": True, "publishClientReceive": True, "subscribe": False},
+        "clients": [
+            {"username": USER, "roles": [], **known},
+            {"username": "homeassistant", "roles": [{"rolename": "reader"}], **known},
+        ],
+        "roles": [reader],
+    }
+    (tmp_path / "rules").write_text(json.dumps(rules))
+    lines = (f"plugin {plugin}", f"plugin_opt_config_file {tmp_path / 'rules'}")
+    with (
+        Mosquitto(tmp_path, lines=lines) as broker,
+        Listener(broker) as listener,
+        running(settings(broker), House("kitchen")) as (output, said),
+    ):
+        output.put(detected("kitchen", "stop"))
+        assert listener.wait(EVENT).values["event_type"] == "stop"
+    told = "mqtt: the broker does not let this user read {}; allow it in its access list"
+    assert said == [told.format(topic) for topic in (TOPICS.announced, TOPICS.home_assistant, TOPICS.changes)]
 
 
 class Old(threading.Thread):

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["SECTION", "Mqtt", "MqttSection"]
 
 _MACHINE = ("/etc/machine-id", "/var/lib/dbus/machine-id")
-_EXPIRY_S = 5.0
-"""Age at which a command is worth nothing: a late "on" is worse than none."""
 
 
 def _identifier(text: str) -> None:
@@ -163,10 +161,10 @@ class Mqtt(Output):
         self._told_once: set[str] = set()
         self._complain = seldom(notice)
         self._reported: dict[str, tuple[float, bool]] = {}  # time and presence in a room's last telemetry
-        self._announced: dict[str, dict[str, str]] = {}  # platforms of all components, gone ones too, by topic
-        self._written = b""  # the same, as an earlier connection wrote it
         self._kept: dict[str, str] = {}  # what the broker has of this connection, by topic
-        self._earlier: Mapping[str, Mapping[str, str]] = {}  # the same, as an earlier start wrote it
+        self._announced: dict[str, dict[str, str]] = {}  # platforms of all components, gone ones too, by topic
+        self._written = b""  # what the last connection wrote of that
+        self._earlier: Mapping[str, Mapping[str, str]] = {}  # what an earlier start wrote of that
 
     def put(self, event: Event) -> None:
         if not isinstance(event, Telemetry) or self._is_due(event):
@@ -252,7 +250,7 @@ class Mqtt(Output):
             "time": event.time,
             "wake": found.wake,
         }
-        self._publish(self._topics.event(event.room), dump(values), expiry_s=_EXPIRY_S - event.age_s)
+        self._publish(self._topics.event(event.room), dump(values), expiry_s=self.limits[Detected].age_s - event.age_s)
 
     def _report(self, event: Telemetry) -> None:
         values = {
