@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from kws_edge.config import DetectorConfig
 from kws_edge.diagnostics.system_info import temperature_c
 from kws_edge.errors import ConfigError, KwsError
 from kws_edge.labels import is_keyword
@@ -125,6 +128,17 @@ class Service(Commands):
     def outputs(self) -> Mapping[str, Mapping[str, int]]:
         with self._lock:
             return {name: output.counts() for name, output in self._outputs.items()}
+
+    def output(self, name: str) -> Output | None:
+        return self._outputs.get(name)
+
+    def state_folder(self) -> str:
+        return os.path.dirname(self._changes_path(self._config))
+
+    def detector_config(self, room: str) -> DetectorConfig:
+        (name,) = self._named(room)
+        ear = self._ears[name]
+        return dataclasses.replace(ear.tuning, sensitivity=None, thresholds={}).applied(ear.shared.model, ear.base)
 
     def _named(self, room: str | None) -> tuple[str, ...]:
         names = tuple(self._ears)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.resources import files
@@ -39,6 +38,7 @@ HEADERS = {
 }
 _KINDS = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/javascript"}
 _MOST_CLIPS = 500
+_FOR_EVER_S = 1e9
 _T = TypeVar("_T")
 
 
@@ -160,7 +160,7 @@ class Site:
         """Findings about the last seconds of a room's signal, as ``kws-edge doctor`` has them."""
         room = _text(values, "room")
         rate = self._service.sample_rate(room)
-        samples = self._service.audio(room, 0.0, math.inf)
+        samples = self._service.audio(room, 0.0, _FOR_EVER_S)
 
         def examined() -> dict[str, Any]:
             quality = SignalQuality(rate, 1)
