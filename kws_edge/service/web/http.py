@@ -21,10 +21,10 @@ MAX_HEAD = 16 * 1024
 """Bytes of a request's line and headers."""
 MAX_BODY = 64 * 1024
 """Bytes of a request's body."""
-MAX_UNREAD = 256 * 1024
+MAX_UNREAD = 64 * 1024
 """Bytes that a client of a stream may leave unread before it is dropped."""
 _QUERY_FIELDS = 16
-_REQUEST_S = 15.0
+_REQUEST_S = 10.0
 """Seconds in which a client must send a whole request, from the end of the one before."""
 _READ_S = 30.0
 """Seconds in which a client must read an answer."""
