@@ -17,8 +17,8 @@ __all__ = ["HttpError", "Page", "Request", "Response", "Server", "Stream"]
 
 MAX_CLIENTS = 100
 """Connections at a time. Others get the status 503."""
-MAX_HEAD = 16 * 1024
-"""Bytes of a request's line and headers."""
+MAX_HEAD = 8 * 1024
+"""Bytes of a request's line and headers, to the next read."""
 MAX_BODY = 64 * 1024
 """Bytes of a request's body."""
 MAX_UNREAD = 64 * 1024
@@ -28,7 +28,7 @@ _REQUEST_S = 10.0
 """Seconds in which a client must send a whole request, from the end of the one before."""
 _READ_S = 30.0
 """Seconds in which a client must read an answer."""
-_CHUNK = 64 * 1024
+_CHUNK = 4096  # h11 limits only what it cannot parse yet, so this much more may come
 _SEND_BUFFER = 64 * 1024  # the kernel's own would hide for minutes that a client does not read
 
 
@@ -109,7 +109,7 @@ class Server:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port, which matters if `port` is 0."""
-        self._server = server = await asyncio.start_server(self._accept, host, port, limit=_CHUNK)
+        self._server = server = await asyncio.start_server(self._accept, host, port, limit=MAX_HEAD)
         return int(server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -158,7 +158,7 @@ class _Connection:
         """Whether the client leaves an answer unread."""
         with contextlib.suppress(OSError):
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        writer.transport.set_write_buffer_limits(high=_CHUNK)
+        writer.transport.set_write_buffer_limits(high=MAX_UNREAD)
 
     async def exchange(self, page: Page) -> bool:
         """Take a request and answer it. Returns whether the connection goes on."""
