@@ -1,4 +1,4 @@
-"""``kws-edge serve`` as a process of its own, that hears a recording at the pace of live audio through a named pipe."""
+"""``kws-edge serve`` with a web page, which hears a recording at the pace of live audio."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import json
 import os
 import re
 import signal
-import struct
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -18,21 +15,21 @@ from pathlib import Path
 import soundfile
 
 from tests.conftest import wait_until
+from tests.serving import RATE, Feed, Serving
 
-_ENDLESS = struct.pack("<I", 0xFFFFFFFF)
-_WAV = b"RIFF" + _ENDLESS + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16) + b"data" + _ENDLESS
-_BLOCK = 320
+_BLOCK = RATE // 50
 
 
 class Served:
     """A running service."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen) -> None:
-        self.folder, self.process = folder, process
+    def __init__(self, folder: Path, serving: Serving) -> None:
+        self.folder, self.serving = folder, serving
+        self.process = serving.process
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text()
+        return self.serving.said
 
     @property
     def port(self) -> int:
@@ -86,46 +83,40 @@ class Served:
 
     def end(self) -> str:
         """End the service as a supervisor does; return all that it said."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0, self.log
+        self.serving.finish(signal.SIGTERM)
         return self.log
 
 
-def _feed(pipe: Path, recording: Path, pace: float, repeat: bool, stop: threading.Event) -> None:
+def _feed(feed: Feed, recording: Path, pace: float, repeat: bool, stop: threading.Event) -> None:
     samples, rate = soundfile.read(recording, dtype="int16")
-    assert rate == 16000
-    with suppress(OSError), open(pipe, "wb", buffering=0) as file:  # the service may end first
-        file.write(_WAV)
-        begin, n = time.monotonic(), 0
+    assert rate == RATE
+    begin, n = None, 0
+    with suppress(OSError):  # the service may end first
         while not stop.is_set() and (repeat or n < len(samples)):
             block = samples[n % len(samples) :][:_BLOCK]
-            file.write(block.tobytes())
-            n += len(block)
+            feed.write(block)
+            begin, n = begin or time.monotonic(), n + len(block)
             time.sleep(max(0.0, begin + n / rate / pace - time.monotonic()))
+        feed.close()
 
 
 @contextmanager
 def served(folder: Path, sections: str, recording: Path, *, pace: float = 1.0, repeat: bool = True):
     """Serve `recording` as the room "kitchen", with further sections of the configuration."""
     folder.mkdir(exist_ok=True)
-    if not (folder / "microphone").exists():
-        os.mkfifo(folder / "microphone")
-    (folder / "serve.toml").write_text(
-        f'[service]\nstate = "state"\ntelemetry_s = 1\n[[source]]\nname = "kitchen"\nfile = "microphone"\n{sections}'
-    )
-    stop = threading.Event()
-    with open(folder / "log", "w") as log:
-        command = [sys.executable, "-m", "kws_edge", "serve", "--config", str(folder / "serve.toml")]
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    feeder = threading.Thread(target=_feed, args=(folder / "microphone", recording, pace, repeat, stop), daemon=True)
+    pipe, stop = folder / "microphone", threading.Event()
+    pipe.unlink(missing_ok=True)
+    feed = Feed(pipe)
+    text = f'[service]\nstate = "state"\ntelemetry_s = 1\n[[source]]\nname = "kitchen"\nfile = "microphone"\n{sections}'
+    serving = Serving(folder, text)
+    feeder = threading.Thread(target=_feed, args=(feed, recording, pace, repeat, stop), daemon=True)
     feeder.start()
     try:
-        yield Served(folder, process)
+        yield Served(folder, serving)
     finally:
         stop.set()
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        if serving.process.poll() is None:
+            serving.kill()
         with suppress(OSError):  # a feeder that waits for a reader
-            os.close(os.open(folder / "microphone", os.O_RDONLY | os.O_NONBLOCK))
+            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
         feeder.join(10)
