@@ -3,7 +3,6 @@
 import re
 import shutil
 import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ pytest.importorskip("h11", reason="h11 is not installed here")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
 axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed here")
 
-from tests.conftest import wait_until
-from tests.served import served
+from tests.conftest import wait_until  # noqa: E402
+from tests.served import served  # noqa: E402
 
 AXE = Path(axe.__file__).parent / "axe.min.js"
 WIDTHS = (360, 1280)
@@ -253,7 +252,8 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(service, open_page, wi
 def test_every_control_is_reached_by_tab(service, open_page):
     """The page is used without a mouse: each control gets the focus in turn, and shows it."""
     page = open_page(service, wait="#clips li")
-    wanted = page.evaluate("""() => [...document.querySelectorAll("#page button, #page input, #page select, #page audio")]
+    wanted = page.evaluate("""() =>
+        [...document.querySelectorAll("#page button, #page input, #page select, #page audio")]
         .filter((one) => one.getBoundingClientRect().width && !one.disabled).length""")
     page.evaluate("document.body.focus()")
     seen = set()
@@ -264,7 +264,7 @@ def test_every_control_is_reached_by_tab(service, open_page):
             window.order ??= new Map();
             if (!window.order.has(one)) window.order.set(one, window.order.size);
             const inside = one.closest("#page") && one.matches("button, input, select, audio");
-            const shows = one.matches("audio") || getComputedStyle(one).outlineStyle !== "none"; // audio shows it inside
+            const shows = one.matches("audio") || getComputedStyle(one).outlineStyle !== "none"; // audio: inside
             return [window.order.get(one), inside, shows];
         }""")
         if found[1]:
@@ -300,4 +300,6 @@ def test_log_in_and_a_restart(open_page, demo_stream, tmp_path):
         page.get_by_role("button", name="Log out").click()
         page.wait_for_selector("#login:not([hidden])")
     # Chromium itself reports requests that the tests let fail.
-    open_page.said[:] = [text for text in open_page.said if "403" not in text and "401" not in text and "ERR_" not in text]
+    open_page.said[:] = [
+        text for text in open_page.said if "403" not in text and "401" not in text and "ERR_" not in text
+    ]

@@ -31,7 +31,7 @@ BEFORE_S, AFTER_S = 1.4, 0.1
 _SETTLED_S = 1.0
 """Time after which a near miss can no longer be the beginning of a detection."""
 _PAST, _PAST_UNWRITTEN = 100, 16
-"""Latest detections that may still be called wrong, if clips of them are written, and if their audio waits in memory."""
+"""Latest detections that may still be called wrong: if clips are written, and if their audio waits in memory."""
 _WAITING = 16
 _MEGABYTE = 1_000_000
 
@@ -102,9 +102,7 @@ class Clips(Output):
         Misheard: Limit(32, 600.0),
     }
 
-    def __init__(
-        self, section: ClipsSection, name: str, *, service: Commands, notice: Callable[[str], None]
-    ) -> None:
+    def __init__(self, section: ClipsSection, name: str, *, service: Commands, notice: Callable[[str], None]) -> None:
         super().__init__(name, service=service, notice=notice)
         self._section = section
         self.folder = ClipFolder(section.folder, most_bytes=section.max_mb * _MEGABYTE)

@@ -92,7 +92,9 @@ class Web(Output):
 
     def connect(self) -> None:
         opened: Future[str] = Future()
-        self._server = threading.Thread(target=lambda: asyncio.run(self._run_server(opened)), name="web server", daemon=True)
+        self._server = threading.Thread(
+            target=lambda: asyncio.run(self._run_server(opened)), name="web server", daemon=True
+        )
         try:
             self._server.start()
         except RuntimeError as error:  # no memory for the thread, or too many threads

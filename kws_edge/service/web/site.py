@@ -18,7 +18,7 @@ from kws_edge.service.events import Event, Scores
 from kws_edge.service.outputs.clips import Clips
 from kws_edge.service.web.access import Access
 from kws_edge.service.web.calibration import Calibration
-from kws_edge.service.web.http import HttpError, Request, Response, Stream
+from kws_edge.service.web.http import HttpError, Request, Response
 from kws_edge.service.web.live import Live
 from kws_edge.text import parse_json
 
@@ -128,9 +128,7 @@ class Site:
 
     async def _follow(self, request: Request) -> Response:
         room = request.query.get("room", "")
-        return Response(
-            headers={"Content-Type": "text/event-stream"}, stream=partial(self.live.follow, room=room)
-        )
+        return Response(headers={"Content-Type": "text/event-stream"}, stream=partial(self.live.follow, room=room))
 
     async def _change(self, values: dict[str, Any]) -> object:
         room = _text(values, "room")
