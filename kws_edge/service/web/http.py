@@ -210,7 +210,8 @@ class _Connection:
             fields = dict(parse_qsl(query, errors="strict", max_num_fields=_QUERY_FIELDS))
         except ValueError:
             raise HttpError(400, "the query is not understood") from None
-        address = self._writer.get_extra_info("peername")[0]
+        peer = self._writer.get_extra_info("peername")  # nothing, if the client has gone already
+        address = peer[0] if peer else "::"
         return Request(head.method.decode("ascii"), path, fields, headers, bytes(body), address)
 
     async def refuse(self, error: HttpError) -> None:

@@ -131,19 +131,17 @@ class Site:
         return Response(headers={"Content-Type": "text/event-stream"}, stream=partial(self.live.follow, room=room))
 
     async def _change(self, values: dict[str, Any]) -> object:
+        """Change one thing of a room, so that it is done or not done."""
         room = _text(values, "room")
-        if "sensitivity" in values:
-            self._service.set_sensitivity(_number(values["sensitivity"]), room=room)
-        if "thresholds" in values:
-            given = values["thresholds"]
-            if not isinstance(given, dict):
-                raise HttpError(400, "thresholds: give a number for each keyword")
-            self._service.set_thresholds({word: _number(value) for word, value in given.items()}, room=room)
-        if "keywords" in values:
-            given = values["keywords"]
-            if not isinstance(given, list) or not all(isinstance(word, str) for word in given):
-                raise HttpError(400, "keywords: give a list of keywords")
-            self._service.set_keywords(given, room=room)
+        match [(name, given) for name, given in values.items() if name != "room"]:
+            case [("sensitivity", value)]:
+                self._service.set_sensitivity(_number(value), room=room)
+            case [("thresholds", dict(thresholds))]:
+                self._service.set_thresholds({word: _number(value) for word, value in thresholds.items()}, room=room)
+            case [("keywords", list(words))] if all(isinstance(word, str) for word in words):
+                self._service.set_keywords(words, room=room)
+            case _:
+                raise HttpError(400, "send one of sensitivity, thresholds by keyword, and a list of keywords")
         return {}
 
     async def _save(self, values: dict[str, Any]) -> object:
