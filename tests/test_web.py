@@ -3,6 +3,8 @@
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 import time
 from itertools import islice, pairwise
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 pytest.importorskip("h11", reason="h11 is not installed here")
 
+from kws_edge.service.config import read_config
 from kws_edge.service.web import http
 from kws_edge.service.web.access import Token
 from tests.conftest import wait_until
@@ -557,3 +560,33 @@ def test_wrong_sections_are_named(run_cli, tmp_path, lines, said):
     assert done.returncode == 1
     assert said.encode() in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+def test_the_page_alone_needs_no_file(run_cli):
+    done = run_cli("serve", "--web", "--check")
+    assert (done.returncode, done.stderr) == (0, b"kws-edge: serve --web: nothing is wrong\n")
+    done = run_cli("serve", "--check")
+    assert done.returncode == 2
+    assert b"or give --web for the web page alone" in done.stderr
+
+
+def test_an_option_adds_the_page_to_a_file(run_cli, tmp_path):
+    """What the file says of the page counts."""
+    (tmp_path / "serve.toml").write_text('[[source]]\nfile = "x"\n')
+    for config in (read_config(None, add=("web",)), read_config(tmp_path / "serve.toml", add=("web",))):
+        assert config.outputs["web"].port == 8597
+    (tmp_path / "serve.toml").write_text('[[source]]\nfile = "x"\n[web]\nport = 1234\n')
+    assert read_config(tmp_path / "serve.toml", add=("web",)).outputs["web"].port == 1234
+    assert "web" not in read_config(None).outputs
+
+
+def test_without_the_page_its_libraries_are_not_loaded(tmp_path):
+    (tmp_path / "serve.toml").write_text('[[source]]\nfile = "x"\n[jsonl]\n')
+    code = (
+        "import sys; from kws_edge.service.service import Service; Service(sys.argv[1], notice=print)\n"
+        "print(*[name for name in sys.modules if name.startswith(('h11', 'asyncio', 'kws_edge.service'))])"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "serve.toml"]
+    loaded = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+    assert "kws_edge.service.outputs.jsonl" in loaded
+    assert not [name for name in loaded if "web" in name or "clips" in name or name in ("h11", "asyncio")]

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kws_edge.config import DetectorConfig
@@ -42,10 +43,12 @@ class Service(Commands):
 
     Parameters
     ----------
-    path : str
-        The configuration file.
+    path : str, optional
+        The configuration file; None: the system's microphone.
     notice : callable
         Called with a text for people, from any thread.
+    add : sequence of str
+        Outputs to add with their defaults, if the file does not have their sections.
 
     Raises
     ------
@@ -53,12 +56,13 @@ class Service(Commands):
         If the configuration is wrong, the model cannot be used, or no source can be opened.
     """
 
-    def __init__(self, path: str, *, notice: Callable[[str], None]) -> None:
+    def __init__(self, path: str | None, *, notice: Callable[[str], None], add: Sequence[str] = ()) -> None:
         self._notice, self._notifier = notice, Notifier()
         self._wake = threading.Event()
         self._reload = threading.Event()
         self._lock = threading.RLock()  # held while rooms, outputs and ears change
-        self._config = read_config(path)
+        self._read = partial(read_config, path, add=add)
+        self._config = self._read()
         self._shared, self._ears = self._prepared(self._config)
         self._rooms: dict[str, Room] = {}
         self._outputs: dict[str, Output] = {}
@@ -324,11 +328,11 @@ class Service(Commands):
     def _reload_now(self) -> None:
         self._notifier.reloading()
         try:
-            self._replace(read_config(self._config.path))
+            self._replace(self._read())
         except KwsError as error:
             self._notice(f"not reloaded, all goes on as it was: {error}")
         else:
-            self._notice(f"reloaded {self._config.path}")
+            self._notice(f"reloaded {self._config.path or 'the model'}")
         self._notifier.send(READY=1)
 
     def _tell_telemetry(self) -> None:

@@ -41,6 +41,7 @@ class ClipsSection(OutputSection):
     """Recordings of hits, near misses and errors, to hear and to train on. Without this section there are none."""
 
     section: ClassVar[str] = "clips"
+    needs_network: ClassVar[bool] = False
 
     folder: str = option(FileName(), help="folder of the recordings")
     max_mb: int = option(whole(1, 1_000_000), 200, unit="MB", help="room for all recordings; the oldest go first")

@@ -81,7 +81,7 @@ def seeds():
         head = f"POST /api/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         yield f"{head}Content-Length: {len(body)}\r\nCookie: kws-edge=x\r\n\r\n{body}".encode()
         yield f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n{body}\r\n0\r\n\r\n".encode()
-    yield b"GET / HTTP/1.1\r\nHost: voice.example\r\nOrigin: http://voice.example\r\nSec-Fetch-Site: same-origin\r\n\r\n"
+    yield b"GET / HTTP/1.1\r\nHost: voice.example\r\nOrigin: http://voice.example\r\n\r\n"
 
 
 def consume(data):
