@@ -133,6 +133,10 @@ class Web(Output):
         self._failed += 1
         self._notice(f"{self.name}: a defect: {error!r} at {where.name}, line {where.lineno}")
 
+    def put(self, event: Event) -> None:
+        if not isinstance(event, Scores) or (self._site and self._site.is_watched):
+            super().put(event)
+
     def send(self, event: Event) -> None:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._take, event)

@@ -41,6 +41,10 @@ class Calibration:
         self.progress: dict[str, Any] = {"state": "idle"}
         """``state`` is idle, listening, choosing, done or failed; the rest depends on it."""
 
+    @property
+    def listens(self) -> bool:
+        return self._evidence is not None
+
     def start(self, room: str, minutes: float, *, budget: float) -> None:
         """Begin to listen.
 

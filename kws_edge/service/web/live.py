@@ -43,6 +43,10 @@ class Live:
         self.dropped = 0
         """Clients that were dropped because they do not read."""
 
+    @property
+    def has_clients(self) -> bool:
+        return bool(self._clients)
+
     def take(self, event: Event) -> None:
         """Pass an event on."""
         if isinstance(event, Scores):

@@ -85,6 +85,11 @@ class Site:
             "calibration": self.calibration.progress,
         }
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody needs every inference: a page, or a calibration. Any thread may ask."""
+        return self.live.has_clients or self.calibration.listens
+
     def take(self, event: Event) -> None:
         """Take an event of the service."""
         if isinstance(event, Scores):
