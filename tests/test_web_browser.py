@@ -1,5 +1,6 @@
 """The web page in a headless Chromium, as people use it."""
 
+import os
 import re
 import shutil
 import statistics
@@ -303,3 +304,14 @@ def test_log_in_and_a_restart(open_page, demo_stream, tmp_path):
     open_page.said[:] = [
         text for text in open_page.said if "403" not in text and "401" not in text and "ERR_" not in text
     ]
+
+
+@pytest.mark.skipif("KWS_TEST_PICTURES" not in os.environ, reason="KWS_TEST_PICTURES names no folder for pictures")
+@pytest.mark.parametrize(
+    ("name", "width", "height", "scheme"), [("page", 1280, 1250, "light"), ("phone", 360, 720, "dark")]
+)
+def test_pictures_for_the_docs(service, open_page, name, width, height, scheme):
+    page = open_page(service, width=width, scheme=scheme, wait="#detections li:nth-child(6)")
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_timeout(11_000)  # the spectrogram is full
+    page.screenshot(path=Path(os.environ["KWS_TEST_PICTURES"]) / f"web-{name}.png")

@@ -33,7 +33,7 @@ export class Health {
     const values = {
       Microphone: one.present ? "there" : "gone",
       "Noise floor": decibels(one.noise_db),
-      "Longest latency": one.latency_s === null ? "unknown" : `${(1000 * one.latency_s).toFixed(1)} ms`,
+      Latency: one.latency_s === null ? "unknown" : `${(1000 * one.latency_s).toFixed(1)} ms`,
       "Audio heard": hours(one.heard_s),
       "Audio lost": `${one.lost_s.toFixed(1)} s`,
       Outages: one.outages,

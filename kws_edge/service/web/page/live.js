@@ -108,10 +108,8 @@ export class Live {
     if (tell) this.told = now;
     const level = Math.max(-70, Math.min(0, values.level));
     $("level").firstElementChild.style.transform = `scaleX(${1 + level / 70})`;
-    if (tell) {
-      aria($("level"), { valuenow: level.toFixed(0), valuetext: `${level.toFixed(0)} dBFS` });
-      $("level-value").textContent = `${level.toFixed(0)} dBFS`;
-    }
+    $("level-value").textContent = `${level.toFixed(0)} dBFS`;
+    if (tell) aria($("level"), { valuenow: level.toFixed(0), valuetext: `${level.toFixed(0)} dBFS` });
     for (const row of this.rows) {
       const score = values.p[row.index] / 1000;
       const threshold = values.at[row.index] / 1000;

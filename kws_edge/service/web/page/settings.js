@@ -34,7 +34,7 @@ export class Settings {
     if (settings.possible.join("\n") !== [...this.rows.keys()].join("\n")) this.makeRows(settings.possible);
     if (document.activeElement !== $("sensitivity") || settings.sensitivity !== null) {
       $("sensitivity").value = settings.sensitivity ?? 0.5;
-      $("sensitivity-value").textContent = settings.sensitivity === null ? "own" : settings.sensitivity.toFixed(2);
+      $("sensitivity-value").textContent = settings.sensitivity === null ? "not set" : settings.sensitivity.toFixed(2);
       aria($("sensitivity"), { valuetext: settings.sensitivity ?? "thresholds of your own" });
     }
     for (const [word, row] of this.rows) {
