@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import soundfile
 
+from kws_edge.model.file import pack
+from kws_edge.model.model import read_model
 from tests.conftest import wait_until
 from tests.serving import RATE, Feed, Serving
 
@@ -85,6 +88,20 @@ class Served:
         """End the service as a supervisor does; return all that it said."""
         self.serving.finish(signal.SIGTERM)
         return self.log
+
+
+def measured_model(path: Path) -> Path:
+    """Write commands12 as if it had been measured at a low and at a high sensitivity."""
+    _, flat, metadata = read_model("commands12")
+    own = metadata.detector_config
+    points = []
+    for sensitivity, by in ((0.0, 0.1), (0.5, 0.0), (1.0, -0.2)):
+        thresholds = {word: min(0.99, value + by) for word, value in own.thresholds.items()}
+        values = {"threshold": own.threshold + by, "thresholds": thresholds}
+        points.append({"sensitivity": sensitivity, **values, "misses": 0.1, "false_accepts_per_hour": 1.0})
+    metrics = {**metadata.metrics, "operating_points": points}
+    path.write_bytes(pack(flat.data, dataclasses.replace(metadata, metrics=metrics)))
+    return path
 
 
 def _feed(feed: Feed, recording: Path, pace: float, repeat: bool, stop: threading.Event) -> None:

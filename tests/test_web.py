@@ -17,7 +17,7 @@ from kws_edge.service.config import read_config
 from kws_edge.service.web import http
 from kws_edge.service.web.access import Token
 from tests.conftest import wait_until
-from tests.served import served
+from tests.served import measured_model, served
 
 PAGE = Path(http.__file__).parent / "page"
 
@@ -150,15 +150,17 @@ def test_a_change_holds_at_once_and_is_told(page):
     assert page.event("begin")["rooms"][0]["keywords"] == ["yes", "no"]
 
 
-def test_sensitivity_changes_all_thresholds(page):
+def test_sensitivity_changes_all_thresholds(tmp_path, demo_stream):
     pytest.importorskip("kws_edge.detection.sensitivity", reason="there is no sensitivity yet")
-    before = page.event("begin")["rooms"][0]["thresholds"]
-    assert page.ask("POST", "/api/settings", {"room": "kitchen", "sensitivity": 0.9})[0] == 200
-    higher = page.event("begin")["rooms"][0]
-    assert higher["sensitivity"] == 0.9
-    assert all(higher["thresholds"][word] <= before[word] for word in before)
-    assert sum(higher["thresholds"].values()) < sum(before.values())
-    assert page.ask("POST", "/api/settings", {"room": "kitchen", "sensitivity": 0.5})[0] == 200
+    model = measured_model(tmp_path / "measured.tflite")
+    with served(tmp_path / "s", f'[web]\nport = 0\n[model]\nfile = "{model}"\n', demo_stream) as s:
+        before = s.event("begin")["rooms"][0]["thresholds"]
+        assert s.ask("POST", "/api/settings", {"room": "kitchen", "sensitivity": 0.9})[0] == 200
+        higher = s.event("begin")["rooms"][0]
+        assert higher["sensitivity"] == 0.9
+        assert higher["thresholds"] == {word: pytest.approx(before[word] - 0.16) for word in before}
+        assert s.ask("POST", "/api/settings", {"room": "kitchen", "sensitivity": 0.5})[0] == 200
+        assert s.event("begin")["rooms"][0]["thresholds"] == before
 
 
 def test_saved_changes_hold_after_a_restart(tmp_path, demo_stream):
