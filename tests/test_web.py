@@ -3,8 +3,6 @@
 import asyncio
 import re
 import socket
-import subprocess
-import sys
 import time
 from itertools import islice, pairwise
 from pathlib import Path
@@ -582,15 +580,3 @@ def test_an_option_adds_the_page_to_a_file(run_cli, tmp_path):
     (tmp_path / "serve.toml").write_text('[[source]]\nfile = "x"\n[web]\nport = 1234\n')
     assert read_config(tmp_path / "serve.toml", add=("web",)).outputs["web"].port == 1234
     assert "web" not in read_config(None).outputs
-
-
-def test_without_the_page_its_libraries_are_not_loaded(tmp_path):
-    (tmp_path / "serve.toml").write_text('[[source]]\nfile = "x"\n[jsonl]\n')
-    code = (
-        "import sys; from kws_edge.service.service import Service; Service(sys.argv[1], notice=print)\n"
-        "print(*[name for name in sys.modules if name.startswith(('h11', 'asyncio', 'kws_edge.service'))])"
-    )
-    command = [sys.executable, "-c", code, tmp_path / "serve.toml"]
-    loaded = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
-    assert "kws_edge.service.outputs.jsonl" in loaded
-    assert not [name for name in loaded if "web" in name or "clips" in name or name in ("h11", "asyncio")]

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kws_edge.config import DetectorConfig
+    from kws_edge.service.clips import ClipFolder
     from kws_edge.service.events import Reloaded, Telemetry
-    from kws_edge.service.outputs.base import Output
 
 __all__ = ["Commands"]
 
@@ -77,8 +77,8 @@ class Commands(Protocol):
     def outputs(self) -> Mapping[str, Mapping[str, int]]:
         """Counts of each output: ``sent``, ``dropped``, ``failed``, ``waiting``."""
 
-    def output(self, name: str) -> Output | None:
-        """The output of this name; None if the configuration has no such section."""
+    def clips(self) -> ClipFolder | None:
+        """The recordings that an output keeps; None if none does."""
 
     def state_folder(self) -> str:
         """Folder of what is kept from one start to the next. It may be missing."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kws_edge.service.clips import ClipFolder
+
 __all__ = ["Service"]
 
 _OPEN_S = 30.0
@@ -133,8 +135,8 @@ class Service(Commands):
         with self._lock:
             return {name: output.counts() for name, output in self._outputs.items()}
 
-    def output(self, name: str) -> Output | None:
-        return self._outputs.get(name)
+    def clips(self) -> ClipFolder | None:
+        return next((output.clips for output in self._all_outputs() if output.clips), None)
 
     def state_folder(self) -> str:
         return os.path.dirname(self._changes_path(self._config))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,8 +13,8 @@ from kws_edge.errors import ConfigError, WriteError
 from kws_edge.files import check_writable, explained
 from kws_edge.ranges import number, whole
 from kws_edge.service.clips import HIT, NEAR_MISS, WRONG, ClipFolder
-from kws_edge.service.events import Detected, Event, Reloaded, Scores
-from kws_edge.service.outputs.base import FOR_EVER, Limit, Output, OutputError
+from kws_edge.service.events import Detected, Event, Misheard, Reloaded, Scores
+from kws_edge.service.outputs.base import Limit, Output, OutputError
 from kws_edge.service.section import FileName, OutputSection
 from kws_edge.settings import Flag, option
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kws_edge.service.commands import Commands
 
-__all__ = ["SECTION", "Clips", "Misheard"]
+__all__ = ["SECTION", "Clips"]
 
 BEFORE_S, AFTER_S = 1.4, 0.1
 """A clip is from so long before a decision to so long after it. The middle second of it has the word, and trains."""
@@ -60,15 +60,7 @@ class ClipsSection(OutputSection):
 SECTION = ClipsSection
 
 
-@dataclass(frozen=True, kw_only=True)
-class Misheard(Event):
-    """A user said that a detection was wrong."""
-
-    end_s: float | None
-    """End of its window in the room's stream, in seconds; None means the last one."""
-
-
-@dataclass
+@dataclass(eq=False)
 class _Moment:
     """A clip that is not written yet."""
 
@@ -96,17 +88,12 @@ class Clips(Output):
     """
 
     wants: ClassVar[frozenset[type[Event]]] = frozenset({Detected, Scores, Reloaded, Misheard})
-    limits: ClassVar = {
-        Detected: Limit(32, 5.0),
-        Scores: Limit(50, 5.0),
-        Reloaded: Limit(1, FOR_EVER),
-        Misheard: Limit(32, 600.0),
-    }
+    limits: ClassVar[Mapping[type[Event], Limit]] = {**Output.limits, Scores: Limit(50, 5.0)}
 
     def __init__(self, section: ClipsSection, name: str, *, service: Commands, notice: Callable[[str], None]) -> None:
         super().__init__(name, service=service, notice=notice)
         self._section = section
-        self.folder = ClipFolder(section.folder, most_bytes=section.max_mb * _MEGABYTE)
+        self.clips: ClipFolder = ClipFolder(section.folder, most_bytes=section.max_mb * _MEGABYTE)
         self._rooms: dict[str, Reloaded] = {}
         self._moments: deque[_Moment] = deque()  # not written yet
         self._near: dict[str, _Moment] = {}
@@ -118,8 +105,8 @@ class Clips(Output):
 
     def connect(self) -> None:
         try:
-            with explained(self.folder.path):
-                os.makedirs(self.folder.path, mode=0o700, exist_ok=True)
+            with explained(self.clips.path):
+                os.makedirs(self.clips.path, mode=0o700, exist_ok=True)
         except WriteError as error:
             raise OutputError(str(error)) from None
         self._write()
@@ -191,7 +178,7 @@ class Clips(Output):
         values: dict[str, Any] = {name: getattr(moment, name) for name in ("room", "word", "score", "kind", "time")}
         assert moment.samples is not None
         try:
-            moment.name = self.folder.add(moment.samples, self.service.sample_rate(moment.room), **values)
+            moment.name = self.clips.add(moment.samples, self.service.sample_rate(moment.room), **values)
         except WriteError as error:
             raise OutputError(str(error)) from None
         except ConfigError as error:
@@ -209,7 +196,7 @@ class Clips(Output):
         moment.kind = WRONG
         if moment.name is not None:
             try:
-                moment.name = self.folder.call_wrong(moment.name)
+                moment.name = self.clips.call_wrong(moment.name)
             except WriteError as error:
                 raise OutputError(str(error)) from None
             except ConfigError:  # somebody has labelled or deleted it meanwhile

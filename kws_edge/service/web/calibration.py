@@ -30,7 +30,7 @@ class Calibration:
     ----------
     service : Commands
     tell : callable
-        Called with :attr:`progress` whenever it changes.
+        Called with the progress whenever it changes.
     """
 
     def __init__(self, service: Commands, tell: Callable[[dict[str, Any]], None]) -> None:

@@ -15,7 +15,6 @@ from kws_edge.errors import KwsError
 from kws_edge.labels import UNKNOWN
 from kws_edge.service.clips import ClipFolder
 from kws_edge.service.events import Event, Scores
-from kws_edge.service.outputs.clips import Clips
 from kws_edge.service.web.access import Access
 from kws_edge.service.web.calibration import Calibration
 from kws_edge.service.web.http import HttpError, Request, Response
@@ -80,7 +79,7 @@ class Site:
     def _about(self) -> dict[str, Any]:
         return {
             "version": kws_edge.__version__,
-            "clips": self._folder is not None,
+            "clips": self._service.clips() is not None,
             "login": self._access.needs_login,
             "calibration": self.calibration.progress,
         }
@@ -176,13 +175,8 @@ class Site:
 
         return await _elsewhere(examined)
 
-    @property
-    def _folder(self) -> ClipFolder | None:
-        output = self._service.output("clips")
-        return output.folder if isinstance(output, Clips) else None
-
     def _clip_folder(self) -> ClipFolder:
-        if (folder := self._folder) is None:
+        if (folder := self._service.clips()) is None:
             raise HttpError(404, "no clips are kept: the configuration has no section [clips]")
         return folder
 

@@ -8,7 +8,6 @@ import functools
 import json
 import wave
 
-from kws_edge.service.outputs.clips import SECTION
 from kws_edge.service.service import Service
 from kws_edge.service.web.access import Access
 from kws_edge.service.web.http import Server
@@ -72,7 +71,6 @@ def _page():
 
 
 def seeds():
-    assert SECTION.section == "clips"
     for path in ("/", "/app.js", "/api/live?room=a", "/api/clips", "/api/clip?name=x", "/api/session"):
         yield f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     settings = [{"room": "a", "sensitivity": 0.5}, {"room": "a", "keywords": ["yes", "no"]}]
