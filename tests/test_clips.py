@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import time
+from importlib.util import find_spec
 from itertools import islice
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.conftest import wait_until
 from tests.served import served
 from tests.serving import without_time
 
+needs_page = pytest.mark.skipif(find_spec("h11") is None, reason="h11 is not installed here")
 SECOND = np.random.default_rng(1).integers(-3000, 3000, 16000).astype(np.int16)
 SIZE = 32_044
 
@@ -97,6 +99,7 @@ def test_nothing_is_kept_unless_asked_for(tmp_path, demo_stream):
     assert not [name for name in files(tmp_path / "s") if name.endswith(".wav")]
 
 
+@needs_page
 def test_hits_are_not_written_if_you_switch_them_off_but_what_was_wrong_is(tmp_path, demo_stream):
     sections = '[web]\nport = 0\n[clips]\nfolder = "clips"\nhits = false\nnear_misses = false\n'
     with served(tmp_path / "s", sections, demo_stream) as s, s.events() as events:
@@ -191,6 +194,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 # Faults
 
 
+@needs_page
 def test_a_full_disk_is_told_and_counted_and_nothing_else_stops(tmp_path, demo_stream):
     """The disk has room for two clips. Detections go on, and when there is room again, so do clips."""
     disk = tmp_path / "disk"

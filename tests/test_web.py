@@ -239,6 +239,7 @@ def test_a_calibration_runs_and_can_be_ended(page):
         {"Origin": "null"},
         {"Origin": "http://localhost:1"},
         {"Origin": "file://"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Content-Type": "text/plain"},
@@ -404,6 +405,33 @@ def test_a_client_that_never_reads_is_dropped_and_disturbs_nobody(page):
     assert all(round(b - a, 3) == 0.1 for a, b in pairwise(times))
 
 
+def test_answers_that_nobody_reads_end_in_time():
+    """They fill no slot for ever, whether they are small or large."""
+
+    async def answer(request):
+        return http.Response(bytes(int(request.query["bytes"])))
+
+    async def main():
+        server = http.Server(answer, {}, lambda error: None)
+        port = await server.start("127.0.0.1", 0)
+        clients = []
+        for size in (30_000, 300_000, 3_000_000):
+            clients.append(client := socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect(("127.0.0.1", port))
+            for _ in range(4):
+                client.sendall(request(f"GET /?bytes={size} HTTP/1.1", "Host: localhost"))
+        await asyncio.sleep(1)
+        assert connections(port) == 3
+        while server._tasks:
+            await asyncio.sleep(0.2)
+        for client in clients:
+            client.close()
+        await server.close()
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
 def test_a_hundred_clients_and_no_more(page):
     """All of them get events; the next one is refused; and when they go, there is room again."""
     wait_until(lambda: connections(page.port) == 0, 30)
@@ -535,15 +563,17 @@ def test_a_port_that_is_taken_is_told_once_and_taken_later(demo_stream, tmp_path
             assert s.log.count("cannot listen") == 1
 
 
-def test_a_reload_moves_the_page(demo_stream, tmp_path):
-    with served(tmp_path / "s", "[web]\nport = 0\n", demo_stream) as s:
-        first = s.port
-        text = (s.folder / "serve.toml").read_text()
-        (s.folder / "serve.toml").write_text(text.replace("port = 0", 'port = 0\nhost = "localhost"'))
-        s.process.send_signal(1)  # SIGHUP
-        wait_until(lambda: s.port != first, 60)
+def test_a_reload_changes_the_page_and_keeps_its_port(demo_stream, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    with served(tmp_path / "s", f"[web]\nport = {port}\n", demo_stream) as s:
         assert s.event("scores")
-        assert connections(first) == 0
+        with (s.folder / "serve.toml").open("a") as file:
+            file.write('hosts = ["voice.example"]\n')
+        s.serving.reload()
+        wait_until(lambda: "the token is" in s.log and s.log.count("the page is") == 2, 60)
+        assert s.ask("GET", "/api/clips")[0] == 401
+        assert "cannot listen" not in s.log
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,8 @@ def test_clips_are_heard_labelled_and_deleted(service, open_page):
 def test_a_wrong_detection_goes_to_the_other_words(service, open_page):
     page = open_page(service, wait="#detections button")
     before = [clip["kind"] for clip in service.ask("GET", "/api/clips")[1]["clips"]].count("wrong")
+    known = page.locator("#detections li").count()  # a new detection: the last clip was deleted above
+    wait_until(lambda: page.locator("#detections li").count() > known, 60)
     page.locator("#detections button").first.click()
     page.wait_for_selector("#detections [role=status]:has-text('Noted')")
 

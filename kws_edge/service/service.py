@@ -273,15 +273,15 @@ class Service(Commands):
             self._rooms = {name: rooms.get(name) or self._rooms[name] for name in ears}
             self._config, self._shared, self._ears, self._outputs = config, shared, ears, outputs
         _end(ended)
-        for name, output in outputs.items():
-            if name not in kept:
-                output.start()
         for name, room in self._rooms.items():
             if name in rooms:
                 room.hear()
             else:
                 room.change(ears[name])
-        _close(closed)
+        _close(closed)  # before the new ones, which may need the same port
+        for name, output in outputs.items():
+            if name not in kept:
+                output.start()
 
     def _close(self) -> None:
         self._notifier.send(STOPPING=1)

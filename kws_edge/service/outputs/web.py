@@ -126,7 +126,7 @@ class Web(Output):
         finally:
             await server.close()
 
-    def _defect(self, error: Exception) -> None:
+    def _defect(self, error: BaseException) -> None:
         import traceback
 
         where = traceback.extract_tb(error.__traceback__)[-1]

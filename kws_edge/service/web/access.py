@@ -160,7 +160,7 @@ class Access:
         follows = request.method != "POST" and request.headers.get("sec-fetch-mode") == "navigate"
         if site not in (None, "same-origin", "none") and not (follows and request.path == "/"):
             raise HttpError(403, "another site asks for this")
-        if origin is not None and (urlsplit(origin).netloc != host or urlsplit(origin).scheme not in ("http", "https")):
+        if origin not in (None, f"http://{host}", f"https://{host}"):
             raise HttpError(403, "another site asks for this")
         if request.method == "POST":
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

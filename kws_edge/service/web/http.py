@@ -100,7 +100,7 @@ class Server:
         Called with the exception when an answer fails.
     """
 
-    def __init__(self, page: Page, headers: dict[str, str], defect: Callable[[Exception], None]) -> None:
+    def __init__(self, page: Page, headers: dict[str, str], defect: Callable[[BaseException], None]) -> None:
         self._page, self._headers, self._defect = page, headers, defect
         self._tasks: set[asyncio.Task[None]] = set()
         self.refused = 0
@@ -138,9 +138,13 @@ class Server:
         except (OSError, asyncio.TimeoutError, h11.LocalProtocolError):
             pass  # the client has gone, or is too slow
         finally:
-            writer.transport.abort() if connection.stuck else writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            if connection.stuck:
+                writer.transport.abort()
+            writer.close()
+            try:
+                await asyncio.wait_for(writer.wait_closed(), _READ_S)
+            except (OSError, asyncio.TimeoutError):
+                writer.transport.abort()
 
 
 class _Connection:
@@ -149,7 +153,7 @@ class _Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         headers: dict[str, str],
-        defect: Callable[[Exception], None],
+        defect: Callable[[BaseException], None],
     ) -> None:
         self._reader, self._writer, self._headers, self._defect = reader, writer, headers, defect
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -164,24 +168,28 @@ class _Connection:
         """Take a request and answer it. Returns whether the connection goes on."""
         try:
             request = await asyncio.wait_for(self._request(), _REQUEST_S)
-            if request is None:
-                return False
-            response = await page(request)
-        except (OSError, asyncio.TimeoutError):
-            raise
         except h11.RemoteProtocolError as error:
             await self.refuse(HttpError(error.error_status_hint, "not understood"))
             return False
         except HttpError as error:
-            response = _refusal(error)
-        except Exception as error:  # a defect: it costs this answer only
-            self._defect(error)
-            response = _refusal(HttpError(500, "a defect of kws-edge; its log says more"))
-        await self._answer(response)
+            await self.refuse(error)
+            return False
+        if request is None:
+            return False
+        await self._answer(await self._response(page, request))
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
             return True
         return False
+
+    async def _response(self, page: Page, request: Request) -> Response:
+        try:
+            return await page(request)
+        except HttpError as error:
+            return _refusal(error)
+        except Exception as error:  # a defect: it costs this answer only
+            self._defect(error)
+            return _refusal(HttpError(500, "a defect of kws-edge; its log says more"))
 
     async def _event(self) -> Any:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
@@ -245,6 +253,8 @@ class _Connection:
             work.cancel()
             gone.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+        if not work.cancelled() and (error := work.exception()):
+            self._defect(error)
         self.stuck = True
 
     def _write(self, event: Any) -> None:

@@ -72,8 +72,7 @@ class Live:
 
     async def follow(self, stream: Stream, room: str) -> None:
         """Tell a client everything, and then what changes, until it goes away."""
-        for name, reloaded in self._service.rooms().items():
-            self._rooms[name] = reloaded
+        self._rooms = dict(self._service.rooms())
         stream.send(_message("begin", self._state()))
         self._clients[stream] = room
         try:
