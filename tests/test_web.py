@@ -149,7 +149,6 @@ def test_a_change_holds_at_once_and_is_told(page):
 
 
 def test_sensitivity_changes_all_thresholds(tmp_path, demo_stream):
-    pytest.importorskip("kws_edge.detection.sensitivity", reason="there is no sensitivity yet")
     model = measured_model(tmp_path / "measured.tflite")
     with served(tmp_path / "s", f'[web]\nport = 0\n[model]\nfile = "{model}"\n', demo_stream) as s:
         before = s.event("begin")["rooms"][0]["thresholds"]
