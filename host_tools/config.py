@@ -91,6 +91,12 @@ class DataConfig(Section):
     more_noise: tuple[Path, ...] = option(
         Places(), (), metavar="DIR", help="noise, such as kws-host collect fetches; all of it trains"
     )
+    site: Path | None = option(
+        Place(),
+        None,
+        metavar="DIR",
+        help="clips that kws-edge serve kept where the model is used, its folder words; all of them train",
+    )
     also_said: Path | None = option(
         Place(),
         None,

@@ -118,6 +118,11 @@ class Serving:
             for line in stream:
                 lines.put(line.rstrip("\n"))
 
+    @property
+    def said(self):
+        """All of standard error so far, as one text."""
+        return "\n".join([*self.errors, *self._err.queue])
+
     def wait_for(self, text, timeout=30.0):
         """The next line on standard error that contains `text`."""
         until = time.monotonic() + timeout

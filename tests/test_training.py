@@ -33,6 +33,7 @@ from host_tools.networks.models import LevelConv2D, build, count_macs  # noqa: E
 from host_tools.sampling.bank import Bank, one_side, quietest, windows  # noqa: E402
 from host_tools.sampling.batches import Batches  # noqa: E402
 from host_tools.sampling.examples import load_examples  # noqa: E402
+from host_tools.sampling.words import Words  # noqa: E402
 from host_tools.training.curves import read_log  # noqa: E402
 from host_tools.training.loop import train  # noqa: E402
 from host_tools.training.run import load_run  # noqa: E402
@@ -698,3 +699,26 @@ def test_nothing_is_written_among_the_data(output, cache, folder, tmp_path):
     with pytest.raises(TrainingError, match=r"lies in .*clips, which is data to train on; name another place with -"):
         train(config, tmp_path / output)
     assert not [*(tmp_path / "clips").iterdir()]
+
+
+def test_clips_of_a_site_train_all_and_count_for_more_than_their_number(folder, tmp_path):
+    """They are a tenth of a word's recordings, and about a quarter of what is drawn of it. None of them validates."""
+    config, labels = preset("logmel40"), ("silence", "unknown", *WORDS)
+    sources = data_of(folder, features=None)
+    without = load_examples(sources, config, labels)
+    word, unknown = WORDS[0], tmp_path / "site" / "_unknown_"
+    site = tmp_path / "site" / word
+    site.mkdir(parents=True)
+    unknown.mkdir()
+    few = without.summary["training"][word] // 10
+    quiet = np.random.default_rng(0).integers(-30, 30, (few + 1, 24_000)).astype(np.int16)
+    for i in range(few):
+        soundfile.write(site / f"20261127T10000{i:04d}Z-kitchen-{word}-0.80-hit.wav", quiet[i], 16000)
+    soundfile.write(unknown / f"20261127T100000000Z-kitchen-{word}-0.80-wrong.wav", quiet[few], 16000)
+    examples = load_examples(dataclasses.replace(sources, site=tmp_path / "site"), config, labels)
+    assert examples.summary["training"][word] == without.summary["training"][word] + few
+    assert examples.summary["training"]["unknown"] == without.summary["training"].get("unknown", 0) + 1
+    assert examples.summary["validation"] == without.summary["validation"]
+    drawn = Words(examples).draw([word] * 3000, np.random.default_rng(0))
+    of_site = np.isin(drawn.mean(axis=(1, 2)), examples.stores[1].astype(np.float32).mean(axis=(1, 2)))
+    assert 0.18 < of_site.mean() < 0.3

@@ -64,7 +64,7 @@ class ClipReader:
 
 
 def add_clips(words: TrainingWords, files: Files, clips: ClipReader, *, audio_copies: int, seed: int) -> set[str]:
-    """Add training clips, their varied copies and synthetic clips. Returns the words that are recorded.
+    """Add training clips, their varied copies, clips of the site and synthetic clips. Returns the recorded words.
 
     Parameters
     ----------
@@ -87,6 +87,10 @@ def add_clips(words: TrainingWords, files: Files, clips: ClipReader, *, audio_co
         paths = [c.path for c in training]
         varied = clip_features(paths, clips.config, cache=clips.cache, vary=vary, what=f"varied copy {copy + 1}")
         words.add("recorded", varied.levels, usable, recorded)
+    if files.site:
+        levels, usable, spoken = clips.levels(files.site, "clips of the site")
+        words.add("site", levels, usable, np.array(spoken, dtype=object))
+        recorded = np.concatenate([recorded, np.array(spoken, dtype=object)])
     if synthetic := [c for c in files.synthetic if c.split == "training"]:
         levels, usable, spoken = clips.levels(synthetic, "synthetic clips")
         words.add("synthetic", levels, usable, np.array(spoken, dtype=object))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class Files:
 
     recorded: list[Clip]
     synthetic: list[Clip]
+    site: list[Clip]
+    """Clips from where the model is used. All of them train."""
     stored: FeatureSet
     banks: list[tuple[str, Sequence[Path]]]
     """Recordings without keywords, each group with its kind: ``noise``, ``speech`` or ``synthetic speech``."""
@@ -38,12 +41,12 @@ class Files:
 
     @property
     def every_word(self) -> set[str]:
-        return {*(c.word for c in (*self.recorded, *self.synthetic)), *map(str, self.stored.words)}
+        return {*(c.word for c in (*self.recorded, *self.synthetic, *self.site)), *map(str, self.stored.words)}
 
     def words(self, part: str) -> set[str]:
         """Recorded words of a part of the split."""
         stored = self.stored.words[self.stored.splits == part]
-        return {*(c.word for c in self.recorded if c.split == part), *map(str, stored)}
+        return {*(c.word for c in (*self.recorded, *self.site) if c.split == part), *map(str, stored)}
 
     def stand_ins(self, labels: Sequence[str]) -> list[Clip]:
         """Synthetic clips that do not train, for labels without other validation examples."""
@@ -55,7 +58,7 @@ class Files:
     @property
     def origins(self) -> list[str]:
         """Origins of the words that train."""
-        clips = {origin_of(c.word, c.path.name) for c in self.recorded if c.split == "training"}
+        clips = {origin_of(c.word, c.path.name) for c in (*self.recorded, *self.site) if c.split == "training"}
         rows = np.flatnonzero(self.stored.splits == "training")
         stored = {origin_of(str(self.stored.words[i]), f"{self.stored.speakers[i]}_nohash_0.wav") for i in rows}
         return sorted(clips | stored) + [SYNTHETIC] * any(c.split == "training" for c in self.synthetic)
@@ -73,12 +76,18 @@ def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
     files = Files(
         recorded=index.clips,
         synthetic=[],
+        site=[],
         stored=FeatureSet(np.empty((0, config.n_frames, config.n_mels), np.uint8), *np.empty((3, 0), str)),
         banks=[("noise", index.background)],
         said=read_also_said(data.also_said) if data.also_said else {},
         left_out=[*index.left_out],
         problems=[*index.problems],
     )
+    if data.site is not None:
+        site = index_clips(data.site)
+        files.site = [dataclasses.replace(clip, split="training") for clip in site.clips]
+        files.banks.append(("noise", site.background))
+        files.left_out += site.left_out
     spoken = _find_synthetic(files, data.synthetic) if data.synthetic is not None else None
     for kind, folder, half in (
         ("noise", data.noise, "training"),

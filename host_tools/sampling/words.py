@@ -72,10 +72,10 @@ class Words:
         return np.concatenate([joined, cut])
 
     def _by_kind(self, numbers: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Recorded, synthetic and precomputed examples, and the bounds of their shares.
+        """Recorded, synthetic and precomputed examples, those of a site, and the bounds of their shares.
 
         The shares go by the square roots of their numbers. So a network cannot tell a word with few recordings by the
-        traces of stored features.
+        traces of stored features, and the few clips of a site count for more than their number.
         """
         ends = np.cumsum([len(store) for store in self.examples.stores])
         kind = np.array(self.examples.kinds)[np.searchsorted(ends, numbers, side="right")]

@@ -26,9 +26,12 @@ from kws_edge.cli.listen import add_source, check_device, limited, losses, open_
 from kws_edge.cli.parser import output_path
 from kws_edge.detection.calibration import (
     CONFIDENCE,
+    LEAST_MINUTES,
     MARGIN,
+    TOO_SHORT,
     Choice,
     Evidence,
+    check_plausible,
     choose,
     poisson_interval,
     poisson_upper,
@@ -47,14 +50,6 @@ if TYPE_CHECKING:
 
     from kws_edge.cli.parser import Commands
 
-LEAST_MINUTES = 3.0
-"""A false accept each minute shows itself in this time with a probability of 95 %: 1 - e^-3."""
-_TOO_SHORT = (
-    f"{LEAST_MINUTES:g} min are the least from which thresholds are chosen, as less does not show even a false accept "
-    "each minute; hear more, or give --force"
-)
-_MOST_PER_HOUR = 60.0  # detections; the smaller of the shipped models gives 16 on read speech
-_MOST_BUDGETS = 10  # a user who allows many expects many
 _LIVE_MINUTES = 5.0
 _MOST_MINUTES = 24 * 60.0
 
@@ -169,7 +164,7 @@ def _checked(args: argparse.Namespace) -> tuple[bool, float]:
         check_device(args, "standard input" if live else "a recording")
     minutes = args.minutes or (_LIVE_MINUTES if live else _MOST_MINUTES)
     if minutes < LEAST_MINUTES and not args.force and not args.reset:
-        raise UsageError(f"--minutes {minutes:g}: {_TOO_SHORT}")
+        raise UsageError(f"--minutes {minutes:g}: {TOO_SHORT}, or give --force")
     return live, minutes
 
 
@@ -196,7 +191,10 @@ def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live:
         raise AudioError("nothing was heard: too short for a single inference")
     evidence.close()
     if not args.force:
-        _check_plausible(evidence, args.budget)
+        try:
+            check_plausible(evidence, args.budget)
+        except ConfigError as error:
+            raise ConfigError(f"{error}, or give --force") from None
     return evidence
 
 
@@ -239,22 +237,6 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
         left_s -= (spotter.n_samples - source.lost_samples) / rate
         if left_s <= 0:
             break
-
-
-def _check_plausible(evidence: Evidence, budget: float) -> None:
-    """Refuse evidence that would spoil the thresholds instead of fitting them to a place."""
-    minutes = 60 * evidence.hours
-    if minutes < LEAST_MINUTES:
-        raise ConfigError(f"{minutes:.2g} min were heard: {_TOO_SHORT}")
-    counts = evidence.false_accepts(evidence.defaults)
-    n = sum(counts.values())
-    most = max(_MOST_PER_HOUR, _MOST_BUDGETS * budget)
-    if poisson_interval(n)[0] > most * evidence.hours:
-        words = ", ".join(f"{word} {count}" for word, count in counts.items() if count)
-        raise ConfigError(
-            f"{n} keywords in {minutes:.1f} min ({words}) sound like commands, and against those nothing can be "
-            "calibrated; let the device hear the place without commands, or give --force"
-        )
 
 
 class _Progress:

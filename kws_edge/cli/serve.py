@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from kws_edge.cli.guard import interrupt
+from kws_edge.errors import UsageError
 from kws_edge.text import printable
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def add(commands: Commands) -> None:
         "webhooks, MQTT, Wyoming or a web page. One TOML file says all. SIGHUP reads it and the model anew without "
         "losing a sample. Ctrl-C and SIGTERM end the service, with exit status 0.",
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="the TOML file")
+    parser.add_argument("--config", metavar="FILE", help="the TOML file; with --web it may be missing")
+    parser.add_argument("--web", action="store_true", help="serve the web page, even if the file has no section [web]")
     parser.add_argument("--check", action="store_true", help="check the file, the model and what they need, and end")
     parser.set_defaults(run=run)
 
@@ -35,15 +37,17 @@ def say(text: str) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.config is None and not args.web:
+        raise UsageError("serve needs a TOML file: --config FILE; or give --web for the web page alone")
     from kws_edge.service.service import Service
 
     signal.signal(signal.SIGTERM, interrupt)
     reload: list[Any] = []
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: [one() for one in reload])
-    service = Service(args.config, notice=say)
+    service = Service(args.config, notice=say, add=("web",) if args.web else ())
     if args.check:
-        say(f"{args.config}: nothing is wrong")
+        say(f"{args.config or 'serve --web'}: nothing is wrong")
         return
     reload.append(service.reload)
     with contextlib.suppress(KeyboardInterrupt):

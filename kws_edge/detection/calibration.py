@@ -18,11 +18,31 @@ from kws_edge.text import counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE", "MARGIN", "Choice", "Evidence", "choose", "poisson_interval", "poisson_upper", "wilson"]
+__all__ = [
+    "CONFIDENCE",
+    "LEAST_MINUTES",
+    "MARGIN",
+    "TOO_SHORT",
+    "Choice",
+    "Evidence",
+    "check_plausible",
+    "choose",
+    "poisson_interval",
+    "poisson_upper",
+    "wilson",
+]
 
 CONFIDENCE = 0.95
 MARGIN = 0.15
 """Largest amount by which a calibrated threshold may lie below the model file's."""
+LEAST_MINUTES = 3.0
+"""A false accept each minute shows itself in this time with a probability of 95 %: 1 - e^-3."""
+TOO_SHORT = (
+    f"{LEAST_MINUTES:g} min are the least from which thresholds are chosen, as less does not show even a false accept "
+    "each minute; hear more"
+)
+_MOST_PER_HOUR = 60.0  # detections; the smaller of the shipped models gives 16 on read speech
+_MOST_BUDGETS = 10  # a user who allows many expects many
 _STEP = 0.01
 _HIGHEST = 0.99
 _CHUNK = 4096
@@ -184,6 +204,35 @@ class Evidence:
     def common(self, threshold: float) -> dict[str, float]:
         """`threshold` for every keyword, or the keyword's floor if that is higher."""
         return {word: max(threshold, floor) for word, floor in self.floors.items()}
+
+
+def check_plausible(evidence: Evidence, budget: float) -> None:
+    """Refuse evidence that would spoil the thresholds instead of fitting them to a place.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Closed, see :meth:`Evidence.close`.
+    budget : float
+        Allowed false accepts per hour, of all keywords together.
+
+    Raises
+    ------
+    ConfigError
+        If it is too short, or seems full of commands.
+    """
+    minutes = 60 * evidence.hours
+    if minutes < LEAST_MINUTES:
+        raise ConfigError(f"{minutes:.2g} min were heard: {TOO_SHORT}")
+    counts = evidence.false_accepts(evidence.defaults)
+    n = sum(counts.values())
+    most = max(_MOST_PER_HOUR, _MOST_BUDGETS * budget)
+    if poisson_interval(n)[0] > most * evidence.hours:
+        words = ", ".join(f"{word} {count}" for word, count in counts.items() if count)
+        raise ConfigError(
+            f"{n} keywords in {minutes:.1f} min ({words}) sound like commands, and against those nothing can be "
+            "calibrated; let the device hear the place without commands"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kws_edge.config import DetectorConfig
+    from kws_edge.service.clips import ClipFolder
     from kws_edge.service.events import Reloaded, Telemetry
 
 __all__ = ["Commands"]
@@ -63,6 +65,9 @@ class Commands(Protocol):
     def sample_rate(self, room: str) -> int:
         """Rate of :meth:`audio`, in Hz."""
 
+    def detector_config(self, room: str) -> DetectorConfig:
+        """Settings of a room's detector, with the thresholds of the model file."""
+
     def rooms(self) -> Mapping[str, Reloaded]:
         """What each room listens for now, by name."""
 
@@ -71,3 +76,9 @@ class Commands(Protocol):
 
     def outputs(self) -> Mapping[str, Mapping[str, int]]:
         """Counts of each output: ``sent``, ``dropped``, ``failed``, ``waiting``."""
+
+    def clips(self) -> ClipFolder | None:
+        """The recordings that an output keeps; None if none does."""
+
+    def state_folder(self) -> str:
+        """Folder of what is kept from one start to the next. It may be missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -105,6 +105,7 @@ class Config:
     """What the file says."""
 
     path: str
+    """The file; empty if there is none."""
     service: ServiceSection
     sources: tuple[SourceSection, ...]
     model: ModelSection
@@ -136,8 +137,15 @@ def section_of(name: str) -> type[Section]:
     return own.get(name) or output_section(name)
 
 
-def read_config(path: str | os.PathLike[str]) -> Config:
+def read_config(path: str | os.PathLike[str] | None, *, add: Sequence[str] = ()) -> Config:
     """Read the configuration file.
+
+    Parameters
+    ----------
+    path : path, optional
+        None: the system's microphone, and no output.
+    add : sequence of str
+        Outputs to add with their defaults, if the file does not have their sections.
 
     Raises
     ------
@@ -145,8 +153,11 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         If the file cannot be read, is no TOML, or holds an unknown or impossible setting. The message names the file,
         the section, the key, the value, and what is allowed.
     """
+    values: dict[str, Any] = {name: {} for name in add}
+    if path is None:
+        return _config("", values)
     path = os.path.abspath(path)
-    values = read_toml(path, what="configuration of the service", error=ConfigError)
+    values |= read_toml(path, what="configuration of the service", error=ConfigError)
     try:
         return _config(path, values)
     except ConfigError as error:
@@ -163,7 +174,7 @@ def _config(path: str, values: dict[str, Any]) -> Config:
             raise ConfigError(f"[{name}] may be there several times: write [[{name}]]")
         if not (repeated or isinstance(value, dict)):
             raise ConfigError(f"{name} must be one section [{name}], got {shown(value)}")
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(path) if path else os.getcwd()
 
     def made(kind: type[_Section], value: Any) -> _Section:
         return kind.from_dict(value).located(folder)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Detected", "Event", "Reloaded", "Scores", "Telemetry", "utc_now"]
+__all__ = ["Detected", "Event", "Misheard", "Reloaded", "Scores", "Telemetry", "utc_now"]
 
 
 def utc_now() -> str:
@@ -48,6 +48,14 @@ class Detected(Event):
     """Keyword, score, start and end in the room's stream, and whether it is the wake word."""
     threshold: float
     """Threshold that the score reached."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Misheard(Event):
+    """A user said that a detection was wrong. An output that keeps clips puts it into its own queue."""
+
+    end_s: float | None
+    """End of its window in the room's stream, in seconds; None means the last one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

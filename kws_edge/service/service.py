@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from kws_edge.config import DetectorConfig
 from kws_edge.diagnostics.system_info import temperature_c
 from kws_edge.errors import ConfigError, KwsError
 from kws_edge.labels import is_keyword
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kws_edge.service.clips import ClipFolder
+
 __all__ = ["Service"]
 
 _OPEN_S = 30.0
@@ -39,10 +45,12 @@ class Service(Commands):
 
     Parameters
     ----------
-    path : str
-        The configuration file.
+    path : str, optional
+        The configuration file; None: the system's microphone.
     notice : callable
         Called with a text for people, from any thread.
+    add : sequence of str
+        Outputs to add with their defaults, if the file does not have their sections.
 
     Raises
     ------
@@ -50,12 +58,13 @@ class Service(Commands):
         If the configuration is wrong, the model cannot be used, or no source can be opened.
     """
 
-    def __init__(self, path: str, *, notice: Callable[[str], None]) -> None:
+    def __init__(self, path: str | None, *, notice: Callable[[str], None], add: Sequence[str] = ()) -> None:
         self._notice, self._notifier = notice, Notifier()
         self._wake = threading.Event()
         self._reload = threading.Event()
         self._lock = threading.RLock()  # held while rooms, outputs and ears change
-        self._config = read_config(path)
+        self._read = partial(read_config, path, add=add)
+        self._config = self._read()
         self._shared, self._ears = self._prepared(self._config)
         self._rooms: dict[str, Room] = {}
         self._outputs: dict[str, Output] = {}
@@ -125,6 +134,17 @@ class Service(Commands):
     def outputs(self) -> Mapping[str, Mapping[str, int]]:
         with self._lock:
             return {name: output.counts() for name, output in self._outputs.items()}
+
+    def clips(self) -> ClipFolder | None:
+        return next((output.clips for output in self._all_outputs() if output.clips), None)
+
+    def state_folder(self) -> str:
+        return os.path.dirname(self._changes_path(self._config))
+
+    def detector_config(self, room: str) -> DetectorConfig:
+        (name,) = self._named(room)
+        ear = self._ears[name]
+        return dataclasses.replace(ear.tuning, sensitivity=None, thresholds={}).applied(ear.shared.model, ear.base)
 
     def _named(self, room: str | None) -> tuple[str, ...]:
         names = tuple(self._ears)
@@ -253,15 +273,15 @@ class Service(Commands):
             self._rooms = {name: rooms.get(name) or self._rooms[name] for name in ears}
             self._config, self._shared, self._ears, self._outputs = config, shared, ears, outputs
         _end(ended)
-        for name, output in outputs.items():
-            if name not in kept:
-                output.start()
         for name, room in self._rooms.items():
             if name in rooms:
                 room.hear()
             else:
                 room.change(ears[name])
-        _close(closed)
+        _close(closed)  # before the new ones, which may need the same port
+        for name, output in outputs.items():
+            if name not in kept:
+                output.start()
 
     def _close(self) -> None:
         self._notifier.send(STOPPING=1)
@@ -310,11 +330,11 @@ class Service(Commands):
     def _reload_now(self) -> None:
         self._notifier.reloading()
         try:
-            self._replace(read_config(self._config.path))
+            self._replace(self._read())
         except KwsError as error:
             self._notice(f"not reloaded, all goes on as it was: {error}")
         else:
-            self._notice(f"reloaded {self._config.path}")
+            self._notice(f"reloaded {self._config.path or 'the model'}")
         self._notifier.send(READY=1)
 
     def _tell_telemetry(self) -> None:

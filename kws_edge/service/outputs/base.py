@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kws_edge.errors import KwsError
-from kws_edge.service.events import Detected, Event, Reloaded, Scores, Telemetry
+from kws_edge.service.events import Detected, Event, Misheard, Reloaded, Scores, Telemetry
 
 if TYPE_CHECKING:
+    from kws_edge.service.clips import ClipFolder
     from kws_edge.service.commands import Commands
 
 __all__ = ["FOR_EVER", "Limit", "Output", "OutputError", "RejectedError"]
@@ -84,8 +85,12 @@ class Output(ABC):
         Telemetry: Limit(1, 30.0),
         Scores: Limit(20, 2.0),
         Reloaded: Limit(1, FOR_EVER),
+        Misheard: Limit(32, 600.0),
     }
     """How many events of each kind wait, and for how long."""
+
+    clips: ClipFolder | None = None
+    """Recordings that the output keeps, if it does."""
 
     def __init__(self, name: str, *, service: Commands, notice: Callable[[str], None]) -> None:
         self.name, self.service = name, service

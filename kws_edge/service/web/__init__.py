@@ -1,0 +1,1 @@
+"""The web page: an HTTP server, who may use it, and what it shows."""
