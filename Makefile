@@ -103,7 +103,7 @@ FORCE:
 
 .venv/test: setup.cfg pyproject.toml
 	$(call begin,.venv)
-	.venv/bin/python $(PIP) -e '.[plot,host,firmware,dev]'
+	.venv/bin/python $(PIP) -e '.[plot,serve,host,firmware,dev]'
 	$(call end,.venv)
 	@touch .venv/demo
 
