@@ -22,7 +22,7 @@ from host_tools.evaluation.standard.conditions import CONDITIONS, SNR_DB, Folder
 from host_tools.evaluation.standard.measure import measure
 from host_tools.evaluation.standard.report import table, write
 from host_tools.evaluation.standard.streams import standard_streams
-from host_tools.evaluation.test_sets import clip_set
+from host_tools.evaluation.test_sets import answers, clip_set
 from kws_edge import Model
 from kws_edge.detection.calibration import wilson
 
@@ -38,7 +38,7 @@ def named(text: str) -> tuple[str, str]:
 def test12(model: str, folder: Path) -> dict[str, Any]:
     """Accuracy of a model file on labelled clips, with the kernels of a microcontroller."""
     loaded = Model(model, kernels="builtin")
-    result = evaluate(loaded, clip_set(folder, loaded.labels, loaded.frontend_config))
+    result = evaluate(loaded, clip_set(folder, answers(loaded), loaded.frontend_config))
     n = len(result.truth)
     return {"rate": result.accuracy, "interval_95": list(wilson(result.accuracy * n, n)), "clips": n}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import ArgumentTypeError
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from host_tools.errors import DatasetError
 from host_tools.options import Pair, Place, Places, Section, Wholes, plain, section
 from kws_edge.config import PRESETS
 from kws_edge.errors import ConfigError
+from kws_edge.labels import SILENCE
 from kws_edge.ranges import number, whole
 from kws_edge.settings import Choice, Text, option
 from kws_edge.text import shown
@@ -22,16 +24,20 @@ __all__ = [
     "NETWORKS",
     "SEED",
     "SHARE",
+    "STREAM_NETWORKS",
     "AugmentConfig",
     "DataConfig",
     "MixConfig",
     "NetworkConfig",
     "OptimConfig",
+    "SequenceConfig",
     "StageConfig",
     "WeightsConfig",
 ]
 
-NETWORKS = ("residual", "micro", "cnn_reference")
+STREAM_NETWORKS = ("stream_residual", "stream_micro")
+"""Networks with state: they train on sequences and answer at every step of a stream."""
+NETWORKS = ("residual", "micro", "cnn_reference", *STREAM_NETWORKS)
 """Names of the networks that come with this package."""
 SEED = whole(0, 2**32 - 1)
 SHARE = number(0, 1)
@@ -144,6 +150,16 @@ class NetworkConfig(Section):
         help="keywords: a label set (commands12, words36), or words: hello,lamp",
     )
 
+    @property
+    def streams(self) -> bool:
+        """Whether it has state, and so trains on sequences."""
+        return self.model in STREAM_NETWORKS
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of its outputs. A network with state has none for silence: then no word is said."""
+        return tuple(name for name in label_set(self.labels) if not (self.streams and name == SILENCE))
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(Section):
@@ -164,7 +180,7 @@ class OptimConfig(Section):
     steps: int = option(whole(1, 1_000_000), 300, help="batches an epoch")
     batch_size: int = option(whole(1, 16_384), 160, help="examples a batch")
     learning_rate: float = option(number(1e-9, 10), 2e-3, help="peak of the learning rate")
-    weight_decay: float = option(number(0, 1), 0.02, flag=False, help="weight decay of AdamW")
+    weight_decay: float = option(number(0, 1), 0.02, help="weight decay of AdamW")
     smoothing: float = option(SHARE, 0.1, flag=False, help="label smoothing")
     words_first: float = _share(
         0.0, "share of the time, at the beginning, in which every word with 50 recordings or more is a label"
@@ -193,10 +209,10 @@ class AugmentConfig(Section):
         number(0, 10), 1.0, help="strength of shift, speed, gain, noise and SpecAugment together; 0: none"
     )
     shift_ms: float = option(_MS, 100.0, unit="ms", help="largest shift, before scaling by --augmentation")
-    stretch: float = option(
-        number(0, 2), 0.12, flag=False, help="largest relative change of speed, and of the frequency scale"
+    stretch: float = option(number(0, 2), 0.12, help="largest relative change of speed, and of the frequency scale")
+    gain_db: tuple[float, float] = option(
+        Pair(DB), (-15.0, 8.0), metavar=("LOW", "HIGH"), unit="dB", help="range of the gain in dB"
     )
-    gain_db: tuple[float, float] = option(Pair(DB), (-15.0, 8.0), flag=False, unit="dB", help="range of the gain")
     noise_share: float = _share(0.6, "share of examples that get noise, before scaling by --augmentation")
     snr_db: tuple[float, float] = option(
         Pair(DB),
@@ -303,6 +319,52 @@ class MixConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SequenceConfig(Section):
+    """What a network with state trains on: sequences of words over backgrounds."""
+
+    title: ClassVar[str] = "sequences, for networks with state"
+
+    sequence_s: float = option(number(1.5, 60), 4.0, unit="s", help="length of a sequence")
+    wordless: float = _share(0.3, "share of sequences without words")
+    keyword_share: float = _share(0.5, "share of words that are keywords")
+    halves: float = _share(0.06, "share of words that are the first or second half of a keyword, which is none")
+    other_outputs: float = option(
+        number(0, 10),
+        0.3,
+        help="weight of every other word with 50 recordings or more as an output that only trains; 0: no such outputs",
+    )
+    other_share: float = _share(0.24, "share of words that have such an output")
+    hiss_share: float = _share(0.23, "share of sequences with quiet noise, besides those with noise")
+    hiss_snr_db: tuple[float, float] = option(
+        Pair(DB), (12.0, 60.0), flag=False, unit="dB", help="range of the signal-to-noise ratio of quiet noise"
+    )
+    speech_behind: float = _share(0.42, "share of the noise behind words that is speech")
+    speech_snr_db: tuple[float, float] = option(
+        Pair(DB),
+        (0.0, 28.0),
+        metavar=("LOW", "HIGH"),
+        unit="dB",
+        help="range of the signal-to-noise ratio in dB of speech behind words",
+    )
+    narrow_band: float = _share(0.12, "share of words without their lowest and highest bands")
+    answer_ms: tuple[float, float] = option(
+        Pair(_MS),
+        (100.0, 360.0),
+        metavar=("FIRST", "LAST"),
+        unit="ms",
+        help="time after a word's end in which every answer shall be the word",
+    )
+    negatives: float = option(number(0, 100), 2.5, help="weight of answers that shall be no word")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (total := self.keyword_share + self.halves + self.other_share) > 1:
+            raise ConfigError(
+                f"SequenceConfig: keyword_share, halves and other_share are more than all words: {total:g} together"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class WeightsConfig(Section):
     """The weights that a run starts from, and the teachers that it learns from besides labels."""
 
@@ -341,6 +403,14 @@ class WeightsConfig(Section):
         return _numbers_by_label(self.log_prior)
 
 
+_OF_CLIPS = (
+    *("smoothing", "words_first", "silence_share", "unknown_share", "speech_share", "hard_negatives", "hiss", "babble"),
+    *("shift_ms", "time_masks", "time_mask_ms", "frequency_masks", "frequency_mask_share", "mixup"),
+    *("blend", "log_prior", "teacher"),
+)
+"""Options of networks without state, which train on clips."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageConfig(Section):
     """Everything that a training depends on."""
@@ -349,6 +419,7 @@ class StageConfig(Section):
     network: NetworkConfig = section(NetworkConfig)
     optim: OptimConfig = section(OptimConfig)
     mix: MixConfig = section(MixConfig)
+    sequences: SequenceConfig = section(SequenceConfig)
     weights: WeightsConfig = section(WeightsConfig)
     seed: int = option(SEED, 1, help="seed of weights, batches and augmentation")
 
@@ -361,6 +432,21 @@ class StageConfig(Section):
             )
         if not (self.optim.epochs or self.optim.minutes or self.weights.start or self.weights.qat):
             raise ConfigError("StageConfig: no epochs to train, and no weights to start from: give epochs or start")
+        self._check_form()
+
+    @property
+    def _absent(self) -> Collection[str]:
+        """Names of the options that the form of network does not have."""
+        return _OF_CLIPS if self.network.streams else SequenceConfig.options()
+
+    def _check_form(self) -> None:
+        """Raise an error if such an option is set."""
+        about, values, streams = self.options(), self.values(), self.network.streams
+        if wrong := [name for name in self._absent if values[name] != about[name].default]:
+            form, other = ("without", "with") if streams else ("with", "without")
+            raise ConfigError(
+                f"StageConfig: {wrong[0]} is for networks {form} state, {self.network.model} is one {other} it"
+            )
 
     def settings(self) -> dict[str, Any]:
         """The JSON-ready value of every option, by name, except options that say where the data lie."""
@@ -368,10 +454,11 @@ class StageConfig(Section):
         return {name: plain(value) for name, value in self.values().items() if name not in places}
 
     def summary(self) -> dict[str, Any]:
-        """:meth:`settings` without the defaults of options that no command can change."""
+        """:meth:`settings` of this form of network, without the defaults of options that no command can change."""
         about = self.options()
         return {
             name: value
             for name, value in self.settings().items()
-            if about[name].metadata.get("flag", True) or value != plain(about[name].default)
+            if name not in self._absent
+            and (about[name].metadata.get("flag", True) or value != plain(about[name].default))
         }

@@ -477,7 +477,7 @@ _OTHERS = {  # write into temporary folders, or by a protocol of their own
     "host_tools/data/transfer.py": {"open"},
     "host_tools/data/features.py": {"open", "open_memmap"},
     "host_tools/convert/model_import.py": {"write_bytes"},
-    "host_tools/convert/quantize.py": {"write_bytes"},
+    "host_tools/convert/comparison.py": {"write_bytes"},
     "host_tools/data/sound_files.py": {"write"},
     "kws_edge/files.py": {"open"},
     "kws_edge/native_output.py": {"open"},

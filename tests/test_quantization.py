@@ -19,8 +19,8 @@ from tests.tones import WORDS
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
+from host_tools.convert.clip_graph import to_float, to_int8  # noqa: E402
 from host_tools.convert.compact import compact  # noqa: E402
-from host_tools.convert.quantize import to_float, to_int8  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
 from host_tools.networks.models import build  # noqa: E402
 from host_tools.networks.qat import FakeQuant, is_quantisation_aware, quantisation_aware  # noqa: E402

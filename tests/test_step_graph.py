@@ -16,11 +16,11 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 
 from firmware_export.states import with_hop  # noqa: E402
 from host_tools.convert.step_graph import to_step_int8  # noqa: E402
-from host_tools.networks.streaming import STEP_FRAMES  # noqa: E402
 from tests.models.make import step_levels, step_network  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training")]
 FRONT_END = preset("logmel40")
+STEP_FRAMES = 2
 HOPS = (2, 4, 10, 20)
 
 

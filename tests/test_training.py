@@ -29,7 +29,8 @@ from host_tools.config import AugmentConfig, DataConfig, MixConfig, NetworkConfi
 from host_tools.data.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.data.label_sets import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.networks.models import LevelConv2D, build, count_macs  # noqa: E402
+from host_tools.networks.layers import LevelConv2D  # noqa: E402
+from host_tools.networks.models import build, count_macs  # noqa: E402
 from host_tools.sampling.bank import Bank, one_side, quietest, windows  # noqa: E402
 from host_tools.sampling.batches import Batches  # noqa: E402
 from host_tools.sampling.examples import load_examples  # noqa: E402

@@ -12,7 +12,7 @@ import pytest
 
 from host_tools.cli import make_parser, parse
 from host_tools.cli.train import training
-from host_tools.config import NETWORKS, StageConfig
+from host_tools.config import NETWORKS, STREAM_NETWORKS, SequenceConfig, StageConfig
 from host_tools.errors import RecipeError
 from host_tools.options import Pair, Place, Places, Wholes, flag, markdown_table
 from host_tools.recipe.file import load_recipe
@@ -59,9 +59,14 @@ def another(name):
     return {"log_prior": "yes=0.5,no=-1", "model": "micro"}.get(name, "runs/other")
 
 
+SHARES = {"halves": {"keyword_share": 0.1}, "other_share": {"keyword_share": 0.1}}
+"""What these need so that all shares fit into one whole."""
+
+
 def changed(name):
     """A configuration with another value of this option, and of other options that it needs."""
     needs = {"silence_share": {"unknown_share": 0.1}, "blend": {"start": "runs/x"}, "speech_share": {}}
+    needs |= {one: {"model": STREAM_NETWORKS[0], **SHARES.get(one, {})} for one in SequenceConfig.options()}
     return BASE.changed(**needs.get(name, {}), **{name: another(name)})
 
 
@@ -98,9 +103,12 @@ def test_networks_are_those_that_are_built():
 
 
 def test_summaries_leave_out_what_nobody_chose():
-    assert "stretch" not in BASE.summary()
-    assert BASE.changed(stretch=0.2).summary()["stretch"] == 0.2
+    assert "direct_db" not in BASE.summary()
+    assert BASE.changed(direct_db=(0, 3)).summary()["direct_db"] == [0, 3]
     assert BASE.summary().keys() | {"clips"} <= FLAGS.keys()
+    streams = BASE.changed(model="stream_micro").summary()
+    assert "wordless" in streams.keys() - BASE.summary().keys()
+    assert "shift_ms" in BASE.summary().keys() - streams.keys()
 
 
 def test_commands_have_every_option_and_its_default():
@@ -126,6 +134,8 @@ def test_options_reach_the_configuration(name):
     value = another(name)
     words = [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
     extra = {"silence_share": ["--unknown-share=0.1"], "blend": ["--start=runs/x"]}.get(name, [])
+    if name in SequenceConfig.options():
+        extra = [f"--model={STREAM_NETWORKS[0]}", *(f"{flag(k)}={v}" for k, v in SHARES.get(name, {}).items())]
     given = [f"{flag(name)}={words[0]}"] if len(words) == 1 else [flag(name), *words]
     assert training(parse(["train", "clips", "-o", "run", *extra, *given])).values()[name] == value
 
@@ -143,10 +153,17 @@ WRONG = [
     ({"log_prior": "lamp=1"}, "log_prior", "'lamp' is none of the labels, which are silence, unknown, yes,"),
     ({"labels": "commands13"}, "labels", "unknown label set 'commands13'"),
     ({"labels": "yes,yes"}, "labels", "list each word once"),
-    ({"model": "transformer"}, "model", "must be one of residual, micro, cnn_reference, or your own as MODULE"),
+    (
+        {"model": "transformer"},
+        "model",
+        "one of residual, micro, cnn_reference, stream_residual, stream_micro, or your",
+    ),
     ({"silence_share": 0.5, "unknown_share": 0.5}, "silence_share", "leave nothing for keywords: 1 together"),
     ({"speech_share": 0.75, "hard_negatives": 0.5}, "speech_share", "more than all of unknown: 1.25 together"),
     ({"blend": "runs/x"}, "blend", "give start, too"),
+    ({"wordless": 0.1}, "wordless", "is for networks with state, residual is one without it"),
+    ({"model": "stream_micro", "mixup": 0.1}, "mixup", "is for networks without state, stream_micro is one with it"),
+    ({"model": "stream_micro", "keyword_share": 0.9}, "keyword_share", "more than all words: 1.2 together"),
     (
         {"augmentation": 10, "shift_ms": 5000},
         "shift_ms",

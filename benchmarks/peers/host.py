@@ -20,7 +20,7 @@ def reference_model(path: Path) -> Path:
     if not path.exists():
         import keras
 
-        from host_tools.convert.quantize import to_int8
+        from host_tools.convert.clip_graph import to_int8
         from host_tools.networks.models import build
         from kws_edge import Metadata, pack, preset
 

@@ -43,15 +43,13 @@ def which_clips(args: argparse.Namespace) -> dict[str, Any]:
 def test_sets(args: argparse.Namespace, subject) -> list:
     if not args.clips and not args.features:
         raise UsageError("nothing to evaluate on: give --clips or --features, or both")
-    from host_tools.evaluation.test_sets import clip_set, feature_set
+    from host_tools.evaluation.test_sets import answers, clip_set, feature_set
 
-    sets = []
+    sets, labels = [], answers(subject)
     if args.clips:
-        sets.append(clip_set(args.clips, subject.labels, subject.frontend_config, **which_clips(args)))
+        sets.append(clip_set(args.clips, labels, subject.frontend_config, **which_clips(args)))
     if args.features:
-        sets.append(
-            feature_set(args.features, subject.labels, subject.frontend_config, split=args.split or "validation")
-        )
+        sets.append(feature_set(args.features, labels, subject.frontend_config, split=args.split or "validation"))
     return sets
 
 

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 from host_tools.cli.train import training
-from host_tools.config import DataConfig, StageConfig
+from host_tools.config import STREAM_NETWORKS, DataConfig, StageConfig
 from host_tools.options import add_options
 from host_tools.training.presets import QAT
 from kws_edge.cli.parser import output_path
@@ -20,7 +20,7 @@ def add(commands) -> None:
         "qat",
         help="fine-tune a run with fake quantisation",
         description="Fine-tune a run's best weights so that they lose nothing when rounded. Batch norm is folded,"
-        " quantisation is simulated, and the float network is the teacher. Writes a run folder, which quantize,"
+        " quantisation is simulated. A float network of clips is the teacher. Writes a run folder, which quantize,"
         " evaluate and report take. Data that you do not name are those of the run.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the float run")
@@ -42,5 +42,7 @@ def _defaults(parser: argparse.ArgumentParser, args: argparse.Namespace) -> bool
     """Make the options of the float run the defaults, except those that fine-tuning sets itself."""
     from host_tools.training.run import load_run
 
-    parser.set_defaults(**{**load_run(args.run).config.values(), **QAT, "qat": str(args.run), "teacher": str(args.run)})
+    values = load_run(args.run).config.values()
+    teacher = "" if values["model"] in STREAM_NETWORKS else str(args.run)
+    parser.set_defaults(**{**values, **QAT, "qat": str(args.run), "teacher": teacher})
     return True

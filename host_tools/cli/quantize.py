@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from host_tools.cli import options
@@ -52,10 +53,23 @@ def work(args: argparse.Namespace) -> None:
         description=args.description,
         licence=args.licence,
     )
-    v = metadata.metrics["validation"]
-    print(
-        f"wrote {args.output}, {Path(args.output).stat().st_size:,} bytes; on {v['clips']} validation examples: "
-        f"float {v['float_accuracy']:.2%}, INT8 {v['int8_accuracy']:.2%}, agreement {v['agreement']:.2%}"
+    print(f"wrote {args.output}, {Path(args.output).stat().st_size:,} bytes; {_told(metadata.metrics['validation'])}")
+
+
+def _told(v: Mapping[str, float]) -> str:
+    """What quantisation changed, for people."""
+    if "clips" in v:
+        return (
+            f"on {v['clips']} validation examples: float {v['float_accuracy']:.2%}, INT8 {v['int8_accuracy']:.2%}, "
+            f"agreement {v['agreement']:.2%}"
+        )
+    forms = (
+        f"{name} misses {v[f'{form}_missed']:.2%} with {v[f'{form}_false_accepts_per_hour']:.3g} false accepts an hour"
+        for form, name in (("float", "float"), ("int8", "INT8"))
+    )
+    return (
+        f"on {v['sequences']} validation sequences at a threshold of {v['threshold']:g}: {', '.join(forms)}; "
+        f"{v['agreement']:.2%} of the answers agree"
     )
     if replaced:
         print(f"{args.output} held settings that kws-host calibrate chose, and holds them no more: calibrate again")

@@ -40,7 +40,7 @@ def from_keras(path: Path, frontend_config: FrontendConfig) -> FlatModel:
     """
     import keras
 
-    from host_tools.convert.quantize import to_float
+    from host_tools.convert.clip_graph import to_float
 
     network = _load_keras(path)
     shape = _shape_of_input(path, tuple(network.inputs[0].shape)[1:], frontend_config)

@@ -7,36 +7,44 @@ that are their zero points. Any hop gives the same bytes, up to a whole recordin
 
 from __future__ import annotations
 
+import functools
+import logging
+import math
 from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 
 from host_tools.convert.compact import compact
-from host_tools.convert.quantize import convert
+from host_tools.convert.converter import check_integer, convert
 from host_tools.data.features import span_range
-from host_tools.errors import TrainingError
-from kws_edge.config import FrontendConfig
+from host_tools.networks.qat import export_model, is_quantisation_aware
+from host_tools.networks.streaming import SCORE_OFFSET, answer_frames, states
+from kws_edge.config import FrontendConfig, StepConfig
 from kws_edge.model.step_graph import check_states
 from kws_edge.model.tflite import FlatModel
 
-__all__ = ["to_step_int8"]
+__all__ = ["step_of", "to_step_float", "to_step_int8"]
+
+_HOP_MS = 100.0
 
 
 def to_step_int8(
-    model: keras.Model, streams: Sequence[np.ndarray], config: FrontendConfig, *, hop_frames: int = 10
+    model: keras.Model, streams: Sequence[np.ndarray], config: FrontendConfig, *, hop_frames: int | None = None
 ) -> bytes:
     """Quantise a network with state to an INT8 step graph.
 
     Parameters
     ----------
     model : keras.Model
-        As :func:`host_tools.networks.streaming.streaming` makes it.
+        A network of :mod:`host_tools.networks.streaming`, in floating point or with fake quantisation.
     streams : sequence of numpy.ndarray, shape (frames, config.n_mels)
-        Levels whose activations, and the states that they lead to, set the ranges.
+        Levels whose activations, and the states that they lead to, set the ranges. A network with fake quantisation has
+        its own ranges and needs none.
     config : FrontendConfig
-    hop_frames : int
-        Frames that the graph is written for. Runtimes that resize inputs take others; ``kws-firmware`` writes others.
+    hop_frames : int, optional
+        Frames that the graph is written for, by default about 100 ms. Runtimes that resize inputs take others;
+        ``kws-firmware`` writes others.
 
     Returns
     -------
@@ -52,33 +60,71 @@ def to_step_int8(
     """
     import tensorflow as tf
 
-    shapes = [(1, *tensor.shape[1:]) for tensor in model.inputs[1:]]
-    specs = [tf.TensorSpec((1, hop_frames, 1, config.n_mels), tf.float32, name="levels")]
-    specs += [tf.TensorSpec(shape, tf.float32, name=t.name) for shape, t in zip(shapes, model.inputs[1:], strict=True)]
-    step = tf.function(lambda *inputs: tuple(model(list(inputs), training=False)), input_signature=specs)
-    step = step.get_concrete_function()
-
-    def streamed() -> Iterator[list[np.ndarray]]:
-        for number, levels in enumerate(streams):
-            whole = len(levels) // hop_frames * hop_frames
-            stream = np.array(levels[:whole], np.float32)[np.newaxis]  # whole hops, so that its last level is heard
-            if not number:
-                span_range(stream, config)
-            states = [np.zeros(shape, np.float32) for shape in shapes]
-            for at in range(0, whole, hop_frames):
-                inputs = [stream[:, at : at + hop_frames, np.newaxis], *states]
-                yield inputs
-                states = [state.numpy() for state in step(*map(tf.constant, inputs))[1:]]
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([step])
+    aware = is_quantisation_aware(model)
+    answer = answer_frames(model)
+    hop_frames = hop_frames or answer * max(1, math.ceil(_HOP_MS / config.hop_ms / answer - 0.5))
+    step = _step(export_model(model) if aware else model, hop_frames)
+    converter = _converter(step)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = streamed
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if not aware:
+        converter.representative_dataset = functools.partial(
+            _streamed, step, hop_frames, states(model, 1), streams, config
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     flatbuffer = compact(convert(converter))
     flat = FlatModel(flatbuffer, model.name)
+    check_integer(flat)
     check_states(flat)
-    floating = [tensor.name for tensor in flat.tensors if tensor.dtype.startswith("float")]
-    if floating:
-        raise TrainingError(f"{model.name}: {floating[0]} stayed in floating point; the model cannot run as INT8")
     return flatbuffer
+
+
+def to_step_float(model: keras.Model) -> bytes:
+    """Convert a network with state to a step graph in floating point, to compare with its INT8 form."""
+    return convert(_converter(_step(model, answer_frames(model))))
+
+
+def step_of(model: keras.Model) -> StepConfig | None:
+    """How a network answers in streams; None for a network of clips."""
+    return StepConfig(frames=answer_frames(model), score_offset=SCORE_OFFSET) if len(model.inputs) > 1 else None
+
+
+def _converter(step):
+    import tensorflow as tf
+
+    advice = logging.getLogger("absl")
+    level = advice.level
+    advice.setLevel(logging.ERROR)  # that the model be given too, which would put inputs in another order
+    try:
+        return tf.lite.TFLiteConverter.from_concrete_functions([step])
+    finally:
+        advice.setLevel(level)
+
+
+def _step(model: keras.Model, hop_frames: int):
+    """The network as a concrete function of the levels of a hop and the states."""
+    import tensorflow as tf
+
+    levels, *past = model.inputs
+    specs = [tf.TensorSpec((1, hop_frames, *levels.shape[2:]), tf.float32, name="levels")]
+    specs += [tf.TensorSpec((1, *state.shape[1:]), tf.float32, name=state.name) for state in past]
+    step = tf.function(lambda *inputs: tuple(model(list(inputs), training=False)), input_signature=specs)
+    return step.get_concrete_function()
+
+
+def _streamed(
+    step, hop_frames: int, begin: Sequence[np.ndarray], streams: Sequence[np.ndarray], config: FrontendConfig
+) -> Iterator[list[np.ndarray]]:
+    """The inputs of `step` when it hears streams: hops of levels, and the states that they lead to from `begin` on."""
+    import tensorflow as tf
+
+    for number, levels in enumerate(streams):
+        whole = len(levels) // hop_frames * hop_frames
+        stream = np.array(levels[:whole], np.float32)[np.newaxis]  # whole hops, so that its last level is heard
+        if not number:
+            span_range(stream, config)
+        past = begin
+        for at in range(0, whole, hop_frames):
+            inputs = [stream[:, at : at + hop_frames, np.newaxis], *past]
+            yield inputs
+            past = [state.numpy() for state in step(*map(tf.constant, inputs))[1:]]

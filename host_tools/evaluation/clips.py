@@ -14,11 +14,14 @@ from tqdm import tqdm
 
 from host_tools.errors import DatasetError
 from host_tools.evaluation.mistakes import MOST, TABLE, check_unused, clip_name, posterior_columns, write_table
-from host_tools.evaluation.test_sets import TestSet, answers
+from host_tools.evaluation.test_sets import TestSet, answers, has_state
 from host_tools.locks import locked
 from kws_edge.detection.calibration import wilson
+from kws_edge.features.frontend import Frontend
 from kws_edge.files import write_atomically
-from kws_edge.model.model import Model
+from kws_edge.labels import is_keyword, is_unknown
+from kws_edge.model.model import AFTER_MS, Model
+from kws_edge.model.quantization import posterior
 from kws_edge.text import counted
 
 if TYPE_CHECKING:  # it imports Keras, which model files do not need
@@ -99,15 +102,43 @@ def posteriors_of(
     if isinstance(subject, Model):
         rows = progress(features, desc=subject.metadata.name or "model", unit="clip", mininterval=0.5)
         posteriors = np.array([subject.posteriors(row) for row in rows])
+    elif has_state(subject):
+        posteriors = _largest(subject, features)
     else:
         posteriors = subject.model().predict(features[..., np.newaxis], batch_size=256, verbose=0)
+    if has_state(subject):
+        return _shared(posteriors, subject.labels)
     return posteriors if posteriors.shape[1] > 1 else np.concatenate([posteriors, 1 - posteriors], axis=1)
+
+
+def _largest(run: Run, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest posteriors of a network with state in each clip and the silence after it, as kws_edge has them."""
+    from host_tools.networks.streaming import SCORE_OFFSET, answer_frames, scores_of
+
+    network, config = run.model(), run.frontend_config
+    step = answer_frames(network)
+    frames = -(-(features.shape[1] + config.frames_of(AFTER_MS)) // step) * step
+    levels = np.tile(Frontend(config).silence(), (len(features), frames, 1)).astype(np.float32)
+    levels[:, : features.shape[1]] = features
+    return posterior(scores_of(network, levels[:, :, np.newaxis]).max(axis=1), SCORE_OFFSET)
+
+
+def _shared(posteriors: NDArray[np.float32], labels: Sequence[str]) -> NDArray[np.float32]:
+    """The columns of :func:`answers`, of which the largest is the answer, from independent posteriors.
+
+    ``unknown``, which tells of any speech, counts as far as no keyword is likely, and ``silence`` as far as nothing is.
+    """
+    keyword = [is_keyword(label) for label in labels]
+    rest = 1 - posteriors[:, keyword].max(axis=1)
+    spoken = posteriors[:, [is_unknown(label) for label in labels]].max(axis=1, initial=0.0)
+    shared = np.where(keyword, posteriors, (spoken * rest)[:, np.newaxis])
+    return np.concatenate([shared, ((1 - spoken) * rest)[:, np.newaxis]], axis=1).astype(np.float32)
 
 
 def evaluate(subject: Model | Run, test: TestSet, *, progress: Callable[..., Any] = tqdm) -> Evaluation:
     """Accuracy of a model file through kws_edge, or of a run's network in Keras."""
     posteriors = posteriors_of(subject, test.features, progress=progress)
-    return Evaluation(answers(subject.labels), test.truth, posteriors, test.items)
+    return Evaluation(answers(subject), test.truth, posteriors, test.items)
 
 
 def write_errors(folder: str | Path, results: Sequence[tuple[TestSet, Evaluation]], *, most: int = MOST) -> str:

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host_tools.convert.quantize import quantize_run, to_float, to_int8
+from host_tools.convert.clip_graph import to_float, to_int8
+from host_tools.convert.quantize import quantize_run
+from host_tools.convert.step_graph import step_of, to_step_float
 from host_tools.data.manifest import manifest
 from host_tools.errors import TrainingError
 from host_tools.evaluation.clips import Evaluation, posteriors_of
-from host_tools.evaluation.test_sets import TestSet, clip_set
+from host_tools.evaluation.test_sets import TestSet, answers, clip_set
 from host_tools.networks.models import count_macs
 from host_tools.networks.qat import is_quantisation_aware
 from host_tools.training.run import LAST, Run
@@ -144,6 +146,7 @@ class Report:
 
 
 _FLOAT_FILE = "float TFLite"
+_PLAIN_FILE = "PTQ INT8 TFLite, plain converter"
 _TRAINING_FILE = "training file with optimizer state (.keras)"
 
 
@@ -179,7 +182,7 @@ def own_test_set(run: Run, **options: Any) -> TestSet:
         raise TrainingError(f"{folder}: has changed since {run.folder} was trained on it; put it back, or {other}")
     options["split"] = options.get("split") or "testing"
     rule, seed = run.config.data.split, run.config.seed
-    return clip_set(folder, run.labels, run.frontend_config, rule=rule, seed=seed, **options)
+    return clip_set(folder, answers(run), run.frontend_config, rule=rule, seed=seed, **options)
 
 
 def compare(
@@ -213,9 +216,13 @@ def compare(
     if qat and (qat.frontend_config, qat.labels) != (run.frontend_config, run.labels):
         raise TrainingError(f"{qat.folder}: has another front end or other labels than {run.folder}")
     metadata = Metadata(
-        labels=run.labels, frontend_config=run.frontend_config, detector_config=DetectorConfig(), name=FLOAT
+        labels=run.labels,
+        frontend_config=run.frontend_config,
+        detector_config=DetectorConfig(),
+        name=FLOAT,
+        step=step_of(model),
     )
-    flatbuffer = to_float(model)
+    flatbuffer = to_float(model) if metadata.step is None else to_step_float(model)
     write_atomically(folder / "float.tflite", pack(flatbuffer, metadata))
     quantize_run(run, folder / "ptq.tflite", name=PTQ)
     files = {FLOAT: folder / "float.tflite", PTQ: folder / "ptq.tflite"}
@@ -229,12 +236,13 @@ def compare(
     sizes = {
         _FLOAT_FILE: len(flatbuffer),
         **{f"{form} TFLite": len(Model(path).flat.data) for form, path in files.items() if form != FLOAT},
-        "PTQ INT8 TFLite, plain converter": len(to_int8(model, run.calibration(200, seed=0), plain=True)),
         "model file (PTQ INT8 with metadata)": (folder / "ptq.tflite").stat().st_size,
     }
+    if metadata.step is None:
+        sizes[_PLAIN_FILE] = len(to_int8(model, run.calibration(200, seed=0), plain=True))
     if (run.folder / LAST).exists():
         sizes[_TRAINING_FILE] = (run.folder / LAST).stat().st_size
-    report = Report(run.folder.name, test, run.labels, posteriors, sizes, model.count_params(), count_macs(model))
+    report = Report(run.folder.name, test, answers(run), posteriors, sizes, model.count_params(), count_macs(model))
     markdown = report.markdown()
     say(markdown)
     write_atomically(folder / "report.md", markdown)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,14 @@ from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
 from kws_edge.config import FrontendConfig
 from kws_edge.features.frontend import Frontend
-from kws_edge.labels import UNKNOWN
+from kws_edge.labels import SILENCE, UNKNOWN
+from kws_edge.model.model import Model
 from kws_edge.text import counted
 
-__all__ = ["TestSet", "answers", "clip_set", "feature_set"]
+if TYPE_CHECKING:  # it imports Keras, which model files do not need
+    from host_tools.training.run import Run
+
+__all__ = ["TestSet", "answers", "clip_set", "feature_set", "has_state"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,21 @@ class TestSet:
     """Whether the items are files of sound."""
 
 
-def answers(labels: Sequence[str]) -> tuple[str, ...]:
-    """The answers of a model: its labels. A model with a single output can also answer ``unknown``."""
-    return tuple(labels) if len(labels) > 1 else (*labels, UNKNOWN)
+def answers(subject: Model | Run) -> tuple[str, ...]:
+    """The answers of a model to a clip: its labels.
+
+    A model with a single output can also answer ``unknown``. A network with state, which tells of speech alone, can
+    also answer ``silence``.
+    """
+    labels = subject.labels
+    if has_state(subject):
+        return labels if SILENCE in labels else (*labels, SILENCE)
+    return labels if len(labels) > 1 else (*labels, UNKNOWN)
+
+
+def has_state(subject: Model | Run) -> bool:
+    """Whether a model file, or a run's network, is one with state."""
+    return subject.step is not None if isinstance(subject, Model) else subject.config.network.streams
 
 
 def clip_set(
@@ -67,7 +83,7 @@ def clip_set(
     ----------
     folder : path
     labels : sequence of str
-        The model's labels. Other folders count as unknown.
+        The model's :func:`answers`. Other folders count as unknown.
     config : FrontendConfig
     split : str, optional
         Part of the split to take clips from; by default all.
@@ -97,7 +113,7 @@ def clip_set(
         except DatasetError as error:
             skipped.append(str(error))
         else:
-            used.append((path, label_of(word, answers(labels))))
+            used.append((path, label_of(word, labels)))
     if not used:
         raise DatasetError(f"{folder}: none of its {counted(len(pairs), 'clip')} can be used, the last: {skipped[-1]}")
     return TestSet(
@@ -137,5 +153,5 @@ def feature_set(
         f"{folder} ({split})",
         tuple(f"{stored.words[i]}, row {i}" for i in rows),
         model_input(stored.levels[rows].astype(np.float32), config)[..., 0],
-        np.array([label_of(stored.words[i], answers(labels)) for i in rows], int),
+        np.array([label_of(stored.words[i], labels) for i in rows], int),
     )

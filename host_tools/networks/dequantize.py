@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host_tools.errors import TrainingError
-from host_tools.networks.models import LevelConv2D
+from host_tools.networks.layers import LevelConv2D
 from host_tools.networks.qat import norm_after
 from host_tools.networks.weight_import import set_head
 from kws_edge.config import FrontendConfig

@@ -6,53 +6,19 @@ import math
 from collections.abc import Callable
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from host_tools.errors import TrainingError
+from host_tools.networks.layers import LevelConv2D, level_range, normalised, scaled
 from host_tools.networks.own_network import build_own, is_own
+from host_tools.networks.streaming import stream_micro, stream_residual
 from kws_edge.config import FrontendConfig
-from kws_edge.features.mel import window
 
-__all__ = ["MODELS", "LevelConv2D", "build", "cnn_reference", "count_macs", "level_range", "micro", "residual"]
-
-
-@keras.saving.register_keras_serializable("kws_edge")
-class LevelConv2D(layers.Conv2D):
-    """First convolution over levels in ``[low, high]``. It maps them to [-1, 1].
-
-    The mapping is applied to the kernel: ``conv(x, k * s) - sum(k * s) * middle``. So it costs nothing in the converted
-    model, whose input keeps the front end's levels. Padding is ``valid``: padded zeros would not be zero after the
-    mapping.
-    """
-
-    def __init__(self, *args, low: float, high: float, **kwargs) -> None:
-        kwargs.update(padding="valid", use_bias=False)
-        super().__init__(*args, **kwargs)
-        self.low, self.high = low, high
-
-    def call(self, inputs):
-        kernel = self.kernel * (2.0 / (self.high - self.low))
-        outputs = ops.conv(inputs, kernel, strides=self.strides, padding="valid")
-        return outputs - ops.sum(kernel, axis=(0, 1, 2)) * ((self.high + self.low) / 2)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "low": self.low, "high": self.high}
+__all__ = ["MODELS", "build", "cnn_reference", "count_macs", "micro", "residual"]
 
 
-def level_range(config: FrontendConfig) -> tuple[float, float]:
-    """The range of levels: the front end's clips, or else silence and a full-scale tone."""
-    amplitude = 32768 * config.sample_scale * float(window(config).sum()) / 2
-    tone = amplitude**2 if config.spectrum == "power" else amplitude
-    silence, full_scale = (
-        config.log_gain * math.log(band + config.log_offset) + config.level_offset for band in (0, tone)
-    )
-    low = silence if config.level_min is None else config.level_min
-    high = full_scale if config.level_max is None else config.level_max
-    return low, high
-
-
-def _normalised(x, name: str):
-    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
+_SECOND = 100
+"""Frames."""
 
 
 def _stem(config: FrontendConfig, channels: int, stride: int = 1):
@@ -62,12 +28,7 @@ def _stem(config: FrontendConfig, channels: int, stride: int = 1):
     inputs = keras.Input((frames, mels, 1), name="levels")
     x = layers.Reshape((frames, 1, mels))(inputs)
     x = LevelConv2D(channels, (3, 1), (stride, 1), low=low, high=high, name="stem")(x)
-    return inputs, _normalised(x, "stem")
-
-
-def _channels(n: int, width: float) -> int:
-    """`n` times `width`, as a multiple of eight."""
-    return 8 * max(1, round(n * width / 8))
+    return inputs, normalised(x, "stem")
 
 
 def _classified(inputs, x, n_classes: int, dropout: float, name: str) -> keras.Model:
@@ -99,11 +60,11 @@ def residual(config: FrontendConfig, n_classes: int, *, width: float = 1.0, drop
 
     def conv(x, name, n, length, stride=1):
         x = layers.Conv2D(n, (length, 1), (stride, 1), padding="same", use_bias=False, name=name)(x)
-        return _normalised(x, name)
+        return normalised(x, name)
 
-    inputs, x = _stem(config, _channels(48, width))
+    inputs, x = _stem(config, scaled(48, width))
     for i, (n, stride) in enumerate(((48, 2), (48, 1), (64, 2), (64, 1), (96, 2), (96, 1)), 1):
-        channels = _channels(n, width)
+        channels = scaled(n, width)
         skip = x if stride == 1 else conv(x, f"block{i}_skip", channels, 1, stride)
         y = conv(x, f"block{i}_conv1", channels, 9, stride)
         y = conv(y, f"block{i}_conv2", channels, 9)
@@ -131,15 +92,15 @@ def micro(config: FrontendConfig, n_classes: int, *, width: float = 1.0, dropout
     dropout : float
         Share of the averaged channels that training drops.
     """
-    channels = _channels(56, width)
+    channels = scaled(56, width)
     inputs, x = _stem(config, channels, stride=2)
     for i in range(1, 5):
         y = x
         for j in (1, 2):
             name = f"block{i}_depthwise{j}"
-            y = _normalised(layers.DepthwiseConv2D((9, 1), padding="same", use_bias=False, name=name)(y), name)
+            y = normalised(layers.DepthwiseConv2D((9, 1), padding="same", use_bias=False, name=name)(y), name)
             name = f"block{i}_pointwise{j}"
-            y = _normalised(layers.Conv2D(channels, 1, use_bias=False, name=name)(y), name)
+            y = normalised(layers.Conv2D(channels, 1, use_bias=False, name=name)(y), name)
         x = layers.Add(name=f"block{i}_sum")([x, y])
     return _classified(inputs, x, n_classes, dropout, "micro")
 
@@ -169,7 +130,7 @@ def cnn_reference(config: FrontendConfig, n_classes: int, *, width: float = 1.0,
             name = f"block{i}_conv{j}"
             stride = 2 if i == j == 1 else 1
             x = layers.Conv2D(round(filters * width), 3, stride, padding="same", use_bias=False, name=name)(x)
-            x = _normalised(x, name)
+            x = normalised(x, name)
         x = layers.MaxPooling2D()(x)
         x = layers.SpatialDropout2D(dropout)(x)
     x = layers.GlobalAveragePooling2D()(x)
@@ -182,18 +143,32 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "residual": residual,
     "micro": micro,
     "cnn_reference": cnn_reference,
+    "stream_residual": stream_residual,
+    "stream_micro": stream_micro,
 }
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-accumulates of one inference: those of convolutions and dense layers."""
+    """Multiply-accumulates of one inference, of a network with state in a second of 100 frames.
+
+    Those of convolutions and dense layers count.
+    """
     macs = 0
-    for layer in model.layers:
+    for layer in _timed(model).layers:
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
             macs += math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
         elif isinstance(layer, layers.Dense):
             macs += math.prod(layer.kernel.shape)
     return macs
+
+
+def _timed(model: keras.Model) -> keras.Model:
+    """The same network with a fixed number of frames, as a network with state takes any."""
+    if len(model.inputs) == 1:
+        return model
+    levels, *states = model.inputs
+    fixed = keras.Input((_SECOND, *levels.shape[2:]), name=levels.name)
+    return keras.models.clone_model(model, [fixed, *(keras.Input(s.shape[1:], name=s.name) for s in states)])
 
 
 def build(name: str, config: FrontendConfig, n_classes: int, **options) -> keras.Model:

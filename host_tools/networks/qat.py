@@ -17,7 +17,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from host_tools.errors import TrainingError
-from host_tools.networks.models import LevelConv2D
+from host_tools.networks.layers import LevelConv2D, Span
 
 __all__ = ["export_model", "is_quantisation_aware", "quantisation_aware"]
 
@@ -25,7 +25,6 @@ _STEPS = 255  # steps of an activation's range
 _WEIGHT_STEPS = 127  # steps of weights on either side of zero
 _SMALLEST = 1e-6  # smallest range, so that nothing is divided by zero
 _USUAL = {
-    "dilation_rate": (1, 1),
     "groups": 1,
     "depth_multiplier": 1,
     "data_format": "channels_last",
@@ -147,15 +146,19 @@ class QuantConv2D(_Quantised):
     times the sum of the rounded weights. So their rounding errors do not add up over the levels' mean.
     """
 
-    def __init__(self, *, strides, padding: str, depthwise: bool, middle: float = 0.0, **kwargs) -> None:
+    def __init__(
+        self, *, strides, padding: str, depthwise: bool, dilation=(1, 1), middle: float = 0.0, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.settings = {"strides": tuple(strides), "padding": padding, "depthwise": depthwise, "middle": middle}
+        self.settings["dilation"] = tuple(dilation)
         self.axes = (0, 1, 3) if depthwise else (0, 1, 2)
 
     def call(self, x):
         kernel = self.rounded_kernel()
         conv = ops.depthwise_conv if self.settings["depthwise"] else ops.conv
-        y = conv(x, kernel, strides=self.settings["strides"], padding=self.settings["padding"])
+        settings = {name: self.settings[name] for name in ("strides", "padding")}
+        y = conv(x, kernel, dilation_rate=self.settings["dilation"], **settings)
         return y + self.effective_bias(kernel)
 
     def effective_bias(self, kernel):
@@ -189,9 +192,10 @@ def quantisation_aware(model: keras.Model, calibration: NDArray[np.float32]) -> 
     ----------
     model : keras.Model
         It may have pooling, sums, dense layers with or without ReLU, and convolutions. Each convolution has ReLU as its
-        activation, or ReLU follows it, with or without batch norm between. The last layer is a dense softmax.
-    calibration : numpy.ndarray, shape (n, frames, mels, 1), float32
-        Examples that set the ranges of activations to start from.
+        activation, or ReLU follows it, with or without batch norm between. The last layer is a dense softmax. Or it is
+        a network with state; see :mod:`host_tools.networks.streaming`.
+    calibration : numpy.ndarray, shape (n, frames, mels, 1) or (n, frames, 1, mels), float32
+        Examples, or sequences, that set the ranges of activations to start from.
 
     Raises
     ------
@@ -199,50 +203,79 @@ def quantisation_aware(model: keras.Model, calibration: NDArray[np.float32]) -> 
         If a layer has no quantised form.
     """
     norms, takers = norm_after(model), _takers(model)
-    source, inputs = model.inputs[0], keras.Input(model.input_shape[1:], name="levels")
+    inputs = [keras.Input(one.shape[1:], name=one.name) for one in model.inputs]
     low, high = float(calibration.min()), float(calibration.max())
-    tensors = {id(source): FakeQuant(low=low, high=high, relu=False, learn=False, name="levels_range")(inputs)}
-    for layer in model.layers[1:]:
-        arguments = [tensors[id(t)] for t in _inputs_of(layer)]
-        x = arguments[0]
-        name = layer.name
-        if strange := next((f"{k}={v}" for k in _USUAL if (v := getattr(layer, k, _USUAL[k])) != _USUAL[k]), None):
-            raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} with {strange}")
-        if isinstance(layer, layers.BatchNormalization | layers.Dropout | layers.SpatialDropout2D):
-            y = x  # the layer is folded, or does nothing in the few epochs of fine-tuning
-        elif isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
-            y = _conv(layer)(x)
-            if layer.activation is keras.activations.relu:
-                y = FakeQuant(name=f"{name}_range")(y)
-            elif not all(map(_is_relu, takers[id(norms.get(name, layer).output)])):
-                raise TrainingError(
-                    f"{model.name}: no quantised form of the convolution {name!r} without a ReLU after it"
-                )
-        elif _is_relu(layer):
-            y = FakeQuant(name=name)(x)
-        elif isinstance(layer, layers.Add):
-            y = FakeQuant(relu=False, name=f"{name}_range")(layers.Add(name=name)(arguments))
-        elif isinstance(layer, layers.GlobalAveragePooling2D):
-            y = FakeQuant(relu=False, name=f"{name}_range")(layers.GlobalAveragePooling2D(name=name)(x))
-        elif isinstance(layer, layers.Dense):
-            y = QuantDense(kernel_shape=layer.kernel.shape, units=layer.units, name=name)(x)
-            y = FakeQuant(relu=layer.activation is not keras.activations.linear, name=f"{name}_range")(y)
-            if layer is model.layers[-1]:
-                y = layers.Softmax(name="softmax")(y)
-            elif layer.activation not in (keras.activations.relu, keras.activations.linear):
-                raise TrainingError(f"{model.name}: no quantised form of the activation of the dense layer {name!r}")
-        elif isinstance(layer, layers.Reshape | layers.Flatten | layers.MaxPooling2D):
-            y = layer.__class__.from_config(layer.get_config())(x)
-        else:
-            raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} ({type(layer).__name__})")
-        tensors[id(layer.output)] = y
-    aware = keras.Model(inputs, y, name=model.name)
+    levels = FakeQuant(low=low, high=high, relu=False, learn=False, name="levels_range")
+    tensors = {id(one): own for one, own in zip(model.inputs, inputs, strict=True)}
+    tensors[id(model.inputs[0])] = levels(inputs[0])
+    for layer in model.layers:
+        if not isinstance(layer, layers.InputLayer):
+            _check_usual(model, layer)
+            after = takers[id(norms.get(layer.name, layer).output)]
+            tensors[id(layer.output)] = _quantised(model, layer, [tensors[id(t)] for t in _inputs_of(layer)], after)
+    aware = keras.Model(inputs, [tensors[id(one)] for one in model.outputs], name=model.name)
     for layer in model.layers:
         if isinstance(layer, _WEIGHTED):
             aware.get_layer(layer.name).set_folded(*_folded(layer, norms.get(layer.name)))
-    _positive_logits(aware, model, calibration)
+    if len(inputs) == 1:
+        _positive_logits(aware, model, calibration)
     _observe(aware, calibration)
     return aware
+
+
+def _check_usual(model: keras.Model, layer) -> None:
+    """Raise an error if a setting of a layer has no quantised form."""
+    if strange := next((f"{k}={v}" for k in _USUAL if (v := getattr(layer, k, _USUAL[k])) != _USUAL[k]), None):
+        raise TrainingError(f"{model.name}: no quantised form of the layer {layer.name!r} with {strange}")
+
+
+def _quantised(model: keras.Model, layer, arguments: list, takers: list):
+    """What the quantised form of `layer` makes of `arguments`.
+
+    Parameters
+    ----------
+    model : keras.Model
+    layer : keras.Layer
+    arguments : list
+        Tensors.
+    takers : list
+        Layers that take the output of the layer, or of the batch norm after it.
+    """
+    x, name = arguments[0], layer.name
+    if isinstance(layer, layers.BatchNormalization | layers.Dropout | layers.SpatialDropout2D):
+        return x  # the layer is folded, or does nothing in the few epochs of fine-tuning
+    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
+        y = _conv(layer)(x)
+        if layer.activation is keras.activations.relu:
+            return FakeQuant(name=f"{name}_range")(y)
+        if not all(map(_is_relu, takers)):
+            raise TrainingError(f"{model.name}: no quantised form of the convolution {name!r} without a ReLU after it")
+        return y
+    if _is_relu(layer):
+        return FakeQuant(name=name)(x)
+    if isinstance(layer, layers.Add):
+        return FakeQuant(relu=False, name=f"{name}_range")(layers.Add(name=name)(arguments))
+    if isinstance(layer, layers.GlobalAveragePooling2D):
+        return FakeQuant(relu=False, name=f"{name}_range")(layers.GlobalAveragePooling2D(name=name)(x))
+    if isinstance(layer, layers.Dense):
+        return _dense(model, layer, x)
+    if isinstance(layer, layers.Reshape | layers.Flatten | layers.MaxPooling2D | Span):
+        return layer.__class__.from_config(layer.get_config())(x)
+    if isinstance(layer, layers.Concatenate) and len(model.inputs) > 1:
+        # A state and what is new. The converter gives both one scale, because joining copies bytes.
+        return layers.Concatenate(axis=layer.axis, name=name)(arguments)
+    raise TrainingError(f"{model.name}: no quantised form of the layer {name!r} ({type(layer).__name__})")
+
+
+def _dense(model: keras.Model, layer, x):
+    name = layer.name
+    y = QuantDense(kernel_shape=layer.kernel.shape, units=layer.units, name=name)(x)
+    y = FakeQuant(relu=layer.activation is not keras.activations.linear, name=f"{name}_range")(y)
+    if layer is model.layers[-1]:
+        return layers.Softmax(name="softmax")(y)
+    if layer.activation not in (keras.activations.relu, keras.activations.linear):
+        raise TrainingError(f"{model.name}: no quantised form of the activation of the dense layer {name!r}")
+    return y
 
 
 def _inputs_of(layer) -> list:
@@ -252,8 +285,8 @@ def _inputs_of(layer) -> list:
 def _takers(model: keras.Model) -> dict[int, list]:
     """The layers that take each tensor, by its ``id``."""
     takers = defaultdict(list)
-    for layer in model.layers[1:]:
-        for tensor in _inputs_of(layer):
+    for layer in model.layers:
+        for tensor in [] if isinstance(layer, layers.InputLayer) else _inputs_of(layer):
             takers[id(tensor)].append(layer)
     return takers
 
@@ -304,6 +337,7 @@ def _conv(layer) -> QuantConv2D:
         strides=layer.strides,
         padding=layer.padding,
         depthwise=depthwise,
+        dilation=layer.dilation_rate,
         middle=(layer.high + layer.low) / 2 if isinstance(layer, LevelConv2D) else 0.0,
         name=layer.name,
     )
@@ -339,7 +373,9 @@ def _observe(aware: keras.Model, calibration: NDArray[np.float32]) -> None:
     for layer in ranges:
         layer.observing = True
     for at in range(0, len(calibration), 50):
-        aware(calibration[at : at + 50])
+        part = calibration[at : at + 50]
+        past = [np.zeros((len(part), *state.shape[1:]), np.float32) for state in aware.inputs[1:]]
+        aware([part, *past] if past else part)
     for layer in ranges:
         layer.observing = False
 

@@ -1,86 +1,338 @@
-"""A network with state: temporal convolutions that take what is new and their own past, and answer at every step.
+"""Networks with state: temporal convolutions that take what is new and their own past, and answer at every step.
 
-The same Keras model is the whole-sequence form and the step form: its inputs are levels of any number of steps and the
-past of each convolution; its outputs are scores for each step and the past to give next. Zeros are the past of a
-stream that begins.
+The same Keras model is the whole-sequence form and the step form. Its inputs are ``levels``, shape (n, frames, 1,
+mels), and states, shape (n, past, 1, channels of the layer's input). Its outputs are ``scores``, shape (n, steps, 1,
+n_words), and the next states, in the same order. Zeros are the states of a stream that begins.
+
+Every convolution ends in a rectifier, before the sum and at the scores, too. TFLite's kernels and TFLite Micro's round
+negative halves differently. Without negative values both give the same bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import keras
+import numpy as np
 from keras import layers
 
-from host_tools.networks.models import LevelConv2D, level_range
+from host_tools.errors import TrainingError
+from host_tools.networks.layers import LevelConv2D, Span, level_range, normalised, scaled
 from kws_edge.config import FrontendConfig
+from kws_edge.labels import SILENCE, UNKNOWN
 
-__all__ = ["SCORE_OFFSET", "STEP_FRAMES", "streaming"]
+__all__ = [
+    "HEAD",
+    "SCORE_OFFSET",
+    "answer_frames",
+    "get_words",
+    "scores_of",
+    "scoring",
+    "set_by_name",
+    "set_words",
+    "states",
+    "stream_micro",
+    "stream_residual",
+    "transfer_clip",
+]
 
-STEP_FRAMES = 2
-"""Frames for each answer."""
 SCORE_OFFSET = 8.0
 """A word's posterior is ``sigmoid(score - SCORE_OFFSET)``."""
-_STEM_FRAMES = 5
-_BLOCK_STEPS = 9
+_RARE = 4.0
+"""Scores of a new network begin this much below :data:`SCORE_OFFSET`, because words are rare."""
+_MICRO_STEM, _MICRO_STRIDE, _MICRO_STEPS = 5, 2, 9
+HEAD = "words"
+"""Name of the layer of the scores."""
+_CHUNK = 32
+"""Sequences that are computed at a time."""
+_NEW = 0.3
+"""Weights of new words, as a share of their usual initial values."""
 
 
-def streaming(
-    config: FrontendConfig, n_words: int, *, channels: int = 128, blocks: int = 10, dropout: float = 0.0
-) -> keras.Model:
-    """Depthwise-separable temporal convolutions with residuals, which keep their past in states.
+class _Block(NamedTuple):
+    """Two convolutions of :func:`stream_residual` and their skip connection."""
 
-    One convolution of 5 frames with stride 2, then blocks of a depthwise convolution of 9 steps, a pointwise one and
-    their sum with the block's input at the same step; a score for each word. Nothing looks ahead. For ``logmel40``,
-    10 words, 128 channels and 10 blocks: 0.20 M parameters, 10.1 M multiply-accumulates a second, 10.4 kB of state,
-    1.65 s of the past in each answer.
+    channels: int
+    stride: int
+    dilations: tuple[int, int]
+    past: int
+    """Steps of the past that each convolution hears, besides the one of its answer."""
+    future: int
+    """Steps of the future. The skip connection waits for them."""
 
-    Every convolution ends in a rectifier, before the sum and at the scores too: TFLite's kernels round negative halves
-    otherwise than TFLite Micro's, and without negative values both give the same bits.
+    @property
+    def length(self) -> int:
+        return self.past + 1 + self.future
+
+    @property
+    def delay(self) -> int:
+        """Outputs by which the block is late."""
+        return self.future // 2 + self.future if self.stride == 2 else 2 * self.future
+
+
+_BLOCKS = (
+    _Block(48, 2, (1, 1), 4, 4),
+    _Block(48, 1, (1, 1), 4, 1),
+    _Block(64, 2, (1, 1), 4, 0),
+    _Block(64, 1, (1, 1), 4, 0),
+    _Block(96, 1, (1, 2), 4, 0),
+    _Block(96, 1, (2, 2), 4, 0),
+)
+
+
+class _Memory:
+    """The states of a network that is being made."""
+
+    def __init__(self) -> None:
+        self.states: list = []
+        self.next: list = []
+
+    def __call__(self, x, name: str, past: int):
+        """`x` after its past, which is a state."""
+        state = keras.Input((past, 1, x.shape[-1]), name=f"{name}_past")
+        joined = layers.Concatenate(axis=1, name=f"{name}_joined")([state, x])
+        self.states.append(state)
+        self.next.append(Span(-past, name=f"{name}_next")(joined))
+        return joined
+
+
+def stream_residual(config: FrontendConfig, n_words: int, *, width: float = 1.0, dropout: float = 0.1) -> keras.Model:
+    """The residual network of :func:`host_tools.networks.models.residual` with state. It answers every 4 frames.
+
+    A convolution of 3 frames is followed by six residual blocks of two convolutions. The first block has stride 2 and
+    looks ahead. The third has stride 2, too. The last two are dilated where the network of clips has its third stride.
+    For ``logmel40``, 11 words and width 1: 0.34 M parameters, 10.5 M multiply-accumulates a second, 5.0 kB of state.
+    An answer hears the last 2.15 s. It is about the time 160 ms before.
 
     Parameters
     ----------
     config : FrontendConfig
     n_words : int
-    channels : int
+    width : float
+        Factor on the number of channels.
+    dropout : float
+        Share of the channels that training drops before the scores, each for a whole sequence.
+    """
+
+    def conv(x, name, n, length, stride=1, dilation=1):
+        options = {"strides": (stride, 1), "dilation_rate": (dilation, 1), "use_bias": False, "name": name}
+        return normalised(layers.Conv2D(n, (length, 1), **options)(x), name)
+
+    remembered = _Memory()
+    levels, x = _stem(config, scaled(_BLOCKS[0].channels, width), 3, 1, remembered)
+    for i, block in enumerate(_BLOCKS, 1):
+        name, n = f"block{i}", scaled(block.channels, width)
+        wait, reach = block.stride * block.delay, (block.length - 1) * block.dilations[0] - (block.stride - 1)
+        past = max(reach, wait + block.stride - 1)
+        joined = remembered(x, name, past)
+        heard = Span(past - reach, name=f"{name}_heard")(joined) if past > reach else joined
+        y = conv(heard, f"{name}_conv1", n, block.length, block.stride, block.dilations[0])
+        skip = Span(past - wait, -wait or None, name=f"{name}_waited")(joined)
+        if block.stride > 1 or n != x.shape[-1]:
+            skip = conv(skip, f"{name}_skip", n, 1, block.stride)
+        y = remembered(y, f"{name}_mid", (block.length - 1) * block.dilations[1])
+        y = conv(y, f"{name}_conv2", n, block.length, 1, block.dilations[1])
+        x = layers.Add(name=f"{name}_sum")([skip, y])
+    return _scored(levels, x, n_words, dropout, remembered, "stream_residual")
+
+
+def stream_micro(
+    config: FrontendConfig,
+    n_words: int,
+    *,
+    width: float = 1.0,
+    blocks: int = 8,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Depthwise-separable temporal convolutions with residuals and state, small enough for a microcontroller.
+
+    A convolution of 5 frames with stride 2 to 64 channels is followed by blocks. Each block is a depthwise convolution
+    of 9 steps and a pointwise one. It answers every 2 frames, and nothing looks ahead. For ``logmel40``, 11 words and
+    width 1: 55 thousand parameters, 2.5 M multiply-accumulates a second, 4.2 kB of state. An answer
+    hears the last 1.3 s.
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    n_words : int
+    width : float
+        Factor on the number of channels.
     blocks : int
     dropout : float
         Share of the channels that training drops before the scores, each for a whole sequence.
+    """
+    remembered, n = _Memory(), scaled(64, width)
+    levels, x = _stem(config, n, _MICRO_STEM, _MICRO_STRIDE, remembered)
+    for i in range(1, blocks + 1):
+        name = f"block{i}"
+        y = remembered(x, name, _MICRO_STEPS - 1)
+        y = layers.DepthwiseConv2D((_MICRO_STEPS, 1), use_bias=False, name=f"{name}_depthwise")(y)
+        y = normalised(y, f"{name}_depthwise")
+        y = layers.Conv2D(n, 1, use_bias=False, name=f"{name}_pointwise")(y)
+        x = layers.Add(name=f"{name}_sum")([x, normalised(y, f"{name}_pointwise")])
+    return _scored(levels, x, n_words, dropout, remembered, "stream_micro")
+
+
+def _stem(config: FrontendConfig, channels: int, length: int, stride: int, remembered: _Memory):
+    """The levels, and the first convolution over `length` frames with the mel bands as channels."""
+    low, high = level_range(config)
+    levels = keras.Input((None, 1, config.n_mels), name="levels")
+    x = remembered(levels, "stem", length - stride)
+    x = LevelConv2D(channels, (length, 1), (stride, 1), low=low, high=high, name="stem")(x)
+    return levels, normalised(x, "stem")
+
+
+def _scored(levels, x, n_words: int, dropout: float, memory: _Memory, name: str) -> keras.Model:
+    """The network from `levels` to `x`, then a score of each word."""
+    if dropout:
+        x = layers.SpatialDropout2D(dropout, name="dropout")(x)
+    bias = keras.initializers.Constant(SCORE_OFFSET - _RARE)
+    x = layers.Conv2D(n_words, 1, bias_initializer=bias, name=HEAD)(x)
+    return keras.Model([levels, *memory.states], [layers.ReLU(name="scores")(x), *memory.next], name=name)
+
+
+def scoring(network: keras.Model) -> keras.Model:
+    """The same layers with the scores as the only output, to train. They are not rectified: all have a gradient."""
+    return keras.Model(network.inputs, network.get_layer(HEAD).output, name=network.name)
+
+
+def set_by_name(network: keras.Model, source: keras.Model) -> keras.Model:
+    """Copy the weights of layers of the same name. Outputs that only `source` has, its last ones, are left out."""
+    for layer in network.layers:
+        if layer.weights:
+            weights = source.get_layer(layer.name).get_weights()
+            if layer.name == HEAD:
+                weights = [w[..., : v.shape[-1]] for w, v in zip(weights, layer.weights, strict=True)]
+            layer.set_weights(weights)
+    return network
+
+
+def states(network: keras.Model, n: int) -> list[np.ndarray]:
+    """The states with which `n` streams begin."""
+    return [np.zeros((n, *state.shape[1:]), np.float32) for state in network.inputs[1:]]
+
+
+def scores_of(network: keras.Model, levels: np.ndarray) -> np.ndarray:
+    """Scores of sequences, each a stream that begins.
+
+    Parameters
+    ----------
+    network : keras.Model
+    levels : numpy.ndarray, shape (n, frames, 1, mels), float32
 
     Returns
     -------
-    keras.Model
-        Of inputs ``levels``, shape (n, frames, 1, mels), with an even number of frames, and states, shape
-        (n, past, 1, channels of the layer's input); of outputs ``scores``, shape (n, frames / 2, 1, n_words), and
-        the next states, in the same order.
+    numpy.ndarray, shape (n, answers, n_words), float32
     """
-    low, high = level_range(config)
-    levels = keras.Input((None, 1, config.n_mels), name="levels")
-    states, next_states = [], []
+    found = [
+        network.predict_on_batch([part, *states(network, len(part))])[0][:, :, 0]
+        for part in (levels[at : at + _CHUNK] for at in range(0, len(levels), _CHUNK))
+    ]
+    return np.concatenate(found)
 
-    def remembered(x, name: str, past: int):
-        """`x` after its past, which is a state."""
-        state = keras.Input((past, 1, x.shape[-1]), name=f"{name}_past")
-        states.append(state)
-        joined = layers.Concatenate(axis=1, name=f"{name}_joined")([state, x])
-        next_states.append(joined[:, -past:])
-        return joined
 
-    def normalised(x, name: str):
-        x = layers.BatchNormalization(name=f"{name}_norm")(x)
-        return layers.ReLU(name=f"{name}_relu")(x)
+def answer_frames(network: keras.Model) -> int:
+    """Frames from one answer to the next."""
+    frames = 240
+    shapes = [(1, frames, *network.inputs[0].shape[2:]), *((1, *state.shape[1:]) for state in network.inputs[1:])]
+    return frames // network.compute_output_shape(shapes)[0][1]
 
-    x = remembered(levels, "stem", _STEM_FRAMES - STEP_FRAMES)
-    stem = LevelConv2D(channels, (_STEM_FRAMES, 1), (STEP_FRAMES, 1), low=low, high=high, name="stem")
-    x = normalised(stem(x), "stem")
-    for i in range(1, blocks + 1):
-        name = f"block{i}"
-        y = remembered(x, name, _BLOCK_STEPS - 1)
-        y = layers.DepthwiseConv2D((_BLOCK_STEPS, 1), use_bias=False, name=f"{name}_depthwise")(y)
-        y = normalised(y, f"{name}_depthwise")
-        y = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_pointwise")(y)
-        x = layers.Add(name=f"{name}_sum")([x, normalised(y, f"{name}_pointwise")])
-    if dropout:
-        x = layers.SpatialDropout2D(dropout)(x)
-    bias = keras.initializers.Constant(SCORE_OFFSET - 4.0)  # words are rare
-    x = layers.Conv2D(n_words, 1, bias_initializer=bias, name="words")(x)
-    scores = layers.ReLU(name="scores")(x)
-    return keras.Model([levels, *states], [scores, *next_states], name="streaming")
+
+def transfer_clip(clip: keras.Model, known: tuple[str, ...], network: keras.Model, words: tuple[str, ...]) -> list[str]:
+    """Copy the weights of a :func:`host_tools.networks.models.residual` network to a :func:`stream_residual` one.
+
+    Kernels lose the taps of a future that the network with state does not hear. If it has more channels, the others do
+    not count at first. A word's weights are those of its
+    logit over that of ``unknown``, or of all words. Those of ``unknown``, which here is any speech, are of all words
+    over silence. They are halved, because no average over time steadies the scores of a stream.
+
+    Parameters
+    ----------
+    clip : keras.Model
+    known : tuple of str
+        Labels of `clip`.
+    network : keras.Model
+        Its weights are set.
+    words : tuple of str
+        Labels of `network`.
+
+    Returns
+    -------
+    list of str
+        Words that the network of clips does not know.
+
+    Raises
+    ------
+    TrainingError
+        If the networks are not of these forms, or the one of clips has more channels.
+    """
+    source = {layer.name: layer for layer in clip.layers if layer.weights}
+    for layer in network.layers:
+        if layer.weights and layer.name != HEAD:
+            weights = source[layer.name].get_weights() if layer.name in source else []
+            if weights and isinstance(layer, layers.Conv2D) and weights[0].shape[0] != layer.kernel.shape[0]:
+                weights[0] = _heard_taps(layer.name, weights[0])
+            new = layer.get_weights()
+            if [w.ndim for w in weights] != [v.ndim for v in new] or any(
+                np.greater(w.shape, v.shape).any() for w, v in zip(weights, new, strict=True)
+            ):
+                raise TrainingError(
+                    f"{network.name} cannot start from {clip.name}: only from residual, of no more channels"
+                )
+            layer.set_weights([_widened(w, v) for w, v in zip(weights, new, strict=True)])
+    kernel, _ = clip.layers[-1].get_weights()
+    kernel = np.pad(kernel, ((0, network.get_layer(HEAD).kernel.shape[2] - len(kernel)), (0, 0)))
+    of = {word: kernel[:, i] for i, word in enumerate(known)}
+    spoken = np.mean([column for word, column in of.items() if word != SILENCE], axis=0)
+    base = of.get(UNKNOWN, spoken)
+    logits = {word: column - base for word, column in of.items()} | {UNKNOWN: spoken - of.get(SILENCE, 0)}
+    columns = {word: (logit / 2, SCORE_OFFSET - (0 if word == UNKNOWN else _RARE)) for word, logit in logits.items()}
+    return set_words(network, columns, words)
+
+
+def _widened(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """`new` with the weights of `old` in its first channels, to which its other channels do not contribute."""
+    out = new.copy()
+    if old.ndim == 4:
+        out[..., : old.shape[3]] = 0
+    out[tuple(map(slice, old.shape))] = old
+    return out
+
+
+def _heard_taps(name: str, kernel: np.ndarray) -> np.ndarray:
+    """The taps of a kernel of clips, ``same`` padded, that the same layer of the network with state hears."""
+    number, part = int(name[len("block")]), name.rpartition("_")[2]
+    block, first = _BLOCKS[number - 1], part == "conv1"
+    # The clips' blocks 1, 3 and 5 begin with a stride of 2, which pads one more on the right.
+    oldest = -(kernel.shape[0] // 2) + (first and number % 2)
+    newest = 1 + 2 * (block.future // 2) if first and block.stride == 2 else block.future
+    taps = np.arange(newest - block.length + 1, newest + 1) - oldest
+    out = np.zeros((block.length, *kernel.shape[1:]), np.float32)
+    held = (taps >= 0) & (taps < kernel.shape[0])
+    out[held] = kernel[taps[held]]
+    return out
+
+
+def get_words(network: keras.Model, words: tuple[str, ...]) -> dict[str, tuple[np.ndarray, float]]:
+    """The weights and the bias of each word."""
+    kernel, bias = network.get_layer(HEAD).get_weights()
+    return {word: (kernel[0, 0, :, i], float(bias[i])) for i, word in enumerate(words)}
+
+
+def set_words(network: keras.Model, known: Mapping[str, tuple[np.ndarray, float]], words: tuple[str, ...]) -> list[str]:
+    """Set the weights and the bias of each word that is known. Those of others begin near zero.
+
+    Returns
+    -------
+    list of str
+        The other words.
+    """
+    head = network.get_layer(HEAD)
+    kernel, bias = head.get_weights()
+    kernel *= _NEW
+    for i, word in enumerate(words):
+        if word in known:
+            kernel[0, 0, :, i], bias[i] = known[word]
+    head.set_weights([kernel, bias])
+    return [word for word in words if word not in known]

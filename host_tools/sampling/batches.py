@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from host_tools.config import MixConfig
 from host_tools.data.features import model_input, raw_to_levels
 from host_tools.sampling.augment import augment, mixup, silent_raw
+from host_tools.sampling.bank import Bank
 from host_tools.sampling.examples import Examples
 from host_tools.sampling.mining import Negatives
 from host_tools.sampling.words import Words
 from kws_edge.labels import SILENCE, UNKNOWN
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "made_ahead"]
 
+T = TypeVar("T")
 _BABBLE_SNR_DB = 8.0
 
 
@@ -40,7 +44,7 @@ class Batches:
     """
 
     def __init__(
-        self, examples: Examples, mix: MixConfig, *, batch_size: int, seed: int, smoothing: float = 0.1
+        self, examples: Examples[Bank], mix: MixConfig, *, batch_size: int, seed: int, smoothing: float = 0.1
     ) -> None:
         self.examples, self.mix = examples, mix
         self.batch_size, self.seed, self.smoothing = batch_size, seed, smoothing
@@ -66,15 +70,9 @@ class Batches:
         total = sum(weights.values())
         return np.array([shares[w] if w in shares else rest * weights[w] / total for w in labels]), speech_part
 
-    def epoch(self, epoch: int, steps: int, *, ahead: int = 4) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-        """The batches of an epoch. A thread makes them, up to `ahead` in advance, while the caller trains."""
-        with ThreadPoolExecutor(1, initializer=_step_back) as pool:
-            pending = deque(pool.submit(self.batch, epoch, i) for i in range(min(ahead, steps)))
-            for i in range(ahead, steps + ahead):
-                ready = pending.popleft().result()
-                if i < steps:
-                    pending.append(pool.submit(self.batch, epoch, i))
-                yield ready
+    def epoch(self, epoch: int, steps: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        """The batches of an epoch, made by :func:`made_ahead`."""
+        return made_ahead(functools.partial(self.batch, epoch), steps)
 
     def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """One batch.
@@ -159,6 +157,17 @@ class Batches:
         raw, calibration_truth, _ = self.draw(n, np.random.default_rng(seed), even=True)
         calibration = model_input(raw_to_levels(raw, config), config)
         return {"validation": (model_input(levels, config), truth), "calibration": (calibration, calibration_truth)}
+
+
+def made_ahead(make: Callable[[int], T], steps: int, *, ahead: int = 4) -> Generator[T, None, None]:
+    """What `make` gives for 0 to ``steps - 1``. A thread makes up to `ahead` in advance, while the caller trains."""
+    with ThreadPoolExecutor(1, initializer=_step_back) as pool:
+        pending = deque(pool.submit(make, i) for i in range(min(ahead, steps)))
+        for i in range(ahead, steps + ahead):
+            ready = pending.popleft().result()
+            if i < steps:
+                pending.append(pool.submit(make, i))
+            yield ready
 
 
 def _step_back() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -11,18 +12,24 @@ from host_tools.config import DataConfig
 from host_tools.data.dataset import Voices, count
 from host_tools.data.features import levels_to_raw, raw_to_levels
 from host_tools.data.label_sets import label_name, label_of
+from host_tools.sampling.augment import silent_raw
 from host_tools.sampling.bank import Bank, windows
 from host_tools.sampling.coverage import check_sources, notes, require
 from host_tools.sampling.reading import ClipReader, TrainingWords, add_clips, read_banks
+from host_tools.sampling.tracks import Tracks
 from kws_edge.config import FrontendConfig
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 
 __all__ = ["Examples", "load_examples"]
 
 
+Sounds = TypeVar("Sounds")
+"""Recordings without keywords: a :class:`Bank` for clips, :class:`Tracks` for sequences."""
+
+
 @dataclass
-class Examples:
-    """Raw levels of training words by label, banks of negatives, and a fixed validation set."""
+class Examples(Generic[Sounds]):
+    """Raw levels of training words by label, sounds without keywords, and a fixed validation set."""
 
     config: FrontendConfig
     labels: tuple[str, ...]
@@ -32,14 +39,20 @@ class Examples:
     """Origin of each store: ``recorded``, ``synthetic`` or ``precomputed``."""
     by_word: dict[str, np.ndarray]
     """Numbers of the training examples of each word."""
-    noise: Bank
-    speech: Bank
+    noise: Sounds
+    speech: Sounds
     validation: tuple[np.ndarray, np.ndarray]
     """Output levels, float32 (k, frames, mels), and label indices."""
     summary: dict
     """Numbers of examples, for the run's record."""
     problems: list[str]
     """Lines on what was left out, and on what a user should know about the data."""
+
+    def count_recorded(self, word: str) -> int:
+        """Number of training examples of a word that no synthesiser made."""
+        ends = np.cumsum([len(store) for store in self.stores])
+        stores = np.searchsorted(ends, self.by_word[word], side="right")
+        return int((np.array(self.kinds)[stores] != "synthetic").sum())
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Raw levels of the examples with these numbers, float32."""
@@ -54,8 +67,14 @@ class Examples:
 
 
 def load_examples(
-    data: DataConfig, config: FrontendConfig, labels: Sequence[str], *, audio_copies: int = 0, seed: int = 0
-) -> Examples:
+    data: DataConfig,
+    config: FrontendConfig,
+    labels: Sequence[str],
+    *,
+    audio_copies: int = 0,
+    seed: int = 0,
+    sequence_frames: int = 0,
+) -> Examples[Any]:
     """Index the data and compute the levels that training needs.
 
     `data.clips` is a Speech Commands folder. `features` is a folder of precomputed features. `speech` and `noise` are
@@ -75,6 +94,8 @@ def load_examples(
         Copies of each training clip, varied as audio. They are drawn like the clips themselves.
     seed : int
         Seed of the random split, the copies and the validation set's silence.
+    sequence_frames : int
+        If it is not 0, noise and speech are :class:`Tracks` of sequences of this length.
 
     Raises
     ------
@@ -96,7 +117,9 @@ def load_examples(
         words.add("precomputed", stored.levels, rows, stored.words[rows].astype(object))
     rows = np.flatnonzero(stored.splits == "validation")
     validation_features = (stored.levels[rows], [str(word) for word in stored.words[rows]])
-    noise, speech, minutes = read_banks(files, config)
+    kind, length = (Tracks, sequence_frames) if sequence_frames else (Bank, config.n_frames)
+    noise, speech = (kind(length, float(silent_raw(config))) for _ in range(2))
+    minutes = read_banks(files, config, noise, speech)
     by_word = words.by_word()
     validated = {*validation[1], *validation_features[1]}
     require(data.clips, labels, by_word, validated, noise=bool(noise), speech=bool(speech), left_out=files.left_out)
@@ -123,8 +146,8 @@ def load_examples(
 def _validation_set(
     clips: tuple[np.ndarray, list[str]],
     features: tuple[np.ndarray, list[str]],
-    noise: Bank,
-    speech: Bank,
+    noise: Bank | Tracks,
+    speech: Bank | Tracks,
     config: FrontendConfig,
     labels: Sequence[str],
     rng: np.random.Generator,
@@ -154,10 +177,10 @@ def _validation_set(
         extra[label_of(word, labels)].append(row.astype(np.float32))
     levels, truth = [], []
     for i, name in enumerate(labels):
-        if name == SILENCE:
+        if name == SILENCE and isinstance(noise, Bank):
             quiet = windows(noise, target, rng, config)
             rows = list(raw_to_levels(quiet, config))
-        elif name == UNKNOWN and not candidates[i] and not extra[i]:
+        elif name == UNKNOWN and not candidates[i] and not extra[i] and isinstance(speech, Bank):
             rows = list(raw_to_levels(speech.draw(target, rng), config))
         else:
             rng.shuffle(candidates[i])

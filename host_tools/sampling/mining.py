@@ -8,7 +8,7 @@ import numpy as np
 
 from host_tools.config import MixConfig
 from host_tools.data.features import model_input, raw_to_levels
-from host_tools.sampling.bank import SPEECH_STRETCH, one_side, quietest, stretched, windows
+from host_tools.sampling.bank import SPEECH_STRETCH, Bank, one_side, quietest, stretched, windows
 from host_tools.sampling.examples import Examples
 from host_tools.sampling.words import Words
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
@@ -32,7 +32,7 @@ class Negatives:
         Words whose quietest parts serve as noise.
     """
 
-    def __init__(self, examples: Examples, mix: MixConfig, words: Words) -> None:
+    def __init__(self, examples: Examples[Bank], mix: MixConfig, words: Words) -> None:
         self.examples, self.mix, self.words = examples, mix, words
         self._found: dict[str, np.ndarray] = {}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from host_tools.data.annotations import Word
 
-__all__ = ["HOLD_MS", "WORD_DB", "gate_power", "gate_span", "gated", "word_bounds"]
+__all__ = ["HOLD_MS", "WORD_DB", "gate_power", "gate_span", "gated", "word_bounds", "word_frames"]
 
 HOLD_MS = 60.0
 """How long a gate is open before a word and after it."""
@@ -23,8 +23,15 @@ _HOP_MS, _SMOOTH_HOPS, _BRIDGE_MS = 10, 3, 200
 _PIECE_SHARE = 0.1
 
 
-def _word(power: np.ndarray, hop_ms: float) -> tuple[int, int]:
-    """First frame of the word, and the frame after its last, from smoothed powers; see :func:`word_bounds`."""
+def word_frames(power: np.ndarray, hop_ms: float) -> tuple[int, int]:
+    """First frame of the word, and the frame after its last, from smoothed powers; see :func:`word_bounds`.
+
+    Parameters
+    ----------
+    power : numpy.ndarray, shape (frames,)
+    hop_ms : float
+        Time from frame to frame.
+    """
     noise = np.percentile(power, 10) * 10 ** (_FLOOR_DB / 10)
     threshold = min(max(power.max() * 10 ** (-WORD_DB / 10), noise), power.max() / 2)
     above = np.flatnonzero(power >= threshold)
@@ -53,7 +60,7 @@ def word_bounds(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     if n < _SMOOTH_HOPS:
         return 0, len(samples)
     power = np.square(samples[: n * hop].astype(np.float64)).reshape(n, hop).mean(axis=1)
-    first, last = _word(np.convolve(power, np.full(_SMOOTH_HOPS, 1 / _SMOOTH_HOPS), "same"), _HOP_MS)
+    first, last = word_frames(np.convolve(power, np.full(_SMOOTH_HOPS, 1 / _SMOOTH_HOPS), "same"), _HOP_MS)
     return first * hop, last * hop
 
 
@@ -130,5 +137,5 @@ def gate_power(power: np.ndarray, word: np.ndarray, hold_ms: np.ndarray, hop_ms:
     """
     frame = np.arange(power.shape[1])
     for one, loudness, hold in zip(power, word, hold_ms / hop_ms, strict=True):
-        first, last = _word(loudness, hop_ms)
+        first, last = word_frames(loudness, hop_ms)
         one[(frame < first - hold) | (frame >= last + hold)] = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from host_tools.data.dataset import Clip
 from host_tools.data.features import clip_features, recording_features
 from host_tools.data.recordings import LeftOut, first_left_out, unreadable
 from host_tools.errors import DatasetError
-from host_tools.sampling.augment import AudioVariation, silent_raw
-from host_tools.sampling.bank import Bank
+from host_tools.sampling.augment import AudioVariation
 from host_tools.sampling.sources import Files
 from kws_edge.config import FrontendConfig
 
@@ -97,9 +96,15 @@ def add_clips(words: TrainingWords, files: Files, clips: ClipReader, *, audio_co
     return {*recorded}
 
 
-def read_banks(files: Files, config: FrontendConfig) -> tuple[Bank, Bank, dict[str, float]]:
-    """Noise and speech without keywords, and the minutes of each kind for the run's record."""
-    noise, speech = (Bank(config.n_frames, float(silent_raw(config))) for _ in range(2))
+class Negatives(Protocol):
+    """Holds recordings without keywords, such as :class:`host_tools.sampling.bank.Bank`."""
+
+    def add(self, recordings: Sequence[np.ndarray], said: Sequence[Sequence[tuple[float, float]]], /) -> int:
+        """Add a group of raw levels, and the spans in which keywords are said. Returns the number of frames taken."""
+
+
+def read_banks(files: Files, config: FrontendConfig, noise: Negatives, speech: Negatives) -> dict[str, float]:
+    """Read noise and speech without keywords. Returns the minutes of each kind, for the run's record."""
     minutes = dict.fromkeys(("noise", "speech", "synthetic speech"), 0.0)
     for kind, paths in files.banks:
         levels, skipped = recording_features(paths, config, what=kind)
@@ -113,4 +118,4 @@ def read_banks(files: Files, config: FrontendConfig) -> tuple[Bank, Bank, dict[s
         if not taken and paths:
             raise DatasetError(f"{paths[0].parent}: no usable recording" + first_left_out(files.left_out))
     names = {"noise": "noise_minutes", "speech": "speech_minutes", "synthetic speech": "synthetic_minutes"}
-    return noise, speech, {names[kind]: round(value, 1) for kind, value in minutes.items()}
+    return {names[kind]: round(value, 1) for kind, value in minutes.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Words:
     examples : Examples
     """
 
-    def __init__(self, examples: Examples) -> None:
+    def __init__(self, examples: Examples[Any]) -> None:
         self.examples = examples
         self.keywords = [label for label in examples.labels if label not in (SILENCE, UNKNOWN)]
         self.unknown = [word for word in examples.by_word if word not in examples.labels]

@@ -78,15 +78,17 @@ def _log_to_tensorboard(folder: Path, row: dict[str, float]) -> None:
 
 
 def plot_curves(rows: list[dict[str, float]], path: str | Path, title: str) -> None:
-    """Loss and accuracy by epoch, as PNG."""
+    """The numbers of validation by epoch, with those of training where there are such, as PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    names = [name.removeprefix("val_") for name in rows[-1] if name.startswith("val_")]
+    figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
     epochs = [row["epoch"] for row in rows]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
         for key, label in ((name, "training (augmented)"), (f"val_{name}", "validation")):
-            axes.plot(epochs, [row[key] for row in rows], marker=".", label=label)
-        axes.set(xlabel="epoch", ylabel=name)
+            if key in rows[-1]:
+                axes.plot(epochs, [row[key] for row in rows], marker=".", label=label)
+        axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(printable(title))

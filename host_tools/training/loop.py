@@ -9,7 +9,6 @@ from pathlib import Path
 from host_tools.config import StageConfig
 from host_tools.errors import TrainingError
 from host_tools.locks import locked
-from host_tools.sampling.batches import Batches
 from host_tools.training.run import Run
 from host_tools.training.setup import set_up
 from host_tools.training.start import start
@@ -17,8 +16,6 @@ from host_tools.training.trainer import Trainer
 from host_tools.training.words_first import WORDS, two_parts
 
 __all__ = ["train"]
-
-_CALIBRATION = 600
 
 
 def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None] = print) -> Run:
@@ -69,12 +66,7 @@ def _check_apart(config: StageConfig, folder: Path) -> None:
 def _train(config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig) -> Run:
     """Train. If `config` is a part of a training, `asked` is the whole, which the record names."""
     started = time.monotonic()
-    made = set_up(config, folder, say, asked=asked)
-    optim = config.optim
-    batches = Batches(
-        made.examples, config.mix, batch_size=optim.batch_size, seed=config.seed, smoothing=optim.smoothing
-    )
-    made.run.keep_examples(batches.set_aside(_CALIBRATION, config.seed))
-    model, first = start(made.run, made.network, say)
-    Trainer(made.run, model, batches, made.teacher, first, time.monotonic() - started, say).train()
-    return made.run
+    run, task, network = set_up(config, folder, say, asked=asked)
+    model, first = start(run, task, network, say)
+    Trainer(run, model, task, first, time.monotonic() - started, say).train()
+    return run

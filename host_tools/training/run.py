@@ -113,31 +113,61 @@ class Run:
         if source["sha256"] != trained["sha256"]:
             print(f"kws-host: warning: {source['file']} has changed since {self.folder} was trained", file=sys.stderr)
 
+    def _stored(self, *names: str) -> list[np.ndarray]:
+        """Arrays that training kept.
+
+        Raises
+        ------
+        TrainingError
+            If they cannot be read.
+        """
+        path = self.folder / _KEPT
+        try:
+            with open(path, "rb") as file, np.load(file) as stored:
+                return [stored[name] for name in names]
+        except DAMAGE as error:
+            raise broken(path, error) from None
+
     def examples(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """Examples that training set aside: ``validation``, or ``calibration`` with training examples evenly by label.
+        """Examples that training on clips set aside.
+
+        They are those of ``validation``, or of ``calibration`` with training examples evenly by label.
 
         Returns
         -------
         inputs : numpy.ndarray, shape (n, *frontend_config.feature_shape, 1), float32
         truth : numpy.ndarray, shape (n,), int
         """
-        path = self.folder / _KEPT
-        try:
-            with open(path, "rb") as file, np.load(file) as stored:
-                inputs, truth = stored[part], stored[f"{part}_truth"]
-        except DAMAGE as error:
-            raise broken(path, error) from None
+        inputs, truth = self._stored(part, f"{part}_truth")
         shape = (*self.frontend_config.feature_shape, 1)
         if inputs.shape != (len(truth), *shape) or inputs.dtype != np.float32 or truth.dtype.kind != "i":
+            path = self.folder / _KEPT
             raise TrainingError(f"{path}: holds {inputs.dtype} {inputs.shape}, not examples of the run's front end")
         return inputs, truth
 
-    def keep_examples(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Keep examples for :meth:`examples`: inputs and label indices by part."""
-        arrays: dict[str, Any] = {}
-        for part, (inputs, truth) in parts.items():
-            arrays |= {part: inputs, f"{part}_truth": truth}
-        write_atomically(self.folder / _KEPT, lambda path: np.savez(path, **arrays))
+    def sequences(self, part: str) -> np.ndarray:
+        """Sequences that training of a network with state set aside: ``validation`` or ``calibration``.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n, frames, 1, frontend_config.n_mels), float32
+        """
+        (levels,) = self._stored(part)
+        if levels.ndim != 4 or levels.shape[2:] != (1, self.frontend_config.n_mels) or levels.dtype != np.float32:
+            path = self.folder / _KEPT
+            raise TrainingError(f"{path}: holds {levels.dtype} {levels.shape}, not sequences of the run's front end")
+        return levels
+
+    def sequence_words(self) -> np.ndarray:
+        """The words of the validation sequences; see :attr:`host_tools.sampling.sequences.Sequences.words`."""
+        (words,) = self._stored("validation_words")
+        if words.ndim != 2 or words.shape[1] != 5 or words.dtype.kind != "i":
+            raise TrainingError(f"{self.folder / _KEPT}: holds {words.dtype} {words.shape}, not words of sequences")
+        return words
+
+    def keep_examples(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays for :meth:`examples`, :meth:`sequences` and :meth:`sequence_words`."""
+        write_atomically(self.folder / _KEPT, lambda path: np.savez(path, **dict[str, Any](arrays)))
 
     def calibration(self, n: int, *, seed: int) -> np.ndarray:
         """`n` of the calibration examples, chosen by `seed`.
@@ -147,13 +177,15 @@ class Run:
         Returns
         -------
         numpy.ndarray, shape (n, *feature_shape, 1), float32
+            Of a network with state, sequences of shape (n, frames, 1, n_mels).
 
         Raises
         ------
         TrainingError
             If there are fewer than `n` examples.
         """
-        inputs, _ = self.examples("calibration")
+        streams = self.config.network.streams
+        inputs = self.sequences("calibration") if streams else self.examples("calibration")[0]
         if not 1 <= n <= len(inputs):
             raise TrainingError(f"{n} calibration examples asked for; the run kept {len(inputs)}")
         chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:n]]
@@ -203,7 +235,7 @@ def _check_record(run: Run) -> None:
         raise ValueError("sources are others than its configuration names")
     if is_own(run.config.network.model) and not {"file", "sha256"} <= dict(run.record["network"]).keys():
         raise TypeError("network does not say which file it is from")
-    if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", "val_accuracy")):
+    if best and not all(math.isfinite(best[name]) for name in ("epoch", "val_loss", *best)):
         raise ValueError("the best epoch's values are not finite")
 
 

@@ -6,40 +6,33 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from host_tools.config import StageConfig
-from host_tools.data.label_sets import label_set
-from host_tools.networks.models import build
-from host_tools.sampling.examples import Examples, load_examples
+from host_tools.sampling.examples import Examples
+from host_tools.training.clips import ClipTask
 from host_tools.training.continuation import check_same_identity, check_same_options, identity, run_in
 from host_tools.training.run import PROBLEMS, Run, load_run, write_record
+from host_tools.training.sequences import SequenceTask
 from host_tools.training.start import check_start, origins
+from host_tools.training.task import Task
 from host_tools.training.teacher import load_teacher
 from kws_edge.config import preset
 from kws_edge.files import write_atomically
 
-__all__ = ["Setup", "set_up"]
+__all__ = ["set_up"]
 
 _SHOWN_PROBLEMS = 10
 
 
-@dataclass(frozen=True)
-class Setup:
-    """The network to train, its examples and its teacher."""
-
-    run: Run
-    network: keras.Model
-    teacher: keras.Model | None
-    examples: Examples
-
-
-def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig) -> Setup:
-    """Check everything, load the examples, and write the run's record.
+def set_up(
+    config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig
+) -> tuple[Run, Task, keras.Model]:
+    """Check everything, load the examples, and write the run's record. Returns the run, its task and its network.
 
     Parameters
     ----------
@@ -56,7 +49,7 @@ def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, ask
     TrainingError, DatasetError
         As :func:`host_tools.training.loop.train`.
     """
-    labels, frontend_config = label_set(config.network.labels), preset(config.network.frontend)
+    labels, frontend_config = config.network.outputs, preset(config.network.frontend)
     previous = run_in(folder)
     if previous:
         check_same_options(previous, asked)
@@ -66,12 +59,9 @@ def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, ask
         check_same_identity(previous, made_from)
     teacher = load_teacher(config.weights.teacher, frontend_config, labels) if config.weights.teacher else None
     keras.utils.set_random_seed(config.seed)
-    network = build(
-        config.network.model, frontend_config, len(labels), width=config.network.width
-    )  # before data are read
-    examples = load_examples(
-        config.data, frontend_config, labels, audio_copies=config.mix.audio_copies, seed=config.seed
-    )
+    task = (SequenceTask if config.network.streams else ClipTask)(config, teacher)
+    task.network()  # its errors come before data are read
+    examples = task.load()
     _tell(examples, folder, say)
     record = {
         "config": asked.to_dict(),
@@ -88,10 +78,11 @@ def set_up(config: StageConfig, folder: Path, say: Callable[[str], None], *, ask
     run = Run(folder, config, record)
     write_record(run)
     write_atomically(folder / PROBLEMS, "".join(f"{line}\n" for line in examples.problems))
-    return Setup(run, network, teacher, examples)
+    task.keep(run)
+    return run, task, task.to_train()
 
 
-def _tell(examples: Examples, folder: Path, say: Callable[[str], None]) -> None:
+def _tell(examples: Examples[Any], folder: Path, say: Callable[[str], None]) -> None:
     """Say which data are not used, and how much is used."""
     for line in examples.problems[:_SHOWN_PROBLEMS]:
         say(f"note: {line}")
@@ -108,7 +99,7 @@ def _tell(examples: Examples, folder: Path, say: Callable[[str], None]) -> None:
     )
 
 
-def _data(config: StageConfig, examples: Examples, labels: tuple[str, ...]) -> dict:
+def _data(config: StageConfig, examples: Examples[Any], labels: tuple[str, ...]) -> dict:
     """The summary of the training data, with the origins of the words."""
     optim, start = config.optim, config.weights.start
     data = examples.summary

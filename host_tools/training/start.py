@@ -11,10 +11,9 @@ import numpy as np
 from host_tools.config import WeightsConfig
 from host_tools.data.origins import origins_of
 from host_tools.errors import TrainingError
-from host_tools.networks.dequantize import load_int8
-from host_tools.networks.qat import quantisation_aware
-from host_tools.networks.weight_import import load_weights, set_head, transfer
+from host_tools.networks.weight_import import load_weights
 from host_tools.training.run import DAMAGE, LAST, Run, broken, load_run
+from host_tools.training.task import Task
 from kws_edge.model.file import unpack
 from kws_edge.model.model import shipped_models
 
@@ -56,13 +55,14 @@ def weight_files(config: WeightsConfig) -> dict[str, tuple[Path, ...]]:
     return {"start": (Path(shipped_models().get(config.start, config.start)),), **found}
 
 
-def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[keras.Model, int]:
+def start(run: Run, task: Task, network: keras.Model, say: Callable[[str], None]) -> tuple[keras.Model, int]:
     """The model to train, and the number of epochs that are done.
 
     Parameters
     ----------
     run : Run
         If its last finished epoch left a model, that model is returned.
+    task : Task
     network : keras.Model
         The network that otherwise gets the weights to start from. Fine-tuning with fake quantisation ignores it.
     say : callable
@@ -83,38 +83,26 @@ def start(run: Run, network: keras.Model, say: Callable[[str], None]) -> tuple[k
             raise TrainingError(f"{broken(last, error)}; remove {run.folder} to start anew") from None
     model = network
     if config.qat:
-        model = quantisation_aware(load_run(config.qat).model(), run.calibration(200, seed=run.config.seed))
+        model = task.quantisation_aware(run)
     if config.start:
-        left = _take_over(model, run)
+        left = _take_over(model, run, task)
         say(f"weights from {config.start}" + (f"; new: {', '.join(left)}" if left else ""))
     if config.blend:
         blend(model, load_run(config.blend), config.blend_share)
         say(f"and {config.blend_share:.0%} of {config.blend}")
     if config.log_prior:
         _shift_logits(model, run.labels, config.shifts)
-    model.compile(
-        optimizer=keras.optimizers.AdamW(optim.learning_rate, weight_decay=optim.weight_decay),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    return model, 0
+    return task.trainable(model), 0
 
 
-def _take_over(model: keras.Model, run: Run) -> list[str]:
+def _take_over(model: keras.Model, run: Run, task: Task) -> list[str]:
     """Set the weights that the run starts from. Returns the names of layers and labels that they do not set."""
     name = run.config.weights.start
     if _is_int8(name):
-        return load_int8(model, name, run.frontend_config, run.examples("calibration")[0], run.labels)
+        return task.load_int8(model, name, run)
     if not Path(name).is_dir():
         return load_weights(model, name)
-    parent = load_run(name)
-    source = parent.model()
-    left = transfer(source, model)
-    if parent.labels != run.labels:
-        left = [layer for layer in left if layer != model.layers[-1].name]
-        kernel, bias = source.layers[-1].get_weights()
-        left += set_head(model, kernel, bias, parent.labels, run.labels)
-    return left
+    return task.load_run(model, load_run(name))
 
 
 def _is_int8(name: str) -> bool:

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from host_tools.config import OptimConfig
 from host_tools.errors import TrainingError
-from host_tools.sampling.batches import Batches
 from host_tools.training.curves import draw_epochs, log_epoch, read_log
 from host_tools.training.progress import Progress
 from host_tools.training.run import BEST, CONFIG, LAST, Run, write_record
+from host_tools.training.task import Task
 from kws_edge.files import write_atomically
 
 __all__ = ["Trainer"]
@@ -31,9 +31,7 @@ class Trainer:
     run : Run
         The run whose folder is written to.
     model : keras.Model
-    batches : Batches
-    teacher : keras.Model or None
-        A network whose posteriors are mixed into the targets.
+    task : Task
     first : int
         Number of epochs that are done.
     spent_s : float
@@ -44,21 +42,16 @@ class Trainer:
 
     run: Run
     model: keras.Model
-    batches: Batches
-    teacher: keras.Model | None
+    task: Task
     first: int
     spent_s: float
     say: Callable[[str], None]
     _progress: Progress = field(init=False)
     _counted_s: float = field(init=False)
     """Time that the log tells of."""
-    _validation: tuple[np.ndarray, np.ndarray] = field(init=False)
-    """Inputs and targets."""
 
     def __post_init__(self) -> None:
         self._counted_s = sum(row["seconds"] for row in read_log(self.run.folder)) if self.first else 0.0
-        inputs, truth = self.run.examples("validation")
-        self._validation = inputs, np.eye(len(self.run.labels), dtype=np.float32)[truth]
         self._progress = Progress(self._optim, self.first, self._counted_s + self.spent_s)
 
     @property
@@ -84,7 +77,7 @@ class Trainer:
         weights = self.run.config.weights
         if not self.first and (weights.start or weights.qat):
             row = self._finish(0, [])
-            say(f"before training: validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.2%}")
+            say(f"before training: {_told(row)}")
         epoch = self.first
         try:
             while not progress.over and (optim.minutes or epoch < optim.epochs):
@@ -103,73 +96,67 @@ class Trainer:
         if not best:  # no epoch was left to train
             path = self.run.folder / CONFIG
             raise TrainingError(f"{path}: broken (it names no best epoch); remove {self.run.folder} to start anew")
-        say(f"best epoch {best['epoch']}: validation loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.2%}")
+        say(f"best epoch {best['epoch']}: {_told(best)}")
 
     def _epoch(self, epoch: int) -> list[dict[str, float]]:
         """Train on an epoch's batches, or on as many as time allows. Returns loss and accuracy of each batch."""
         optim = self._optim
-        if self.batches.mix.mined:
-            found = self.batches.mine(self.model.predict_on_batch, epoch)
-            self.say("hard: " + ", ".join(f"{n} windows of {name}" for name, n in found.items()))
+        if self.run.config.mix.mined:
+            self.say(f"hard: {self.task.mine(self.model, epoch)}")
         _seed_dropout(self.model, self.run.config.seed, epoch)
         history = []
-        with _bar(optim, epoch) as bar, closing(self.batches.epoch(epoch, optim.steps)) as made:
+        with _bar(optim, epoch) as bar, closing(self.task.epoch(self.model, epoch)) as made:
             for x, y in made:
-                history.append(self._step(x, y))
+                self.model.optimizer.learning_rate = self._progress.learning_rate()
+                history.append(self.model.train_on_batch(x, y, return_dict=True))
+                self._progress.step()
                 bar.update()
                 bar.set_postfix_str(_time_left(self._progress.left_s), refresh=False)
                 if self._progress.over:
                     break
         return history
 
-    def _step(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-        if self.teacher:
-            share = np.float32(self.run.config.weights.teacher_weight)
-            y = (1 - share) * y + share * self.teacher.predict_on_batch(x)
-        self.model.optimizer.learning_rate = self._progress.learning_rate()
-        logs = self.model.train_on_batch(x, y, return_dict=True)
-        self._progress.step()
-        return logs
-
     def _finish(self, epoch: int, history: list[dict[str, float]]) -> dict[str, float]:
         """Validate, and keep the results of an epoch. Returns its row in the log."""
-        logs = self.model.evaluate(*self._validation, batch_size=self._optim.batch_size, verbose=0, return_dict=True)
+        kept = self.task.kept(self.model)
+        found = self.task.validate(self.model, kept)
         before_s, self._counted_s = self._counted_s, self._progress.used_s
         row = {
             "epoch": epoch,
-            **{name: float(np.mean([one[name] for one in history] or [math.nan])) for name in ("loss", "accuracy")},
-            **{f"val_{name}": float(logs[name]) for name in ("loss", "accuracy")},
+            **{name: float(np.mean([one[name] for one in history] or [math.nan])) for name in self.task.metrics},
+            **{f"val_{name}": value for name, value in found.items()},
             "seconds": self._counted_s - before_s,
         }
-        keep_epoch(self.run, self.model, row)
+        self._keep(kept, row)
         return row
 
+    def _keep(self, kept: keras.Model, row: dict[str, float]) -> None:
+        """Keep the log, the best weights and the state to go on from, each file whole or not at all."""
+        run, best = self.run, self.run.record.get("best")
+        rows = log_epoch(run.folder, row)
+        if not best or self._optim.keep == "last" or self.task.better(row, best):
+            write_atomically(run.folder / BEST, kept.save)
+            numbers = {name: round(value, 5) for name, value in row.items() if name.startswith("val_")}
+            run.record["best"] = {"epoch": row["epoch"], **numbers}
+            write_record(run)
+        if row["epoch"]:
+            write_atomically(run.folder / LAST, self.model.save)
+        draw_epochs(run.folder, rows)
 
-def keep_epoch(run: Run, model: keras.Model, row: dict[str, float]) -> None:
-    """Keep the log, the best weights and the state to go on from, each file whole or not at all."""
-    rows = log_epoch(run.folder, row)
-    if _better(row, run):
-        bare = keras.models.clone_model(model)  # without the optimizer's state, which is twice the weights
-        bare.set_weights(model.get_weights())
-        write_atomically(run.folder / BEST, bare.save)
-        run.record["best"] = {"epoch": row["epoch"], **{k: round(row[k], 5) for k in ("val_loss", "val_accuracy")}}
-        write_record(run)
-    if row["epoch"]:
-        write_atomically(run.folder / LAST, model.save)
-    draw_epochs(run.folder, rows)
+
+def _told(row: dict[str, float]) -> str:
+    """The validation numbers of an epoch, for people."""
+    return "validation " + ", ".join(
+        f"{name.removeprefix('val_').replace('_', ' ')} {_number(name, value)}"
+        for name, value in row.items()
+        if name.startswith("val_")
+    )
 
 
-def _better(row: dict[str, float], run: Run) -> bool:
-    """Whether an epoch is the best so far, by validation loss.
-
-    Quantisation-aware runs go by accuracy: their few steps change the confidence of posteriors more than their order.
-    """
-    best = run.record.get("best")
-    if not best or run.config.optim.keep == "last":
-        return True
-    if run.config.weights.qat:
-        return row["val_accuracy"] > best["val_accuracy"]
-    return row["val_loss"] < best["val_loss"]
+def _number(name: str, value: float) -> str:
+    if "false_accepts" in name:
+        return f"{value:.3g}/h"
+    return f"{value:.4f}" if name == "val_loss" else f"{value:.2%}"
 
 
 def _bar(optim: OptimConfig, epoch: int) -> tqdm:

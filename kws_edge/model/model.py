@@ -27,12 +27,12 @@ from kws_edge.model.tflite import FlatModel, Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
+__all__ = ["AFTER_MS", "DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
 
 DEFAULT_MODEL = "commands12"
 _SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _MAX_BYTES = 64 * 2**20
-_AFTER_MS = 250.0
+AFTER_MS = 250.0
 """Time after a clip in which a network with state may still answer."""
 
 
@@ -352,7 +352,7 @@ class Model:
     def _step_posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         interpreter, c = self.stepping(), self.frontend_config
         hop = interpreter.hop_frames
-        least = len(features) + c.frames_of(_AFTER_MS)
+        least = len(features) + c.frames_of(AFTER_MS)
         levels = np.tile(self.frontend.silence(), (-(-least // hop) * hop, 1))
         levels[: len(features)] = features
         q = np.empty(levels.shape, self.input.dtype)

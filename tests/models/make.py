@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from host_tools.convert.step_graph import to_step_int8
-from host_tools.networks.streaming import streaming
+from host_tools.networks.streaming import stream_micro
 from kws_edge.config import preset
 from kws_edge.features.frontend import Frontend
 
@@ -138,7 +138,7 @@ def convert(module: tf.Module, form: str, output=tf.int8) -> bytes:
 
 def step_network() -> keras.Model:
     """A small network with state whose normalisation is not the identity."""
-    network = streaming(preset("logmel40"), 3, channels=16, blocks=3)
+    network = stream_micro(preset("logmel40"), 3, width=0.25, blocks=3)
     rng = np.random.default_rng(4)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -1,0 +1,267 @@
+"""What training on sequences is: a network with state, and a sigmoid for each word at every answer.
+
+Every answer in a time after a word's end shall be the word, and no other answer shall. Answers that shall be no word
+count by their posterior, so that the many that are easy do not hide the few that are hard. The weights that are kept
+are averages over the last batches.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Generator
+from dataclasses import replace
+
+import keras
+import numpy as np
+from keras import ops
+
+from host_tools.data.features import levels_to_raw, span_range
+from host_tools.data.label_sets import SPOKEN_AS_UNKNOWN
+from host_tools.errors import TrainingError
+from host_tools.evaluation.sequence_scores import sequence_scores
+from host_tools.networks.dequantize import load_int8
+from host_tools.networks.models import build
+from host_tools.networks.qat import is_quantisation_aware, quantisation_aware
+from host_tools.networks.streaming import (
+    HEAD,
+    SCORE_OFFSET,
+    answer_frames,
+    get_words,
+    scores_of,
+    scoring,
+    set_by_name,
+    set_words,
+    states,
+    transfer_clip,
+)
+from host_tools.networks.weight_import import transfer
+from host_tools.sampling.examples import Examples, load_examples
+from host_tools.sampling.sequences import SequenceBatches, sequence_frames
+from host_tools.sampling.tracks import Tracks
+from host_tools.training.run import Run, load_run
+from host_tools.training.task import Task
+from kws_edge.errors import KwsError
+from kws_edge.labels import UNKNOWN
+from kws_edge.model.model import Model
+from kws_edge.model.quantization import posterior
+
+__all__ = ["AnswerLoss", "SequenceTask"]
+
+_OF_CLIPS = "residual"
+"""Network of the model files that a training can start from."""
+_STEM_CHANNELS = 48
+"""Those of the network's first layer at a width of 1."""
+_MANY = 50
+"""A word with at least this many recordings gets an output in training."""
+_VALIDATION, _CALIBRATION = 256, 200
+"""Sequences that are kept."""
+_LONGEST_AVERAGE = 500
+"""Batches over which weights are averaged, at most a tenth of all."""
+_THRESHOLDS = (0.5, 0.8)
+
+
+@keras.saving.register_keras_serializable("kws_edge")
+class AnswerLoss(keras.losses.Loss):
+    """Sum of the weighted losses of all answers; targets are those of :meth:`SequenceBatches.targets`.
+
+    Parameters
+    ----------
+    voice : int or None
+        The output of any speech, whose answers all count fully, as speech is not rare.
+    """
+
+    def __init__(self, voice: int | None, name: str = "answers", reduction: str = "sum", **kwargs) -> None:
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        self.voice = voice
+
+    def call(self, y_true, y_pred):
+        logits = y_pred[:, :, 0] - SCORE_OFFSET
+        wanted, unwanted = ops.relu(y_true), ops.relu(-y_true)
+        likely = ops.stop_gradient(ops.sigmoid(logits))
+        if self.voice is not None:
+            likely = ops.maximum(likely, ops.one_hot(self.voice, logits.shape[-1], dtype=likely.dtype))
+        return ops.sum(wanted * ops.softplus(-logits) + unwanted * likely * ops.softplus(logits), axis=(1, 2))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "voice": self.voice}
+
+
+class SequenceTask(Task):
+    """Trains a network with state."""
+
+    metrics = ("loss",)
+
+    @functools.cache  # noqa: B019  a task lives as long as its process
+    def network(self) -> keras.Model:
+        return self._built(len(self.labels))
+
+    def to_train(self) -> keras.Model:
+        return self._built(len(self.outputs))
+
+    def _built(self, n: int) -> keras.Model:
+        return build(self.network_config.model, self.frontend_config, n, width=self.network_config.width)
+
+    def load(self) -> Examples[Tracks]:
+        config, sequences = self.config, self.config.sequences
+        step = answer_frames(self.network())
+        self.examples = examples = load_examples(
+            config.data,
+            self.frontend_config,
+            self.labels,
+            audio_copies=config.mix.audio_copies,
+            seed=config.seed,
+            sequence_frames=sequence_frames(sequences, self.frontend_config.hop_ms, step),
+        )
+        make = functools.partial(
+            SequenceBatches,
+            sequences=sequences,
+            answer_frames=step,
+            batch_size=config.optim.batch_size,
+            seed=config.seed,
+        )
+        many = () if config.weights.qat or not sequences.other_outputs else self._others()
+        self.batches = make(examples, config.mix, others=many)
+        self._validating = make(_validation_words(examples), replace(config.mix, mined=0.0))
+        return examples
+
+    def _others(self) -> tuple[str, ...]:
+        """Words that are no labels, with many recordings."""
+        words = sorted(word for word in self.examples.by_word if word not in self.labels)
+        return tuple(word for word in words if self.examples.count_recorded(word) >= _MANY)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs in training: the labels, and other words."""
+        return self.batches.outputs
+
+    def keep(self, run: Run) -> None:
+        rng = np.random.default_rng(self.config.seed)
+        self._validation = self._validating.draw(_VALIDATION, rng)
+        calibration = self.batches.draw(_CALIBRATION, rng)
+        run.keep_examples(
+            {
+                "calibration": calibration.levels,
+                "validation": self._validation.levels,
+                "validation_words": self._validation.words,
+            }
+        )
+
+    def load_int8(self, model: keras.Model, path: str, run: Run) -> list[str]:
+        file = _file_of_clips(path)
+        kernel = next(iter(file.flat.weighted))[1][1]
+        width = file.flat.tensors[kernel].shape[0] / _STEM_CHANNELS
+        clip = build(_OF_CLIPS, self.frontend_config, len(file.labels), width=width)
+        n = self.frontend_config.n_frames
+        levels = run.sequences("calibration")[..., 0, :, np.newaxis]
+        heard = np.concatenate([levels[:, at : at + n] for at in range(0, levels.shape[1] - n + 1, n)])
+        load_int8(clip, path, self.frontend_config, heard, file.labels)
+        return transfer_clip(clip, file.labels, model, self.outputs)
+
+    def load_run(self, model: keras.Model, parent: Run) -> list[str]:
+        source = parent.model()
+        if not parent.config.network.streams:
+            return transfer_clip(source, parent.labels, model, self.outputs)
+        left = transfer(source, model)
+        new = set_words(model, get_words(source, parent.labels), self.outputs)
+        return [*(name for name in left if name != HEAD), *new]
+
+    def quantisation_aware(self, run: Run) -> keras.Model:
+        levels = span_range(run.sequences("calibration"), self.frontend_config)
+        return quantisation_aware(load_run(self.config.weights.qat).model(), levels)
+
+    def trainable(self, network: keras.Model) -> keras.Model:
+        optim = self.config.optim
+        aware = is_quantisation_aware(network)
+        model = keras.Model(network.inputs, network.outputs[0]) if aware else scoring(network)
+        first = (*optim.lengthened, optim.epochs)[0]  # as it was, if the run was lengthened
+        average = max(1.0, min(_LONGEST_AVERAGE, first * optim.steps / 10))
+        optimizer = keras.optimizers.AdamW(
+            optim.learning_rate,
+            weight_decay=optim.weight_decay,
+            beta_2=0.98,
+            clipnorm=5.0,
+            use_ema=True,
+            ema_momentum=1 - 1 / average,
+        )
+        model.compile(optimizer=optimizer, loss=AnswerLoss(self.batches.voice))
+        return model
+
+    def epoch(self, model: keras.Model, epoch: int) -> Generator[tuple, None, None]:
+        past = states(model, self.config.optim.batch_size)
+        for levels, targets in self.batches.epoch(epoch, self.config.optim.steps):
+            yield [levels, *past], targets
+
+    def mine(self, model: keras.Model, epoch: int) -> str:
+        answers = self._averaged(model)
+
+        def posteriors(levels: np.ndarray) -> np.ndarray:
+            scores = answers.predict_on_batch([levels, *states(answers, len(levels))])
+            return posterior(scores[:, :, 0], SCORE_OFFSET)
+
+        found = self.batches.mine(posteriors, epoch)
+        return ", ".join(f"{n} places in {name}" for name, n in found.items())
+
+    def kept(self, model: keras.Model) -> keras.Model:
+        return set_by_name(self._form(), self._averaged(model))
+
+    @functools.cache  # noqa: B019
+    def _form(self) -> keras.Model:
+        """The network that is kept, with any weights."""
+        qat = self.config.weights.qat
+        return quantisation_aware(load_run(qat).model(), self._validation.levels[:1]) if qat else self.network()
+
+    def _averaged(self, model: keras.Model) -> keras.Model:
+        """A copy of the training model with the averages of its weights."""
+        copy, own = self._copy(model), model.get_weights()
+        if int(model.optimizer.iterations):
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        copy.set_weights(model.get_weights())
+        model.set_weights(own)
+        return copy
+
+    @functools.cache  # noqa: B019
+    def _copy(self, model: keras.Model) -> keras.Model:
+        return keras.models.clone_model(model)
+
+    def validate(self, model: keras.Model, kept: keras.Model) -> dict[str, float]:
+        made = self._validation
+        scores = scores_of(kept, made.levels)
+        targets = self._validating.targets(made)
+        found = {"loss": float(ops.convert_to_numpy(AnswerLoss(self.batches.voice)(targets, scores[:, :, np.newaxis])))}
+        posteriors, hop_s = posterior(scores, SCORE_OFFSET), self.frontend_config.hop_ms / 1000
+        answer_s = self._validating.answer_frames * hop_s
+        for threshold in _THRESHOLDS:
+            score = sequence_scores(
+                posteriors, made.words, self.labels, threshold=threshold, answer_s=answer_s, hop_s=hop_s
+            )
+            found[f"missed_{threshold:g}"] = score.false_reject_rate or 0.0
+            found[f"false_accepts_{threshold:g}"] = score.false_accepts_per_hour or 0.0
+        return found
+
+    def better(self, now: dict[str, float], best: dict[str, float]) -> bool:
+        """By validation loss."""
+        return now["val_loss"] < best["val_loss"]
+
+
+def _file_of_clips(path: str) -> Model:
+    """A model file to start from."""
+    try:
+        file = Model(path, kernels="builtin")
+    except KwsError as error:
+        raise TrainingError(str(error)) from None
+    if file.step is not None:
+        raise TrainingError(f"{path}: is of a network with state; start from the run that it was made of")
+    return file
+
+
+def _validation_words(examples: Examples[Tracks]) -> Examples[Tracks]:
+    """The same sounds with the words that validate in place of those that train."""
+    levels, truth = examples.validation
+    names = [SPOKEN_AS_UNKNOWN if label == UNKNOWN else label for label in examples.labels]
+    by_word = {name: np.flatnonzero(truth == i) for i, name in enumerate(names)}
+    return replace(
+        examples,
+        stores=[levels_to_raw(levels, examples.config)],
+        kinds=["recorded"],
+        by_word={name: numbers for name, numbers in by_word.items() if len(numbers)},
+    )

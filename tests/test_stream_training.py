@@ -1,0 +1,438 @@
+"""Networks with state: how they come from those of clips, what they train on, and runs of them."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from host_tools.config import AugmentConfig, MixConfig, SequenceConfig, StageConfig
+from host_tools.sampling.examples import load_examples
+from host_tools.sampling.placing import HALF, OTHER
+from host_tools.sampling.sequences import SequenceBatches, Sequences
+from host_tools.sampling.tracks import Tracks
+from kws_edge.config import preset
+from kws_edge.model.model import Model
+from tests import forked
+from tests.conftest import assert_one_line_error_at_end, assert_usage_error, train_command
+from tests.tones import data_of
+
+keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
+pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+
+from host_tools.networks.models import build, count_macs  # noqa: E402
+from host_tools.networks.streaming import (  # noqa: E402
+    SCORE_OFFSET,
+    answer_frames,
+    scoring,
+    set_by_name,
+    states,
+    transfer_clip,
+)
+from host_tools.training.curves import read_log  # noqa: E402
+from host_tools.training.run import load_run  # noqa: E402
+from host_tools.training.sequences import AnswerLoss  # noqa: E402
+
+pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
+FRONT_END = preset("logmel40")
+RECIPE = Path(__file__).parent / "recipes" / "tones-stream.toml"
+LABELS = ("unknown", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "macs", "state", "frames"),
+    [("stream_residual", 337_579, 10_548_000, 5040, 4), ("stream_micro", 55_243, 2_544_000, 4216, 2)],
+)
+def test_networks_cost_what_they_say(name, parameters, macs, state, frames):
+    network = build(name, FRONT_END, 11)
+    sizes = [np.prod(one.shape[1:]) for one in network.inputs[1:]]
+    assert (network.count_params(), count_macs(network), sum(sizes)) == (parameters, macs, state)
+    assert answer_frames(network) == frames
+
+
+def randomised(network, seed):
+    """Weights of which none hides a tap or a channel."""
+    rng = np.random.default_rng(seed)
+    for layer in network.layers:
+        shapes = [w.shape for w in layer.get_weights()]
+        if isinstance(layer, keras.layers.BatchNormalization):
+            n = shapes[0][0]
+            layer.set_weights(
+                [rng.uniform(0.5, 1.5, n), rng.normal(0.2, 0.3, n), rng.normal(0, 0.1, n), rng.uniform(0.5, 2, n)]
+            )
+        elif shapes:
+            layer.set_weights([rng.normal(0, 1.5 / np.sqrt(np.prod(shape[:-1]) or 1), shape) for shape in shapes])
+
+
+def levels_of(n, seed=0):
+    return np.random.default_rng(seed).uniform(30, 255, (1, n, 1, FRONT_END.n_mels)).astype(np.float32)
+
+
+def test_a_network_of_clips_goes_on_with_state():
+    """Where the clips' kernels have no taps of a future that is lost, every channel is the same, later."""
+    long = dataclasses.replace(FRONT_END, clip_ms=6045)
+    assert (long.n_frames - 2) % 8 == 0, "strides pad as they do in a second"
+    clip, network = build("residual", long, 12), build("stream_residual", FRONT_END, 11)
+    randomised(clip, 1)
+    known = ("silence", *LABELS)
+    assert transfer_clip(clip, known, network, LABELS) == []
+    for layer in clip.layers:  # leave only the taps that were taken over
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape[0] == 9:
+            number, first = int(layer.name[5]), layer.name.endswith("conv1")
+            future = {1: 4, 2: 1}.get(number, 0)
+            oldest, newest = -4 + (first and number in (1, 3, 5)), future
+            if first and number in (1, 3):
+                newest = 1 + 2 * (future // 2)
+            kernel = layer.get_weights()[0]
+            taps = np.arange(9) + oldest
+            kernel[(taps > newest) | (taps < newest - 4 - future)] = 0
+            layer.set_weights([kernel])
+    levels = levels_of(long.n_frames)
+    features = keras.Model(clip.inputs[0], clip.get_layer("block6_sum").output)(levels.transpose(0, 1, 3, 2))
+    stream = keras.Model(network.inputs, network.get_layer("block6_sum").output)
+    late = np.array(stream([levels[:, 2:], *states(network, 1)]))[0, :, 0]  # the stem hears 3 frames: 2 more
+    clips = np.array(features)[0, :, 0]
+    delay = (120 + 40) // 40  # of the first and the second block, in ms
+    inner = np.arange(len(clips) // 3, 2 * len(clips) // 3)
+    assert clips[inner].std() > 0.1
+    np.testing.assert_allclose(late[2 * inner + delay], clips[inner], rtol=2e-3, atol=2e-3)
+
+
+def test_a_wider_network_begins_with_what_the_narrow_one_computes():
+    clip = build("residual", FRONT_END, 12)
+    randomised(clip, 1)
+    networks = [build("stream_residual", FRONT_END, 11, width=width) for width in (1, 1.5)]
+    x = levels_of(80)
+    for network in networks:
+        transfer_clip(clip, ("silence", *LABELS), network, LABELS)
+    both = [np.array(scoring(one)([x, *states(one, 1)])) for one in networks]
+    np.testing.assert_allclose(both[0], both[1], rtol=1e-4, atol=1e-3)
+
+
+def test_transfer_names_words_that_are_new():
+    clip, network = build("residual", FRONT_END, 4, width=0.34), build("stream_residual", FRONT_END, 3, width=0.34)
+    assert transfer_clip(clip, ("silence", "unknown", "yes", "no"), network, ("unknown", "yes", "bed")) == ["bed"]
+
+
+def test_the_loss_is_that_of_each_answer():
+    rng = np.random.default_rng(0)
+    targets, logits = rng.normal(0, 1, (2, 5, 3)).astype(np.float32), rng.normal(0, 2, (2, 5, 3)).astype(np.float32)
+    targets[:, 0] = 0
+    expected, p = 0.0, 1 / (1 + np.exp(-logits.astype(float)))
+    for at in np.ndindex(targets.shape):
+        weight = abs(targets[at])
+        expected -= weight * (np.log(p[at]) if targets[at] > 0 else (1 if at[2] == 1 else p[at]) * np.log(1 - p[at]))
+    loss = AnswerLoss(1)(targets, logits[:, :, np.newaxis] + SCORE_OFFSET)
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+def test_weights_by_name_leave_other_words_out():
+    wide, narrow = build("stream_micro", FRONT_END, 5), build("stream_micro", FRONT_END, 2)
+    randomised(wide, 3)
+    set_by_name(narrow, wide)
+    x = levels_of(40)
+    both = [np.array(scoring(one)([x, *states(one, 1)])) for one in (wide, narrow)]
+    np.testing.assert_allclose(both[0][..., :2], both[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def examples(folder):
+    return load_examples(data_of(folder), FRONT_END, LABELS, sequence_frames=400)
+
+
+def batches(examples, *, others=(), seed=1, augment=None, mined=0.0, **options):
+    mix = MixConfig(augment=augment or AugmentConfig(gated=0.0), mined=mined)
+    sequences = SequenceConfig(**options)
+    return SequenceBatches(examples, mix, sequences, answer_frames=4, batch_size=16, seed=seed, others=others)
+
+
+def test_the_same_seed_gives_the_same_bits(examples):
+    strong = AugmentConfig(reverberation=0.5, equalisation_db=6.0, gated=0.3)
+    first, again, other = (batches(examples, seed=seed, augment=strong, others=("bed",)) for seed in (1, 1, 2))
+    for a, b in zip(first.batch(3, 1), again.batch(3, 1), strict=True):
+        assert a.dtype == np.float32
+        assert a.tobytes() == b.tobytes()
+    assert first.batch(3, 1)[0].tobytes() != first.batch(3, 2)[0].tobytes()
+    assert first.batch(3, 1)[0].tobytes() != other.batch(3, 1)[0].tobytes()
+    made = list(first.epoch(3, 5))
+    assert len(made) == 5
+    assert made[1][1].tobytes() == again.batch(3, 1)[1].tobytes()
+
+
+def test_words_sound_where_they_are_said(examples):
+    """Without noise, sound lies within the spans of words, and all words of a sequence follow one another."""
+    quiet = batches(
+        examples, augment=AugmentConfig(noise_share=0.0, gated=0.0), hiss_share=0.0, halves=0.0, wordless=0.0
+    )
+    made = quiet.draw(24, np.random.default_rng(5))
+    assert made.levels.shape == (24, 400, 1, 40)
+    loud = made.levels[:, :, 0].max(axis=2) > made.levels.min() + 90
+    near = np.zeros(loud.shape, bool)
+    for number, first, last, output, _ in made.words:
+        near[number, max(0, first - 3) : last + 3] = True
+        assert -1 <= output < len(LABELS)
+    assert loud.mean() > 0.1
+    assert (loud & ~near).sum() < 0.02 * loud.sum()
+    for number in range(24):
+        spans = made.words[made.words[:, 0] == number][:, 1:3]
+        assert len(spans)
+        assert (spans[1:, 0] >= spans[:-1, 1] - 1).all()
+    assert (made.voice == 1).mean() > 0.2
+
+
+def one(words, *, unsure=(), voice=0, frames=400):
+    """A sequence by hand."""
+    mask = np.zeros((1, frames), bool)
+    for first, last in unsure:
+        mask[0, first:last] = True
+    rows = np.array([(0, *word) for word in words], np.int32).reshape(-1, 5)
+    return Sequences(np.zeros((1, frames, 1, 40), np.float32), rows, mask, np.full((1, frames), voice, np.int8))
+
+
+def test_targets_ask_for_a_word_after_its_end(examples):
+    maker = batches(examples, others=("bed",), negatives=1.0)
+    yes, bed = LABELS.index("yes"), len(LABELS)
+    made = one([(100, 150, yes, True), (200, 240, bed, True), (300, 340, HALF, False), (20, 60, OTHER, True)])
+    targets = maker.targets(made)[0]
+    ends = 4 * np.arange(1, 101)
+    asked = (ends >= 160) & (ends < 186)
+    assert np.array_equal(targets[:, yes] > 0, asked)
+    total = 1 + 1 + 0.3
+    assert targets[asked, yes].sum() == pytest.approx(1 / total)
+    assert targets[:, bed][targets[:, bed] > 0].sum() == pytest.approx(0.3 / total)
+    free = targets[:, yes] == 0
+    assert np.array_equal(free | asked, (ends >= 140) & (ends < 210))
+    no = LABELS.index("no")
+    np.testing.assert_allclose(targets[:, no], -4 * 10 / 300 / total, rtol=1e-5)
+    assert (targets[:5, 0] == 0).all(), "the past of the first answers is not known"
+    assert (targets[5:, 0] < 0).all()
+    assert np.abs(targets[:, 0]).sum() == pytest.approx(0.5)
+
+
+def test_targets_leave_out_what_nobody_knows(examples):
+    maker = batches(examples)
+    yes = LABELS.index("yes")
+    made = one([(100, 150, yes, False)], unsure=[(200, 300)], voice=1)
+    targets = maker.targets(made)[0]
+    assert not (targets[:, 1:] > 0).any(), "a word that need not be heard is not asked for"
+    assert (targets[36:50, yes] == 0).all()
+    assert (targets[50:75, 1:] == 0).all()
+    assert (targets[75:, yes] < 0).all()
+    assert (targets[5:, 0] > 0).all()
+
+
+def test_noise_speech_and_words_come_in_their_shares(examples):
+    maker = batches(examples, wordless=0.5, keyword_share=0.4, halves=0.2, other_share=0.2, others=("bed", "cat"))
+    made = maker.draw(400, np.random.default_rng(0))
+    words = made.words
+    assert len({*words[:, 0]}) / 400 == pytest.approx(0.5, abs=0.08)
+    keyword = (words[:, 3] > 0) & (words[:, 3] < len(LABELS))
+    shares = [keyword, words[:, 3] == HALF, words[:, 3] >= len(LABELS), words[:, 3] == OTHER]
+    np.testing.assert_allclose([one.mean() for one in shares], [0.4, 0.2, 0.2, 0.2], atol=0.07)
+    assert 0.3 < words[keyword, 4].mean() < 1
+
+
+def test_tracks_know_where_keywords_are_said():
+    tracks = Tracks(100, -1.0)
+    recordings = [np.full((n, 3), i, np.float16) for i, n in enumerate((300, 50))]
+    assert tracks.add(recordings, [[(100, 120)], []]) == 350
+    assert tracks.add([], []) == 0
+    levels, said = tracks.draw(200, np.random.default_rng(0))
+    assert levels.shape == (200, 100, 3)
+    assert {*np.unique(levels)} == {-1.0, 0.0, 1.0}
+    lengths = said.sum(axis=1)
+    assert lengths.max() == 10 + 20 + 60
+    assert lengths.min() == 0
+
+
+def test_a_short_recording_is_followed_by_silence():
+    tracks = Tracks(100, -1.0)
+    tracks.add([np.ones((30, 2), np.float16)], [[]])
+    levels, _ = tracks.draw(3, np.random.default_rng(0))
+    assert (levels[:, :30] == 1).all()
+    assert (levels[:, 30:] == -1).all()
+
+
+def test_places_in_which_a_network_hears_keywords_are_drawn():
+    tracks = Tracks(100, 0.0)
+    recording = np.zeros((20_000, 2), np.float16)
+    recording[7000:7020] = 5
+    recording[15_000:15_020] = 5  # where a keyword is said
+    tracks.add([recording], [[(14_990, 15_030)]])
+
+    def heard(raw):
+        return raw.max(axis=2).reshape(len(raw), -1, 4).max(axis=2) / 5
+
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(8):
+        found = max(found, tracks.mine(heard, rng))
+        if tracks.groups[0].hard.size:
+            break
+    assert 1 <= found <= 2
+    levels, _ = tracks.draw(300, rng, mined=1.0)
+    assert (levels.max(axis=(1, 2)) == 5).all()
+    assert levels[:, :88].max(axis=(1, 2)).mean() > 4
+
+
+def test_validation_words_are_not_those_that_train(examples):
+    from host_tools.training.sequences import _validation_words
+
+    heard = _validation_words(examples)
+    assert heard.by_word.keys() == {"_unknown_", *LABELS[1:]}
+    rows = heard.rows(heard.by_word["yes"])
+    levels, truth = examples.validation
+    np.testing.assert_allclose(rows + FRONT_END.level_offset, levels[truth == LABELS.index("yes")], atol=1e-3)
+
+
+SHORT = ("--model", "stream_residual", "--steps", "4", "--epochs", "3", "--batch-size", "8", "--width", "0.34",
+         "--sequence-s", "2", "--mined", "0.3", "--reverberation", "0.3")  # fmt: skip
+
+
+def stream_command(folder, run, *options):
+    return [*train_command(folder, run), *SHORT, *options]
+
+
+@pytest.fixture(scope="module")
+def stream_run(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("stream")
+    done = forked.run(list(map(str, stream_command(folder, place / "run"))), place, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return place / "run"
+
+
+def test_a_run_keeps_what_its_network_needs(stream_run):
+    run = load_run(stream_run)
+    assert run.labels == LABELS
+    model = run.model()
+    assert model.outputs[0].shape[-1] == len(LABELS), "outputs of other words only train"
+    assert len(model.inputs) == len(model.outputs) > 5
+    assert (stream_run / "curves.png").stat().st_size > 1000
+    rows = read_log(stream_run)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert {"loss", "val_loss", "val_missed_0.5", "val_false_accepts_0.8", "seconds"} <= rows[0].keys()
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert run.record["best"]["val_loss"] == pytest.approx(min(row["val_loss"] for row in rows), abs=1e-5)
+    levels, words = run.sequences("validation"), run.sequence_words()
+    assert levels.shape == (256, 200, 1, 40)
+    assert {*words[:, 0]} <= {*range(256)}
+    assert run.sequences("calibration").shape[1:] == (200, 1, 40)
+
+
+def same_weights(a, b):
+    one, other = (keras.models.load_model(run / "last.keras") for run in (a, b))
+    weights = zip(one.get_weights(), other.get_weights(), strict=True)
+    optimizers = zip(one.optimizer.variables, other.optimizer.variables, strict=True)
+    return all(np.array_equal(x, y) for pairs in (weights, optimizers) for x, y in pairs)
+
+
+def test_a_killed_run_goes_on_with_the_same_bits(folder, stream_run, run_cli, tmp_path):
+    command = stream_command(folder, "run")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "host_tools", *map(str, command)], cwd=tmp_path, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (tmp_path / "run" / "last.keras").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert len(read_log(tmp_path / "run")) < 3
+    done = run_cli(*command, package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert same_weights(stream_run, tmp_path / "run")
+    assert load_run(tmp_path / "run").record["best"] == load_run(stream_run).record["best"]
+    assert [row["val_loss"] for row in read_log(tmp_path / "run")] == [row["val_loss"] for row in read_log(stream_run)]
+
+
+def test_a_run_is_lengthened(stream_run, folder, run_cli, tmp_path):
+    shutil.copytree(stream_run, tmp_path / "run")
+    done = run_cli(
+        "train", "--config", "run", "--epochs", "4", "-o", "run", "--cache", folder / "cache", package="host_tools"
+    )
+    assert done.returncode == 0, done.stderr
+    assert b", from epoch 4 on" in done.stdout
+    assert [row["epoch"] for row in read_log(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_weights_that_are_kept_are_averages(stream_run):
+    """Those of the last epoch, if it was the best."""
+    run = load_run(stream_run)
+    last = keras.models.load_model(stream_run / "last.keras")
+    now = last.get_layer("block3_conv1").get_weights()[0]
+    last.optimizer.finalize_variable_values(last.trainable_variables)
+    average = last.get_layer("block3_conv1").get_weights()[0]
+    assert not np.allclose(now, average)
+    if run.record["best"]["epoch"] == 3:
+        np.testing.assert_array_equal(run.model().get_layer("block3_conv1").get_weights()[0], average)
+
+
+def test_runs_start_from_others(stream_run, run_folder, folder, run_cli, tmp_path):
+    short = ("--epochs", "1", "--steps", "2")
+    done = run_cli(*stream_command(folder, "a", *short, "--start", run_folder), package="host_tools")
+    assert f"weights from {run_folder}; new: bed, cat, tree".encode() in done.stdout, done.stderr
+    done = run_cli(
+        *stream_command(folder, "b", *short, "--start", stream_run, "--labels", "yes,bed"), package="host_tools"
+    )
+    assert f"weights from {stream_run}; new: bed".encode() in done.stdout, done.stderr
+    assert load_run(tmp_path / "b").labels == ("unknown", "yes", "bed")
+    done = run_cli(*stream_command(folder, "c", *short, "--width", "1", "--start", "commands12"), package="host_tools")
+    assert b"weights from commands12; new: bed, cat, tree" in done.stdout, done.stderr
+    done = run_cli(*stream_command(folder, "d", *short, "--model", "stream_micro"), package="host_tools")
+    assert done.returncode == 0, done.stderr
+    assert load_run(tmp_path / "d").model().name == "stream_micro"
+
+
+def test_starts_that_do_not_fit_are_refused(run_folder, folder, run_cli):
+    short = ("--epochs", "1", "--steps", "2")
+    wide = run_cli(*stream_command(folder, "a", *short, "--width", "1", "--start", run_folder), package="host_tools")
+    assert_one_line_error_at_end(wide, "stream_residual cannot start from residual")
+    own = run_cli(
+        *stream_command(folder, "b", *short, "--model", "stream_micro", "--start", run_folder), package="host_tools"
+    )
+    assert_one_line_error_at_end(own, "stream_micro cannot start from residual")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--sequence-s", "3"), "sequence_s is for networks with state, residual is one without it"),
+        (("--model", "stream_micro", "--mixup", "0.2"), "mixup is for networks without state"),
+        (("--model", "stream_micro", "--teacher", "runs/x"), "teacher is for networks without state"),
+        (("--model", "stream_micro", "--keyword-share", "0.9", "--halves", "0.2"), "1.34 together"),
+    ],
+)
+def test_options_of_the_other_form_are_refused(options, expected, run_cli):
+    failed = run_cli("train", "clips", "-o", "run", *options, package="host_tools")
+    assert_usage_error(failed, expected, program="kws-host")
+
+
+def test_presets_are_configurations():
+    from host_tools.training.presets import PRESETS
+
+    config = StageConfig.from_options({"clips": "clips", **PRESETS["stream"]})
+    assert config.network.streams
+    assert config.network.outputs == LABELS
+
+
+def test_a_recipe_makes_a_file(folder, tmp_path):
+    """From clips to a card, by way of sequences, fake quantisation and thresholds."""
+    command = [sys.executable, "-m", "host_tools", "recipe", "run", RECIPE, "--data", folder, "-o", tmp_path / "runs"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=500)
+    (file,) = (tmp_path / "runs").glob("tones-stream/tuned-*/tones-stream.tflite")
+    model = Model(file)
+    assert model.labels == LABELS
+    assert model.step.frames == 4
+    assert model.metadata.metrics.keys() >= {"validation", "calibration"}
+    assert model.metadata.provenance["training"]["sequence_s"] == 2
+    (card,) = (tmp_path / "runs").glob("tones-stream/card-*/tones-stream.md")
+    assert "stream_residual of width 0.34" in card.read_text()
+    (accuracy,) = (tmp_path / "runs").glob("tones-stream/accuracy-*/accuracy.json")
+    assert json.loads(accuracy.read_text())["results"][0]["labels"] == [*LABELS, "silence"]
