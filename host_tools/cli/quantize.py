@@ -54,6 +54,8 @@ def work(args: argparse.Namespace) -> None:
         licence=args.licence,
     )
     print(f"wrote {args.output}, {Path(args.output).stat().st_size:,} bytes; {_told(metadata.metrics['validation'])}")
+    if replaced:
+        print(f"{args.output} held settings that kws-host calibrate chose, and holds them no more: calibrate again")
 
 
 def _told(v: Mapping[str, float]) -> str:
@@ -71,8 +73,6 @@ def _told(v: Mapping[str, float]) -> str:
         f"on {v['sequences']} validation sequences at a threshold of {v['threshold']:g}: {', '.join(forms)}; "
         f"{v['agreement']:.2%} of the answers agree"
     )
-    if replaced:
-        print(f"{args.output} held settings that kws-host calibrate chose, and holds them no more: calibrate again")
 
 
 def _is_calibrated(path: Path) -> bool:
