@@ -142,7 +142,7 @@ def dated(text: str) -> bool:
     return bool(command and re.search(r"\b20\d\d-\d\d-\d\d\b", text))
 
 
-@pytest.mark.parametrize("page", MEASURED, ids=named)
+@pytest.mark.parametrize("page", sorted(MEASURED), ids=named)
 def test_tables_of_figures_have_a_command_and_a_date(page):
     """They stand in the same section, or in the page's beginning. Where a formula gives the figures, it is shown.
 
