@@ -377,14 +377,14 @@ def test_weights_that_are_kept_are_averages(stream_run):
 def test_runs_start_from_others(stream_run, run_folder, folder, run_cli, tmp_path):
     short = ("--epochs", "1", "--steps", "2")
     done = run_cli(*stream_command(folder, "a", *short, "--start", run_folder), package="host_tools")
-    assert f"weights from {run_folder}; new: bed, cat, tree".encode() in done.stdout, done.stderr
+    assert f"weights from {run_folder}\n".encode() in done.stdout, done.stderr
     done = run_cli(
         *stream_command(folder, "b", *short, "--start", stream_run, "--labels", "yes,bed"), package="host_tools"
     )
     assert f"weights from {stream_run}; new: bed".encode() in done.stdout, done.stderr
     assert load_run(tmp_path / "b").labels == ("unknown", "yes", "bed")
     done = run_cli(*stream_command(folder, "c", *short, "--width", "1", "--start", "commands12"), package="host_tools")
-    assert b"weights from commands12; new: bed, cat, tree" in done.stdout, done.stderr
+    assert b"weights from commands12\n" in done.stdout, done.stderr
     done = run_cli(*stream_command(folder, "d", *short, "--model", "stream_micro"), package="host_tools")
     assert done.returncode == 0, done.stderr
     assert load_run(tmp_path / "d").model().name == "stream_micro"

@@ -59,7 +59,7 @@ def _heading(model: Model, arena: Mapping[str, Any] | None) -> list[str]:
 
 
 def _use(model: Model) -> list[str]:
-    c, data = model.frontend_config, model.metadata.provenance.get("data", {})
+    data = model.metadata.provenance.get("data", {})
     official = SPEECH_COMMANDS in origins_of(data, model.labels)
     keywords = [label for label in model.labels if is_keyword(label)]
     others = [label for label in model.labels if not is_keyword(label)]
@@ -69,13 +69,20 @@ def _use(model: Model) -> list[str]:
         f"Hears {len(keywords)} {'English ' if official else ''}{'words' if len(keywords) > 1 else 'word'}, beside "
         f"{' and '.join(others) or 'nothing'}: {', '.join(keywords)}.",
         "",
-        f"It listens to {c.clip_ms / 1000:g} s of mono audio at {c.sample_rate} Hz at a time, on the device, without a"
-        " network.",
+        f"It listens to {_heard(model)} on the device, without a network.",
         "",
         f"{_limits(data, official=official)} In continuous "
         f"speech a window may resemble a word: {_calibrated(model.metadata.metrics.get('calibration'))}."
         + _after_speech(model.detector_config),
     ]
+
+
+def _heard(model: Model) -> str:
+    """What the model takes at a time."""
+    c = model.frontend_config
+    if model.step is None:
+        return f"{c.clip_ms / 1000:g} s of mono audio at {c.sample_rate} Hz at a time,"
+    return f"mono audio at {c.sample_rate} Hz as it comes, and answers every {model.step.frames * c.hop_ms:g} ms,"
 
 
 def _input(model: Model) -> list[str]:
