@@ -273,6 +273,7 @@ def test_changes_and_reloads_at_the_same_time(running, feed, speech):
 
 def test_defect_of_an_output_ends_the_service(running, feed, speech, monkeypatch):
     one = running()
+    feed.write(speech[:1600])  # opens the room
     monkeypatch.setattr(one.probe, "send", lambda event: 1 / 0)
     feed.write(speech[: 2 * RATE])
     one.join()
