@@ -26,6 +26,7 @@ PAGES = [
 RECORDS = {DOCS / "models" / name for name in ("results.md", "method.md", "benchmarks.md")}
 """Pages of what was measured."""
 MEASURED = [ROOT / "README.md", *RECORDS, DOCS / "models" / "index.md", DOCS / "train" / "own-words.md"]
+MEASURED += [DOCS / "models" / "streams.md", *sorted((DOCS / "firmware").glob("*.md"))]
 MEASURED += sorted((DOCS / "explain").glob("*.md"))
 GUIDES = [page for page in (ROOT / "README.md", ROOT / "SECURITY.md", *SITE) if page not in RECORDS]
 PROGRAMS = {"kws-edge": "kws_edge.cli", "kws-host": "host_tools.cli", "kws-firmware": "firmware_export.cli"}
