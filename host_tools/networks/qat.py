@@ -330,15 +330,15 @@ def norm_after(model: keras.Model) -> dict[str, layers.BatchNormalization]:
 def _conv(layer) -> QuantConv2D:
     if layer.activation not in (keras.activations.linear, keras.activations.relu):
         raise TrainingError(f"the convolution {layer.name!r} has an activation of its own; use a layer after it")
-    depthwise = isinstance(layer, layers.DepthwiseConv2D)
     return QuantConv2D(
         kernel_shape=layer.kernel.shape,
         units=layer.output.shape[-1],
         strides=layer.strides,
         padding=layer.padding,
-        depthwise=depthwise,
+        depthwise=isinstance(layer, layers.DepthwiseConv2D),
         dilation=layer.dilation_rate,
         middle=(layer.high + layer.low) / 2 if isinstance(layer, LevelConv2D) else 0.0,
+        trainable=layer.trainable,
         name=layer.name,
     )
 

@@ -17,6 +17,12 @@ _SEARCHED_FRAMES, _PIECES = 6000, 10
 """Pieces of each group in which a network is searched for mistakes, each time."""
 _HARD, _GRID_FRAMES = 0.15, 20
 """A place is hard if a keyword's posterior is at least this; of the places in each such span one is kept."""
+_HEARD = (0.8, 1.1)
+"""The frames of a piece end near the place where a keyword was heard."""
+_PIECE, _PIECE_EDGE, _SOFT_FRAMES = (0.18, 0.75), 0.1, 5
+"""Length of a piece as a share of its frames, how far its ends move to softer speech, and the frames of loudness."""
+_TRIES = 4
+"""Pieces that are drawn until no keyword is said in one."""
 _LATEST, _EARLIEST = 0.25, 0.875
 """A sequence that is drawn for a hard place has it in this part of its length."""
 
@@ -96,6 +102,44 @@ class Tracks:
             levels[i], said[i] = (x[start : start + self.frames] for x in (group.levels, group.said))
         return levels, said
 
+    def cut(
+        self, n: int, frames: int, rng: np.random.Generator, *, mined: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """At most `n` pieces of a word or more, cut where the speech is softest. No keyword is said in them.
+
+        Parameters
+        ----------
+        n : int
+        frames : int
+            Length of what is drawn, somewhere in which a piece lies.
+        rng : numpy.random.Generator
+        mined : float
+            Share of pieces that end near a place that :meth:`mine` found.
+
+        Returns
+        -------
+        levels : numpy.ndarray, shape (m, frames, mels), float32
+        spans : numpy.ndarray, shape (m, 2), int
+            First frame of each piece, and the frame after its last.
+        """
+        levels, spans = [], []
+        groups = [group for group in self.groups if len(group.levels) >= frames]
+        for number in rng.integers(max(1, len(groups)), size=n if groups else 0):
+            group, last = groups[number], len(groups[number].levels) - frames
+            for _ in range(_TRIES):
+                start = int(rng.integers(last + 1))
+                if len(group.hard) and rng.random() < mined:
+                    place = group.hard[rng.integers(len(group.hard))] - rng.uniform(*_HEARD) * frames
+                    start = int(np.clip(place, 0, last))
+                around = slice(start, start + frames)
+                first, end = _piece(group.levels[around], rng)
+                if not group.said[around][first:end].any():
+                    levels.append(group.levels[around])
+                    spans.append((first, end))
+                    break
+        shape = (-1, frames, self.groups[0].levels.shape[1])
+        return np.array(levels, np.float32).reshape(shape), np.array(spans, np.intp).reshape(-1, 2)
+
     def mine(self, heard: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator) -> int:
         """Search a part of each group for places in which a network hears keywords. Later draws use them.
 
@@ -124,3 +168,19 @@ class Tracks:
             _, first = np.unique(places // _GRID_FRAMES, return_index=True)
             group.hard = places[first]
         return sum(len(group.hard) for group in self.groups)
+
+
+def _piece(levels: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """First frame of a piece of random length, and the frame after its last. Each moves to where it is soft nearby."""
+    frames = len(levels)
+    loudness = np.convolve(levels.mean(axis=1, dtype=np.float32), np.full(_SOFT_FRAMES, 1 / _SOFT_FRAMES), "same")
+    edge, length = round(_PIECE_EDGE * frames), round(rng.uniform(*_PIECE) * frames)
+    first = int(rng.integers(frames - length + 1))
+
+    def softest(at: int) -> int:
+        high = min(frames - _SOFT_FRAMES, at + edge)
+        low = min(max(_SOFT_FRAMES, at - edge), high - 1)
+        return low + int(loudness[low:high].argmin())
+
+    start = softest(first)
+    return start, max(softest(first + length), start + edge)

@@ -20,8 +20,9 @@ from host_tools.data.label_sets import SPOKEN_AS_UNKNOWN
 from host_tools.errors import TrainingError
 from host_tools.evaluation.sequence_scores import sequence_scores
 from host_tools.networks.dequantize import load_int8
+from host_tools.networks.heeding import heeding_speech, speech_before
 from host_tools.networks.models import build
-from host_tools.networks.qat import is_quantisation_aware, quantisation_aware
+from host_tools.networks.qat import quantisation_aware
 from host_tools.networks.streaming import (
     HEAD,
     SCORE_OFFSET,
@@ -68,22 +69,48 @@ class AnswerLoss(keras.losses.Loss):
     ----------
     voice : int or None
         The output of any speech, whose answers all count fully, as speech is not rare.
+    cost : float
+        How much the network that is kept lowers a score after speech; see
+        :func:`host_tools.networks.heeding.heeding_speech`. What it lowers is no mistake to learn from. Words are to
+        be heard after speech nevertheless.
+    before : tuple of int
+        As :func:`host_tools.networks.heeding.speech_before` gives it.
     """
 
-    def __init__(self, voice: int | None, name: str = "answers", reduction: str = "sum", **kwargs) -> None:
+    def __init__(
+        self,
+        voice: int | None,
+        cost: float = 0.0,
+        before: tuple[int, int] = (1, 1),
+        name: str = "answers",
+        reduction: str = "sum",
+        **kwargs,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, **kwargs)
-        self.voice = voice
+        self.voice, self.cost, self.before = voice, cost, tuple(before)
 
     def call(self, y_true, y_pred):
         logits = y_pred[:, :, 0] - SCORE_OFFSET
         wanted, unwanted = ops.relu(y_true), ops.relu(-y_true)
-        likely = ops.stop_gradient(ops.sigmoid(logits))
+        lowered = logits
         if self.voice is not None:
-            likely = ops.maximum(likely, ops.one_hot(self.voice, logits.shape[-1], dtype=likely.dtype))
-        return ops.sum(wanted * ops.softplus(-logits) + unwanted * likely * ops.softplus(logits), axis=(1, 2))
+            voice = ops.one_hot(self.voice, logits.shape[-1], dtype=logits.dtype)
+            lowered = logits - self.cost * (1 - voice) * self._speech_before(logits)
+        likely = ops.stop_gradient(ops.sigmoid(lowered))
+        if self.voice is not None:
+            likely = ops.maximum(likely, voice)
+        return ops.sum(wanted * ops.softplus(-logits) + unwanted * likely * ops.softplus(lowered), axis=(1, 2))
+
+    def _speech_before(self, logits):
+        """The mean posterior of speech in the time before each answer, shape (n, answers, 1)."""
+        earliest, latest = self.before
+        speech = ops.stop_gradient(ops.sigmoid(logits[:, :, self.voice]))
+        summed = ops.cumsum(ops.pad(speech, ((0, 0), (earliest + 1, 0))), axis=1)
+        answers, span = logits.shape[1], earliest - latest + 1
+        return ((summed[:, span : span + answers] - summed[:, :answers]) / span)[:, :, None]
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "voice": self.voice}
+        return {**super().get_config(), "voice": self.voice, "cost": self.cost, "before": self.before}
 
 
 class SequenceTask(Task):
@@ -93,7 +120,15 @@ class SequenceTask(Task):
 
     @functools.cache  # noqa: B019  a task lives as long as its process
     def network(self) -> keras.Model:
-        return self._built(len(self.labels))
+        built = self._built(len(self.labels))
+        if not self._cost:
+            return built
+        return heeding_speech(built, self.labels.index(UNKNOWN), self._cost, self.frontend_config)
+
+    @property
+    def _cost(self) -> float:
+        """How much the network that is kept lowers scores after speech, if one of its outputs tells of speech."""
+        return self.config.sequences.after_speech if UNKNOWN in self.labels else 0.0
 
     def to_train(self) -> keras.Model:
         return self._built(len(self.outputs))
@@ -137,10 +172,10 @@ class SequenceTask(Task):
     def keep(self, run: Run) -> None:
         rng = np.random.default_rng(self.config.seed)
         self._validation = self._validating.draw(_VALIDATION, rng)
-        calibration = self.batches.draw(_CALIBRATION, rng)
+        self._calibration = self.batches.draw(_CALIBRATION, rng).levels
         run.keep_examples(
             {
-                "calibration": calibration.levels,
+                "calibration": self._calibration,
                 "validation": self._validation.levels,
                 "validation_words": self._validation.words,
             }
@@ -166,13 +201,14 @@ class SequenceTask(Task):
         return [*(name for name in left if name != HEAD), *new]
 
     def quantisation_aware(self, run: Run) -> keras.Model:
-        levels = span_range(run.sequences("calibration"), self.frontend_config)
-        return quantisation_aware(load_run(self.config.weights.qat).model(), levels)
+        form = self._form()
+        copy = keras.models.clone_model(form)
+        copy.set_weights(form.get_weights())
+        return copy
 
     def trainable(self, network: keras.Model) -> keras.Model:
         optim = self.config.optim
-        aware = is_quantisation_aware(network)
-        model = keras.Model(network.inputs, network.outputs[0]) if aware else scoring(network)
+        model = scoring(network)
         first = (*optim.lengthened, optim.epochs)[0]  # as it was, if the run was lengthened
         average = max(1.0, min(_LONGEST_AVERAGE, first * optim.steps / 10))
         optimizer = keras.optimizers.AdamW(
@@ -183,7 +219,8 @@ class SequenceTask(Task):
             use_ema=True,
             ema_momentum=1 - 1 / average,
         )
-        model.compile(optimizer=optimizer, loss=AnswerLoss(self.batches.voice))
+        before = speech_before(self.frontend_config.hop_ms, self.batches.answer_frames)
+        model.compile(optimizer=optimizer, loss=AnswerLoss(self.batches.voice, self._cost, before))
         return model
 
     def epoch(self, model: keras.Model, epoch: int) -> Generator[tuple, None, None]:
@@ -206,9 +243,11 @@ class SequenceTask(Task):
 
     @functools.cache  # noqa: B019
     def _form(self) -> keras.Model:
-        """The network that is kept, with any weights."""
-        qat = self.config.weights.qat
-        return quantisation_aware(load_run(qat).model(), self._validation.levels[:1]) if qat else self.network()
+        """The network that is kept, with the weights to start from if it has fake quantisation, else with any."""
+        if not self.config.weights.qat:
+            return self.network()
+        levels = span_range(self._calibration.copy(), self.frontend_config)
+        return quantisation_aware(load_run(self.config.weights.qat).model(), levels)
 
     def _averaged(self, model: keras.Model) -> keras.Model:
         """A copy of the training model with the averages of its weights."""
