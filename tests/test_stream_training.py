@@ -592,8 +592,8 @@ def test_runs_start_from_others(stream_run, run_folder, folder, run_cli, tmp_pat
 
 def test_starts_that_do_not_fit_are_refused(run_folder, folder, run_cli):
     short = ("--epochs", "1", "--steps", "2")
-    wide = run_cli(*stream_command(folder, "a", *short, "--width", "1", "--start", run_folder), package="host_tools")
-    assert_one_line_error_at_end(wide, "stream_residual cannot start from residual")
+    small = run_cli(*stream_command(folder, "a", *short, "--width", "0.1", "--start", run_folder), package="host_tools")
+    assert_one_line_error_at_end(small, "stream_residual cannot start from residual")
     own = run_cli(
         *stream_command(folder, "b", *short, "--model", "stream_micro", "--start", run_folder), package="host_tools"
     )

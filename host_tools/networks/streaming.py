@@ -260,20 +260,18 @@ def transfer_clip(clip: keras.Model, known: tuple[str, ...], network: keras.Mode
     TrainingError
         If the networks are not of these forms, or the one of clips has more channels.
     """
-    source = {layer.name: layer for layer in clip.layers if layer.weights}
-    for layer in network.layers:
-        if layer.weights and layer.name != HEAD:
-            weights = source[layer.name].get_weights() if layer.name in source else []
-            if weights and isinstance(layer, layers.Conv2D) and weights[0].shape[0] != layer.kernel.shape[0]:
-                weights[0] = _heard_taps(layer.name, weights[0])
-            new = layer.get_weights()
-            if [w.ndim for w in weights] != [v.ndim for v in new] or any(
-                np.greater(w.shape, v.shape).any() for w, v in zip(weights, new, strict=True)
-            ):
-                raise TrainingError(
-                    f"{network.name} cannot start from {clip.name}: only from residual, of no more channels"
-                )
-            layer.set_weights([_widened(w, v) for w, v in zip(weights, new, strict=True)])
+    source = {layer.name: layer.get_weights() for layer in clip.layers if layer.weights}
+    targets = [layer for layer in network.layers if layer.weights and layer.name != HEAD]
+    refused = TrainingError(f"{network.name} cannot start from {clip.name}: only from residual, of no more channels")
+    if not source.keys() >= {layer.name for layer in targets}:
+        raise refused
+    for layer in targets:
+        old, new = source[layer.name], layer.get_weights()
+        if old[0].ndim == 4 and len(old[0]) != len(new[0]):
+            old = [_heard_taps(layer.name, old[0])]
+        if any(np.greater(w.shape, v.shape).any() for w, v in zip(old, new, strict=True)):
+            raise refused
+        layer.set_weights([_widened(w, v) for w, v in zip(old, new, strict=True)])
     kernel, _ = clip.layers[-1].get_weights()
     kernel = np.pad(kernel, ((0, network.get_layer(HEAD).kernel.shape[2] - len(kernel)), (0, 0)))
     of = {word: kernel[:, i] for i, word in enumerate(known)}
