@@ -333,7 +333,8 @@ class SequenceConfig(Section):
         0.3,
         help="weight of every other word with 50 recordings or more as an output that only trains; 0: no such outputs",
     )
-    other_share: float = _share(0.24, "share of words that have such an output")
+    other_share: float = _share(0.18, "share of words that have such an output")
+    cut_speech: float = _share(0.14, "share of words that are cut out of running speech")
     hiss_share: float = _share(0.23, "share of sequences with quiet noise, besides those with noise")
     hiss_snr_db: tuple[float, float] = option(
         Pair(DB), (12.0, 60.0), flag=False, unit="dB", help="range of the signal-to-noise ratio of quiet noise"
@@ -354,13 +355,14 @@ class SequenceConfig(Section):
         unit="ms",
         help="time after a word's end in which every answer shall be the word",
     )
-    negatives: float = option(number(0, 100), 2.5, help="weight of answers that shall be no word")
+    negatives: float = option(number(0, 100), 3.5, help="weight of answers that shall be no word")
+    after_speech: float = option(number(0, 20), 5.0, help="how much the score of a word is lower after other speech")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (total := self.keyword_share + self.halves + self.other_share) > 1:
+        if (total := self.keyword_share + self.halves + self.other_share + self.cut_speech) > 1:
             raise ConfigError(
-                f"SequenceConfig: keyword_share, halves and other_share are more than all words: {total:g} together"
+                f"SequenceConfig: keyword_share, halves, other_share and cut_speech are more than all words: {total:g} together"
             )
 
 

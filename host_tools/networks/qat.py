@@ -245,7 +245,9 @@ def _quantised(model: keras.Model, layer, arguments: list, takers: list):
     if isinstance(layer, layers.BatchNormalization | layers.Dropout | layers.SpatialDropout2D):
         return x  # the layer is folded, or does nothing in the few epochs of fine-tuning
     if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
-        y = _conv(layer)(x)
+        conv = _conv(layer)
+        conv.trainable = layer.trainable
+        y = conv(x)
         if layer.activation is keras.activations.relu:
             return FakeQuant(name=f"{name}_range")(y)
         if not all(map(_is_relu, takers)):

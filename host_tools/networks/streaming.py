@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from host_tools.errors import TrainingError
 from host_tools.networks.layers import LevelConv2D, Span, level_range, normalised, scaled
@@ -27,10 +27,12 @@ __all__ = [
     "SCORE_OFFSET",
     "answer_frames",
     "get_words",
+    "heeding_speech",
     "scores_of",
     "scoring",
     "set_by_name",
     "set_words",
+    "speech_before",
     "states",
     "stream_micro",
     "stream_residual",
@@ -48,6 +50,10 @@ _CHUNK = 32
 """Sequences that are computed at a time."""
 _NEW = 0.3
 """Weights of new words, as a share of their usual initial values."""
+_BEFORE_MS = (520.0, 1840.0)
+"""Speech this long before an answer lowers its scores."""
+_CERTAIN = 3.0
+"""Logit from which speech counts fully. Below its negative, it does not count."""
 
 
 class _Block(NamedTuple):
@@ -76,9 +82,28 @@ _BLOCKS = (
     _Block(48, 1, (1, 1), 4, 1),
     _Block(64, 2, (1, 1), 4, 0),
     _Block(64, 1, (1, 1), 4, 0),
-    _Block(96, 1, (1, 2), 4, 0),
-    _Block(96, 1, (2, 2), 4, 0),
+    _Block(128, 1, (1, 2), 4, 0),
+    _Block(128, 1, (2, 2), 4, 0),
 )
+
+
+@keras.saving.register_keras_serializable("kws_edge")
+class _Fixed(keras.initializers.Initializer):
+    """These values.
+
+    Parameters
+    ----------
+    values : array_like
+    """
+
+    def __init__(self, values) -> None:
+        self.values = np.asarray(values, np.float32)
+
+    def __call__(self, shape, dtype=None):
+        return ops.reshape(ops.convert_to_tensor(self.values, dtype=dtype), shape)
+
+    def get_config(self) -> dict:
+        return {"values": self.values.tolist()}
 
 
 class _Memory:
@@ -192,6 +217,64 @@ def _scored(levels, x, n_words: int, dropout: float, memory: _Memory, name: str)
     return keras.Model([levels, *memory.states], [layers.ReLU(name="scores")(x), *memory.next], name=name)
 
 
+def speech_before(hop_ms: float, answer_frames: int) -> tuple[int, int]:
+    """The answers whose speech lowers a score: from how many answers before to how many answers before.
+
+    Parameters
+    ----------
+    hop_ms : float
+    answer_frames : int
+
+    Returns
+    -------
+    tuple of int
+        The earliest one and the latest one.
+    """
+    latest, earliest = (round(ms / (hop_ms * answer_frames)) for ms in _BEFORE_MS)
+    return max(earliest, 1), max(latest, 1)
+
+
+def heeding_speech(network: keras.Model, voice: int, cost: float, config: FrontendConfig) -> keras.Model:
+    """`network` with scores that are lower after speech, because people say commands after a pause.
+
+    The mean of the speech score over the time from 1.84 s to 0.52 s before an answer, mapped to [0, 1], is multiplied
+    by `cost` and taken from the scores of words. The layers that do so have fixed weights and one more state. All of
+    them end in rectifiers, as the module says.
+
+    Parameters
+    ----------
+    network : keras.Model
+    voice : int
+        The output of any speech, whose score stays.
+    cost : float
+        How much the scores are lower after speech alone.
+    config : FrontendConfig
+    """
+    n_words = network.outputs[0].shape[-1]
+    earliest, latest = speech_before(config.hop_ms, answer_frames(network))
+
+    def fixed(x, name: str, kernel: np.ndarray, bias: float = 0.0):
+        kernel = kernel[:, np.newaxis]
+        initial = {"kernel_initializer": _Fixed(kernel), "bias_initializer": keras.initializers.Constant(bias)}
+        layer = layers.Conv2D(kernel.shape[-1], kernel.shape[:2], name=name, trainable=False, **initial)
+        return layers.ReLU(name=f"{name}_relu")(layer(x))
+
+    scores, remembered = network.outputs[0], _Memory()
+    chosen = np.zeros((1, n_words, 1))
+    chosen[0, voice] = -1
+    doubt = fixed(scores, "doubt", chosen, SCORE_OFFSET + _CERTAIN)
+    speech = fixed(doubt, "speech", -np.ones((1, 1, 1)), 2 * _CERTAIN)
+    span = earliest - latest + 1
+    before = Span(0, -latest, name="speech_heard")(remembered(speech, "speech", earliest))
+    mean = fixed(before, "before", np.full((span, 1, 1), 1 / span))
+    kernel = np.eye(n_words + 1, n_words)
+    kernel[-1] = -cost / (2 * _CERTAIN)
+    kernel[-1, voice] = 0
+    lowered = fixed(layers.Concatenate(name="with_before")([scores, mean]), "heeding", kernel[np.newaxis])
+    states = [*network.inputs, *remembered.states]
+    return keras.Model(states, [lowered, *network.outputs[1:], *remembered.next], name=network.name)
+
+
 def scoring(network: keras.Model) -> keras.Model:
     """The same layers with the scores as the only output, to train. They are not rectified: all have a gradient."""
     return keras.Model(network.inputs, network.get_layer(HEAD).output, name=network.name)
@@ -200,7 +283,7 @@ def scoring(network: keras.Model) -> keras.Model:
 def set_by_name(network: keras.Model, source: keras.Model) -> keras.Model:
     """Copy the weights of layers of the same name. Outputs that only `source` has, its last ones, are left out."""
     for layer in network.layers:
-        if layer.weights:
+        if layer.trainable_weights:
             weights = source.get_layer(layer.name).get_weights()
             if layer.name == HEAD:
                 weights = [w[..., : v.shape[-1]] for w, v in zip(weights, layer.weights, strict=True)]
@@ -269,7 +352,7 @@ def transfer_clip(clip: keras.Model, known: tuple[str, ...], network: keras.Mode
     """
     source = {layer.name: layer for layer in clip.layers if layer.weights}
     for layer in network.layers:
-        if layer.weights and layer.name != HEAD:
+        if layer.trainable_weights and layer.name != HEAD:
             weights = source[layer.name].get_weights() if layer.name in source else []
             if weights and isinstance(layer, layers.Conv2D) and weights[0].shape[0] != layer.kernel.shape[0]:
                 weights[0] = _heard_taps(layer.name, weights[0])

@@ -11,14 +11,15 @@ from host_tools.data.features import raw_to_power
 from host_tools.sampling.augment import equalisation, reverberate
 from host_tools.sampling.bank import stretched
 from host_tools.sampling.noise_gate import word_frames
+from host_tools.sampling.tracks import Tracks
 from host_tools.sampling.words import Words
 from kws_edge.config import FrontendConfig
 from kws_edge.labels import UNKNOWN
 
-__all__ = ["HALF", "OTHER", "Placed", "Placing"]
+__all__ = ["CUT", "HALF", "OTHER", "Placed", "Placing"]
 
-OTHER, HALF = -1, -2
-"""In place of the index of an output: a word that has none; a half of a keyword."""
+OTHER, HALF, CUT = -1, -2, -3
+"""In place of the index of an output: a word that has none; a half of a keyword; a piece of running speech."""
 _WORD_MS = 800.0
 """A sequence gets a word for each such time, as far as there is room."""
 _NEAR_MS, _FAR_MS, _FAR_SHARE = (20.0, 300.0), (300.0, 1000.0), 0.5
@@ -26,6 +27,8 @@ _NEAR_MS, _FAR_MS, _FAR_SHARE = (20.0, 300.0), (300.0, 1000.0), 0.5
 _FIRST_MS = (-200.0, 600.0)
 _ROOM_MS, _FADE_MS, _TAIL_MS = (30.0, 300.0), (10.0, 60.0), 300.0
 """What is kept before and after a word, how it fades, and the length of a room's tail after the clip."""
+_CUT_ROOM = 0.1
+"""A piece of running speech keeps so much of that time, because its neighbours are speech."""
 _GAIN_DB = 4.0
 """Largest gain of a word over the others of its sequence."""
 _LOW_BANDS, _HIGH_BANDS, _BAND_DB = 0.15, 0.15, (10.0, 40.0)
@@ -45,7 +48,7 @@ class Placed:
     spans: np.ndarray
     """Frames of each word's start and end, shape (m, 2)."""
     output: np.ndarray
-    """The index of each word's output, or :data:`OTHER` or :data:`HALF`, shape (m,)."""
+    """The index of each word's output, or :data:`OTHER`, :data:`HALF` or :data:`CUT`, shape (m,)."""
     loudness: np.ndarray
     """Power of the loudest quarter of each word's frames, shape (m,)."""
 
@@ -81,11 +84,23 @@ class Placing:
     sequences : SequenceConfig
     augment : AugmentConfig
         Scaled; see :meth:`AugmentConfig.scaled`.
+    speech : Tracks
+        Running speech, from which pieces are cut.
+    mined : float
+        Share of pieces at places where :meth:`Tracks.mine` found a mistake.
     """
 
     def __init__(
-        self, words: Words, outputs: tuple[str, ...], frames: int, sequences: SequenceConfig, augment: AugmentConfig
+        self,
+        words: Words,
+        outputs: tuple[str, ...],
+        frames: int,
+        sequences: SequenceConfig,
+        augment: AugmentConfig,
+        speech: Tracks,
+        mined: float,
     ) -> None:
+        self.speech, self.mined = speech, mined
         self.words, self.frames, self.sequences, self.augment = words, frames, sequences, augment
         self.config: FrontendConfig = words.examples.config
         self.index = {name: i for i, name in enumerate(outputs) if name != UNKNOWN}
@@ -104,15 +119,20 @@ class Placing:
         spoken = np.flatnonzero(rng.random(n) >= self.sequences.wordless)
         sequence = np.repeat(spoken, self._per_sequence)
         names, output = self._draw(len(sequence), rng)
-        raw = stretched(self.words.draw(names, rng), self.augment.stretch, rng, self.config)
+        raw, cut = self.words.draw(names, rng), np.flatnonzero(output == CUT)
+        if len(cut):
+            raw[cut], pieces = self.speech.cut(len(cut), raw.shape[1], rng, mined=self.mined)
+        raw = stretched(raw, self.augment.stretch, rng, self.config)
         power = raw_to_power(raw, self.config)
         hop_ms = self.config.hop_ms
         spans = np.array([word_frames(one, hop_ms) for one in power.sum(axis=2)], float).reshape(-1, 2)
+        if len(cut):
+            spans[cut] = pieces
         start = self._times(spoken, spans[:, 1] - spans[:, 0], rng)
         kept = np.flatnonzero(start + spans[:, 1] - spans[:, 0] < self.frames)
         sequence, output, power, spans, start = sequence[kept], output[kept], power[kept], spans[kept], start[kept]
         loudness = np.array([_loudest(one[int(a) : int(b)]) for one, (a, b) in zip(power, spans, strict=True)])
-        power = self._varied(power, spans, output == HALF, rng)
+        power = self._varied(power, spans, output, rng)
         gain = 10 ** (rng.uniform(-_GAIN_DB, _GAIN_DB, len(power)) / 10)
         at = np.round(start - spans[:, 0]).astype(np.intp)
         placed = Placed(
@@ -130,12 +150,14 @@ class Placing:
     def _draw(self, m: int, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
         """Names of `m` words to say, and the output of each."""
         shares, keywords = self.sequences, self.words.keywords
-        bounds = np.cumsum([shares.keyword_share, shares.halves, shares.other_share if self._with_output else 0])
+        with_output, cut = shares.other_share if self._with_output else 0, shares.cut_speech if self.speech else 0
+        bounds = np.cumsum([shares.keyword_share, shares.halves, with_output, cut])
         kind = np.searchsorted(bounds, rng.random(m), side="right")
-        groups = (keywords, keywords, self._with_output, self._without or self.words.unknown or keywords)
+        others = self._without or self.words.unknown or keywords
+        groups = (keywords, keywords, self._with_output, others, others)
         names = [group[rng.integers(len(group))] for group in (groups[k] for k in kind)]
         output = np.array([self.index.get(name, OTHER) for name in names], int)
-        output[kind == 1] = HALF
+        output[kind == 1], output[kind == 3] = HALF, CUT
         return names, output
 
     def _times(self, spoken: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -147,11 +169,11 @@ class Placing:
         first = rng.uniform(*_FIRST_MS, (len(spoken), 1)) / hop_ms
         return (first + np.concatenate([np.zeros_like(first), after[:, :-1]], axis=1)).reshape(-1)
 
-    def _varied(self, power: np.ndarray, spans: np.ndarray, half: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _varied(self, power: np.ndarray, spans: np.ndarray, output: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The words alone, some halved, through other microphones and in rooms; shape (m, frames + tail, mels)."""
         m, frames, mels = power.shape
         settings, hop_ms = self.augment, self.config.hop_ms
-        power *= _window(spans, half, frames, hop_ms, rng)[:, :, np.newaxis]
+        power *= _window(spans, output, frames, hop_ms, rng)[:, :, np.newaxis]
         if settings.equalisation_db:
             power *= equalisation(m, mels, settings.equalisation_db, rng)
         narrow = np.flatnonzero(rng.random(m) < self.sequences.narrow_band)
@@ -164,10 +186,11 @@ class Placing:
         return power
 
 
-def _window(spans: np.ndarray, half: np.ndarray, frames: int, hop_ms: float, rng: np.random.Generator) -> np.ndarray:
+def _window(spans: np.ndarray, output: np.ndarray, frames: int, hop_ms: float, rng: np.random.Generator) -> np.ndarray:
     """Gains of power that keep each word, or a half of it, with some of what is around it; (m, frames), float32."""
-    m = len(spans)
-    first, last = spans[:, 0] - rng.uniform(*_ROOM_MS, m) / hop_ms, spans[:, 1] + rng.uniform(*_ROOM_MS, m) / hop_ms
+    m, half = len(spans), output == HALF
+    before, after = rng.uniform(*_ROOM_MS, (2, m)) / hop_ms * np.where(output == CUT, _CUT_ROOM, 1)
+    first, last = spans[:, 0] - before, spans[:, 1] + after
     middle = spans[:, 0] + (spans[:, 1] - spans[:, 0]) * rng.uniform(*_PARTS, m)
     late = rng.random(m) < 0.5
     first, last = np.where(half & late, middle, first), np.where(half & ~late, middle, last)

@@ -30,7 +30,7 @@ _AUDIBLE_DB, _UNDERSTOOD_DB = -5.0, 3.0
 """Least ratio of a word to the noise behind it, and to the speech behind it, at which it is asked for."""
 _EARLY_MS, _SETTLE_MS = 100.0, 240.0
 """An answer may be the word from this long before the word's end to this long after `answer_ms`."""
-_LOUD_ALONE, _SPEECH_ALONE = 0.94, 0.73
+_LOUD_ALONE, _SPEECH_ALONE = 0.94, 0.6
 """Share of sequences without words that hold more than quiet noise, and the share of speech in these."""
 _VOICE_LATE_MS, _VOICE_WEIGHT = 200.0, 0.5
 """How late ``unknown`` tells of speech, and what all its answers weigh, as a share of what all words weigh."""
@@ -58,7 +58,7 @@ class Sequences:
     ----------
     levels : numpy.ndarray, shape (n, frames, 1, mels), float32
     words : numpy.ndarray, shape (m, 5), int
-        Of each word its sequence, first frame and the frame after its last, its output, ``OTHER`` or ``HALF`` of
+        Of each word its sequence, first frame and the frame after its last, its output, ``OTHER``, ``HALF`` or ``CUT`` of
         :mod:`host_tools.sampling.placing`, and whether it must be heard.
     unsure : numpy.ndarray, shape (n, frames), bool
         Where speech behind the words has keywords of its own.
@@ -110,7 +110,9 @@ class SequenceBatches:
         """The output of any speech."""
         weights = [1.0] * len(examples.labels) + [sequences.other_outputs] * len(others)
         self._weights = np.array(weights, np.float32)
-        self.placing = Placing(Words(examples), self.outputs, self.noise.frames, sequences, self._augment)
+        self.placing = Placing(
+            Words(examples), self.outputs, self.noise.frames, sequences, self._augment, self.speech, mix.mined
+        )
 
     def epoch(self, epoch: int, steps: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """The batches of an epoch, made by :func:`host_tools.sampling.batches.made_ahead`."""

@@ -17,6 +17,11 @@ _SEARCHED_FRAMES, _PIECES = 6000, 10
 """Pieces of each group in which a network is searched for mistakes, each time."""
 _HARD, _GRID_FRAMES = 0.15, 20
 """A place is hard if a keyword's posterior is at least this; of the places in each such span one is kept."""
+_HEARD = (0.8, 1.1)
+"""The frames of a piece end near the place where a keyword was heard."""
+_PIECE, _PIECE_EDGE, _SOFT_FRAMES = (0.18, 0.75), 0.1, 5
+"""Length of a piece as a share of its frames, how far its ends move to softer speech, and the frames of loudness."""
+_TRIES = 4
 _LATEST, _EARLIEST = 0.25, 0.875
 """A sequence that is drawn for a hard place has it in this part of its length."""
 
@@ -96,6 +101,35 @@ class Tracks:
             levels[i], said[i] = (x[start : start + self.frames] for x in (group.levels, group.said))
         return levels, said
 
+    def cut(
+        self, n: int, frames: int, rng: np.random.Generator, *, mined: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`n` pieces of a word or more, cut where the speech is softest, a share of them where a keyword was heard.
+
+        Returns
+        -------
+        levels : numpy.ndarray, shape (n, frames, mels), float32
+        spans : numpy.ndarray, shape (n, 2), int
+            First frame of each piece, and the frame after its last.
+        """
+        levels = np.empty((n, frames, self.groups[0].levels.shape[1]), np.float32)
+        spans = np.empty((n, 2), np.intp)
+        for i, number in enumerate(rng.integers(len(self.groups), size=n)):
+            group = self.groups[number]
+            last = len(group.levels) - frames
+            for _ in range(_TRIES):
+                start = int(rng.integers(last + 1))
+                if len(group.hard) and rng.random() < mined:
+                    start = int(
+                        np.clip(group.hard[rng.integers(len(group.hard))] - rng.uniform(*_HEARD) * frames, 0, last)
+                    )
+                spans[i] = start + _piece(group.levels[start : start + frames], rng)
+                if not group.said[slice(*spans[i])].any():
+                    break
+            levels[i] = group.levels[start : start + frames]
+            spans[i] -= start
+        return levels, spans
+
     def mine(self, heard: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator) -> int:
         """Search a part of each group for places in which a network hears keywords. Later draws use them.
 
@@ -124,3 +158,17 @@ class Tracks:
             _, first = np.unique(places // _GRID_FRAMES, return_index=True)
             group.hard = places[first]
         return sum(len(group.hard) for group in self.groups)
+
+
+def _piece(levels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Start and end of a piece of `levels`: of random length, but cut where it is softest nearby."""
+    frames = len(levels)
+    loudness = np.convolve(levels.mean(axis=1, dtype=np.float32), np.full(_SOFT_FRAMES, 1 / _SOFT_FRAMES), "same")
+    edge, length = round(_PIECE_EDGE * frames), round(rng.uniform(*_PIECE) * frames)
+    first = int(rng.integers(frames - length + 1))
+    ends = []
+    for at in (first, first + length):
+        low, high = max(_SOFT_FRAMES, at - edge), min(frames - _SOFT_FRAMES, at + edge)
+        low = min(low, high - 1)
+        ends.append(low + int(loudness[low:high].argmin()))
+    return np.array([ends[0], max(ends[1], ends[0] + edge)])

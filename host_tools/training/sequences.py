@@ -27,10 +27,12 @@ from host_tools.networks.streaming import (
     SCORE_OFFSET,
     answer_frames,
     get_words,
+    heeding_speech,
     scores_of,
     scoring,
     set_by_name,
     set_words,
+    speech_before,
     states,
     transfer_clip,
 )
@@ -68,22 +70,48 @@ class AnswerLoss(keras.losses.Loss):
     ----------
     voice : int or None
         The output of any speech, whose answers all count fully, as speech is not rare.
+    cost : float
+        How much the network that is kept lowers a score after speech; see
+        :func:`host_tools.networks.streaming.heeding_speech`. What it lowers is no mistake to learn from. Words are to
+        be heard after speech nevertheless.
+    before : tuple of int
+        As :func:`host_tools.networks.streaming.speech_before` gives it.
     """
 
-    def __init__(self, voice: int | None, name: str = "answers", reduction: str = "sum", **kwargs) -> None:
+    def __init__(
+        self,
+        voice: int | None,
+        cost: float = 0.0,
+        before: tuple[int, int] = (1, 1),
+        name: str = "answers",
+        reduction: str = "sum",
+        **kwargs,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, **kwargs)
-        self.voice = voice
+        self.voice, self.cost, self.before = voice, cost, tuple(before)
 
     def call(self, y_true, y_pred):
         logits = y_pred[:, :, 0] - SCORE_OFFSET
         wanted, unwanted = ops.relu(y_true), ops.relu(-y_true)
-        likely = ops.stop_gradient(ops.sigmoid(logits))
+        lowered = logits
         if self.voice is not None:
-            likely = ops.maximum(likely, ops.one_hot(self.voice, logits.shape[-1], dtype=likely.dtype))
-        return ops.sum(wanted * ops.softplus(-logits) + unwanted * likely * ops.softplus(logits), axis=(1, 2))
+            voice = ops.one_hot(self.voice, logits.shape[-1], dtype=logits.dtype)
+            lowered = logits - self.cost * (1 - voice) * self._speech_before(logits)
+        likely = ops.stop_gradient(ops.sigmoid(lowered))
+        if self.voice is not None:
+            likely = ops.maximum(likely, voice)
+        return ops.sum(wanted * ops.softplus(-logits) + unwanted * likely * ops.softplus(lowered), axis=(1, 2))
+
+    def _speech_before(self, logits):
+        """The mean posterior of speech in the time before each answer, shape (n, answers, 1)."""
+        earliest, latest = self.before
+        speech = ops.stop_gradient(ops.sigmoid(logits[:, :, self.voice]))
+        summed = ops.cumsum(ops.pad(speech, ((0, 0), (earliest + 1, 0))), axis=1)
+        answers, span = logits.shape[1], earliest - latest + 1
+        return ((summed[:, span : span + answers] - summed[:, :answers]) / span)[:, :, None]
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "voice": self.voice}
+        return {**super().get_config(), "voice": self.voice, "cost": self.cost, "before": self.before}
 
 
 class SequenceTask(Task):
@@ -93,7 +121,10 @@ class SequenceTask(Task):
 
     @functools.cache  # noqa: B019  a task lives as long as its process
     def network(self) -> keras.Model:
-        return self._built(len(self.labels))
+        built, cost = self._built(len(self.labels)), self.config.sequences.after_speech
+        if not cost or UNKNOWN not in self.labels:
+            return built
+        return heeding_speech(built, self.labels.index(UNKNOWN), cost, self.frontend_config)
 
     def to_train(self) -> keras.Model:
         return self._built(len(self.outputs))
@@ -183,7 +214,9 @@ class SequenceTask(Task):
             use_ema=True,
             ema_momentum=1 - 1 / average,
         )
-        model.compile(optimizer=optimizer, loss=AnswerLoss(self.batches.voice))
+        before = speech_before(self.frontend_config.hop_ms, self.batches.answer_frames)
+        cost = 0.0 if aware else self.config.sequences.after_speech  # the network of QAT lowers its scores itself
+        model.compile(optimizer=optimizer, loss=AnswerLoss(self.batches.voice, cost, before))
         return model
 
     def epoch(self, model: keras.Model, epoch: int) -> Generator[tuple, None, None]:
