@@ -335,6 +335,7 @@ class SequenceConfig(Section):
     )
     other_share: float = _share(0.18, "share of words that have such an output")
     cut_speech: float = _share(0.14, "share of words that are cut out of running speech")
+    unreleased: float = _share(0.3, "share of words such as cat that end before the release of their last stop")
     hiss_share: float = _share(0.23, "share of sequences with quiet noise, besides those with noise")
     hiss_snr_db: tuple[float, float] = option(
         Pair(DB), (12.0, 60.0), flag=False, unit="dB", help="range of the signal-to-noise ratio of quiet noise"
@@ -362,7 +363,8 @@ class SequenceConfig(Section):
         super().__post_init__()
         if (total := self.keyword_share + self.halves + self.other_share + self.cut_speech) > 1:
             raise ConfigError(
-                f"SequenceConfig: keyword_share, halves, other_share and cut_speech are more than all words: {total:g} together"
+                "SequenceConfig: keyword_share, halves, other_share and cut_speech are more than all words:"
+                f" {total:g} together"
             )
 
 

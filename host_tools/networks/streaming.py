@@ -19,6 +19,7 @@ from keras import layers, ops
 
 from host_tools.errors import TrainingError
 from host_tools.networks.layers import LevelConv2D, Span, level_range, normalised, scaled
+from host_tools.networks.qat import is_quantisation_aware
 from kws_edge.config import FrontendConfig
 from kws_edge.labels import SILENCE, UNKNOWN
 
@@ -44,8 +45,8 @@ SCORE_OFFSET = 8.0
 _RARE = 4.0
 """Scores of a new network begin this much below :data:`SCORE_OFFSET`, because words are rare."""
 _MICRO_STEM, _MICRO_STRIDE, _MICRO_STEPS = 5, 2, 9
-HEAD = "words"
-"""Name of the layer of the scores."""
+HEAD, _SCORES = "words", "scores"
+"""Names of the layer of the scores, and of its rectifier."""
 _CHUNK = 32
 """Sequences that are computed at a time."""
 _NEW = 0.3
@@ -127,7 +128,7 @@ def stream_residual(config: FrontendConfig, n_words: int, *, width: float = 1.0,
 
     A convolution of 3 frames is followed by six residual blocks of two convolutions. The first block has stride 2 and
     looks ahead. The third has stride 2, too. The last two are dilated where the network of clips has its third stride.
-    For ``logmel40``, 11 words and width 1: 0.34 M parameters, 10.5 M multiply-accumulates a second, 5.0 kB of state.
+    For ``logmel40``, 11 words and width 1: 0.46 M parameters, 13.6 M multiply-accumulates a second, 5.8 kB of state.
     An answer hears the last 2.15 s. It is about the time 160 ms before.
 
     Parameters
@@ -214,21 +215,17 @@ def _scored(levels, x, n_words: int, dropout: float, memory: _Memory, name: str)
         x = layers.SpatialDropout2D(dropout, name="dropout")(x)
     bias = keras.initializers.Constant(SCORE_OFFSET - _RARE)
     x = layers.Conv2D(n_words, 1, bias_initializer=bias, name=HEAD)(x)
-    return keras.Model([levels, *memory.states], [layers.ReLU(name="scores")(x), *memory.next], name=name)
+    return keras.Model([levels, *memory.states], [layers.ReLU(name=_SCORES)(x), *memory.next], name=name)
 
 
 def speech_before(hop_ms: float, answer_frames: int) -> tuple[int, int]:
-    """The answers whose speech lowers a score: from how many answers before to how many answers before.
+    """The answers whose speech lowers a score: the earliest and the latest, each as a number of answers before it.
 
     Parameters
     ----------
     hop_ms : float
     answer_frames : int
-
-    Returns
-    -------
-    tuple of int
-        The earliest one and the latest one.
+        Frames from one answer to the next.
     """
     latest, earliest = (round(ms / (hop_ms * answer_frames)) for ms in _BEFORE_MS)
     return max(earliest, 1), max(latest, 1)
@@ -253,41 +250,50 @@ def heeding_speech(network: keras.Model, voice: int, cost: float, config: Fronte
     n_words = network.outputs[0].shape[-1]
     earliest, latest = speech_before(config.hop_ms, answer_frames(network))
 
-    def fixed(x, name: str, kernel: np.ndarray, bias: float = 0.0):
-        kernel = kernel[:, np.newaxis]
-        initial = {"kernel_initializer": _Fixed(kernel), "bias_initializer": keras.initializers.Constant(bias)}
-        layer = layers.Conv2D(kernel.shape[-1], kernel.shape[:2], name=name, trainable=False, **initial)
-        return layers.ReLU(name=f"{name}_relu")(layer(x))
-
     scores, remembered = network.outputs[0], _Memory()
     chosen = np.zeros((1, n_words, 1))
     chosen[0, voice] = -1
-    doubt = fixed(scores, "doubt", chosen, SCORE_OFFSET + _CERTAIN)
-    speech = fixed(doubt, "speech", -np.ones((1, 1, 1)), 2 * _CERTAIN)
+    doubt = _fixed(scores, "doubt", chosen, SCORE_OFFSET + _CERTAIN)
+    speech = _fixed(doubt, "speech", -np.ones((1, 1, 1)), 2 * _CERTAIN)
     span = earliest - latest + 1
     before = Span(0, -latest, name="speech_heard")(remembered(speech, "speech", earliest))
-    mean = fixed(before, "before", np.full((span, 1, 1), 1 / span))
+    mean = _fixed(before, "before", np.full((span, 1, 1), 1 / span))
     kernel = np.eye(n_words + 1, n_words)
     kernel[-1] = -cost / (2 * _CERTAIN)
     kernel[-1, voice] = 0
-    lowered = fixed(layers.Concatenate(name="with_before")([scores, mean]), "heeding", kernel[np.newaxis])
-    states = [*network.inputs, *remembered.states]
-    return keras.Model(states, [lowered, *network.outputs[1:], *remembered.next], name=network.name)
+    lowered = _fixed(layers.Concatenate(name="with_before")([scores, mean]), "heeding", kernel[np.newaxis])
+    inputs = [*network.inputs, *remembered.states]
+    return keras.Model(inputs, [lowered, *network.outputs[1:], *remembered.next], name=network.name)
+
+
+def _fixed(x, name: str, kernel: np.ndarray, bias: float = 0.0):
+    """A convolution that is not trained, with a kernel of shape (steps, channels, outputs), and a rectifier."""
+    initial = {"kernel_initializer": _Fixed(kernel), "bias_initializer": keras.initializers.Constant(bias)}
+    conv = layers.Conv2D(kernel.shape[-1], (len(kernel), 1), trainable=False, name=name, **initial)
+    return layers.ReLU(name=f"{name}_relu")(conv(x))
 
 
 def scoring(network: keras.Model) -> keras.Model:
-    """The same layers with the scores as the only output, to train. They are not rectified: all have a gradient."""
-    return keras.Model(network.inputs, network.get_layer(HEAD).output, name=network.name)
+    """The same layers with the scores as the only output, to train. Speech before does not lower them.
+
+    In floating point they are not rectified, so that all have a gradient. With fake quantisation they are what the INT8
+    form stores.
+    """
+    scores = network.get_layer(_SCORES if is_quantisation_aware(network) else HEAD).output
+    return keras.Model(network.inputs, scores, name=network.name)
 
 
 def set_by_name(network: keras.Model, source: keras.Model) -> keras.Model:
-    """Copy the weights of layers of the same name. Outputs that only `source` has, its last ones, are left out."""
-    for layer in network.layers:
-        if layer.trainable_weights:
-            weights = source.get_layer(layer.name).get_weights()
+    """Copy the weights of the layers of `source`, which `network` has by the same names.
+
+    Outputs that only `source` has, its last ones, are left out.
+    """
+    for layer in source.layers:
+        if weights := layer.get_weights():
+            own = network.get_layer(layer.name)
             if layer.name == HEAD:
-                weights = [w[..., : v.shape[-1]] for w, v in zip(weights, layer.weights, strict=True)]
-            layer.set_weights(weights)
+                weights = [w[..., : v.shape[-1]] for w, v in zip(weights, own.weights, strict=True)]
+            own.set_weights(weights)
     return network
 
 
@@ -326,9 +332,9 @@ def transfer_clip(clip: keras.Model, known: tuple[str, ...], network: keras.Mode
     """Copy the weights of a :func:`host_tools.networks.models.residual` network to a :func:`stream_residual` one.
 
     Kernels lose the taps of a future that the network with state does not hear. If it has more channels, the others do
-    not count at first. A word's weights are those of its
-    logit over that of ``unknown``, or of all words. Those of ``unknown``, which here is any speech, are of all words
-    over silence. They are halved, because no average over time steadies the scores of a stream.
+    not count at first. A word's weights are those of its logit over that of ``unknown``, or of all words. Those of
+    ``unknown``, which here is any speech, are of all words over silence. They are halved, because no average over time
+    steadies the scores of a stream.
 
     Parameters
     ----------
@@ -352,7 +358,7 @@ def transfer_clip(clip: keras.Model, known: tuple[str, ...], network: keras.Mode
     """
     source = {layer.name: layer for layer in clip.layers if layer.weights}
     for layer in network.layers:
-        if layer.trainable_weights and layer.name != HEAD:
+        if layer.weights and layer.name != HEAD:
             weights = source[layer.name].get_weights() if layer.name in source else []
             if weights and isinstance(layer, layers.Conv2D) and weights[0].shape[0] != layer.kernel.shape[0]:
                 weights[0] = _heard_taps(layer.name, weights[0])

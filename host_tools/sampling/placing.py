@@ -8,8 +8,7 @@ import numpy as np
 
 from host_tools.config import AugmentConfig, SequenceConfig
 from host_tools.data.features import raw_to_power
-from host_tools.sampling.augment import equalisation, reverberate
-from host_tools.sampling.bank import stretched
+from host_tools.sampling.augment import equalisation, reverberate, shift_and_stretch
 from host_tools.sampling.noise_gate import word_frames
 from host_tools.sampling.tracks import Tracks
 from host_tools.sampling.words import Words
@@ -29,12 +28,19 @@ _ROOM_MS, _FADE_MS, _TAIL_MS = (30.0, 300.0), (10.0, 60.0), 300.0
 """What is kept before and after a word, how it fades, and the length of a room's tail after the clip."""
 _CUT_ROOM = 0.1
 """A piece of running speech keeps so much of that time, because its neighbours are speech."""
+_SMOOTH_FRAMES = 3
 _GAIN_DB = 4.0
 """Largest gain of a word over the others of its sequence."""
 _LOW_BANDS, _HIGH_BANDS, _BAND_DB = 0.15, 0.15, (10.0, 40.0)
 """Largest shares of the bands that a narrow band lacks, and by how much they are weaker."""
 _PARTS = (0.3, 0.55)
 """Where a keyword is cut into halves."""
+_STOPS = tuple("bdgkpt")
+"""Last letters of words that end in a stop."""
+_CLOSURE, _CLOSURE_MS, _RELEASE_DB = 0.45, 200.0, 6.0
+"""A stop's closure is after this share of its word, and this long before its end. Its release is so much louder."""
+_CLOSED_MS, _CLOSING_MS = (0.0, 20.0), (5.0, 20.0)
+"""What is kept after a word that ends at a closure, and how it fades."""
 
 
 @dataclass
@@ -119,20 +125,15 @@ class Placing:
         spoken = np.flatnonzero(rng.random(n) >= self.sequences.wordless)
         sequence = np.repeat(spoken, self._per_sequence)
         names, output = self._draw(len(sequence), rng)
-        raw, cut = self.words.draw(names, rng), np.flatnonzero(output == CUT)
-        if len(cut):
-            raw[cut], pieces = self.speech.cut(len(cut), raw.shape[1], rng, mined=self.mined)
-        raw = stretched(raw, self.augment.stretch, rng, self.config)
-        power = raw_to_power(raw, self.config)
-        hop_ms = self.config.hop_ms
-        spans = np.array([word_frames(one, hop_ms) for one in power.sum(axis=2)], float).reshape(-1, 2)
-        if len(cut):
-            spans[cut] = pieces
+        power, spans = self._said(names, output, rng)
+        closed = self._end_at_closure(names, output, power, spans, rng)
         start = self._times(spoken, spans[:, 1] - spans[:, 0], rng)
         kept = np.flatnonzero(start + spans[:, 1] - spans[:, 0] < self.frames)
-        sequence, output, power, spans, start = sequence[kept], output[kept], power[kept], spans[kept], start[kept]
+        sequence, output, power, spans, closed, start = (
+            x[kept] for x in (sequence, output, power, spans, closed, start)
+        )
         loudness = np.array([_loudest(one[int(a) : int(b)]) for one, (a, b) in zip(power, spans, strict=True)])
-        power = self._varied(power, spans, output, rng)
+        power = self._varied(power, spans, output, closed, rng)
         gain = 10 ** (rng.uniform(-_GAIN_DB, _GAIN_DB, len(power)) / 10)
         at = np.round(start - spans[:, 0]).astype(np.intp)
         placed = Placed(
@@ -160,6 +161,36 @@ class Placing:
         output[kind == 1], output[kind == 3] = HALF, CUT
         return names, output
 
+    def _said(self, names: list[str], output: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Powers of words and of pieces of speech at other speeds and pitches, and where in them each is said.
+
+        Where no piece is found that holds no keyword, a word remains, and `output` tells so.
+        """
+        raw, cut = self.words.draw(names, rng), np.flatnonzero(output == CUT)
+        frames, most = raw.shape[1], self.augment.stretch
+        if len(cut):
+            pieces, bounds = self.speech.cut(len(cut), frames, rng, mined=self.mined)
+            cut, left = cut[: len(pieces)], cut[len(pieces) :]
+            raw[cut], output[left] = pieces, OTHER
+        speed, pitch = 1 + rng.uniform(-most, most, (2, len(raw)))
+        power = raw_to_power(shift_and_stretch(raw, np.zeros(len(raw)), speed, pitch, self.config), self.config)
+        spans = np.array([word_frames(one, self.config.hop_ms) for one in power.sum(axis=2)], float).reshape(-1, 2)
+        middle = (frames - 1) / 2
+        if len(cut):
+            spans[cut] = np.clip(middle + (bounds - middle) / speed[cut, np.newaxis], 0, frames)
+        return power, spans
+
+    def _end_at_closure(
+        self, names: list[str], output: np.ndarray, power: np.ndarray, spans: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Let words end before the release of a final stop, in `spans`. Returns which ones do, shape (m,), bool."""
+        closed = np.array([name.endswith(_STOPS) for name in names], bool) & (output != CUT)
+        closed &= rng.random(len(closed)) < self.sequences.unreleased
+        for i in np.flatnonzero(closed):
+            end = _closure(power[i].sum(axis=1), spans[i], self.config.hop_ms)
+            closed[i], spans[i, 1] = end is not None, end or spans[i, 1]
+        return closed
+
     def _times(self, spoken: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The frame at which each word starts. Words of a sequence follow one another."""
         shape, hop_ms = (len(spoken), self._per_sequence), self.config.hop_ms
@@ -169,11 +200,13 @@ class Placing:
         first = rng.uniform(*_FIRST_MS, (len(spoken), 1)) / hop_ms
         return (first + np.concatenate([np.zeros_like(first), after[:, :-1]], axis=1)).reshape(-1)
 
-    def _varied(self, power: np.ndarray, spans: np.ndarray, output: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _varied(
+        self, power: np.ndarray, spans: np.ndarray, output: np.ndarray, closed: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """The words alone, some halved, through other microphones and in rooms; shape (m, frames + tail, mels)."""
         m, frames, mels = power.shape
         settings, hop_ms = self.augment, self.config.hop_ms
-        power *= _window(spans, output, frames, hop_ms, rng)[:, :, np.newaxis]
+        power *= _window(spans, output, closed, frames, hop_ms, rng)[:, :, np.newaxis]
         if settings.equalisation_db:
             power *= equalisation(m, mels, settings.equalisation_db, rng)
         narrow = np.flatnonzero(rng.random(m) < self.sequences.narrow_band)
@@ -186,15 +219,27 @@ class Placing:
         return power
 
 
-def _window(spans: np.ndarray, output: np.ndarray, frames: int, hop_ms: float, rng: np.random.Generator) -> np.ndarray:
+def _closure(power: np.ndarray, span: np.ndarray, hop_ms: float) -> int | None:
+    """The softest frame shortly before the end of a word, if the word gets louder again, as at a stop's release."""
+    first, last = (int(one) for one in span)
+    smooth = np.convolve(power, np.full(_SMOOTH_FRAMES, 1 / _SMOOTH_FRAMES), "same")[:last]
+    earliest = max(first + _CLOSURE * (last - first), last - _CLOSURE_MS / hop_ms)
+    closure = int(earliest) + int(smooth[int(earliest) :].argmin())
+    return closure if smooth[closure:].max() > 10 ** (_RELEASE_DB / 10) * smooth[closure] else None
+
+
+def _window(
+    spans: np.ndarray, output: np.ndarray, closed: np.ndarray, frames: int, hop_ms: float, rng: np.random.Generator
+) -> np.ndarray:
     """Gains of power that keep each word, or a half of it, with some of what is around it; (m, frames), float32."""
     m, half = len(spans), output == HALF
     before, after = rng.uniform(*_ROOM_MS, (2, m)) / hop_ms * np.where(output == CUT, _CUT_ROOM, 1)
+    after = np.where(closed, rng.uniform(*_CLOSED_MS, m) / hop_ms, after)
     first, last = spans[:, 0] - before, spans[:, 1] + after
     middle = spans[:, 0] + (spans[:, 1] - spans[:, 0]) * rng.uniform(*_PARTS, m)
     late = rng.random(m) < 0.5
     first, last = np.where(half & late, middle, first), np.where(half & ~late, middle, last)
-    fade = rng.uniform(*_FADE_MS, m) / hop_ms
+    fade = np.where(closed, rng.uniform(*_CLOSING_MS, m), rng.uniform(*_FADE_MS, m)) / hop_ms
     time = np.arange(frames)
     ramps = np.minimum(time - first[:, np.newaxis], last[:, np.newaxis] - time) / fade[:, np.newaxis]
     return np.square(np.clip(ramps, 0, 1)).astype(np.float32)

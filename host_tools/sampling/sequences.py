@@ -58,8 +58,8 @@ class Sequences:
     ----------
     levels : numpy.ndarray, shape (n, frames, 1, mels), float32
     words : numpy.ndarray, shape (m, 5), int
-        Of each word its sequence, first frame and the frame after its last, its output, ``OTHER``, ``HALF`` or ``CUT`` of
-        :mod:`host_tools.sampling.placing`, and whether it must be heard.
+        Of each word its sequence, first frame and the frame after its last, its output, and whether it must be heard.
+        For words without one, the output is ``OTHER``, ``HALF`` or ``CUT`` of :mod:`host_tools.sampling.placing`.
     unsure : numpy.ndarray, shape (n, frames), bool
         Where speech behind the words has keywords of its own.
     voice : numpy.ndarray, shape (n, frames), int8

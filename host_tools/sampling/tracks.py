@@ -22,6 +22,7 @@ _HEARD = (0.8, 1.1)
 _PIECE, _PIECE_EDGE, _SOFT_FRAMES = (0.18, 0.75), 0.1, 5
 """Length of a piece as a share of its frames, how far its ends move to softer speech, and the frames of loudness."""
 _TRIES = 4
+"""Pieces that are drawn until no keyword is said in one."""
 _LATEST, _EARLIEST = 0.25, 0.875
 """A sequence that is drawn for a hard place has it in this part of its length."""
 
@@ -104,31 +105,40 @@ class Tracks:
     def cut(
         self, n: int, frames: int, rng: np.random.Generator, *, mined: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`n` pieces of a word or more, cut where the speech is softest, a share of them where a keyword was heard.
+        """At most `n` pieces of a word or more, cut where the speech is softest. No keyword is said in them.
+
+        Parameters
+        ----------
+        n : int
+        frames : int
+            Length of what is drawn, somewhere in which a piece lies.
+        rng : numpy.random.Generator
+        mined : float
+            Share of pieces that end near a place that :meth:`mine` found.
 
         Returns
         -------
-        levels : numpy.ndarray, shape (n, frames, mels), float32
-        spans : numpy.ndarray, shape (n, 2), int
+        levels : numpy.ndarray, shape (m, frames, mels), float32
+        spans : numpy.ndarray, shape (m, 2), int
             First frame of each piece, and the frame after its last.
         """
-        levels = np.empty((n, frames, self.groups[0].levels.shape[1]), np.float32)
-        spans = np.empty((n, 2), np.intp)
-        for i, number in enumerate(rng.integers(len(self.groups), size=n)):
-            group = self.groups[number]
-            last = len(group.levels) - frames
+        levels, spans = [], []
+        groups = [group for group in self.groups if len(group.levels) >= frames]
+        for number in rng.integers(max(1, len(groups)), size=n if groups else 0):
+            group, last = groups[number], len(groups[number].levels) - frames
             for _ in range(_TRIES):
                 start = int(rng.integers(last + 1))
                 if len(group.hard) and rng.random() < mined:
-                    start = int(
-                        np.clip(group.hard[rng.integers(len(group.hard))] - rng.uniform(*_HEARD) * frames, 0, last)
-                    )
-                spans[i] = start + _piece(group.levels[start : start + frames], rng)
-                if not group.said[slice(*spans[i])].any():
+                    place = group.hard[rng.integers(len(group.hard))] - rng.uniform(*_HEARD) * frames
+                    start = int(np.clip(place, 0, last))
+                around = slice(start, start + frames)
+                first, end = _piece(group.levels[around], rng)
+                if not group.said[around][first:end].any():
+                    levels.append(group.levels[around])
+                    spans.append((first, end))
                     break
-            levels[i] = group.levels[start : start + frames]
-            spans[i] -= start
-        return levels, spans
+        shape = (-1, frames, self.groups[0].levels.shape[1])
+        return np.array(levels, np.float32).reshape(shape), np.array(spans, np.intp).reshape(-1, 2)
 
     def mine(self, heard: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator) -> int:
         """Search a part of each group for places in which a network hears keywords. Later draws use them.
@@ -160,15 +170,17 @@ class Tracks:
         return sum(len(group.hard) for group in self.groups)
 
 
-def _piece(levels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Start and end of a piece of `levels`: of random length, but cut where it is softest nearby."""
+def _piece(levels: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """First frame of a piece of random length, and the frame after its last. Each moves to where it is soft nearby."""
     frames = len(levels)
     loudness = np.convolve(levels.mean(axis=1, dtype=np.float32), np.full(_SOFT_FRAMES, 1 / _SOFT_FRAMES), "same")
     edge, length = round(_PIECE_EDGE * frames), round(rng.uniform(*_PIECE) * frames)
     first = int(rng.integers(frames - length + 1))
-    ends = []
-    for at in (first, first + length):
-        low, high = max(_SOFT_FRAMES, at - edge), min(frames - _SOFT_FRAMES, at + edge)
-        low = min(low, high - 1)
-        ends.append(low + int(loudness[low:high].argmin()))
-    return np.array([ends[0], max(ends[1], ends[0] + edge)])
+
+    def softest(at: int) -> int:
+        high = min(frames - _SOFT_FRAMES, at + edge)
+        low = min(max(_SOFT_FRAMES, at - edge), high - 1)
+        return low + int(loudness[low:high].argmin())
+
+    start = softest(first)
+    return start, max(softest(first + length), start + edge)

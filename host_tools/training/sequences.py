@@ -21,7 +21,7 @@ from host_tools.errors import TrainingError
 from host_tools.evaluation.sequence_scores import sequence_scores
 from host_tools.networks.dequantize import load_int8
 from host_tools.networks.models import build
-from host_tools.networks.qat import is_quantisation_aware, quantisation_aware
+from host_tools.networks.qat import quantisation_aware
 from host_tools.networks.streaming import (
     HEAD,
     SCORE_OFFSET,
@@ -121,10 +121,15 @@ class SequenceTask(Task):
 
     @functools.cache  # noqa: B019  a task lives as long as its process
     def network(self) -> keras.Model:
-        built, cost = self._built(len(self.labels)), self.config.sequences.after_speech
-        if not cost or UNKNOWN not in self.labels:
+        built = self._built(len(self.labels))
+        if not self._cost:
             return built
-        return heeding_speech(built, self.labels.index(UNKNOWN), cost, self.frontend_config)
+        return heeding_speech(built, self.labels.index(UNKNOWN), self._cost, self.frontend_config)
+
+    @property
+    def _cost(self) -> float:
+        """How much the network that is kept lowers scores after speech, if one of its outputs tells of speech."""
+        return self.config.sequences.after_speech if UNKNOWN in self.labels else 0.0
 
     def to_train(self) -> keras.Model:
         return self._built(len(self.outputs))
@@ -168,10 +173,10 @@ class SequenceTask(Task):
     def keep(self, run: Run) -> None:
         rng = np.random.default_rng(self.config.seed)
         self._validation = self._validating.draw(_VALIDATION, rng)
-        calibration = self.batches.draw(_CALIBRATION, rng)
+        self._calibration = self.batches.draw(_CALIBRATION, rng).levels
         run.keep_examples(
             {
-                "calibration": calibration.levels,
+                "calibration": self._calibration,
                 "validation": self._validation.levels,
                 "validation_words": self._validation.words,
             }
@@ -197,13 +202,14 @@ class SequenceTask(Task):
         return [*(name for name in left if name != HEAD), *new]
 
     def quantisation_aware(self, run: Run) -> keras.Model:
-        levels = span_range(run.sequences("calibration"), self.frontend_config)
-        return quantisation_aware(load_run(self.config.weights.qat).model(), levels)
+        form = self._form()
+        copy = keras.models.clone_model(form)
+        copy.set_weights(form.get_weights())
+        return copy
 
     def trainable(self, network: keras.Model) -> keras.Model:
         optim = self.config.optim
-        aware = is_quantisation_aware(network)
-        model = keras.Model(network.inputs, network.outputs[0]) if aware else scoring(network)
+        model = scoring(network)
         first = (*optim.lengthened, optim.epochs)[0]  # as it was, if the run was lengthened
         average = max(1.0, min(_LONGEST_AVERAGE, first * optim.steps / 10))
         optimizer = keras.optimizers.AdamW(
@@ -215,8 +221,7 @@ class SequenceTask(Task):
             ema_momentum=1 - 1 / average,
         )
         before = speech_before(self.frontend_config.hop_ms, self.batches.answer_frames)
-        cost = 0.0 if aware else self.config.sequences.after_speech  # the network of QAT lowers its scores itself
-        model.compile(optimizer=optimizer, loss=AnswerLoss(self.batches.voice, cost, before))
+        model.compile(optimizer=optimizer, loss=AnswerLoss(self.batches.voice, self._cost, before))
         return model
 
     def epoch(self, model: keras.Model, epoch: int) -> Generator[tuple, None, None]:
@@ -239,9 +244,11 @@ class SequenceTask(Task):
 
     @functools.cache  # noqa: B019
     def _form(self) -> keras.Model:
-        """The network that is kept, with any weights."""
-        qat = self.config.weights.qat
-        return quantisation_aware(load_run(qat).model(), self._validation.levels[:1]) if qat else self.network()
+        """The network that is kept, with the weights to start from if it has fake quantisation, else with any."""
+        if not self.config.weights.qat:
+            return self.network()
+        levels = span_range(self._calibration.copy(), self.frontend_config)
+        return quantisation_aware(load_run(self.config.weights.qat).model(), levels)
 
     def _averaged(self, model: keras.Model) -> keras.Model:
         """A copy of the training model with the averages of its weights."""
