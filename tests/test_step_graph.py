@@ -16,6 +16,7 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 
 from firmware_export.states import with_hop  # noqa: E402
 from host_tools.convert.step_graph import to_step_int8  # noqa: E402
+from host_tools.networks.streaming import SCORE_OFFSET, heeding_speech  # noqa: E402
 from tests.models.make import step_levels, step_network  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training")]
@@ -28,10 +29,16 @@ def states_of(network: keras.Model, n: int = 1) -> list[np.ndarray]:
     return [np.zeros((n, *state.shape[1:]), np.float32) for state in network.inputs[1:]]
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=["plain", "heeding"])
+def network(request):
+    """With and without the layers that lower scores after speech."""
     keras.utils.set_random_seed(4)
-    return step_network()
+    network = step_network()
+    if request.param == "plain":
+        return network
+    kernel, _ = network.get_layer("words").get_weights()
+    network.get_layer("words").set_weights([kernel, np.full(3, SCORE_OFFSET)])
+    return heeding_speech(network, 1, 3.0, FRONT_END)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +110,7 @@ def test_tflite_micro_gives_the_same_bytes(graph, stream, hop):
     whole = run(graph, stream, len(stream), "builtin")
     interpreter = micro.runtime.Interpreter.from_bytes(with_hop(FlatModel(graph, "graph"), hop).data)
     states = []
-    for i in range(1, 5):
+    for i in range(1, len(FlatModel(graph, "graph").inputs)):
         detail = interpreter.get_input_details(i)
         states.append(np.full(detail["shape"], detail["quantization_parameters"]["zero_points"][0], np.int8))
     heard = []
@@ -112,7 +119,7 @@ def test_tflite_micro_gives_the_same_bytes(graph, stream, hop):
             interpreter.set_input(value, i)
         interpreter.invoke()
         heard.append(interpreter.get_output(0)[0, :, 0])
-        states = [interpreter.get_output(i).copy() for i in range(1, 5)]
+        states = [interpreter.get_output(i).copy() for i in range(1, len(states) + 1)]
     heard = np.concatenate(heard)
     assert np.array_equal(heard, whole[: len(heard)])
 
@@ -126,9 +133,10 @@ def test_input_spans_the_front_ends_range_whatever_the_length(network, levels):
 
 def test_graph_names_its_inputs_as_the_network_does(graph, network):
     assert [tensor.name for tensor in FlatModel(graph, "graph").inputs] == [tensor.name for tensor in network.inputs]
-    assert len(graph) < 14000
+    assert len(graph) < 14000 + 4000 * (len(network.inputs) - 5)
 
 
+@pytest.mark.parametrize("network", ["plain"], indirect=True)
 def test_stored_graph_is_what_is_made_now(graph):
     """To the structure: weights differ in bits by the library's version."""
     stored = FlatModel((Path(__file__).parent / "models" / "step.tflite").read_bytes(), "stored")

@@ -15,11 +15,14 @@ import pytest
 
 from host_tools.config import AugmentConfig, MixConfig, SequenceConfig, StageConfig
 from host_tools.sampling.examples import load_examples
-from host_tools.sampling.placing import HALF, OTHER
+from host_tools.sampling.placing import CUT, HALF, OTHER, Placing
 from host_tools.sampling.sequences import SequenceBatches, Sequences
 from host_tools.sampling.tracks import Tracks
+from host_tools.sampling.words import Words
 from kws_edge.config import preset
 from kws_edge.model.model import Model
+from kws_edge.model.step_graph import StepInterpreter
+from kws_edge.model.tflite import FlatModel
 from tests import forked
 from tests.conftest import assert_one_line_error_at_end, assert_usage_error, train_command
 from tests.tones import data_of
@@ -27,12 +30,16 @@ from tests.tones import data_of
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
+from host_tools.convert.step_graph import to_step_int8  # noqa: E402
 from host_tools.networks.models import build, count_macs  # noqa: E402
 from host_tools.networks.streaming import (  # noqa: E402
     SCORE_OFFSET,
     answer_frames,
+    heeding_speech,
+    scores_of,
     scoring,
     set_by_name,
+    speech_before,
     states,
     transfer_clip,
 )
@@ -48,7 +55,7 @@ LABELS = ("unknown", "yes", "no", "up", "down", "left", "right", "on", "off", "s
 
 @pytest.mark.parametrize(
     ("name", "parameters", "macs", "state", "frames"),
-    [("stream_residual", 458_379, 13_572_000, 5808, 4), ("stream_micro", 55_243, 2_544_000, 4216, 2)],
+    [("stream_residual", 458_379, 13_552_000, 5808, 4), ("stream_micro", 55_243, 2_544_000, 4216, 2)],
 )
 def test_networks_cost_what_they_say(name, parameters, macs, state, frames):
     network = build(name, FRONT_END, 11)
@@ -102,7 +109,7 @@ def test_a_network_of_clips_goes_on_with_state():
     delay = (120 + 40) // 40  # of the first and the second block, in ms
     inner = np.arange(len(clips) // 3, 2 * len(clips) // 3)
     assert clips[inner].std() > 0.1
-    np.testing.assert_allclose(late[2 * inner + delay], clips[inner], rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(late[2 * inner + delay, : clips.shape[1]], clips[inner], rtol=2e-3, atol=2e-3)
 
 
 def test_a_wider_network_begins_with_what_the_narrow_one_computes():
@@ -131,6 +138,81 @@ def test_the_loss_is_that_of_each_answer():
         expected -= weight * (np.log(p[at]) if targets[at] > 0 else (1 if at[2] == 1 else p[at]) * np.log(1 - p[at]))
     loss = AnswerLoss(1)(targets, logits[:, :, np.newaxis] + SCORE_OFFSET)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+def speech_share(logits, earliest, latest):
+    """The mean of values from `earliest` to `latest` answers before each answer; shape (n, answers, 1)."""
+    padded = np.pad(logits, ((0, 0), (earliest, 0)))
+    answers = logits.shape[1]
+    window = range(earliest - latest + 1)
+    return np.mean([padded[:, i : i + answers] for i in window], axis=0)[:, :, np.newaxis]
+
+
+def test_negatives_after_speech_are_lowered_and_words_are_not():
+    """As the network that is kept lowers both, a word after speech learns as much as one after a pause."""
+    rng, cost, before = np.random.default_rng(0), 5.0, (7, 3)
+    logits = rng.normal(0, 2, (2, 12, 3)).astype(np.float32)
+    speech = 1 / (1 + np.exp(-logits[:, :, 1].astype(float)))
+    lowered = logits.astype(float) - cost * speech_share(speech, *before) * [1, 0, 1]
+    likely = 1 / (1 + np.exp(-lowered))
+    likely[:, :, 1] = 1
+    scores = keras.ops.convert_to_tensor(logits[:, :, np.newaxis] + SCORE_OFFSET)
+    loss, plain = AnswerLoss(1, cost, before), AnswerLoss(1)
+    unwanted = -np.ones_like(logits)
+    assert float(loss(unwanted, scores)) == pytest.approx((likely * np.log1p(np.exp(lowered))).sum(), rel=1e-4)
+    np.testing.assert_allclose(gradient(loss, unwanted, scores), likely / (1 + np.exp(-lowered)), rtol=1e-3, atol=1e-5)
+    assert np.array_equal(gradient(loss, -unwanted, scores), gradient(plain, -unwanted, scores))
+    again = AnswerLoss.from_config(loss.get_config())
+    assert float(again(unwanted, scores)) == float(loss(unwanted, scores))
+
+
+def gradient(loss, targets, scores):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(scores)
+        value = loss(targets, scores)
+    return tape.gradient(value, scores).numpy()[:, :, 0]
+
+
+@pytest.fixture
+def heeding():
+    """A network whose scores cross all thresholds, with and without heeding speech; cost 4, the second word speech."""
+    network = build("stream_micro", FRONT_END, 3, width=0.25)
+    randomised(network, 5)
+    plain = scores_of(network, levels_of(800))
+    kernel, bias = network.get_layer("words").get_weights()
+    spread = 3 / plain[plain > 0].std()
+    network.get_layer("words").set_weights([kernel * spread, np.full_like(bias, 8)])
+    return network, heeding_speech(network, 1, 4.0, FRONT_END)
+
+
+def test_the_network_lowers_scores_of_words_after_speech(heeding):
+    network, heeds = heeding
+    levels = levels_of(800)
+    levels[:, 300:520] = 30
+    plain, found = scores_of(network, levels), scores_of(heeds, levels)
+    speech = np.clip(plain[:, :, 1] - SCORE_OFFSET + 3, 0, 6) / 6
+    assert speech.std() > 0.1
+    earliest, latest = speech_before(FRONT_END.hop_ms, answer_frames(network))
+    assert (earliest * 20, latest * 20) == (1840, 520)
+    expected = np.maximum(0, plain - 4 * speech_share(speech, earliest, latest) * [1, 0, 1])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert (found[:, :, [0, 2]] <= plain[:, :, [0, 2]]).all()
+    assert (plain - found).max() > 1
+
+
+def test_the_network_that_heeds_speech_is_a_usual_one(heeding, tmp_path):
+    network, heeds = heeding
+    levels = levels_of(400)
+    heeds.save(tmp_path / "a.keras")
+    for again in (keras.models.load_model(tmp_path / "a.keras"), keras.models.clone_model(heeds)):
+        again.set_weights(heeds.get_weights())
+        assert not {"doubt", "speech", "before", "heeding"} & {w.path.split("/")[0] for w in again.trainable_weights}
+        assert np.array_equal(scores_of(again, levels), scores_of(heeds, levels))
+    other = heeding_speech(build("stream_micro", FRONT_END, 3, width=0.25), 1, 4.0, FRONT_END)
+    set_by_name(other, scoring(network))
+    np.testing.assert_allclose(scores_of(other, levels), scores_of(heeds, levels), atol=1e-4)
 
 
 def test_weights_by_name_leave_other_words_out():
@@ -177,7 +259,7 @@ def test_words_sound_where_they_are_said(examples):
     near = np.zeros(loud.shape, bool)
     for number, first, last, output, _ in made.words:
         near[number, max(0, first - 3) : last + 3] = True
-        assert -1 <= output < len(LABELS)
+        assert output in (OTHER, CUT) or 0 < output < len(LABELS)
     assert loud.mean() > 0.1
     assert (loud & ~near).sum() < 0.02 * loud.sum()
     for number in range(24):
@@ -229,13 +311,14 @@ def test_targets_leave_out_what_nobody_knows(examples):
 
 
 def test_noise_speech_and_words_come_in_their_shares(examples):
-    maker = batches(examples, wordless=0.5, keyword_share=0.4, halves=0.2, other_share=0.2, others=("bed", "cat"))
+    shares = {"keyword_share": 0.4, "halves": 0.15, "other_share": 0.15, "cut_speech": 0.15}
+    maker = batches(examples, wordless=0.5, others=("bed", "cat"), **shares)
     made = maker.draw(400, np.random.default_rng(0))
     words = made.words
     assert len({*words[:, 0]}) / 400 == pytest.approx(0.5, abs=0.08)
     keyword = (words[:, 3] > 0) & (words[:, 3] < len(LABELS))
-    shares = [keyword, words[:, 3] == HALF, words[:, 3] >= len(LABELS), words[:, 3] == OTHER]
-    np.testing.assert_allclose([one.mean() for one in shares], [0.4, 0.2, 0.2, 0.2], atol=0.07)
+    kinds = [keyword, words[:, 3] == HALF, words[:, 3] >= len(LABELS), words[:, 3] == CUT, words[:, 3] == OTHER]
+    np.testing.assert_allclose([one.mean() for one in kinds], [*shares.values(), 0.15], atol=0.07)
     assert 0.3 < words[keyword, 4].mean() < 1
 
 
@@ -258,6 +341,87 @@ def test_a_short_recording_is_followed_by_silence():
     levels, _ = tracks.draw(3, np.random.default_rng(0))
     assert (levels[:, :30] == 1).all()
     assert (levels[:, 30:] == -1).all()
+
+
+def speech_of(rng, said, frames=6000):
+    """A recording of which every 50 frames 10 are soft, and spans with a keyword."""
+    levels = rng.uniform(150, 200, (frames, 4)).astype(np.float16)
+    levels.reshape(-1, 50, 4)[:, :10] -= 100
+    tracks = Tracks(200, -1.0)
+    tracks.add([levels], [said])
+    return tracks
+
+
+def test_pieces_of_speech_are_cut_at_soft_places_and_hold_no_keyword():
+    rng = np.random.default_rng(0)
+    tracks = speech_of(rng, [(at, at + 60) for at in range(100, 6000, 400)])
+    tracks.groups[0].levels[:, 3] = tracks.groups[0].said  # a mark
+    levels, spans = tracks.cut(300, 98, rng)
+    assert 250 < len(levels) == len(spans) <= 300
+    lengths = spans[:, 1] - spans[:, 0]
+    assert lengths.min() >= 10
+    assert lengths.max() > 60
+    assert (spans >= 0).all() and (spans <= 98).all()
+    for one, (first, last) in zip(levels, spans, strict=True):
+        assert not one[first:last, 3].any()
+    first, last = spans.T
+    ends = np.stack([levels[np.arange(len(levels)), at, :3].mean(axis=1) for at in (first, last - 1)])
+    assert (ends < 100).mean() > 0.6, "a fifth of all frames is soft"
+    again = speech_of(np.random.default_rng(0), []).cut(5, 98, np.random.default_rng(1), mined=0.5)
+    first = speech_of(np.random.default_rng(0), []).cut(5, 98, np.random.default_rng(1), mined=0.5)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(again, first, strict=True))
+
+
+def test_where_keywords_are_everywhere_there_is_no_piece(examples):
+    rng = np.random.default_rng(0)
+    levels, spans = speech_of(rng, [(0, 6000)]).cut(20, 98, rng)
+    assert levels.shape == (0, 98, 4)
+    assert spans.shape == (0, 2)
+    maker = batches(examples, keyword_share=0.0, halves=0.0, other_share=0.0, cut_speech=1.0)
+    assert {*maker.draw(20, rng).words[:, 3]} == {CUT}
+    for group in maker.speech.groups:
+        group.said = np.ones_like(group.said)
+    assert {*maker.draw(20, rng).words[:, 3]} == {OTHER}
+
+
+def test_pieces_end_where_a_network_heard_a_keyword():
+    rng = np.random.default_rng(0)
+    tracks = speech_of(rng, [])
+    tracks.groups[0].levels[3000:3010, 3] = 1000
+    tracks.groups[0].hard = np.array([3000])
+    heard = [
+        (levels[:, :, 3] == 1000).any(axis=1).mean()
+        for levels, _ in (tracks.cut(200, 98, rng, mined=m) for m in (0, 0.5, 1))
+    ]
+    assert heard[0] < 0.1
+    assert 0.25 < heard[1] < 0.6
+    assert heard[2] > 0.5
+
+
+def test_words_may_end_before_the_release_of_a_stop(examples):
+    """A vowel, a closure and a release, said as words that end in a stop and as one that does not."""
+    sound = np.full((98, FRONT_END.n_mels), 30.0, np.float32)
+    sound[20:60], sound[66:72] = 200, 140
+    raw = sound[np.newaxis] - FRONT_END.level_offset
+    words = ("up", "right", "yes")
+    own = dataclasses.replace(
+        examples, stores=[raw], kinds=["recorded"], by_word={word: np.array([0]) for word in words}
+    )
+    augment = AugmentConfig(stretch=0.0, equalisation_db=0.0).scaled()
+    for share in (0.0, 0.5, 1.0):
+        settings = SequenceConfig(
+            keyword_share=1.0, halves=0, other_share=0, cut_speech=0, narrow_band=0, wordless=0, unreleased=share
+        )
+        spoken = Words(dataclasses.replace(own, labels=("unknown", *words)))
+        placing = Placing(spoken, ("unknown", *words), 400, settings, augment, examples.speech, 0.0)
+        placed = placing.place(100, np.random.default_rng(0))
+        stop = np.isin(placed.output, (1, 2))
+        lengths = placed.spans[:, 1] - placed.spans[:, 0]
+        closed = lengths < 47
+        assert {*lengths[~closed]} <= {52.0}
+        assert not closed[~stop].any()
+        assert closed[stop].mean() == pytest.approx(share, abs=0.1)
+        assert (lengths[closed] >= 40).all()
 
 
 def test_places_in_which_a_network_hears_keywords_are_drawn():
@@ -374,6 +538,42 @@ def test_weights_that_are_kept_are_averages(stream_run):
         np.testing.assert_array_equal(run.model().get_layer("block3_conv1").get_weights()[0], average)
 
 
+def test_scores_of_the_run_are_lower_after_speech(stream_run):
+    network = load_run(stream_run).model()
+    assert [one.name for one in network.inputs][-1] == "speech_past"
+    kernel = network.get_layer("heeding").get_weights()[0][0, 0]
+    np.testing.assert_allclose(kernel[:-1], np.eye(len(LABELS)))
+    np.testing.assert_allclose(kernel[-1], [0, *[-5 / 6] * (len(LABELS) - 1)], rtol=1e-6)
+
+
+def test_fake_quantisation_leaves_what_heeds_speech(stream_run, folder, run_cli, tmp_path):
+    command = ("qat", stream_run, "-o", "qat", "--epochs", "1", "--steps", "3", "--cache", folder / "cache")
+    done = run_cli(*command, package="host_tools")
+    assert done.returncode == 0, done.stderr
+    run, source = load_run(tmp_path / "qat"), load_run(stream_run).model()
+    aware = run.model()
+    for name in ("doubt", "speech", "before", "heeding"):
+        kernel, bias, largest = aware.get_layer(name).get_weights()
+        expected = source.get_layer(name).get_weights()
+        np.testing.assert_allclose(kernel * largest, expected[0], rtol=1e-6)
+        assert np.array_equal(bias, expected[1])
+    assert aware.get_layer("levels_range").get_weights() == [0.0, 255.0]
+    trained = keras.models.load_model(tmp_path / "qat" / "last.keras")
+    assert "heeding" not in [layer.name for layer in trained.layers]
+    trained.optimizer.finalize_variable_values(trained.trainable_variables)
+    for name in ("stem", "block3_conv1", "words", "scores"):
+        for own, averaged in zip(aware.get_layer(name).weights, trained.get_layer(name).weights, strict=True):
+            assert np.array_equal(own, averaged), name
+    graph = to_step_int8(aware, [], FRONT_END)
+    scale = FlatModel(graph, "graph").outputs[0].scale
+    levels = np.round(run.sequences("validation")[:1])
+    scores = scores_of(aware, levels)[0]
+    interpreter = StepInterpreter(FlatModel(graph, "graph"), kernels="builtin").another(200)
+    int8 = interpreter.invoke((levels - 128).astype(np.int8))[0, :, 0].astype(np.float32)
+    found = (int8 - FlatModel(graph, "graph").outputs[0].zero_point) * scale
+    assert np.abs(found - scores).mean() < 2 * scale
+
+
 def test_runs_start_from_others(stream_run, run_folder, folder, run_cli, tmp_path):
     short = ("--epochs", "1", "--steps", "2")
     done = run_cli(*stream_command(folder, "a", *short, "--start", run_folder), package="host_tools")
@@ -406,7 +606,7 @@ def test_starts_that_do_not_fit_are_refused(run_folder, folder, run_cli):
         (("--sequence-s", "3"), "sequence_s is for networks with state, residual is one without it"),
         (("--model", "stream_micro", "--mixup", "0.2"), "mixup is for networks without state"),
         (("--model", "stream_micro", "--teacher", "runs/x"), "teacher is for networks without state"),
-        (("--model", "stream_micro", "--keyword-share", "0.9", "--halves", "0.2"), "1.34 together"),
+        (("--model", "stream_micro", "--keyword-share", "0.9", "--halves", "0.2"), "1.42 together"),
     ],
 )
 def test_options_of_the_other_form_are_refused(options, expected, run_cli):
