@@ -171,7 +171,8 @@ class Placing:
         if len(cut):
             pieces, bounds = self.speech.cut(len(cut), frames, rng, mined=self.mined)
             cut, left = cut[: len(pieces)], cut[len(pieces) :]
-            raw[cut], output[left] = pieces, OTHER
+            raw[cut] = pieces
+            output[left] = [self.index.get(names[i], OTHER) for i in left]
         speed, pitch = 1 + rng.uniform(-most, most, (2, len(raw)))
         power = raw_to_power(shift_and_stretch(raw, np.zeros(len(raw)), speed, pitch, self.config), self.config)
         spans = np.array([word_frames(one, self.config.hop_ms) for one in power.sum(axis=2)], float).reshape(-1, 2)
