@@ -16,7 +16,8 @@ pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is no
 
 from firmware_export.states import with_hop  # noqa: E402
 from host_tools.convert.step_graph import to_step_int8  # noqa: E402
-from host_tools.networks.streaming import SCORE_OFFSET, heeding_speech  # noqa: E402
+from host_tools.networks.heeding import heeding_speech  # noqa: E402
+from host_tools.networks.streaming import SCORE_OFFSET  # noqa: E402
 from tests.models.make import step_levels, step_network  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training")]

@@ -31,15 +31,14 @@ keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
 from host_tools.convert.step_graph import to_step_int8  # noqa: E402
+from host_tools.networks.heeding import heeding_speech, speech_before  # noqa: E402
 from host_tools.networks.models import build, count_macs  # noqa: E402
 from host_tools.networks.streaming import (  # noqa: E402
     SCORE_OFFSET,
     answer_frames,
-    heeding_speech,
     scores_of,
     scoring,
     set_by_name,
-    speech_before,
     states,
     transfer_clip,
 )

@@ -10,7 +10,7 @@ from keras import layers, ops
 from kws_edge.config import FrontendConfig
 from kws_edge.features.mel import window
 
-__all__ = ["LevelConv2D", "Span", "level_range", "normalised", "scaled"]
+__all__ = ["LevelConv2D", "Memory", "Span", "level_range", "normalised", "scaled"]
 
 
 @keras.saving.register_keras_serializable("kws_edge")
@@ -55,6 +55,22 @@ class Span(layers.Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "start": self.start, "stop": self.stop}
+
+
+class Memory:
+    """The states of a network that is being made, and the next states, in the same order."""
+
+    def __init__(self) -> None:
+        self.states: list = []
+        self.next: list = []
+
+    def __call__(self, x, name: str, past: int):
+        """`x` after its past, which is a state."""
+        state = keras.Input((past, 1, x.shape[-1]), name=f"{name}_past")
+        joined = layers.Concatenate(axis=1, name=f"{name}_joined")([state, x])
+        self.states.append(state)
+        self.next.append(Span(-past, name=f"{name}_next")(joined))
+        return joined
 
 
 def level_range(config: FrontendConfig) -> tuple[float, float]:

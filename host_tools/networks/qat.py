@@ -245,9 +245,7 @@ def _quantised(model: keras.Model, layer, arguments: list, takers: list):
     if isinstance(layer, layers.BatchNormalization | layers.Dropout | layers.SpatialDropout2D):
         return x  # the layer is folded, or does nothing in the few epochs of fine-tuning
     if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
-        conv = _conv(layer)
-        conv.trainable = layer.trainable
-        y = conv(x)
+        y = _conv(layer)(x)
         if layer.activation is keras.activations.relu:
             return FakeQuant(name=f"{name}_range")(y)
         if not all(map(_is_relu, takers)):
@@ -332,15 +330,15 @@ def norm_after(model: keras.Model) -> dict[str, layers.BatchNormalization]:
 def _conv(layer) -> QuantConv2D:
     if layer.activation not in (keras.activations.linear, keras.activations.relu):
         raise TrainingError(f"the convolution {layer.name!r} has an activation of its own; use a layer after it")
-    depthwise = isinstance(layer, layers.DepthwiseConv2D)
     return QuantConv2D(
         kernel_shape=layer.kernel.shape,
         units=layer.output.shape[-1],
         strides=layer.strides,
         padding=layer.padding,
-        depthwise=depthwise,
+        depthwise=isinstance(layer, layers.DepthwiseConv2D),
         dilation=layer.dilation_rate,
         middle=(layer.high + layer.low) / 2 if isinstance(layer, LevelConv2D) else 0.0,
+        trainable=layer.trainable,
         name=layer.name,
     )
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from host_tools.errors import TrainingError
-from host_tools.networks.layers import LevelConv2D, Span, level_range, normalised, scaled
+from host_tools.networks.layers import LevelConv2D, Memory, Span, level_range, normalised, scaled
 from host_tools.networks.qat import is_quantisation_aware
 from kws_edge.config import FrontendConfig
 from kws_edge.labels import SILENCE, UNKNOWN
@@ -28,12 +28,10 @@ __all__ = [
     "SCORE_OFFSET",
     "answer_frames",
     "get_words",
-    "heeding_speech",
     "scores_of",
     "scoring",
     "set_by_name",
     "set_words",
-    "speech_before",
     "states",
     "stream_micro",
     "stream_residual",
@@ -51,10 +49,6 @@ _CHUNK = 32
 """Sequences that are computed at a time."""
 _NEW = 0.3
 """Weights of new words, as a share of their usual initial values."""
-_BEFORE_MS = (520.0, 1840.0)
-"""Speech this long before an answer lowers its scores."""
-_CERTAIN = 3.0
-"""Logit from which speech counts fully. Below its negative, it does not count."""
 
 
 class _Block(NamedTuple):
@@ -88,41 +82,6 @@ _BLOCKS = (
 )
 
 
-@keras.saving.register_keras_serializable("kws_edge")
-class _Fixed(keras.initializers.Initializer):
-    """These values.
-
-    Parameters
-    ----------
-    values : array_like
-    """
-
-    def __init__(self, values) -> None:
-        self.values = np.asarray(values, np.float32)
-
-    def __call__(self, shape, dtype=None):
-        return ops.reshape(ops.convert_to_tensor(self.values, dtype=dtype), shape)
-
-    def get_config(self) -> dict:
-        return {"values": self.values.tolist()}
-
-
-class _Memory:
-    """The states of a network that is being made."""
-
-    def __init__(self) -> None:
-        self.states: list = []
-        self.next: list = []
-
-    def __call__(self, x, name: str, past: int):
-        """`x` after its past, which is a state."""
-        state = keras.Input((past, 1, x.shape[-1]), name=f"{name}_past")
-        joined = layers.Concatenate(axis=1, name=f"{name}_joined")([state, x])
-        self.states.append(state)
-        self.next.append(Span(-past, name=f"{name}_next")(joined))
-        return joined
-
-
 def stream_residual(config: FrontendConfig, n_words: int, *, width: float = 1.0, dropout: float = 0.1) -> keras.Model:
     """The residual network of :func:`host_tools.networks.models.residual` with state. It answers every 4 frames.
 
@@ -145,7 +104,7 @@ def stream_residual(config: FrontendConfig, n_words: int, *, width: float = 1.0,
         options = {"strides": (stride, 1), "dilation_rate": (dilation, 1), "use_bias": False, "name": name}
         return normalised(layers.Conv2D(n, (length, 1), **options)(x), name)
 
-    remembered = _Memory()
+    remembered = Memory()
     levels, x = _stem(config, scaled(_BLOCKS[0].channels, width), 3, 1, remembered)
     for i, block in enumerate(_BLOCKS, 1):
         name, n = f"block{i}", scaled(block.channels, width)
@@ -188,7 +147,7 @@ def stream_micro(
     dropout : float
         Share of the channels that training drops before the scores, each for a whole sequence.
     """
-    remembered, n = _Memory(), scaled(64, width)
+    remembered, n = Memory(), scaled(64, width)
     levels, x = _stem(config, n, _MICRO_STEM, _MICRO_STRIDE, remembered)
     for i in range(1, blocks + 1):
         name = f"block{i}"
@@ -200,7 +159,7 @@ def stream_micro(
     return _scored(levels, x, n_words, dropout, remembered, "stream_micro")
 
 
-def _stem(config: FrontendConfig, channels: int, length: int, stride: int, remembered: _Memory):
+def _stem(config: FrontendConfig, channels: int, length: int, stride: int, remembered: Memory):
     """The levels, and the first convolution over `length` frames with the mel bands as channels."""
     low, high = level_range(config)
     levels = keras.Input((None, 1, config.n_mels), name="levels")
@@ -209,68 +168,13 @@ def _stem(config: FrontendConfig, channels: int, length: int, stride: int, remem
     return levels, normalised(x, "stem")
 
 
-def _scored(levels, x, n_words: int, dropout: float, memory: _Memory, name: str) -> keras.Model:
+def _scored(levels, x, n_words: int, dropout: float, memory: Memory, name: str) -> keras.Model:
     """The network from `levels` to `x`, then a score of each word."""
     if dropout:
         x = layers.SpatialDropout2D(dropout, name="dropout")(x)
     bias = keras.initializers.Constant(SCORE_OFFSET - _RARE)
     x = layers.Conv2D(n_words, 1, bias_initializer=bias, name=HEAD)(x)
     return keras.Model([levels, *memory.states], [layers.ReLU(name=_SCORES)(x), *memory.next], name=name)
-
-
-def speech_before(hop_ms: float, answer_frames: int) -> tuple[int, int]:
-    """The answers whose speech lowers a score: the earliest and the latest, each as a number of answers before it.
-
-    Parameters
-    ----------
-    hop_ms : float
-    answer_frames : int
-        Frames from one answer to the next.
-    """
-    latest, earliest = (round(ms / (hop_ms * answer_frames)) for ms in _BEFORE_MS)
-    return max(earliest, 1), max(latest, 1)
-
-
-def heeding_speech(network: keras.Model, voice: int, cost: float, config: FrontendConfig) -> keras.Model:
-    """`network` with scores that are lower after speech, because people say commands after a pause.
-
-    The mean of the speech score over the time from 1.84 s to 0.52 s before an answer, mapped to [0, 1], is multiplied
-    by `cost` and taken from the scores of words. The layers that do so have fixed weights and one more state. All of
-    them end in rectifiers, as the module says.
-
-    Parameters
-    ----------
-    network : keras.Model
-    voice : int
-        The output of any speech, whose score stays.
-    cost : float
-        How much the scores are lower after speech alone.
-    config : FrontendConfig
-    """
-    n_words = network.outputs[0].shape[-1]
-    earliest, latest = speech_before(config.hop_ms, answer_frames(network))
-
-    scores, remembered = network.outputs[0], _Memory()
-    chosen = np.zeros((1, n_words, 1))
-    chosen[0, voice] = -1
-    doubt = _fixed(scores, "doubt", chosen, SCORE_OFFSET + _CERTAIN)
-    speech = _fixed(doubt, "speech", -np.ones((1, 1, 1)), 2 * _CERTAIN)
-    span = earliest - latest + 1
-    before = Span(0, -latest, name="speech_heard")(remembered(speech, "speech", earliest))
-    mean = _fixed(before, "before", np.full((span, 1, 1), 1 / span))
-    kernel = np.eye(n_words + 1, n_words)
-    kernel[-1] = -cost / (2 * _CERTAIN)
-    kernel[-1, voice] = 0
-    lowered = _fixed(layers.Concatenate(name="with_before")([scores, mean]), "heeding", kernel[np.newaxis])
-    inputs = [*network.inputs, *remembered.states]
-    return keras.Model(inputs, [lowered, *network.outputs[1:], *remembered.next], name=network.name)
-
-
-def _fixed(x, name: str, kernel: np.ndarray, bias: float = 0.0):
-    """A convolution that is not trained, with a kernel of shape (steps, channels, outputs), and a rectifier."""
-    initial = {"kernel_initializer": _Fixed(kernel), "bias_initializer": keras.initializers.Constant(bias)}
-    conv = layers.Conv2D(kernel.shape[-1], (len(kernel), 1), trainable=False, name=name, **initial)
-    return layers.ReLU(name=f"{name}_relu")(conv(x))
 
 
 def scoring(network: keras.Model) -> keras.Model:

@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
+import host_tools.networks.heeding
 import host_tools.networks.models
-import host_tools.networks.qat  # noqa: F401  both register our layers, without which networks cannot be loaded
+import host_tools.networks.qat  # noqa: F401  all register our layers, without which networks cannot be loaded
 from host_tools.config import StageConfig
 from host_tools.data.features import span_range
 from host_tools.data.origins import origins_of

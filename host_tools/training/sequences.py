@@ -20,6 +20,7 @@ from host_tools.data.label_sets import SPOKEN_AS_UNKNOWN
 from host_tools.errors import TrainingError
 from host_tools.evaluation.sequence_scores import sequence_scores
 from host_tools.networks.dequantize import load_int8
+from host_tools.networks.heeding import heeding_speech, speech_before
 from host_tools.networks.models import build
 from host_tools.networks.qat import quantisation_aware
 from host_tools.networks.streaming import (
@@ -27,12 +28,10 @@ from host_tools.networks.streaming import (
     SCORE_OFFSET,
     answer_frames,
     get_words,
-    heeding_speech,
     scores_of,
     scoring,
     set_by_name,
     set_words,
-    speech_before,
     states,
     transfer_clip,
 )
@@ -72,10 +71,10 @@ class AnswerLoss(keras.losses.Loss):
         The output of any speech, whose answers all count fully, as speech is not rare.
     cost : float
         How much the network that is kept lowers a score after speech; see
-        :func:`host_tools.networks.streaming.heeding_speech`. What it lowers is no mistake to learn from. Words are to
+        :func:`host_tools.networks.heeding.heeding_speech`. What it lowers is no mistake to learn from. Words are to
         be heard after speech nevertheless.
     before : tuple of int
-        As :func:`host_tools.networks.streaming.speech_before` gives it.
+        As :func:`host_tools.networks.heeding.speech_before` gives it.
     """
 
     def __init__(
