@@ -21,7 +21,7 @@ from host_tools.evaluation.scoring import Heard, score
 from host_tools.evaluation.standard.conditions import CONDITIONS, Folders
 from host_tools.evaluation.standard.independent import alone, find_independent, hear_independent, known_to
 from host_tools.evaluation.standard.measure import macs_per_second, measure
-from host_tools.evaluation.standard.report import plot, table
+from host_tools.evaluation.standard.report import plot_det, table
 from host_tools.evaluation.standard.streams import standard_streams
 from kws_edge import Model, pack
 from kws_edge.detection.calibration import wilson
@@ -296,7 +296,7 @@ def test_table_has_a_column_for_each_model(values):
 def test_picture(values, tmp_path, lacking):
     """It is drawn of whatever was measured."""
     less = {**values, **{name: None if name == "independent" else {} for name in lacking}}
-    plot({"old": less, "new": less}, tmp_path / "det.png")
+    plot_det({"old": less, "new": less}, tmp_path / "det.png")
     assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -14,7 +14,7 @@ from kws_edge.files import write_atomically
 if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.axes import Axes
 
-__all__ = ["plot", "table", "write"]
+__all__ = ["plot_det", "table", "write"]
 
 Results = Mapping[str, Mapping[str, Any]]
 """What :func:`host_tools.evaluation.standard.measure.measure` gives, by the model's name."""
@@ -38,7 +38,7 @@ def write(results: Results, folder: Path) -> None:
     """
     write_atomically(folder / "table.md", table(results))
     write_atomically(folder / "report.json", json.dumps(results, indent=1) + "\n")
-    write_atomically(folder / "det.png", lambda path: plot(results, path))
+    write_atomically(folder / "det.png", lambda path: plot_det(results, path))
 
 
 def table(results: Results) -> str:
@@ -129,7 +129,7 @@ def _settings(config: Mapping[str, Any]) -> str:
     return f"{config['smoothing_ms']:g} ms, {thresholds}, {config.get('speech_margin', 0):g}"
 
 
-def plot(results: Results, path: str | Path) -> None:
+def plot_det(results: Results, path: str | Path) -> None:
     """Draw the models' DET curves, as PNG: errors under each condition over false accepts per hour of all negatives.
 
     A star marks the settings in use. If any model lacks errors or negatives, what there is is drawn over the threshold.
