@@ -366,6 +366,12 @@ class SequenceConfig(Section):
                 "SequenceConfig: keyword_share, halves, other_share and cut_speech are more than all words:"
                 f" {total:g} together"
             )
+        first, last = self.answer_ms
+        if not first < last < 1000 * self.sequence_s:
+            raise ConfigError(
+                f"SequenceConfig: answer_ms {first:g} {last:g}: give an end after the start and within sequence_s,"
+                f" {self.sequence_s:g} s"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,7 +208,7 @@ def test_wrong_files_and_settings_are_refused(model, tmp_path):
             Model(path)
         return str(caught.value)
 
-    assert "has 5 inputs; a keyword model has one" in refusal(step=None)
+    assert "has 5 inputs and outputs, as the bare graph of a network with state" in refusal(step=None)
     assert "every 5 frames" in refusal(step=StepConfig(frames=5, score_offset=6.5))
     assert "nothing would ever be detected" in refusal(step=StepConfig(frames=2, score_offset=90))
     assert "3 outputs, but 2 labels" in refusal(labels=("rise", "fall"))

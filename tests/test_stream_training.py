@@ -607,6 +607,8 @@ def test_starts_that_do_not_fit_are_refused(run_folder, folder, run_cli):
         (("--model", "stream_micro", "--mixup", "0.2"), "mixup is for networks without state"),
         (("--model", "stream_micro", "--teacher", "runs/x"), "teacher is for networks without state"),
         (("--model", "stream_micro", "--keyword-share", "0.9", "--halves", "0.2"), "1.42 together"),
+        (("--model", "stream_micro", "--answer-ms", "100", "5000"), "within sequence_s, 4 s"),
+        (("--model", "stream_micro", "--answer-ms", "100", "100"), "an end after the start"),
     ],
 )
 def test_options_of_the_other_form_are_refused(options, expected, run_cli):

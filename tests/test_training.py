@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,20 +13,22 @@ import sys
 import threading
 import time
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import preset
+from kws_edge import pack, preset, shipped_models, unpack
+from kws_edge.model.file import StepConfig
 from tests.conftest import assert_one_line_error, assert_one_line_error_at_end, assert_usage_error, train_command
 from tests.tones import WORDS, data_of
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.config import AugmentConfig, DataConfig, MixConfig, NetworkConfig, StageConfig, WeightsConfig  # noqa: E402
+from host_tools.config import AugmentConfig, DataConfig, MixConfig, NetworkConfig, StageConfig  # noqa: E402
 from host_tools.data.features import levels_to_raw, raw_to_power  # noqa: E402
 from host_tools.data.label_sets import LABEL_SETS  # noqa: E402
 from host_tools.errors import TrainingError  # noqa: E402
@@ -546,7 +549,32 @@ def test_damaged_record_of_a_run(kind, tmp_path):
 def test_fake_quantisation_is_of_float_runs(tmp_path):
     (tmp_path / "config.json").write_text(damaged(lambda r: r["config"]["weights"].update(qat="float")))
     with pytest.raises(TrainingError, match="is a run with fake quantisation itself; name the float run"):
-        check_start(WeightsConfig(qat=str(tmp_path)))
+        check_start(StageConfig.from_options({"clips": "clips", "qat": str(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "frontend", "expected"),
+    [
+        ({"step": StepConfig(frames=2, score_offset=8)}, "logmel40", "is of a network with state; start from the run"),
+        ({}, "reference", "has another front end than the one to train with"),
+        (None, "logmel40", "says nothing of its labels and front end; start from a file that kws-host made"),
+    ],
+)
+def test_a_file_that_is_no_start_is_refused_before_data_are_read(changes, frontend, expected, tmp_path):
+    flat, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    file = tmp_path / "file.tflite"
+    file.write_bytes(flat if changes is None else pack(flat, dataclasses.replace(metadata, **changes)))
+    with pytest.raises(TrainingError, match=re.escape(f"{file}: {expected}")):
+        check_start(StageConfig.from_options({"clips": "clips", "start": str(file), "frontend": frontend}))
+
+
+@pytest.mark.parametrize("other", [{"width": 0.34}, {"model": "stream_micro"}, {"model": "residual"}])
+def test_a_run_with_state_starts_only_its_own_form(other, tmp_path):
+    network = {"model": "stream_residual", "width": 1.0}
+    (tmp_path / "config.json").write_text(damaged(lambda r: r["config"]["network"].update(network)))
+    check_start(StageConfig.from_options({"clips": "clips", "start": str(tmp_path), **network}))
+    with pytest.raises(TrainingError, match=r"is of stream_residual of width 1, not .*; give --model stream_residual "):
+        check_start(StageConfig.from_options({"clips": "clips", "start": str(tmp_path), **network, **other}))
 
 
 def test_half_written_run(tmp_path):

@@ -13,7 +13,7 @@ from host_tools.convert.compact import compact, opened, written
 from host_tools.errors import TrainingError, WorkerError
 from host_tools.parallel import run_parallel
 from kws_edge.errors import ModelError
-from kws_edge.model.check import fits
+from kws_edge.model.check import ends_of_no_clip, fits
 from kws_edge.model.file import Metadata
 from kws_edge.model.tflite import FlatModel, verify
 from kws_edge.text import counted, shown
@@ -44,9 +44,8 @@ def from_tflite(flat: FlatModel, metadata: Metadata, calibration: CalibrationCli
         If there are no recordings to quantise it on.
     """
     verify(flat)
-    for what, tensors in (("input", flat.inputs), ("output", flat.outputs)):
-        if len(tensors) != 1:
-            raise ModelError(f"{flat.name}: has {len(tensors)} {what}s; a keyword model has one")
+    if wrong := ends_of_no_clip(flat):
+        raise ModelError(f"{flat.name}: has {wrong[0]}")
     _check_shapes(flat.name, flat.inputs[0].shape, flat.outputs[0].shape, metadata)
     notes = []
     flat, ends = _quantised_ends(flat)

@@ -226,7 +226,7 @@ def _hear(
     silent = [not stream.spoken for stream in streams]
     for kind, there in (("without words", any(silent)), ("with words", not all(silent))):
         if not there:
-            raise DatasetError(f"none of the {len(streams)} streams is one {kind}; calibrating takes both")
+            raise DatasetError(f"no stream of {len(streams)} is one {kind}; calibrating takes both")
     heard = iter(hear_all(model, streams, config, conditions=conditions, **options))
     spoken: list[tuple[Stream, Track]] = []
     quiet: list[list[tuple[Stream, Track]]] = []

@@ -53,7 +53,7 @@ def set_up(
     previous = run_in(folder)
     if previous:
         check_same_options(previous, asked)
-    check_start(config.weights)
+    check_start(config)
     made_from = identity(config, asked.weights, frontend_config, labels)
     if previous:
         check_same_identity(previous, made_from)

@@ -8,12 +8,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from host_tools.config import WeightsConfig
+from host_tools.config import NetworkConfig, StageConfig, WeightsConfig
 from host_tools.data.origins import origins_of
 from host_tools.errors import TrainingError
 from host_tools.networks.weight_import import load_weights
 from host_tools.training.run import DAMAGE, LAST, Run, broken, load_run
 from host_tools.training.task import Task
+from kws_edge.config import FrontendConfig, preset
+from kws_edge.errors import KwsError
 from kws_edge.model.file import unpack
 from kws_edge.model.model import shipped_models
 
@@ -22,16 +24,47 @@ __all__ = ["blend", "check_start", "origins", "start", "weight_files"]
 _BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def check_start(config: WeightsConfig) -> None:
-    """Raise an error if Keras cannot train here, or if the weights to start from are missing."""
+def check_start(config: StageConfig) -> None:
+    """Raise an error if Keras cannot train here, or if the weights to start from are missing or cannot fit."""
+    weights = config.weights
     if keras.backend.backend() not in _BACKENDS:
         raise TrainingError(
             f"Keras's backend {keras.backend.backend()} cannot train; set KERAS_BACKEND to {', '.join(_BACKENDS)}"
         )
-    if config.start and not Path(config.start).exists() and config.start not in shipped_models():
-        raise TrainingError(f"{config.start}: no such run and no such file of weights to start from")
-    if config.qat and load_run(config.qat).config.weights.qat:
-        raise TrainingError(f"{config.qat}: is a run with fake quantisation itself; name the float run that it is of")
+    if weights.start and not Path(weights.start).exists() and weights.start not in shipped_models():
+        raise TrainingError(f"{weights.start}: no such run and no such file of weights to start from")
+    if _is_int8(weights.start):
+        _check_file(weights.start, preset(config.network.frontend))
+    elif weights.start and Path(weights.start).is_dir():
+        _check_run(load_run(weights.start), config.network)
+    if weights.qat and load_run(weights.qat).config.weights.qat:
+        raise TrainingError(f"{weights.qat}: is a run with fake quantisation itself; name the float run that it is of")
+
+
+def _check_file(name: str, frontend_config: FrontendConfig) -> None:
+    """Raise an error unless a training with this front end can start from the model file."""
+    try:
+        _, metadata = unpack(Path(shipped_models().get(name, name)).read_bytes(), name)
+    except OSError as error:
+        raise TrainingError(f"{name}: {error.strerror}") from None
+    except KwsError as error:
+        raise TrainingError(str(error)) from None
+    if metadata is None:
+        raise TrainingError(f"{name}: says nothing of its labels and front end; start from a file that kws-host made")
+    if metadata.step is not None:
+        raise TrainingError(f"{name}: is of a network with state; start from the run that it was made of")
+    if metadata.frontend_config != frontend_config:
+        raise TrainingError(f"{name}: has another front end than the one to train with; its weights do not fit it")
+
+
+def _check_run(parent: Run, network: NetworkConfig) -> None:
+    """Raise an error if one of both networks has state, and it cannot get the weights of the other."""
+    its = parent.config.network
+    if its.streams and (its.model, its.width) != (network.model, network.width):
+        raise TrainingError(
+            f"{parent.folder}: is of {its.model} of width {its.width:g}, not {network.model} of width "
+            f"{network.width:g}; give --model {its.model} --width {its.width:g}, or another --start"
+        )
 
 
 def weight_files(config: WeightsConfig) -> dict[str, tuple[Path, ...]]:

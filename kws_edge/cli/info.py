@@ -21,7 +21,7 @@ from kws_edge.config import PRESETS, DetectorConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.detection.sensitivity import OperatingPoint
 from kws_edge.errors import ConfigError, KwsError
-from kws_edge.model.check import fits
+from kws_edge.model.check import ends_of_no_clip, fits
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model, read_model
 from kws_edge.model.runtime import installed
@@ -127,12 +127,7 @@ def missing(flat: FlatModel, *, labels: bool, frontend: bool) -> list[str]:
     labels, frontend : bool
         Whether the user gave them.
     """
-    found = [
-        f"{len(tensors)} {what}s, where a keyword model has one"
-        for what, tensors in (("input", flat.inputs), ("output", flat.outputs))
-        if len(tensors) != 1
-    ]
-    if found:
+    if found := ends_of_no_clip(flat):
         return found
     (source,), (target,) = flat.inputs, flat.outputs
     for what, tensor in (("input", source), ("output", target)):

@@ -14,7 +14,7 @@ from kws_edge.model.step_graph import check_states
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, printable
 
-__all__ = ["check_levels", "check_tensors", "fits"]
+__all__ = ["check_levels", "check_tensors", "ends_of_no_clip", "fits"]
 
 _SHARED, _STEPS = 0.05, 8
 """What of the front end's range an input takes at least, and in how many steps."""
@@ -28,6 +28,17 @@ def fits(shape: Sequence[int], features: tuple[int, int]) -> bool:
     return sides in (tuple(n for n in features if n != 1), (math.prod(features),))
 
 
+def ends_of_no_clip(flat: FlatModel) -> list[str]:
+    """What the file has in place of the one input and the one output of a model of clips, if it is something else."""
+    if len(flat.inputs) == len(flat.outputs) > 1:
+        return [
+            f"{len(flat.inputs)} inputs and outputs, as the bare graph of a network with state; its labels and its "
+            "steps are in the model file that kws-host quantize writes"
+        ]
+    ends = (("input", flat.inputs), ("output", flat.outputs))
+    return [f"{counted(len(found), what)}, where a keyword model has one" for what, found in ends if len(found) != 1]
+
+
 def check_tensors(flat: FlatModel, metadata: Metadata, *, allow_float: bool) -> None:
     """Raise an error unless inputs and outputs are those of a keyword model with these labels and this front end.
 
@@ -36,9 +47,9 @@ def check_tensors(flat: FlatModel, metadata: Metadata, *, allow_float: bool) -> 
     ModelError
         If a tensor is of another type or shape, an output has no label, or the detector's settings name no label.
     """
+    if metadata.step is None and (wrong := ends_of_no_clip(flat)):
+        raise ModelError(f"{flat.name}: has {wrong[0]}")
     for what, tensors in (("input", flat.inputs), ("output", flat.outputs)):
-        if len(tensors) != 1 and metadata.step is None:
-            raise ModelError(f"{flat.name}: has {len(tensors)} {what}s; a keyword model has one")
         for tensor in tensors:
             _check_type(flat.name, what, tensor, allow_float)
     if metadata.step is not None:
