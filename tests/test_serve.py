@@ -527,6 +527,24 @@ def test_sigterm_in_a_detection(serve, feed, supervisor, speech, expected, tmp_p
     supervisor.wait_for("STOPPING")
 
 
+@pytest.mark.parametrize("name", ["SharedModel", "temperature_c"])
+def test_sigterm_while_a_module_is_loaded(serve, feed, tmp_path, name):
+    """The service ends in good order, whether it starts or runs."""
+    (tmp_path / "loaded.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    code = f"""
+import kws_edge.service.service as service
+real = service.{name}
+def planted(*given):
+    import loaded
+    return real(*given)
+service.{name} = planted"""
+    service = serve(f"[[source]]\nfile = 'feed'\n{BUILTIN}[jsonl]\n", code=code)
+    with suppress(BrokenPipeError):
+        feed.write(silence(0.1))
+    service.finish()
+    assert service.errors[-1] == "kws-edge: jsonl: 0 sent, 0 dropped, 0 failed, 0 waiting"
+
+
 def test_sigterm_while_outputs_are_dead(serve, feed, speech):
     """A receiver that never answers delays the end by some seconds at most."""
     receiver = Receiver(*[lambda handler: time.sleep(60)] * 9)
