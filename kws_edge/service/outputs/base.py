@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -21,6 +22,7 @@ __all__ = ["FOR_EVER", "Limit", "Output", "OutputError", "RejectedError"]
 
 FOR_EVER = float("inf")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+_LASTING_S = 30.0  # age of a connection at which the first wait is the short one again
 _GRACE_S = 1.0
 _JITTER = 0.5  # share of a wait that is random, so that many devices do not return to a broker at once
 
@@ -37,7 +39,10 @@ class Limit(NamedTuple):
     """How many events of a kind may wait, and how old they may be when they are sent."""
 
     most: int
-    """Most events of a room that wait. The oldest gives way to a new one."""
+    """Most events of a room that wait. The oldest gives way to a new one.
+
+    It is counted as dropped, unless this is 1: the new one then says all that matters.
+    """
     age_s: float
     """Age in seconds at which an event is dropped."""
 
@@ -104,6 +109,8 @@ class Output(ABC):
         self._lost: str | None = None
         self._told: str | None = None
         self._sent = self._dropped = self._failed = 0
+        self._since = math.inf  # time of the connection
+        self._wait_s = _FIRST_WAIT_S
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def connect(self) -> None:  # noqa: B027 - most need none
@@ -158,7 +165,7 @@ class Output(ABC):
             alike = [one for one in self._waiting if type(one) is kind and one.room == event.room]
             if len(alike) >= self.limits[kind].most:
                 self._waiting.remove(alike[0])
-                self._dropped += 1
+                self._dropped += self.limits[kind].most > 1
             self._waiting.append(event)
             self._urgent |= kind is Detected
             self._changed.notify_all()
@@ -192,8 +199,8 @@ class Output(ABC):
 
     def _work(self) -> None:
         try:
-            self._wait_s = _FIRST_WAIT_S
             while not self._over():
+                self._since = math.inf
                 try:
                     self._serve()
                 except (OutputError, OSError) as error:
@@ -209,6 +216,7 @@ class Output(ABC):
         """Connect, and send events until the end."""
         self._lost = None
         self.connect()
+        self._since = time.monotonic()
         while (event := self._next()) is not None:
             try:
                 self.send(event)
@@ -221,7 +229,6 @@ class Output(ABC):
                 raise
             else:
                 self._sent += 1
-                self._wait_s = _FIRST_WAIT_S
                 if self._told:
                     self._notice(f"{self.name}: works again")
                     self._told = None
@@ -247,8 +254,14 @@ class Output(ABC):
             return self._until is not None and (not self._waiting or time.monotonic() > self._until)
 
     def _pause(self) -> None:
-        """Wait before the next try, longer each time, but not if a detection comes: later it would be too old."""
+        """Wait before the next try, longer each time, but not if a detection comes: later it would be too old.
+
+        The waits begin anew for each detection, and after a connection that lasted. A connection that is accepted and
+        lost at once, as by two clients of one name, is a failure like others.
+        """
         with self._changed:
+            if self._urgent or time.monotonic() - self._since > _LASTING_S:
+                self._wait_s = _FIRST_WAIT_S
             wait_s = self._wait_s * (1 - _JITTER * random.random())
             self._urgent = False
             self._changed.wait_for(lambda: self._until is not None or self._urgent, wait_s)
