@@ -146,10 +146,15 @@ def test_detections_are_those_of_detect_through_every_output(serve, demo_stream,
     tell = tmp_path / "tell"
     tell.write_text('#!/bin/sh\necho "$@" >> heard\n')
     tell.chmod(0o755)
+    quiet = tmp_path / "quiet.wav"
+    soundfile.write(quiet, silence(1), RATE)
     service = serve(f"""
         [[source]]
         name = "kitchen"
         file = "{demo_stream}"
+        [[source]]
+        name = "nowhere"
+        file = "{quiet}"
         {BUILTIN}
         [jsonl]
         [[exec]]
@@ -159,7 +164,7 @@ def test_detections_are_those_of_detect_through_every_output(serve, demo_stream,
         command = "./tell {{room}} {{keyword}} {{end_s}}"
         [[exec]]
         command = "./tell never"
-        room = "hall"
+        room = "nowhere"
         [[webhook]]
         url = "{receiver.url}"
         secret_file = "token"
@@ -194,6 +199,16 @@ def test_check(run_cli, tmp_path):
         ("[[webhook]]\nurl = 'http://x/'\nsecret_file = 'none'", [f"{tmp_path}/none: cannot be read as a secret"]),
         ("[[webhook]]\nurl = 'https://x/'\nca_file = 'serve.toml'", ["serve.toml: holds no certificates"]),
         ("[[source]]\nkeywords = ['banana']", ["'banana' is no keyword of this model"]),
+        (
+            "[[exec]]\ncommand = 'echo'\n[[exec]]\ncommand = 'echo'\nkeyword = 'x'",
+            ["toml: [[exec]] 2: 'x' is no keyword"],
+        ),
+        ("[[exec]]\ncommand = 'echo'\nroom = 'hall'", ["serve.toml: [exec]: no [[source]] is called 'hall'"]),
+        (
+            "[wyoming]\nroom = 'microfone'",
+            ["serve.toml: [wyoming]: no [[source]] is called", "did you mean 'microphone'?"],
+        ),
+        ("[[source]]\nname='a'\n[[source]]\nname='b'\nkeywords = ['x']", ["serve.toml: [[source]] 'b': 'x' is no"]),
         ("[[source]]\nroom = 'none.json'", [f"{tmp_path}/none.json: no such room profile"]),
         ("[[source]]\nwake_word = 'banana'", ["'banana' is no keyword of this model"]),
     ):

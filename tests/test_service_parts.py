@@ -45,6 +45,7 @@ def telemetry():
 
 class Receiver(Output):
     """Collects what it is sent. It fails while `down` is set, and stands still while `open` is not."""
+
     def __init__(self, notices, **attributes):
         super().__init__("receiver", service=None, notice=notices.append)
         self.got, self.connected, self.down = [], 0, None

@@ -182,8 +182,9 @@ class Service(Commands):
         saved = load_changes(self._changes_path(config))
         ears = {}
         for source in config.sources:
-            base = shared.base(source)
-            ear = Ear.made(shared, base, Tuning.of(source))
+            with config.blamed(source, f"source {shown(source.name)}"):
+                base = shared.base(source)
+                ear = Ear.made(shared, base, Tuning.of(source))
             if source.name in saved:
                 try:
                     ear = Ear.made(shared, base, saved[source.name])
@@ -192,12 +193,7 @@ class Service(Commands):
                 else:
                     self._notice(f"{source.name}: as saved in {self._changes_path(config)}")
             ears[source.name] = ear
-        known = [label for label in shared.model.labels if is_keyword(label)]
-        for section in config.outputs.values():
-            section.check()
-            for word in section.words():
-                if word not in known:
-                    raise ConfigError(f"{section.label()}: {shown(word)} is no keyword; they are {', '.join(known)}")
+        config.check_outputs([label for label in shared.model.labels if is_keyword(label)])
         return shared, ears
 
     @staticmethod
