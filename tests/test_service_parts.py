@@ -162,6 +162,18 @@ def test_connection_that_does_not_last_is_a_failure(monkeypatch, lasting_s, wait
     assert output.close(5)
 
 
+@pytest.mark.parametrize(("event", "seconds"), [(detected, 1.5), (telemetry, 0.0)])
+def test_end_while_the_receiver_is_down(event, seconds):
+    """A command is tried some more times, not thousands of times. A state is of no use any more."""
+    output = Receiver([], wants={Detected, Telemetry}, down=OutputError("down"))
+    output.put(event())
+    wait_until(lambda: output.counts()["failed"] > 0)
+    start = time.monotonic()
+    assert output.close(1.5)
+    assert seconds - 0.1 < time.monotonic() - start < seconds + 1
+    assert output.counts()["failed"] < 8
+
+
 def test_state_that_is_replaced_is_not_lost():
     output = Receiver([], wants={Telemetry})
     output.open.clear()

@@ -251,7 +251,8 @@ class Output(ABC):
 
     def _over(self) -> bool:
         with self._changed:
-            return self._until is not None and (not self._waiting or time.monotonic() > self._until)
+            lasting = any(self.limits[type(event)].most > 1 for event in self._waiting)  # more than the last state
+            return self._until is not None and (not lasting or time.monotonic() > self._until)
 
     def _pause(self) -> None:
         """Wait before the next try, longer each time, but not if a detection comes: later it would be too old.
@@ -264,7 +265,10 @@ class Output(ABC):
                 self._wait_s = _FIRST_WAIT_S
             wait_s = self._wait_s * (1 - _JITTER * random.random())
             self._urgent = False
-            self._changed.wait_for(lambda: self._until is not None or self._urgent, wait_s)
+            if until := self._until:
+                self._changed.wait_for(lambda: self._urgent, min(wait_s, max(0.0, until - time.monotonic())))
+            else:
+                self._changed.wait_for(lambda: self._until is not None or self._urgent, wait_s)
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
     def _tell(self, text: str) -> None:
