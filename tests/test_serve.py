@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import Detection
+from kws_edge import ConfigError, Detection
 from kws_edge.service.events import Detected
 from kws_edge.service.outputs.base import OutputError, RejectedError
 from kws_edge.service.outputs.webhook import WebhookSection
@@ -262,7 +262,7 @@ def post():
         start = time.monotonic()
         try:
             output.send(Detected(room="x", detection=Detection("on", 0.9, 1.0, 2.0), threshold=0.8))
-        except (OutputError, RejectedError) as error:
+        except (OutputError, RejectedError, ConfigError) as error:
             return error, time.monotonic() - start
         return None, time.monotonic() - start
 
@@ -306,6 +306,19 @@ def test_webhook_that_is_not_there(post):
     assert str(error) == f"http://127.0.0.1:{port}: Connection refused"
     error, _ = post("http://nosuchhost.invalid/")
     assert type(error) is OutputError
+
+
+@pytest.mark.parametrize("content", [None, b"", "€".encode(), b"a\x01b", b"\xff"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_webhook_whose_files_go_bad_while_it_runs(post, tmp_path, content, scheme):
+    """A token that is written anew at that moment does not end the service."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    section = {"http": "secret_file", "https": "ca_file"}[scheme]
+    error, _ = post(f"{scheme}://127.0.0.1:9/", **{section: str(path)})
+    assert type(error) is ConfigError
+    assert str(path) in str(error)
 
 
 def test_webhook_without_trust(post, tmp_path):

@@ -107,7 +107,9 @@ def test_late_command_is_dropped_and_counted():
     assert output.counts()["dropped"] == 1
 
 
-@pytest.mark.parametrize("error", [OutputError("no route"), ConnectionResetError(104, "no route")])
+@pytest.mark.parametrize(
+    "error", [OutputError("no route"), ConfigError("no route"), ConnectionResetError(104, "no route")]
+)
 def test_output_connects_again_and_sends_what_is_young(error):
     notices = []
     output = Receiver(notices, down=None)

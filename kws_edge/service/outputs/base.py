@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from kws_edge.errors import KwsError
+from kws_edge.errors import ConfigError, KwsError
 from kws_edge.service.events import Detected, Event, Misheard, Reloaded, Scores, Telemetry
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ _JITTER = 0.5  # share of a wait that is random, so that many devices do not ret
 
 class OutputError(KwsError):
     """The receiver of an output cannot be reached, or failed. The output connects again and tries again."""
+
+
+_FAILURES = (OutputError, ConfigError, OSError)
+"""What may pass. A ConfigError is here, too: a file that was right at the start may be written anew just now."""
 
 
 class RejectedError(KwsError):
@@ -51,8 +55,8 @@ class Output(ABC):
     """An output of the service. It has a thread of its own, so that a slow or dead receiver never delays audio.
 
     To write one, define :meth:`send`, and :meth:`connect` and :meth:`disconnect` if there is a connection. Only the
-    output's own thread calls these three. An OutputError or OSError of theirs is told once. Then the output
-    disconnects, waits, connects again, and sends the event again if it is not too old. Any other exception is a
+    output's own thread calls these three. An OutputError, ConfigError or OSError of theirs is told once. Then the
+    output disconnects, waits, connects again, and sends the event again if it is not too old. Any other exception is a
     defect, and ends the service.
 
     Parameters
@@ -203,7 +207,7 @@ class Output(ABC):
                 self._since = math.inf
                 try:
                     self._serve()
-                except (OutputError, OSError) as error:
+                except _FAILURES as error:
                     self._failed += 1
                     self._tell(str(getattr(error, "strerror", None) or error))
                     self.disconnect()
@@ -223,7 +227,7 @@ class Output(ABC):
             except RejectedError as error:
                 self._failed += 1
                 self._tell(str(error))
-            except (OutputError, OSError):
+            except _FAILURES:
                 with self._changed:
                     self._waiting.appendleft(event)
                 raise
