@@ -147,6 +147,19 @@ def test_remote_stream_needs_ffmpeg(monkeypatch):
         RemoteStream("rtsp://me:password@camera/x", sample_rate=RATE)
 
 
+@pytest.mark.parametrize("protocol", ["rtsp", "http", "nosuch"])
+def test_messages_hold_no_secret(protocol):
+    """Neither ours nor those of ffmpeg hold the password, even one with an @, or the query."""
+    told = []
+    address = f"{protocol}://me:secret@secret@127.0.0.1:9/x?token=secret"
+    with closing(RemoteStream(address, sample_rate=RATE, notice=told.append)) as stream:
+        stream._begin()
+        wait_until(lambda: told, 30)
+    assert told[0].startswith(f"{protocol}://127.0.0.1:9/x is gone (")
+    assert "secret" not in told[0]
+    assert told[0].endswith("); waiting until it is back")
+
+
 def test_service_hears_an_address(camera, speech, tmp_path):
     """Two words are heard, the stream is cut, and words are heard again; SIGTERM ends ffmpeg, too."""
     service = Serving(tmp_path, f"""

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import Detection
+from kws_edge import ConfigError, Detection
 from kws_edge.service.events import Detected
 from kws_edge.service.outputs.base import OutputError, RejectedError
 from kws_edge.service.outputs.webhook import WebhookSection
@@ -146,10 +146,15 @@ def test_detections_are_those_of_detect_through_every_output(serve, demo_stream,
     tell = tmp_path / "tell"
     tell.write_text('#!/bin/sh\necho "$@" >> heard\n')
     tell.chmod(0o755)
+    quiet = tmp_path / "quiet.wav"
+    soundfile.write(quiet, silence(1), RATE)
     service = serve(f"""
         [[source]]
         name = "kitchen"
         file = "{demo_stream}"
+        [[source]]
+        name = "nowhere"
+        file = "{quiet}"
         {BUILTIN}
         [jsonl]
         [[exec]]
@@ -159,7 +164,7 @@ def test_detections_are_those_of_detect_through_every_output(serve, demo_stream,
         command = "./tell {{room}} {{keyword}} {{end_s}}"
         [[exec]]
         command = "./tell never"
-        room = "hall"
+        room = "nowhere"
         [[webhook]]
         url = "{receiver.url}"
         secret_file = "token"
@@ -194,6 +199,16 @@ def test_check(run_cli, tmp_path):
         ("[[webhook]]\nurl = 'http://x/'\nsecret_file = 'none'", [f"{tmp_path}/none: cannot be read as a secret"]),
         ("[[webhook]]\nurl = 'https://x/'\nca_file = 'serve.toml'", ["serve.toml: holds no certificates"]),
         ("[[source]]\nkeywords = ['banana']", ["'banana' is no keyword of this model"]),
+        (
+            "[[exec]]\ncommand = 'echo'\n[[exec]]\ncommand = 'echo'\nkeyword = 'x'",
+            ["toml: [[exec]] 2: 'x' is no keyword"],
+        ),
+        ("[[exec]]\ncommand = 'echo'\nroom = 'hall'", ["serve.toml: [exec]: no [[source]] is called 'hall'"]),
+        (
+            "[wyoming]\nroom = 'microfone'",
+            ["serve.toml: [wyoming]: no [[source]] is called", "did you mean 'microphone'?"],
+        ),
+        ("[[source]]\nname='a'\n[[source]]\nname='b'\nkeywords = ['x']", ["serve.toml: [[source]] 'b': 'x' is no"]),
         ("[[source]]\nroom = 'none.json'", [f"{tmp_path}/none.json: no such room profile"]),
         ("[[source]]\nwake_word = 'banana'", ["'banana' is no keyword of this model"]),
     ):
@@ -247,7 +262,7 @@ def post():
         start = time.monotonic()
         try:
             output.send(Detected(room="x", detection=Detection("on", 0.9, 1.0, 2.0), threshold=0.8))
-        except (OutputError, RejectedError) as error:
+        except (OutputError, RejectedError, ConfigError) as error:
             return error, time.monotonic() - start
         return None, time.monotonic() - start
 
@@ -291,6 +306,19 @@ def test_webhook_that_is_not_there(post):
     assert str(error) == f"http://127.0.0.1:{port}: Connection refused"
     error, _ = post("http://nosuchhost.invalid/")
     assert type(error) is OutputError
+
+
+@pytest.mark.parametrize("content", [None, b"", "€".encode(), b"a\x01b", b"\xff"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_webhook_whose_files_go_bad_while_it_runs(post, tmp_path, content, scheme):
+    """A token that is written anew at that moment does not end the service."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    section = {"http": "secret_file", "https": "ca_file"}[scheme]
+    error, _ = post(f"{scheme}://127.0.0.1:9/", **{section: str(path)})
+    assert type(error) is ConfigError
+    assert str(path) in str(error)
 
 
 def test_webhook_without_trust(post, tmp_path):
@@ -525,6 +553,24 @@ def test_sigterm_in_a_detection(serve, feed, supervisor, speech, expected, tmp_p
     assert (tmp_path / "done").read_text() == len(heard) * "done\n"
     assert f"kws-edge: webhook: {len(heard)} sent, 0 dropped, 0 failed, 0 waiting" in service.errors
     supervisor.wait_for("STOPPING")
+
+
+@pytest.mark.parametrize("name", ["SharedModel", "temperature_c"])
+def test_sigterm_while_a_module_is_loaded(serve, feed, tmp_path, name):
+    """The service ends in good order, whether it starts or runs."""
+    (tmp_path / "loaded.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    code = f"""
+import kws_edge.service.service as service
+real = service.{name}
+def planted(*given):
+    import loaded
+    return real(*given)
+service.{name} = planted"""
+    service = serve(f"[[source]]\nfile = 'feed'\n{BUILTIN}[jsonl]\n", code=code)
+    with suppress(BrokenPipeError):
+        feed.write(silence(0.1))
+    service.finish()
+    assert service.errors[-1] == "kws-edge: jsonl: 0 sent, 0 dropped, 0 failed, 0 waiting"
 
 
 def test_sigterm_while_outputs_are_dead(serve, feed, speech):

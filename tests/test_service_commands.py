@@ -18,7 +18,7 @@ from kws_edge.service.events import Detected, Reloaded, Scores, Telemetry
 from kws_edge.service.service import Service
 from tests import probe
 from tests.conftest import wait_until
-from tests.serving import RATE, Feed
+from tests.serving import RATE, Feed, silence
 
 TEXT = """
 [service]
@@ -140,6 +140,22 @@ def test_change_takes_effect_at_the_next_inference(running, feed, speech):
     assert (len(told[0]), told[1], told[-1]) == (10, ("right", "up"), ("go", "down"))
     assert one.service.rooms()["kitchen"].thresholds["go"] == 1.0
     assert one.service.telemetry()["kitchen"].present
+
+
+def test_change_is_told_while_there_is_no_audio(running, feed):
+    """A microphone that is unplugged keeps the page and the broker from nothing."""
+    run = running()
+    feed.write(silence(0.02))
+    wait_until(lambda: run.probe.of(Reloaded))
+    run.service.set_keywords(["stop"])
+    wait_until(lambda: run.probe.of(Reloaded)[-1].keywords == ("stop",), 5)
+    run.path.write_text(TEXT.replace('"feed"', '"feed"\nkeywords = ["yes"]'))
+    run.service.reload()
+    wait_until(lambda: run.probe.of(Reloaded)[-1].keywords == ("yes",), 10)
+    feed.write(silence(1))
+    feed.close()
+    run.join()
+    assert run.probe.of(Reloaded)[-1].keywords == ("yes",)
 
 
 def test_wrong_requests_change_nothing(running, feed, speech):

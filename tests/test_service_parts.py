@@ -36,6 +36,13 @@ def detected(keyword="on", room="kitchen", **more):
     return Detected(room=room, detection=Detection(keyword, 0.9, 1.0, 2.0), threshold=0.8, **more)
 
 
+def telemetry():
+    return Telemetry(
+        room="kitchen", present=True, level_db=None, noise_db=None, lost_s=0, outages=0, detections=0, latency_s=None,
+        heard_s=0, temperature_c=None,
+    )  # fmt: skip
+
+
 class Receiver(Output):
     """Collects what it is sent. It fails while `down` is set, and stands still while `open` is not."""
 
@@ -59,7 +66,7 @@ class Receiver(Output):
         self.got.append(event)
 
     def words(self):
-        return [event.detection.keyword for event in self.got]
+        return [event.detection.keyword for event in self.got if isinstance(event, Detected)]
 
 
 def test_output_sends_in_order_and_ends():
@@ -67,10 +74,7 @@ def test_output_sends_in_order_and_ends():
     output = Receiver(notices)
     for word in ("on", "off", "stop"):
         output.put(detected(word))
-    output.put(Telemetry(
-        room="kitchen", present=True, level_db=None, noise_db=None, lost_s=0, outages=0, detections=0, latency_s=None,
-        heard_s=0, temperature_c=None,
-    ))  # fmt: skip
+    output.put(telemetry())
     assert output.close(5)
     assert output.words() == ["on", "off", "stop"]
     assert output.counts() == {"sent": 3, "dropped": 0, "failed": 0, "waiting": 0}
@@ -103,7 +107,9 @@ def test_late_command_is_dropped_and_counted():
     assert output.counts()["dropped"] == 1
 
 
-@pytest.mark.parametrize("error", [OutputError("no route"), ConnectionResetError(104, "no route")])
+@pytest.mark.parametrize(
+    "error", [OutputError("no route"), ConfigError("no route"), ConnectionResetError(104, "no route")]
+)
 def test_output_connects_again_and_sends_what_is_young(error):
     notices = []
     output = Receiver(notices, down=None)
@@ -135,6 +141,50 @@ def test_failures_are_tried_again_less_and_less_often(monkeypatch):
     limits = [min(0.02 * 2**i, 0.3) for i in range(len(waits))]
     assert all(limit / 2 <= wait for wait, limit in zip(waits, limits, strict=True))
     assert sum(waits) < sum(limits) + 1
+
+
+@pytest.mark.parametrize(("lasting_s", "wait_s"), [(30.0, 0.64), (0.0, 0.02)])
+def test_connection_that_does_not_last_is_a_failure(monkeypatch, lasting_s, wait_s):
+    """Two clients of one name push each other out less and less often, although each can send for a moment."""
+    monkeypatch.setattr(base, "_FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(base, "_LASTING_S", lasting_s)
+    output = Receiver([], wants={Detected, Telemetry})
+    for connected in range(1, 6):
+        wait_until(lambda n=connected: output.connected == n)
+        output.put(telemetry())
+        wait_until(lambda n=connected: len(output.got) == n)
+        output.lost("taken over")
+    wait_until(lambda: output.connected == 6)
+    assert output._wait_s == pytest.approx(max(2 * 0.02, wait_s))
+    output.put(detected())
+    wait_until(lambda: output.words() == ["on"])
+    output.lost("taken over")
+    wait_until(lambda: output.connected == 7)
+    assert output._wait_s == pytest.approx(2 * 0.02)
+    assert output.close(5)
+
+
+@pytest.mark.parametrize(("event", "seconds"), [(detected, 1.5), (telemetry, 0.0)])
+def test_end_while_the_receiver_is_down(event, seconds):
+    """A command is tried some more times, not thousands of times. A state is of no use any more."""
+    output = Receiver([], wants={Detected, Telemetry}, down=OutputError("down"))
+    output.put(event())
+    wait_until(lambda: output.counts()["failed"] > 0)
+    start = time.monotonic()
+    assert output.close(1.5)
+    assert seconds - 0.1 < time.monotonic() - start < seconds + 1
+    assert output.counts()["failed"] < 8
+
+
+def test_state_that_is_replaced_is_not_lost():
+    output = Receiver([], wants={Telemetry})
+    output.open.clear()
+    for n in range(4):
+        output.put(telemetry())
+        wait_until(lambda n=n: output.counts()["waiting"] == min(n, 1))
+    output.open.set()
+    assert output.close(5)
+    assert output.counts() == {"sent": 2, "dropped": 0, "failed": 0, "waiting": 0}
 
 
 def test_new_detection_is_tried_at_once(monkeypatch):

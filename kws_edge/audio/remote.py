@@ -22,7 +22,8 @@ _SILENT_S = 10.0
 _RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
 _POLL_S = 0.5
 _PROBED = "32768"  # bytes that ffmpeg looks at first; by default they are five seconds of audio
-_PASSWORD = re.compile(r"(?<=//)[^/@\s]+@")
+_SECRET = re.compile(r"(?<=//)[^/?\s]+@|\?\S+?(?=:?(?:\s|$))")
+"""What addresses hold that no log should: the user's name and password, and a query, which may be a token."""
 
 
 class RemoteStream(QueuedSource):
@@ -57,7 +58,7 @@ class RemoteStream(QueuedSource):
         format: str | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
-        self.name = _PASSWORD.sub("", address)
+        self.name = _SECRET.sub("", address)
         self.sample_rate = self.source_rate = sample_rate
         self._resampler = Resampler(sample_rate, sample_rate)
         self.queue = BlockQueue(round(QUEUE_S * sample_rate), max_age_s=_MAX_AGE_S)
@@ -123,7 +124,7 @@ class RemoteStream(QueuedSource):
         if not self.gone and not self._closed.is_set():
             self.gone = True
             self.outages += 1
-            self._say(f"is gone ({reason}); waiting until it is back")
+            self._say(f"is gone ({_SECRET.sub('', reason)}); waiting until it is back")
 
     def _say(self, text: str) -> None:
         if self._notice:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TextIO
 
 from kws_edge.errors import KwsError, UsageError
 
-__all__ = ["UNWRITTEN", "guarded", "interrupt", "interrupted_by"]
+__all__ = ["UNWRITTEN", "ended_by", "guarded", "interrupt", "interrupted_by"]
 
 UNWRITTEN = 74
 """Exit status if the output cannot be written (EX_IOERR of sysexits.h)."""
@@ -172,6 +172,28 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
     _received.add(signum)
     if len(_received) == 1:  # otherwise another signal came before, as at the end of a session
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def ended_by(end: Callable[[], None], *names: str) -> Iterator[None]:
+    """Let these signals, if the system has them, call `end`. A second one of a kind ends the process at once.
+
+    Unlike an interrupt, this stops nothing half-way. Ignored signals (nohup) stay ignored.
+    """
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        if signum in _received:
+            _leave(signum)
+        _received.add(signum)
+        end()
+
+    numbers = [number for name in names if (number := getattr(signal, name, None))]
+    old = {number: signal.signal(number, ask) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def interrupted_by(*names: str) -> None:

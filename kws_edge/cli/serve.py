@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
-from kws_edge.cli.guard import interrupt
+from kws_edge.cli.guard import ended_by
 from kws_edge.errors import UsageError
 from kws_edge.text import printable
 
@@ -39,16 +41,20 @@ def say(text: str) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.config is None and not args.web:
         raise UsageError("serve needs a TOML file: --config FILE; or give --web for the web page alone")
-    from kws_edge.service.service import Service
+    asked: list[str] = []  # what signals ask for before the service is there
+    ask: dict[str, Callable[[], None]] = {name: partial(asked.append, name) for name in ("end", "reload")}
+    with contextlib.ExitStack() as stack:
+        if not args.check:
+            stack.enter_context(ended_by(lambda: ask["end"](), "SIGINT", "SIGTERM"))
+            if hasattr(signal, "SIGHUP"):
+                signal.signal(signal.SIGHUP, lambda *_: ask["reload"]())
+        from kws_edge.service.service import Service
 
-    signal.signal(signal.SIGTERM, interrupt)
-    reload: list[Any] = []
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: [one() for one in reload])
-    service = Service(args.config, notice=say, add=("web",) if args.web else ())
-    if args.check:
-        say(f"{args.config or 'serve --web'}: nothing is wrong")
-        return
-    reload.append(service.reload)
-    with contextlib.suppress(KeyboardInterrupt):
+        service = Service(args.config, notice=say, add=("web",) if args.web else ())
+        if args.check:
+            say(f"{args.config or 'serve --web'}: nothing is wrong")
+            return
+        ask |= {"end": service.end, "reload": service.reload}
+        for name in asked:
+            ask[name]()
         service.run()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -111,6 +112,39 @@ class Config:
     model: ModelSection
     outputs: Mapping[str, OutputSection]
     """The section of each output, by its name: ``mqtt``, or ``exec 1`` and ``exec 2`` of several."""
+
+    def check_outputs(self, keywords: Sequence[str]) -> None:
+        """Check all outputs, for a model with these keywords.
+
+        Raises
+        ------
+        KwsError
+            If one could not work.
+        """
+        rooms = [source.name for source in self.sources]
+        for name, section in self.outputs.items():
+            with self.blamed(section, name):
+                section.check()
+                for word in section.words():
+                    if word not in keywords:
+                        guess = near(word, keywords)
+                        raise ConfigError(f"{shown(word)} is no keyword{guess}; they are {', '.join(keywords)}")
+                room = getattr(section, "room", None)
+                if room is not None and room not in rooms:
+                    guess = near(room, rooms)
+                    raise ConfigError(f"no [[source]] is called {shown(room)}{guess}; they are {', '.join(rooms)}")
+
+    @contextmanager
+    def blamed(self, section: Section, name: str) -> Iterator[None]:
+        """Name the file and the section in its errors. `name` may say which of several it is: ``exec 2``."""
+        kind, _, which = name.partition(" ")
+        try:
+            yield
+        except ConfigError as error:
+            text = str(error).removeprefix(f"{section.label()}: ")
+            if not text.startswith("["):
+                text = f"{f'[[{kind}]] {which}' if which else section.label()}: {text}"
+            raise ConfigError(f"{self.path}: {text}" if self.path else text) from None
 
     @property
     def secrets(self) -> tuple[str, ...]:

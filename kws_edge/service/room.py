@@ -91,8 +91,13 @@ class Room:
         self._may_hear.set()
 
     def change(self, ear: Ear) -> None:
-        """Hear with another ear from the next block on. It hears the latest audio first, so that nothing is lost."""
+        """Hear with another ear from the next block on. It hears the latest audio first, so that nothing is lost.
+
+        Outputs are told then, and at once if no block may come for long.
+        """
         self._next.append(ear)
+        if not self.present:
+            self._tell(ear.state(self.name))
 
     def end(self) -> None:
         """End the room soon. Detections of what was heard are still made."""
@@ -236,7 +241,8 @@ class Room:
         self.inferences += 1
         if self.inferences == 1:
             self._wake()
-        if wanted := [output for output in self._outputs() if Scores in output.wants]:
+        wanted = [output for output in self._outputs() if Scores in output.wants]
+        if wanted and not self._next:  # their labels would be those of the next ear
             detector = spotter.detector
             scores = Scores(
                 room=self.name,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from kws_edge.config import DetectorConfig
@@ -36,6 +38,8 @@ __all__ = ["Service"]
 
 _OPEN_S = 30.0
 """Longest wait for sources to open before the service goes on without them."""
+_LOOK_S = 0.1
+"""Time from one look for the end to the next while sources open."""
 _CLOSE_S = 5.0
 """Seconds that outputs have at the end to send what waits."""
 
@@ -60,8 +64,8 @@ class Service(Commands):
 
     def __init__(self, path: str | None, *, notice: Callable[[str], None], add: Sequence[str] = ()) -> None:
         self._notice, self._notifier = notice, Notifier()
-        self._wake = threading.Event()
-        self._reload = threading.Event()
+        self._wakes: SimpleQueue[None] = SimpleQueue()  # an Event would deadlock with its own signal handler
+        self._to_reload = self._to_end = False
         self._lock = threading.RLock()  # held while rooms, outputs and ears change
         self._read = partial(read_config, path, add=add)
         self._config = self._read()
@@ -75,7 +79,7 @@ class Service(Commands):
     # What the command does
 
     def run(self) -> None:
-        """Serve until every source has ended.
+        """Serve until every source has ended, or until :meth:`end`.
 
         Raises
         ------
@@ -90,8 +94,13 @@ class Service(Commands):
 
     def reload(self) -> None:
         """Read the configuration and the model anew, soon. Signal handlers may call this."""
-        self._reload.set()
-        self._wake.set()
+        self._to_reload = True
+        self._wake()
+
+    def end(self) -> None:
+        """End :meth:`run` soon, in good order. Signal handlers may call this."""
+        self._to_end = True
+        self._wake()
 
     # What outputs ask
 
@@ -173,8 +182,9 @@ class Service(Commands):
         saved = load_changes(self._changes_path(config))
         ears = {}
         for source in config.sources:
-            base = shared.base(source)
-            ear = Ear.made(shared, base, Tuning.of(source))
+            with config.blamed(source, f"source {shown(source.name)}"):
+                base = shared.base(source)
+                ear = Ear.made(shared, base, Tuning.of(source))
             if source.name in saved:
                 try:
                     ear = Ear.made(shared, base, saved[source.name])
@@ -183,12 +193,7 @@ class Service(Commands):
                 else:
                     self._notice(f"{source.name}: as saved in {self._changes_path(config)}")
             ears[source.name] = ear
-        known = [label for label in shared.model.labels if is_keyword(label)]
-        for section in config.outputs.values():
-            section.check()
-            for word in section.words():
-                if word not in known:
-                    raise ConfigError(f"{section.label()}: {shown(word)} is no keyword; they are {', '.join(known)}")
+        config.check_outputs([label for label in shared.model.labels if is_keyword(label)])
         return shared, ears
 
     @staticmethod
@@ -203,7 +208,7 @@ class Service(Commands):
             lambda notice: open_source(source, rate, notice),
             outputs=self._all_outputs,
             notice=self._notice,
-            wake=self._wake.set,
+            wake=self._wake,
         )
 
     def _all_outputs(self) -> tuple[Output, ...]:
@@ -216,7 +221,8 @@ class Service(Commands):
             room.open()
         until = time.monotonic() + _OPEN_S
         for room in rooms:
-            room.opened.wait(max(0.0, until - time.monotonic()))
+            while not (self._to_end or room.opened.wait(_LOOK_S) or time.monotonic() > until):
+                pass
 
     def _open(self) -> None:
         self._rooms = {source.name: self._room(source, self._ears[source.name]) for source in self._config.sources}
@@ -299,16 +305,26 @@ class Service(Commands):
 
     # Watching
 
+    def _wake(self) -> None:
+        """End the sleep of the thread that watches. Any thread and any signal handler may call this."""
+        self._wakes.put(None)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait until something wakes this thread, for `seconds` at most."""
+        with contextlib.suppress(Empty):
+            self._wakes.get(timeout=seconds)
+            while True:
+                self._wakes.get_nowait()
+
     def _watch(self) -> None:
         """Look after rooms and outputs until every source has ended."""
         due = time.monotonic()
         fed: dict[str, int] = {}
-        while not all(room.ended for room in self._rooms.values()):
-            self._wake.wait(min(max(0.0, due - time.monotonic()), (self._notifier.watchdog_s or 60) / 4))
-            self._wake.clear()
+        while not (self._to_end or all(room.ended for room in self._rooms.values())):
+            self._sleep(min(max(0.0, due - time.monotonic()), (self._notifier.watchdog_s or 60) / 4))
             self._check_faults()
-            if self._reload.is_set():
-                self._reload.clear()
+            if self._to_reload:
+                self._to_reload = False
                 self._reload_now()
             present = {name: room.present for name, room in self._rooms.items()}
             if time.monotonic() >= due or present != self._present:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from kws_edge.errors import KwsError
+from kws_edge.errors import ConfigError, KwsError
 from kws_edge.service.events import Detected, Event, Misheard, Reloaded, Scores, Telemetry
 
 if TYPE_CHECKING:
@@ -21,12 +22,17 @@ __all__ = ["FOR_EVER", "Limit", "Output", "OutputError", "RejectedError"]
 
 FOR_EVER = float("inf")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+_LASTING_S = 30.0  # age of a connection at which the first wait is the short one again
 _GRACE_S = 1.0
 _JITTER = 0.5  # share of a wait that is random, so that many devices do not return to a broker at once
 
 
 class OutputError(KwsError):
     """The receiver of an output cannot be reached, or failed. The output connects again and tries again."""
+
+
+_FAILURES = (OutputError, ConfigError, OSError)
+"""What may pass. A ConfigError is here, too: a file that was right at the start may be written anew just now."""
 
 
 class RejectedError(KwsError):
@@ -37,7 +43,10 @@ class Limit(NamedTuple):
     """How many events of a kind may wait, and how old they may be when they are sent."""
 
     most: int
-    """Most events of a room that wait. The oldest gives way to a new one."""
+    """Most events of a room that wait. The oldest gives way to a new one.
+
+    It is counted as dropped, unless this is 1: the new one then says all that matters.
+    """
     age_s: float
     """Age in seconds at which an event is dropped."""
 
@@ -46,8 +55,8 @@ class Output(ABC):
     """An output of the service. It has a thread of its own, so that a slow or dead receiver never delays audio.
 
     To write one, define :meth:`send`, and :meth:`connect` and :meth:`disconnect` if there is a connection. Only the
-    output's own thread calls these three. An OutputError or OSError of theirs is told once. Then the output
-    disconnects, waits, connects again, and sends the event again if it is not too old. Any other exception is a
+    output's own thread calls these three. An OutputError, ConfigError or OSError of theirs is told once. Then the
+    output disconnects, waits, connects again, and sends the event again if it is not too old. Any other exception is a
     defect, and ends the service.
 
     Parameters
@@ -104,6 +113,8 @@ class Output(ABC):
         self._lost: str | None = None
         self._told: str | None = None
         self._sent = self._dropped = self._failed = 0
+        self._since = math.inf  # time of the connection
+        self._wait_s = _FIRST_WAIT_S
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def connect(self) -> None:  # noqa: B027 - most need none
@@ -158,7 +169,7 @@ class Output(ABC):
             alike = [one for one in self._waiting if type(one) is kind and one.room == event.room]
             if len(alike) >= self.limits[kind].most:
                 self._waiting.remove(alike[0])
-                self._dropped += 1
+                self._dropped += self.limits[kind].most > 1
             self._waiting.append(event)
             self._urgent |= kind is Detected
             self._changed.notify_all()
@@ -192,11 +203,11 @@ class Output(ABC):
 
     def _work(self) -> None:
         try:
-            self._wait_s = _FIRST_WAIT_S
             while not self._over():
+                self._since = math.inf
                 try:
                     self._serve()
-                except (OutputError, OSError) as error:
+                except _FAILURES as error:
                     self._failed += 1
                     self._tell(str(getattr(error, "strerror", None) or error))
                     self.disconnect()
@@ -209,19 +220,19 @@ class Output(ABC):
         """Connect, and send events until the end."""
         self._lost = None
         self.connect()
+        self._since = time.monotonic()
         while (event := self._next()) is not None:
             try:
                 self.send(event)
             except RejectedError as error:
                 self._failed += 1
                 self._tell(str(error))
-            except (OutputError, OSError):
+            except _FAILURES:
                 with self._changed:
                     self._waiting.appendleft(event)
                 raise
             else:
                 self._sent += 1
-                self._wait_s = _FIRST_WAIT_S
                 if self._told:
                     self._notice(f"{self.name}: works again")
                     self._told = None
@@ -244,14 +255,24 @@ class Output(ABC):
 
     def _over(self) -> bool:
         with self._changed:
-            return self._until is not None and (not self._waiting or time.monotonic() > self._until)
+            lasting = any(self.limits[type(event)].most > 1 for event in self._waiting)  # more than the last state
+            return self._until is not None and (not lasting or time.monotonic() > self._until)
 
     def _pause(self) -> None:
-        """Wait before the next try, longer each time, but not if a detection comes: later it would be too old."""
+        """Wait before the next try, longer each time, but not if a detection comes: later it would be too old.
+
+        The waits begin anew for each detection, and after a connection that lasted. A connection that is accepted and
+        lost at once, as by two clients of one name, is a failure like others.
+        """
         with self._changed:
+            if self._urgent or time.monotonic() - self._since > _LASTING_S:
+                self._wait_s = _FIRST_WAIT_S
             wait_s = self._wait_s * (1 - _JITTER * random.random())
             self._urgent = False
-            self._changed.wait_for(lambda: self._until is not None or self._urgent, wait_s)
+            if until := self._until:
+                self._changed.wait_for(lambda: self._urgent, min(wait_s, max(0.0, until - time.monotonic())))
+            else:
+                self._changed.wait_for(lambda: self._until is not None or self._urgent, wait_s)
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
     def _tell(self, text: str) -> None:

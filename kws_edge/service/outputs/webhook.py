@@ -66,13 +66,21 @@ class WebhookSection(OutputSection):
     timeout_s: float = option(number(0.1, 60), 5.0, unit="s", help="longest time for a request, all in all")
 
     def check(self) -> None:
-        if self.secret_file:
-            secret(self.secret_file)
+        self.secret_headers()
         if self.ca_file:
             self.tls()
 
     def words(self) -> tuple[str, ...]:
         return self.keywords or ()
+
+    def secret_headers(self) -> dict[str, str]:
+        """The header with the secret, if there is one. The file may change while the service runs."""
+        if not self.secret_file:
+            return {}
+        text = secret(self.secret_file)
+        if not (text.isascii() and text.isprintable()):
+            raise ConfigError(f"{self.secret_file}: its first line must be printable ASCII, as HTTP headers are")
+        return {self.secret_header: text}
 
     def tls(self) -> ssl.SSLContext:
         """How to encrypt."""
@@ -97,11 +105,9 @@ class Webhook(Output):
         if self._section.keywords is not None and event.detection.keyword not in self._section.keywords:
             return
         headers = {"Content-Type": "application/json", "User-Agent": f"kws-edge/{__version__}"}
-        if self._section.secret_file:
-            headers[self._section.secret_header] = secret(self._section.secret_file)
         body = as_json(event.room, event.detection, time=event.time).encode()
         parts = urlsplit(self._section.url)
-        self._post(parts, body, headers)
+        self._post(parts, body, headers | self._section.secret_headers())
 
     def _post(self, parts: SplitResult, body: bytes, headers: dict[str, str]) -> None:
         """Post `body` in the time that there is.
