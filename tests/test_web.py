@@ -340,6 +340,11 @@ def test_links_among_the_clips_are_not_followed(page):
         (request("POST /api/save HTTP/1.1", "Host: localhost", "Content-Length: 1, 2"), 400),
         (request("POST /api/save HTTP/1.1", "Host: localhost", "Transfer-Encoding: gzip"), 501),
         (request("POST /api/save HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", body=b"zz\r\n"), 400),
+        (
+            request("POST /api/save HTTP/1.1", "Host: localhost", "Content-Length: 5", "Transfer-Encoding: chunked")
+            + b"0\r\n\r\n",
+            400,
+        ),
         (request("GET / HTTP/1.1", "Host: localhost", "A: " + "x" * 20_000), 431),
         (request("GET /" + "x" * 20_000 + " HTTP/1.1", "Host: localhost"), 431),
         (request("GET / HTTP/1.1", "Host: localhost", *(f"X-{i}: {i}" for i in range(5000))), 431),
