@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import time
@@ -157,7 +158,7 @@ def test_the_oldest_go_first_and_those_that_somebody_checked_last(tmp_path):
     assert (tmp_path / "words" / "stop" / "mine.wav").exists()
 
 
-@pytest.mark.parametrize("word", ["a/b", "../x", "..", ".hidden", "_silence_", "_unknown_", "a\0b"])
+@pytest.mark.parametrize("word", ["a/b", "../x", "..", ".hidden", "_silence_", "_unknown_", "a\0b", "火" * 86])
 def test_words_that_are_no_folder_are_refused(tmp_path, word):
     clips = ClipFolder(str(tmp_path / "clips"), most_bytes=10**9)
     with pytest.raises(ConfigError, match="no folder can have this name"):
@@ -252,3 +253,33 @@ def test_wrong_sections_are_named(run_cli, tmp_path, lines, said):
     assert done.returncode == 1, done.stderr
     assert said.encode() in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+def test_a_folder_that_somebody_removed_is_made_anew_for_its_owner_only(tmp_path):
+    """Whoever removes all recordings at once does not open those of tomorrow to everybody."""
+    clips = ClipFolder(str(tmp_path / "clips"), most_bytes=10**6)
+    add(clips)
+    shutil.rmtree(tmp_path / "clips")
+    add(clips)
+    assert stat.S_IMODE((tmp_path / "clips").stat().st_mode) == 0o700
+
+
+def test_clips_that_cannot_be_removed_stay_and_others_go(tmp_path, monkeypatch):
+    """The disk stays bounded, and what stands in the way is named."""
+    clips = ClipFolder(str(tmp_path), most_bytes=3 * SIZE)
+    kept = [clips.find(add(clips, time=f"2020-01-01T00:00:0{i}+00:00")).path for i in range(2)]
+    remove = os.unlink
+
+    def protected(path, **options):
+        if path in kept:
+            raise PermissionError(1, "Operation not permitted")
+        remove(path, **options)
+
+    monkeypatch.setattr(os, "unlink", protected)
+    for i in range(5):
+        last = add(clips, "go", time=f"2021-01-01T00:00:0{i}+00:00")
+    assert {clip.path for clip in clips} == {*kept, clips.find(last).path}
+    kept.append(clips.find(last).path)
+    with pytest.raises(WriteError, match=r"-go-0\.83-hit\.wav: cannot be removed \(Operation not permitted\)"):
+        add(clips)
+    assert len(list(clips)) == 3

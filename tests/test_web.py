@@ -1,6 +1,8 @@
 """The web page over real HTTP: what it answers, whom it refuses, and what hostile clients cannot do."""
 
 import asyncio
+import contextlib
+import http.client as http_client
 import re
 import socket
 import time
@@ -338,6 +340,11 @@ def test_links_among_the_clips_are_not_followed(page):
         (request("POST /api/save HTTP/1.1", "Host: localhost", "Content-Length: 1, 2"), 400),
         (request("POST /api/save HTTP/1.1", "Host: localhost", "Transfer-Encoding: gzip"), 501),
         (request("POST /api/save HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", body=b"zz\r\n"), 400),
+        (
+            request("POST /api/save HTTP/1.1", "Host: localhost", "Content-Length: 5", "Transfer-Encoding: chunked")
+            + b"0\r\n\r\n",
+            400,
+        ),
         (request("GET / HTTP/1.1", "Host: localhost", "A: " + "x" * 20_000), 431),
         (request("GET /" + "x" * 20_000 + " HTTP/1.1", "Host: localhost"), 431),
         (request("GET / HTTP/1.1", "Host: localhost", *(f"X-{i}: {i}" for i in range(5000))), 431),
@@ -513,6 +520,20 @@ def test_a_log_in_gives_a_cookie_that_other_sites_cannot_use(guarded):
     assert s.ask("GET", "/api/clips", host=host, headers=headers)[0] == 401
 
 
+def test_whoever_logs_out_sees_nothing_more(guarded):
+    """Another window that looks is cut off, too."""
+    s, token = guarded
+    assert s.ask("POST", "/api/login", {"token": token})[0] == 200
+    headers = {"Cookie": s.headers["Set-Cookie"].split("; ")[0]}
+    with s.events(headers=headers) as events:
+        assert next(events)[0] == "begin"
+        assert s.ask("POST", "/api/logout", {}, headers=headers)[0] == 200
+        end = time.monotonic() + 30
+        with contextlib.suppress(ConnectionError, http_client.HTTPException):
+            for _ in events:
+                assert time.monotonic() < end
+
+
 def test_guessing_tokens_is_slowed_down(guarded):
     s, token = guarded
     host = own_address()
@@ -550,6 +571,12 @@ def test_a_token_file_that_is_damaged_lets_nobody_in(demo_stream, tmp_path):
 # The port
 
 
+def test_each_address_of_the_loopback_names_the_page(demo_stream, tmp_path):
+    with served(tmp_path / "s", '[web]\nhost = "127.0.0.2"\nport = 0\n', demo_stream) as s:
+        assert s.ask("GET", "/api/session", host="127.0.0.2") == (200, {"known": True})
+        assert s.ask("GET", "/api/session", host="127.0.0.2", headers={"Host": "192.0.2.1"})[0] == 421
+
+
 def test_a_port_that_is_taken_is_told_once_and_taken_later(demo_stream, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -583,6 +610,12 @@ def test_a_reload_changes_the_page_and_keeps_its_port(demo_stream, tmp_path):
         ("hosts = 5", "hosts"),
         ("hots = []", "hots"),
         ("host = 5", "host"),
+        ('host = ""', "host: '' is no name or address"),
+        ('host = "a..b"', "host: 'a..b' is no name or address"),
+        ('host = "a\\u0000b"', "is no name or address"),
+        (f'host = "{64 * "a"}"', "is no name or address"),
+        ('hosts = ["pi.local", "http://voice.example"]', "hosts: 'http://voice.example' is no name or address"),
+        ('hosts = ["voice.example:80"]', "hosts: 'voice.example:80' is no name or address"),
     ],
 )
 def test_wrong_sections_are_named(run_cli, tmp_path, lines, said):

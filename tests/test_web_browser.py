@@ -125,6 +125,25 @@ def test_the_live_values_move(service, open_page):
     assert colours > 60
 
 
+def test_marks_of_detections_are_seen_on_a_phone(service, open_page):
+    """A mark is wider than a pixel of the screen, however narrow the spectrogram is drawn."""
+    page = open_page(service, width=360)
+    width = """() => {
+        const canvas = document.getElementById("waterfall");
+        const copy = new OffscreenCanvas(canvas.width, 1).getContext("2d", { willReadFrequently: true });
+        copy.drawImage(canvas, 0, 0);
+        const row = copy.getImageData(0, 0, canvas.width, 1).data;
+        let white = 0, most = 0;
+        for (let at = 0; at < row.length; at += 4) {
+            white = row[at] === 255 && row[at + 1] === 255 && row[at + 2] === 255 ? white + 1 : 0;
+            most = Math.max(most, white);
+        }
+        return most * canvas.clientWidth / canvas.width;
+    }"""
+    wait_until(lambda: page.evaluate(width) > 0, 60)
+    assert page.evaluate(width) > 1
+
+
 def test_a_change_of_sensitivity_takes_effect(open_page, tmp_path, demo_stream):
     model = measured_model(tmp_path / "measured.tflite")
     with served(tmp_path / "s", f'[web]\nport = 0\n[model]\nfile = "{model}"\n', demo_stream) as s:

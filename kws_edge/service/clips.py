@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kws_edge.errors import ConfigError
+from kws_edge.errors import ConfigError, WriteError
 from kws_edge.files import explained, write_atomically
 from kws_edge.labels import UNKNOWN
 from kws_edge.text import shown
@@ -37,6 +37,7 @@ _NAME = re.compile(
     r"(?P<time>\d{8}T\d{9}Z)-(?P<room>\w{1,20})-(?P<heard>\w{1,20})-(?P<score>[01]\.\d\d)-"
     rf"(?P<kind>{'|'.join(_KINDS)})\.wav"
 )
+_MOST_NAME = 255  # bytes of a name in a folder
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
@@ -102,6 +103,17 @@ class ClipFolder:
                             score, time = float(values.pop("score")), _iso(values.pop("time"))
                             yield Clip(file.name, file.path, word, score=score, time=time, size=size, **values)
 
+    def make(self) -> None:
+        """Make the folder, if it is missing, for its owner only: it holds what people say.
+
+        Raises
+        ------
+        WriteError
+            If that is impossible.
+        """
+        with explained(self.path):
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+
     def find(self, name: str) -> Clip:
         """The clip of this name.
 
@@ -148,15 +160,16 @@ class ClipFolder:
         ConfigError
             If the word cannot name a folder.
         WriteError
-            If the clip cannot be written.
+            If the clip cannot be written, or too many others cannot be removed.
         """
         when = datetime.datetime.fromisoformat(time) if time else datetime.datetime.now(datetime.timezone.utc)
         stamp = f"{when.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%S}{when.microsecond // 1000:03d}Z"
         name = f"{stamp}-{_slug(room)}-{_slug(word)}-{min(max(score, 0.0), 1.0):.2f}-{kind}.wav"
         path = os.path.join(self._folder(UNKNOWN if kind == WRONG else word, near=kind == NEAR_MISS), name)
         with self._lock:
+            self.make()
             write_atomically(path, _wav(samples, sample_rate), durable=True)
-            self._make_room(name)
+            self._make_room(path)
         return name
 
     def label(self, name: str, word: str) -> str:
@@ -200,22 +213,31 @@ class ClipFolder:
 
     def _folder(self, word: str, *, near: bool) -> str:
         folder = _OTHER_WORDS if word == UNKNOWN else word
-        if "/" in word or "\0" in word or word.startswith((".", "_")):
+        if "/" in word or "\0" in word or word.startswith((".", "_")) or len(os.fsencode(word)) > _MOST_NAME:
             raise ConfigError(f"{shown(word)}: no folder can have this name, so there are no clips of it")
         return os.path.join(self.path, _NEAR_MISSES if near else _WORDS, folder)
 
     def _make_room(self, new: str) -> None:
-        """Remove the oldest clips, those that nobody checked before the others. The new one stays."""
+        """Remove the oldest clips, those that nobody checked before the others. The new one goes if they cannot."""
         clips = sorted(self._found(), key=lambda clip: (clip.kind == CHECKED, clip.name))
-        total = sum(clip.size for clip in clips)
+        over = sum(clip.size for clip in clips) - self._most
+        stuck = None
         for clip in clips:
-            if total <= self._most:
+            if over <= 0:
                 return
-            if clip.name == new:
+            if clip.path == new:
                 continue
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 os.unlink(clip.path)
-            total -= clip.size
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                stuck = f"{clip.path}: cannot be removed ({error.strerror or error})"
+                continue
+            over -= clip.size
+        if over > 0 and stuck:
+            os.unlink(new)
+            raise WriteError(f"{stuck}, and there is no room for other clips; remove it")
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

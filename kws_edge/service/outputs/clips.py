@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kws_edge.errors import ConfigError, WriteError
-from kws_edge.files import check_writable, explained
+from kws_edge.files import check_writable
 from kws_edge.ranges import number, whole
 from kws_edge.service.clips import HIT, NEAR_MISS, WRONG, ClipFolder
 from kws_edge.service.events import Detected, Event, Misheard, Reloaded, Scores
@@ -105,8 +105,7 @@ class Clips(Output):
 
     def connect(self) -> None:
         try:
-            with explained(self.clips.path):
-                os.makedirs(self.clips.path, mode=0o700, exist_ok=True)
+            self.clips.make()
         except WriteError as error:
             raise OutputError(str(error)) from None
         self._write()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from kws_edge.service.events import Detected, Event, Reloaded, Scores, Telemetry
 from kws_edge.service.outputs.base import Output, OutputError
 from kws_edge.service.section import FileName, OutputSection
 from kws_edge.settings import Text, Texts, option
+from kws_edge.text import shown
 
 if TYPE_CHECKING:
     from kws_edge.service.commands import Commands
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["SECTION", "Web"]
 
 _CLOSE_S = 5.0
+_MOST_HOST = 253
+_PART = r"[\w-]{1,63}"
+_HOST = re.compile(rf"{_PART}(\.{_PART})*|[\da-f]*:[\da-f:.]*(%[\w.-]+)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,12 @@ class WebSection(OutputSection):
     def check(self) -> None:
         if importlib.util.find_spec("h11") is None:
             raise ConfigError("[web] needs h11: pip install 'kws-edge[web]'")
+        for key, host in (("host", self.host), *(("hosts", one) for one in self.hosts)):
+            if len(host) > _MOST_HOST or not _HOST.fullmatch(host):
+                raise ConfigError(
+                    f"{self.label()}: {key}: {shown(host)} is no name or address; "
+                    "write it without scheme, port and path, and with ASCII letters"
+                )
 
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Web:
         return Web(self, name, service=service, notice=notice)
@@ -102,9 +113,9 @@ class Web(Output):
             raise OutputError(f"the web page needs a thread of its own: {error}") from None
         try:
             self.url = opened.result()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: the name cannot be sent to a name server
             where = f"{self._section.host} port {self._section.port}"
-            raise OutputError(f"cannot listen at {where} ({error.strerror or error})") from None
+            raise OutputError(f"cannot listen at {where} ({getattr(error, 'strerror', None) or error})") from None
         self._notice(f"{self.name}: the page is {self.url}")
 
     async def _run_server(self, opened: Future[str]) -> None:

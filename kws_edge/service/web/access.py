@@ -178,7 +178,7 @@ class Access:
         if name in self._hosts:
             return True
         try:  # a name server cannot make an address lead elsewhere
-            return not self._local and bool(ipaddress.ip_address(name))
+            return ipaddress.ip_address(name).is_loopback or not self._local
         except ValueError:
             return False
 

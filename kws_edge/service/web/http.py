@@ -208,6 +208,8 @@ class _Connection:
         for raw, value in head.headers:
             name, text = raw.decode("ascii"), value.decode("latin-1")
             headers[name] = f"{headers[name]},{text}" if name in headers else text
+        if {"content-length", "transfer-encoding"} <= headers.keys():
+            raise HttpError(400, "two lengths")  # a proxy may believe the other one, and see other requests
         body = bytearray()
         while isinstance(event := await self._event(), h11.Data):
             body += event.data

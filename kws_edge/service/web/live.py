@@ -70,13 +70,13 @@ class Live:
                 if only in (None, room):
                     stream.send(data)
 
-    async def follow(self, stream: Stream, room: str) -> None:
-        """Tell a client everything, and then what changes, until it goes away."""
+    async def follow(self, stream: Stream, room: str, is_known: Callable[[], bool]) -> None:
+        """Tell a client everything, and then what changes, until it goes away or is not known any more."""
         self._rooms = dict(self._service.rooms())
         stream.send(_message("begin", self._state()))
         self._clients[stream] = room
         try:
-            while True:
+            while is_known():
                 await asyncio.sleep(_HEARTBEAT_S)
                 stream.send(b":\n\n")
         finally:

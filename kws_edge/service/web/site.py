@@ -132,7 +132,8 @@ class Site:
 
     async def _follow(self, request: Request) -> Response:
         room = request.query.get("room", "")
-        return Response(headers={"Content-Type": "text/event-stream"}, stream=partial(self.live.follow, room=room))
+        follow = partial(self.live.follow, room=room, is_known=partial(self._access.is_known, request))
+        return Response(headers={"Content-Type": "text/event-stream"}, stream=follow)
 
     async def _change(self, values: dict[str, Any]) -> object:
         """Change one thing of a room, so that it is done or not done."""

@@ -51,8 +51,9 @@ class Waterfall {
   }
 
   mark() {
+    const width = Math.max(2, Math.round(2 * this.canvas.width / this.canvas.clientWidth)); // seen on a phone, too
     this.context.fillStyle = "#fff";
-    this.context.fillRect(this.canvas.width - 2, 0, 2, this.canvas.height);
+    this.context.fillRect(this.canvas.width - width, 0, width, this.canvas.height);
   }
 }
 
