@@ -68,10 +68,19 @@ def test_sensitivity_is_from_0_to_1(file, sensitivity):
         Model(file).operating_point(sensitivity)
 
 
-def test_a_file_without_points_says_what_to_do(run_cli):
+@pytest.fixture
+def unmeasured(tmp_path):
+    """micro12 without what was measured."""
+    _, flat, metadata = read_model("micro12")
+    path = tmp_path / "unmeasured.tflite"
+    path.write_bytes(pack(flat.data, dataclasses.replace(metadata, metrics={})))
+    return path
+
+
+def test_a_file_without_points_says_what_to_do(run_cli, unmeasured):
     with pytest.raises(ConfigError, match="has no measured operating points for its thresholds"):
-        Model("commands12").operating_point(0.7)
-    failed = run_cli("detect", STREAM, "--sensitivity", 0.7)
+        Model(unmeasured).operating_point(0.7)
+    failed = run_cli("detect", STREAM, "--model", unmeasured, "--sensitivity", 0.7)
     assert_one_line_error(failed, "kws-edge calibrate", "kws-host calibrate")
 
 
@@ -126,7 +135,13 @@ def test_commands_say_what_to_expect(run_cli, file, demo_stream):
     assert "measured with another smoothing_ms; this does not hold now" in other.stderr.decode()
 
 
-def test_info_shows_the_points(run_cli, file):
+@pytest.mark.parametrize("name", ["commands12", "micro12", "words36"])
+def test_shipped_files_have_points(name):
+    points = Model(name).metadata.operating_points
+    assert [point.sensitivity for point in points] == [i / 10 for i in range(11)]
+
+
+def test_info_shows_the_points(run_cli, file, unmeasured):
     text = run_cli("info", file).stdout.decode().splitlines()
     at = next(i for i, line in enumerate(text) if line.startswith("sensitivity"))
     assert text[at].split(None, 1)[1] == (
@@ -135,7 +150,7 @@ def test_info_shows_the_points(run_cli, file):
     assert text[at + 2].strip().startswith("1: threshold 0.36, yes 0.4; ")
     values = json.loads(run_cli("info", file, "--json").stdout)
     assert values["operating_points"] == POINTS
-    assert json.loads(run_cli("info", "--json").stdout)["operating_points"] is None
+    assert json.loads(run_cli("info", unmeasured, "--json").stdout)["operating_points"] is None
     helped = run_cli("detect", "--model", file, "--help").stdout.split()
     assert b"measured to have (default: 0.5)" in b" ".join(helped)
 
