@@ -109,7 +109,7 @@ FORCE:
 
 .venv-tflite/test: setup.cfg pyproject.toml
 	$(call begin,.venv-tflite)
-	.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.*' 'numpy<2' soundfile sounddevice soxr tqdm \
+	.venv-tflite/bin/python $(PIP) 'tflite-runtime==2.14.*' 'numpy<2' soundfile sounddevice soxr tqdm paho-mqtt wyoming zeroconf h11 \
 		'hypothesis>=6.100' 'pytest==9.1.*' 'pytest-timeout>=2.4' 'pytest-xdist>=3.8'
 	.venv-tflite/bin/python $(PIP) --no-deps -e .
 	$(call end,.venv-tflite)

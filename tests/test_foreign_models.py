@@ -245,7 +245,7 @@ def test_streams_of_a_stateful_model_do_not_mix(stateful, sounds):
             found += [float(step.posteriors[0]) for step in spotter.process_steps(samples[start : start + 1600])]
     assert turns == alone
     stateless = Model("micro12")
-    assert Spotter(stateless)._stream._interpreter is stateless.interpreter  # no memory for a second one
+    assert Spotter(stateless)._stream.interpreter is stateless.interpreter  # no memory for a second one
 
 
 def test_a_stateful_model_on_several_files(run_cli, stateful, sounds):

@@ -15,6 +15,8 @@ axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python
 from tests.conftest import wait_until  # noqa: E402
 from tests.served import measured_model, served  # noqa: E402
 
+pytestmark = pytest.mark.host
+
 AXE = Path(axe.__file__).parent / "axe.min.js"
 WIDTHS = (360, 1280)
 SCHEMES = ("light", "dark")

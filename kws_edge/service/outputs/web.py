@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from kws_edge.errors import ConfigError
+from kws_edge.errors import ConfigError, extra
 from kws_edge.ranges import whole
 from kws_edge.service.events import Detected, Event, Reloaded, Scores, Telemetry
 from kws_edge.service.outputs.base import Output, OutputError
@@ -49,7 +49,7 @@ class WebSection(OutputSection):
 
     def check(self) -> None:
         if importlib.util.find_spec("h11") is None:
-            raise ConfigError("[web] needs h11: pip install 'kws-edge[web]'")
+            raise ConfigError(f"{self.label()} needs h11: {extra('web')}")
         for key, host in (("host", self.host), *(("hosts", one) for one in self.hosts)):
             if len(host) > _MOST_HOST or not _HOST.fullmatch(host):
                 raise ConfigError(
