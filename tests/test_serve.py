@@ -567,8 +567,7 @@ def planted(*given):
     return real(*given)
 service.{name} = planted"""
     service = serve(f"[[source]]\nfile = 'feed'\n{BUILTIN}[jsonl]\n", code=code)
-    with suppress(BrokenPipeError):
-        feed.write(silence(0.1))
+    threading.Thread(target=feed.write, args=(silence(0.1),), daemon=True).start()
     service.finish()
     assert service.errors[-1] == "kws-edge: jsonl: 0 sent, 0 dropped, 0 failed, 0 waiting"
 
