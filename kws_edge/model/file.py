@@ -260,7 +260,7 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     try:
         start, record = _find(data)
         if record is None:
-            if start is None and METADATA_NAME.encode() in data:
+            if data.find(METADATA_NAME.encode(), start or 0) >= 0:
                 raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy")
             return data[: start or None], None  # data that others append, such as TFLite Metadata, is left out
         values = parse_json(decode(_content(data, *record)))
