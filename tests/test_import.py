@@ -350,7 +350,6 @@ def test_qat_refuses_what_it_would_compute_otherwise():
     for body, complaint in (
         (norm_first, "cannot be folded"),
         (norm_after_relu, "cannot be folded"),
-        (lambda y: layers.ReLU()(layers.Conv2D(4, 3, dilation_rate=2)(y)), "dilation_rate"),
         (lambda y: layers.ReLU(negative_slope=0.1)(layers.Conv2D(4, 3)(y)), "negative_slope"),
         (lambda y: layers.Conv2D(4, 3)(y), "without a ReLU after it"),
         (lambda y: layers.Conv2D(4, 3, activation="tanh")(y), "activation of its own"),

@@ -180,14 +180,14 @@ def test_words_first_tells_other_words_apart(folder, tmp_path, monkeypatch):
 
 def test_ctrl_c_says_what_is_kept(folder, tmp_path, monkeypatch):
     config = config_of(folder, model="micro", width=0.34, epochs=3, steps=2, batch_size=16)
-    said, finish = [], trainer.keep_epoch
+    said, keep = [], trainer.Trainer._keep
 
-    def finish_two(run, model, row):
-        finish(run, model, row)
+    def keep_two(self, kept, row):
+        keep(self, kept, row)
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "keep_epoch", finish_two)
+    monkeypatch.setattr(trainer.Trainer, "_keep", keep_two)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "run", say=said.append)
     assert "quantize" in said[-1]
@@ -214,8 +214,7 @@ def test_calibrate_prints_the_promise_with_intervals(run_cli, demo_stream, tmp_p
     command = ("calibrate", "micro12", "words.flac", "nothing.flac", "--budget", "400", "--no-gated")
     done = run_cli(*command, "-o", "own.tflite", package="host_tools")
     assert done.returncode == 0, done.stderr
-    line = done.stdout.decode().splitlines()[-2]
-    assert line.startswith("to expect elsewhere: ")
+    (line,) = (line for line in done.stdout.decode().splitlines() if line.startswith("to expect elsewhere: "))
     assert "from 13 words" in line
     promise = json.loads(run_cli(*command, "--json", package="host_tools").stdout)["promise"]
     low, high = promise["false_reject_interval_95"]

@@ -213,7 +213,9 @@ def quantisation_aware(model: keras.Model, calibration: NDArray[np.float32]) -> 
             _check_usual(model, layer)
             after = takers[id(norms.get(layer.name, layer).output)]
             tensors[id(layer.output)] = _quantised(model, layer, [tensors[id(t)] for t in _inputs_of(layer)], after)
-    aware = keras.Model(inputs, [tensors[id(one)] for one in model.outputs], name=model.name)
+    outputs = [tensors[id(one)] for one in model.outputs]
+    ends = (inputs, outputs) if len(inputs) > 1 else (inputs[0], outputs[0])
+    aware = keras.Model(*ends, name=model.name)
     for layer in model.layers:
         if isinstance(layer, _WEIGHTED):
             aware.get_layer(layer.name).set_folded(*_folded(layer, norms.get(layer.name)))
@@ -234,10 +236,8 @@ def _quantised(model: keras.Model, layer, arguments: list, takers: list):
 
     Parameters
     ----------
-    model : keras.Model
-    layer : keras.Layer
-    arguments : list
-        Tensors.
+    model, layer : keras.Model, keras.Layer
+    arguments : list of tensors
     takers : list
         Layers that take the output of the layer, or of the batch norm after it.
     """
