@@ -4,7 +4,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -15,7 +14,7 @@ from firmware_export.names import DEFAULT_PREFIX, check_prefix, renamed
 from firmware_export.sources import CSRC, code
 from kws_edge import ConfigError, Metadata, Model, Spotter, pack, shipped_models, unpack
 from tests.conftest import need_program
-from tests.firmware.host import HERE, CApp, compile_c, compile_cc, write_tflm
+from tests.firmware.host import HERE, CApp, compile_c, compile_cc, hear_with_losses, write_tflm
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
@@ -129,17 +128,7 @@ def test_detection_starts_anew_after_lost_samples(export, demo_stream):
     micro, src = MicroInterpreter(model.flat, "micro12"), export / "src"
     app, spotter = CApp(src, export / "lost.so", micro, fixed=False), Spotter(model)
     samples = soundfile.read(demo_stream, dtype="int16")[0]
-    expected, rng, at = [], np.random.default_rng(18), 0
-    while at < len(samples):
-        block = samples[at : at + rng.integers(5000, 90000)]
-        lost = int(rng.integers(1, 20000))
-        at += len(block) + lost
-        for step in spotter.process_steps(block):
-            if found := step.detection:
-                expected.append((found.keyword, round(found.start_s * 16000), round(found.end_s * 16000)))
-        assert app.process(block) == 0
-        spotter.skip(lost)
-        assert app.lost(lost) == 0
+    expected = hear_with_losses(app, spotter, samples)
     assert [(keyword, start, end) for keyword, _, start, end, _ in app.heard] == expected
     assert len(expected) >= 5
 

@@ -26,7 +26,7 @@ from kws_edge.model.quantization import POSTERIOR_STEPS, dequantize, posterior
 from kws_edge.model.step_graph import StepInterpreter
 from kws_edge.model.tflite.node import Node
 from tests.conftest import assert_one_line_error, need_program
-from tests.firmware.host import HERE, CApp, CDetector, compile_c, compile_cc, write_tflm
+from tests.firmware.host import HERE, CApp, CDetector, compile_c, compile_cc, hear_with_losses, write_tflm
 from tests.test_step_stream import GRAPH, METADATA
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
@@ -248,16 +248,7 @@ def test_other_tensors_are_refused(export, model):
 def test_lost_samples_and_resets_begin_anew(export, model, samples):
     """After kws_app_lost and kws_app_reset nothing of earlier audio is left in any state."""
     app, spotter = app_of(export / "src", model, name="lost"), Spotter(model)
-    expected, rng, at = [], np.random.default_rng(18), 0
-    while at < len(samples):
-        block, lost = samples[at : at + rng.integers(5000, 90000)], int(rng.integers(1, 20000))
-        at += len(block) + lost
-        for step in spotter.process_steps(block):
-            if found := step.detection:
-                expected.append((found.keyword, round(found.start_s * 16000), round(found.end_s * 16000)))
-        assert app.process(block) == 0
-        spotter.skip(lost)
-        assert app.lost(lost) == 0
+    expected = hear_with_losses(app, spotter, samples)
     assert [(keyword, start, end) for keyword, _, start, end, _ in app.heard] == expected
     assert len(expected) >= 2
     first = len(app.heard)

@@ -11,7 +11,7 @@ import numpy as np
 from firmware_export.arena import MicroInterpreter
 from firmware_export.sources import code, config_header
 from firmware_export.tables import FrontendTables
-from kws_edge import FrontendConfig
+from kws_edge import FrontendConfig, Spotter
 
 HERE = Path(__file__).parent
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wmissing-prototypes", "-Werror"]
@@ -227,3 +227,24 @@ class CApp:
     def lost(self, n: int) -> int:
         """Report `n` lost samples and return the status."""
         return self._c.kws_app_lost(self._app, ctypes.c_uint32(n))
+
+
+def hear_with_losses(app: CApp, spotter: Spotter, samples: np.ndarray) -> list[tuple[str, int, int]]:
+    """Both hear blocks of a recording, and lose what is between them.
+
+    Returns
+    -------
+    list of tuple
+        Keyword, start and end in samples of what the spotter heard.
+    """
+    heard, rng, at = [], np.random.default_rng(18), 0
+    while at < len(samples):
+        block, lost = samples[at : at + rng.integers(5000, 90000)], int(rng.integers(1, 20000))
+        at += len(block) + lost
+        for step in spotter.process_steps(block):
+            if found := step.detection:
+                heard.append((found.keyword, round(found.start_s * 16000), round(found.end_s * 16000)))
+        assert app.process(block) == 0
+        spotter.skip(lost)
+        assert app.lost(lost) == 0
+    return heard
