@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 __all__ = ["array", "number", "plain", "string"]
 
-_PER_LINE = 16
 _WIDTH = 116  # characters
 
 

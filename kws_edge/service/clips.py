@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import os
 import re
-import struct
 import threading
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,7 +39,6 @@ _NAME = re.compile(
     rf"(?P<kind>{'|'.join(_KINDS)})\.wav"
 )
 _MOST_NAME = 255  # bytes of a name in a folder
-_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 @dataclass(frozen=True)
@@ -259,6 +259,10 @@ def _iso(stamp: str) -> str:
 
 def _wav(samples: NDArray[np.int16], rate: int) -> bytes:
     """A WAV file of mono 16-bit samples."""
-    data = samples.astype("<i2").tobytes()
-    header = (b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", len(data))
-    return _HEADER.pack(*header) + data
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+    return content.getvalue()
