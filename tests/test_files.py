@@ -481,6 +481,7 @@ _OTHERS = {  # write into temporary folders, or by a protocol of their own
     "host_tools/data/sound_files.py": {"write"},
     "kws_edge/files.py": {"open"},
     "kws_edge/native_output.py": {"open"},
+    "kws_edge/service/clips.py": {"open"},  # in memory
     "kws_edge/service/outputs/jsonl.py": {"open"},  # which grows
 }
 _INSIDE = {"write", "plot_curves", "plot_confusions", "plot_det", "plot_timeline", "_write_rows", "save_figure"}
