@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
 from typing import Any
 
 import kws_edge
@@ -14,10 +14,11 @@ from firmware_export.names import DEFAULT_PREFIX, renamed
 from firmware_export.ops import kernel_sources
 from firmware_export.parity import describe
 from firmware_export.speed import describe_board, describe_need, on_board
+from firmware_export.target import TARGETS
 
 __all__ = ["build_files"]
 
-_PACKAGE = Path(__file__).parent / "package"
+_TOKEN = re.compile(r"@([A-Z0-9_]+)@")
 _M4_MHZ = 64
 _STATES = """
 
@@ -35,24 +36,36 @@ inference gives {ANSWERS} answers, one for each {ANSWER_MS} ms. The detector hea
 
 
 def build_files(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
-    """Return the texts of ``package`` by their paths in the exported folder; `summary` belongs to `firmware`."""
-    tokens, files = _tokens(firmware, summary), {}
-    for path in sorted(p for p in _PACKAGE.rglob("*") if p.is_file()):
-        text = renamed(path.read_text(), firmware.prefix)
-        files[path.relative_to(_PACKAGE).as_posix()] = re.sub(
-            r"@([A-Z0-9_]+)@", lambda token: tokens.get(token[1], token[0]), text
-        )
+    """Return the texts around the sources by their paths in the exported folder; `summary` belongs to `firmware`."""
+    tokens = _tokens(firmware, summary)
+
+    def filled(text: str) -> str:
+        return _TOKEN.sub(lambda token: tokens.get(token[1], token[0]), text)
+
+    tokens["BUILD"] = filled(renamed(firmware.target.build(), firmware.prefix))
+    files = {path: filled(renamed(text, firmware.prefix)) for path, text in firmware.target.files()}
+    if firmware.target.name == "esphome":
+        files[firmware.target.source("model.json")] = _model_json(firmware, summary)
     return files
+
+
+def _model_json(firmware: Firmware, summary: dict[str, Any]) -> str:
+    """What the Python code of the ESPHome component reads."""
+    values = {name: summary[name] for name in ("tool", "keywords", "sample_rate", "sensitivity")}
+    return json.dumps({"name": summary["model"], **values}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
     board = describe_board(on_board(firmware.speed, mhz=_M4_MHZ, step_ms=firmware.step_ms), firmware.step_ms)
     return {
         "VERSION": kws_edge.__version__,
+        "TARGET": firmware.target.about,
+        "OTHER_TARGETS": ", ".join(f"`{name}`" for name in TARGETS if name != firmware.target.name),
         "SUFFIX": "" if summary["prefix"] == DEFAULT_PREFIX else f"_{summary['prefix']}",
         "NAME": plain(summary["model"]),
         "LICENCE": summary["licence"],
         "KEYWORDS": plain(", ".join(summary["keywords"])),
+        "FIRST_KEYWORD": json.dumps(summary["keywords"][0], ensure_ascii=False),
         "ARENA": f"{summary['arena']['size']:,}",
         "ARENA_KERNELS": summary["arena"]["kernels"],
         "ARENA_BY_KERNELS": by_kernels(summary["arena"]["by_kernels"]),

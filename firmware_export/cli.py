@@ -21,13 +21,15 @@ from firmware_export.names import DEFAULT_PREFIX
 from firmware_export.parity import describe
 from firmware_export.report import board_lines, render, report, speed_lines
 from firmware_export.speed import on_board
+from firmware_export.target import DEFAULT_TARGET, TARGETS
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, frontend, labels
 from kws_edge.cli.parser import STATUSES, Parser, output_path
+from kws_edge.errors import UsageError
 from kws_edge.model.model import Model
 from kws_edge.ranges import number, whole
 
 
-def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> Export:
+def _prepare(args: argparse.Namespace, *, target: str = DEFAULT_TARGET, prefix: str = DEFAULT_PREFIX) -> Export:
     if args.with_tflm:
         boards_for(args.with_tflm, args.kernels)  # check before the long work
     model = Model(args.model, labels=labels(args.labels), frontend_config=frontend(args.frontend), kernels="builtin")
@@ -38,6 +40,7 @@ def _prepare(args: argparse.Namespace, prefix: str = DEFAULT_PREFIX) -> Export:
         arena_size=args.arena,
         kernels=args.kernels,
         exact=args.exact,
+        target=target,
         prefix=prefix,
         progress=_progress,
     )
@@ -54,7 +57,9 @@ def _run_chain(args: argparse.Namespace, export: Export, folder: Path) -> list[d
 
 
 def _export(args: argparse.Namespace) -> None:
-    export = _prepare(args, args.prefix)
+    if args.with_tflm and args.target != DEFAULT_TARGET:
+        raise UsageError(f"--with-tflm builds the example of --for {DEFAULT_TARGET}; leave it out for {args.target}")
+    export = _prepare(args, target=args.target, prefix=args.prefix)
     write(export, args.output, force=args.force)
     boards = {"boards": _run_chain(args, export, args.output)} if args.with_tflm else {}
     if args.json:
@@ -169,11 +174,20 @@ def make_parser() -> Parser:
         "export",
         _export,
         "write the firmware of a model",
-        "Write a folder with the model, its front end and detector in C99, an application and a self-test: at once an"
-        " ESP-IDF component, an Arduino library, a PlatformIO library, a Zephyr module and a CMake target."
+        "Write a folder with the model, its front end and detector in C99, an application and a self-test, with the"
+        " build files and an example for one system (--for)."
         " TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) computes what the self-test"
         " expects. A model that answers otherwise there than on the host is refused. A network with state is written"
         " for the hop of --step-ms.",
+    )
+    export.add_argument(
+        "--for",
+        dest="target",
+        choices=TARGETS,
+        default=DEFAULT_TARGET,
+        help="system that builds the firmware: "
+        + "; ".join(f"{name}: {target.about}" for name, target in TARGETS.items())
+        + f"; default {DEFAULT_TARGET}",
     )
     export.add_argument("--force", action="store_true", help="overwrite files that were changed since their export")
     _add_prepare(export)

@@ -17,11 +17,13 @@ from firmware_export.licences import licence_files
 from firmware_export.names import DEFAULT_PREFIX, check_prefix
 from firmware_export.ops import resolver_calls
 from firmware_export.parity import Parity
+from firmware_export.sensitivities import Sensitivities
 from firmware_export.settings import DetectorSettings
 from firmware_export.sources import source_files
 from firmware_export.speed import longest_step_ms
 from firmware_export.states import States, at_hop
 from firmware_export.tables import FrontendTables
+from firmware_export.target import DEFAULT_TARGET, TARGETS, Target
 from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError, ModelError
@@ -53,6 +55,7 @@ def prepare(
     arena_size: int | None = None,
     kernels: str | None = None,
     exact: bool = False,
+    target: str = DEFAULT_TARGET,
     prefix: str = DEFAULT_PREFIX,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Export:
@@ -76,6 +79,8 @@ def prepare(
         the largest arena.
     exact : bool
         Refuse a model if any posterior differs between TFLite Micro and LiteRT.
+    target : str
+        The system that builds the firmware, of :data:`firmware_export.target.TARGETS`.
     prefix : str
         Prefix of all files, functions, types, macros and build targets. Give each model of a program its own.
     progress : callable, optional
@@ -86,7 +91,7 @@ def prepare(
     ModelError, ConfigError, AudioError, RuntimeUnavailableError
         If the firmware cannot run this model. The message says why.
     """
-    check_prefix(prefix)
+    form = _target(target, check_prefix(prefix))
     if kernels not in (None, *KERNELS):
         raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
     scale = _input_scale(model)
@@ -97,7 +102,10 @@ def prepare(
         model = at_hop(model, hop_frames)
         spotter = Spotter(model, detector_config=detector_config)
     tables = FrontendTables(model.frontend_config, scale, model.input.zero_point, hop_frames)
-    settings = DetectorSettings(spotter.detector, step_frames=spotter.step_frames, values=States(model).values)
+    values, sensitivities = States(model).values, Sensitivities.of(spotter)
+    settings = DetectorSettings(
+        spotter.detector, step_frames=spotter.step_frames, values=values, sensitivities=sensitivities
+    )
     calls = resolver_calls(model.flat, model.path)
     progress("measuring the arena in TFLite Micro's interpreter")
     measured = MicroInterpreter(model.flat, model.path).arena()
@@ -107,7 +115,22 @@ def prepare(
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(model.path, exact=exact)
     notes += _unheard(vectors)
-    return _export(Firmware(model, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes))
+    return _export(Firmware(model, form, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes))
+
+
+def _target(name: str, prefix: str) -> Target:
+    """The target `name`.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or it has one prefix alone.
+    """
+    if name not in TARGETS:
+        raise ConfigError(f"target {name!r}: there are {', '.join(TARGETS)}")
+    if name == "esphome" and prefix != DEFAULT_PREFIX:
+        raise ConfigError(f"--prefix {prefix}: an ESPHome component has names of its own; leave --prefix out")
+    return TARGETS[name]
 
 
 def _on_board(model: Model, arena: ArenaPlan) -> Model:
@@ -119,9 +142,9 @@ def _on_board(model: Model, arena: ArenaPlan) -> Model:
 
 
 def _export(firmware: Firmware) -> Export:
-    summary = firmware.summary()
-    sources = {f"src/{name}": text for name, text in source_files(firmware).items()}
-    licences = licence_files(firmware.model, firmware.prefix)
+    summary, place = firmware.summary(), firmware.target.source
+    sources = {place(name): text for name, text in source_files(firmware).items()}
+    licences = licence_files(firmware.model, place(f"{firmware.prefix}_model_data.cc"))
     return Export(sources | licences | build_files(firmware, summary), summary, firmware.model.flat.data)
 
 

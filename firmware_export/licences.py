@@ -8,7 +8,6 @@ from pathlib import Path
 
 import kws_edge
 from firmware_export.c_source import plain
-from firmware_export.names import DEFAULT_PREFIX
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import Model
 
@@ -40,8 +39,8 @@ def _of_model(licence: str) -> str:
     return _CODE if re.match(rf"{re.escape(_CODE)}(?![\w+-])", licence) else _MODEL
 
 
-def licence_files(model: Model, prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
-    """The texts of ``LICENSE`` and ``NOTICE`` by name.
+def licence_files(model: Model, model_source: str) -> dict[str, str]:
+    """The texts of ``LICENSE`` and ``NOTICE`` by name. The model lies in the file `model_source`.
 
     If the licence in the model file refers to NOTICE, the text names the data from which the shipped weights were made.
     """
@@ -49,7 +48,7 @@ def licence_files(model: Model, prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
     notice = (
         f"Keyword spotting firmware, exported by kws-edge {kws_edge.__version__}.\n\n"
         "Code, build files and examples: part of kws-edge, under the Apache License 2.0, see LICENSE.\n\n"
-        f"The model {plain(model.metadata.name or model.stem)}, in src/{prefix}_model_data.cc ({_MODEL}): "
+        f"The model {plain(model.metadata.name or model.stem)}, in {model_source} ({_MODEL}): "
         f"{terms}\n"
     )
     if re.search(r"\bNOTICE\b", model.metadata.licence):

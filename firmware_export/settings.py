@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_export.c_source import array, number, string
+from firmware_export.sensitivities import NO_SENSITIVITIES, Sensitivities
 from kws_edge.detection.detector import Detector
 from kws_edge.errors import ConfigError
 from kws_edge.labels import is_keyword
@@ -31,6 +32,8 @@ class DetectorSettings:
         Frames from one inference to the next.
     values : numpy.ndarray, shape (256,), float32, optional
         The posterior of each score, from -128 on, of a network with state. By default outputs are posteriors.
+    sensitivities : Sensitivities
+        Detectors of other sensitivities; by default none.
 
     Raises
     ------
@@ -38,8 +41,15 @@ class DetectorSettings:
         If ``csrc`` cannot run this detector.
     """
 
-    def __init__(self, detector: Detector, *, step_frames: int, values: NDArray[np.floating] | None = None) -> None:
-        self.detector, self.step_frames = detector, step_frames
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        step_frames: int,
+        values: NDArray[np.floating] | None = None,
+        sensitivities: Sensitivities = NO_SENSITIVITIES,
+    ) -> None:
+        self.detector, self.step_frames, self.sensitivities = detector, step_frames, sensitivities
         self._values = None if values is None else np.rint(values * POSTERIOR_STEPS).astype(int)
         self._unit = _SOFTMAX_STEPS if values is None else POSTERIOR_STEPS
         most = _SOFTMAX_STEPS - 1 if self._values is None else int(self._values.max())
@@ -66,6 +76,7 @@ class DetectorSettings:
             "KWS_STEP_FRAMES": self.step_frames,
             "KWS_SMOOTHING_STEPS": self.detector.smoothing_steps,
             "KWS_SPOKEN_STEPS": self.detector.spoken_steps,
+            "KWS_SENSITIVITY_STEPS": self.sensitivities.steps,
         }
 
     def sums(self, thresholds: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -88,33 +99,49 @@ class DetectorSettings:
 
     def source(self, names: Callable[[str], str] = str) -> str:
         """The text of ``kws_detector_config.c`` without its heading; `names` renames code, but not labels."""
-        d = self.detector
+        table = [] if self._values is None else [array(names("const uint16_t kws_posteriors[256]"), self._values)]
+        return "\n".join(
+            [
+                names('#include "kws_detector.h"\n'),
+                array(names("const char *const kws_labels[KWS_N_LABELS]"), map(string, self.detector.labels)),
+                *table,
+                names(f"const kws_detector_config kws_detector_defaults = {self._config(self.detector)};\n"),
+            ]
+        )
+
+    def sensitivities_source(self) -> str:
+        """The text of ``kws_sensitivities.c`` without its heading."""
+        rows = [f"    {self._config(detector)}," for detector in self.sensitivities.detectors]
+        return "\n".join(
+            [
+                '#include "kws_detector.h"\n',
+                "#if KWS_SENSITIVITY_STEPS",
+                "const kws_detector_config kws_detector_sensitivities[KWS_SENSITIVITY_STEPS + 1] = {",
+                *rows,
+                "};",
+                "#endif\n",
+            ]
+        )
+
+    def _config(self, d: Detector) -> str:
+        """The settings of a detector as a ``kws_detector_config``."""
         none = len(d.labels)
         unknown = none if d.unknown is None else d.unknown
         counts_for = np.arange(none)
         counts_for[d.inactive] = unknown
         if self._values is not None:  # independent posteriors: only words compete
             counts_for[[not is_keyword(label) for label in d.labels]] = none
-        releases = np.ceil(d.releases.astype(np.float64) * self._unit).astype(int)
-        values = (
+        members = (
             ("thresholds", self.sums(d.thresholds)),
             ("thresholds_in_speech", self.sums(d.thresholds_in_speech)),
-            ("releases", releases),
+            ("releases", np.ceil(d.releases.astype(np.float64) * self._unit).astype(int)),
             ("counts_for", counts_for),
         )
-        table = [] if self._values is None else [array(names("const uint16_t kws_posteriors[256]"), self._values)]
-        members = [f".{name} = {{{', '.join(map(number, row))}}}" for name, row in values]
-        return "\n".join(
-            [
-                names('#include "kws_detector.h"\n'),
-                array(names("const char *const kws_labels[KWS_N_LABELS]"), map(string, d.labels)),
-                *table,
-                names("const kws_detector_config kws_detector_defaults = {"),
-                *(f"    {member}," for member in members),
-                f"    .unknown_label = {unknown},",
-                f"    .refractory_steps = {d.refractory_steps},",
-                f"    .wake_label = {none if d.wake is None else d.wake},",
-                f"    .armed_steps = {0 if d.wake is None else d.armed_steps},",
-                "};\n",
-            ]
-        )
+        lines = [
+            *(f"    .{name} = {{{', '.join(map(number, row))}}}," for name, row in members),
+            f"    .unknown_label = {unknown},",
+            f"    .refractory_steps = {d.refractory_steps},",
+            f"    .wake_label = {none if d.wake is None else d.wake},",
+            f"    .armed_steps = {0 if d.wake is None else d.armed_steps},",
+        ]
+        return "\n".join(["{", *lines, "}"])

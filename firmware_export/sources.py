@@ -41,6 +41,7 @@ def source_files(firmware: Firmware) -> dict[str, str]:
         "kws_model_ops.h": _ops(made, firmware.calls, model.flat.version, needs),
         "kws_tables.c": f"/* {made} */\n{SPDX}{tables.source()}",
         "kws_vectors.c": f"/* {made} Golden recording: {plain(vectors.recording)}. */\n{spdx}{vectors.source()}",
+        "kws_sensitivities.c": f"/* {made} */\n{SPDX}{settings.sensitivities_source()}",
         **model_data(model.flat.data, made, model.metadata.licence),
     }
     sources = {

@@ -73,6 +73,14 @@ typedef struct kws_detector_config {
 /** The settings of the model file. */
 extern const kws_detector_config kws_detector_defaults;
 
+#if KWS_SENSITIVITY_STEPS
+/**
+ * The settings of the sensitivities 0 (hears least), 1 / KWS_SENSITIVITY_STEPS, ... to 1. kws_app.config may point to
+ * any of them while a stream runs.
+ */
+extern const kws_detector_config kws_detector_sensitivities[KWS_SENSITIVITY_STEPS + 1];
+#endif
+
 /** Names of the model's outputs, UTF-8. */
 extern const char *const kws_labels[KWS_N_LABELS];
 

@@ -1,0 +1,1 @@
+"""ESPHome component for tests: a microphone that plays a recording."""
