@@ -65,7 +65,6 @@ def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
         "NAME": plain(summary["model"]),
         "LICENCE": summary["licence"],
         "KEYWORDS": plain(", ".join(summary["keywords"])),
-        "FIRST_KEYWORD": json.dumps(summary["keywords"][0], ensure_ascii=False),
         "ARENA": f"{summary['arena']['size']:,}",
         "ARENA_KERNELS": summary["arena"]["kernels"],
         "ARENA_BY_KERNELS": by_kernels(summary["arena"]["by_kernels"]),
@@ -84,6 +83,16 @@ def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
         "MACS": f"{summary['macs']:,}",
         "PARITY": describe(summary["parity"]),
         **_of_states(firmware, summary),
+        **_of_esphome(summary),
+    }
+
+
+def _of_esphome(summary: dict[str, Any]) -> dict[str, str]:
+    """Tokens of the ESPHome component's example."""
+    number = "\nnumber:\n  - platform: kws_edge\n    sensitivity:\n      name: Sensitivity"
+    return {
+        "FIRST_KEYWORD": json.dumps(summary["keywords"][0], ensure_ascii=False),
+        "NUMBER": number if summary["sensitivity"] else "",
     }
 
 

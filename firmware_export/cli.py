@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_export.arena import ARENA_MARGIN, by_kernels, measure_arena
+from firmware_export.boards import describe_boards
 from firmware_export.c_array import write_c_array
 from firmware_export.chain import boards_for, run_chain
 from firmware_export.export import Export, prepare
@@ -90,6 +91,16 @@ def _report(args: argparse.Namespace) -> None:
     print(json.dumps(values) if args.json else render(values))
 
 
+def _boards(args: argparse.Namespace) -> None:
+    export = _prepare(args)
+    if args.json:
+        print(json.dumps(export.summary["board_estimates"]))
+        return
+    print(f"{export.summary['model']}, an inference each {export.summary['step_ms']:g} ms; all figures are estimates")
+    print("\n".join(describe_boards(export.summary["board_estimates"])))
+    print("CPU is the share of one core. RAM has the arena, the streams' state, 512 ms of samples and the stack.")
+
+
 def _c_array(args: argparse.Namespace) -> None:
     for path in write_c_array(args.model, args.output, prefix=args.prefix):
         print(f"wrote {path}")
@@ -112,8 +123,12 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _add_prepare(parser: Parser) -> None:
+def _add_model_options(parser: Parser) -> None:
     add_foreign(parser)
+    add_detector(parser)
+
+
+def _add_prepare(parser: Parser) -> None:
     parser.add_argument(
         "--golden",
         type=_path,
@@ -153,7 +168,7 @@ def _add_prepare(parser: Parser) -> None:
         help="a checkout of TensorFlow Lite Micro: build the firmware with it, and run the whole self-test on emulated "
         "Cortex-M4 and M55 cores, with reference kernels and CMSIS-NN's, or only with --kernels",
     )
-    add_detector(parser)
+    _add_model_options(parser)
 
 
 def make_parser() -> Parser:
@@ -199,6 +214,16 @@ def make_parser() -> Parser:
         " installed, and an estimate for an Ethos-U NPU where ethos-u-vela is.",
     )
     _add_prepare(sizes)
+    boards = add(
+        "boards",
+        _boards,
+        "estimate what a model takes of common boards",
+        "Estimate the share of the processor and the RAM that a model takes on an ESP32, ESP32-S3, RP2040, RP2350,"
+        " nRF52840, STM32F4 and STM32H7. The estimate comes from the model's operators and from instructions that were"
+        " counted in QEMU. Measure on your board: the self-test prints its speed.",
+    )
+    _add_model_options(boards)
+    boards.set_defaults(with_tflm=None, kernels=None, golden=None, arena=None, exact=False)
     array = add(
         "c-array",
         _c_array,
@@ -223,7 +248,7 @@ def make_parser() -> Parser:
             help="prefix of the names of all files, functions and macros; give each model of a program its own; "
             f"default {DEFAULT_PREFIX}",
         )
-    for command in (export, sizes, arena):
+    for command in (export, sizes, boards, arena):
         command.add_argument("--json", action="store_true", help="one JSON object")
     return parser
 

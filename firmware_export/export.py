@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from firmware_export.arena import ArenaPlan, MicroInterpreter
+from firmware_export.boards import estimate_boards
 from firmware_export.build_files import build_files
 from firmware_export.firmware import Firmware
 from firmware_export.kernels import KERNELS
@@ -115,7 +116,9 @@ def prepare(
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(model.path, exact=exact)
     notes += _unheard(vectors)
-    return _export(Firmware(model, form, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes))
+    return _export(
+        Firmware(model, form, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes)
+    )
 
 
 def _target(name: str, prefix: str) -> Target:
@@ -143,6 +146,7 @@ def _on_board(model: Model, arena: ArenaPlan) -> Model:
 
 def _export(firmware: Firmware) -> Export:
     summary, place = firmware.summary(), firmware.target.source
+    summary["board_estimates"] = estimate_boards(firmware, summary)
     sources = {place(name): text for name, text in source_files(firmware).items()}
     licences = licence_files(firmware.model, place(f"{firmware.prefix}_model_data.cc"))
     return Export(sources | licences | build_files(firmware, summary), summary, firmware.model.flat.data)

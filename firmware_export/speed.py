@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from kws_edge.config import FrontendConfig
 from kws_edge.model.tflite import FlatModel
 from kws_edge.model.tflite.flat_model import operator_macs
 
-__all__ = ["describe_board", "describe_need", "estimate", "longest_step_ms", "on_board"]
+__all__ = [
+    "CYCLES",
+    "FRONT_END",
+    "KERNEL_COSTS",
+    "Costs",
+    "describe_board",
+    "describe_need",
+    "estimate",
+    "front_end_cycles",
+    "inference_cycles",
+    "least_step_ms",
+    "longest_step_ms",
+    "on_board",
+]
 
-_PER_MAC = {"reference": (6.62, 74.3), "cmsis-nn": (1.97, 22.3), "cmsis-nn-mve": (0.26, 6.72)}
-"""Instructions per multiply-accumulate for each kind of kernels: for depthwise convolutions (second), and for all other
-operators (first). They were counted with commands12 and micro12 on a Cortex-M4F, and with vectors (``mve``) on an M55.
-TFLite Micro was built with ``-DNDEBUG``."""
-_PER_MAC_OF_STEPS = _PER_MAC | {"cmsis-nn": (1.61, 26.6)}
+
+class Costs(NamedTuple):
+    """Instructions of kernels per multiply-accumulate."""
+
+    other: float
+    """Of all operators but depthwise convolutions."""
+    depthwise: float
+
+    def scaled(self, factor: float) -> Costs:
+        """These costs, multiplied by a factor."""
+        return Costs(factor * self.other, factor * self.depthwise)
+
+
+KERNEL_COSTS = {"reference": Costs(6.62, 74.3), "cmsis-nn": Costs(1.97, 22.3), "cmsis-nn-mve": Costs(0.26, 6.72)}
+"""Costs of each kind of kernels. They were counted with commands12 and micro12 on a Cortex-M4F, and with vectors
+(``mve``) on an M55. TFLite Micro was built with ``-DNDEBUG``."""
+_COSTS_OF_STEPS = {"cmsis-nn": Costs(1.61, 26.6)}
 """The same for networks with state. With the two below they fit 14 counts on a Cortex-M4F within a tenth: networks of
 0.2 to 10 million multiply-accumulates a second, and hops of 20 to 240 ms. Nothing was counted with vectors."""
 _PER_BYTE, _PER_OPERATOR = 58.0, 400.0
 """Instructions for each byte that STRIDED_SLICE copies, and for each operator, whatever the kernels."""
-_PER_FRAME = 44_500
+FRONT_END = 44_500
 """Instructions of a frame of ``logmel40`` (transform of 512 points) in fixed point, the slower form, on a Cortex-M3."""
-_CYCLES = 2.0
+CYCLES = 2.0
 """Cycles to count for each instruction. This allows for slow memories and for the rest of the program."""
 
 _MEASURE = "the self-test prints what an inference takes on your board"
-_BASIS = f"instructions counted in QEMU, {_CYCLES:g} cycles for each"
+_BASIS = f"instructions counted in QEMU, {CYCLES:g} cycles for each"
 
 
 def estimate(frontend_config: FrontendConfig, flat: FlatModel, *, step_ms: float) -> dict[str, Any]:
@@ -39,13 +64,11 @@ def estimate(frontend_config: FrontendConfig, flat: FlatModel, *, step_ms: float
     step_ms : float
         Time between inferences, in milliseconds.
     """
-    points = frontend_config.n_fft * math.log2(frontend_config.n_fft) / (512 * 9)
     hop_ms = 1000 * frontend_config.hop_length / frontend_config.sample_rate
-    listening = _CYCLES * _PER_FRAME * points * 1000 / hop_ms
-    stateful = len(flat.inputs) > 1
+    listening, stateful = front_end_cycles(frontend_config), len(flat.inputs) > 1
     kernels: dict[str, dict[str, int]] = {}
-    for name in _PER_MAC:
-        fixed, growing = _of_steps(flat, name) if stateful else (_of_clips(flat, name), 0.0)
+    for name, costs in KERNEL_COSTS.items():
+        fixed, growing = inference_cycles(flat, _COSTS_OF_STEPS.get(name, costs) if stateful else costs)
         mhz = math.ceil((listening + (fixed + growing) * 1000 / step_ms) / 1e6)
         kernels[name] = {"inference_cycles": round(fixed + growing), "mhz": mhz}
         if stateful:
@@ -65,26 +88,49 @@ def _depthwise(flat: FlatModel) -> int:
     return sum(operator_macs(op, flat.tensors) for op in operators if op.name == "DEPTHWISE_CONV_2D")
 
 
-def _of_clips(flat: FlatModel, kernels: str) -> float:
-    """Cycles of an inference."""
-    (per_mac, per_depthwise), depthwise = _PER_MAC[kernels], _depthwise(flat)
-    return _CYCLES * (per_mac * (flat.macs - depthwise) + per_depthwise * depthwise)
+def front_end_cycles(frontend_config: FrontendConfig, per_frame: float = FRONT_END) -> float:
+    """Cycles of the front end for a second of audio.
+
+    Parameters
+    ----------
+    frontend_config : FrontendConfig
+    per_frame : float
+        Instructions of a frame with a transform of 512 points.
+    """
+    points = frontend_config.n_fft * math.log2(frontend_config.n_fft) / (512 * 9)
+    return CYCLES * per_frame * points * frontend_config.sample_rate / frontend_config.hop_length
 
 
-def _of_steps(flat: FlatModel, kernels: str) -> tuple[float, float]:
-    """Cycles of an inference of a network with state: those that every inference takes, and those that grow with it."""
-    (per_mac, per_depthwise), depthwise = _PER_MAC_OF_STEPS[kernels], _depthwise(flat)
-    operators = flat.graphs[0].operators
+def inference_cycles(flat: FlatModel, costs: Costs) -> tuple[float, float]:
+    """Cycles of an inference: those that each takes, and those that grow with the hop of a network with state."""
+    operators, depthwise = flat.graphs[0].operators, _depthwise(flat)
+    computed = costs.other * (flat.macs - depthwise) + costs.depthwise * depthwise
+    if len(flat.inputs) == 1:
+        return CYCLES * computed, 0.0
     sliced = sum(flat.tensors[op.outputs[0]].size for op in operators if op.name == "STRIDED_SLICE")
     states = sum(state.size for state in flat.inputs[1:])
     fixed = _PER_OPERATOR * len(operators) + _PER_BYTE * states
-    growing = per_mac * (flat.macs - depthwise) + per_depthwise * depthwise + _PER_BYTE * (sliced - states)
-    return _CYCLES * fixed, _CYCLES * growing
+    return CYCLES * fixed, CYCLES * (computed + _PER_BYTE * (sliced - states))
 
 
 def longest_step_ms(frontend_config: FrontendConfig) -> float:
     """Half of the window, in milliseconds. With a longer step, words fall between two windows."""
     return 500 * frontend_config.clip_samples / frontend_config.sample_rate
+
+
+def least_step_ms(inference: float, left: float, hop_ms: float) -> float | None:
+    """The least step at which a core keeps up; None, if there is none.
+
+    Parameters
+    ----------
+    inference : float
+        Cycles of an inference, besides those that grow with its hop.
+    left : float
+        Cycles of a second that are left for these.
+    hop_ms : float
+        The step is a multiple of this.
+    """
+    return max(1, math.ceil(1000 * inference / left / hop_ms)) * hop_ms if left > 0 else None
 
 
 def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, Any]:
@@ -103,10 +149,7 @@ def on_board(speed: dict[str, Any], *, mhz: float, step_ms: float) -> dict[str, 
     for name, need in speed["kernels"].items():
         growing = need.get("growing_cycles", 0)
         left = 1e6 * mhz - speed["front_end_cycles"] - 1000 * growing / step_ms
-        least = None
-        if left > 0:
-            hops = max(1, math.ceil(1000 * (need["inference_cycles"] - growing) / left / speed["hop_ms"]))
-            least = hops * speed["hop_ms"]
+        least = least_step_ms(need["inference_cycles"] - growing, left, speed["hop_ms"])
         kernels[name] = {
             "inference_ms": need["inference_cycles"] / mhz / 1000,
             "keeps_up": least is not None and least <= step_ms,

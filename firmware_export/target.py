@@ -44,7 +44,9 @@ class Target:
     def files(self) -> Iterator[tuple[str, str]]:
         """Paths and texts of the files around the sources, in which ``@TOKENS@`` are to be replaced."""
         for folder in self.folders:
-            for path in sorted(p for p in (_FOLDER / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+            for path in sorted(
+                p for p in (_FOLDER / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts
+            ):
                 if path.name != _BUILD:
                     yield path.relative_to(_FOLDER / folder).as_posix(), path.read_text()
 

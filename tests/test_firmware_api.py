@@ -202,10 +202,6 @@ def test_every_name_has_the_prefix(two_exports):
         for macro in re.findall(r"#define (\w+)", "".join(p.read_text() for p in (out / "src").glob("*.h"))):
             assert macro.startswith(f"{prefix.upper()}_"), macro
         assert f"src/{prefix}_model_data.cc" in (out / "NOTICE").read_text()
-    names = [(out / "library.properties").read_text().splitlines()[0] for out, _ in two_exports.values()]
-    assert len(set(names)) == 2
-    modules = [(out / "zephyr" / "module.yml").read_text().splitlines()[0] for out, _ in two_exports.values()]
-    assert len(set(modules)) == 2
 
 
 def test_no_prefix_makes_a_name_of_another_export(export):

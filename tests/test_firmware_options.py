@@ -137,7 +137,7 @@ def test_speed_of_the_kernels_that_were_asked_for(run, tmp_path):
     text = run("report", "micro12", "--mhz", "64", "--kernels", "cmsis-nn").stdout.decode()
     assert "64 MHz with cmsis-nn kernels" in text
     assert not re.search("(reference|-mve) kernels", text)
-    done = run("export", "commands12", "-o", "out", "--mhz", "240", "--kernels", "esp-nn")
+    done = run("export", "commands12", "--for", "arduino", "-o", "out", "--mhz", "240", "--kernels", "esp-nn")
     text = done.stdout.decode()
     assert "speed       not estimated for these kernels: the self-test prints" in text
     assert "240 MHz: not estimated for these kernels" in text
@@ -148,7 +148,7 @@ def test_speed_of_the_kernels_that_were_asked_for(run, tmp_path):
 
 
 def test_export_says_what_clock_it_takes(run, tmp_path):
-    done = run("export", "micro12", "-o", "out")
+    done = run("export", "micro12", "--for", "arduino", "-o", "out")
     assert b"a step of 100 ms takes about" in done.stdout and b"an estimate" in done.stdout
     readme = (tmp_path / "out" / "README.md").read_text()
     assert "MHz with cmsis-nn kernels" in readme and "an estimate" in readme

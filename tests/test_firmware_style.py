@@ -23,7 +23,7 @@ from tests.firmware.host import HERE, compile_c, shared_library, write_frontend
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
-PACKAGE = CSRC.parent / "package"
+TARGETS = CSRC.parent / "targets"
 SOURCES = {states: code(states=states) for states in (False, True)}
 """The sources of both forms, by name."""
 HEADERS = {
@@ -34,10 +34,12 @@ HEADERS = {
 }
 C_FILES = [
     *sorted(CSRC.iterdir()),
-    *sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".c", ".h", ".ino")),
-    *sorted(path for path in HERE.iterdir() if path.suffix in (".c", ".cc", ".h")),
+    *sorted(path for path in TARGETS.rglob("*") if path.suffix in (".c", ".cpp", ".h", ".ino")),
+    *sorted(path for path in HERE.rglob("*") if path.suffix in (".c", ".cc", ".cpp", ".h")),
 ]
-BUILD_FILES = [path for path in PACKAGE.rglob("*") if path.name in ("CMakeLists.txt", "Makefile", "Kconfig")]
+BUILD_FILES = [
+    path for path in TARGETS.rglob("*") if path.name in ("CMakeLists.txt", "Makefile", "Kconfig", "prj.conf")
+]
 
 COMMENT = r"/\*(?:(?!\*/).)*\*/"
 TOKEN = re.compile(rf"(?P<doc>{COMMENT})|(?P<code>[A-Za-z](?:(?!/\*)[^;{{])*(?:;|\{{.*?\n\}}[^\n]*))", re.DOTALL)
@@ -129,9 +131,10 @@ def test_every_file_names_its_licence(path):
 def test_generated_files_name_their_licence(tmp_path):
     """The array of a model names that model's licence, unless its file says that it is ours."""
     pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
-    write(prepare(Model("micro12", kernels="builtin")), tmp_path / "out")
+    for target in ("cmake", "esphome"):
+        write(prepare(Model("micro12", kernels="builtin"), target=target), tmp_path / "out" / target)
     for path in (tmp_path / "out").rglob("*"):
-        if path.suffix in (".c", ".cc", ".h", ".ino", ".ld", ".mk") or path.name in ("CMakeLists.txt", "Makefile"):
+        if path.suffix in (".c", ".cc", ".cpp", ".h", ".ld", ".mk") or path.name in ("CMakeLists.txt", "Makefile"):
             lines = path.read_text().splitlines()
             assert sum("SPDX-License-Identifier: Apache-2.0" in line for line in lines[:2]) == 1, path
     for path in write_c_array(ROOT / "tests" / "models" / "one.tflite", tmp_path / "array"):
@@ -149,7 +152,7 @@ def clang_format() -> str:
 
 
 def test_code_is_formatted(tmp_path):
-    style = f"--style=file:{PACKAGE / '.clang-format'}"
+    style = f"--style=file:{TARGETS / 'library' / '.clang-format'}"
     sources = [path for path in C_FILES if path.suffix != ".ino" and path.parent != CSRC]  # .ino: Arduino's style
     for states, texts in SOURCES.items():
         (tmp_path / f"{states:d}").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,31 @@ class CDetector:
         return found
 
 
+def bridge(library: ctypes.CDLL, micro: MicroInterpreter, on_invoke: Callable[[np.ndarray], object]) -> tuple:
+    """Let `micro` compute the inferences of a library that has ``tflm_bridge.cc``.
+
+    `on_invoke` gets the model's input of each inference. Keep the result as long as the library runs.
+    """
+    places = ctypes.POINTER(ctypes.POINTER(ctypes.c_int8))
+    flat = micro.flat
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, places, places)
+    def invoke(inputs, outputs):
+        values = [np.ctypeslib.as_array(inputs[i], t.shape).copy() for i, t in enumerate(flat.inputs)]
+        on_invoke(values[0])
+        for i, computed in enumerate(micro.run(values)):
+            np.ctypeslib.as_array(outputs[i], computed.shape)[:] = computed
+        return 0
+
+    for output, tensors in enumerate((flat.inputs, flat.outputs)):
+        for i, tensor in enumerate(tensors):
+            library.bridge_tensor(
+                bool(output), ctypes.c_size_t(i), ctypes.c_size_t(tensor.size), ctypes.c_int(tensor.zero_point)
+            )
+    library.bridge_set(invoke, ctypes.c_size_t(len(flat.inputs)), ctypes.c_size_t(len(flat.outputs)))
+    return (invoke,)
+
+
 class CApp:
     """The application in `src`, as the shared library `target`. `micro` computes its inferences."""
 
@@ -161,26 +187,12 @@ class CApp:
         self.heard: list[tuple[str, float, int, int, bool]] = []
         """Detections: keyword, score, start and end in samples, and whether it is the wake word."""
 
-        places = ctypes.POINTER(ctypes.POINTER(ctypes.c_int8))
-        flat = micro.flat
-
-        @ctypes.CFUNCTYPE(ctypes.c_int, places, places)
-        def invoke(inputs, outputs):
-            values = [np.ctypeslib.as_array(inputs[i], t.shape).copy() for i, t in enumerate(flat.inputs)]
-            self.inputs.append(values[0])
-            for i, computed in enumerate(micro.run(values)):
-                np.ctypeslib.as_array(outputs[i], computed.shape)[:] = computed
-            return 0
-
         @ctypes.CFUNCTYPE(None, ctypes.POINTER(CDetection), ctypes.c_void_p)
         def callback(detection, _):
             self.on_keyword(detection.contents)
 
-        self._kept = invoke, callback  # kept, because C calls them as long as the application lives
-        for output, tensors in enumerate((flat.inputs, flat.outputs)):
-            for i, tensor in enumerate(tensors):
-                self.tensor(bool(output), i, tensor.size, tensor.zero_point)
-        self.count(len(flat.inputs), len(flat.outputs))
+        # kept, because C calls them as long as the application lives
+        self._kept = *bridge(self._c, micro, self.inputs.append), callback
         for name in ("app", "model"):
             getattr(self._c, f"kws_{name}_sizeof").restype = ctypes.c_size_t
         self._app = ctypes.create_string_buffer(self._c.kws_app_sizeof())

@@ -38,7 +38,7 @@ static void calibrate(void) {
     }
     const uint64_t start = ticks();
     uint32_t n = 500000;
-    __asm volatile("1: subs %0, %0, #1\n bne 1b" : "+r"(n)::"cc"); /* a million instructions */
+    __asm volatile(".syntax unified\n1: subs %0, %0, #1\n bne 1b" : "+r"(n)::"cc"); /* a million instructions */
     ticks_per_million = (uint32_t)(ticks() - start);
 }
 

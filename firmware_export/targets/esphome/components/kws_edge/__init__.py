@@ -34,7 +34,7 @@ def _command_automation(config):
     if not isinstance(config, dict) or len(config) != 1:
         raise cv.Invalid(f"give one word and its actions, such as '- {MODEL['keywords'][0]}: ...', got {config!r}")
     ((word, actions),) = config.items()
-    if isinstance(word, bool):
+    if word in ("True", "False") and word not in MODEL["keywords"]:
         raise cv.Invalid('YAML reads on, off, yes and no as true and false; put the word in quotes: "on"')
     if word not in MODEL["keywords"]:
         raise cv.Invalid(f"{word!r} is no word of {MODEL['name']}; there are {', '.join(MODEL['keywords'])}")

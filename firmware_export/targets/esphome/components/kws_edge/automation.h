@@ -53,5 +53,5 @@ public:
     bool check(const Ts &...) override { return this->parent_->is_running(); }
 };
 
-} // namespace kws_edge
-} // namespace esphome
+}  // namespace kws_edge
+}  // namespace esphome

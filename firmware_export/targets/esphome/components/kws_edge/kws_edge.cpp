@@ -20,11 +20,11 @@ namespace kws_edge {
 static const char *const TAG = "kws_edge";
 
 static const size_t ARENA_ALIGNMENT = 16;
-static const uint32_t RING_SAMPLES = 8192; // 512 ms at 16 kHz; an inference must not take longer
+static const uint32_t RING_SAMPLES = 8192;  // 512 ms at 16 kHz; an inference must not take longer
 static const size_t BLOCK = KWS_HOP_LENGTH < 256 ? KWS_HOP_LENGTH : 256;
 static const uint32_t IDLE_MS = 10;
 static const uint32_t SILENT_MS = 5000;
-static const float FLOOR_DB = -70.0f; // as that of kws-edge
+static const float FLOOR_DB = -70.0f;  // as that of kws-edge
 #ifdef USE_ESP32
 static const size_t STACK_BYTES = 8192;
 static const size_t PRIORITY = 3;
@@ -41,7 +41,7 @@ void KwsEdge::setup() {
     }
     this->microphone_->add_data_callback([this](const std::vector<uint8_t> &data) {
         const size_t n_samples = data.size() / sizeof(int16_t);
-        (void) kws_ring_write(&this->ring_, reinterpret_cast<const int16_t *>(data.data()), n_samples, nullptr);
+        (void)kws_ring_write(&this->ring_, reinterpret_cast<const int16_t *>(data.data()), n_samples, nullptr);
         this->written_ += n_samples;
     });
     if (!this->start_task_()) {
@@ -69,7 +69,8 @@ bool KwsEdge::start_task_() {
 
 void KwsEdge::dump_config() {
     ESP_LOGCONFIG(TAG,
-                  "kws-edge " KWS_VERSION ":\n"
+                  "kws-edge " KWS_VERSION
+                  ":\n"
                   "  Labels: %d\n"
                   "  Inference: each %d ms\n"
                   "  Arena: %d bytes",
@@ -107,13 +108,13 @@ void KwsEdge::work_() {
         const uint32_t wanted = this->wanted_;
         if (wanted == 0) {
             delay(IDLE_MS);
-        } else if (wanted != this->session_) { // a new session begins without samples of the last one
+        } else if (wanted != this->session_) {  // a new session begins without samples of the last one
             this->session_ = wanted;
             size_t taken = 0;
             uint32_t lost = 0;
             int16_t block[BLOCK];
             do {
-                (void) kws_ring_read(&this->ring_, block, BLOCK, &taken, &lost);
+                (void)kws_ring_read(&this->ring_, block, BLOCK, &taken, &lost);
             } while (taken > 0 || lost > 0);
             status = kws_app_reset(&this->app_);
             this->power_ = 0.0;
@@ -124,8 +125,8 @@ void KwsEdge::work_() {
         }
     }
     char text[64];
-    (void) snprintf(text, sizeof text, "%s (KWS_ERR %d)",
-                    status == KWS_ERR_SELF_TEST ? "the self-test failed" : "the model failed", status);
+    (void)snprintf(text, sizeof text, "%s (KWS_ERR %d)",
+                   status == KWS_ERR_SELF_TEST ? "the self-test failed" : "the model failed", status);
     this->post_(Event::FAILED, 0.0f, text);
 }
 
@@ -199,7 +200,7 @@ void KwsEdge::on_line_(void *context, const char *line) {
 }
 
 uint32_t KwsEdge::count_cycles_(void *context) {
-    (void) context;
+    (void)context;
     return arch_get_cpu_cycle_count();
 }
 
@@ -228,7 +229,7 @@ void KwsEdge::handle_(const Event &event) {
         this->fail_(event.text);
         return;
     }
-    if (event.session != this->wanted_) { // of a session that was stopped meanwhile
+    if (event.session != this->wanted_) {  // of a session that was stopped meanwhile
         return;
     }
     switch (event.kind) {
@@ -257,8 +258,7 @@ void KwsEdge::handle_(const Event &event) {
         case Event::LOST:
             ESP_LOGW(TAG, "%.0f samples were lost: the core is too slow for this network", event.value);
             break;
-        default:
-            break;
+        default: break;
     }
 }
 
@@ -287,5 +287,5 @@ void KwsEdge::check_microphone_() {
     }
 }
 
-} // namespace kws_edge
-} // namespace esphome
+}  // namespace kws_edge
+}  // namespace esphome

@@ -27,15 +27,15 @@ namespace kws_edge {
 /// What the task tells the main loop.
 struct Event {
     enum Kind : uint8_t {
-        LINE,      ///< `text` is a line of the self-test.
-        LISTENING, ///< The task waits for the samples of `session`.
-        COMMAND,   ///< `text` is the word, and `value` its score, 0 to 1.
-        LEVEL,     ///< `value` is the level of the last second, dB of full scale.
-        LOST,      ///< `value` samples were lost.
-        FAILED     ///< `text` says why the task ended.
+        LINE,       ///< `text` is a line of the self-test.
+        LISTENING,  ///< The task waits for the samples of `session`.
+        COMMAND,    ///< `text` is the word, and `value` its score, 0 to 1.
+        LEVEL,      ///< `value` is the level of the last second, dB of full scale.
+        LOST,       ///< `value` samples were lost.
+        FAILED      ///< `text` says why the task ended.
     };
     Kind kind;
-    uint32_t session; ///< Number of the start that this belongs to.
+    uint32_t session;  ///< Number of the start that this belongs to.
     float value;
     std::string text;
 };
@@ -109,7 +109,7 @@ protected:
 #endif
 
     // Of both.
-    std::atomic<uint32_t> wanted_{0}; // the session that the task shall hear; 0: none
+    std::atomic<uint32_t> wanted_{0};  // the session that the task shall hear; 0: none
     std::atomic<uint32_t> written_{0};
     std::atomic<const kws_detector_config *> config_{&kws_detector_defaults};
     Mutex mutex_;
@@ -125,5 +125,5 @@ protected:
     kws_app app_{};
 };
 
-} // namespace kws_edge
-} // namespace esphome
+}  // namespace kws_edge
+}  // namespace esphome

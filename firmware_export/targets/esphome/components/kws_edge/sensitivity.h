@@ -33,7 +33,7 @@ protected:
     ESPPreferenceObject pref_;
 };
 
-} // namespace kws_edge
-} // namespace esphome
+}  // namespace kws_edge
+}  // namespace esphome
 
 #endif
