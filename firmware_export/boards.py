@@ -8,25 +8,25 @@ from typing import Any
 
 from firmware_export.firmware import Firmware
 from firmware_export.speed import (
-    CYCLES,
     FRONT_END,
-    KERNEL_COSTS,
     Costs,
     front_end_cycles,
     inference_cycles,
+    kernel_costs,
     least_step_ms,
 )
 
 __all__ = ["BOARDS", "Board", "describe_boards", "estimate_boards"]
 
-_M4, _MVE = KERNEL_COSTS["cmsis-nn"], KERNEL_COSTS["cmsis-nn-mve"]
-_M0 = Costs(7.0, 30.0)
-"""Counted in QEMU with micro12 and commands12, compiled for a Cortex-M0+. It has no wide multiplication."""
+_SAME = Costs(1.0, 1.0)
+_M0 = Costs(3.5, 4.6)
+"""Factors of a Cortex-M0+, which has neither a wide multiplication nor two at a time. Three layers of CMSIS-NN's were
+compiled for it and for a Cortex-M4, and counted in QEMU."""
 _FRONT_END_M0 = 259_000
-"""Instructions of a frame on a Cortex-M0+, counted in the same way."""
-_ESP32, _ESP32_S3 = _M4.scaled(2.71 / CYCLES), _MVE.scaled(1.60 / CYCLES)
-"""CMSIS-NN's costs, scaled to Espressif's figures for ESP-NN. Person detection, of 7.2 million multiply-accumulates,
-takes 380 ms on an ESP32 and 54 ms on an ESP32-S3, both at 240 MHz."""
+"""Instructions of a frame on a Cortex-M0+, counted in QEMU, too."""
+_ESP32, _ESP32_S3 = Costs(1.35, 1.35), Costs(0.80, 0.80)
+"""Factors that give Espressif's figures for ESP-NN. Person detection, of 7.2 million multiply-accumulates, takes 380 ms
+on an ESP32 and 54 ms on an ESP32-S3, both at 240 MHz."""
 
 _AROUND = 16384 + 8192
 """Bytes of RAM for the samples that wait during an inference, and for the stack."""
@@ -41,21 +41,24 @@ class Board:
     mhz: int
     ram_kib: int
     """RAM of the chip."""
-    kernels: str
+    arena: str
     """Kernels that decide the arena, of :data:`firmware_export.kernels.KERNELS`."""
-    costs: Costs
+    counted: str
+    """Kernels whose counts are taken."""
+    factors: Costs = _SAME
+    """Factors on these counts."""
     front_end: float = FRONT_END
     """Instructions of a frame of the front end."""
 
 
 BOARDS = (
-    Board("ESP32", "Xtensa LX6", 240, 520, "reference", _ESP32),
-    Board("ESP32-S3", "Xtensa LX7", 240, 512, "esp-nn", _ESP32_S3),
-    Board("RP2040", "Cortex-M0+", 133, 264, "cmsis-nn", _M0, _FRONT_END_M0),
-    Board("RP2350", "Cortex-M33", 150, 520, "cmsis-nn", _M4),
-    Board("nRF52840", "Cortex-M4F", 64, 256, "cmsis-nn", _M4),
-    Board("STM32F4", "Cortex-M4F", 168, 192, "cmsis-nn", _M4),
-    Board("STM32H7", "Cortex-M7", 480, 1024, "cmsis-nn", _M4),
+    Board("ESP32", "Xtensa LX6", 240, 520, "reference", "cmsis-nn", _ESP32),
+    Board("ESP32-S3", "Xtensa LX7", 240, 512, "esp-nn", "cmsis-nn-mve", _ESP32_S3),
+    Board("RP2040", "Cortex-M0+", 133, 264, "cmsis-nn", "cmsis-nn", _M0, _FRONT_END_M0),
+    Board("RP2350", "Cortex-M33", 150, 520, "cmsis-nn", "cmsis-nn"),
+    Board("nRF52840", "Cortex-M4F", 64, 256, "cmsis-nn", "cmsis-nn"),
+    Board("STM32F4", "Cortex-M4F", 168, 192, "cmsis-nn", "cmsis-nn"),
+    Board("STM32H7", "Cortex-M7", 480, 1024, "cmsis-nn", "cmsis-nn"),
 )
 """STM32F4 is an STM32F407, and STM32H7 an STM32H743. ESP-NN takes no more than the reference arena on an ESP32."""
 
@@ -79,7 +82,7 @@ def estimate_boards(firmware: Firmware, summary: dict[str, Any]) -> list[dict[st
     longest = firmware.speed["longest_step_ms"]
     state = summary["ram"]["front_end"] + summary["ram"]["detector"] + summary.get("state_bytes", 0)
     for board in BOARDS:
-        fixed, growing = inference_cycles(flat, board.costs)
+        fixed, growing = inference_cycles(flat, kernel_costs(flat, board.counted).times(board.factors))
         steady = front_end_cycles(config, board.front_end) + growing * 1000 / firmware.step_ms
         least = least_step_ms(fixed, 1e6 * board.mhz - steady, firmware.speed["hop_ms"])
         rows.append(
@@ -87,11 +90,11 @@ def estimate_boards(firmware: Firmware, summary: dict[str, Any]) -> list[dict[st
                 "board": board.name,
                 "core": board.core,
                 "mhz": board.mhz,
-                "kernels": board.kernels,
+                "kernels": board.arena,
                 "inference_ms": (fixed + growing) / board.mhz / 1000,
                 "cpu": (steady + fixed * 1000 / firmware.step_ms) / board.mhz / 1e6,
                 "least_step_ms": least if least is not None and (longest is None or least <= longest) else None,
-                "ram_bytes": summary["arena"]["by_kernels"][board.kernels] + state + _AROUND,
+                "ram_bytes": summary["arena"]["by_kernels"][board.arena] + state + _AROUND,
                 "ram_kib": board.ram_kib,
             }
         )

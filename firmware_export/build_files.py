@@ -14,7 +14,7 @@ from firmware_export.names import DEFAULT_PREFIX, renamed
 from firmware_export.ops import kernel_sources
 from firmware_export.parity import describe
 from firmware_export.speed import describe_board, describe_need, on_board
-from firmware_export.target import TARGETS
+from firmware_export.target import TARGETS, Target
 
 __all__ = ["build_files"]
 
@@ -35,21 +35,23 @@ inference gives {ANSWERS} answers, one for each {ANSWER_MS} ms. The detector hea
 - For another hop, export again with `--step-ms`. With a longer one the answers come later."""
 
 
-def build_files(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
+def build_files(firmware: Firmware, target: Target, summary: dict[str, Any]) -> dict[str, str]:
     """Return the texts around the sources by their paths in the exported folder; `summary` belongs to `firmware`."""
     tokens = _tokens(firmware, summary)
+    tokens["TARGET"] = target.about
+    tokens["OTHER_TARGETS"] = ", ".join(f"`{name}`" for name in TARGETS if name != target.name)
 
     def filled(text: str) -> str:
         return _TOKEN.sub(lambda token: tokens.get(token[1], token[0]), text)
 
-    tokens["BUILD"] = filled(renamed(firmware.target.build(), firmware.prefix))
-    files = {path: filled(renamed(text, firmware.prefix)) for path, text in firmware.target.files()}
-    if firmware.target.name == "esphome":
-        files[firmware.target.source("model.json")] = _model_json(firmware, summary)
+    tokens["BUILD"] = filled(renamed(target.build(), firmware.prefix))
+    files = {path: filled(renamed(text, firmware.prefix)) for path, text in target.files()}
+    if target.name == "esphome":
+        files[target.source("model.json")] = _model_json(summary)
     return files
 
 
-def _model_json(firmware: Firmware, summary: dict[str, Any]) -> str:
+def _model_json(summary: dict[str, Any]) -> str:
     """What the Python code of the ESPHome component reads."""
     values = {name: summary[name] for name in ("tool", "keywords", "sample_rate", "sensitivity")}
     return json.dumps({"name": summary["model"], **values}, indent=1, ensure_ascii=False) + "\n"
@@ -59,8 +61,6 @@ def _tokens(firmware: Firmware, summary: dict[str, Any]) -> dict[str, str]:
     board = describe_board(on_board(firmware.speed, mhz=_M4_MHZ, step_ms=firmware.step_ms), firmware.step_ms)
     return {
         "VERSION": kws_edge.__version__,
-        "TARGET": firmware.target.about,
-        "OTHER_TARGETS": ", ".join(f"`{name}`" for name in TARGETS if name != firmware.target.name),
         "SUFFIX": "" if summary["prefix"] == DEFAULT_PREFIX else f"_{summary['prefix']}",
         "NAME": plain(summary["model"]),
         "LICENCE": summary["licence"],

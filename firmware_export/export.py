@@ -33,7 +33,7 @@ from kws_edge.model.model import Model
 from kws_edge.spotter import Spotter
 from kws_edge.text import printable
 
-__all__ = ["Export", "prepare"]
+__all__ = ["Export", "exported", "measured", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,31 @@ class Export:
     """The model in it."""
 
 
-def prepare(
+def prepare(model: Model, *, target: str = DEFAULT_TARGET, **settings: Any) -> Export:
+    """Generate the firmware of a model for one system.
+
+    Parameters
+    ----------
+    model : Model
+        Loaded with ``kernels="builtin"``.
+    target : str
+        The system that builds the firmware, of :data:`firmware_export.target.TARGETS`.
+    **settings
+        As for :func:`measured`.
+
+    Raises
+    ------
+    ModelError, ConfigError, AudioError, RuntimeUnavailableError
+        If the firmware cannot run this model. The message says why.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"target {target!r}: there are {', '.join(TARGETS)}")
+    if target == "esphome" and settings.get("prefix", DEFAULT_PREFIX) != DEFAULT_PREFIX:
+        raise ConfigError(f"--prefix {settings['prefix']}: an ESPHome component has names of its own; leave it out")
+    return exported(measured(model, **settings), TARGETS[target])
+
+
+def measured(
     model: Model,
     *,
     detector_config: DetectorConfig | None = None,
@@ -56,11 +80,10 @@ def prepare(
     arena_size: int | None = None,
     kernels: str | None = None,
     exact: bool = False,
-    target: str = DEFAULT_TARGET,
     prefix: str = DEFAULT_PREFIX,
     progress: Callable[[str], None] = lambda line: None,
-) -> Export:
-    """Check that TFLite Micro answers as the host does, and generate the firmware of a model.
+) -> Firmware:
+    """Check that TFLite Micro answers as the host does, and measure all that the firmware of a model takes.
 
     The golden posteriors and detections come from TFLite Micro's own interpreter.
 
@@ -80,8 +103,6 @@ def prepare(
         the largest arena.
     exact : bool
         Refuse a model if any posterior differs between TFLite Micro and LiteRT.
-    target : str
-        The system that builds the firmware, of :data:`firmware_export.target.TARGETS`.
     prefix : str
         Prefix of all files, functions, types, macros and build targets. Give each model of a program its own.
     progress : callable, optional
@@ -92,7 +113,7 @@ def prepare(
     ModelError, ConfigError, AudioError, RuntimeUnavailableError
         If the firmware cannot run this model. The message says why.
     """
-    form = _target(target, check_prefix(prefix))
+    check_prefix(prefix)
     if kernels not in (None, *KERNELS):
         raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
     scale = _input_scale(model)
@@ -103,37 +124,21 @@ def prepare(
         model = at_hop(model, hop_frames)
         spotter = Spotter(model, detector_config=detector_config)
     tables = FrontendTables(model.frontend_config, scale, model.input.zero_point, hop_frames)
-    values, sensitivities = States(model).values, Sensitivities.of(spotter)
     settings = DetectorSettings(
-        spotter.detector, step_frames=spotter.step_frames, values=values, sensitivities=sensitivities
+        spotter.detector,
+        step_frames=spotter.step_frames,
+        values=States(model).values,
+        sensitivities=Sensitivities.of(spotter),
     )
     calls = resolver_calls(model.flat, model.path)
     progress("measuring the arena in TFLite Micro's interpreter")
-    measured = MicroInterpreter(model.flat, model.path).arena()
-    arena = ArenaPlan.of(measured, model.path, size=arena_size, kernels=kernels)
+    arena = ArenaPlan.of(MicroInterpreter(model.flat, model.path).arena(), model.path, size=arena_size, kernels=kernels)
     progress("computing golden vectors")
     vectors = GoldenVectors.of(Spotter(_on_board(model, arena), detector_config=detector_config), recording)
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(model.path, exact=exact)
     notes += _unheard(vectors)
-    return _export(
-        Firmware(model, form, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes)
-    )
-
-
-def _target(name: str, prefix: str) -> Target:
-    """The target `name`.
-
-    Raises
-    ------
-    ConfigError
-        If there is none, or it has one prefix alone.
-    """
-    if name not in TARGETS:
-        raise ConfigError(f"target {name!r}: there are {', '.join(TARGETS)}")
-    if name == "esphome" and prefix != DEFAULT_PREFIX:
-        raise ConfigError(f"--prefix {prefix}: an ESPHome component has names of its own; leave --prefix out")
-    return TARGETS[name]
+    return Firmware(model, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes)
 
 
 def _on_board(model: Model, arena: ArenaPlan) -> Model:
@@ -144,12 +149,14 @@ def _on_board(model: Model, arena: ArenaPlan) -> Model:
     return board
 
 
-def _export(firmware: Firmware) -> Export:
-    summary, place = firmware.summary(), firmware.target.source
+def exported(firmware: Firmware, target: Target) -> Export:
+    """The files of a firmware for one system."""
+    summary = {"target": target.name, **firmware.summary()}
     summary["board_estimates"] = estimate_boards(firmware, summary)
-    sources = {place(name): text for name, text in source_files(firmware).items()}
-    licences = licence_files(firmware.model, place(f"{firmware.prefix}_model_data.cc"))
-    return Export(sources | licences | build_files(firmware, summary), summary, firmware.model.flat.data)
+    sources = {target.source(name): text for name, text in source_files(firmware).items()}
+    licences = licence_files(firmware.model, target.source(f"{firmware.prefix}_model_data.cc"))
+    files = sources | licences | build_files(firmware, target, summary)
+    return Export(files, summary, firmware.model.flat.data)
 
 
 def _unheard(vectors: GoldenVectors) -> list[str]:

@@ -15,7 +15,6 @@ from firmware_export.settings import DetectorSettings
 from firmware_export.speed import estimate
 from firmware_export.states import States
 from firmware_export.tables import FrontendTables
-from firmware_export.target import Target
 from firmware_export.vectors import GoldenVectors
 from kws_edge.model.model import Model
 from kws_edge.spotter import Spotter
@@ -28,8 +27,6 @@ class Firmware:
     """A model with everything that was computed and measured for its firmware."""
 
     model: Model
-    target: Target
-    """The system that builds the firmware."""
     prefix: str
     """Prefix of all names."""
     kernels: str | None
@@ -66,7 +63,6 @@ class Firmware:
         speeds = {name: need for name, need in self.speed["kernels"].items() if self.kernels in (None, name)}
         return {
             "tool": f"kws-edge {kws_edge.__version__}",
-            "target": self.target.name,
             "prefix": self.prefix,
             "model": model.metadata.name or model.stem,
             "model_sha256": hashlib.sha256(flat.data).hexdigest(),

@@ -12,13 +12,13 @@ from kws_edge.model.tflite.flat_model import operator_macs
 __all__ = [
     "CYCLES",
     "FRONT_END",
-    "KERNEL_COSTS",
     "Costs",
     "describe_board",
     "describe_need",
     "estimate",
     "front_end_cycles",
     "inference_cycles",
+    "kernel_costs",
     "least_step_ms",
     "longest_step_ms",
     "on_board",
@@ -32,12 +32,12 @@ class Costs(NamedTuple):
     """Of all operators but depthwise convolutions."""
     depthwise: float
 
-    def scaled(self, factor: float) -> Costs:
-        """These costs, multiplied by a factor."""
-        return Costs(factor * self.other, factor * self.depthwise)
+    def times(self, factors: Costs) -> Costs:
+        """These costs, each multiplied by its factor."""
+        return Costs(self.other * factors.other, self.depthwise * factors.depthwise)
 
 
-KERNEL_COSTS = {"reference": Costs(6.62, 74.3), "cmsis-nn": Costs(1.97, 22.3), "cmsis-nn-mve": Costs(0.26, 6.72)}
+_COSTS = {"reference": Costs(6.62, 74.3), "cmsis-nn": Costs(1.97, 22.3), "cmsis-nn-mve": Costs(0.26, 6.72)}
 """Costs of each kind of kernels. They were counted with commands12 and micro12 on a Cortex-M4F, and with vectors
 (``mve``) on an M55. TFLite Micro was built with ``-DNDEBUG``."""
 _COSTS_OF_STEPS = {"cmsis-nn": Costs(1.61, 26.6)}
@@ -67,8 +67,8 @@ def estimate(frontend_config: FrontendConfig, flat: FlatModel, *, step_ms: float
     hop_ms = 1000 * frontend_config.hop_length / frontend_config.sample_rate
     listening, stateful = front_end_cycles(frontend_config), len(flat.inputs) > 1
     kernels: dict[str, dict[str, int]] = {}
-    for name, costs in KERNEL_COSTS.items():
-        fixed, growing = inference_cycles(flat, _COSTS_OF_STEPS.get(name, costs) if stateful else costs)
+    for name in _COSTS:
+        fixed, growing = inference_cycles(flat, kernel_costs(flat, name))
         mhz = math.ceil((listening + (fixed + growing) * 1000 / step_ms) / 1e6)
         kernels[name] = {"inference_cycles": round(fixed + growing), "mhz": mhz}
         if stateful:
@@ -86,6 +86,11 @@ def _depthwise(flat: FlatModel) -> int:
     """Multiply-accumulates of depthwise convolutions."""
     operators = flat.graphs[0].operators
     return sum(operator_macs(op, flat.tensors) for op in operators if op.name == "DEPTHWISE_CONV_2D")
+
+
+def kernel_costs(flat: FlatModel, kernels: str) -> Costs:
+    """Costs of a kind of kernels in the network `flat`."""
+    return (_COSTS | _COSTS_OF_STEPS if len(flat.inputs) > 1 else _COSTS)[kernels]
 
 
 def front_end_cycles(frontend_config: FrontendConfig, per_frame: float = FRONT_END) -> float:

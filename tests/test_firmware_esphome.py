@@ -1,5 +1,6 @@
 """The ESPHome component: its configuration by ESPHome itself, and its code on this machine, on recorded audio."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -143,11 +144,12 @@ class Program:
     Compiled files lie in `objects`, where another program finds those that it shares.
     """
 
-    def __init__(self, model, folder, objects):
-        self.model, self.folder, self.objects = model, folder, objects
+    def __init__(self, model, folder, objects, words=("stop", "on")):
+        self.model, self.folder, self.objects, self.words = model, folder, objects, words
         write(prepare(Model(model, kernels="builtin"), target="esphome"), folder / "out")
         config = (OURS / "host.yaml").read_text()
         config = config.replace("EXPORTED", str(folder / "out")).replace("COMPONENTS", str(OURS / "components"))
+        config = config.replace("WORD_1", words[0]).replace("WORD_2", words[1])
         (folder / "host.yaml").write_text(config)
         done = esphome("compile", "--only-generate", "host.yaml", cwd=folder)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -279,19 +281,25 @@ def test_hears_what_the_host_hears(program, library, samples):
 
 
 def test_a_network_with_state_hears_what_the_host_hears(objects, samples, tmp_path):
+    """It does so at its own sensitivity, and at another."""
+    own = METADATA.detector_config.threshold
+    rates = {"misses": 0.1, "false_accepts_per_hour": 1.0}
+    points = [{"sensitivity": s, "threshold": t, **rates} for s, t in ((0, 0.99), (0.5, own), (1, own / 2))]
     model = tmp_path / "step.tflite"
-    model.write_bytes(pack(GRAPH, METADATA))
-    program = Program(str(model), tmp_path, objects)
-    lines = program.run(program.library(), samples)
+    model.write_bytes(pack(GRAPH, dataclasses.replace(METADATA, metrics={"operating_points": points})))
+    program = Program(str(model), tmp_path, objects, words=("rise", "fall"))
+    library = program.library()
+    lines = program.run(library, samples)
     assert "self-test passed" in "\n".join(lines)
     assert_as_on_the_host(lines, program.model, samples)
+    assert_as_on_the_host(program.run(library, samples, SENSITIVITY="1"), program.model, samples, 1.0)
 
 
 def test_triggers_and_restarts(program, library, samples):
     """A word of its own triggers its own actions. Listening ends and begins by actions."""
     lines = program.run(library, samples, RESTART="1")
     text, words = "\n".join(lines), [word for word, _ in commands(lines)]
-    assert len(re.findall("stop is heard at", text)) == words.count("stop") > 0
+    assert len(re.findall("the first word is heard", text)) == words.count("stop") > 0
     assert text.count("it is stopped") == words.count("on") > 0
     assert text.count("]: listening") == 1 + words.count("on")
     assert len(words) >= 8

@@ -15,9 +15,10 @@ import pytest
 import soundfile
 
 from firmware_export.arena import MicroInterpreter
-from firmware_export.export import prepare
+from firmware_export.export import exported, measured, prepare
 from firmware_export.manifest import MANIFEST
 from firmware_export.parity import NEAR_TIE, Parity
+from firmware_export.target import TARGETS
 from firmware_export.vectors import default_recording
 from kws_edge import DetectorConfig, Metadata, Model, pack, preset, shipped_models, unpack
 from kws_edge.detection.detector import Detector
@@ -479,8 +480,9 @@ def test_the_exported_licence_is_the_models_own(tmp_path, licence, shown):
         "arduino": ("library.properties", r"^license=(.*)$"),
         "platformio": ("library.json", r'"license": "(.*)",$'),
     }
+    firmware = measured(Model(tmp_path / "mine.tflite", kernels="builtin"))
     for target, (file, pattern) in patterns.items():
-        files = prepare(Model(tmp_path / "mine.tflite", kernels="builtin"), target=target).files
+        files = exported(firmware, TARGETS[target]).files
         assert (licence or "names no licence") in files["NOTICE"]
         assert "LibriSpeech" not in files["NOTICE"]
         assert re.findall(pattern, files[file], re.MULTILINE) == [shown]

@@ -12,10 +12,11 @@ import pytest
 
 import kws_edge
 from firmware_export import write_c_array
-from firmware_export.export import prepare
+from firmware_export.export import exported, measured
 from firmware_export.manifest import write
 from firmware_export.sources import CSRC, code, config_header
 from firmware_export.tables import FrontendTables
+from firmware_export.target import TARGETS
 from firmware_export.version import version_macros
 from kws_edge import Model, preset
 from tests.conftest import ROOT, need_program
@@ -23,7 +24,7 @@ from tests.firmware.host import HERE, compile_c, shared_library, write_frontend
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
-TARGETS = CSRC.parent / "targets"
+TEMPLATES = CSRC.parent / "targets"
 SOURCES = {states: code(states=states) for states in (False, True)}
 """The sources of both forms, by name."""
 HEADERS = {
@@ -34,11 +35,11 @@ HEADERS = {
 }
 C_FILES = [
     *sorted(CSRC.iterdir()),
-    *sorted(path for path in TARGETS.rglob("*") if path.suffix in (".c", ".cpp", ".h", ".ino")),
+    *sorted(path for path in TEMPLATES.rglob("*") if path.suffix in (".c", ".cpp", ".h", ".ino")),
     *sorted(path for path in HERE.rglob("*") if path.suffix in (".c", ".cc", ".cpp", ".h")),
 ]
 BUILD_FILES = [
-    path for path in TARGETS.rglob("*") if path.name in ("CMakeLists.txt", "Makefile", "Kconfig", "prj.conf")
+    path for path in TEMPLATES.rglob("*") if path.name in ("CMakeLists.txt", "Makefile", "Kconfig", "prj.conf")
 ]
 
 COMMENT = r"/\*(?:(?!\*/).)*\*/"
@@ -131,8 +132,9 @@ def test_every_file_names_its_licence(path):
 def test_generated_files_name_their_licence(tmp_path):
     """The array of a model names that model's licence, unless its file says that it is ours."""
     pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
-    for target in ("cmake", "esphome"):
-        write(prepare(Model("micro12", kernels="builtin"), target=target), tmp_path / "out" / target)
+    firmware = measured(Model("micro12", kernels="builtin"))
+    for name, target in TARGETS.items():
+        write(exported(firmware, target), tmp_path / "out" / name)
     for path in (tmp_path / "out").rglob("*"):
         if path.suffix in (".c", ".cc", ".cpp", ".h", ".ld", ".mk") or path.name in ("CMakeLists.txt", "Makefile"):
             lines = path.read_text().splitlines()
@@ -152,7 +154,7 @@ def clang_format() -> str:
 
 
 def test_code_is_formatted(tmp_path):
-    style = f"--style=file:{TARGETS / 'library' / '.clang-format'}"
+    style = f"--style=file:{TEMPLATES / 'library' / '.clang-format'}"
     sources = [path for path in C_FILES if path.suffix != ".ino" and path.parent != CSRC]  # .ino: Arduino's style
     for states, texts in SOURCES.items():
         (tmp_path / f"{states:d}").mkdir()

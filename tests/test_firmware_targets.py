@@ -1,12 +1,13 @@
 """``kws-firmware export --for``: each system gets its own files. ``kws-firmware boards``: estimates for boards."""
 
+import dataclasses
 import json
 import re
 
 import pytest
 
 from firmware_export.boards import BOARDS, describe_boards
-from firmware_export.export import prepare
+from firmware_export.export import exported, measured, prepare
 from firmware_export.target import TARGETS
 from kws_edge import ConfigError, Model, Spotter
 from kws_edge.detection.sensitivity import point_at
@@ -22,9 +23,14 @@ def run(run_cli):
 
 
 @pytest.fixture(scope="module")
-def exports():
+def firmware():
+    return measured(Model("micro12", kernels="builtin"))
+
+
+@pytest.fixture(scope="module")
+def exports(firmware):
     """Exports of micro12 by target."""
-    return {name: prepare(Model("micro12", kernels="builtin"), target=name) for name in TARGETS}
+    return {name: exported(firmware, target) for name, target in TARGETS.items()}
 
 
 def test_each_target_has_its_own_files_alone(exports):
@@ -76,11 +82,9 @@ def test_only_the_default_target_runs_in_qemu(run, tmp_path):
     ("target", "file"),
     [("arduino", "library.properties"), ("platformio", "library.json"), ("zephyr", "zephyr/module.yml")],
 )
-def test_package_managers_tell_two_models_apart(target, file):
-    first = prepare(Model("micro12", kernels="builtin"), target=target).files[file]
-    lamp = prepare(Model("micro12", kernels="builtin"), target=target, prefix="lamp").files[file]
-    assert "kws" in first
-    assert lamp != first
+def test_package_managers_tell_two_models_apart(firmware, exports, target, file):
+    lamp = exported(dataclasses.replace(firmware, prefix="lamp"), TARGETS[target]).files[file]
+    assert lamp != exports[target].files[file]
     assert "lamp" in lamp
 
 

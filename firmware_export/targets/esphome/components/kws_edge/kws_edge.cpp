@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <thread>
 #ifdef USE_ESP32
 #include <esp_pthread.h>
@@ -25,6 +26,7 @@ static const size_t BLOCK = KWS_HOP_LENGTH < 256 ? KWS_HOP_LENGTH : 256;
 static const uint32_t IDLE_MS = 10;
 static const uint32_t SILENT_MS = 5000;
 static const float FLOOR_DB = -70.0f;  // as that of kws-edge
+static const float FULL_SCALE = 32768.0f * 32768.0f;
 #ifdef USE_ESP32
 static const size_t STACK_BYTES = 8192;
 static const size_t PRIORITY = 3;
@@ -91,6 +93,10 @@ void KwsEdge::stop() {
         this->microphone_->stop();
         this->listening_ = false;
     }
+    if (this->silent_) {
+        this->silent_ = false;
+        this->status_clear_error();
+    }
 }
 
 #if KWS_SENSITIVITY_STEPS
@@ -108,18 +114,8 @@ void KwsEdge::work_() {
         const uint32_t wanted = this->wanted_;
         if (wanted == 0) {
             delay(IDLE_MS);
-        } else if (wanted != this->session_) {  // a new session begins without samples of the last one
-            this->session_ = wanted;
-            size_t taken = 0;
-            uint32_t lost = 0;
-            int16_t block[BLOCK];
-            do {
-                (void)kws_ring_read(&this->ring_, block, BLOCK, &taken, &lost);
-            } while (taken > 0 || lost > 0);
-            status = kws_app_reset(&this->app_);
-            this->power_ = 0.0;
-            this->n_power_ = 0;
-            this->post_(Event::LISTENING);
+        } else if (wanted != this->session_) {
+            status = this->begin_(wanted);
         } else {
             status = this->hear_ring_();
         }
@@ -131,7 +127,6 @@ void KwsEdge::work_() {
 }
 
 kws_status KwsEdge::prepare_() {
-    const kws_port port = {this, on_line_, count_cycles_, nullptr, nullptr};
     void *arena = this->arena_;
     size_t space = KWS_ARENA_SIZE + ARENA_ALIGNMENT;
     std::align(ARENA_ALIGNMENT, KWS_ARENA_SIZE, arena, space);
@@ -141,9 +136,28 @@ kws_status KwsEdge::prepare_() {
     }
 #if KWS_SELF_TEST
     if (status == KWS_OK) {
+        const kws_port port = {this, on_line_, count_cycles_, nullptr, nullptr};
         status = kws_self_test(&port, &this->app_);
     }
 #endif
+    return status;
+}
+
+// Begins a session without the samples of the last one.
+kws_status KwsEdge::begin_(uint32_t session) {
+    int16_t block[BLOCK];
+    size_t taken = 0;
+    uint32_t lost = 0;
+    do {
+        (void)kws_ring_read(&this->ring_, block, BLOCK, &taken, &lost);
+    } while (taken > 0 || lost > 0);
+    this->session_ = session;
+    this->power_ = 0;
+    this->n_power_ = 0;
+    const kws_status status = kws_app_reset(&this->app_);
+    if (status == KWS_OK) {
+        this->post_(Event::LISTENING);
+    }
     return status;
 }
 
@@ -175,13 +189,13 @@ kws_status KwsEdge::hear_(const int16_t *samples, size_t n_samples, uint32_t los
 // The level of each second, as kws-edge tells it.
 void KwsEdge::measure_(const int16_t *samples, size_t n_samples) {
     for (size_t i = 0; i < n_samples; i++) {
-        this->power_ += static_cast<double>(samples[i]) * samples[i];
+        this->power_ += static_cast<uint32_t>(samples[i] * samples[i]);
     }
     this->n_power_ += n_samples;
     if (this->n_power_ >= KWS_SAMPLE_RATE) {
-        const double power = this->power_ / this->n_power_ / (32768.0 * 32768.0);
-        this->post_(Event::LEVEL, std::max(FLOOR_DB, static_cast<float>(10.0 * log10(power + 1e-12))));
-        this->power_ = 0.0;
+        const float power = static_cast<float>(this->power_) / static_cast<float>(this->n_power_) / FULL_SCALE;
+        this->post_(Event::LEVEL, std::max(FLOOR_DB, 10.0f * log10f(power + 1e-12f)));
+        this->power_ = 0;
         this->n_power_ = 0;
     }
 }

@@ -84,6 +84,7 @@ protected:
     bool start_task_();
     void work_();
     kws_status prepare_();
+    kws_status begin_(uint32_t session);
     kws_status hear_(const int16_t *samples, size_t n_samples, uint32_t lost);
     kws_status hear_ring_();
     void measure_(const int16_t *samples, size_t n_samples);
@@ -119,7 +120,7 @@ protected:
     // The task's.
     uint8_t *arena_{nullptr};
     uint32_t session_{0};
-    double power_{0.0};
+    uint64_t power_{0};  // sum of the squares of `n_power_` samples
     uint32_t n_power_{0};
     kws_model model_{};
     kws_app app_{};

@@ -3,9 +3,8 @@
 import esphome.codegen as cg
 import esphome.config_validation as cv
 from esphome.components import number
+from esphome.components.kws_edge import MODEL, KwsEdge, kws_edge_ns
 from esphome.const import ENTITY_CATEGORY_CONFIG
-
-from . import MODEL, KwsEdge, kws_edge_ns
 
 CONF_KWS_EDGE_ID = "kws_edge_id"
 CONF_SENSITIVITY = "sensitivity"

@@ -3,9 +3,8 @@
 import esphome.codegen as cg
 import esphome.config_validation as cv
 from esphome.components import sensor
+from esphome.components.kws_edge import KwsEdge
 from esphome.const import STATE_CLASS_MEASUREMENT, UNIT_DECIBEL, UNIT_PERCENT
-
-from . import KwsEdge
 
 CONF_KWS_EDGE_ID = "kws_edge_id"
 CONF_LEVEL = "level"
