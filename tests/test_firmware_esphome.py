@@ -72,12 +72,11 @@ def test_example_passes_esphome_config(export):
     assert "Configuration is valid" in done.stdout + done.stderr
 
 
-def test_two_words_in_one_configuration(export, tmp_path):
+@pytest.mark.parametrize("form", ["list", "mapping"])
+def test_two_words_in_one_configuration(export, tmp_path, form):
     config = parts(export)
-    config["kws_edge"]["on_command"] = [
-        {"stop": [{"kws_edge.stop": {}}]},
-        {"off": [{"logger.log": "off"}, {"kws_edge.start": {}}]},
-    ]
+    words = {"stop": [{"kws_edge.stop": {}}], "off": [{"logger.log": "off"}, {"kws_edge.start": {}}]}
+    config["kws_edge"]["on_command"] = words if form == "mapping" else [{word: do} for word, do in words.items()]
     done = checked(config, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stop:" in done.stdout and "'off':" in done.stdout
@@ -92,11 +91,10 @@ def _word(word):
     [
         (_word("halt"), "'halt' is no word of micro12; there are yes, no, up"),
         (_word(True), "put the word in quotes"),
-        ({"on_command": ["stop"]}, "give one word and its actions"),
-        ({"on_command": [{"stop": [{"logger.log": "x"}], "go": [{"logger.log": "x"}]}]}, "give one word"),
+        ({"on_command": ["stop"]}, "give a word and its actions"),
         ({"on_command": [{"stop": [{"no.such": {}}]}]}, "no.such"),
     ],
-    ids=["unknown", "boolean", "no actions", "two words", "actions"],
+    ids=["unknown", "boolean", "no actions", "actions"],
 )
 def test_what_the_configuration_gets_wrong(export, tmp_path, change, reason):
     config = parts(export)
@@ -112,6 +110,14 @@ def test_a_microphone_of_another_rate_is_refused(export, tmp_path):
     done = checked(config, tmp_path)
     assert done.returncode != 0
     assert "16000" in done.stdout + done.stderr
+
+
+def test_another_framework_is_refused(export, tmp_path):
+    config = parts(export)
+    config["esp32"]["framework"]["type"] = "arduino"
+    done = checked(config, tmp_path)
+    assert done.returncode != 0
+    assert "it takes the framework esp-idf, not arduino" in done.stdout + done.stderr
 
 
 @pytest.fixture

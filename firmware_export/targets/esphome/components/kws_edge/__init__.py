@@ -29,20 +29,26 @@ StopAction = kws_edge_ns.class_("StopAction", automation.Action)
 IsRunningCondition = kws_edge_ns.class_("IsRunningCondition", automation.Condition)
 
 
-def _command_automation(config):
-    """One entry of ``on_command``: a word and its actions."""
-    if not isinstance(config, dict) or len(config) != 1:
-        raise cv.Invalid(f"give one word and its actions, such as '- {MODEL['keywords'][0]}: ...', got {config!r}")
-    ((word, actions),) = config.items()
-    if word in ("True", "False") and word not in MODEL["keywords"]:
-        raise cv.Invalid('YAML reads on, off, yes and no as true and false; put the word in quotes: "on"')
-    if word not in MODEL["keywords"]:
-        raise cv.Invalid(f"{word!r} is no word of {MODEL['name']}; there are {', '.join(MODEL['keywords'])}")
-    return {word: _automation(CommandTrigger)(actions)}
+def _commands(config):
+    """One entry of ``on_command``: words, each with its actions."""
+    if not isinstance(config, dict):
+        raise cv.Invalid(f"give a word and its actions, such as '- {MODEL['keywords'][0]}: ...', got {config!r}")
+    for word in config:
+        if word in ("True", "False") and word not in MODEL["keywords"]:
+            raise cv.Invalid('YAML reads on, off, yes and no as true and false; put the word in quotes: "on"')
+        if word not in MODEL["keywords"]:
+            raise cv.Invalid(f"{word!r} is no word of {MODEL['name']}; there are {', '.join(MODEL['keywords'])}")
+    return {word: _automation(CommandTrigger)(actions) for word, actions in config.items()}
 
 
 def _automation(trigger):
     return automation.validate_automation({cv.GenerateID(CONF_TRIGGER_ID): cv.declare_id(trigger)})
+
+
+def _framework(config):
+    if CORE.is_esp32 and CORE.target_framework != "esp-idf":
+        raise cv.Invalid(f"it takes the framework esp-idf, not {CORE.target_framework}")
+    return config
 
 
 CONFIG_SCHEMA = cv.All(
@@ -51,12 +57,13 @@ CONFIG_SCHEMA = cv.All(
             cv.GenerateID(): cv.declare_id(KwsEdge),
             cv.Optional(CONF_MICROPHONE, default={}): microphone.microphone_source_schema(),
             cv.Optional(CONF_START_ON_BOOT, default=True): cv.boolean,
-            cv.Optional(CONF_ON_COMMAND): cv.ensure_list(_command_automation),
+            cv.Optional(CONF_ON_COMMAND): cv.ensure_list(_commands),
             cv.Optional(CONF_ON_ANY_COMMAND): _automation(CommandTrigger),
             cv.Optional(CONF_ON_ERROR): _automation(ErrorTrigger),
         }
     ).extend(cv.COMPONENT_SCHEMA),
     cv.only_on(["esp32", "host"]),
+    _framework,
 )
 
 FINAL_VALIDATE_SCHEMA = cv.Schema(
