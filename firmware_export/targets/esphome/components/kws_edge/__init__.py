@@ -1,6 +1,7 @@
 """ESPHome component: hears all words of one network, which kws-firmware exported into this folder."""
 
 import json
+from inspect import signature
 from pathlib import Path
 
 import esphome.codegen as cg
@@ -113,10 +114,12 @@ def _add_tensorflow():
 
 
 ACTION_SCHEMA = automation.maybe_simple_id({cv.GenerateID(): cv.use_id(KwsEdge)})
+# Newer versions of ESPHome want to know that an action does not wait.
+AT_ONCE = {"synchronous": True} if "synchronous" in signature(automation.register_action).parameters else {}
 
 
-@automation.register_action("kws_edge.start", StartAction, ACTION_SCHEMA)
-@automation.register_action("kws_edge.stop", StopAction, ACTION_SCHEMA)
+@automation.register_action("kws_edge.start", StartAction, ACTION_SCHEMA, **AT_ONCE)
+@automation.register_action("kws_edge.stop", StopAction, ACTION_SCHEMA, **AT_ONCE)
 @automation.register_condition("kws_edge.is_running", IsRunningCondition, ACTION_SCHEMA)
 async def _with_parent(config, action_id, template_arg, args):
     var = cg.new_Pvariable(action_id, template_arg)

@@ -49,7 +49,7 @@ static int start_audio(void *context) {
     return error < 0 ? error : dmic_trigger(microphone, DMIC_TRIGGER_START);
 }
 
-/* Where no block is free, the driver stops with an error. So a loss ends the program, and its supervisor starts it anew. */
+/* Where no block is free, the driver stops with an error. So a loss ends the program. */
 static int read_audio(void *context, int16_t *samples, size_t n_samples, uint32_t *lost) {
     (void)context;
     (void)lost;
