@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(export, folder)
         rows = [run(Path(folder), core) for core in _CORES]
-    sizes = report(export, model.flat.data)
+    sizes = report(export)
     if args.json:
         args.json.write_text(json.dumps({"cores": rows, "sizes": sizes}, indent=1))
     print(render(sizes))

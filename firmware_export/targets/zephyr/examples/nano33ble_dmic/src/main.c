@@ -9,8 +9,8 @@
 
 #include "kws_run.h"
 
-/* 16 blocks of 512 samples wait: 512 ms at 16 kHz. An inference must not take longer. The driver fills two more, and one
- * is being read. */
+/* 16 blocks of 512 samples wait: 512 ms at 16 kHz. An inference must not take longer. The driver fills two more, and
+ * one is being read. */
 #define BLOCK_SAMPLES 512
 #define BLOCKS (16 + 3)
 #define READ_TIMEOUT_MS 1000
