@@ -151,7 +151,7 @@ class Program:
     """
 
     def __init__(self, model, folder, objects, words=("stop", "on")):
-        self.model, self.folder, self.objects, self.words = model, folder, objects, words
+        self.model, self.folder, self.objects = model, folder, objects
         write(prepare(Model(model, kernels="builtin"), target="esphome"), folder / "out")
         config = (OURS / "host.yaml").read_text()
         config = config.replace("EXPORTED", str(folder / "out")).replace("COMPONENTS", str(OURS / "components"))
