@@ -76,6 +76,11 @@ class Receivers:
         self._stack.close()
 
     @property
+    def has_mqtt(self) -> bool:
+        """Whether the service has said to the broker that it is there."""
+        return any(one.payload == b"online" for one in list(self._listener.heard))
+
+    @property
     def published(self) -> list[str]:
         """Keywords that the broker passed on."""
         return [one.values["event_type"] for one in list(self._listener.heard) if one.topic.endswith("/event")]

@@ -20,6 +20,7 @@ from kws_edge.service.commands import Commands
 from kws_edge.service.config import Config, SourceSection, read_config
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.events import Reloaded, Telemetry
+from kws_edge.service.memory import give_back
 from kws_edge.service.notify import Notifier
 from kws_edge.service.outputs.base import Output
 from kws_edge.service.room import Room
@@ -366,6 +367,7 @@ class Service(Commands):
             self._ready = True
             self._notifier.send(READY=1)
             self._notice(f"ready: {status}")
+            give_back()
 
     def _all_settled(self) -> bool:
         """Whether one room hears at least, and every other one does, too, or is missing."""

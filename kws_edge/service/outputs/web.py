@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["SECTION", "Web"]
 
 _CLOSE_S = 5.0
+_AHEAD, _HANG_S = 8, 30.0
+"""Events that wait in the event loop, which itself has no bound, and the longest time that they may."""
 _MOST_HOST = 253
 _PART = r"[\w-]{1,63}"
 _HOST = re.compile(rf"{_PART}(\.{_PART})*|[\da-f]*:[\da-f:.]*(%[\w.-]+)?", re.ASCII | re.IGNORECASE)
@@ -131,6 +133,7 @@ class Web(Output):
             opened.set_exception(error)
             return
         self._site, self._loop = site, asyncio.get_running_loop()
+        self._ahead = threading.Semaphore(_AHEAD)
         opened.set_result(_url(self._section.host, port))
         try:
             await self._stop.wait()
@@ -150,10 +153,13 @@ class Web(Output):
 
     def send(self, event: Event) -> None:
         assert self._loop is not None
+        if not self._ahead.acquire(timeout=_HANG_S):
+            raise OutputError(f"the server of the page did nothing in {_HANG_S:g} s")
         self._loop.call_soon_threadsafe(self._take, event)
 
     def _take(self, event: Event) -> None:
         assert self._site is not None
+        self._ahead.release()
         try:
             self._site.take(event)
         except Exception as error:
