@@ -5,7 +5,8 @@
 
 `day` sends the bundled stream again and again, while clients look at the page and send audio by Wyoming. The first
 minute comes at the pace of a microphone. The detections must be those of a spotter, and the broker and the web server
-must get them all. Memory may grow by less than 1 MB after the first minute. `idle` sends faint hiss at the pace of a microphone to `listen` and to `serve`; no client is there.
+must get them all. Memory may grow by less than 1 MB after the first minute. `idle` sends faint hiss at the pace of a
+microphone to `listen` and to `serve`; no client is there.
 mosquitto and openssl must be installed.
 """
 
@@ -76,7 +77,9 @@ class Day:
 
 def configuration(receivers: Receivers, file: str) -> str:
     """A service that hears a pipe, with all outputs on."""
-    return f'[service]\nstate = "state"\ntelemetry_s = 1\n[[source]]\nname = "room"\nfile = "{file}"{receivers.sections}'
+    return (
+        f'[service]\nstate = "state"\ntelemetry_s = 1\n[[source]]\nname = "room"\nfile = "{file}"{receivers.sections}'
+    )
 
 
 def speech() -> NDArray[np.int16]:
@@ -112,7 +115,7 @@ def day(hours: float, *, pace: float = 1.0) -> Day:
         live(feed, samples[:RATE], pace)
         port = page_port(serving)
         wait_until(lambda: receivers.has_mqtt, START_S)  # what is said before would be too old for the broker
-        readers, visitor = [PageReader(port, "room") for _ in range(3)], PageVisitor(port)
+        readers, visitor = [PageReader(port, "room") for _ in range(2)], PageVisitor(port)
         satellite = Satellite(receivers.wyoming_port, samples, once)
         with working([*readers, visitor, satellite]):
             live(feed, np.concatenate([samples[RATE:], samples]), pace)

@@ -7,7 +7,6 @@ import http.client
 import http.server
 import json
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -110,7 +109,7 @@ port = {self.wyoming_port}
 port = 0
 [clips]
 folder = "clips"
-max_mb = 5
+max_mb = 1
 """
 
 
@@ -219,11 +218,12 @@ class Satellite(_Worker):
             try:
                 right = await self._detect() and await self._transcribe()
             except (OSError, EOFError):
-                await asyncio.sleep(0.1)  # the service starts, or ends
+                pass  # the service starts, or ends
             else:
                 if not self.ended.is_set():
                     self.streams += 2
                     self.wrong += not right
+            await asyncio.sleep(_LOOK_S)
 
     async def _send(self, client: Any, task: Any) -> None:
         from wyoming.audio import AudioChunk, AudioStart, AudioStop

@@ -20,7 +20,6 @@ from kws_edge.service.commands import Commands
 from kws_edge.service.config import Config, SourceSection, read_config
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.events import Reloaded, Telemetry
-from kws_edge.service.memory import give_back
 from kws_edge.service.notify import Notifier
 from kws_edge.service.outputs.base import Output
 from kws_edge.service.room import Room
@@ -203,7 +202,7 @@ class Service(Commands):
 
     def _room(self, source: SourceSection, ear: Ear) -> Room:
         rate = ear.shared.model.frontend_config.sample_rate
-        return Room(
+        room = Room(
             source.name,
             ear,
             lambda notice: open_source(source, rate, notice),
@@ -211,6 +210,9 @@ class Service(Commands):
             notice=self._notice,
             wake=self._wake,
         )
+        if source.is_pipe:
+            room.opened.set()  # nothing waits for its writer
+        return room
 
     def _all_outputs(self) -> tuple[Output, ...]:
         return tuple(self._outputs.values())
@@ -367,7 +369,6 @@ class Service(Commands):
             self._ready = True
             self._notifier.send(READY=1)
             self._notice(f"ready: {status}")
-            give_back()
 
     def _all_settled(self) -> bool:
         """Whether one room hears at least, and every other one does, too, or is missing."""
