@@ -36,10 +36,10 @@ def detected(keyword="on", room="kitchen", **more):
     return Detected(room=room, detection=Detection(keyword, 0.9, 1.0, 2.0), threshold=0.8, **more)
 
 
-def telemetry():
+def telemetry(**more):
     return Telemetry(
         room="kitchen", present=True, level_db=None, noise_db=None, lost_s=0, outages=0, detections=0, latency_s=None,
-        heard_s=0, temperature_c=None,
+        heard_s=0, temperature_c=None, **more,
     )  # fmt: skip
 
 
