@@ -17,7 +17,7 @@ def share_heap() -> None:
     Blocks of more than 128 kB always lie outside of it, so that the system gets them back. Call this before there are
     threads. It does nothing with another C library than glibc.
     """
-    with suppress(AttributeError, OSError):
+    with suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_ARENA_MAX, 1)
         library.mallopt(_MMAP_THRESHOLD, _LARGE)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kws_edge.service.commands import Commands
     from kws_edge.service.outputs.base import Output
 
-__all__ = ["FileName", "OutputSection", "Section", "credential", "host", "secret"]
+__all__ = ["FileName", "OutputSection", "Section", "credential", "read_host", "secret"]
 
 _MOST_SECRET = 4096
 _MOST_HOST = 253
@@ -46,7 +46,7 @@ class FileName(Text):
         return value
 
 
-def host(text: str) -> str:
+def read_host(text: str) -> str:
     """Read a name or an address of a machine.
 
     Raises

@@ -15,7 +15,7 @@ from kws_edge.errors import ConfigError, extra
 from kws_edge.ranges import whole
 from kws_edge.service.events import Detected, Event, Reloaded, Scores, Telemetry
 from kws_edge.service.outputs.base import Output, OutputError
-from kws_edge.service.section import FileName, OutputSection, host
+from kws_edge.service.section import FileName, OutputSection, read_host
 from kws_edge.settings import Text, Texts, option
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class WebSection(OutputSection):
     section: ClassVar[str] = "web"
 
     host: str = option(
-        Text(host), "127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine, with a log-in"
+        Text(read_host), "127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine, with a log-in"
     )
     port: int = option(whole(0, 65_535), 8597, help="port to listen at; 0: any that is free")
     hosts: tuple[str, ...] = option(
@@ -50,7 +50,7 @@ class WebSection(OutputSection):
         if importlib.util.find_spec("h11") is None:
             raise ConfigError(f"{self.label()} needs h11: {extra('web')}")
         for name in self.hosts:
-            Text(host).check(f"{self.label()}: hosts", name)
+            Text(read_host).check(f"{self.label()}: hosts", name)
 
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Web:
         return Web(self, name, service=service, notice=notice)
