@@ -1,181 +1,227 @@
-"""Measures the service: a day of audio at full speed, and its cost beside ``listen`` on live audio.
+"""Measures the service with all outputs on: a day of audio at full speed, and its cost beside ``listen`` on live audio.
 
-    python -m benchmarks.serve day [--hours 24] [--more FILE]
-    python -m benchmarks.serve idle [--seconds 60] [--more FILE]
+    python -m benchmarks.serve day [--hours 24]
+    python -m benchmarks.serve idle [--seconds 60]
 
-`day` sends the bundled stream again and again. Its detections must be those of a spotter, and its memory may grow by
-less than 1 MB after the first minute. `idle` sends faint hiss at the pace of a microphone to `listen` and to `serve`.
-Lines of JSON, a command and a webhook are on. FILE holds sections of further outputs, such as `[mqtt]`.
+`day` sends the bundled stream again and again, while clients look at the page and send audio by Wyoming. The first
+minute comes at the pace of a microphone. The detections must be those of a spotter, and the broker and the web server
+must get them all. Memory may grow by less than 1 MB after the first minute. `idle` sends faint hiss at the pace of a
+microphone to `listen` and to `serve`; no client is there.
+mosquitto and openssl must be installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.server
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import kws_edge
-from kws_edge import AudioFile, Model, Spotter
+from benchmarks.service_ends import RATE, PageReader, PageVisitor, Receivers, Satellite, working
+from kws_edge import AudioFile, Detection, Model, Spotter
+from tests.conftest import wait_until
+from tests.serving import Feed, Serving
 
-RATE = 16000
 STREAM = Path(kws_edge.__file__).parent / "demo" / "stream.flac"
 HISS_RMS = 30
 BLOCK_S = 0.1
+SETTLED_S, START_S = 10.0, 60.0
 MOST_GROWTH_KB = 1000
-AU = struct.pack(">4s5I", b".snd", 24, 0xFFFFFFFF, 3, RATE, 1)
-"""Header of endless 16-bit sound."""
+_BEHIND_S = 30.0
 
 
-class Receiver(http.server.BaseHTTPRequestHandler):
-    """The webhook's end."""
+@dataclass(frozen=True)
+class Day:
+    """What became of audio at full speed."""
 
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(204)
-        self.end_headers()
+    hours: float
+    seconds: float
+    rows: list[dict[str, Any]]
+    """The lines of JSON."""
+    same: bool
+    """Whether the lines are the detections of a spotter."""
+    missing: dict[str, int]
+    """Detections that a receiver did not get."""
+    memory_kb: list[tuple[float, int]]
+    """Hours, and the service's own memory then. The first is after a minute."""
+    clients: dict[str, int]
+    """What the clients did and got."""
+    counts: list[str]
+    """What the service said of its outputs at the end."""
 
-    def log_message(self, *nothing: Any) -> None:
-        pass
+    @property
+    def growth_kb(self) -> int:
+        """Growth of the memory after the first minute."""
+        return max(kb for _, kb in self.memory_kb) - self.memory_kb[0][1]
+
+    @property
+    def went_well(self) -> bool:
+        wrong = self.clients["wyoming_wrong"] or any(self.missing.values())
+        return self.same and not wrong and self.growth_kb < MOST_GROWTH_KB
 
 
-def start(folder: Path, more: Path | None) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """Start the service in a folder; return its process, and the pipe that it hears."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    os.mkfifo(folder / "feed")
-    (folder / "serve.toml").write_text(
-        f'[[source]]\nfile = "feed"\n[jsonl]\n[[exec]]\ncommand = "true"\nkeyword = "go"\n'
-        f'[[webhook]]\nurl = "http://127.0.0.1:{server.server_port}/"\n' + (more.read_text() if more else "")
+def configuration(receivers: Receivers, file: str) -> str:
+    """A service that hears a pipe, with all outputs on."""
+    return (
+        f'[service]\nstate = "state"\ntelemetry_s = 1\n[[source]]\nname = "room"\nfile = "{file}"{receivers.sections}'
     )
-    command = [sys.executable, "-m", "kws_edge", "serve", "--config", str(folder / "serve.toml")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr)
-    feed = open(folder / "feed", "wb", buffering=0)  # noqa: SIM115  the caller closes it
-    feed.write(AU)
-    return process, feed
 
 
-def written(feed: IO[bytes], samples: np.ndarray, kind: str = ">i2") -> None:
-    """Write all samples into a pipe."""
-    data = memoryview(samples.astype(kind).tobytes())
-    while data:
-        data = data[feed.write(data) :]
+def speech() -> NDArray[np.int16]:
+    """The bundled stream."""
+    with AudioFile(STREAM, sample_rate=RATE) as audio:
+        return audio.read_all()
 
 
-def anonymous_kb(pid: int) -> int:
-    """Memory of a process that belongs to no file, in kB."""
-    found = re.search(r"RssAnon:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1])
+def page_port(serving: Serving) -> int:
+    """The port of the page, as the service tells it."""
+    return int(serving.wait_for("the page is", START_S).rpartition(":")[2].strip("/"))
 
 
-def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds and resident MB of a process."""
+def live(feed: Feed, samples: NDArray[np.int16], pace: float) -> None:
+    """Send audio at `pace` times that of a microphone."""
+    begin, block = time.monotonic(), round(BLOCK_S * RATE)
+    for at in range(0, len(samples), block):
+        time.sleep(max(0.0, begin + at / RATE / pace - time.monotonic()))
+        feed.write(samples[at : at + block])
+
+
+def day(hours: float, *, pace: float = 1.0) -> Day:
+    """Send `hours` of speech: a minute at `pace` times that of a microphone, the rest as fast as it is taken."""
+    samples = speech()
+    rounds = max(3, round(hours * 3600 * RATE / len(samples)))
+    once = [found.keyword for found in detections(samples, 1)]
+    rows: list[dict[str, Any]] = []
+    memory: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as name, Receivers(Path(name)) as receivers:
+        feed = Feed(Path(name) / "feed")
+        serving = Serving(Path(name), configuration(receivers, "feed"))
+        began = time.monotonic()
+        live(feed, samples[:RATE], pace)
+        port = page_port(serving)
+        wait_until(lambda: receivers.has_mqtt, START_S)  # what is said before would be too old for the broker
+        readers, visitor = [PageReader(port, "room") for _ in range(2)], PageVisitor(port)
+        satellite = Satellite(receivers.wyoming_port, samples, once)
+        with working([*readers, visitor, satellite]):
+            live(feed, np.concatenate([samples[RATE:], samples]), pace)
+            for i in range(2, rounds + 1):
+                if i == 2 or i % max(1, rounds // 20) == 0 or i == rounds:
+                    memory.append((i * len(samples) / RATE / 3600, serving.rss_kb()))
+                    print(f"{memory[-1][0]:6.2f} h: {memory[-1][1]:,} kB", file=sys.stderr)
+                if i < rounds:
+                    feed.write(samples)
+            feed.close()
+            rows = serving.finish(timeout=600)
+        spent_s = time.monotonic() - began
+        with suppress(AssertionError):
+            wait_until(lambda: len(receivers.published) >= len(rows), _BEHIND_S)
+        told = {"webhook": receivers.posted, "mqtt": receivers.published}
+    expected = detections(samples, rounds)
+    found = [(row["keyword"], row["end_s"]) for row in rows]
+    words = Counter(one.keyword for one in expected)
+    return Day(
+        hours=rounds * len(samples) / RATE / 3600,
+        seconds=spent_s,
+        rows=rows,
+        same=found == [(one.keyword, round(one.end_s, 4)) for one in expected],
+        missing={name: (words - Counter(got)).total() for name, got in told.items()},
+        memory_kb=memory,
+        clients={
+            "page_events": sum(reader.events for reader in readers),
+            "page_connections": sum(reader.begun for reader in readers),
+            "page_visits": visitor.visits,
+            "wyoming_streams": satellite.streams,
+            "wyoming_wrong": satellite.wrong,
+        },
+        counts=[line for line in serving.errors if " sent, " in line or "commands run" in line or "heard " in line],
+    )
+
+
+def detections(samples: NDArray[np.int16], rounds: int) -> list[Detection]:
+    """What a spotter hears in speech that comes again and again."""
+    spotter, found = Spotter(Model()), []
+    for _ in range(rounds):
+        found += spotter.process(samples)
+    return found + spotter.flush()
+
+
+def usage(pid: int) -> tuple[float, float, float]:
+    """CPU seconds of a process, resident MB, and MB without what it shares with others in proportion (PSS)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = os.sysconf("SC_CLK_TCK")
-    return (int(fields[11]) + int(fields[12])) / ticks, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    shares = re.search(r"Pss:\s*(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())
+    assert shares
+    resident = int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return (int(fields[11]) + int(fields[12])) / ticks, resident, int(shares[1]) * 1024 / 1e6
 
 
-def day(hours: float, more: Path | None) -> dict[str, Any]:
-    """Send `hours` of speech as fast as they are taken."""
-    with AudioFile(STREAM, sample_rate=RATE) as audio:
-        speech = audio.read_all()
-    rounds = max(3, round(hours * 3600 * RATE / len(speech)))
-    lines: list[bytes] = []
-    memory: list[int] = []
-    with tempfile.TemporaryDirectory() as name:
-        process, feed = start(Path(name), more)
-        assert process.stdout
-        out = process.stdout
-        reader = threading.Thread(target=lambda: lines.extend(out), daemon=True)
-        reader.start()
-        began = time.monotonic()
-        for i in range(rounds):
-            written(feed, speech)
-            if (i + 1) % max(2, rounds // 20) == 0 or i == 1:
-                memory.append(anonymous_kb(process.pid))
-                print(f"{(i + 1) * len(speech) / RATE / 3600:6.2f} h: {memory[-1]:,} kB", file=sys.stderr)
-        feed.close()
-        process.wait()
-        reader.join()
-        spent_s = time.monotonic() - began
-    spotter, expected = Spotter(Model()), []
-    for _ in range(rounds):
-        expected += spotter.process(speech)
-    expected += spotter.flush()
-    found = [json.loads(line) for line in lines]
-    same = [(row["keyword"], row["end_s"]) for row in found] == [(d.keyword, round(d.end_s, 4)) for d in expected]
-    return {
-        "hours": rounds * len(speech) / RATE / 3600,
-        "seconds": spent_s,
-        "detections": len(found),
-        "expected": len(expected),
-        "same": same,
-        "memory_kb": memory,
-        "growth_kb": max(memory) - memory[0],
-        "exit_status": process.returncode,
-    }
-
-
-def idle(seconds: float, more: Path | None) -> dict[str, Any]:
+def idle(seconds: float) -> dict[str, Any]:
     """Send hiss at the pace of a microphone to both."""
-    with tempfile.TemporaryDirectory() as name:
-        serve, feed = start(Path(name), more)
+    with tempfile.TemporaryDirectory() as name, Receivers(Path(name)) as receivers:
+        feed = Feed(Path(name) / "feed")
+        serving = Serving(Path(name), configuration(receivers, "feed"))
         command = [sys.executable, "-m", "kws_edge", "listen", "-", "--rate", str(RATE), "--json"]
         listen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert listen.stdin
+        pids = {"serve": serving.process.pid, "listen": listen.pid}
         rng = np.random.default_rng(0)
+        feed.write(np.zeros(RATE, np.int16))  # waits until the service reads
         begin = time.monotonic()
-        before: dict[str, tuple[float, float]] = {}
+        before: dict[str, tuple[float, float, float]] = {}
         n = 0
-        while (now := time.monotonic() - begin) < seconds + 10:
-            if now > 10 and not before:  # the start does not count
-                before = {"serve": usage(serve.pid), "listen": usage(listen.pid)}
+        while (now := time.monotonic() - begin) < seconds + SETTLED_S:
+            if now > SETTLED_S and not before:  # the start does not count
+                before = {what: usage(pid) for what, pid in pids.items()}
             block = rng.normal(0, HISS_RMS, round(BLOCK_S * RATE)).round().astype(np.int16)
-            written(feed, block)
+            feed.write(block)
             listen.stdin.write(block.tobytes())
             listen.stdin.flush()
             n += 1
             time.sleep(max(0.0, begin + n * BLOCK_S - time.monotonic()))
-        after = {"serve": usage(serve.pid), "listen": usage(listen.pid)}
+        after = {what: usage(pid) for what, pid in pids.items()}
         feed.close()
         listen.send_signal(signal.SIGINT)
-        serve.wait()
+        serving.finish()
         listen.wait()
     found: dict[str, Any] = {}
-    for what in before:
-        found[what] = {"cpu_share": (after[what][0] - before[what][0]) / seconds, "rss_mb": after[what][1]}
+    for what, (spent_s, resident, shared) in after.items():
+        share = (spent_s - before[what][0]) / seconds
+        found[what] = {"cpu_share": share, "rss_mb": resident, "pss_mb": shared}
     found["cpu_ratio"] = found["serve"]["cpu_share"] / found["listen"]["cpu_share"]
     found["more_of_a_core"] = found["serve"]["cpu_share"] - found["listen"]["cpu_share"]
-    found["more_mb"] = found["serve"]["rss_mb"] - found["listen"]["rss_mb"]
+    for kind in ("rss_mb", "pss_mb"):
+        found[f"more_{kind}"] = found["serve"][kind] - found["listen"][kind]
     return found
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("day", "idle"))
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--more", type=Path, metavar="FILE", help="sections of further outputs")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.what == "idle":
-        print(json.dumps(idle(args.seconds, args.more), indent=1))
+        print(json.dumps(idle(args.seconds), indent=1))
         return 0
-    found = day(args.hours, args.more)
-    print(json.dumps(found, indent=1))
-    return 0 if found["same"] and not found["exit_status"] and found["growth_kb"] < MOST_GROWTH_KB else 1
+    found = day(args.hours)
+    values = {**vars(found), "rows": len(found.rows), "growth_kb": found.growth_kb}
+    print(json.dumps(values, indent=1))
+    return 0 if found.went_well else 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Iterable
@@ -56,5 +55,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 def near(name: str, there: Iterable[str]) -> str:
     """A guess of the name that was meant, for a message."""
+    import difflib
+
     found = difflib.get_close_matches(name, list(there), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""

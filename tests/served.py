@@ -104,6 +104,14 @@ def measured_model(path: Path) -> Path:
     return path
 
 
+def unmeasured_model(path: Path) -> Path:
+    """Write commands12 as if its operating points had never been measured."""
+    _, flat, metadata = read_model("commands12")
+    metrics = {name: value for name, value in metadata.metrics.items() if name != "operating_points"}
+    path.write_bytes(pack(flat.data, dataclasses.replace(metadata, metrics=metrics)))
+    return path
+
+
 def _feed(feed: Feed, recording: Path, pace: float, repeat: bool, stop: threading.Event) -> None:
     samples, rate = soundfile.read(recording, dtype="int16")
     assert rate == RATE

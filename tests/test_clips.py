@@ -158,6 +158,25 @@ def test_the_oldest_go_first_and_those_that_somebody_checked_last(tmp_path):
     assert (tmp_path / "words" / "stop" / "mine.wav").exists()
 
 
+def test_clips_of_a_clock_that_was_ahead_go_first(tmp_path):
+    """They would otherwise outlive all others."""
+    clips = ClipFolder(str(tmp_path), most_bytes=3 * SIZE + 100)
+    ahead = [add(clips, time=f"2093-01-01T00:00:0{i}.000+00:00") for i in range(3)]
+    names = [add(clips) for _ in range(2)]
+    assert {clip.name for clip in clips} == {ahead[-1], *names}
+
+
+def test_a_file_in_the_place_of_a_folder_holds_up_its_word_only(tmp_path):
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "stop").write_text("")
+    clips = ClipFolder(str(tmp_path), most_bytes=10**9)
+    with pytest.raises(ConfigError, match="words/stop: is no folder, so it takes no clips; move it away"):
+        add(clips)
+    assert [clip.word for clip in clips] == []
+    add(clips, word="go")
+    assert [clip.word for clip in clips] == ["go"]
+
+
 @pytest.mark.parametrize("word", ["a/b", "../x", "..", ".hidden", "_silence_", "_unknown_", "a\0b", "火" * 86])
 def test_words_that_are_no_folder_are_refused(tmp_path, word):
     clips = ClipFolder(str(tmp_path / "clips"), most_bytes=10**9)

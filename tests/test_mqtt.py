@@ -314,6 +314,16 @@ def test_words_that_went_are_removed_at_a_reload(broker, settings):
         assert "heard_yes" not in retained(broker)[CONFIG].values["cmps"]
 
 
+def test_a_model_without_operating_points_has_no_sensitivity(broker, settings):
+    house = House("kitchen")
+    house.change("kitchen", sensitivity=None, has_sensitivity=False)
+    with Listener(broker) as listener, running(settings(broker), house):
+        parts = listener.wait(CONFIG).values["cmps"]
+        assert "sensitivity" not in parts and "command" in parts
+        house.change("kitchen", has_sensitivity=True)  # another model
+        assert listener.wait(CONFIG).values["cmps"]["sensitivity"]["p"] == "number"
+
+
 def test_words_and_rooms_that_went_while_it_did_not_run_are_removed(broker, settings):
     attic = TOPICS.config("attic")
     with Listener(broker) as listener, running(settings(broker), House("kitchen", "attic")):

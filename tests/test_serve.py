@@ -42,8 +42,8 @@ def expected(demo_stream):
     return detections_of(demo_stream)
 
 
-def detections_of(path, *options):
-    command = [sys.executable, "-m", "kws_edge", "detect", "--kernels", "builtin", "--json", *options, str(path)]
+def detections_of(path, *options, kernels="builtin"):
+    command = [sys.executable, "-m", "kws_edge", "detect", "--kernels", kernels, "--json", *options, str(path)]
     done = subprocess.run(command, capture_output=True, check=True, timeout=120)
     return without_time(json.loads(line) for line in done.stdout.splitlines())
 
@@ -198,6 +198,7 @@ def test_check(run_cli, tmp_path):
         ("[[exec]]\ncommand = 'echo'\nkeyword = 'banana'", ["[exec]: 'banana' is no keyword; they are yes, no"]),
         ("[[webhook]]\nurl = 'http://x/'\nsecret_file = 'none'", [f"{tmp_path}/none: cannot be read as a secret"]),
         ("[[webhook]]\nurl = 'https://x/'\nca_file = 'serve.toml'", ["serve.toml: holds no certificates"]),
+        ("[jsonl]\nfile = 'serve.toml/x'", [f"[jsonl]: file {tmp_path}/serve.toml/x"]),
         ("[[source]]\nkeywords = ['banana']", ["'banana' is no keyword of this model"]),
         (
             "[[exec]]\ncommand = 'echo'\n[[exec]]\ncommand = 'echo'\nkeyword = 'x'",
@@ -652,47 +653,32 @@ def test_disk_full(serve, feed, speech, expected, tmp_path):
 
 
 def test_file_of_lines_is_bounded(serve, demo_stream, expected, tmp_path):
-    path = tmp_path / "heard.jsonl"
+    path = tmp_path / "new" / "heard.jsonl"
     service = serve(f"[[source]]\nfile = '{demo_stream}'\n{BUILTIN}[jsonl]\nfile = '{path}'\nmost_mb = 0.001\n")
     service.finish()
-    lines = (tmp_path / "heard.jsonl.1").read_text() + path.read_text()
+    lines = (tmp_path / "new" / "heard.jsonl.1").read_text() + path.read_text()
     assert without_time(json.loads(line) for line in lines.splitlines()) == expected
-    assert path.stat().st_size <= 1000 and (tmp_path / "heard.jsonl.1").stat().st_size <= 1000
+    assert path.stat().st_size <= 1000 and (tmp_path / "new" / "heard.jsonl.1").stat().st_size <= 1000
 
 
-def test_ten_minutes_need_no_more_memory_than_one(serve, feed, speech, expected, tmp_path):
-    """The short form of benchmarks/serve.py."""
-    receiver = Receiver()
-    service = serve(f"""
-        [service]
-        telemetry_s = 0.2
-        [[source]]
-        file = "feed"
-        {BUILTIN}
-        [jsonl]
-        [[webhook]]
-        url = "{receiver.url}"
-        [[exec]]
-        command = "true"
-    """)
-    rows = []
+def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
+    """The short form of ``python -m benchmarks.serve day``: all outputs are on, and clients are there."""
+    for library in ("paho", "wyoming", "zeroconf", "h11"):
+        pytest.importorskip(library, reason=f"{library} is not installed here")
+    for program in ("mosquitto", "openssl"):
+        need_program(program)
+    from benchmarks.serve import MOST_GROWTH_KB, STREAM, day
 
-    def hear(minutes):
-        for _ in range(2 * minutes):
-            feed.write(speech)
-            rows.extend(service.detection() for _ in range(len(expected) - (not rows)))
-
-    hear(1)
-    before = service.rss_kb()
-    hear(9)
-    after = service.rss_kb()
-    feed.close()
-    rows += service.finish()
-    receiver.stop()
-    assert after - before < 1000, f"{before} kB after a minute, {after} kB after ten"
-    soundfile.write(tmp_path / "all.wav", np.tile(speech, 20), RATE)
-    assert without_time(rows) == detections_of(tmp_path / "all.wav")
-    assert len(receiver.got) == len(rows) > 200
+    found = day(1 / 6, pace=4)
+    assert found.same and found.missing == {"webhook": 0, "mqtt": 0}
+    assert found.growth_kb < MOST_GROWTH_KB, found.memory_kb
+    clients = found.clients
+    assert clients["wyoming_streams"] >= 2 and not clients["wyoming_wrong"]
+    assert clients["page_visits"] and clients["page_events"] > 1000
+    speech, rate = soundfile.read(STREAM, dtype="int16")
+    soundfile.write(tmp_path / "all.wav", np.tile(speech, round(found.hours * 3600 * rate / len(speech))), rate)
+    assert len(found.rows) > 200
+    assert without_time(found.rows) == detections_of(tmp_path / "all.wav", kernels="fast")
 
 
 def test_nobody_reads_standard_output(feed, speech, tmp_path):
@@ -735,6 +721,17 @@ def test_signals_in_a_row(serve, feed, speech, expected):
     assert [service.detection()["keyword"] for _ in range(2)] == ["left", "stop"]
     service.process.send_signal(signal.SIGHUP)
     assert service.finish(signal.SIGTERM) == []
+
+
+def test_pipe_that_nobody_writes_to_does_not_hold_up_the_others(serve, feed, speech, tmp_path):
+    os.mkfifo(tmp_path / "silent")
+    text = f"[[source]]\nname='porch'\nfile='silent'\n[[source]]\nname='hall'\nfile='feed'\n{BUILTIN}[jsonl]\n"
+    begin = time.monotonic()
+    service = serve(text)
+    feed.write(speech[: 2 * RATE])
+    assert service.detection()["file"] == "hall"
+    assert time.monotonic() - begin < 25  # not the 30 s of a source that may still open
+    service.finish(signal.SIGTERM)
 
 
 def test_camera_that_is_off_at_the_start_does_not_hold_up_the_others(serve, feed, supervisor, speech):

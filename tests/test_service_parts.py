@@ -36,10 +36,10 @@ def detected(keyword="on", room="kitchen", **more):
     return Detected(room=room, detection=Detection(keyword, 0.9, 1.0, 2.0), threshold=0.8, **more)
 
 
-def telemetry():
+def telemetry(**more):
     return Telemetry(
         room="kitchen", present=True, level_db=None, noise_db=None, lost_s=0, outages=0, detections=0, latency_s=None,
-        heard_s=0, temperature_c=None,
+        heard_s=0, temperature_c=None, **more,
     )  # fmt: skip
 
 
@@ -105,6 +105,14 @@ def test_late_command_is_dropped_and_counted():
     assert output.close(5)
     assert output.words() == ["young"]
     assert output.counts()["dropped"] == 1
+
+
+def test_telemetry_that_is_too_old_is_no_loss():
+    """A newer one says all that matters."""
+    output = Receiver([])
+    output.put(telemetry(made=time.monotonic() - 31))
+    assert output.close(5)
+    assert output.counts() == {"sent": 0, "dropped": 0, "failed": 0, "waiting": 0}
 
 
 @pytest.mark.parametrize(
@@ -455,6 +463,9 @@ def test_configuration_of_several_rooms_and_outputs(tmp_path, monkeypatch):
         ("[model]\nruntime = 'onnx'", "[model]: runtime must be one of auto, litert"),
         ("[service]\ntelemetry_s = 0", "[service]: telemetry_s must be a number from 0.2 to 3600, got 0"),
         ("[[exec]]", "[exec]: setting 'command' is missing"),
+        ("[mqtt]\nhost = ''", "[mqtt]: host must be a name or address without scheme, port and path, in ASCII letters"),
+        ("[wyoming]\nhost = ''", "[wyoming]: host must be a name or address without scheme"),
+        ("[mqtt]\nhost = 'mqtt://pi'", "[mqtt]: host must be a name or address without scheme"),
         ("[[exec]]\ncommand = 'x'\nshell = 1", "[exec]: shell must be true or false, got 1"),
         ("[[webhook]]\nurl = 'ftp://x'", "[webhook]: url must be an address such as http://"),
         ("[[webhook]]\nurl = 'http://x:99999/'", "[webhook]: url must be an address such as http://"),

@@ -72,6 +72,12 @@ def test_unit_says_what_it_runs(config, tmp_path):
     assert "LoadCredential" not in alone
 
 
+@pytest.mark.parametrize("make", [units.system_unit, units.user_unit])
+def test_unit_has_the_sockets_that_it_needs(config, make):
+    assert "\nRestrictAddressFamilies=AF_UNIX\n" in make(config("[jsonl]\n")).text
+    assert "\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n" in make(config(NETWORK)).text
+
+
 def test_strange_paths_are_quoted(tmp_path, monkeypatch, config):
     need_program("systemd-analyze")
     folder = tmp_path / 'a "b" $HOME %n \\x'

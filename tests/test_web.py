@@ -17,7 +17,7 @@ from kws_edge.service.config import read_config
 from kws_edge.service.web import http
 from kws_edge.service.web.access import Token
 from tests.conftest import wait_until
-from tests.served import measured_model, served
+from tests.served import measured_model, served, unmeasured_model
 
 PAGE = Path(http.__file__).parent / "page"
 
@@ -160,6 +160,13 @@ def test_sensitivity_changes_all_thresholds(tmp_path, demo_stream):
         assert higher["thresholds"] == {word: pytest.approx(before[word] - 0.16) for word in before}
         assert s.ask("POST", "/api/settings", {"room": "kitchen", "sensitivity": 0.5})[0] == 200
         assert s.event("begin")["rooms"][0]["thresholds"] == before
+
+
+def test_a_model_without_operating_points_has_no_sensitivity(tmp_path, demo_stream):
+    model = unmeasured_model(tmp_path / "unmeasured.tflite")
+    with served(tmp_path / "s", f'[web]\nport = 0\n[model]\nfile = "{model}"\n', demo_stream) as s:
+        assert s.event("begin")["rooms"][0]["has_sensitivity"] is False
+        assert s.ask("POST", "/api/settings", {"room": "kitchen", "sensitivity": 0.9})[0] == 400
 
 
 def test_saved_changes_hold_after_a_restart(tmp_path, demo_stream):
@@ -502,6 +509,27 @@ def test_without_credentials_another_address_gets_nothing(guarded):
         assert s.ask("GET", "/api/clips", host=host, headers={"Cookie": cookie.encode("latin-1")})[0] == 401
 
 
+def test_one_client_cannot_take_all_connections(guarded):
+    s, _ = guarded
+    wait_until(lambda: connections(s.port) == 0, 30)
+    with contextlib.ExitStack() as stack:
+        for _ in range(http.MAX_OF_ONE):
+            stack.enter_context(socket.create_connection((own_address(), s.port), timeout=10))
+        refused = exchange(s.port, request("GET / HTTP/1.1", f"Host: {own_address()}"), host=own_address())
+        assert status(refused) == 503 and b"more than 25 connections of one client" in refused
+        assert s.ask("GET", "/api/session")[0] == 200  # this machine is another client
+    wait_until(lambda: s.ask("GET", "/api/session", host=own_address())[0] == 200, 30)
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [("192.0.2.7", "192.0.2.7"), ("2001:db8::1:2:3:4%eth0", "2001:db8::"), ("::1", "::1")],
+)
+def test_a_client_of_ipv6_is_its_network(address, client):
+    assert http.client_of(address) == client
+    assert http.is_loopback(client) == (client == "::1")
+
+
 def test_a_log_in_gives_a_cookie_that_other_sites_cannot_use(guarded):
     s, token = guarded
     host = own_address()
@@ -610,12 +638,15 @@ def test_a_reload_changes_the_page_and_keeps_its_port(demo_stream, tmp_path):
         ("hosts = 5", "hosts"),
         ("hots = []", "hots"),
         ("host = 5", "host"),
-        ('host = ""', "host: '' is no name or address"),
-        ('host = "a..b"', "host: 'a..b' is no name or address"),
-        ('host = "a\\u0000b"', "is no name or address"),
-        (f'host = "{64 * "a"}"', "is no name or address"),
-        ('hosts = ["pi.local", "http://voice.example"]', "hosts: 'http://voice.example' is no name or address"),
-        ('hosts = ["voice.example:80"]', "hosts: 'voice.example:80' is no name or address"),
+        ('host = ""', "host must be a name or address without scheme, port and path, in ASCII letters, got ''"),
+        ('host = "a..b"', "got 'a..b'"),
+        ('host = "a\\u0000b"', "must be a name or address"),
+        (f'host = "{64 * "a"}"', "must be a name or address"),
+        (
+            'hosts = ["pi.local", "http://voice.example"]',
+            "hosts must be a name or address without scheme, port and path, in ASCII letters, got 'http://voice.example'",
+        ),
+        ('hosts = ["voice.example:80"]', "got 'voice.example:80'"),
     ],
 )
 def test_wrong_sections_are_named(run_cli, tmp_path, lines, said):

@@ -13,7 +13,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed here")
 
 from tests.conftest import wait_until  # noqa: E402
-from tests.served import measured_model, served  # noqa: E402
+from tests.served import measured_model, served, unmeasured_model  # noqa: E402
 
 pytestmark = pytest.mark.host
 
@@ -166,6 +166,15 @@ def test_a_change_of_sensitivity_takes_effect(open_page, tmp_path, demo_stream):
         page.get_by_role("button", name="Save").click()
         text_of(page, "settings-status", "Saved")
         page.context.close()  # before the service ends, which the console would tell
+
+
+def test_a_model_without_operating_points_has_no_slider_for_the_sensitivity(open_page, tmp_path, demo_stream):
+    model = unmeasured_model(tmp_path / "unmeasured.tflite")
+    with served(tmp_path / "s", f'[web]\nport = 0\n[model]\nfile = "{model}"\n', demo_stream) as s:
+        page = open_page(s)
+        until(page, "() => document.getElementById('sensitivity').disabled", None)
+        assert page.get_by_text("set thresholds instead").is_visible()
+        page.context.close()
 
 
 def test_words_and_thresholds_change_by_keyboard(service, open_page):

@@ -48,6 +48,9 @@ def run(args: argparse.Namespace) -> None:
             stack.enter_context(ended_by(lambda: ask["end"](), "SIGINT", "SIGTERM"))
             if hasattr(signal, "SIGHUP"):
                 signal.signal(signal.SIGHUP, lambda *_: ask["reload"]())
+            from kws_edge.service.memory import share_heap
+
+            share_heap()
         from kws_edge.service.service import Service
 
         service = Service(args.config, notice=say, add=("web",) if args.web else ())

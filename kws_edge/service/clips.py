@@ -38,6 +38,7 @@ _NAME = re.compile(
     r"(?P<time>\d{8}T\d{9}Z)-(?P<room>\w{1,20})-(?P<heard>\w{1,20})-(?P<score>[01]\.\d\d)-"
     rf"(?P<kind>{'|'.join(_KINDS)})\.wav"
 )
+_AHEAD = datetime.timedelta(minutes=1)
 _MOST_NAME = 255  # bytes of a name in a folder
 
 
@@ -158,16 +159,16 @@ class ClipFolder:
         Raises
         ------
         ConfigError
-            If the word cannot name a folder.
+            If the word cannot name a folder, or something else than a folder has its name.
         WriteError
             If the clip cannot be written, or too many others cannot be removed.
         """
         when = datetime.datetime.fromisoformat(time) if time else datetime.datetime.now(datetime.timezone.utc)
-        stamp = f"{when.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%S}{when.microsecond // 1000:03d}Z"
-        name = f"{stamp}-{_slug(room)}-{_slug(word)}-{min(max(score, 0.0), 1.0):.2f}-{kind}.wav"
+        name = f"{_stamp(when)}-{_slug(room)}-{_slug(word)}-{min(max(score, 0.0), 1.0):.2f}-{kind}.wav"
         path = os.path.join(self._folder(UNKNOWN if kind == WRONG else word, near=kind == NEAR_MISS), name)
         with self._lock:
             self.make()
+            _check_folder(os.path.dirname(path))
             write_atomically(path, _wav(samples, sample_rate), durable=True)
             self._make_room(path)
         return name
@@ -218,8 +219,12 @@ class ClipFolder:
         return os.path.join(self.path, _NEAR_MISSES if near else _WORDS, folder)
 
     def _make_room(self, new: str) -> None:
-        """Remove the oldest clips, those that nobody checked before the others. The new one goes if they cannot."""
-        clips = sorted(self._found(), key=lambda clip: (clip.kind == CHECKED, clip.name))
+        """Remove the oldest clips, those that nobody checked before the others. The new one goes if they cannot.
+
+        Clips of the future are from a clock that was wrong, and go first.
+        """
+        now = _stamp(datetime.datetime.now(datetime.timezone.utc) + _AHEAD)
+        clips = sorted(self._found(), key=lambda clip: (clip.kind == CHECKED, clip.name < now, clip.name))
         over = sum(clip.size for clip in clips) - self._most
         stuck = None
         for clip in clips:
@@ -249,8 +254,19 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return []
 
 
+def _check_folder(path: str) -> None:
+    """Check that a folder is there, or can be made. Other words have folders of their own, and go on."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise ConfigError(f"{path}: is no folder, so it takes no clips; move it away")
+
+
 def _slug(text: str) -> str:
     return re.sub(r"\W", "_", text)[:20] or "_"
+
+
+def _stamp(when: datetime.datetime) -> str:
+    """A time as names of files have it, so that they sort by it."""
+    return f"{when.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%S}{when.microsecond // 1000:03d}Z"
 
 
 def _iso(stamp: str) -> str:

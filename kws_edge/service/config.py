@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,11 @@ class SourceSection(Section):
             raise self._wrong("rate", f"is that of a microphone, and {given[0]} is heard")
         if self.format is not None and self.ffmpeg is None:
             raise self._wrong("format", "is that of an address for ffmpeg, and there is none")
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether the file is a named pipe, which may wait for its writer for ever."""
+        return self.file is not None and os.path.exists(self.file) and stat.S_ISFIFO(os.stat(self.file).st_mode)
 
     @property
     def heard(self) -> tuple[object, ...]:

@@ -115,6 +115,7 @@ class Ear:
             possible=possible,
             thresholds={word: spotter.detector_config.threshold_of(word) for word in possible},
             sensitivity=self.tuning.sensitivity,
+            has_sensitivity=model.metadata.operating_points is not None,
             wake_word=spotter.detector_config.wake_word,
             step_s=spotter.step_s,
             level_range=model.frontend_config.level_range,

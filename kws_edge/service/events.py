@@ -118,6 +118,8 @@ class Reloaded(Event):
     """Threshold of each possible keyword."""
     sensitivity: float | None
     """The sensitivity, 0 to 1; None if thresholds were set one by one."""
+    has_sensitivity: bool
+    """Whether the model file has measured operating points, so that a sensitivity can be set."""
     wake_word: str | None
     step_s: float
     """Seconds from one inference to the next."""

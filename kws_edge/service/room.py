@@ -136,7 +136,7 @@ class Room:
             room=self.name,
             present=self.present,
             level_db=_mean_db(latest) if latest else None,
-            noise_db=float(np.percentile(levels, 10)) if levels else None,
+            noise_db=sorted(levels)[len(levels) // 10] if levels else None,
             lost_s=source.lost_samples / source.sample_rate if source else 0.0,
             outages=source.outages if isinstance(source, LiveSource) else 0,
             detections=self.detections,

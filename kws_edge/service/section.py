@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
     from kws_edge.service.commands import Commands
     from kws_edge.service.outputs.base import Output
 
-__all__ = ["FileName", "OutputSection", "Section", "credential", "secret"]
+__all__ = ["FileName", "OutputSection", "Section", "credential", "read_host", "secret"]
 
 _MOST_SECRET = 4096
+_MOST_HOST = 253
+_PART = r"[\w-]{1,63}"
+_HOST = re.compile(rf"{_PART}(\.{_PART})*|[\da-f]*:[\da-f:.]*(%[\w.-]+)?", re.ASCII | re.IGNORECASE)
 _Section = TypeVar("_Section", bound="Section")
 
 
@@ -39,6 +44,21 @@ class FileName(Text):
         if not isinstance(value, str) or not value or "\0" in value:
             raise ConfigError(f"{name} must be {self}, got {shown(value)}")
         return value
+
+
+def read_host(text: str) -> str:
+    """Read a name or an address of a machine.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it cannot be one.
+    """
+    if len(text) > _MOST_HOST or not _HOST.fullmatch(text):
+        raise ArgumentTypeError(
+            f"must be a name or address without scheme, port and path, in ASCII letters, got {shown(text)}"
+        )
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,7 +202,7 @@ class Service(Commands):
 
     def _room(self, source: SourceSection, ear: Ear) -> Room:
         rate = ear.shared.model.frontend_config.sample_rate
-        return Room(
+        room = Room(
             source.name,
             ear,
             lambda notice: open_source(source, rate, notice),
@@ -210,6 +210,9 @@ class Service(Commands):
             notice=self._notice,
             wake=self._wake,
         )
+        if source.is_pipe:
+            room.opened.set()  # nothing waits for its writer
+        return room
 
     def _all_outputs(self) -> tuple[Output, ...]:
         return tuple(self._outputs.values())

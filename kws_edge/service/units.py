@@ -136,7 +136,7 @@ def system_unit(config: Config) -> Unit:
         after="After=sound.target" + ("\nWants=network-online.target\nAfter=network-online.target" if network else ""),
         command=_command(config),
         more=more.rstrip("\n"),
-        families="AF_UNIX AF_INET AF_INET6 AF_NETLINK" if network else "AF_UNIX",
+        families=_families(network),
         target="multi-user.target",
     )
     return Unit(user=False, path=system_path(), text=text)
@@ -149,10 +149,15 @@ def user_unit(config: Config) -> Unit:
         after="Wants=pipewire-pulse.service wireplumber.service\nAfter=pipewire-pulse.service wireplumber.service",
         command=_command(config),
         more="# A user's systemd cannot give more than this.",
-        families="AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+        families=_families(config.needs_network),
         target="default.target",
     )
     return Unit(user=True, path=user_path(), text=text)
+
+
+def _families(network: bool) -> str:
+    """The sockets that the service may open. PipeWire's are of the first family."""
+    return "AF_UNIX AF_INET AF_INET6 AF_NETLINK" if network else "AF_UNIX"
 
 
 def _package() -> str:

@@ -118,7 +118,9 @@ def _sensor(name: str, key: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def components(topics: Topics, room: str, keywords: Collection[str]) -> dict[str, dict[str, Any]]:
+def components(
+    topics: Topics, room: str, keywords: Collection[str], *, has_sensitivity: bool = True
+) -> dict[str, dict[str, Any]]:
     """The components of a room's device, by identifier, as device discovery of Home Assistant has them.
 
     Parameters
@@ -127,6 +129,8 @@ def components(topics: Topics, room: str, keywords: Collection[str]) -> dict[str
     room : str
     keywords : collection of str
         The active keywords.
+    has_sensitivity : bool
+        Whether the room's model has a sensitivity to set.
     """
     event, state, sensitivity = topics.event(room), topics.state(room), topics.sensitivity(room)
     db, seconds = {"unit_of_meas": "dBFS", "sug_dsp_prc": 0}, {"unit_of_meas": "s", "dev_cla": "duration"}
@@ -149,6 +153,8 @@ def components(topics: Topics, room: str, keywords: Collection[str]) -> dict[str
             "min": 0, "max": 1, "step": 0.01, "mode": "slider", "ent_cat": "config", "ic": "mdi:tune", "qos": 1,
         },
     }  # fmt: skip
+    if not has_sensitivity:
+        del entities["sensitivity"]
     for name, entity in entities.items():
         entity.setdefault("stat_t", state)
         entity["uniq_id"] = f"{topics.identifier(room)}_{name}"

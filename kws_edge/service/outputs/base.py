@@ -48,7 +48,7 @@ class Limit(NamedTuple):
     It is counted as dropped, unless this is 1: the new one then says all that matters.
     """
     age_s: float
-    """Age in seconds at which an event is dropped."""
+    """Age in seconds at which an event is dropped. It is counted, unless `most` is 1."""
 
 
 class Output(ABC):
@@ -246,9 +246,10 @@ class Output(ABC):
                 while self._waiting:
                     event = self._waiting.popleft()
                     self._changed.notify_all()
-                    if event.age_s <= self.limits[type(event)].age_s:
+                    limit = self.limits[type(event)]
+                    if event.age_s <= limit.age_s:
                         return event
-                    self._dropped += 1
+                    self._dropped += limit.most > 1
                 if self._until is not None:
                     return None
                 self._changed.wait()

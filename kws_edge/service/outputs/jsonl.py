@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, ClassVar
 
 from kws_edge.detection.records import as_json
 from kws_edge.errors import KwsError
+from kws_edge.files import check_writable
 from kws_edge.ranges import number
 from kws_edge.service.events import Detected, Event
 from kws_edge.service.outputs.base import FOR_EVER, Limit, Output, OutputError
@@ -36,6 +37,10 @@ class JsonLinesSection(OutputSection):
     most_mb: float = option(
         number(0.001, 1e6), 10.0, unit="MB", help="size at which the file is renamed to FILE.1 and begun anew"
     )
+
+    def check(self) -> None:
+        if self.file is not None:
+            check_writable(self.file, option=f"{self.label()}: file")
 
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> JsonLines:
         return JsonLines(self, name, service=service, notice=notice)
@@ -76,6 +81,7 @@ class JsonLines(Output):
         """Append a line whole or not at all."""
         try:
             if self._file is None:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
                 self._file = open(path, "ab", buffering=0)  # noqa: SIM115  it stays open
             if (size := os.fstat(self._file.fileno()).st_size) + len(line) > 1e6 * self._section.most_mb and size:
                 self.disconnect()

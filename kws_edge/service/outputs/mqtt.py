@@ -20,7 +20,7 @@ from kws_edge.service.mqtt import discovery
 from kws_edge.service.mqtt.discovery import OFFLINE, ONLINE, Topics, dump
 from kws_edge.service.notices import seldom
 from kws_edge.service.outputs.base import Output, OutputError, RejectedError
-from kws_edge.service.section import FileName, OutputSection, secret
+from kws_edge.service.section import FileName, OutputSection, read_host, secret
 from kws_edge.settings import Flag, Text, option
 from kws_edge.text import shown
 
@@ -51,7 +51,7 @@ class MqttSection(OutputSection):
 
     section: ClassVar[str] = "mqtt"
 
-    host: str = option(Text(), help="name or address of the broker")
+    host: str = option(Text(read_host), help="name or address of the broker")
     port: int | None = option(whole(1, 65_535), None, help="default: 8883 with tls, 1883 without")
     user: str | None = option(Text(), None, help="name of the broker's user")
     password_file: str | None = option(
@@ -267,7 +267,8 @@ class Mqtt(Output):
         """Announce a room's device, and remove what an earlier announcement had and this one has not."""
         self._remember()
         topics, room = self._topics, event.room
-        topic, parts = topics.config(room), discovery.components(topics, room, event.keywords)
+        topic = topics.config(room)
+        parts = discovery.components(topics, room, event.keywords, has_sensitivity=event.has_sensitivity)
         known = self._announced.setdefault(topic, {})
         gone = {part: {"p": platform} for part, platform in known.items() if part not in parts}
 

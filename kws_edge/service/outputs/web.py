@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,9 +15,8 @@ from kws_edge.errors import ConfigError, extra
 from kws_edge.ranges import whole
 from kws_edge.service.events import Detected, Event, Reloaded, Scores, Telemetry
 from kws_edge.service.outputs.base import Output, OutputError
-from kws_edge.service.section import FileName, OutputSection
+from kws_edge.service.section import FileName, OutputSection, read_host
 from kws_edge.settings import Text, Texts, option
-from kws_edge.text import shown
 
 if TYPE_CHECKING:
     from kws_edge.service.commands import Commands
@@ -27,9 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["SECTION", "Web"]
 
 _CLOSE_S = 5.0
-_MOST_HOST = 253
-_PART = r"[\w-]{1,63}"
-_HOST = re.compile(rf"{_PART}(\.{_PART})*|[\da-f]*:[\da-f:.]*(%[\w.-]+)?", re.ASCII | re.IGNORECASE)
+_AHEAD, _HANG_S = 8, 30.0
+"""Events that wait in the event loop, which itself has no bound, and the longest time that they may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +35,9 @@ class WebSection(OutputSection):
 
     section: ClassVar[str] = "web"
 
-    host: str = option(Text(), "127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine, with a log-in")
+    host: str = option(
+        Text(read_host), "127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine, with a log-in"
+    )
     port: int = option(whole(0, 65_535), 8597, help="port to listen at; 0: any that is free")
     hosts: tuple[str, ...] = option(
         Texts(), (), help="other names of this machine, as of a proxy; with such a name, one has to log in"
@@ -50,12 +49,8 @@ class WebSection(OutputSection):
     def check(self) -> None:
         if importlib.util.find_spec("h11") is None:
             raise ConfigError(f"{self.label()} needs h11: {extra('web')}")
-        for key, host in (("host", self.host), *(("hosts", one) for one in self.hosts)):
-            if len(host) > _MOST_HOST or not _HOST.fullmatch(host):
-                raise ConfigError(
-                    f"{self.label()}: {key}: {shown(host)} is no name or address; "
-                    "write it without scheme, port and path, and with ASCII letters"
-                )
+        for name in self.hosts:
+            Text(read_host).check(f"{self.label()}: hosts", name)
 
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Web:
         return Web(self, name, service=service, notice=notice)
@@ -84,7 +79,8 @@ class Web(Output):
     wants: ClassVar[frozenset[type[Event]]] = frozenset({Detected, Scores, Reloaded, Telemetry})
 
     def __init__(self, section: WebSection, name: str, *, service: Commands, notice: Callable[[str], None]) -> None:
-        from kws_edge.service.web.access import Access, Token, is_loopback
+        from kws_edge.service.web.access import Access, Token
+        from kws_edge.service.web.http import is_loopback
 
         super().__init__(name, service=service, notice=notice)
         self._section = section
@@ -131,6 +127,7 @@ class Web(Output):
             opened.set_exception(error)
             return
         self._site, self._loop = site, asyncio.get_running_loop()
+        self._ahead = threading.Semaphore(_AHEAD)
         opened.set_result(_url(self._section.host, port))
         try:
             await self._stop.wait()
@@ -150,10 +147,13 @@ class Web(Output):
 
     def send(self, event: Event) -> None:
         assert self._loop is not None
+        if not self._ahead.acquire(timeout=_HANG_S):
+            raise OutputError(f"the server of the page did nothing in {_HANG_S:g} s")
         self._loop.call_soon_threadsafe(self._take, event)
 
     def _take(self, event: Event) -> None:
         assert self._site is not None
+        self._ahead.release()
         try:
             self._site.take(event)
         except Exception as error:

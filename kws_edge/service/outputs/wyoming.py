@@ -13,7 +13,7 @@ from kws_edge.ranges import number, whole
 from kws_edge.service.events import Event, Reloaded
 from kws_edge.service.notices import seldom
 from kws_edge.service.outputs.base import Output, OutputError
-from kws_edge.service.section import OutputSection
+from kws_edge.service.section import OutputSection, read_host
 from kws_edge.settings import Flag, Text, option
 from kws_edge.text import printable, shown
 
@@ -60,7 +60,9 @@ class WyomingSection(OutputSection):
 
     section: ClassVar[str] = "wyoming"
 
-    host: str = option(Text(), "127.0.0.1", help="address to listen on; 0.0.0.0: reachable from other machines")
+    host: str = option(
+        Text(read_host), "127.0.0.1", help="address to listen on; 0.0.0.0: reachable from other machines"
+    )
     port: int = option(whole(1, 65_535), 10_400, help="port to listen on")
     name: str = option(Text(), "kws-edge", help="name of the service in Home Assistant")
     language: str = option(Text(_language), "en", help="language of the words")

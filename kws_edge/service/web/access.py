@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from kws_edge.errors import ConfigError
 from kws_edge.files import write_atomically
-from kws_edge.service.web.http import HttpError, Request
+from kws_edge.service.web.http import HttpError, Request, client_of
 from kws_edge.text import parse_json, read_text
 
-__all__ = ["Access", "Token", "is_loopback"]
+__all__ = ["Access", "Token"]
 
 COOKIE = "kws-edge"
 _TOKEN_BYTES = 20
@@ -36,16 +36,6 @@ _ALL_TRIES = 30
 """Log-ins that may fail in this time, from all addresses together."""
 _MOST_ADDRESSES = 1000
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Token:
@@ -222,12 +212,10 @@ class Access:
         return f"{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
 
     def _failures(self, address: str) -> deque[float]:
-        """Times of the failed log-ins of a client. A client of IPv6 has a whole network of addresses."""
-        where = ipaddress.ip_address(address.partition("%")[0])
-        if where.version == 6:
-            where = ipaddress.ip_network((where, 64), strict=False).network_address
-        failed = self._failed.setdefault(str(where), deque(maxlen=_TRIES))
-        self._failed.move_to_end(str(where))
+        """Times of the failed log-ins of a client."""
+        client = client_of(address)
+        failed = self._failed.setdefault(client, deque(maxlen=_TRIES))
+        self._failed.move_to_end(client)
         while len(self._failed) > _MOST_ADDRESSES:
             self._failed.popitem(last=False)
         return failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -13,10 +14,12 @@ from urllib.parse import parse_qsl
 
 import h11
 
-__all__ = ["HttpError", "Page", "Request", "Response", "Server", "Stream"]
+__all__ = ["HttpError", "Page", "Request", "Response", "Server", "Stream", "client_of", "is_loopback"]
 
 MAX_CLIENTS = 100
 """Connections at a time. Others get the status 503."""
+MAX_OF_ONE = 25
+"""Connections of one client at a time. This machine has no such limit: a proxy on it speaks for many."""
 MAX_HEAD = 8 * 1024
 """Bytes of a request's line and headers, to the next read."""
 MAX_BODY = 64 * 1024
@@ -69,6 +72,24 @@ class Response:
 Page = Callable[[Request], Awaitable[Response]]
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def client_of(address: str) -> str:
+    """What tells a client apart: its address, or by IPv6 its network, of whose addresses it may take any."""
+    where = ipaddress.ip_address(address.partition("%")[0])
+    if where.version == 6 and not where.is_loopback:
+        where = ipaddress.ip_network((where, 64), strict=False).network_address
+    return str(where)
+
+
 class Stream:
     """The body of an answer that goes on. A client that does not read it is dropped."""
 
@@ -102,7 +123,7 @@ class Server:
 
     def __init__(self, page: Page, headers: dict[str, str], defect: Callable[[BaseException], None]) -> None:
         self._page, self._headers, self._defect = page, headers, defect
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}  # each connection's client
         self.refused = 0
         """Connections that were refused because there were too many."""
         self._server: asyncio.AbstractServer | None = None
@@ -122,16 +143,26 @@ class Server:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection in a task. The server's own would be forgotten at its end."""
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, full=len(self._tasks) >= MAX_CLIENTS))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        peer = writer.get_extra_info("peername")  # nothing, if the client has gone already
+        client = client_of(peer[0]) if peer else ""
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, self._refusal(client)))
+        self._tasks[task] = client
+        task.add_done_callback(self._tasks.pop)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, full: bool) -> None:
+    def _refusal(self, client: str) -> str | None:
+        """Why one more connection of a client is refused, if it is."""
+        if len(self._tasks) >= MAX_CLIENTS:
+            return f"more than {MAX_CLIENTS} clients"
+        if list(self._tasks.values()).count(client) >= MAX_OF_ONE and not is_loopback(client):
+            return f"more than {MAX_OF_ONE} connections of one client"
+        return None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: str | None) -> None:
         connection = _Connection(reader, writer, self._headers, self._defect)
         try:
-            if full:
+            if refusal:
                 self.refused += 1
-                await connection.refuse(HttpError(503, f"more than {MAX_CLIENTS} clients"))
+                await connection.refuse(HttpError(503, refusal))
                 return
             while await connection.exchange(self._page):
                 pass

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import kws_edge
-from kws_edge.diagnostics.signal_quality import SignalQuality, as_dict, findings
 from kws_edge.errors import KwsError
 from kws_edge.labels import UNKNOWN
 from kws_edge.service.clips import ClipFolder
@@ -35,6 +34,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_PAGE = os.path.join(os.path.dirname(__file__), "page")
 _KINDS = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/javascript"}
 _MOST_CLIPS = 500
 _FOR_EVER_S = 1e9
@@ -55,11 +55,10 @@ class Site:
         self.live = Live(service, self._about)
         self.calibration = Calibration(service, partial(self.live.tell, "calibration"))
         self._files = {}
-        for file in (files("kws_edge.service.web") / "page").iterdir():
-            kind = _KINDS[file.name.rpartition(".")[2]]
-            self._files["/" if file.name == "index.html" else f"/{file.name}"] = Response(
-                file.read_bytes(), headers={"Content-Type": kind}
-            )
+        for name in os.listdir(_PAGE):
+            with open(os.path.join(_PAGE, name), "rb") as file:
+                answer = Response(file.read(), headers={"Content-Type": _KINDS[name.rpartition(".")[2]]})
+            self._files["/" if name == "index.html" else f"/{name}"] = answer
         self._gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/api/live": self._follow,
             "/api/clips": self._clips,
@@ -164,6 +163,8 @@ class Site:
         samples = self._service.audio(room, 0.0, _FOR_EVER_S)
 
         def examined() -> dict[str, Any]:
+            from kws_edge.diagnostics.signal_quality import SignalQuality, as_dict, findings
+
             quality = SignalQuality(rate, 1)
             quality.add(samples[:, None])
             channels = quality.channels()

@@ -37,6 +37,8 @@ export class Settings {
       $("sensitivity-value").textContent = settings.sensitivity === null ? "not set" : settings.sensitivity.toFixed(2);
       aria($("sensitivity"), { valuetext: settings.sensitivity ?? "thresholds of your own" });
     }
+    $("sensitivity").disabled = !settings.has_sensitivity;
+    $("sensitivity-missing").hidden = settings.has_sensitivity;
     for (const [word, row] of this.rows) {
       row.active.checked = settings.keywords.includes(word);
       row.active.disabled = word === settings.wake_word;

@@ -1,0 +1,23 @@
+"""How the service's threads share memory."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+
+__all__ = ["share_heap"]
+
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3  # of glibc's malloc.h
+_LARGE = 128 * 1024
+
+
+def share_heap() -> None:
+    """Let all threads take memory from one heap. Otherwise each has a heap of its own, with gaps of its own.
+
+    Blocks of more than 128 kB always lie outside of it, so that the system gets them back. Call this before there are
+    threads. It does nothing with another C library than glibc.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_ARENA_MAX, 1)
+        library.mallopt(_MMAP_THRESHOLD, _LARGE)
