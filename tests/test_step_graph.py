@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kws_edge.config import preset
+from kws_edge.presets import preset
 from kws_edge.model.step_graph import StepInterpreter
 from kws_edge.model.tflite import FlatModel
 

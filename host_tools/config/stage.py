@@ -13,7 +13,7 @@ from host_tools.config.values import SEED, SHARE, share
 from host_tools.data.label_sets import label_set
 from host_tools.errors import DatasetError
 from host_tools.options import Place, Places, Section, Wholes, plain, section
-from kws_edge.config import PRESETS
+from kws_edge.presets import PRESETS
 from kws_edge.errors import ConfigError
 from kws_edge.labels import SILENCE
 from kws_edge.ranges import number, whole

@@ -17,7 +17,7 @@ import numpy as np
 
 import kws_edge
 from kws_edge.cli import options
-from kws_edge.config import PRESETS, DetectorConfig
+from kws_edge.config import DetectorConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.detection.sensitivity import OperatingPoint
 from kws_edge.errors import ConfigError, KwsError
@@ -26,6 +26,7 @@ from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model, read_model
 from kws_edge.model.runtime import installed
 from kws_edge.model.tflite import FlatModel, Tensor
+from kws_edge.presets import PRESETS
 from kws_edge.text import counted, listed, printable
 
 if TYPE_CHECKING:
