@@ -201,12 +201,18 @@ class FrontendConfig(Settings):
         return (self.resize_frames or self.n_frames, self.n_mfcc or self.n_mels)
 
     @property
+    def frame_text(self) -> str:
+        """The number of a frame's features, in words."""
+        return f"{self.n_mfcc} MFCC" if self.n_mfcc else f"{self.n_mels} mels"
+
+    @property
     def contents(self) -> str:
         """What a frame's features are, in words."""
         mels = f"{self.n_mels} {self.mel_scale} mels of {self.spectrum}"
+        clip = ", each clip normalised" if self.normalise else ""
         if self.algorithm == MICROFRONTEND:
-            mels += ", microfrontend"
-        return f"{self.n_mfcc} MFCC of {mels}" if self.n_mfcc else mels
+            return f"{MICROFRONTEND} of {mels}"
+        return (f"{self.n_mfcc} MFCC of {mels}" if self.n_mfcc else mels) + clip
 
     @property
     def level_range(self) -> tuple[float, float]:

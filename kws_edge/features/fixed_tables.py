@@ -7,6 +7,7 @@ round alike on every processor. The logarithm in the mel scale is the exception:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -24,7 +25,7 @@ _STRENGTH, _OFFSET = np.float32(0.95), np.float32(80)
 _LARGEST_GAIN = 32767
 _SEGMENTS = 128
 
-_F = np.float32
+_F = cast("Callable[..., np.float32]", np.float32)
 _LN2_HIGH, _LN2_LOW = _F(6.9313812256e-01), _F(9.0580006145e-06)
 _SERIES = tuple(
     map(
@@ -123,7 +124,8 @@ def gains(noise_bits: int) -> NDArray[np.int64]:
 
     def gain(estimate: int) -> int:
         noise = _F(_F(_F(estimate) / _F(1 << noise_bits)) + _OFFSET)
-        return int(min(_LARGEST_GAIN, _F(_F(_F(1 << GAIN_BITS) * _F(float(noise) ** -float(_STRENGTH))) + _F(0.5))))
+        exact = _F(_F(1 << GAIN_BITS) * _F(float(noise) ** -float(_STRENGTH)))
+        return min(_LARGEST_GAIN, int(_F(exact + _F(0.5))))
 
     table = np.zeros((33, 3), np.int64)
     table[0, 0], table[1, 0] = gain(0), gain(1)

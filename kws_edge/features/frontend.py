@@ -1,8 +1,8 @@
 """The front end: int16 audio to features, for whole clips and for streams.
 
-Features are made in two steps. A frame gives a row, which depends on its samples alone. The rows of a clip then give its
-features. With most front ends a row is the frame's features already. With others the features of a frame depend on the
-clip: on the frames before, by noise reduction, or on its loudest sample.
+Features are made in two steps. A frame gives a row, which depends on its samples alone. The rows of a clip then give
+its features. With most front ends a row is the frame's features already. With others the features of a frame depend on
+the clip: on the frames before, by noise reduction, or on its largest sample.
 
 The frames of a stream give the same rows as those of a clip, bit for bit, for blocks of any size.
 """
@@ -233,7 +233,8 @@ class Frontend:
 
     def silence(self) -> NDArray[np.float32]:
         """Features of a frame of digital silence, shape (n_mels,) or (n_mfcc,), float32."""
-        return self.features(self.silent_row()[np.newaxis])[0]
+        features: NDArray[np.float32] = self.features(self.silent_row()[np.newaxis])[0]
+        return features
 
     def silent_row(self) -> NDArray[np.float32]:
         """The row of a frame of digital silence, shape (columns,), float32."""

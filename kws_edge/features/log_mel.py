@@ -1,8 +1,8 @@
 """Log-mel levels in floating point, and MFCC.
 
-The rounding of a matrix product may depend on its shape and on the row. So it is computed in groups of :data:`LANES`
-rows. The index of a frame gives its row in the group, even if its neighbours are missing. NumPy transforms each frame by
-itself. So a frame has the same bits in a clip and in a stream.
+NumPy transforms each frame by itself. The rounding of a matrix product may depend on its shape and on the row. So it is
+computed in groups of :data:`LANES` rows. The index of a frame gives its row in the group, even if its neighbours are
+missing. So a frame has the same bits in a clip and in a stream.
 
 Frames pass through buffers of at most :data:`BATCH` rows, which are made once and stay in the processor's cache. New
 arrays for a whole clip would cost more in page faults than the transforms.
@@ -197,7 +197,7 @@ class Cepstra:
         self._cosines = np.array([[factor * math.cos(x) for x in row] for row in angles], np.float32)
 
     def rows(self, frames: NDArray[np.int16], *, lane: int = 0) -> NDArray[np.float32]:
-        """Bands of frames, as :meth:`LogMel.bands`, with the largest sample in a last column if clips are normalised."""
+        """Bands of frames, as :meth:`LogMel.bands`. With `normalise`, a last column has each frame's largest sample."""
         bands = self._log_mel.bands(frames, lane=lane)
         if not self.config.normalise:
             return bands

@@ -87,7 +87,7 @@ def used_bins(matrix: NDArray[Any], config: FrontendConfig) -> slice:
     used = np.flatnonzero(matrix.any(axis=1))
     if not len(used):
         raise ConfigError(
-            f"no FFT bin falls into any band of {config.f_min_hz:g} to {config.f_max_hz:g} Hz; raise n_fft or widen the "
-            "band"
+            f"no FFT bin falls into any band of {config.f_min_hz:g} to {config.f_max_hz:g} Hz; raise n_fft or widen "
+            "the band"
         )
     return slice(int(used[0]), int(used[-1]) + 1)

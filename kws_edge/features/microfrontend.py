@@ -1,8 +1,8 @@
 """TensorFlow Lite Micro's microfrontend in NumPy, bit for bit.
 
-It has two halves. :class:`FixedBands` gives the magnitude of each mel band in a frame, which depends on the frame alone.
-:class:`Adaptation` makes levels of them. It subtracts an estimate of the noise and evens out loudness. What it does to
-a frame depends on the frames before, so it has a state. In state zero the audio before was digital silence.
+It has two halves. :class:`FixedBands` gives the magnitude of each mel band in a frame, which depends on the frame
+alone. :class:`Adaptation` makes levels of them. It subtracts an estimate of the noise and evens out loudness. What it
+does to a frame depends on the frames before, so it has a state. In state zero the audio before was digital silence.
 """
 
 from __future__ import annotations

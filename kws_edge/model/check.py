@@ -89,7 +89,7 @@ def _check_clip_shapes(flat: FlatModel, metadata: Metadata) -> None:
     if not fits(taken, expected):
         raise ModelError(
             f"{flat.name}: input of shape {list(taken)}, but its front end gives {expected[0]} frames of "
-            f"{expected[1]} {'MFCC' if metadata.frontend_config.n_mfcc else 'mels'}"
+            f"{metadata.frontend_config.frame_text}"
         )
 
 

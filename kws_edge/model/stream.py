@@ -68,7 +68,7 @@ class ClipStream:
         self.interpreter = model.interpreter.another()
         c, frontend = model.frontend_config, model.frontend
         self._n_frames = c.n_frames
-        # The last rows. They are quantised, so that each is quantised once, unless the clip decides what becomes of them.
+        # The last rows. They are quantised, so that each is quantised once, unless the clip decides on their features.
         self._anew = c.resize_frames is not None or not frontend.by_frame
         self._last = _Window(c.n_frames, frontend.columns, np.float32 if self._anew else model.input.dtype)
         self._silence = frontend.silent_row()
