@@ -1,4 +1,4 @@
-"""The microfrontend against pymicro-features, which wraps TensorFlow Lite Micro's C code, and MFCC against tf.signal."""
+"""The microfrontend against TensorFlow Lite Micro's C code in pymicro-features, and MFCC against tf.signal."""
 
 import ctypes
 import dataclasses

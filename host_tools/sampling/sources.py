@@ -103,8 +103,8 @@ def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
     if data.features is not None:
         if config.algorithm == MICROFRONTEND:
             raise DatasetError(
-                f"{data.features}: precomputed levels cannot train a network for {MICROFRONTEND}, whose noise reduction "
-                "comes after augmentation; give recordings alone"
+                f"{data.features}: precomputed levels cannot train a network for {MICROFRONTEND}, because its noise "
+                "reduction comes after augmentation; give recordings alone"
             )
         stored = load_features(data.features, (config.n_frames, config.n_mels))
         files.stored = stored.split_at_random(seed) if data.split == "random" else stored

@@ -53,7 +53,8 @@ def _no_frames(model: Model) -> NDArray[np.float32]:
 class ClipStream:
     """A model of clips hears the last window of a clip's length at each hop; before a stream is silence.
 
-    Each window is a clip of its own, as in training. So its features are made anew if they depend on the clip.
+    Each window is a clip of its own, as in training. So its features are made anew if they depend on the clip. But if
+    the network has variables, it hears one stream, and so does its front end.
 
     Attributes
     ----------
@@ -68,16 +69,18 @@ class ClipStream:
         self.interpreter = model.interpreter.another()
         c, frontend = model.frontend_config, model.frontend
         self._n_frames = c.n_frames
+        self._runs = model.flat.stateful and not frontend.by_frame
         # The last rows. They are quantised, so that each is quantised once, unless the clip decides on their features.
-        self._anew = c.resize_frames is not None or not frontend.by_frame
-        self._last = _Window(c.n_frames, frontend.columns, np.float32 if self._anew else model.input.dtype)
-        self._silence = frontend.silent_row()
+        self._anew = c.resize_frames is not None or not (frontend.by_frame or self._runs)
+        self._silence = frontend.silence() if self._runs else frontend.silent_row()
+        self._last = _Window(c.n_frames, len(self._silence), np.float32 if self._anew else model.input.dtype)
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream."""
         self.interpreter.reset()
         self._push(np.tile(self._silence, (self._n_frames, 1)))
+        self._running = self.model.frontend.running() if self._runs else None
         self.input: NDArray[Any] | None = None
         self.frames = _no_frames(self.model)
 
@@ -92,6 +95,8 @@ class ClipStream:
             Times the stages.
         """
         model = self.model
+        if self._running is not None:
+            rows = self._running(rows)
         if self._anew:
             self._push(rows)
             features = model.frontend.features(self._last.rows)
