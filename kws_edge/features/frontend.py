@@ -16,7 +16,7 @@ import numpy as np
 
 from kws_edge.audio_limits import check_scale
 from kws_edge.config import MICROFRONTEND, FrontendConfig
-from kws_edge.errors import AudioError, ConfigError
+from kws_edge.errors import AudioError
 from kws_edge.features.log_mel import LANES, Cepstra, LogMel
 
 if TYPE_CHECKING:
@@ -251,15 +251,7 @@ class Frontend:
         ConfigError
             If a clip is normalised, because a stream has no largest sample.
         """
-        if self.config.normalise:
-            raise ConfigError("a stream cannot be normalised; its windows can, as those of a model of clips")
-        if self.config.algorithm == MICROFRONTEND:
-            from kws_edge.features.microfrontend import Adaptation
-
-            assert isinstance(self._second, Adaptation)
-            adaptation, state = self._second, self._second.state()
-            return lambda rows: adaptation(rows, state)
-        return self.features
+        return self.features if self._second is None else self._second.running()
 
     def _framed(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """The full frames in contiguous int16 `samples`: a view, shape (n, frame_length)."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kws_edge.config import FrontendConfig
+from kws_edge.errors import ConfigError
 from kws_edge.features.mel import mel_matrix, used_bins, window
 
 if TYPE_CHECKING:
@@ -203,6 +204,12 @@ class Cepstra:
             return bands
         peaks = frames.max(axis=1, initial=-32768).astype(np.float32)
         return np.concatenate([bands, peaks[:, np.newaxis]], axis=1)
+
+    def running(self) -> Cepstra:
+        """What makes features of the rows of a stream; see :meth:`kws_edge.Frontend.running`."""
+        if self.config.normalise:
+            raise ConfigError("a stream cannot be normalised; its windows can, as those of a model of clips")
+        return self
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of a clip.

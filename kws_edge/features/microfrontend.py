@@ -7,6 +7,7 @@ does to a frame depends on the frames before, so it has a state. In state zero t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -115,6 +116,11 @@ class Adaptation:
     def state(self, *shape: int) -> NDArray[np.int64]:
         """A noise estimate of silence, for streams of this shape."""
         return np.zeros((*shape, len(self._share)), np.int64)
+
+    def running(self) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+        """A function that takes the bands of a stream in parts, with a noise estimate of its own."""
+        state = self.state()
+        return lambda bands: self(bands, state)
 
     def __call__(self, bands: NDArray[Any], state: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Levels of frames that follow one another.
