@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_export.c_source import array
-from kws_edge.config import FrontendConfig
+from kws_edge.config import MICROFRONTEND, FrontendConfig
 from kws_edge.errors import ConfigError
 from kws_edge.features.frontend import resize_positions
 from kws_edge.features.mel import mel_matrix, window
@@ -48,6 +48,10 @@ class FrontendTables:
 
     def __post_init__(self) -> None:
         c = self.config
+        _check(
+            c.algorithm != MICROFRONTEND and c.n_mfcc is None and not c.normalise,
+            f"{c.contents}: the firmware's front end computes log-mel levels of clips as they are, and nothing else",
+        )
         _check(
             c.n_fft & (c.n_fft - 1) == 0 and 16 <= c.n_fft <= 8192,
             f"n_fft={c.n_fft} is no power of two from 16 to 8192, which the firmware's transform needs; train the "

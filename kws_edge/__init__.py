@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kws_edge.audio.pipe import PcmStream
     from kws_edge.audio.resampler import Resampler
     from kws_edge.audio.source import LiveSource, Source
-    from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
+    from kws_edge.config import DetectorConfig, FrontendConfig
     from kws_edge.detection.detector import Detection, Detector
     from kws_edge.detection.room_profile import RoomProfile
     from kws_edge.detection.sensitivity import OperatingPoint
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kws_edge.model.classification import Classification
     from kws_edge.model.file import Metadata, pack, unpack
     from kws_edge.model.model import Model, shipped_models
+    from kws_edge.presets import PRESETS, preset
     from kws_edge.spotter import Spotter, Step
 del TYPE_CHECKING
 
@@ -72,6 +73,7 @@ __all__ = [
 _MODULES = (
     "errors",
     "config",
+    "presets",
     "features.frontend",
     "detection.detector",
     "detection.sensitivity",

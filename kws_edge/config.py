@@ -16,11 +16,13 @@ from kws_edge.errors import ConfigError
 from kws_edge.files import sha256_hex
 from kws_edge.labels import check_labels
 from kws_edge.ranges import number, whole
-from kws_edge.settings import Choice, Settings, option
+from kws_edge.settings import Choice, Flag, Settings, option
 from kws_edge.text import shown
 
-__all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "StepConfig", "preset"]
+__all__ = ["MICROFRONTEND", "DetectorConfig", "FrontendConfig", "StepConfig"]
 
+MICROFRONTEND = "microfrontend"
+_LOG_MEL = "log-mel"
 _MOST_LEVELS = 2**20
 _MOST_POINTS = 2**22
 
@@ -40,8 +42,11 @@ class FrontendConfig(Settings):
         level    = log_gain * ln(spectrum @ mel_matrix + log_offset) + level_offset
         level    = clip(level, level_min, level_max)          (if these are given)
 
-    A clip of `clip_ms` gives `n_frames` frames of `n_mels` levels. With `resize_frames`, the frames are then resized
-    bilinearly along time, as ``tf.image.resize`` does.
+    A clip of `clip_ms` gives `n_frames` frames of `n_mels` levels. With `n_mfcc`, each frame's levels become that many
+    coefficients. With `resize_frames`, the frames are then resized bilinearly along time, as ``tf.image.resize`` does.
+
+    The algorithm ``microfrontend`` is TensorFlow Lite Micro's, in fixed point. Its noise reduction and gain control
+    make the level of a band depend on the frames before. A clip, and a stream, begin after digital silence.
 
     Raises
     ------
@@ -97,6 +102,12 @@ class FrontendConfig(Settings):
     """Upper clip of the level; None for no clip."""
     resize_frames: int | None = option(whole(1, 65_535), None)
     """Number of frames after bilinear resizing of a clip; None leaves `n_frames`."""
+    algorithm: str = option(Choice(_LOG_MEL, MICROFRONTEND), _LOG_MEL, later=True)
+    """``log-mel``, or ``microfrontend``, which fixes several settings."""
+    n_mfcc: int | None = option(whole(1, 256), None, later=True)
+    """Number of cepstral coefficients of a frame, in place of its levels; None for levels."""
+    normalise: bool = option(Flag(), False, later=True)
+    """Divide a clip by its largest sample. It cannot be done to a stream, so each window of a stream gets its own."""
 
     def __post_init__(self) -> None:
         self._check()
@@ -124,12 +135,37 @@ class FrontendConfig(Settings):
             self.level_min is None or self.level_max is None or self.level_min < self.level_max,
             f"FrontendConfig: level_min={self.level_min} must be below level_max={self.level_max}",
         )
-        frames, mels = self.feature_shape
+        _check(
+            self.n_mfcc is None or self.n_mfcc <= self.n_mels,
+            f"FrontendConfig: n_mfcc={self.n_mfcc} coefficients cannot come from n_mels={self.n_mels} bands",
+        )
+        if self.algorithm == MICROFRONTEND:
+            self._check_microfrontend()
         for what, n, most in (
-            ("levels in a clip", max(frames, self.n_frames) * mels, _MOST_LEVELS),
+            ("levels in a clip", max(self.resize_frames or 0, self.n_frames) * self.n_mels, _MOST_LEVELS),
             ("points of its transforms in a clip", self.n_frames * self.n_fft, _MOST_POINTS),
         ):
             _check(n <= most, f"FrontendConfig: {n:,} {what} are more than {most:,}; lengthen hop_ms or cut clip_ms")
+
+    def _check_microfrontend(self) -> None:
+        fixed = {
+            "spectrum": "magnitude",
+            "sample_scale": 1,
+            "log_offset": 1,
+            "window": "hann",
+            "mel_scale": "htk",
+            "n_mfcc": None,
+            "normalise": False,
+            "n_fft": max(16, 1 << (self.frame_length - 1).bit_length()),
+        }
+        for name, only in fixed.items():
+            value = getattr(self, name)
+            _check(value == only, f"FrontendConfig: {MICROFRONTEND} has {name}={only} for these frames, got {value}")
+        _check(
+            self.f_max_hz < self.sample_rate / 2,
+            f"FrontendConfig: {MICROFRONTEND} has no band up to f_max_hz={self.f_max_hz:g}, half the sample rate; "
+            "lower it",
+        )
 
     @property
     def frame_length(self) -> int:
@@ -161,12 +197,29 @@ class FrontendConfig(Settings):
 
     @property
     def feature_shape(self) -> tuple[int, int]:
-        """Shape of a clip's features, ``(frames, n_mels)``."""
-        return (self.resize_frames or self.n_frames, self.n_mels)
+        """Shape of a clip's features, ``(frames, n_mels)``, or ``(frames, n_mfcc)``."""
+        return (self.resize_frames or self.n_frames, self.n_mfcc or self.n_mels)
+
+    @property
+    def frame_text(self) -> str:
+        """The number of a frame's features, in words."""
+        return f"{self.n_mfcc} MFCC" if self.n_mfcc else f"{self.n_mels} mels"
+
+    @property
+    def contents(self) -> str:
+        """What a frame's features are, in words."""
+        mels = f"{self.n_mels} {self.mel_scale} mels of {self.spectrum}"
+        clip = ", each clip normalised" if self.normalise else ""
+        if self.algorithm == MICROFRONTEND:
+            return f"{MICROFRONTEND} of {mels}"
+        return (f"{self.n_mfcc} MFCC of {mels}" if self.n_mfcc else mels) + clip
 
     @property
     def level_range(self) -> tuple[float, float]:
-        """The level of digital silence, and about the level of a full-scale tone in the middle of a band."""
+        """The level of digital silence, and about the level of a full-scale tone in the middle of a band.
+
+        With `n_mfcc` it is the range of the first coefficient, which has the widest one.
+        """
         peak = self.sample_scale * 32768 * self.frame_length / 4
         bands = (0.0, peak * peak if self.spectrum == "power" else peak)
         low, high = sorted(self.log_gain * math.log(band + self.log_offset) + self.level_offset for band in bands)
@@ -174,6 +227,8 @@ class FrontendConfig(Settings):
             low, high = max(low, self.level_min), max(high, self.level_min)
         if self.level_max is not None:
             low, high = min(low, self.level_max), min(high, self.level_max)
+        if self.n_mfcc is not None:
+            low, high = (level * math.sqrt(2 * self.n_mels) for level in (low, high))
         return low, high
 
     @property
@@ -181,61 +236,6 @@ class FrontendConfig(Settings):
         """Sixteen hex digits that change with any setting. Feature caches and provenance lines use them as a key."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return sha256_hex(canonical.encode())[:16]
-
-
-PRESETS: dict[str, FrontendConfig] = {
-    # The reference system: 124 frames of log-mel magnitude, resized to (128, 64).
-    "reference": FrontendConfig(
-        frame_ms=16,
-        hop_ms=8,
-        n_fft=256,
-        n_mels=64,
-        f_min_hz=0,
-        f_max_hz=8000,
-        spectrum="magnitude",
-        sample_scale=1 / 32768,
-        log_offset=1e-6,
-        resize_frames=128,
-    ),
-    # Levels are 0 to 255, so that an INT8 input with scale 1 and zero point -128 is the rounded level less 128. Levels
-    # below 30 become 30, about the level of hiss in a quiet room. So digital silence looks like a quiet room.
-    "logmel40": FrontendConfig(
-        frame_ms=30,
-        hop_ms=10,
-        n_fft=512,
-        n_mels=40,
-        f_min_hz=0,
-        f_max_hz=4000,
-        spectrum="power",
-        sample_scale=1,
-        log_offset=1,
-        log_gain=9.86,
-        level_offset=-59,
-        level_min=30,
-        level_max=255,
-    ),
-}
-"""Front ends by name. The shipped models use ``logmel40``, and the reference system uses ``reference``."""
-
-
-def preset(name: str) -> FrontendConfig:
-    """The front end called `name` in :data:`PRESETS`.
-
-    Raises
-    ------
-    ConfigError
-        If there is no preset of that name.
-
-    Examples
-    --------
-    >>> from kws_edge import preset
-    >>> preset("logmel40").feature_shape
-    (98, 40)
-    """
-    try:
-        return PRESETS[name]
-    except KeyError:
-        raise ConfigError(f"unknown front end {name!r}; presets are {', '.join(PRESETS)}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,11 +279,13 @@ class DetectorConfig(Settings):
     keywords: tuple[str, ...] | None = None
     """The active keywords. Other words count as unknown. None: every label that is neither silence nor unknown."""
     speech_margin: float = option(
-        number(0, 1), 0.0, help="how much more than its threshold a keyword needs after speech; 0: no more"
+        number(0, 1), 0.0, help="how much more than its threshold a keyword needs after speech; 0: no more", later=True
     )
-    wake_word: str | None = None
+    wake_word: str | None = field(default=None, metadata={"later": True})
     """A keyword that must be heard before the others count; `keywords` need not name it. None: all always count."""
-    armed_s: float = option(number(0.01, 3600), 4.0, unit="s", help="time after the wake word for one other keyword")
+    armed_s: float = option(
+        number(0.01, 3600), 4.0, unit="s", help="time after the wake word for one other keyword", later=True
+    )
 
     def __post_init__(self) -> None:
         self._check()
@@ -302,16 +304,9 @@ class DetectorConfig(Settings):
             check_labels("DetectorConfig: wake_word", [self.wake_word])
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as a JSON-ready dict.
-
-        Older versions do not know `speech_margin`, `wake_word` and `armed_s`. They are in the dict only if they differ
-        from the defaults.
-        """
+        """The configuration as a JSON-ready dict."""
         values = super().to_dict()
         values["keywords"] = None if self.keywords is None else list(self.keywords)
-        for f in dataclasses.fields(self):
-            if f.name in ("speech_margin", "wake_word", "armed_s") and values[f.name] == f.default:
-                del values[f.name]
         return values
 
     def threshold_of(self, keyword: str) -> float:

@@ -159,7 +159,7 @@ def option(values: Any, default: Any = MISSING, *, unit: str = "", help: str = "
     help : str
         Purpose of the field.
     **more
-        Further metadata.
+        Further metadata. For ``later``, see :meth:`Settings.to_dict`.
     """
     return field(default=default, metadata={"values": values, "unit": unit, "help": help, **more})
 
@@ -194,8 +194,16 @@ class Settings:
                 object.__setattr__(self, one.name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as a JSON-ready dict, one entry per field."""
-        return dataclasses.asdict(self)
+        """The configuration as a JSON-ready dict, one entry per field.
+
+        Older versions do not know fields with ``later`` in their metadata. They have entries only if they differ from
+        the defaults.
+        """
+        values = dataclasses.asdict(self)
+        for one in dataclasses.fields(self):
+            if one.metadata.get("later") and values[one.name] == one.default:
+                del values[one.name]
+        return values
 
     @classmethod
     def from_dict(cls: type[_Self], values: Any) -> _Self:

@@ -13,7 +13,7 @@ from kws_edge.config import DetectorConfig
 from kws_edge.detection.detector import Detection, Detector
 from kws_edge.diagnostics.latency import DETECTOR, OFF, Stopwatch
 from kws_edge.errors import AudioError
-from kws_edge.features.frontend import StreamingFrontend, to_int16
+from kws_edge.features.frontend import FrameStream, to_int16
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model
 from kws_edge.model.stream import stream_of
@@ -126,7 +126,7 @@ class Spotter:
         self.step_s = self.step_frames * c.hop_length / c.sample_rate
         """Seconds from one inference to the next."""
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
-        self._frontend = StreamingFrontend(c, frontend=model.frontend)
+        self._frontend = FrameStream(c, frontend=model.frontend)
         self._stream = stream_of(model, self.step_frames)
         self.answer_s = model.answer_frames(self.step_frames) * c.hop_length / c.sample_rate
         """Seconds from one posterior to the next. A network with state gives several in each inference."""
@@ -140,7 +140,6 @@ class Spotter:
         self._frontend.reset()
         self._stream.reset()
         self.detector.reset()
-        self._frames = np.empty((0, self.model.frontend_config.n_mels), np.float32)
         self._start = 0  # position in the stream of the front end's first sample
         self.n_samples = 0
         """Samples of the stream so far, including skipped ones."""
@@ -157,8 +156,11 @@ class Spotter:
 
     @property
     def frames(self) -> NDArray[np.float32]:
-        """Log-mel frames that the latest inference added, shape (step_frames, n_mels), float32."""
-        return self._frames
+        """Features of the frames that the latest inference added, shape (step_frames, n_mels), float32.
+
+        With `n_mfcc` they have that many columns.
+        """
+        return self._stream.frames
 
     def skip(self, samples: int) -> None:
         """Say that `samples` samples of the stream were lost.
@@ -230,10 +232,10 @@ class Spotter:
             block = samples[start : start + self._rate]
             self.n_samples += len(block)
             first = self._frontend.n_frames
-            frames = self._frontend.process(block, multiple=self.step_frames)
-            for used in range(self.step_frames, len(frames) + 1, self.step_frames):
+            rows = self._frontend.process(block, multiple=self.step_frames)
+            for used in range(self.step_frames, len(rows) + 1, self.step_frames):
                 end = (first + used - 1) * self._hop + self._frame
-                yield from self._infer(frames[used - self.step_frames : used], (self._start + end) / self._rate)
+                yield from self._infer(rows[used - self.step_frames : used], (self._start + end) / self._rate)
 
     @property
     def samples_to_step(self) -> int:
@@ -274,12 +276,12 @@ class Spotter:
             yield step._replace(detection=found)
         self.n_samples, self.stopwatch = heard, watch
 
-    def _infer(self, frames: NDArray[np.float32], time_s: float) -> list[Step]:
-        watch, self._frames = self.stopwatch, frames
-        rows = self._stream.posteriors(frames, watch)
+    def _infer(self, rows: NDArray[np.float32], time_s: float) -> list[Step]:
+        watch = self.stopwatch
+        answers = self._stream.posteriors(rows, watch)
         steps = []
-        every = self.detector.process_all(rows, time_s)
-        for behind_s, posteriors, found in zip(self._behind_s, rows, every):  # noqa: B905  strict costs time here
+        every = self.detector.process_all(answers, time_s)
+        for behind_s, posteriors, found in zip(self._behind_s, answers, every):  # noqa: B905  strict costs time here
             if found:  # its window may begin before the stream does, or in a gap
                 found = dataclasses.replace(found, start_s=max(found.start_s, self._start / self._rate))
             steps.append(Step(time_s - behind_s, posteriors, found, time_s))

@@ -8,6 +8,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from kws_edge import DetectorConfig, FrontendConfig
+from kws_edge.config import MICROFRONTEND
 from kws_edge.ranges import Range
 
 WORDS = ("yes", "no", "up")
@@ -58,6 +59,14 @@ def front_ends(draw, *, small: bool = False):
         "level_max": draw(st.sampled_from([None, levels[1]])),
         "resize_frames": draw(st.none() | (st.integers(1, 200) if small else within(FrontendConfig, "resize_frames"))),
     }
+    values["n_mfcc"] = draw(st.none() | st.integers(1, min(256, values["n_mels"])))
+    values["normalise"] = draw(st.booleans())
+    values["algorithm"] = draw(st.sampled_from(["log-mel", MICROFRONTEND]))
+    if values["algorithm"] == MICROFRONTEND:
+        values |= {"spectrum": "magnitude", "sample_scale": 1.0, "log_offset": 1.0, "window": "hann"}
+        values |= {"mel_scale": "htk", "n_mfcc": None, "normalise": False}
+        values["n_fft"] = n_fft = max(16, 1 << (frame - 1).bit_length())
+        values["f_max_hz"] = f_max = min(f_max, 0.49 * rate)
     assert values.keys() == {f.name for f in dataclasses.fields(FrontendConfig)}
     frames = 1 + (clip - frame) // hop
     assume(values["clip_ms"] <= 10_000 and f_min + 1 <= f_max)

@@ -31,6 +31,9 @@ OTHER = {
     "level_min": -7,
     "level_max": 99,
     "resize_frames": 50,
+    "algorithm": "log-mel",
+    "n_mfcc": 13,
+    "normalise": True,
 }
 
 
@@ -44,7 +47,7 @@ def test_round_trip(name):
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(FrontendConfig)])
 def test_every_field_counts(field):
-    base = preset("logmel40")
+    base = preset("microfrontend" if field == "algorithm" else "logmel40")
     changed = dataclasses.replace(base, **{field: OTHER[field]})
     assert changed != base
     assert changed.hash != base.hash
@@ -55,6 +58,8 @@ def test_hashes_are_stable():
     # Caches and firmware name front ends by these hashes. They may change only with the front end.
     assert preset("logmel40").hash == "5ff64ec8790b6a69"
     assert preset("reference").hash == "84baee771bf270b3"
+    assert preset("microfrontend").hash == "71daf844816b4373"
+    assert preset("mfcc").hash == "e31a181bfe3505aa"
 
 
 def test_whole_numbers_and_floats_are_equal():
@@ -65,6 +70,8 @@ def test_shapes():
     assert preset("reference").n_frames == 124
     assert preset("reference").feature_shape == (128, 64)
     assert preset("logmel40").feature_shape == (98, 40)
+    assert preset("microfrontend").feature_shape == (98, 40)
+    assert preset("mfcc").feature_shape == (49, 10)
     assert (preset("logmel40").frame_length, preset("logmel40").hop_length) == (480, 160)
 
 
@@ -88,6 +95,33 @@ def test_bad_front_end(change, message):
         dataclasses.replace(preset("logmel40"), **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spectrum": "power"}, "microfrontend has spectrum=magnitude for these frames, got power"),
+        ({"sample_scale": 1 / 32768}, "microfrontend has sample_scale=1 "),
+        ({"window": "hamming"}, "window=hann"),
+        ({"mel_scale": "slaney"}, "mel_scale=htk"),
+        ({"log_offset": 2}, "log_offset=1 "),
+        ({"n_mfcc": 10}, "n_mfcc=None"),
+        ({"normalise": True}, "normalise=False"),
+        ({"n_fft": 1024}, "n_fft=512 for these frames, got 1024"),
+        ({"f_max_hz": 8000}, "no band up to f_max_hz=8000, half the sample rate"),
+        ({"algorithm": "mel"}, "algorithm must be one of log-mel, microfrontend"),
+    ],
+)
+def test_settings_that_microfrontend_would_ignore_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(preset("microfrontend"), **change)
+
+
+def test_no_more_coefficients_than_bands():
+    with pytest.raises(ConfigError, match="n_mfcc=41 coefficients cannot come from n_mels=40 bands"):
+        dataclasses.replace(preset("mfcc"), n_mfcc=41)
+    with pytest.raises(ConfigError, match="normalise must be true or false, got 1"):
+        dataclasses.replace(preset("mfcc"), normalise=1)
+
+
 def test_a_band_is_a_hertz_wide():
     base = preset("logmel40")
     assert dataclasses.replace(base, f_min_hz=1000, f_max_hz=1001).f_max_hz == 1001
@@ -102,8 +136,8 @@ def test_from_dict_names_the_setting():
     del values["hop_ms"]
     with pytest.raises(ConfigError, match="'hop_ms' is missing"):
         FrontendConfig.from_dict(values)
-    with pytest.raises(ConfigError, match="unknown front end 'mfcc'"):
-        preset("mfcc")
+    with pytest.raises(ConfigError, match="unknown front end 'plp'"):
+        preset("plp")
 
 
 def test_detector_round_trip():
@@ -168,7 +202,7 @@ def test_derived_sizes_follow_from_the_durations(config):
     assert config.frames_in(starts[-1] + config.frame_length) == len(starts)
     assert config.frames_in(starts[-1] + config.frame_length - 1) == len(starts) - 1
     assert config.frames_in(0) == 0
-    assert config.feature_shape == (config.resize_frames or len(starts), config.n_mels)
+    assert config.feature_shape == (config.resize_frames or len(starts), config.n_mfcc or config.n_mels)
     for samples, ms in (
         (config.frame_length, config.frame_ms),
         (config.hop_length, config.hop_ms),
@@ -218,7 +252,7 @@ def test_both_ends_of_a_range_belong_to_it(config, name):
 @pytest.mark.parametrize("name", settings_of(FrontendConfig, Choice))
 @given(wrong=st.text("htkanpower_", max_size=9) | st.none() | st.integers() | st.lists(st.just("power")))
 def test_what_is_no_choice_is_refused_by_name(name, wrong):
-    base = preset("logmel40")
+    base = preset("microfrontend" if name == "algorithm" else "logmel40")
     assume(wrong not in (names := FrontendConfig.about(name)["values"].names))
     with pytest.raises(ConfigError, match=rf"^FrontendConfig: {name} must be one of {', '.join(names)}, got "):
         dataclasses.replace(base, **{name: wrong})

@@ -372,6 +372,9 @@ def test_sizes_are_those_of_the_compiler(src, micro12, fixed, tmp_path):
         ({"n_fft": 8192, "n_mels": 4}, "mel band of"),
         ({"sample_rate": 192_000, "hop_ms": 500, "n_fft": 8192}, "the 65535 that the firmware skips"),
         ({"log_gain": 10_000.0}, "range"),
+        ({"n_mfcc": 10}, "10 MFCC of 40 htk mels of power: the firmware's front end computes log-mel levels"),
+        ({"normalise": True}, "each clip normalised: the firmware's front end computes log-mel levels"),
+        (preset("microfrontend").to_dict(), "microfrontend of 40 htk mels of magnitude: the firmware's front end"),
     ],
 )
 def test_front_ends_that_c_cannot_do_are_refused(changes, reason):

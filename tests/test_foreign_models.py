@@ -113,7 +113,7 @@ def test_info_describes_any_file(run_cli, tmp_path):
     flatbuffer = unpack(Path(shipped_models()["micro12"]).read_bytes(), "")[0]
     (tmp_path / "foreign.tflite").write_bytes(flatbuffer)
     text = run_cli("info", "foreign.tflite").stdout.decode()
-    assert "98 frames of 40 mels: --frontend; logmel40 has that shape" in text
+    assert "98 frames of 40 mels: --frontend; logmel40, microfrontend have that shape" in text
     assert "the labels of its 12 outputs: --labels" in text
     assert "every operator and tensor is verified" in text
     values = json.loads(run_cli("info", "foreign.tflite", "--labels", "a,b", "--json").stdout)

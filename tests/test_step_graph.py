@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kws_edge.config import preset
 from kws_edge.model.step_graph import StepInterpreter
 from kws_edge.model.tflite import FlatModel
+from kws_edge.presets import preset
 
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")

@@ -19,10 +19,10 @@ from host_tools.sampling.placing import CUT, HALF, OTHER, Placing
 from host_tools.sampling.sequences import SequenceBatches, Sequences
 from host_tools.sampling.tracks import Tracks
 from host_tools.sampling.words import Words
-from kws_edge.config import preset
 from kws_edge.model.model import Model
 from kws_edge.model.step_graph import StepInterpreter
 from kws_edge.model.tflite import FlatModel
+from kws_edge.presets import preset
 from tests import forked
 from tests.conftest import assert_one_line_error_at_end, assert_usage_error, train_command
 from tests.tones import data_of

@@ -43,7 +43,8 @@ def to_bytes(block):
 def clips(block=RATE, **config):
     """Features of clips, and their least possible cost: transform and matrix product on the same arrays."""
     from kws_edge.config import FrontendConfig
-    from kws_edge.features.frontend import BATCH, LANES, Frontend
+    from kws_edge.features.frontend import Frontend
+    from kws_edge.features.log_mel import BATCH, LANES, LogMel
 
     settings = {
         "frame_ms": 25,
@@ -57,9 +58,10 @@ def clips(block=RATE, **config):
         "log_offset": 1e-6,
     }
     frontend = Frontend(FrontendConfig(**{**settings, **config}))
+    matrix = LogMel(frontend.config)._matrix
     frames = np.zeros((BATCH, frontend.config.n_fft))
     bins = np.empty((BATCH, frontend.config.n_fft // 2 + 1), complex)
-    spectrum = np.ones((BATCH // LANES, LANES, len(frontend._matrix)), np.float32)
+    spectrum = np.ones((BATCH // LANES, LANES, len(matrix)), np.float32)
     bands = np.empty((BATCH // LANES, LANES, frontend.config.n_mels), np.float32)
 
     def floor(samples):
@@ -67,7 +69,7 @@ def clips(block=RATE, **config):
         for rows in (min(BATCH, n - at) for at in range(0, n, BATCH)):
             np.fft.rfft(frames[:rows], out=bins[:rows])
             groups = -(-rows // LANES)
-            np.matmul(spectrum[:groups], frontend._matrix, out=bands[:groups])
+            np.matmul(spectrum[:groups], matrix, out=bands[:groups])
 
     return {"ours": frontend.frames, "floor": floor}, as_is, block
 

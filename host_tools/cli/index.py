@@ -27,7 +27,7 @@ def add(commands) -> None:
 def work(args: argparse.Namespace) -> None:
     from host_tools.data.dataset import BACKGROUND_FOLDER, Voices, count, index_clips
     from host_tools.data.features import read_clip
-    from kws_edge.config import preset
+    from kws_edge.presets import preset
 
     index = index_clips(args.data, split=args.split, seed=args.seed)
     clips, background, problems = index.clips, index.background, index.problems

@@ -51,7 +51,7 @@ def work(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     frontend_config, labels = imported.metadata.frontend_config, imported.metadata.labels
-    frames, mels = frontend_config.feature_shape
-    print(f"wrote {args.output}, {imported.size:,} bytes: {frames} frames of {mels} mels to {', '.join(labels)}")
+    frames = f"{frontend_config.feature_shape[0]} frames of {frontend_config.frame_text}"
+    print(f"wrote {args.output}, {imported.size:,} bytes: {frames} to {', '.join(labels)}")
     for note in imported.notes:
         print(f"note: {note}")

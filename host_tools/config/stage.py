@@ -13,9 +13,9 @@ from host_tools.config.values import SEED, SHARE, share
 from host_tools.data.label_sets import label_set
 from host_tools.errors import DatasetError
 from host_tools.options import Place, Places, Section, Wholes, plain, section
-from kws_edge.config import PRESETS
 from kws_edge.errors import ConfigError
 from kws_edge.labels import SILENCE
+from kws_edge.presets import PRESETS
 from kws_edge.ranges import number, whole
 from kws_edge.settings import Choice, Text, option
 from kws_edge.text import shown
@@ -32,6 +32,8 @@ __all__ = [
 
 STREAM_NETWORKS = ("stream_residual", "stream_micro")
 """Networks with state: they train on sequences and answer at every step of a stream."""
+_TRAINABLE = tuple(name for name, config in PRESETS.items() if not config.normalise)
+"""Front ends that training can compute from levels of which loudness was changed."""
 NETWORKS = ("residual", "micro", "cnn_reference", *STREAM_NETWORKS)
 """Names of the networks that come with this package."""
 
@@ -129,7 +131,7 @@ class NetworkConfig(Section):
         " current folder",
     )
     width: float = option(number(0.01, 100), 1.0, help="factor on the network's channels")
-    frontend: str = option(Choice(*PRESETS), "logmel40", help="front-end preset")
+    frontend: str = option(Choice(*_TRAINABLE), "logmel40", help="front-end preset")
     labels: str = option(
         Text(_label_set),
         "commands12",

@@ -90,7 +90,7 @@ def _input(model: Model) -> list[str]:
     return [
         "## Input",
         "",
-        f"{c.n_mels} {c.mel_scale} mels of {c.spectrum} from {c.f_min_hz:g} to {c.f_max_hz:g} Hz, "
+        f"{c.contents} from {c.f_min_hz:g} to {c.f_max_hz:g} Hz, "
         f"frame {c.frame_ms:g} ms, hop {c.hop_ms:g} ms, FFT {c.n_fft}; shape {model.input.shape}, "
         f"{model.input.dtype} of scale {model.input.scale:g} and zero point {model.input.zero_point}; "
         f"front-end hash `{c.hash}`. The file carries all of it.",

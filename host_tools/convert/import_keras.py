@@ -60,8 +60,8 @@ def _shape_of_input(path: Path, shape: tuple[int | None, ...], frontend_config: 
         if len(full) == len(shape) and all(own in (None, n) for own, n in zip(shape, full, strict=True)):
             return full
     raise ModelError(
-        f"{path}: input of shape {shown(shape)}, but its front end gives {frames} frames of {mels} mels; name the one"
-        " that it was trained on with --frontend"
+        f"{path}: input of shape {shown(shape)}, but its front end gives {frames} frames of "
+        f"{frontend_config.frame_text}; name the one that it was trained on with --frontend"
     )
 
 

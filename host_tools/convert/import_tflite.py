@@ -74,11 +74,11 @@ def _added(metadata: Metadata) -> str:
 
 
 def _check_shapes(name: str, taken: Sequence[int], given: Sequence[int], metadata: Metadata) -> None:
-    frames, mels = metadata.frontend_config.feature_shape
-    if not fits(taken, (frames, mels)):
+    config = metadata.frontend_config
+    if not fits(taken, config.feature_shape):
         raise ModelError(
-            f"{name}: input of shape {list(taken)}, but its front end gives {frames} frames of {mels} mels; name the"
-            " one that it was trained on with --frontend"
+            f"{name}: input of shape {list(taken)}, but its front end gives {config.feature_shape[0]} frames of "
+            f"{config.frame_text}; name the one that it was trained on with --frontend"
         )
     if not given or given[-1] != len(metadata.labels) or any(n != 1 for n in given[:-1]):
         raise ModelError(

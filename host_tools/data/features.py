@@ -4,6 +4,9 @@ Training keeps *raw levels*: ``log_gain * ln(bands + log_offset)`` without the f
 can be converted back to band power. So shift, gain and noise can be applied later, to features of recordings and to
 precomputed features alike.
 
+Raw levels of ``microfrontend`` are those before its noise reduction and gain control, which follow the augmentation. As
+on the device, each clip or sequence then begins after silence. Its output levels cannot be converted back.
+
 Features of clips are computed once, by all cores, into a memory-mapped file of a cache. Its key is made of the front
 end's hash and the files. An interrupted computation goes on where it stopped.
 """
@@ -29,9 +32,10 @@ from host_tools.errors import DatasetError
 from host_tools.locks import locked
 from host_tools.parallel import run_parallel
 from kws_edge.audio.file import AudioFile
-from kws_edge.config import FrontendConfig
+from kws_edge.config import MICROFRONTEND, FrontendConfig
 from kws_edge.errors import AudioError
 from kws_edge.features.frontend import Frontend, fit_clip, resize_frames
+from kws_edge.features.microfrontend import Adaptation
 from kws_edge.files import write_atomically
 
 __all__ = [
@@ -42,6 +46,7 @@ __all__ = [
     "model_input",
     "power_to_raw",
     "raw_config",
+    "raw_levels",
     "raw_to_levels",
     "raw_to_power",
     "read_clip",
@@ -64,8 +69,16 @@ def default_cache() -> Path:
 
 
 def raw_config(config: FrontendConfig) -> FrontendConfig:
-    """`config` without level offset and clips. A front end with it outputs raw levels."""
-    return dataclasses.replace(config, level_offset=0, level_min=None, level_max=None, resize_frames=None)
+    """`config` without level offset and clips, and without what follows the levels. Raw levels depend on the rest."""
+    return dataclasses.replace(
+        config, level_offset=0, level_min=None, level_max=None, resize_frames=None, n_mfcc=None, normalise=False
+    )
+
+
+def raw_levels(samples: Samples, config: FrontendConfig) -> NDArray[np.float32]:
+    """Raw levels of every full frame in `samples`, shape (n, config.n_mels), float32."""
+    rows = _frontend(raw_config(config)).rows(samples)
+    return power_to_raw(np.square(rows), config) if config.algorithm == MICROFRONTEND else rows
 
 
 def raw_to_power(raw: Levels, config: FrontendConfig) -> Levels:
@@ -86,7 +99,16 @@ def power_to_raw(power: Levels, config: FrontendConfig) -> Levels:
 
 
 def raw_to_levels(raw: Levels, config: FrontendConfig) -> Levels:
-    """The front end's output levels, from raw levels."""
+    """The front end's output levels, from raw levels.
+
+    Parameters
+    ----------
+    raw : numpy.ndarray, shape (..., frames, mels)
+        Of clips, or of sequences. Silence is before each.
+    config : FrontendConfig
+    """
+    if config.algorithm == MICROFRONTEND:
+        return _adaptation(config)(np.sqrt(raw_to_power(raw, config)))
     levels = raw + np.float32(config.level_offset)
     if config.level_min is not None or config.level_max is not None:
         np.clip(levels, config.level_min, config.level_max, out=levels)
@@ -94,7 +116,7 @@ def raw_to_levels(raw: Levels, config: FrontendConfig) -> Levels:
 
 
 def levels_to_raw(levels: Levels, config: FrontendConfig) -> Levels:
-    """Raw levels from output levels. A clipped level gives the raw level of the clip."""
+    """Raw levels from output levels, not of ``microfrontend``. A clipped level gives the raw level of the clip."""
     return levels.astype(np.float32) - np.float32(config.level_offset)
 
 
@@ -151,6 +173,11 @@ def _frontend(config: FrontendConfig) -> Frontend:
     return Frontend(config)
 
 
+@functools.cache
+def _adaptation(config: FrontendConfig) -> Adaptation:
+    return Adaptation(config)
+
+
 Variation = Callable[[Samples, int], Samples]
 """Maps samples and the clip's number to samples; see :class:`host_tools.sampling.augment.AudioVariation`."""
 
@@ -201,7 +228,7 @@ def clip_features(
     if not paths:
         return ClipFeatures(np.empty(shape, np.float16), {})
     folder = (cache or _temporary_cache()) / _key(paths, config, vary)
-    fill = functools.partial(_fill, folder=folder, config=raw_config(config), vary=vary)
+    fill = functools.partial(_fill, folder=folder, config=config, vary=vary)
     if not _is_complete(folder):
         with locked(folder, wait=True):  # a process that has waited finds the work done
             _complete(folder, shape, paths, fill, what=what, workers=workers)
@@ -253,7 +280,7 @@ def recording_features(
     skipped : dict
         Why the other recordings could not be read, by path.
     """
-    work = functools.partial(_recording, config=raw_config(config))
+    work = functools.partial(_recording, config=config)
     bar = tqdm(total=len(paths), desc=what, unit="file", mininterval=0.5, disable=not paths)
     levels, skipped = [], {}
     with bar:
@@ -272,7 +299,7 @@ def _run(work: Callable, jobs: Sequence, n: int, workers: int | None) -> Iterabl
 
 def _recording(path: Path, *, config: FrontendConfig) -> NDArray[np.float16] | str:
     try:
-        return _frontend(config).frames(read_clip(path, config)).astype(np.float16)
+        return raw_levels(read_clip(path, config), config).astype(np.float16)
     except DatasetError as error:
         return str(error)
 
@@ -289,7 +316,7 @@ def _fill(job: tuple[Sequence[Path], int], *, folder: Path, config: FrontendConf
             continue
         if vary:
             samples = vary(samples, number)
-        levels[number] = _frontend(config).frames(fit_clip(samples, config.clip_samples))
+        levels[number] = raw_levels(fit_clip(samples, config.clip_samples), config)
     return skipped
 
 

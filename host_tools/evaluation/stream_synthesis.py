@@ -28,8 +28,8 @@ from host_tools.evaluation.stream_config import StreamConfig
 from host_tools.sampling.augment import room_response
 from host_tools.sampling.noise_gate import gate_span, word_bounds
 from kws_edge.audio.file import AudioFile
-from kws_edge.config import preset
 from kws_edge.files import write_atomically
+from kws_edge.presets import preset
 
 __all__ = ["Summary", "make_stream"]
 

@@ -153,10 +153,10 @@ class Batches:
             evenly by label.
         """
         config = self.examples.config
-        levels, truth = self.examples.validation
-        raw, calibration_truth, _ = self.draw(n, np.random.default_rng(seed), even=True)
-        calibration = model_input(raw_to_levels(raw, config), config)
-        return {"validation": (model_input(levels, config), truth), "calibration": (calibration, calibration_truth)}
+        validation, truth = self.examples.validation
+        calibration, calibration_truth, _ = self.draw(n, np.random.default_rng(seed), even=True)
+        parts = {"validation": (validation, truth), "calibration": (calibration, calibration_truth)}
+        return {name: (model_input(raw_to_levels(raw, config), config), which) for name, (raw, which) in parts.items()}
 
 
 def made_ahead(make: Callable[[int], T], steps: int, *, ahead: int = 4) -> Generator[T, None, None]:

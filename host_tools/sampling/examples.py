@@ -10,7 +10,7 @@ import numpy as np
 
 from host_tools.config import DataConfig
 from host_tools.data.dataset import Voices, count
-from host_tools.data.features import levels_to_raw, raw_to_levels
+from host_tools.data.features import levels_to_raw
 from host_tools.data.label_sets import label_name, label_of
 from host_tools.sampling.augment import silent_raw
 from host_tools.sampling.bank import Bank, windows
@@ -42,7 +42,7 @@ class Examples(Generic[Sounds]):
     noise: Sounds
     speech: Sounds
     validation: tuple[np.ndarray, np.ndarray]
-    """Output levels, float32 (k, frames, mels), and label indices."""
+    """Raw levels, float32 (k, frames, mels), and label indices."""
     summary: dict
     """Numbers of examples, for the run's record."""
     problems: list[str]
@@ -152,7 +152,7 @@ def _validation_set(
     labels: Sequence[str],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Levels and label indices of the validation set.
+    """Raw levels and label indices of the validation set.
 
     With an unknown class it is made like the official test set: ``unknown`` and ``silence`` have as many examples as a
     keyword. Clips come first, and precomputed features fill up labels with few clips. Without an unknown class it holds
@@ -169,25 +169,24 @@ def _validation_set(
     """
     candidates: dict[int, list[np.ndarray]] = {i: [] for i in range(len(labels))}
     for raw, word in zip(*clips, strict=True):
-        candidates[label_of(word, labels)].append(raw_to_levels(raw.astype(np.float32), config))
+        candidates[label_of(word, labels)].append(raw.astype(np.float32))
     keyword = [len(candidates[i]) for i, name in enumerate(labels) if name not in (SILENCE, UNKNOWN)]
     target = max(50, int(np.median(keyword)))
     extra: dict[int, list[np.ndarray]] = {i: [] for i in range(len(labels))}
     for row, word in zip(*features, strict=True):
-        extra[label_of(word, labels)].append(row.astype(np.float32))
-    levels, truth = [], []
+        extra[label_of(word, labels)].append(levels_to_raw(row, config))
+    raw_rows, truth = [], []
     for i, name in enumerate(labels):
         if name == SILENCE and isinstance(noise, Bank):
-            quiet = windows(noise, target, rng, config)
-            rows = list(raw_to_levels(quiet, config))
+            rows = list(windows(noise, target, rng, config))
         elif name == UNKNOWN and not candidates[i] and not extra[i] and isinstance(speech, Bank):
-            rows = list(raw_to_levels(speech.draw(target, rng), config))
+            rows = list(speech.draw(target, rng))
         else:
             rng.shuffle(candidates[i])
             rng.shuffle(extra[i])
             rows = candidates[i] + extra[i]
             if UNKNOWN in labels:
                 rows = rows[: target if name == UNKNOWN else max(target, len(candidates[i]))]
-        levels.extend(rows)
+        raw_rows.extend(rows)
         truth.extend([i] * len(rows))
-    return np.stack(levels), np.array(truth)
+    return np.stack(raw_rows), np.array(truth)

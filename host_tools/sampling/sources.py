@@ -17,7 +17,7 @@ from host_tools.data.origins import SYNTHETIC, origin_of
 from host_tools.data.recordings import LeftOut, recordings
 from host_tools.data.stored_features import FeatureSet, load_features
 from host_tools.errors import DatasetError
-from kws_edge.config import FrontendConfig
+from kws_edge.config import MICROFRONTEND, FrontendConfig
 from kws_edge.labels import UNKNOWN
 
 __all__ = ["Files", "find_files"]
@@ -101,6 +101,11 @@ def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
             files.banks.append((kind, found.paths))
             files.left_out += found.left_out
     if data.features is not None:
+        if config.algorithm == MICROFRONTEND:
+            raise DatasetError(
+                f"{data.features}: precomputed levels cannot train a network for {MICROFRONTEND}, because its noise "
+                "reduction comes after augmentation; give recordings alone"
+            )
         stored = load_features(data.features, (config.n_frames, config.n_mels))
         files.stored = stored.split_at_random(seed) if data.split == "random" else stored
     return files

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from host_tools.data.features import levels_to_raw, span_range
+from host_tools.data.features import span_range
 from host_tools.data.label_sets import SPOKEN_AS_UNKNOWN
 from host_tools.errors import TrainingError
 from host_tools.evaluation.sequence_scores import sequence_scores
@@ -292,12 +292,12 @@ def _file_of_clips(path: str) -> Model:
 
 def _validation_words(examples: Examples[Tracks]) -> Examples[Tracks]:
     """The same sounds with the words that validate in place of those that train."""
-    levels, truth = examples.validation
+    raw, truth = examples.validation
     names = [SPOKEN_AS_UNKNOWN if label == UNKNOWN else label for label in examples.labels]
     by_word = {name: np.flatnonzero(truth == i) for i, name in enumerate(names)}
     return replace(
         examples,
-        stores=[levels_to_raw(levels, examples.config)],
+        stores=[raw],
         kinds=["recorded"],
         by_word={name: numbers for name, numbers in by_word.items() if len(numbers)},
     )

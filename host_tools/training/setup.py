@@ -21,8 +21,8 @@ from host_tools.training.sequences import SequenceTask
 from host_tools.training.start import check_start, origins
 from host_tools.training.task import Task
 from host_tools.training.teacher import load_teacher
-from kws_edge.config import preset
 from kws_edge.files import write_atomically
+from kws_edge.presets import preset
 
 __all__ = ["set_up"]
 

@@ -14,10 +14,11 @@ from host_tools.errors import TrainingError
 from host_tools.networks.weight_import import load_weights
 from host_tools.training.run import DAMAGE, LAST, Run, broken, load_run
 from host_tools.training.task import Task
-from kws_edge.config import FrontendConfig, preset
+from kws_edge.config import FrontendConfig
 from kws_edge.errors import KwsError
 from kws_edge.model.file import unpack
 from kws_edge.model.model import shipped_models
+from kws_edge.presets import preset
 
 __all__ = ["blend", "check_start", "origins", "start", "weight_files"]
 

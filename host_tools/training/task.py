@@ -11,7 +11,7 @@ import keras
 from host_tools.config import StageConfig
 from host_tools.sampling.examples import Examples
 from host_tools.training.run import Run
-from kws_edge.config import preset
+from kws_edge.presets import preset
 
 __all__ = ["Task"]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 import kws_edge
 from kws_edge.cli import options
-from kws_edge.config import PRESETS, DetectorConfig
+from kws_edge.config import DetectorConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.detection.sensitivity import OperatingPoint
 from kws_edge.errors import ConfigError, KwsError
@@ -26,6 +26,7 @@ from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model, read_model
 from kws_edge.model.runtime import installed
 from kws_edge.model.tflite import FlatModel, Tensor
+from kws_edge.presets import PRESETS
 from kws_edge.text import counted, listed, printable
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def missing(flat: FlatModel, *, labels: bool, frontend: bool) -> list[str]:
             if len(sides) == 2
             else f"{source.elements:,} levels, frame by frame (a model of samples of audio cannot be run)"
         )
-        known = f"{', '.join(fitting)} has that shape, or give" if fitting else "give"
+        known = f"{', '.join(fitting)} {'have' if fitting[1:] else 'has'} that shape, or give" if fitting else "give"
         found.append(
             f"the front end, of {features}: --frontend; {known} a JSON file of the settings it was trained with"
         )
@@ -314,7 +315,7 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
         ("labels", ", ".join(values["labels"])),
         (
             "front end",
-            f"{c['n_mels']} {c['mel_scale']} mels of {c['spectrum']}, {band}, frame {c['frame_ms']:g} ms, "
+            f"{model.frontend_config.contents}, {band}, frame {c['frame_ms']:g} ms, "
             f"hop {c['hop_ms']:g} ms, FFT {c['n_fft']}, {c['sample_rate']} Hz  (hash {c['hash']})",
         ),
         ("state", _state_text(values)),

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kws_edge.cli.parser import Parser
-from kws_edge.config import PRESETS, DetectorConfig, FrontendConfig, preset
+from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.detection.sensitivity import OWN, SENSITIVITY
 from kws_edge.errors import ConfigError, KwsError, UsageError
@@ -21,6 +21,7 @@ from kws_edge.labels import is_keyword
 from kws_edge.model.file import Metadata
 from kws_edge.model.model import DEFAULT_MODEL, Model, read_model, shipped_models
 from kws_edge.model.runtime import KERNELS, RUNTIMES, THREADS
+from kws_edge.presets import PRESETS, preset
 from kws_edge.ranges import number
 from kws_edge.spotter import Spotter, detector_of
 from kws_edge.text import parse_json, printable, read_text, shown

@@ -1,31 +1,31 @@
-"""The front end: int16 audio to log-mel features, for whole clips and for streams.
+"""The front end: int16 audio to features, for whole clips and for streams.
 
-Both forms run the same arithmetic on the same shapes. NumPy transforms each frame by itself. The rounding of a matrix
-product may depend on its shape and on the row. So it is computed in groups of :data:`LANES` rows. The index of a frame
-gives its row in the group, even if its neighbours are missing. So the features of a stream equal those of the whole
-clip bit for bit, for blocks of any size.
+Features are made in two steps. A frame gives a row, which depends on its samples alone. The rows of a clip then give
+its features. With most front ends a row is the frame's features already. With others the features of a frame depend on
+the clip: on the frames before, by noise reduction, or on its largest sample.
 
-Frames pass through buffers of at most :data:`BATCH` rows, which are made once and stay in the processor's cache. New
-arrays for a whole clip would cost more in page faults than the transforms.
+The frames of a stream give the same rows as those of a clip, bit for bit, for blocks of any size.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from kws_edge.audio_limits import check_scale
-from kws_edge.config import FrontendConfig
-from kws_edge.errors import AudioError, ConfigError
-from kws_edge.features.mel import mel_matrix, window
+from kws_edge.config import MICROFRONTEND, FrontendConfig
+from kws_edge.errors import AudioError
+from kws_edge.features.log_mel import LANES, Cepstra, LogMel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kws_edge.features.microfrontend import Adaptation
+
 __all__ = [
-    "BATCH",
-    "LANES",
+    "FrameStream",
     "Frontend",
     "StreamingFrontend",
     "fit_clip",
@@ -35,26 +35,6 @@ __all__ = [
 ]
 
 _INT16 = np.dtype(np.int16)
-_ONE = np.array(1.0)  # factor of a transform
-
-LANES = 8
-"""Rows of one matrix product."""
-
-BATCH = 7 * LANES
-"""Most rows that pass through the buffers at a time: about half a second at a hop of 10 ms.
-
-With more rows, each row takes no less time. With fewer rows, the calls cost too much.
-"""
-
-try:  # np.fft.rfft of NumPy 2 calls this after checks of its arguments, which take 40 us if caches are cold.
-    from numpy.fft._pocketfft_umath import (  # type: ignore[import-not-found]
-        rfft_n_even,
-        rfft_n_odd,
-    )
-
-    _DIRECT = rfft_n_even.signature == rfft_n_odd.signature == "(n),()->(m)"
-except (ImportError, AttributeError):  # NumPy 1, or a future NumPy: the public function does the same
-    _DIRECT = False
 
 
 def to_int16(samples: NDArray[Any]) -> NDArray[np.int16]:
@@ -136,11 +116,20 @@ def resize_frames(features: NDArray[np.float32], n_frames: int) -> NDArray[np.fl
     return features[lower] + (features[upper] - features[lower]) * fraction[:, np.newaxis]
 
 
+class Rows(Protocol):
+    """The first step of a front end."""
+
+    columns: int
+    """Numbers in a row."""
+
+    def rows(self, frames: NDArray[np.int16], *, lane: int = 0) -> NDArray[np.float32]:
+        """Rows of frames, shape (n, columns), float32. `lane` is as for :meth:`LogMel.rows`."""
+
+
 class Frontend:
     """Computes the features of whole clips.
 
-    Windowing and transform use float64. NumPy's FFT is no slower in float64, and the rounding of loud bands does not
-    hide bands near silence. All later steps use float32. An instance has buffers, so use it in one thread at a time.
+    An instance has buffers, so use it in one thread at a time.
 
     Parameters
     ----------
@@ -170,49 +159,47 @@ class Frontend:
     def __init__(self, config: FrontendConfig) -> None:
         self.config = c = config
         self._frame, self._hop = c.frame_length, c.hop_length  # a configuration computes them anew each time
-        matrix = mel_matrix(c)
-        used = np.flatnonzero(matrix.any(axis=1))
-        if not len(used):
-            raise ConfigError(
-                f"no FFT bin falls into any band of {c.f_min_hz:g} to {c.f_max_hz:g} Hz; raise n_fft or widen the band"
-            )
-        first, last = int(used[0]), int(used[-1]) + 1
-        self._matrix = np.ascontiguousarray(matrix[first:last])
-        # Operands after the bands. They are zero-dimensional arrays, because NumPy takes longer to convert a number.
-        self._offset = np.array(c.log_offset, np.float32)
-        self._after = [
-            (operation, np.array(value, np.float32))
-            for operation, value, neutral in (
-                (np.multiply, c.log_gain, 1),
-                (np.add, c.level_offset, 0),
-                (np.maximum, c.level_min, None),
-                (np.minimum, c.level_max, None),
-            )
-            if value != neutral
-        ]
-        self._window = window(c) * np.float64(c.sample_scale)
-        self._magnitude = c.spectrum == "magnitude"
-        self._n_bins, self._used = c.n_fft // 2 + 1, slice(first, last)
-        self._transform = (rfft_n_odd if c.n_fft % 2 else rfft_n_even) if _DIRECT else _rfft
-        self._make_buffers(1)
+        self._first: Rows
+        self._second: Cepstra | Adaptation | None = None
+        if c.algorithm == MICROFRONTEND:  # loads only if it is used
+            from kws_edge.features.microfrontend import Adaptation, FixedBands
 
-    def _make_buffers(self, n: int) -> None:
-        """Make buffers for `n` frames at a time."""
-        c, groups = self.config, -(-(n + LANES - 1) // LANES)
-        self._padded = np.zeros((n, c.n_fft))
-        # NumPy takes 0.1 us for each row of an array that is not contiguous. So it is quicker to keep a window for each
-        # frame, and to square even the bins that no band needs.
-        self._windows = np.zeros((n, c.n_fft))
-        self._windows[:, : c.frame_length] = self._window
-        self._bins = np.empty((n, self._n_bins), complex)
-        self._parts = self._bins.reshape(-1).view(float)  # real and imaginary parts in turn
-        self._power = np.zeros(groups * LANES * self._n_bins, np.float32)
-        self._groups = self._power.reshape(groups, LANES, self._n_bins)[:, :, self._used]
-        self._bands = np.empty((groups, LANES, c.n_mels), np.float32)
-        self._rows = self._bands.reshape(groups * LANES, c.n_mels)
+            self._first, self._second = FixedBands(c), Adaptation(c)
+        elif c.n_mfcc is not None or c.normalise:
+            self._first = self._second = Cepstra(c)
+        else:
+            self._first = LogMel(c)
+
+    @property
+    def columns(self) -> int:
+        """Numbers in a row."""
+        return self._first.columns
+
+    @property
+    def by_frame(self) -> bool:
+        """Whether a frame's features depend on its samples alone, so that its row is its features."""
+        return self._second is None
+
+    def rows(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Compute the row of every full frame. Parameters and errors are those of :meth:`frames`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (1 + (n - frame_length) // hop_length, columns), float32
+        """
+        return self._first.rows(self._framed(np.ascontiguousarray(to_int16(samples))))
+
+    def features(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of a clip from its rows, one for each frame. Silence is before it.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n, n_mels), or with `n_mfcc` (n, n_mfcc), float32
+        """
+        return rows if self._second is None else self._second(rows)
 
     def frames(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute the levels of every full frame in `samples`.
+        """Compute the features of every full frame in `samples`, which are one clip of any length.
 
         Parameters
         ----------
@@ -221,17 +208,17 @@ class Frontend:
         Returns
         -------
         numpy.ndarray, shape (1 + (n - frame_length) // hop_length, n_mels), float32
-            No rows if `samples` is shorter than a frame.
+            No rows if `samples` is shorter than a frame. With `n_mfcc` they have that many columns.
 
         Raises
         ------
         AudioError
             If the samples are not mono, have another type, or are not numbers.
         """
-        return self._levels(self._framed(np.ascontiguousarray(to_int16(samples))), lane=0)
+        return self.features(self.rows(samples))
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute the model input for one clip: the levels of the centred `samples`, resized if configured.
+        """Compute the model input for one clip: the features of the centred `samples`, resized if configured.
 
         Returns
         -------
@@ -239,15 +226,32 @@ class Frontend:
         """
         return self.resize(self.frames(fit_clip(to_int16(samples), self.config.clip_samples)))
 
-    def resize(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring a clip's `n_frames` rows of levels into the shape that the model takes."""
+    def resize(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring the features of a clip's `n_frames` frames into the shape that the model takes."""
         n = self.config.resize_frames
-        return levels if n is None else resize_frames(levels, n)
+        return features if n is None else resize_frames(features, n)
 
     def silence(self) -> NDArray[np.float32]:
-        """Levels of a frame of digital silence, shape (n_mels,), float32."""
-        levels: NDArray[np.float32] = self.frames(np.zeros(self.config.frame_length, np.int16))[0]
-        return levels
+        """Features of a frame of digital silence, shape (n_mels,) or (n_mfcc,), float32."""
+        features: NDArray[np.float32] = self.features(self.silent_row()[np.newaxis])[0]
+        return features
+
+    def silent_row(self) -> NDArray[np.float32]:
+        """The row of a frame of digital silence, shape (columns,), float32."""
+        row: NDArray[np.float32] = self.rows(np.zeros(self.config.frame_length, np.int16))[0]
+        return row
+
+    def running(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """A function that takes the rows of a stream, in parts of any size, and returns their features.
+
+        Silence is before the first part. The function keeps what it must know of the frames before.
+
+        Raises
+        ------
+        ConfigError
+            If a clip is normalised, because a stream has no largest sample.
+        """
+        return self.features if self._second is None else self._second.running()
 
     def _framed(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """The full frames in contiguous int16 `samples`: a view, shape (n, frame_length)."""
@@ -256,52 +260,9 @@ class Frontend:
         frames: NDArray[np.int16] = np.ndarray(shape, np.int16, samples, 0, (2 * self._hop, 2))
         return frames
 
-    def _levels(self, frames: NDArray[np.int16], *, lane: int) -> NDArray[np.float32]:
-        """Levels of int16 `frames`, shape (n, frame_length). The first frame belongs in row `lane` of its group."""
-        parts: list[NDArray[np.float32]] = []
-        done = 0
-        while done < len(frames) or not parts:
-            rows = min(BATCH - lane, len(frames) - done)
-            parts.append(self._bands_of(frames[done : done + rows], lane) + self._offset)
-            done, lane = done + rows, 0
-        levels = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        np.log(levels, out=levels)
-        for operation, value in self._after:
-            operation(levels, value, out=levels)
-        return levels
 
-    def _bands_of(self, frames: NDArray[np.int16], lane: int) -> NDArray[np.float32]:
-        """Mel bands of `n` frames, at most :data:`BATCH`: a view, shape (n, n_mels), float32.
-
-        The frames go into the rows from `lane` to `lane + n` of the buffers.
-        """
-        n = len(frames)
-        if n > len(self._padded):
-            self._make_buffers(n)
-        padded, end, bins = self._padded[:n], lane + n, self._n_bins
-        padded[:, : self._frame] = frames
-        padded *= self._windows[:n]
-        self._transform(padded, _ONE, self._bins[:n])
-        squares = self._parts[: 2 * n * bins]
-        np.multiply(squares, squares, out=squares)  # np.square would load one more operation into cold caches
-        power = self._power[lane * bins : end * bins]
-        if self._magnitude:
-            magnitude = np.add(squares[::2], squares[1::2], out=squares[::2])
-            np.sqrt(magnitude, out=power, casting="same_kind")
-        else:
-            np.add(squares[::2], squares[1::2], out=power, casting="same_kind")
-        groups = -(-end // LANES)
-        np.matmul(self._groups[:groups], self._matrix, out=self._bands[:groups])
-        return self._rows[lane:end]
-
-
-def _rfft(frames: NDArray[np.float64], factor: NDArray[np.float64], out: NDArray[np.complex128]) -> None:
-    """The real FFT of NumPy; `factor` is 1."""
-    out[:] = np.fft.rfft(frames)
-
-
-class StreamingFrontend:
-    """Computes the levels of a stream. Each frame is computed once, as soon as its last sample is there.
+class FrameStream:
+    """Cuts a stream into frames. Each frame's row is computed once, as soon as its last sample is there.
 
     Parameters
     ----------
@@ -313,17 +274,6 @@ class StreamingFrontend:
     ------
     ConfigError
         As :class:`Frontend` does.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from kws_edge import Frontend, StreamingFrontend, preset
-    >>> config = preset("logmel40")
-    >>> samples = np.random.default_rng(0).integers(-3000, 3000, 16000).astype(np.int16)
-    >>> stream = StreamingFrontend(config)
-    >>> parts = [stream.process(samples[start : start + 700]) for start in range(0, 16000, 700)]
-    >>> [len(part) for part in parts[:3]], np.array_equal(np.concatenate(parts), Frontend(config).frames(samples))
-    ([2, 4, 5], True)
     """
 
     def __init__(self, config: FrontendConfig, *, frontend: Frontend | None = None) -> None:
@@ -348,7 +298,7 @@ class StreamingFrontend:
         return self._skip + (n_frames - 1) * self._hop + self._frame - self._n_pending
 
     def process(self, samples: NDArray[Any], *, multiple: int = 1) -> NDArray[np.float32]:
-        """Take a block of any size; return the frames that it completes.
+        """Take a block of any size; return the rows of the frames that it completes.
 
         Parameters
         ----------
@@ -358,8 +308,8 @@ class StreamingFrontend:
 
         Returns
         -------
-        numpy.ndarray, shape (k, n_mels), float32
-            The `k` new frames; `k` may be 0.
+        numpy.ndarray, shape (k, frontend.columns), float32
+            The rows of the `k` new frames; `k` may be 0.
 
         Raises
         ------
@@ -379,11 +329,54 @@ class StreamingFrontend:
         self._n_pending = end
         n = max(0, 1 + (end - self._frame) // self._hop) // multiple * multiple
         if not n:
-            return np.empty((0, self.config.n_mels), np.float32)
-        levels = self._frontend._levels(self._frames[:n], lane=self.n_frames % LANES)
+            return np.empty((0, self._frontend.columns), np.float32)
+        rows = self._frontend._first.rows(self._frames[:n], lane=self.n_frames % LANES)
         self.n_frames += n
         used = min(n * self._hop, end)
         self._skip = n * self._hop - used
         self._n_pending = end - used
         self._pending[: self._n_pending] = self._pending[used:end]
-        return levels
+        return rows
+
+
+class StreamingFrontend(FrameStream):
+    """Computes the features of a stream, frame by frame as :class:`FrameStream`. Silence is before the stream.
+
+    Parameters
+    ----------
+    config : FrontendConfig
+    frontend : Frontend, optional
+        As for :class:`FrameStream`.
+
+    Raises
+    ------
+    ConfigError
+        As :class:`Frontend` does, and if the front end normalises clips.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Frontend, StreamingFrontend, preset
+    >>> config = preset("logmel40")
+    >>> samples = np.random.default_rng(0).integers(-3000, 3000, 16000).astype(np.int16)
+    >>> stream = StreamingFrontend(config)
+    >>> parts = [stream.process(samples[start : start + 700]) for start in range(0, 16000, 700)]
+    >>> [len(part) for part in parts[:3]], np.array_equal(np.concatenate(parts), Frontend(config).frames(samples))
+    ([2, 4, 5], True)
+    """
+
+    def reset(self) -> None:
+        """Forget everything. The next sample is the first one of a new stream."""
+        super().reset()
+        self._features = self._frontend.running()
+
+    def process(self, samples: NDArray[Any], *, multiple: int = 1) -> NDArray[np.float32]:
+        """Take a block of any size; return the features of the frames that it completes.
+
+        Parameters and errors are those of :meth:`FrameStream.process`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (k, n_mels), or with `n_mfcc` (k, n_mfcc), float32
+        """
+        return self._features(super().process(samples, multiple=multiple))

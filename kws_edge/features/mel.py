@@ -7,16 +7,17 @@ They use Python's floats, because NumPy's cosine and logarithm may depend on the
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kws_edge.config import FrontendConfig
+from kws_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["mel_matrix", "window"]
+__all__ = ["mel_matrix", "used_bins", "window"]
 
 _SLANEY_BREAK_HZ = 1000.0
 _SLANEY_HZ_PER_MEL = 200.0 / 3
@@ -68,3 +69,25 @@ def window(config: FrontendConfig) -> NDArray[np.float64]:
     """
     a, n = {"hann": 0.5, "hamming": 0.54}[config.window], config.frame_length
     return np.array([a - (1 - a) * math.cos(2 * math.pi * i / n) for i in range(n)], np.float32)
+
+
+def used_bins(matrix: NDArray[Any], config: FrontendConfig) -> slice:
+    """The bins of the transform that mel bands use.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray, shape (n_bins, n_mels)
+        Filter bank of `config`.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    used = np.flatnonzero(matrix.any(axis=1))
+    if not len(used):
+        raise ConfigError(
+            f"no FFT bin falls into any band of {config.f_min_hz:g} to {config.f_max_hz:g} Hz; raise n_fft or widen "
+            "the band"
+        )
+    return slice(int(used[0]), int(used[-1]) + 1)

@@ -89,7 +89,7 @@ def _check_clip_shapes(flat: FlatModel, metadata: Metadata) -> None:
     if not fits(taken, expected):
         raise ModelError(
             f"{flat.name}: input of shape {list(taken)}, but its front end gives {expected[0]} frames of "
-            f"{expected[1]} mels"
+            f"{metadata.frontend_config.frame_text}"
         )
 
 
@@ -97,14 +97,16 @@ def _check_step_shapes(flat: FlatModel, metadata: Metadata, frames: int) -> None
     check_states(flat)
     c = metadata.frontend_config
     taken, given = flat.inputs[0].shape, flat.outputs[0].shape
-    if not (len(taken) == len(given) == 4 and taken == (1, given[1] * frames, 1, c.n_mels) and given[::2] == (1, 1)):
+    mels = c.feature_shape[1]
+    if not (len(taken) == len(given) == 4 and taken == (1, given[1] * frames, 1, mels) and given[::2] == (1, 1)):
         raise ModelError(
             f"{flat.name}: takes {list(taken)} and gives {list(given)}; a network that answers every {frames} frames "
-            f"of {c.n_mels} mels takes [1, n, 1, {c.n_mels}] and gives [1, n / {frames}, 1, labels]"
+            f"of {mels} mels takes [1, n, 1, {mels}] and gives [1, n / {frames}, 1, labels]"
         )
     _check_labels(flat, metadata.labels)
-    if c.resize_frames is not None:
-        raise ModelError(f"{flat.name}: its front end resizes clips, but it is a network with state, which hears none")
+    if c.resize_frames is not None or c.normalise:
+        does = "normalises" if c.normalise else "resizes"
+        raise ModelError(f"{flat.name}: its front end {does} clips, but it is a network with state, which hears none")
 
 
 def _range(tensor: Tensor) -> tuple[float, float]:

@@ -357,7 +357,7 @@ class Model:
         levels[: len(features)] = features
         q = np.empty(levels.shape, self.input.dtype)
         self.quantize_levels(levels, out=q)
-        hops = q.reshape(-1, 1, hop, 1, c.n_mels)
+        hops = q.reshape(-1, 1, hop, 1, c.feature_shape[1])
         return np.concatenate([self.dequantize(interpreter.invoke(values)) for values in hops])
 
     def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:

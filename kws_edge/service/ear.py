@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.errors import ConfigError
-from kws_edge.features.frontend import LANES
+from kws_edge.features.log_mel import LANES
 from kws_edge.labels import is_keyword
 from kws_edge.model.model import Model
 from kws_edge.service.config import ModelSection, SourceSection

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from host_tools.convert.step_graph import to_step_int8
 from host_tools.networks.streaming import stream_micro
-from kws_edge.config import preset
 from kws_edge.features.frontend import Frontend
+from kws_edge.presets import preset
 
 FOLDER = Path(__file__).parent
 
