@@ -37,6 +37,7 @@ from kws_edge.files import write_atomically
 __all__ = [
     "ClipFeatures",
     "clip_features",
+    "clip_levels",
     "default_cache",
     "levels_to_raw",
     "model_input",
@@ -149,6 +150,11 @@ def read_clip(path: Path, config: FrontendConfig) -> Samples:
 @functools.cache
 def _frontend(config: FrontendConfig) -> Frontend:
     return Frontend(config)
+
+
+def clip_levels(samples: Samples, config: FrontendConfig) -> NDArray[np.float16]:
+    """Levels of a clip, centred in the clip's length, float16 (frames, mels). Raw levels with :func:`raw_config`."""
+    return _frontend(config).frames(fit_clip(samples, config.clip_samples)).astype(np.float16)
 
 
 Variation = Callable[[Samples, int], Samples]
@@ -289,7 +295,7 @@ def _fill(job: tuple[Sequence[Path], int], *, folder: Path, config: FrontendConf
             continue
         if vary:
             samples = vary(samples, number)
-        levels[number] = _frontend(config).frames(fit_clip(samples, config.clip_samples))
+        levels[number] = clip_levels(samples, config)
     return skipped
 
 
