@@ -65,7 +65,6 @@ def work(args: argparse.Namespace) -> None:
     if made.removed:
         print(f"{counted(made.removed, 'shard')} of earlier clips removed")
     parts = ", ".join(f"{part} {sum(shards.words.get(part, {}).values()):,}" for part in PARTS)
-    print(
-        f"{counted(shards.clips, 'clip')} of {counted(len(every_word), 'word')} in {counted(len(shards.shards), 'shard')}: {parts}"
-    )
+    what = f"{counted(shards.clips, 'clip')} of {counted(len(every_word), 'word')}"
+    print(f"{what} in {counted(len(shards.shards), 'shard')}: {parts}")
     print(printable(f"next: kws-host train --features {args.output} --noise NOISE -o RUN"))

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +164,7 @@ def _compute(
         for one in results:
             if not (folder / one.file).exists():
                 raise WorkerError(
-                    f"{folder / one.file}: a machine wrote it, and it is not here; name a folder that all machines share"
+                    f"{folder / one.file}: written elsewhere, and not here; name a folder that all machines share"
                 )
             clips += one.clips
             bar.set_postfix_str(f"{clips:,} clips", refresh=False)

@@ -94,10 +94,11 @@ def write_shard(path: str, clips: Iterable[tuple[Said, NDArray[np.float16] | str
 
 
 def _write_levels(entry: IO[bytes], unsorted: IO[bytes], order: Sequence[int], shape: tuple[int, int]) -> None:
-    header = {"descr": "<f2", "fortran_order": False, "shape": (len(order), *shape)}
+    whole = (len(order), *shape)
+    header = {"descr": "<f2", "fortran_order": False, "shape": whole}
     np.lib.format.write_array_header_1_0(entry, header)  # type: ignore[arg-type] # any file will do
     if order:  # an empty file cannot be mapped
-        levels = np.memmap(unsorted, "<f2", "r", shape=header["shape"])
+        levels: NDArray[np.float16] = np.memmap(unsorted, "<f2", "r", shape=whole)  # type: ignore[call-overload]
         for at in range(0, len(order), _CHUNK):
             entry.write(levels[order[at : at + _CHUNK]].tobytes())
 
@@ -171,7 +172,7 @@ class Shard:
     def read_into(self, file: Any, start: int, out: NDArray[np.float16]) -> None:
         """Read the clips from `start` on into `out`, from the open `file` of this shard."""
         file.seek(self._start + start * out[:1].nbytes)
-        if file.readinto(memoryview(out).cast("B")) != out.nbytes:
+        if file.readinto(out.view(np.uint8).data.cast("B")) != out.nbytes:
             raise DatasetError(f"{self.path}: is cut short; kws-host features makes it anew")
 
 

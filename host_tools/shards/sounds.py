@@ -80,7 +80,9 @@ class _Member(NamedTuple):
 
 def _members(url: str) -> Iterator[_Member]:
     """The clips of a tar file, in its order. Files of one clip follow each other, as WebDataset demands."""
-    key, clips, about = "", {}, {}
+    key = ""
+    clips: dict[str, bytes] = {}
+    about: dict[str, bytes] = {}
     with opened(url) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
         for entry in tar:
             path = PurePosixPath(entry.name)
@@ -120,7 +122,10 @@ def _said(file: File, member: _Member) -> Said:
 def _heard(data: bytes, config: FrontendConfig, scratch: Path) -> NDArray[np.int16] | str:
     path = scratch / "clip"
     path.write_bytes(data)
-    return _read(path, config)
+    try:
+        return _read(path, config)
+    finally:
+        path.unlink()  # file systems put a file that is written over on the disk at once
 
 
 def _read(path: Path, config: FrontendConfig) -> NDArray[np.int16] | str:
