@@ -92,7 +92,7 @@ def test_records_hold_every_option(name):
     else:
         assert again.values()[name] == another(name)
     assert StageConfig.from_dict(again.to_dict()) == again
-    assert (name in config.settings()) == (name == "split" or name not in config.data.values())
+    assert (name in config.settings()) == (name in ("split", "window") or name not in config.data.values())
 
 
 def test_networks_are_those_that_are_built():

@@ -65,6 +65,8 @@ def _network(text: str) -> None:
 
 _NO_PLACES = ("split", "window")
 """Options of the data on which results depend, and that are no paths."""
+_QUIET = ("window",)
+"""Options that matter for few trainings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ class DataConfig(Section):
         help="shards that kws-host features made, or precomputed features.npy with manifest.tsv",
     )
     window: int = option(
-        whole(100, 100_000_000),
+        whole(1, 100_000_000),
         32_768,
         metavar="N",
         help="clips of shards in memory at a time, 8 kB each, and as many read ahead",
@@ -303,11 +305,14 @@ class StageConfig(Section):
         return {name: plain(value) for name, value in self.values().items() if name not in places}
 
     def summary(self) -> dict[str, Any]:
-        """:meth:`settings` of this form of network, without the defaults of options that no command can change."""
+        """:meth:`settings` of this form of network.
+
+        Defaults are left out of options that no command can change, and of those that seldom matter.
+        """
         about = self.options()
         return {
             name: value
             for name, value in self.settings().items()
             if name not in self._absent
-            and (about[name].metadata.get("flag", True) or value != plain(about[name].default))
+            and ((name not in _QUIET and about[name].metadata.get("flag", True)) or value != plain(about[name].default))
         }

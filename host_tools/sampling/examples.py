@@ -125,8 +125,8 @@ def load_examples(
 
     `data.clips` is a Speech Commands folder. `features` is a folder of precomputed features or of shards. `speech` and
     `noise` are recordings without keywords. Only the training half of these recordings, and of the voices of
-    `synthetic`, is used. All of `more_speech`, `more_noise` and `site` is used. Background noise inside the clips' folder is noise, too.
-    If no recording validates a label, synthetic voices that do not train validate it.
+    `synthetic`, is used. All of `more_speech`, `more_noise` and `site` is used. Background noise inside the clips'
+    folder is noise, too. If no recording validates a label, synthetic voices that do not train validate it.
 
     Files that are unreadable, cut short or empty are left out and listed in :attr:`Examples.problems`. So are empty
     folders of words, entries of split lists without a clip, and facts that the validation set does not tell.

@@ -168,7 +168,7 @@ def _share_out(groups: dict[str, _Group], size: int) -> None:
     kept = min(others.total, size // 2 if keywords else size) if others else 0
     left = size - kept
     for i, group in enumerate(keywords):
-        group.take = min(group.total, left // (len(keywords) - i))
+        group.take = min(group.total, max(1, left // (len(keywords) - i)))
         left -= group.take
     if others:
-        others.take = min(others.total, kept + left)
+        others.take = min(others.total, max(1, kept + left))

@@ -1,0 +1,187 @@
+"""Features on a Ray cluster and from an S3 server. Where Ray, s3fs or moto are not installed, these are skipped."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from host_tools.shards.stored import LIST
+from tests.conftest import assert_one_line_error_at_end
+from tests.test_shards import contents, features, finished, write_folder, write_tar
+
+pytestmark = [pytest.mark.host, pytest.mark.timeout(900)]
+
+SHARDS = 24
+WAIT_S = 300
+HEAD = """
+import sys
+from ray.scripts.scripts import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("corpus") / "words", 60)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, tmp_path_factory):
+    """The shards that one process of this machine makes."""
+    out = tmp_path_factory.mktemp("shards") / "out"
+    done = finished(features(corpus, out, "--shards", SHARDS, "--workers", 1))
+    assert done.returncode == 0, done.stderr
+    return contents(out)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def wait_for(condition, process=None):
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def answers(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def of_session(leader):
+    """Processes of a session, by number, with their command."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            if os.getsid(int(path.name)) == leader:
+                yield int(path.name), (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+class Cluster:
+    """A head with two workers, in a session of its own."""
+
+    def __init__(self):
+        self.port, self.client = free_port(), free_port()
+        self.address = f"ray://127.0.0.1:{self.client}"
+        self.start()
+
+    def start(self):
+        options = ["--port", self.port, "--ray-client-server-port", self.client, "--num-cpus", 2]
+        options += ["--include-dashboard=false", "--disable-usage-stats", "--node-ip-address", "127.0.0.1", "--block"]
+        self.head = subprocess.Popen(
+            [sys.executable, "-c", HEAD, "start", "--head", *map(str, options)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_for(lambda: answers(self.client), None)
+
+    def workers(self):
+        """Processes that run a task."""
+        return [pid for pid, command in of_session(self.head.pid) if command.startswith("ray::make_shard")]
+
+    def kill(self):
+        while found := list(of_session(self.head.pid)):
+            for pid, _ in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.head.poll()
+            if [pid for pid, _ in found] == [self.head.pid]:
+                break
+            time.sleep(0.1)
+        self.head.wait(WAIT_S)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    pytest.importorskip("ray", exc_type=ImportError, reason="Ray is not installed here (the extra cluster)")
+    one = Cluster()
+    yield one
+    one.kill()
+
+
+def test_a_killed_worker_changes_no_byte(cluster, corpus, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = features(corpus, out, "--shards", SHARDS, "--on", cluster.address)
+    wait_for(lambda: contents(out) and cluster.workers(), process)
+    assert len(contents(out)) < SHARDS - 2
+    os.kill(cluster.workers()[0], signal.SIGKILL)
+    done = finished(process)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == undisturbed
+    assert not list(out.glob(".kws-*")) or (out / LIST).exists()
+
+
+def test_a_head_that_is_killed_and_restarted(cluster, corpus, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = features(corpus, out, "--shards", SHARDS, "--on", cluster.address)
+    wait_for(lambda: contents(out), process)
+    assert len(contents(out)) < SHARDS - 2
+    cluster.kill()
+    assert_one_line_error_at_end(finished(process), "the same command goes on")
+    assert not (out / LIST).exists()
+    kept = {name: (out / name).stat().st_mtime_ns for name in contents(out)}
+    cluster.start()
+    done = finished(features(corpus, out, "--shards", SHARDS, "--on", cluster.address))
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == undisturbed
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_no_cluster_there(corpus, tmp_path):
+    pytest.importorskip("ray", exc_type=ImportError, reason="Ray is not installed here (the extra cluster)")
+    done = finished(features(corpus, tmp_path / "out", "--on", f"ray://127.0.0.1:{free_port()}"))
+    assert_one_line_error_at_end(done, "no Ray cluster answers there", "see ray start --head")
+    assert not (tmp_path / "out").exists()
+
+
+def test_buckets(corpus, undisturbed, tmp_path, monkeypatch):
+    """A folder of words and a pattern of tar files in a bucket of an S3 server."""
+    for name in ("s3fs", "moto.server", "boto3"):
+        pytest.importorskip(name, exc_type=ImportError, reason=f"{name} is not installed here")
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-c", "from moto.server import main; main()", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "one"),
+        ("AWS_SECRET_ACCESS_KEY", "two"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}"),
+    ):
+        monkeypatch.setenv(name, value)
+    put = """
+import pathlib, sys, boto3
+store = boto3.client("s3")
+store.create_bucket(Bucket="corpus")
+for root in map(pathlib.Path, sys.argv[1:]):
+    for path in root.rglob("*.*"):
+        store.upload_file(str(path), "corpus", f"{root.name}/{path.relative_to(root)}")
+"""
+    few = write_folder(tmp_path / "few", 3)
+    members = {str(path.relative_to(few)): path.read_bytes() for path in sorted(few.rglob("*.wav"))}
+    write_tar(tmp_path / "tars" / "a.tar", members)
+    try:
+        wait_for(lambda: answers(port), server)
+        subprocess.run([sys.executable, "-c", put, few, tmp_path / "tars"], check=True, timeout=WAIT_S)
+        for source in ("s3://corpus/few", "s3://corpus/tars/*.tar", str(few)):
+            done = finished(features(source, tmp_path / source.rpartition("/")[2], "--shards", 1, "--workers", 1))
+            assert done.returncode == 0, done.stderr
+        missing = finished(features("s3://corpus/nothing", tmp_path / "none"))
+    finally:
+        server.kill()
+        server.wait()
+    assert_one_line_error_at_end(missing, "s3://corpus/nothing: ")
