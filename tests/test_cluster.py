@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_tools.shards.stored import LIST
+from host_tools.shards.stored import LIST, ShardList
 from tests.conftest import assert_one_line_error_at_end
 from tests.test_shards import contents, features, finished, write_folder, write_tar
 
@@ -54,8 +54,16 @@ def wait_for(condition, process=None):
         time.sleep(0.02)
 
 
-def answers(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+def own_address():
+    """The address at which Ray listens: that of the way to other machines, which sends nothing."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.connect(("8.8.8.8", 80))
+        return one.getsockname()[0]
+    return "127.0.0.1"
+
+
+def answers(port, host="127.0.0.1"):
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
         return True
     return False
 
@@ -73,19 +81,20 @@ class Cluster:
 
     def __init__(self):
         self.port, self.client = free_port(), free_port()
-        self.address = f"ray://127.0.0.1:{self.client}"
+        self.host = own_address()
+        self.address = f"ray://{self.host}:{self.client}"
         self.start()
 
     def start(self):
         options = ["--port", self.port, "--ray-client-server-port", self.client, "--num-cpus", 2]
-        options += ["--include-dashboard=false", "--disable-usage-stats", "--node-ip-address", "127.0.0.1", "--block"]
+        options += ["--include-dashboard=false", "--disable-usage-stats", "--block"]
         self.head = subprocess.Popen(
             [sys.executable, "-c", HEAD, "start", "--head", *map(str, options)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_for(lambda: answers(self.client), None)
+        wait_for(lambda: answers(self.client, self.host), self.head)
 
     def workers(self):
         """Processes that run a task."""
@@ -146,7 +155,7 @@ def test_no_cluster_there(corpus, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_buckets(corpus, undisturbed, tmp_path, monkeypatch):
+def test_buckets(tmp_path, monkeypatch):
     """A folder of words and a pattern of tar files in a bucket of an S3 server."""
     for name in ("s3fs", "moto.server", "boto3"):
         pytest.importorskip(name, exc_type=ImportError, reason=f"{name} is not installed here")
@@ -177,11 +186,13 @@ for root in map(pathlib.Path, sys.argv[1:]):
     try:
         wait_for(lambda: answers(port), server)
         subprocess.run([sys.executable, "-c", put, few, tmp_path / "tars"], check=True, timeout=WAIT_S)
-        for source in ("s3://corpus/few", "s3://corpus/tars/*.tar", str(few)):
-            done = finished(features(source, tmp_path / source.rpartition("/")[2], "--shards", 1, "--workers", 1))
+        for source, out in (("s3://corpus/few", "bucket"), ("s3://corpus/tars/*.tar", "packed"), (few, "local")):
+            done = finished(features(source, tmp_path / out, "--shards", 1, "--workers", 1))
             assert done.returncode == 0, done.stderr
         missing = finished(features("s3://corpus/nothing", tmp_path / "none"))
     finally:
         server.kill()
         server.wait()
+    assert [*contents(tmp_path / "bucket").values()] == [*contents(tmp_path / "local").values()]
+    assert ShardList.load(tmp_path / "packed").clips == len(members)
     assert_one_line_error_at_end(missing, "s3://corpus/nothing: ")
