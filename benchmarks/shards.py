@@ -1,11 +1,11 @@
 """Measures features in shards: clips a second and core, memory, and training from shards beside training from memory.
 
-    python -m benchmarks.shards FOLDER [--clips 200000] [--fewer 10000] [--steps 300]
+    python -m benchmarks.shards FOLDER [--clips 200000] [--fewer 10000] [--steps 20]
 
 FOLDER gets synthetic clips in tar files, and their features, 15 kB a clip; what is there is used again. Processor time
 counts, so other work on the machine changes little. The floor of features is the rate of --fewer clips. The floor of
-training is batches from a window that holds all clips; the window measured holds a quarter of them, so that every epoch
-reads another one. Batches are compared alone: the network's own work would hide a difference.
+training is batches from a window that holds all clips; the window measured holds as many for each step of an epoch as by
+default, so that every epoch reads another one. Batches are compared alone: the network's own work would hide a difference.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from host_tools.config import DataConfig, MixConfig
+from host_tools.config import DataConfig, MixConfig, OptimConfig
 from host_tools.sampling.batches import Batches
 from host_tools.sampling.examples import load_examples
 from kws_edge import preset
-from kws_edge.audio.file import AudioFile  # noqa: F401 - what reads the clips is loaded before anything is timed
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed", "bird", "cat", "dog", "tree")
 LABELS = ("silence", "unknown", *WORDS[:10])
@@ -100,7 +99,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--fewer", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=20, help="batches of an epoch")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
@@ -116,8 +115,9 @@ def main() -> None:
     noise = args.folder / "noise"
     noise.mkdir(exist_ok=True)
     (noise / "hiss.wav").write_bytes(wav(np.random.default_rng(0).normal(0, 500, 480_000)))
-    for name, share in (("from memory", 2), ("from shards", 0.25), ("from memory again", 2)):
-        found = batches(args.folder / f"features-{args.fewer}", noise, int(args.fewer * share), args.steps)
+    part = round(DataConfig.window / OptimConfig.steps * args.steps)
+    for name, window in (("from memory", 2 * args.fewer), ("from shards", part), ("from memory again", 2 * args.fewer)):
+        found = batches(args.folder / f"features-{args.fewer}", noise, window, args.steps)
         values[name] = found
         print(f"{name:>18}: an epoch's batches take {found['cpu_s']:.2f} s of a core, {found['wall_s']:.2f} s in all")
     if args.json:

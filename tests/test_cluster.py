@@ -13,17 +13,13 @@ import pytest
 
 from host_tools.shards.stored import LIST, ShardList
 from tests.conftest import assert_one_line_error_at_end
+from tests.ray_cluster import cluster
 from tests.test_shards import contents, features, finished, write_folder, write_tar
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(900)]
 
 SHARDS = 24
 WAIT_S = 300
-HEAD = """
-import sys
-from ray.scripts.scripts import main
-sys.exit(main())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -76,73 +72,48 @@ def of_session(leader):
                 yield int(path.name), (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
-class Cluster:
-    """A head with two workers, in a session of its own."""
+def workers(cluster):
+    """Processes that run a task."""
+    found = of_session(cluster.head.pid)
+    return [pid for pid, command in found if command.startswith("ray::make_shard")]
 
-    def __init__(self):
-        self.port, self.client = free_port(), free_port()
-        self.host = own_address()
-        self.address = f"ray://{self.host}:{self.client}"
-        self.start()
 
-    def start(self):
-        options = ["--port", self.port, "--ray-client-server-port", self.client, "--num-cpus", 2]
-        options += ["--include-dashboard=false", "--disable-usage-stats", "--block"]
-        self.head = subprocess.Popen(
-            [sys.executable, "-c", HEAD, "start", "--head", *map(str, options)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_for(lambda: answers(self.client, self.host), self.head)
-
-    def workers(self):
-        """Processes that run a task."""
-        return [pid for pid, command in of_session(self.head.pid) if command.startswith("ray::make_shard")]
-
-    def kill(self):
-        while found := list(of_session(self.head.pid)):
-            for pid, _ in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self.head.poll()
-            if [pid for pid, _ in found] == [self.head.pid]:
-                break
-            time.sleep(0.1)
-        self.head.wait(WAIT_S)
+def on_cluster(cluster, corpus, out):
+    """The command, started on a cluster by its client server."""
+    where = f"ray://{own_address()}:{cluster.client_port}"
+    return features(corpus, out, "--shards", SHARDS, "--on", where, env=cluster.env)
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def ray():
     pytest.importorskip("ray", exc_type=ImportError, reason="Ray is not installed here (the extra cluster)")
-    one = Cluster()
-    yield one
-    one.kill()
+    with cluster() as one:
+        yield one
 
 
-def test_a_killed_worker_changes_no_byte(cluster, corpus, undisturbed, tmp_path):
+def test_a_killed_worker_changes_no_byte(ray, corpus, undisturbed, tmp_path):
     out = tmp_path / "out"
-    process = features(corpus, out, "--shards", SHARDS, "--on", cluster.address)
-    wait_for(lambda: contents(out) and cluster.workers(), process)
+    process = on_cluster(ray, corpus, out)
+    wait_for(lambda: contents(out) and workers(ray), process)
     assert len(contents(out)) < SHARDS - 2
-    os.kill(cluster.workers()[0], signal.SIGKILL)
+    os.kill(workers(ray)[0], signal.SIGKILL)
     done = finished(process)
     assert done.returncode == 0, done.stderr
     assert contents(out) == undisturbed
     assert not list(out.glob(".kws-*")) or (out / LIST).exists()
 
 
-def test_a_head_that_is_killed_and_restarted(cluster, corpus, undisturbed, tmp_path):
+def test_a_head_that_is_killed_and_restarted(ray, corpus, undisturbed, tmp_path):
     out = tmp_path / "out"
-    process = features(corpus, out, "--shards", SHARDS, "--on", cluster.address)
+    process = on_cluster(ray, corpus, out)
     wait_for(lambda: contents(out), process)
     assert len(contents(out)) < SHARDS - 2
-    cluster.kill()
+    ray.kill()
     assert_one_line_error_at_end(finished(process), "the same command goes on")
     assert not (out / LIST).exists()
     kept = {name: (out / name).stat().st_mtime_ns for name in contents(out)}
-    cluster.start()
-    done = finished(features(corpus, out, "--shards", SHARDS, "--on", cluster.address))
+    ray.start()
+    done = finished(on_cluster(ray, corpus, out))
     assert done.returncode == 0, done.stderr
     assert contents(out) == undisturbed
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept

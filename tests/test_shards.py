@@ -90,7 +90,7 @@ def features(*args, **options):
 
 
 def finished(process):
-    out, err = process.communicate(timeout=250)
+    out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
