@@ -4,8 +4,8 @@
 
 FOLDER gets synthetic clips in tar files, and their features, 15 kB a clip; what is there is used again. Processor time
 counts, so other work on the machine changes little. The floor of features is the rate of --fewer clips. The floor of
-training is batches from a window that holds all clips; the window measured holds as many for each step of an epoch as by
-default, so that every epoch reads another one. Batches are compared alone: the network's own work would hide a difference.
+training is batches from a window that holds all clips. The other window is as large for an epoch's steps as by default,
+so every epoch reads another one. Batches are compared alone: the network's own work would hide a difference.
 """
 
 from __future__ import annotations
