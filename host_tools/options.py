@@ -196,18 +196,22 @@ def add_options(
     ]
     group = parser.add_argument_group(kind.title) if kind.title and wanted else parser
     for one in wanted:
-        add_option(parser if one.default is dataclasses.MISSING else group, one, defaults.get(one.name, one.default))
+        add_option(parser if _is_positional(one) else group, one, defaults.get(one.name, one.default))
     for inner in kind.sections().values():
         add_options(parser, inner, only=only, defaults=defaults)
 
 
 def add_option(group: Any, one: dataclasses.Field, default: Any) -> None:
-    """Add an option with this default to a parser or a group of it. An option without its own default is positional."""
+    """Add an option with this default to a parser or a group of it."""
     options = {"help": one.metadata["help"], "metavar": metavar(one), **_argument(one.metadata["values"])}
-    if one.default is dataclasses.MISSING:
+    if _is_positional(one):
         group.add_argument(one.name, **{**options, "nargs": "?"})
     else:
         group.add_argument(flag(one.name), default=default, **options)
+
+
+def _is_positional(one: dataclasses.Field) -> bool:
+    return one.default is dataclasses.MISSING or one.metadata.get("positional", False)
 
 
 def _argument(values: Any) -> dict[str, Any]:
@@ -248,7 +252,7 @@ def markdown_table(kind: type[Section]) -> str:
 
 def _row(one: dataclasses.Field) -> str:
     about, values = one.metadata, one.metadata["values"]
-    name = " ".join(("" if one.default is dataclasses.MISSING else flag(one.name), _words(metavar(one), values)))
+    name = " ".join(("" if _is_positional(one) else flag(one.name), _words(metavar(one), values)))
     numbers = values.numbers if isinstance(values, Pair) else values
     limits = f"{numbers.low:.15g} to {numbers.high:.15g}" if isinstance(numbers, Range) else ""
     unit = about["unit"] if about["unit"] != "share" else ""

@@ -16,6 +16,7 @@ __all__ = ["main", "make_parser", "parse"]
 _COMMANDS = (
     "download",
     "index",
+    "features",
     "train",
     "qat",
     "compare",

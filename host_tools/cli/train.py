@@ -62,8 +62,11 @@ def training(args: argparse.Namespace) -> StageConfig:
     UsageError
         If they contradict one another, or name no data.
     """
-    if args.clips is None:
-        raise UsageError("no data to train on: name a folder of clips, or a run to repeat with --config RUN")
+    if args.clips is None and args.features is None:
+        raise UsageError(
+            "no data to train on: name a folder of clips, --features of kws-host features, or a run to repeat with"
+            " --config RUN"
+        )
     from host_tools.data.features import default_cache
 
     try:

@@ -65,14 +65,33 @@ def _network(text: str) -> None:
         )
 
 
+_NO_PLACES = ("split", "window")
+"""Options of the data on which results depend, and that are no paths."""
+_QUIET = ("window",)
+"""Options that matter for few trainings."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
     """Folders that examples come from."""
 
     title: ClassVar[str] = "data"
 
-    clips: Path = option(Place(), metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav")
-    features: Path | None = option(Place(), None, metavar="DIR", help="precomputed features.npy with manifest.tsv")
+    clips: Path | None = option(
+        Place(), None, positional=True, metavar="DATA", help="folder laid out <word>/<speaker>_nohash_<n>.wav"
+    )
+    features: Path | None = option(
+        Place(),
+        None,
+        metavar="DIR",
+        help="shards that kws-host features made, or precomputed features.npy with manifest.tsv",
+    )
+    window: int = option(
+        whole(1, 100_000_000),
+        32_768,
+        metavar="N",
+        help="clips of shards in memory at a time, 8 kB each, and as many read ahead",
+    )
     speech: Path | None = option(
         Place(), None, metavar="DIR", help="speech without the keywords; the half chosen by speaker is used"
     )
@@ -103,9 +122,19 @@ class DataConfig(Section):
     )
     cache: Path | None = option(Place(), None, metavar="DIR", help="where features are kept; default: the user's cache")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clips is None and self.features is None:
+            raise ConfigError("DataConfig: no data to train on: give clips or features")
+
+    @property
+    def source(self) -> Path:
+        """The folder of clips, or of features where there are no clips, for messages."""
+        return self.clips or self.features  # type: ignore[return-value] # one of them is given
+
     def folders(self) -> dict[str, tuple[Path, ...]]:
         """The folders and files that are given, except the cache, by the name of their field."""
-        given = {name: value for name, value in self.values().items() if name not in ("split", "cache")}
+        given = {name: value for name, value in self.values().items() if name not in (*_NO_PLACES, "cache")}
         return {
             name: value if isinstance(value, tuple) else (value,)
             for name, value in given.items()
@@ -274,15 +303,18 @@ class StageConfig(Section):
 
     def settings(self) -> dict[str, Any]:
         """The JSON-ready value of every option, by name, except options that say where the data lie."""
-        places = {name for name in self.data.values() if name != "split"}
+        places = {name for name in self.data.values() if name not in _NO_PLACES}
         return {name: plain(value) for name, value in self.values().items() if name not in places}
 
     def summary(self) -> dict[str, Any]:
-        """:meth:`settings` of this form of network, without the defaults of options that no command can change."""
+        """:meth:`settings` of this form of network.
+
+        Defaults are left out of options that no command can change, and of those that seldom matter.
+        """
         about = self.options()
         return {
             name: value
             for name, value in self.settings().items()
             if name not in self._absent
-            and (about[name].metadata.get("flag", True) or value != plain(about[name].default))
+            and ((name not in _QUIET and about[name].metadata.get("flag", True)) or value != plain(about[name].default))
         }

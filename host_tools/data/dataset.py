@@ -27,7 +27,17 @@ from host_tools.errors import DatasetError
 from kws_edge.labels import UNKNOWN, is_keyword
 from kws_edge.text import printable
 
-__all__ = ["BACKGROUND_FOLDER", "Clip", "Index", "Voices", "count", "index_clips", "index_labelled"]
+__all__ = [
+    "BACKGROUND_FOLDER",
+    "Clip",
+    "Index",
+    "Voices",
+    "count",
+    "index_clips",
+    "index_labelled",
+    "spelt_alike",
+    "word_of",
+]
 
 BACKGROUND_FOLDER = "_background_noise_"
 
@@ -124,12 +134,11 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
     problems: list[str] = []
     entries = list(visible_entries(folder))
     for sub in filter(Path.is_dir, entries):
-        word = spelt(sub.name)
-        unknown = word.strip("_").lower() == UNKNOWN
-        if not unknown and not is_keyword(word):
+        word = word_of(sub.name)
+        if not word and not is_keyword(sub.name):
             found = find_audio(sub)
             background += found.paths
-        elif not unknown and word.startswith("_"):
+        elif not word:
             left_out += all_left_out(sub, "recordings in a folder that is no word: its name begins with _")
             continue
         else:
@@ -137,7 +146,7 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
             depth = len(sub.parts) - 1
             for path in found.paths:
                 names = tuple(map(spelt, path.parts[depth:]))
-                clips.append(Recording(path, SPOKEN_AS_UNKNOWN if unknown else word, names))
+                clips.append(Recording(path, word, names))
             if not found.paths:
                 problems.append(f"{sub}: no recording in this folder")
         left_out += found.left_out
@@ -154,16 +163,29 @@ def index_clips(folder: str | Path, *, split: str = "official", seed: int = 0) -
     return Index(named, background, left_out, [printable(line) for line in problems])
 
 
-def _look_alikes(clips: Iterable[Recording]) -> list[str]:
-    """Lines on words that differ by capitals alone, and on recordings that are there twice."""
+def word_of(folder: str) -> str:
+    """The word that the recordings in a folder of this name say; empty if they say none, or the name begins with _."""
+    word = spelt(folder)
+    if word.strip("_").lower() == UNKNOWN:
+        return SPOKEN_AS_UNKNOWN
+    return word if is_keyword(word) and not word.startswith("_") else ""
+
+
+def spelt_alike(words: Iterable[str]) -> list[str]:
+    """Lines on words that differ by capitals alone."""
     spellings: dict[str, set[str]] = {}
-    formats: dict[Path, list[Path]] = {}
-    for path, word, _ in clips:
+    for word in words:
         spellings.setdefault(word.casefold(), set()).add(word)
+    alike = (", ".join(sorted(same)) for same in spellings.values() if len(same) > 1)
+    return [printable(f"the words {words} differ by capitals alone") for words in alike]
+
+
+def _look_alikes(clips: Sequence[Recording]) -> list[str]:
+    """Lines on words that differ by capitals alone, and on recordings that are there twice."""
+    formats: dict[Path, list[Path]] = {}
+    for path, _, _ in clips:
         formats.setdefault(path.with_suffix(""), []).append(path)
-    lines = [
-        f"the words {', '.join(sorted(same))} differ by capitals alone" for same in spellings.values() if len(same) > 1
-    ]
+    lines = spelt_alike(dict.fromkeys(word for _, word, _ in clips))
     if twice := [paths for paths in formats.values() if len(paths) > 1]:
         lines.append(
             f"{len(twice)} recordings are there in more than one format, and each counts, the first: {twice[0][0]} and "

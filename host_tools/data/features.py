@@ -41,6 +41,7 @@ from kws_edge.files import write_atomically
 __all__ = [
     "ClipFeatures",
     "clip_features",
+    "clip_levels",
     "default_cache",
     "levels_to_raw",
     "model_input",
@@ -176,6 +177,11 @@ def _frontend(config: FrontendConfig) -> Frontend:
 @functools.cache
 def _adaptation(config: FrontendConfig) -> Adaptation:
     return Adaptation(config)
+
+
+def clip_levels(samples: Samples, config: FrontendConfig) -> NDArray[np.float16]:
+    """Raw levels of a clip, centred in the clip's length, float16 (frames, mels)."""
+    return raw_levels(fit_clip(samples, config.clip_samples), config).astype(np.float16)
 
 
 Variation = Callable[[Samples, int], Samples]
@@ -316,7 +322,7 @@ def _fill(job: tuple[Sequence[Path], int], *, folder: Path, config: FrontendConf
             continue
         if vary:
             samples = vary(samples, number)
-        levels[number] = raw_levels(fit_clip(samples, config.clip_samples), config)
+        levels[number] = clip_levels(samples, config)
     return skipped
 
 

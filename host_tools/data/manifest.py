@@ -21,7 +21,7 @@ from host_tools.errors import DatasetError
 from kws_edge.errors import WriteError
 from kws_edge.files import write_atomically
 
-__all__ = ["Entry", "Manifest", "fingerprint", "manifest"]
+__all__ = ["Entry", "Manifest", "file_sha256", "fingerprint", "manifest"]
 
 _CHUNK = 2**20
 _WEIGHTS = "model.weights.h5"
@@ -108,7 +108,7 @@ def manifest(path: str | Path, *, without: Collection[str] = ()) -> Manifest:
                 state = os.stat(file)
                 if not stat.S_ISREG(state.st_mode):
                     raise OSError(None, "no regular file")
-                sha256 = remembered.get(name, state) or remembered.put(name, state, _sum(file))
+                sha256 = remembered.get(name, state) or remembered.put(name, state, file_sha256(file))
                 size = 0 if _is_keras(file) else state.st_size
             except OSError as error:
                 if not is_folder:
@@ -148,7 +148,8 @@ def _is_keras(path: Path) -> bool:
     return path.suffix == ".keras"
 
 
-def _sum(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Checksum of a file, as :func:`manifest` takes it."""
     total = hashlib.sha256()
     with contextlib.ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(open(path, "rb"))

@@ -14,6 +14,7 @@ from kws_edge.audio.formats import is_audio, recognise
 from kws_edge.text import printable
 
 __all__ = [
+    "AUDIO_ENDINGS",
     "Found",
     "LeftOut",
     "all_left_out",
@@ -27,7 +28,7 @@ __all__ = [
     "visible_entries",
 ]
 
-_ENDINGS = (
+AUDIO_ENDINGS = (
     ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus",
     ".rf64", ".snd", ".w64", ".wav", ".wave", ".webm", ".wma",
 )  # fmt: skip
@@ -116,8 +117,8 @@ def _why_not(path: Path) -> str | None:
     if not path.is_file():
         return "a broken link" if path.is_symlink() and not path.exists() else "no regular file"
     ending = path.suffix.lower()
-    if ending in _ENDINGS or ending in _TEXTS:
-        return None if ending in _ENDINGS else ""
+    if ending in AUDIO_ENDINGS or ending in _TEXTS:
+        return None if ending in AUDIO_ENDINGS else ""
     try:
         with open(path, "rb", buffering=0) as file:
             begin = file.read(_FIRST_BYTES)

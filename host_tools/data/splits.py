@@ -116,13 +116,13 @@ def random_split(groups: Sequence[str], *, seed: int) -> list[str]:
     return list(parts)
 
 
-def official_parts(folder: Path, clips: Sequence[Recording]) -> tuple[list[str], list[str]]:
+def official_parts(folder: Path | None, clips: Sequence[Recording]) -> tuple[list[str], list[str]]:
     """Part of the official split of each recording, and lines on entries of the folder's lists that do not fit.
 
     The lists of Speech Commands do not name your recordings. A list that names a recording of yours is your own, and
-    settles all recordings of the word.
+    settles all recordings of the word. Without a folder there are no lists.
     """
-    listed, yours, problems = _listed(folder, clips)
+    listed, yours, problems = _listed(folder, clips) if folder else ({}, set(), [])
     parts: dict[int, str] = {}
     own: dict[str, list[int]] = {}
     others: dict[str, set[str]] = {}

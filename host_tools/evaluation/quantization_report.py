@@ -176,6 +176,8 @@ def own_test_set(run: Run, **options: Any) -> TestSet:
     """
     folder = run.config.data.clips
     other = "name the test data with --clips or --features"
+    if folder is None:
+        raise TrainingError(f"{run.folder}: was trained on features in shards; {other}")
     if not folder.exists():
         raise TrainingError(f"{folder}: {run.folder} was trained on it, and it is gone; put it back, or {other}")
     if manifest(folder).sha256 != run.record["sources"]["clips"][0]["sha256"]:

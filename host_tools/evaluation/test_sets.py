@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from host_tools.data.dataset import index_clips, index_labelled
-from host_tools.data.features import model_input, read_clip
+from host_tools.data.features import model_input, raw_config, raw_to_levels, read_clip
 from host_tools.data.label_sets import label_of
 from host_tools.data.stored_features import load_features
 from host_tools.errors import DatasetError
+from host_tools.sampling.windows import Windows
+from host_tools.shards.stored import LIST, ShardList
 from kws_edge.config import FrontendConfig
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import SILENCE, UNKNOWN
@@ -143,8 +145,10 @@ def feature_set(
     """Levels of precomputed features of a part of the official split.
 
     The parameters are those of :func:`clip_set`. The folder is one of
-    :func:`host_tools.data.stored_features.load_features`.
+    :func:`host_tools.data.stored_features.load_features`, or of shards that ``kws-host features`` made.
     """
+    if (Path(folder) / LIST).exists():
+        return _sharded_set(Path(folder), labels, config, split)
     stored = load_features(folder, (config.n_frames, config.n_mels))
     rows = np.flatnonzero(stored.splits == split)
     if not len(rows):
@@ -154,4 +158,20 @@ def feature_set(
         tuple(f"{stored.words[i]}, row {i}" for i in rows),
         model_input(stored.levels[rows].astype(np.float32), config)[..., 0],
         np.array([label_of(stored.words[i], labels) for i in rows], int),
+    )
+
+
+def _sharded_set(folder: Path, labels: Sequence[str], config: FrontendConfig, split: str) -> TestSet:
+    """Levels of all clips of a part of the split, from shards."""
+    shards = ShardList.load(folder)
+    if shards.frontend != raw_config(config):
+        raise DatasetError(f"{folder}: features of another front end than the model's")
+    if not (n := sum(shards.words.get(split, {}).values())):
+        raise DatasetError(f"{folder}: no features of the {split} part")
+    levels, words = Windows(folder, shards, labels, part=split, size=2 * n, seed=0).at(0)
+    return TestSet(
+        f"{folder} ({split})",
+        tuple(f"{word}, row {i}" for i, word in enumerate(words)),
+        model_input(raw_to_levels(levels.astype(np.float32), config), config)[..., 0],
+        np.array([label_of(word, labels) for word in words], int),
     )

@@ -66,7 +66,7 @@ class Batches:
             shares[SILENCE] = mix.silence_share + mix.unknown_share
             speech_part = mix.unknown_share / shares[SILENCE] if shares[SILENCE] else 0.0
         rest = 1 - sum(shares[w] for w in labels if w in shares)
-        weights = {w: len(self.examples.by_word[w]) ** 0.5 for w in words.keywords}
+        weights = {w: self.examples.count(w) ** 0.5 for w in words.keywords}
         total = sum(weights.values())
         return np.array([shares[w] if w in shares else rest * weights[w] / total for w in labels]), speech_part
 
@@ -82,6 +82,7 @@ class Batches:
         inputs : numpy.ndarray, shape (batch_size, *config.feature_shape, 1), float32
         targets : numpy.ndarray, shape (batch_size, n_labels), float32
         """
+        self.words.turn(epoch)
         rng = np.random.default_rng((self.seed, epoch, index))
         config, n_labels = self.examples.config, len(self.examples.labels)
         raw, truth, silent = self.draw(self.batch_size, rng)
@@ -101,6 +102,7 @@ class Batches:
 
     def mine(self, posteriors: Callable[[np.ndarray], np.ndarray], epoch: int) -> dict[str, int]:
         """Find noise and speech in which a network hears keywords, for an epoch; see :meth:`Negatives.mine`."""
+        self.words.turn(epoch)
         return self.negatives.mine(posteriors, np.random.default_rng((self.seed, epoch)))
 
     def draw(

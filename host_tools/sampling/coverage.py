@@ -32,13 +32,13 @@ def check_sources(data: DataConfig, config: FrontendConfig, labels: Sequence[str
     unheard = {*labels} - {SILENCE, UNKNOWN} - files.every_word
     if unheard:
         raise DatasetError(
-            f"{data.clips}: no recordings of {', '.join(sorted(unheard))}; --labels takes a label set "
+            f"{data.source}: no recordings of {', '.join(sorted(unheard))}; --labels takes a label set "
             f"({', '.join(LABEL_SETS)}), or words that have a folder there or in what kws-host synthesize made"
         )
     kinds_heard = {kind for kind, paths in files.banks if paths}
     stand_ins = files.stand_ins(labels)
     require(
-        data.clips,
+        data.source,
         labels,
         files.words("training") | {c.word for c in files.synthetic if c.split == "training"},
         files.words("validation") | {c.word for c in stand_ins},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -17,6 +19,7 @@ from host_tools.sampling.bank import Bank, windows
 from host_tools.sampling.coverage import check_sources, notes, require
 from host_tools.sampling.reading import ClipReader, TrainingWords, add_clips, read_banks
 from host_tools.sampling.tracks import Tracks
+from host_tools.sampling.windows import Windows
 from kws_edge.config import FrontendConfig
 from kws_edge.labels import SILENCE, UNKNOWN, is_keyword
 
@@ -25,6 +28,11 @@ __all__ = ["Examples", "load_examples"]
 
 Sounds = TypeVar("Sounds")
 """Recordings without keywords: a :class:`Bank` for clips, :class:`Tracks` for sequences."""
+
+
+_SHARDED = "sharded"
+_MOST_VALIDATING = 16_384
+"""Clips of features in shards that validate, at most: 250 MB."""
 
 
 @dataclass
@@ -36,7 +44,7 @@ class Examples(Generic[Sounds]):
     stores: list[np.ndarray]
     """Arrays (n, frames, mels) of float16 raw levels or uint8 output levels. Examples are numbered across arrays."""
     kinds: list[str]
-    """Origin of each store: ``recorded``, ``synthetic`` or ``precomputed``."""
+    """Origin of each store: ``recorded``, ``synthetic``, ``precomputed``, ``site`` or ``sharded``."""
     by_word: dict[str, np.ndarray]
     """Numbers of the training examples of each word."""
     noise: Sounds
@@ -47,12 +55,50 @@ class Examples(Generic[Sounds]):
     """Numbers of examples, for the run's record."""
     problems: list[str]
     """Lines on what was left out, and on what a user should know about the data."""
+    windows: Windows | None = None
+    """Features in shards. The last store is the window of them that :meth:`turn` took."""
+    _epoch: int | None = field(default=None, init=False)
+    """The epoch of that window."""
+    _lasting: tuple[list[np.ndarray], list[str], dict[str, np.ndarray]] = field(default=([], [], {}), init=False)
+    """Stores, kinds and numbers by word without it."""
+
+    def turn(self, epoch: int) -> bool:
+        """Take the window of an epoch of features in shards. Returns whether the examples are others than before."""
+        if self.windows is None or self._epoch == epoch or (self.windows.whole and self._epoch is not None):
+            return False
+        if self._epoch is None:
+            self._lasting = self.stores, self.kinds, self.by_word
+        stores, kinds, by_word = self._lasting
+        window, begin = self.windows.at(epoch), sum(map(len, stores))
+        self.stores, self.kinds = [*stores, window.levels], [*kinds, _SHARDED]
+        order = np.argsort(window.words, kind="stable")
+        words, starts = np.unique(window.words[order], return_index=True)
+        taken = dict(zip(map(str, words), np.split(begin + order, starts[1:]), strict=True)) if len(words) else {}
+        self.by_word = {
+            word: np.concatenate([one[word] for one in (by_word, taken) if word in one])
+            for word in sorted({*by_word, *taken})
+        }
+        self._epoch = epoch
+        return True
+
+    def count(self, word: str) -> int:
+        """Number of training examples of a word, also of those in no window yet."""
+        lasting = self.by_word if self._epoch is None else self._lasting[2]
+        return len(lasting.get(word, ())) + self._in_shards(word)
+
+    def count_of(self, word: str, kind: str, here: int) -> int:
+        """Number of training examples of a word and kind, of which `here` are in the stores."""
+        return self._in_shards(word) if kind == _SHARDED else here
+
+    def _in_shards(self, word: str) -> int:
+        return self.windows.totals.get(word, 0) if self.windows else 0
 
     def count_recorded(self, word: str) -> int:
-        """Number of training examples of a word that no synthesiser made."""
+        """Number of training examples of a word that no synthesiser made, and that are here in every epoch."""
         ends = np.cumsum([len(store) for store in self.stores])
-        stores = np.searchsorted(ends, self.by_word[word], side="right")
-        return int((np.array(self.kinds)[stores] != "synthetic").sum())
+        kinds = np.array(self.kinds)[np.searchsorted(ends, self.by_word[word], side="right")]
+        passing = self.windows is not None and not self.windows.whole
+        return int(((kinds != "synthetic") & ~(passing & (kinds == _SHARDED))).sum())
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Raw levels of the examples with these numbers, float32."""
@@ -77,10 +123,10 @@ def load_examples(
 ) -> Examples[Any]:
     """Index the data and compute the levels that training needs.
 
-    `data.clips` is a Speech Commands folder. `features` is a folder of precomputed features. `speech` and `noise` are
-    recordings without keywords. Only the training half of these recordings, and of the voices of `synthetic`, is used.
-    All of `more_speech`, `more_noise` and `site` is used. Background noise inside the clips' folder is noise, too.
-    If no recording validates a label, synthetic voices that do not train validate it.
+    `data.clips` is a Speech Commands folder. `features` is a folder of precomputed features or of shards. `speech` and
+    `noise` are recordings without keywords. Only the training half of these recordings, and of the voices of
+    `synthetic`, is used. All of `more_speech`, `more_noise` and `site` is used. Background noise inside the clips'
+    folder is noise, too. If no recording validates a label, synthetic voices that do not train validate it.
 
     Files that are unreadable, cut short or empty are left out and listed in :attr:`Examples.problems`. So are empty
     folders of words, entries of split lists without a clip, and facts that the validation set does not tell.
@@ -111,8 +157,13 @@ def load_examples(
     held_out = [c for c in files.recorded if c.split == "validation"]
     levels, usable, heard = clips.levels([*held_out, *stand_ins], "validation clips")
     validation = (levels[usable].astype(np.float32), heard)
-    stored = files.stored
-    if data.features is not None:
+    windows, stored = None, files.stored
+    if files.shards and data.features is not None:
+        cut = functools.partial(Windows, data.features, files.shards, labels, seed=seed)
+        windows = cut(part="training", size=data.window)
+        held = cut(part="validation", size=_MOST_VALIDATING).at(0)
+        validation = (np.concatenate([validation[0], held.levels]), [*heard, *map(str, held.words)])
+    elif data.features is not None:
         rows = np.flatnonzero(stored.splits == "training")
         words.add("precomputed", stored.levels, rows, stored.words[rows].astype(object))
     rows = np.flatnonzero(stored.splits == "validation")
@@ -120,27 +171,47 @@ def load_examples(
     kind, length = (Tracks, sequence_frames) if sequence_frames else (Bank, config.n_frames)
     noise, speech = (kind(length, float(silent_raw(config))) for _ in range(2))
     minutes = read_banks(files, config, noise, speech)
-    by_word = words.by_word()
     validated = {*validation[1], *validation_features[1]}
-    require(data.clips, labels, by_word, validated, noise=bool(noise), speech=bool(speech), left_out=files.left_out)
+    trained = Counter(map(str, words.words)) + Counter(windows.totals if windows else {})
+    require(data.source, labels, trained, validated, noise=bool(noise), speech=bool(speech), left_out=files.left_out)
 
     rng = np.random.default_rng(seed)
     validation_set = _validation_set(validation, validation_features, noise, speech, config, labels, rng)
     summary = {
         "split": data.split,
-        "training": count(label_name(labels, word) for word in words.words),
+        "training": _by_label(trained, labels),
         "validation": count(labels[i] for i in validation_set[1]),
         **minutes,
         "left_out": sum(one.files for one in files.left_out),
         "origins": files.origins,
         "same_voices": Voices.of(files.recorded).words,
     }
-    recorded |= {*stored.words[stored.splits == "training"]}
+    recorded |= {*stored.words[stored.splits == "training"], *(windows.totals if windows else ())}
     told = notes(files, [w for w in labels if is_keyword(w) and w not in recorded], stand_ins)
     problems = [*told, *files.problems, *map(str, files.left_out)]
-    return Examples(
-        config, tuple(labels), words.stores, words.kinds, by_word, noise, speech, validation_set, summary, problems
+    examples = Examples(
+        config,
+        tuple(labels),
+        words.stores,
+        words.kinds,
+        words.by_word(),
+        noise,
+        speech,
+        validation_set,
+        summary,
+        problems,
+        windows,
     )
+    examples.turn(0)
+    return examples
+
+
+def _by_label(words: Mapping[str, int], labels: Sequence[str]) -> dict[str, int]:
+    """Numbers of examples by the label that they are trained as."""
+    totals: Counter[str] = Counter()
+    for word, n in words.items():
+        totals[label_name(labels, word)] += n
+    return dict(sorted(totals.items()))
 
 
 def _validation_set(

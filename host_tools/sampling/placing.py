@@ -111,7 +111,6 @@ class Placing:
         self.config: FrontendConfig = words.examples.config
         self.index = {name: i for i, name in enumerate(outputs) if name != UNKNOWN}
         self._with_output = [word for word in words.unknown if word in self.index]
-        self._without = [word for word in words.unknown if word not in self.index]
         self._per_sequence = max(1, round(frames * self.config.hop_ms / _WORD_MS))
 
     def place(self, n: int, rng: np.random.Generator) -> Placed:
@@ -154,7 +153,8 @@ class Placing:
         with_output, cut = shares.other_share if self._with_output else 0, shares.cut_speech if self.speech else 0
         bounds = np.cumsum([shares.keyword_share, shares.halves, with_output, cut])
         kind = np.searchsorted(bounds, rng.random(m), side="right")
-        others = self._without or self.words.unknown or keywords
+        without = [word for word in self.words.unknown if word not in self.index]
+        others = without or self.words.unknown or keywords
         groups = (keywords, keywords, self._with_output, others, others)
         names = [group[rng.integers(len(group))] for group in (groups[k] for k in kind)]
         output = np.array([self.index.get(name, OTHER) for name in names], int)

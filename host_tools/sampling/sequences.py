@@ -127,6 +127,7 @@ class SequenceBatches:
         targets : numpy.ndarray, shape (batch_size, answers, outputs), float32
             See :meth:`targets`.
         """
+        self.placing.words.turn(epoch)
         made = self.draw(self.batch_size, np.random.default_rng((self.seed, epoch, index)))
         return made.levels, self.targets(made)
 

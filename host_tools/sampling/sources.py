@@ -11,12 +11,14 @@ import numpy as np
 
 from host_tools.config import DataConfig
 from host_tools.data.annotations import Word, read_also_said
-from host_tools.data.dataset import Clip, index_clips
+from host_tools.data.dataset import Clip, Index, index_clips
+from host_tools.data.features import raw_config
 from host_tools.data.label_sets import label_name
 from host_tools.data.origins import SYNTHETIC, origin_of
 from host_tools.data.recordings import LeftOut, recordings
 from host_tools.data.stored_features import FeatureSet, load_features
 from host_tools.errors import DatasetError
+from host_tools.shards.stored import LIST, ShardList
 from kws_edge.config import MICROFRONTEND, FrontendConfig
 from kws_edge.labels import UNKNOWN
 
@@ -32,6 +34,7 @@ class Files:
     site: list[Clip]
     """Clips from where the model is used. All of them train."""
     stored: FeatureSet
+    shards: ShardList | None
     banks: list[tuple[str, Sequence[Path]]]
     """Recordings without keywords, each group with its kind: ``noise``, ``speech`` or ``synthetic speech``."""
     said: dict[str, tuple[Word, ...]]
@@ -41,12 +44,14 @@ class Files:
 
     @property
     def every_word(self) -> set[str]:
-        return {*(c.word for c in (*self.recorded, *self.synthetic, *self.site)), *map(str, self.stored.words)}
+        clips = {c.word for c in (*self.recorded, *self.synthetic, *self.site)}
+        return clips.union(map(str, self.stored.words), *(self.shards.words.values() if self.shards else ()))
 
     def words(self, part: str) -> set[str]:
         """Recorded words of a part of the split."""
         stored = self.stored.words[self.stored.splits == part]
-        return {*(c.word for c in (*self.recorded, *self.site) if c.split == part), *map(str, stored)}
+        clips = {c.word for c in (*self.recorded, *self.site) if c.split == part}
+        return clips.union(map(str, stored), self.shards.words.get(part, ()) if self.shards else ())
 
     def stand_ins(self, labels: Sequence[str]) -> list[Clip]:
         """Synthetic clips that do not train, for labels without other validation examples."""
@@ -61,7 +66,8 @@ class Files:
         clips = {origin_of(c.word, c.path.name) for c in (*self.recorded, *self.site) if c.split == "training"}
         rows = np.flatnonzero(self.stored.splits == "training")
         stored = {origin_of(str(self.stored.words[i]), f"{self.stored.speakers[i]}_nohash_0.wav") for i in rows}
-        return sorted(clips | stored) + [SYNTHETIC] * any(c.split == "training" for c in self.synthetic)
+        sharded = self.shards.origins if self.shards else ()
+        return sorted(clips.union(stored, sharded)) + [SYNTHETIC] * any(c.split == "training" for c in self.synthetic)
 
 
 def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
@@ -72,12 +78,13 @@ def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
     DatasetError
         If a folder is missing or has another layout.
     """
-    index = index_clips(data.clips, split=data.split, seed=seed)
+    index = index_clips(data.clips, split=data.split, seed=seed) if data.clips else Index([], [], [], [])
     files = Files(
         recorded=index.clips,
         synthetic=[],
         site=[],
         stored=FeatureSet(np.empty((0, config.n_frames, config.n_mels), np.uint8), *np.empty((3, 0), str)),
+        shards=None,
         banks=[("noise", index.background)],
         said=read_also_said(data.also_said) if data.also_said else {},
         left_out=[*index.left_out],
@@ -100,15 +107,27 @@ def find_files(data: DataConfig, config: FrontendConfig, *, seed: int) -> Files:
             found = recordings(folder, half)
             files.banks.append((kind, found.paths))
             files.left_out += found.left_out
-    if data.features is not None:
-        if config.algorithm == MICROFRONTEND:
-            raise DatasetError(
-                f"{data.features}: precomputed levels cannot train a network for {MICROFRONTEND}, because its noise "
-                "reduction comes after augmentation; give recordings alone"
-            )
+    if data.features is not None and config.algorithm == MICROFRONTEND:
+        raise DatasetError(
+            f"{data.features}: precomputed levels cannot train a network for {MICROFRONTEND}, because its noise "
+            "reduction comes after augmentation; give recordings alone"
+        )
+    if data.features is not None and (data.features / LIST).exists():
+        files.shards = _find_shards(data, config)
+    elif data.features is not None:
         stored = load_features(data.features, (config.n_frames, config.n_mels))
         files.stored = stored.split_at_random(seed) if data.split == "random" else stored
     return files
+
+
+def _find_shards(data: DataConfig, config: FrontendConfig) -> ShardList:
+    """The list of shards of the features. They must be of this front end, and keep the split of the data."""
+    shards = ShardList.load(Path(data.features or ""))
+    if shards.frontend != raw_config(config):
+        raise DatasetError(f"{data.features}: features of another front end; make them with this --frontend, too")
+    if data.split == "random":
+        raise DatasetError(f"{data.features}: shards keep the official split; leave out --split random")
+    return shards
 
 
 def _find_synthetic(files: Files, folder: Path) -> Path | None:

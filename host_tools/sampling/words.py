@@ -26,8 +26,16 @@ class Words:
     def __init__(self, examples: Examples[Any]) -> None:
         self.examples = examples
         self.keywords = [label for label in examples.labels if label not in (SILENCE, UNKNOWN)]
-        self.unknown = [word for word in examples.by_word if word not in examples.labels]
-        self.kinds = {word: self._by_kind(numbers) for word, numbers in examples.by_word.items()}
+        self._begin()
+
+    def turn(self, epoch: int) -> None:
+        """Take the examples of an epoch; see :meth:`Examples.turn`."""
+        if self.examples.turn(epoch):
+            self._begin()
+
+    def _begin(self) -> None:
+        self.unknown = [word for word in self.examples.by_word if word not in self.examples.labels]
+        self._kinds: dict[str, tuple[list[np.ndarray], np.ndarray]] = {}
 
     def draw(self, names: Iterable[str], rng: np.random.Generator) -> np.ndarray:
         """An example of each name. Unknown words are drawn evenly, so rare words come as often as common ones.
@@ -40,7 +48,9 @@ class Words:
         numbers = []
         for name in names:
             word = self.unknown[rng.integers(len(self.unknown))] if name == UNKNOWN else name
-            groups, bounds = self.kinds[word]
+            if word not in self._kinds:
+                self._kinds[word] = self._by_kind(word)
+            groups, bounds = self._kinds[word]
             group = groups[min(int(np.searchsorted(bounds, rng.random())), len(groups) - 1)]
             numbers.append(group[rng.integers(len(group))])
         return self.examples.rows(np.array(numbers, np.intp))
@@ -72,15 +82,16 @@ class Words:
         cut[early] = moved(keywords[early], -0.7, -0.45)
         return np.concatenate([joined, cut])
 
-    def _by_kind(self, numbers: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Recorded, synthetic and precomputed examples, those of a site, and the bounds of their shares.
+    def _by_kind(self, word: str) -> tuple[list[np.ndarray], np.ndarray]:
+        """Recorded, synthetic and precomputed examples of a word, those of a site, and the bounds of their shares.
 
         The shares go by the square roots of their numbers. So a network cannot tell a word with few recordings by the
         traces of stored features, and the few clips of a site count for more than their number.
         """
+        numbers = self.examples.by_word[word]
         ends = np.cumsum([len(store) for store in self.examples.stores])
         kind = np.array(self.examples.kinds)[np.searchsorted(ends, numbers, side="right")]
-        groups = [numbers[kind == name] for name in dict.fromkeys(self.examples.kinds)]
-        groups = [group for group in groups if len(group)]
-        shares = np.array([len(group) ** 0.5 for group in groups])
-        return groups, np.cumsum(shares / shares.sum())
+        groups = {name: numbers[kind == name] for name in dict.fromkeys(self.examples.kinds)}
+        groups = {name: group for name, group in groups.items() if len(group)}
+        shares = np.array([self.examples.count_of(word, name, len(group)) ** 0.5 for name, group in groups.items()])
+        return list(groups.values()), np.cumsum(shares / shares.sum())

@@ -300,4 +300,5 @@ def _validation_words(examples: Examples[Tracks]) -> Examples[Tracks]:
         stores=[raw],
         kinds=["recorded"],
         by_word={name: numbers for name, numbers in by_word.items() if len(numbers)},
+        windows=None,
     )

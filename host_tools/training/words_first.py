@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from host_tools.config import StageConfig
-from host_tools.data.dataset import count, index_clips
 from host_tools.data.label_sets import label_set
+from host_tools.sampling.sources import find_files
+from kws_edge.config import preset
 from kws_edge.labels import is_keyword
 
 __all__ = ["WORDS", "two_parts"]
@@ -45,8 +47,10 @@ def two_parts(config: StageConfig, folder: Path) -> tuple[StageConfig, StageConf
 
 def _words_to_tell(config: StageConfig) -> str:
     """The words to tell apart: the keywords, and all words with many recordings. Empty if there are no such words."""
-    clips = index_clips(config.data.clips, split=config.data.split, seed=config.seed).clips
+    files = find_files(config.data, preset(config.network.frontend), seed=config.seed)
     own = [label for label in label_set(config.network.labels) if is_keyword(label)]
-    found = count(clip.word for clip in clips if is_keyword(clip.word) and clip.word not in own)
-    many = [word for word, n in found.items() if n >= _MANY]
+    found = Counter(clip.word for clip in files.recorded)
+    for words in files.shards.words.values() if files.shards else ():
+        found.update(words)
+    many = [word for word, n in sorted(found.items()) if n >= _MANY and is_keyword(word) and word not in own]
     return ",".join([*own, *many]) if many else ""
