@@ -19,7 +19,7 @@ from host_tools.recipe.graph import DONE, FILES, RECORD, Result, State, Workshop
 from host_tools.recipe.lock import lock
 from kws_edge.files import explained, write_atomically
 
-__all__ = ["run"]
+__all__ = ["check_data", "run"]
 
 _GRACE_S = 6.0
 _INTERRUPTED = 130
@@ -33,7 +33,7 @@ def run(
     say: Callable[[str], None] = print,
     note: Callable[[State, Path], None] = lambda state, output: None,
 ) -> dict[str, State]:
-    """Do the stages that are not done yet, and return the state of each: of all, or of `until` and those that they take.
+    """Do the stages that are not done yet: all of them, or `until` and those that they take. Return the state of each.
 
     If the run is killed anywhere, the same call goes on from there. Several runs may share the folder: a lock has each
     stage done by one of them, and the others wait for it.
@@ -54,11 +54,8 @@ def run(
         If data are not there, before anything is done. If a stage fails: its command has said why on standard error.
         If the data of a stage change while it is done.
     """
-    recipe = workshop.recipe
-    wanted = recipe.up_to(*until)
-    for name in dict.fromkeys(name for stage in wanted for name in stage.data):
-        if not os.path.exists(path := workshop.path_of_data(name)):
-            raise RecipeError(f"{path}: no such file or folder; the recipe takes its {name} from there (--data)")
+    wanted = workshop.recipe.up_to(*until)
+    check_data(workshop, wanted)
     states: dict[str, State] = {}
     for number, stage in enumerate(wanted, 1):
         workshop.look_again()
@@ -77,6 +74,19 @@ def run(
         note(state, output)
         states[stage.id] = state
     return states
+
+
+def check_data(workshop: Workshop, wanted: Sequence[Stage]) -> None:
+    """Raise an error unless the data that the stages `wanted` take are there.
+
+    Raises
+    ------
+    RecipeError
+        If they are not. The message names the missing path.
+    """
+    for name in dict.fromkeys(name for stage in wanted for name in stage.data):
+        if not os.path.exists(path := workshop.path_of_data(name)):
+            raise RecipeError(f"{path}: no such file or folder; the recipe takes its {name} from there (--data)")
 
 
 def _do(
