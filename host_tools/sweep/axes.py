@@ -13,6 +13,7 @@ import numpy as np
 
 from host_tools.config import SEED
 from host_tools.errors import SweepError
+from kws_edge.errors import ConfigError
 from kws_edge.ranges import number, whole
 from kws_edge.settings import Choice, Flag, Settings, Text, Texts, option
 from kws_edge.text import shown
@@ -100,8 +101,8 @@ class Axis(Settings):
         options = [table["options"]] if isinstance(table["options"], str) else table["options"]
         try:
             return cls(name=name, **{**table, "options": options})
-        except ValueError as error:
-            raise SweepError(str(error).replace(cls.label(), where, 1)) from None
+        except (ConfigError, SweepError) as error:
+            raise SweepError(str(error).replace(f"{cls.label()}: ", f"{where}: ", 1)) from None
 
     @property
     def ends(self) -> tuple[Any, ...]:

@@ -21,7 +21,10 @@ from kws_edge.toml_files import near, read_toml
 __all__ = ["Limit", "Sweep", "Trial", "load_sweep"]
 
 _NAME = re.compile(r"\w([\w.-]{0,58}\w)?")
-_KEYS = ["name", "about", "recipe", "scale", "set", "vary", "search", "maximize", "minimize", "at_most", "at_least", "show"]
+_KEYS = (
+    *("name", "about", "recipe", "scale", "set", "vary", "search"),
+    *("maximize", "minimize", "at_most", "at_least", "show"),
+)
 _SCALE = number(1e-4, 1)
 _ANY = number(-1e300, 1e300)
 
@@ -142,6 +145,7 @@ class _Reader:
             raise SweepError(f"name: {shown(name)} names a folder: give up to 60 letters, digits, dots, - and _")
         path = self._recipe()
         scale = _SCALE.check("scale", self.table.get("scale", 1.0))
+        _loaded(path, {}, scale, "recipe")
         fixed = {option: text_of(value, f"set.{option}") for option, value in self._table("set").items()}
         recipe = _loaded(path, fixed, scale, "set")
         if name == recipe.name:
@@ -228,7 +232,7 @@ class _Reader:
             raise SweepError(
                 f"search: judge: asha stops trials by a figure that training logs, such as STAGE.val_loss, not {judge}"
             )
-        if search.grace_period > epochs:
+        if search.grace_period and search.grace_period > epochs:
             raise SweepError(
                 f"search: grace_period must be at most the {epochs} epochs of stage {stage.id},"
                 f" got {search.grace_period}"
@@ -241,11 +245,12 @@ def _epochs(stage: Stage) -> int:
 
 
 def _loaded(path: Path, changes: Mapping[str, str], scale: float, where: str) -> Recipe:
-    """The recipe with `changes`. A message names `where` in the sweep they stand."""
+    """The recipe with `changes`. A message names `where` in the sweep they stand, or the recipe if there are none."""
     try:
         return load_recipe(path, changes=changes, scale=scale)
     except RecipeError as error:
-        raise SweepError(f"{where}: {error}") from None
+        message = str(error).removeprefix(f"{path}: ").removeprefix("changes: ") if changes else error
+        raise SweepError(f"{where}: {message}") from None
 
 
 def _check_trials(sweep: Sweep) -> None:

@@ -6,6 +6,7 @@ This is the only module of sweeps that loads Ray.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import threading
@@ -18,7 +19,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from host_tools.errors import SweepError
+from host_tools.errors import SweepError, WorkerError
 from host_tools.sweep.file import Sweep
 from host_tools.sweep.outcome import DONE, FAILED, STOPPED, Outcome
 from host_tools.sweep.results import read_results, write_results
@@ -29,7 +30,7 @@ __all__ = ["run_by_tune"]
 
 _TUNE = "tune"
 """Folder of Ray Tune's own state."""
-_RETRIES = 3
+_RETRIES = 2
 """How often a trial begins anew that failed, or whose process or machine died."""
 _WORST = 1e30
 """Stands for a judged figure that is no finite number."""
@@ -63,6 +64,8 @@ def run_by_tune(
     """
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command, and --resume goes on
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the results tell of trials that fail
     actor = tune.with_resources(tune.with_parameters(TrialActor, jobs=dict(jobs)), {**_share(), **resources})
     if tune.Tuner.can_restore(state := str(folder / _TUNE)):
         tuner = tune.Tuner.restore(state, actor, restart_errored=True)
@@ -75,6 +78,7 @@ def run_by_tune(
                 name=_TUNE,
                 storage_path=str(folder),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the recipe's stages are there
                 callbacks=[Keeper(sweep, folder)],
                 verbose=0,
             ),
@@ -84,8 +88,16 @@ def run_by_tune(
 
 
 def _share() -> dict[str, float]:
-    """Resources of a trial: all cores of the smallest machine, and one GPU if every machine has one."""
+    """Resources of a trial: all cores of the smallest machine, and one GPU if every machine has one.
+
+    Raises
+    ------
+    WorkerError
+        If no machine has cores.
+    """
     machines = [one["Resources"] for one in ray.nodes() if one["Alive"] and one["Resources"].get("CPU")]
+    if not machines:
+        raise WorkerError("no machine of the Ray cluster has cores for trials; ray start --address=HEAD:PORT adds one")
     cpu, gpu = (min(one.get(name, 0) for one in machines) for name in ("CPU", "GPU"))
     return {"cpu": cpu, "gpu": min(1, gpu)}
 

@@ -14,8 +14,8 @@ from host_tools.locks import locked
 from host_tools.recipe.graph import Workshop
 from host_tools.recipe.run import check_data
 from host_tools.sweep.file import Sweep, Trial
-from host_tools.sweep.outcome import DONE, FAILED, STOPPED, Outcome
-from host_tools.sweep.results import RESULTS, read_results, write_results
+from host_tools.sweep.outcome import DONE, FAILED, STOPPED, WAITING, Outcome
+from host_tools.sweep.results import read_results, write_results
 from host_tools.sweep.trial import Job, Running
 
 __all__ = ["run_sweep"]
@@ -68,10 +68,9 @@ def run_sweep(
     first = sweep.load(sweep.trials[0])
     check_data(Workshop(first, folder, data), first.up_to(*sweep.wanted(first)))
     with locked(folder):
-        begun = (folder / RESULTS).exists()
-        if begun and not resume:
-            raise SweepError(f"{folder}: the sweep has begun there; --resume goes on, or remove the folder")
         outcomes = {one.number: one for one in read_results(sweep, folder)}
+        if not resume and any(one.state != WAITING for one in outcomes.values()):
+            raise SweepError(f"{folder}: the sweep has begun there; --resume goes on, or remove the folder")
 
         def tell(outcome: Outcome) -> None:
             if outcome != outcomes[outcome.number]:
