@@ -102,7 +102,7 @@ class Sweep:
 
     def epochs(self, recipe: Recipe) -> int:
         """Epochs of the training that ASHA judges by."""
-        return int(recipe.by_id[self.judge.stage].resolved["epochs"]) if self.judge else 0
+        return _epochs(recipe.by_id[self.judge.stage]) if self.judge else 0
 
 
 def load_sweep(path: str | Path) -> Sweep:

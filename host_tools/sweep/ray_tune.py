@@ -185,7 +185,8 @@ def _outcome(sweep: Sweep, number: int, trial: Any) -> Outcome:
         return Outcome(number, values)
     if last.get("done") and "figures" in last:
         return Outcome(number, values, DONE, last["figures"], epoch)
-    return Outcome(number, values, STOPPED, {str(sweep.judge): last.get("judged")}, epoch)
+    judged = last.get("judged")
+    return Outcome(number, values, STOPPED, {str(sweep.judge): None if judged in (-_WORST, _WORST) else judged}, epoch)
 
 
 @contextlib.contextmanager
