@@ -11,6 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+PATIENT = {"RAY_raylet_start_wait_time_s": "600", "RAY_health_check_failure_threshold": "100"}
+"""Settings of Ray for a machine that has much else to do."""
+
 
 def _free_ports(n):
     with contextlib.ExitStack() as stack:
@@ -26,8 +29,7 @@ class Cluster:
     def __init__(self):
         self.port, self.client_port = _free_ports(2)
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        patient = {"RAY_raylet_start_wait_time_s": "600", "RAY_health_check_failure_threshold": "100"}
-        self.env = {**os.environ, **token, **patient, "RAY_USAGE_STATS_ENABLED": "0"}
+        self.env = {**os.environ, **token, **PATIENT, "RAY_USAGE_STATS_ENABLED": "0"}
         self.head = None
 
     @property

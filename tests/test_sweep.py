@@ -95,7 +95,7 @@ def trials_of(folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"accuracy.model"', '"acuracy.model"', "vary.model: 'micro12': there is no stage 'acuracy' (did you"),
+        ('"accuracy.model"', '"accurate.model"', "vary.model: 'micro12': there is no stage 'accurate' (did you"),
         ('"accuracy.model"', '"accuracy.modal"', "there is no option 'modal' (did you mean 'model'?)"),
         ('"accuracy.model"', '"model"', "'model' is no stage.option"),
         ('"accuracy.model"', "[]", "vary.model: options must name each STAGE.OPTION once, got []"),

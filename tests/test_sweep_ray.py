@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
 from tests.conftest import wait_until
-from tests.ray_cluster import cluster
+from tests.ray_cluster import PATIENT, cluster
 from tests.test_sweep import ASHA, processes, trials_of, written
 
 pytestmark = [
@@ -88,7 +88,8 @@ def test_a_killed_worker_and_a_killed_head_change_nothing(tmp_path, folder):
 def test_asha_stops_trials_by_the_training_log(tmp_path, folder):
     """One trial runs at a time, as each takes both cores. What was stopped kept what it had learnt until then."""
     path = written(tmp_path, ASHA)
-    done = subprocess.run(sweep(path, folder, tmp_path / "runs"), capture_output=True, text=True, check=False)
+    env = {**os.environ, **PATIENT}
+    done = subprocess.run(sweep(path, folder, tmp_path / "runs"), env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     trials = trials_of(tmp_path / "runs" / "rates")
     states = [one["state"] for one in trials]
