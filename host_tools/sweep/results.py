@@ -34,8 +34,7 @@ def write_results(sweep: Sweep, outcomes: Sequence[Outcome], folder: Path) -> No
     best = best_of(sweep, outcomes)
     values = {
         "name": sweep.name,
-        "recipe": str(sweep.recipe),
-        "scale": sweep.scale,
+        "asked": _asked(sweep),
         "objective": {"figure": str(sweep.objective), "maximize": sweep.maximize},
         "limits": [str(limit) for limit in sweep.limits],
         "best": best and best.number,
@@ -62,18 +61,25 @@ def read_results(sweep: Sweep, folder: Path) -> list[Outcome]:
     try:
         values = json.loads(path.read_bytes())
         found = [Outcome(**one) for one in values["trials"]]
-        asked = (values["recipe"], values["scale"], values["objective"]["figure"])
+        asked = values["asked"]
     except FileNotFoundError:
         return [Outcome(trial.number, trial.values) for trial in sweep.trials]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise SweepError(f"{path}: broken ({printable(str(error), most=200)}); remove it to begin anew") from None
     same = [(one.number, one.values) for one in found] == [(one.number, one.values) for one in sweep.trials]
-    if not same or asked != (str(sweep.recipe), sweep.scale, str(sweep.objective)):
+    if not same or asked != _asked(sweep):
         raise SweepError(
             f"{path}: results of other trials than those of {sweep.path}; give the changed sweep another name,"
             f" or remove {folder}"
         )
     return found
+
+
+def _asked(sweep: Sweep) -> dict[str, Any]:
+    """What the figures of the trials depend on, besides the values of the axes. The bounds of limits may change."""
+    options = {axis.name: list(axis.options) for axis in sweep.axes}
+    common = {"recipe": sweep.recipe.name, "scale": sweep.scale, "set": dict(sweep.fixed), "options": options}
+    return {**common, "figures": sorted(map(str, sweep.figures))}
 
 
 def _columns(sweep: Sweep) -> list[str]:

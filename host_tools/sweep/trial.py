@@ -130,11 +130,12 @@ class Running:
     def stop(self) -> None:
         """End the process, and its stage's command, which both keep what they have done."""
         for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.over:
+                return
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_S)
-                return
 
 
 def _last_line(log: Path) -> str:
