@@ -164,7 +164,8 @@ def _work(argv: Sequence[str]) -> None:
     job = Job(**json.loads(argv[0]))
     _end_with(int(argv[1]))
     interrupted_by("SIGTERM", "SIGHUP")
-    started, outputs = time.monotonic(), {}
+    started = time.monotonic()
+    outputs: dict[str, str] = {}
     print(shlex.join(job.command), flush=True)
     recipe = load_recipe(job.recipe, changes=job.changes, scale=job.scale)
     workshop = Workshop(recipe, Path(job.runs), Path(job.data) if job.data else None)
