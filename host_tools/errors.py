@@ -1,5 +1,7 @@
 """Errors of the workstation tools."""
 
+from pathlib import Path
+
 from kws_edge.errors import KwsError
 
 
@@ -21,3 +23,13 @@ class TrainingError(KwsError):
 
 class RecipeError(KwsError):
     """A recipe is wrong, or one of its stages fails."""
+
+
+class SweepError(KwsError):
+    """A sweep is wrong, or its trials fail."""
+
+
+def broken(path: Path, error: Exception) -> TrainingError:
+    """The error that says why a file of a run cannot be used."""
+    reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
+    return TrainingError(f"{path}: broken ({reason[:200]})")

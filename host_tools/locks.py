@@ -20,8 +20,8 @@ _POLL_S = 0.2
 
 
 @contextlib.contextmanager
-def locked(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
-    """Lock a folder for this process alone. A missing folder is made.
+def locked(folder: str | os.PathLike[str], *, name: str = LOCK, wait: bool = False) -> Iterator[int]:
+    """Lock a folder for this process alone, or what `name` stands for in it. A missing folder is made.
 
     The kernel frees the lock whenever the process ends. If the file system has no locks, the process that made the
     lock's file has the folder. Then a message says which file a killed process has left.
@@ -29,8 +29,15 @@ def locked(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[No
     Parameters
     ----------
     folder : path
+    name : str
+        The lock's file in the folder.
     wait : bool
         Wait for another process, and name it on standard error.
+
+    Yields
+    ------
+    int
+        Descriptor of the lock's file. A process that inherits it holds the lock, too, until it ends.
 
     Raises
     ------
@@ -39,7 +46,7 @@ def locked(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[No
     WriteError
         If the folder cannot be written.
     """
-    path = Path(folder) / LOCK
+    path = Path(folder) / name
     with contextlib.ExitStack() as stack:
         with explained(folder):
             stack.enter_context(made_folder(os.fspath(folder)))
@@ -51,7 +58,7 @@ def locked(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[No
             stack.callback(_give_back, path, descriptor)
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
+        yield descriptor
 
 
 def _give_back(path: Path, descriptor: int) -> None:

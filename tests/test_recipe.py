@@ -146,7 +146,7 @@ def test_what_changed_makes_exactly_what_follows_stale(tmp_path, small):
 
     assert names() == [MISSING] * 3
     said = []
-    run(workshop(), until="heard", say=said.append)
+    run(workshop(), until=["heard"], say=said.append)
     assert names() == [DONE, DONE, MISSING]
     run(workshop(), say=said.append)
     assert names() == [DONE] * 3
@@ -361,7 +361,7 @@ def test_references_are_located_however_they_are_written(tmp_path, small):
 def test_damaged_records_count_for_nothing(tmp_path, small, damage):
     workshop = Workshop(load_recipe(written(tmp_path, SHORT)), tmp_path / "runs", small)
     stage = workshop.recipe.stages[0]
-    states = run(workshop, until="quiet", say=lambda line: None)
+    states = run(workshop, until=["quiet"], say=lambda line: None)
     record = states["quiet"].result.folder / "stage.json"
     if isinstance(damage, dict):
         damage = json.dumps({**json.loads(record.read_text()), **damage})
@@ -371,11 +371,11 @@ def test_damaged_records_count_for_nothing(tmp_path, small, damage):
 
 def test_what_somebody_changed_is_set_aside(tmp_path, small):
     workshop = Workshop(load_recipe(written(tmp_path, SHORT)), tmp_path / "runs", small)
-    folder = run(workshop, until="quiet", say=lambda line: None)["quiet"].result.folder
+    folder = run(workshop, until=["quiet"], say=lambda line: None)["quiet"].result.folder
     for n in (1, 2):
         (folder / "notes.txt").write_text("mine")
         said = []
-        run(workshop, until="quiet", say=said.append)
+        run(workshop, until=["quiet"], say=said.append)
         assert f"  kept as it is: {folder}.changed{n}" in said
         assert (folder.with_name(f"{folder.name}.changed{n}") / "notes.txt").read_text() == "mine"
         assert workshop.states()["quiet"].name == DONE
@@ -454,7 +454,7 @@ def test_until_a_stage_only_its_own_data_are_looked_at(tmp_path, small, run_cli)
     workshop = Workshop(load_recipe(path), tmp_path / "runs", small)
     with pytest.raises(RecipeError, match="elsewhere: no such file or folder"):
         run(workshop, say=lambda line: None)
-    assert list(run(workshop, until="quiet", say=lambda line: None)) == ["quiet"]
+    assert list(run(workshop, until=["quiet"], say=lambda line: None)) == ["quiet"]
     for action in ("status", "explain", "run"):
         done = run_cli("recipe", action, path, "--data", small, "--until", "quiet", package="host_tools")
         assert done.returncode == 0, done.stderr

@@ -31,6 +31,7 @@ _COMMANDS = (
     "stream-eval",
     "calibrate",
     "recipe",
+    "sweep",
 )
 _MODULES = {"import": "model_import"}
 """Modules of the commands whose names no module can have."""

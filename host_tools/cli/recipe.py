@@ -32,7 +32,13 @@ def add(commands) -> None:
     ):
         action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         action.add_argument("recipe", metavar="NAME|FILE", help="a recipe in the folder recipes, or a .toml file")
-        action.add_argument("--until", metavar="STAGE", help="only this stage and the stages that it needs")
+        action.add_argument(
+            "--until",
+            action="append",
+            default=[],
+            metavar="STAGE",
+            help="only this stage and the stages that it needs; repeatable",
+        )
         action.add_argument(
             "--set",
             dest="changes",
@@ -79,14 +85,10 @@ def _workshop(args: argparse.Namespace):
     return Workshop(recipe, args.output / recipe.name, Path(given) if given else None)
 
 
-def _wanted(args: argparse.Namespace, recipe) -> tuple:
-    return recipe.up_to(args.until) if args.until else recipe.stages
-
-
 def _plan(args: argparse.Namespace) -> None:
     workshop = _workshop(args)
     recipe = workshop.recipe
-    stages = _wanted(args, recipe)
+    stages = recipe.up_to(*args.until)
     if args.json:
         values = [
             {
@@ -117,7 +119,7 @@ def _short(value: object) -> str:
 
 def _status(args: argparse.Namespace) -> None:
     workshop = _workshop(args)
-    wanted = _wanted(args, workshop.recipe)
+    wanted = workshop.recipe.up_to(*args.until)
     states = workshop.states(wanted)
     if args.json:
         print(
@@ -144,7 +146,7 @@ def _status(args: argparse.Namespace) -> None:
 
 def _explain(args: argparse.Namespace) -> None:
     workshop = _workshop(args)
-    wanted = _wanted(args, workshop.recipe)
+    wanted = workshop.recipe.up_to(*args.until)
     states = workshop.states(wanted)
     for one in wanted:
         state = states[one.id]
@@ -162,5 +164,5 @@ def _run(args: argparse.Namespace) -> None:
     interrupted_by("SIGTERM", "SIGHUP")
     workshop = _workshop(args)
     states = run(workshop, until=args.until, say=lambda line: print(printable(line), flush=True))
-    last = _wanted(args, workshop.recipe)[-1]
+    last = workshop.recipe.up_to(*args.until)[-1]
     print(f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].done.folder)}")

@@ -1,6 +1,6 @@
 """All options of a training: the values that each takes, its default, its unit and its purpose."""
 
-from host_tools.config.mix import AugmentConfig, MixConfig, SequenceConfig
+from host_tools.config.mix import VALIDATION_THRESHOLDS, AugmentConfig, MixConfig, SequenceConfig
 from host_tools.config.stage import (
     NETWORKS,
     STREAM_NETWORKS,
@@ -18,6 +18,7 @@ __all__ = [
     "SEED",
     "SHARE",
     "STREAM_NETWORKS",
+    "VALIDATION_THRESHOLDS",
     "AugmentConfig",
     "DataConfig",
     "MixConfig",

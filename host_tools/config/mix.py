@@ -12,7 +12,10 @@ from kws_edge.errors import ConfigError
 from kws_edge.ranges import number, whole
 from kws_edge.settings import option
 
-__all__ = ["AugmentConfig", "MixConfig", "SequenceConfig"]
+__all__ = ["VALIDATION_THRESHOLDS", "AugmentConfig", "MixConfig", "SequenceConfig"]
+
+VALIDATION_THRESHOLDS = (0.5, 0.8)
+"""Thresholds at which training of a network with state counts misses and false accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)

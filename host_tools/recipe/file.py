@@ -66,17 +66,18 @@ class Recipe:
     def by_id(self) -> Mapping[str, Stage]:
         return {stage.id: stage for stage in self.stages}
 
-    def up_to(self, stage: str) -> tuple[Stage, ...]:
-        """The stages that `stage` needs, and `stage` itself.
+    def up_to(self, *wanted: str) -> tuple[Stage, ...]:
+        """The stages `wanted`, and all that they need. Without any, all stages of the recipe.
 
         Raises
         ------
         RecipeError
             If there is no such stage.
         """
-        if stage not in self.by_id:
-            raise RecipeError(f"{self.path}: no stage {shown(stage)}{near(stage, self.by_id)}")
-        needed, todo = set(), [stage]
+        for stage in wanted:
+            if stage not in self.by_id:
+                raise RecipeError(f"{self.path}: no stage {shown(stage)}{near(stage, self.by_id)}")
+        needed, todo = set(), list(wanted or self.by_id)
         while todo:
             needed.add(one := todo.pop())
             todo += self.by_id[one].parents

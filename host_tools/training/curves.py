@@ -6,8 +6,7 @@ import csv
 import math
 from pathlib import Path
 
-from host_tools.errors import TrainingError
-from host_tools.training.run import broken
+from host_tools.errors import TrainingError, broken
 from kws_edge.files import write_atomically
 from kws_edge.text import printable
 

@@ -22,12 +22,12 @@ from host_tools.config import StageConfig
 from host_tools.data.features import span_range
 from host_tools.data.origins import origins_of
 from host_tools.data.stored_features import NPY_DAMAGE
-from host_tools.errors import TrainingError
+from host_tools.errors import TrainingError, broken
 from host_tools.networks.own_network import is_own, source_of
 from kws_edge.config import FrontendConfig
 from kws_edge.files import write_atomically
 
-__all__ = ["BEST", "CONFIG", "DAMAGE", "LAST", "PROBLEMS", "Run", "broken", "load_run", "write_record"]
+__all__ = ["BEST", "CONFIG", "DAMAGE", "LAST", "PROBLEMS", "Run", "load_run", "write_record"]
 
 BEST = "best.keras"
 LAST = "last.keras"
@@ -243,9 +243,3 @@ def _check_record(run: Run) -> None:
 def write_record(run: Run) -> None:
     """Write ``config.json``, whole or not at all."""
     write_atomically(run.folder / CONFIG, json.dumps(run.record, indent=2) + "\n")
-
-
-def broken(path: Path, error: Exception) -> TrainingError:
-    """The error that says why a file of a run cannot be used."""
-    reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
-    return TrainingError(f"{path}: broken ({reason[:200]})")

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from host_tools.config import VALIDATION_THRESHOLDS
 from host_tools.data.features import span_range
 from host_tools.data.label_sets import SPOKEN_AS_UNKNOWN
 from host_tools.errors import TrainingError
@@ -58,7 +59,6 @@ _VALIDATION, _CALIBRATION = 256, 200
 """Sequences that are kept."""
 _LONGEST_AVERAGE = 500
 """Batches over which weights are averaged, at most a tenth of all."""
-_THRESHOLDS = (0.5, 0.8)
 
 
 @keras.saving.register_keras_serializable("kws_edge")
@@ -269,7 +269,7 @@ class SequenceTask(Task):
         found = {"loss": float(ops.convert_to_numpy(AnswerLoss(self.batches.voice)(targets, scores[:, :, np.newaxis])))}
         posteriors, hop_s = posterior(scores, SCORE_OFFSET), self.frontend_config.hop_ms / 1000
         answer_s = self._validating.answer_frames * hop_s
-        for threshold in _THRESHOLDS:
+        for threshold in VALIDATION_THRESHOLDS:
             score = sequence_scores(
                 posteriors, made.words, self.labels, threshold=threshold, answer_s=answer_s, hop_s=hop_s
             )

@@ -10,9 +10,9 @@ import numpy as np
 
 from host_tools.config import NetworkConfig, StageConfig, WeightsConfig
 from host_tools.data.origins import origins_of
-from host_tools.errors import TrainingError
+from host_tools.errors import TrainingError, broken
 from host_tools.networks.weight_import import load_weights
-from host_tools.training.run import DAMAGE, LAST, Run, broken, load_run
+from host_tools.training.run import DAMAGE, LAST, Run, load_run
 from host_tools.training.task import Task
 from kws_edge.config import FrontendConfig
 from kws_edge.errors import KwsError
