@@ -19,7 +19,7 @@ from kws_edge.ranges import number, whole
 from kws_edge.settings import Choice, Settings, option
 from kws_edge.text import shown
 
-__all__ = ["PRESETS", "DetectorConfig", "FrontendConfig", "StepConfig", "preset"]
+__all__ = ["PRESETS", "ConfirmConfig", "DetectorConfig", "FrontendConfig", "StepConfig", "preset"]
 
 _MOST_LEVELS = 2**20
 _MOST_POINTS = 2**22
@@ -334,6 +334,18 @@ class StepConfig(Settings):
 
     frames: int = option(whole(1, 100), help="frames for each answer")
     score_offset: float = option(number(0, 100), help="score whose posterior is one half")
+
+    def __post_init__(self) -> None:
+        self._check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmConfig(Settings):
+    """How a second network confirms answers; see :class:`kws_edge.model.confirm.ConfirmedStream`."""
+
+    least: float = option(number(0, 1), 0.12, help="posterior of the first network from which the second is asked")
+    windows: int = option(whole(1, 100), 3, help="windows that the second network hears, whose posteriors are averaged")
+    spacing_frames: int = option(whole(1, 100), 12, help="frames from the end of one window to the next")
 
     def __post_init__(self) -> None:
         self._check()

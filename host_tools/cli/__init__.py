@@ -22,6 +22,7 @@ _COMMANDS = (
     "synthesize",
     "collect",
     "quantize",
+    "confirm",
     "evaluate",
     "report",
     "card",

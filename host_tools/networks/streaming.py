@@ -43,6 +43,8 @@ SCORE_OFFSET = 8.0
 _RARE = 4.0
 """Scores of a new network begin this much below :data:`SCORE_OFFSET`, because words are rare."""
 _MICRO_STEM, _MICRO_STRIDE, _MICRO_STEPS = 5, 2, 9
+_EVIDENCE_MS = 640.0
+"""Time over which the scores gather what the blocks found."""
 HEAD, _SCORES = "words", "scores"
 """Names of the layer of the scores, and of its rectifier."""
 _CHUNK = 32
@@ -119,7 +121,7 @@ def stream_residual(config: FrontendConfig, n_words: int, *, width: float = 1.0,
         y = remembered(y, f"{name}_mid", (block.length - 1) * block.dilations[1])
         y = conv(y, f"{name}_conv2", n, block.length, 1, block.dilations[1])
         x = layers.Add(name=f"{name}_sum")([skip, y])
-    return _scored(levels, x, n_words, dropout, remembered, "stream_residual")
+    return _scored(levels, x, n_words, dropout, remembered, _steps(config, 4), "stream_residual")
 
 
 def stream_micro(
@@ -156,7 +158,7 @@ def stream_micro(
         y = normalised(y, f"{name}_depthwise")
         y = layers.Conv2D(n, 1, use_bias=False, name=f"{name}_pointwise")(y)
         x = layers.Add(name=f"{name}_sum")([x, normalised(y, f"{name}_pointwise")])
-    return _scored(levels, x, n_words, dropout, remembered, "stream_micro")
+    return _scored(levels, x, n_words, dropout, remembered, _steps(config, _MICRO_STRIDE), "stream_micro")
 
 
 def _stem(config: FrontendConfig, channels: int, length: int, stride: int, remembered: Memory):
@@ -168,12 +170,18 @@ def _stem(config: FrontendConfig, channels: int, length: int, stride: int, remem
     return levels, normalised(x, "stem")
 
 
-def _scored(levels, x, n_words: int, dropout: float, memory: Memory, name: str) -> keras.Model:
-    """The network from `levels` to `x`, then a score of each word."""
+def _steps(config: FrontendConfig, frames: int) -> int:
+    """The answers, one every `frames` frames, over which the scores gather what the blocks found."""
+    return max(1, round(_EVIDENCE_MS / (config.hop_ms * frames)))
+
+
+def _scored(levels, x, n_words: int, dropout: float, memory: Memory, steps: int, name: str) -> keras.Model:
+    """The network from `levels` to `x`, then a score of each word by the last `steps` of `x`."""
     if dropout:
         x = layers.SpatialDropout2D(dropout, name="dropout")(x)
+    x = memory(x, HEAD, steps - 1)
     bias = keras.initializers.Constant(SCORE_OFFSET - _RARE)
-    x = layers.Conv2D(n_words, 1, bias_initializer=bias, name=HEAD)(x)
+    x = layers.Conv2D(n_words, (steps, 1), bias_initializer=bias, name=HEAD)(x)
     return keras.Model([levels, *memory.states], [layers.ReLU(name=_SCORES)(x), *memory.next], name=name)
 
 
@@ -278,7 +286,11 @@ def transfer_clip(clip: keras.Model, known: tuple[str, ...], network: keras.Mode
     spoken = np.mean([column for word, column in of.items() if word != SILENCE], axis=0)
     base = of.get(UNKNOWN, spoken)
     logits = {word: column - base for word, column in of.items()} | {UNKNOWN: spoken - of.get(SILENCE, 0)}
-    columns = {word: (logit / 2, SCORE_OFFSET - (0 if word == UNKNOWN else _RARE)) for word, logit in logits.items()}
+    steps = network.get_layer(HEAD).kernel.shape[0]
+    columns = {
+        word: (np.tile(logit / steps, (steps, 1)), SCORE_OFFSET - (0 if word == UNKNOWN else _RARE))
+        for word, logit in logits.items()
+    }
     return set_words(network, columns, words)
 
 
@@ -308,7 +320,7 @@ def _heard_taps(name: str, kernel: np.ndarray) -> np.ndarray:
 def get_words(network: keras.Model, words: tuple[str, ...]) -> dict[str, tuple[np.ndarray, float]]:
     """The weights and the bias of each word."""
     kernel, bias = network.get_layer(HEAD).get_weights()
-    return {word: (kernel[0, 0, :, i], float(bias[i])) for i, word in enumerate(words)}
+    return {word: (kernel[:, 0, :, i], float(bias[i])) for i, word in enumerate(words)}
 
 
 def set_words(network: keras.Model, known: Mapping[str, tuple[np.ndarray, float]], words: tuple[str, ...]) -> list[str]:
@@ -324,6 +336,6 @@ def set_words(network: keras.Model, known: Mapping[str, tuple[np.ndarray, float]
     kernel *= _NEW
     for i, word in enumerate(words):
         if word in known:
-            kernel[0, 0, :, i], bias[i] = known[word]
+            kernel[:, 0, :, i], bias[i] = known[word]
     head.set_weights([kernel, bias])
     return [word for word in words if word not in known]
