@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from kws_edge import Frontend, Model, shipped_models
+from kws_edge import Frontend, Model
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.runtime import installed
 
@@ -18,9 +18,10 @@ from kws_edge.model.tflite import FlatModel
 interpreter = Interpreter(FlatModel(open(sys.argv[1], "rb").read(), "model"), runtime=sys.argv[4], kernels="builtin")
 np.save(sys.argv[3], [interpreter.invoke(x) for x in np.load(sys.argv[2])])
 """
+from tests.conftest import OF_CLIPS
 
 
-@pytest.fixture(scope="module", params=sorted(shipped_models()))
+@pytest.fixture(scope="module", params=OF_CLIPS)
 def model(request):
     return Model(request.param, kernels="builtin")
 

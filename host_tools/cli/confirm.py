@@ -23,7 +23,11 @@ def add(commands) -> None:
     for one in dataclasses.fields(ConfirmConfig):
         about = ConfirmConfig.about(one.name)
         parser.add_argument(
-            f"--{one.name.replace('_', '-')}", type=about["values"], default=one.default, metavar="N", help=about["help"]
+            f"--{one.name.replace('_', '-')}",
+            type=about["values"],
+            default=one.default,
+            metavar="N",
+            help=about["help"],
         )
     parser.set_defaults(work=work)
 

@@ -23,7 +23,7 @@ from kws_edge.labels import check_labels
 from kws_edge.ranges import number
 from kws_edge.text import MAX_BYTES, decode, parse_json, shown
 
-__all__ = ["MOST_BYTES", "METADATA_NAME", "Metadata", "pack", "unpack"]
+__all__ = ["METADATA_NAME", "MOST_BYTES", "Metadata", "pack", "unpack"]
 
 METADATA_NAME = "kws_edge.json"
 MOST_BYTES = 64 * 2**20

@@ -197,7 +197,8 @@ class ConfirmedStream(StepStream):
         for key in ends:
             if key not in self._known:
                 self._known[key] = self._ask(key)
-        return np.mean([self._known[key] for key in ends], axis=0)
+        mean: NDArray[np.float32] = np.mean([self._known[key] for key in ends], axis=0)
+        return mean
 
     def _ask(self, end: int) -> NDArray[np.float32]:
         rows, second = self._heard.rows, self._second
@@ -209,4 +210,4 @@ class ConfirmedStream(StepStream):
 def _joint(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """The posteriors of the mean logits."""
     logits = [np.log(p / (1 - p)) for p in (np.clip(p.astype(float), _NEVER, 1 - _NEVER) for p in (first, second))]
-    return posterior(sum(logits) / 2, 0.0)
+    return posterior((logits[0] + logits[1]) / 2, 0.0)
