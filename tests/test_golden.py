@@ -10,6 +10,7 @@ import pytest
 from kws_edge import Frontend, Model
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.runtime import installed
+from tests.conftest import OF_CLIPS
 
 _RUN = """
 import sys, numpy as np
@@ -18,7 +19,6 @@ from kws_edge.model.tflite import FlatModel
 interpreter = Interpreter(FlatModel(open(sys.argv[1], "rb").read(), "model"), runtime=sys.argv[4], kernels="builtin")
 np.save(sys.argv[3], [interpreter.invoke(x) for x in np.load(sys.argv[2])])
 """
-from tests.conftest import OF_CLIPS
 
 
 @pytest.fixture(scope="module", params=OF_CLIPS)
