@@ -116,6 +116,11 @@ def measured(
     check_prefix(prefix)
     if kernels not in (None, *KERNELS):
         raise ConfigError(f"kernels {kernels!r}: there are {', '.join(KERNELS)}")
+    if model.confirming is not None:
+        raise ConfigError(
+            f"{model.path}: a second network confirms its answers, and firmware runs one; export a file of one network,"
+            " such as commands12-clip or micro12"
+        )
     scale = _input_scale(model)
     spotter = Spotter(model, detector_config=detector_config)
     notes = _rounded(spotter, model.detector_config)

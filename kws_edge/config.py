@@ -19,7 +19,7 @@ from kws_edge.ranges import number, whole
 from kws_edge.settings import Choice, Flag, Settings, option
 from kws_edge.text import shown
 
-__all__ = ["MICROFRONTEND", "DetectorConfig", "FrontendConfig", "StepConfig"]
+__all__ = ["MICROFRONTEND", "ConfirmConfig", "DetectorConfig", "FrontendConfig", "StepConfig"]
 
 MICROFRONTEND = "microfrontend"
 _LOG_MEL = "log-mel"
@@ -329,6 +329,18 @@ class StepConfig(Settings):
 
     frames: int = option(whole(1, 100), help="frames for each answer")
     score_offset: float = option(number(0, 100), help="score whose posterior is one half")
+
+    def __post_init__(self) -> None:
+        self._check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmConfig(Settings):
+    """How a second network confirms answers; see :class:`kws_edge.model.stream.ConfirmedStream`."""
+
+    least: float = option(number(0, 1), 0.12, help="posterior of the first network from which the second is asked")
+    windows: int = option(whole(1, 100), 3, help="windows that the second network hears, whose posteriors are averaged")
+    spacing_frames: int = option(whole(1, 100), 12, help="frames from the end of one window to the next")
 
     def __post_init__(self) -> None:
         self._check()

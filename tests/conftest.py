@@ -43,6 +43,9 @@ RUN = os.environ.setdefault("KWS_TEST_RUN", secrets.token_hex(8))
 """Marks every process that this run of pytest starts, including its workers."""
 
 # The longest modules begin first, so that no worker is left with one at the end.
+OF_CLIPS = ["commands12", "micro12", "words36"]
+"""The shipped models of one network that hears whole clips, which firmware runs."""
+
 LONGEST = ("sound", "arm", "training")
 
 

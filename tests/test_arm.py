@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from kws_edge import Model, shipped_models
+from kws_edge import Model
 from kws_edge.diagnostics.latency import STAGES
-from tests.conftest import ROOT
+from tests.conftest import OF_CLIPS, ROOT
 from tests.emulated import BOARDS, Emulated, UnavailableError
 
 # The first test of a board downloads and installs what it needs.
@@ -98,7 +98,7 @@ def test_devices(emulated):
 
 def test_same_bits(emulated, demo_stream, tmp_path):
     """Front end and network compute the same integers, on real speech."""
-    names = sorted(shipped_models())
+    names = OF_CLIPS
     script = ["-c", _OUTPUTS, demo_stream, _EXACT[emulated.board.runtime]]
     for done in (
         emulated.run([sys.executable], *script, tmp_path / "here.npz", *names, PYTHONPATH=ROOT),

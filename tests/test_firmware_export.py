@@ -25,7 +25,7 @@ from kws_edge.detection.detector import Detector
 from kws_edge.errors import ModelError
 from kws_edge.model.tflite.flatbuffer import Reader
 from kws_edge.spotter import Spotter
-from tests.conftest import ROOT, assert_one_line_error, need_program
+from tests.conftest import OF_CLIPS, ROOT, assert_one_line_error, need_program
 from tests.firmware.host import FRONTEND, compile_c
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
@@ -428,7 +428,7 @@ def test_pages_say_what_the_tools_say():
     """The pages give the sizes of the shipped models and their firmware, and the accuracies of the cards."""
     text = (ROOT / "docs" / "models" / "index.md").read_text()
     rows = {row.split("`")[1]: row for row in re.findall(r"^\| `.* M \| .* bytes \|$", text, re.MULTILINE)}
-    for name in shipped_models():
+    for name in OF_CLIPS:
         model = Model(name)
         arena = MicroInterpreter(model.flat, name).arena().total
         cells = rows[name].split(" | ")

@@ -19,16 +19,16 @@ from firmware_export.kernels import KERNELS, asked
 from firmware_export.manifest import write
 from firmware_export.ops import kernel_sources
 from firmware_export.planner import head_bytes
-from kws_edge import Model, shipped_models, unpack
+from kws_edge import Model, unpack
 from kws_edge.model.tflite.node import Node
-from tests.conftest import ROOT, assert_one_line_error, need_program, wait_until
+from tests.conftest import OF_CLIPS, ROOT, assert_one_line_error, need_program, wait_until
 from tests.firmware.host import HERE, write_tflm
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
 pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
 
-MODELS = sorted(shipped_models())
+MODELS = OF_CLIPS
 TFLM = os.environ.get("KWS_TFLM")
 """A checkout of TensorFlow Lite Micro, with flatbuffers, gemmlowp, ruy and CMSIS-NN beside it."""
 

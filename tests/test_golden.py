@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from kws_edge import Frontend, Model, shipped_models
+from kws_edge import Frontend, Model
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.runtime import installed
+from tests.conftest import OF_CLIPS
 
 _RUN = """
 import sys, numpy as np
@@ -20,7 +21,7 @@ np.save(sys.argv[3], [interpreter.invoke(x) for x in np.load(sys.argv[2])])
 """
 
 
-@pytest.fixture(scope="module", params=sorted(shipped_models()))
+@pytest.fixture(scope="module", params=OF_CLIPS)
 def model(request):
     return Model(request.param, kernels="builtin")
 

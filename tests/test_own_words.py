@@ -21,7 +21,7 @@ from host_tools.data.splits import official_split
 from host_tools.errors import DatasetError, TrainingError
 from host_tools.sampling.examples import load_examples
 from kws_edge import Metadata, Model, pack, preset, shipped_models, unpack
-from tests.conftest import assert_one_line_error, assert_usage_error
+from tests.conftest import OF_CLIPS, assert_one_line_error, assert_usage_error
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(600)]
 
@@ -334,7 +334,7 @@ def test_licence_by_default():
     pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
     from host_tools.convert.quantize import default_licence
 
-    shipped = {Model(name).metadata.licence for name in shipped_models()}
+    shipped = {Model(name).metadata.licence for name in OF_CLIPS}
     assert shipped == {default_licence([SPEECH_COMMANDS]), default_licence([SPEECH_COMMANDS, SYNTHETIC])}
     assert default_licence([PRIVATE, SPEECH_COMMANDS]) == (
         "Trained on private recordings, Speech Commands by Pete Warden (CC BY 4.0). No licence is stated."

@@ -10,7 +10,7 @@ import pytest
 from kws_edge import ConfigError, DetectorConfig, Metadata, Model, OperatingPoint, Spotter, pack, preset, unpack
 from kws_edge.cli.demo import STREAM
 from kws_edge.detection.sensitivity import point_at, read_points
-from kws_edge.model.model import read_model
+from kws_edge.model.model import read_model, shipped_models
 from tests.conftest import assert_one_line_error, assert_usage_error
 
 FEWEST = {"threshold": 0.86, "thresholds": {"yes": 0.9}, "misses": 0.31, "false_accepts_per_hour": 0.2}
@@ -135,7 +135,7 @@ def test_commands_say_what_to_expect(run_cli, file, demo_stream):
     assert "measured with another smoothing_ms; this does not hold now" in other.stderr.decode()
 
 
-@pytest.mark.parametrize("name", ["commands12", "micro12", "words36"])
+@pytest.mark.parametrize("name", shipped_models())
 def test_shipped_files_have_points(name):
     points = Model(name).metadata.operating_points
     assert [point.sensitivity for point in points] == [i / 10 for i in range(11)]

@@ -23,6 +23,7 @@ _COMMANDS = (
     "synthesize",
     "collect",
     "quantize",
+    "confirm",
     "evaluate",
     "report",
     "card",

@@ -16,7 +16,7 @@ __all__ = ["Command"]
 
 _UNSEEN = ("output", "errors", "cache", "workers", "json", "config", "preset")
 """Options that do not change the result, that the runner sets, or that stand for options which a recipe writes out."""
-_NAMES = ("start", "blend", "teacher", "from")
+_NAMES = ("start", "blend", "teacher", "from", "second")
 """Options that name runs, files or tables, besides ``MODEL`` and options whose values are paths."""
 
 

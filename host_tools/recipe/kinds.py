@@ -43,6 +43,7 @@ KINDS = {
     "prior": Kind("train", "ID", _RUN, fixed={"epochs": 0}),
     "qat": Kind("qat", "ID", _RUN, ("epochs", "steps")),
     "quantize": Kind("quantize", "NAME.tflite"),
+    "confirm": Kind("confirm", "NAME.tflite"),
     "calibrate": Kind("calibrate", "NAME.tflite", shares=("budget",)),
     "evaluate": Kind("evaluate", "ID.json"),
     "stream-eval": Kind("stream-eval", "ID", ("report.json",)),

@@ -110,6 +110,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "labels": list(model.labels),
         "frontend": {**c.to_dict(), "feature_shape": list(c.feature_shape), "hash": c.hash},
         "step": model.step and {**model.step.to_dict(), "answer_ms": model.step.frames * c.hop_ms},
+        "confirm": model.metadata.confirm and {**model.metadata.confirm.to_dict(), "name": _second_name(model)},
         "detector": model.detector_config.to_dict(),
         "quantisation": {what: {key: values[f"{what}s"][0][key] for key in shown} for what in ("input", "output")},
         "metrics": model.metadata.metrics,
@@ -188,6 +189,20 @@ def _tensor_text(t: dict[str, Any]) -> str:
     if t["scales"] > 1:
         return f"{text}, {counted(t['scales'], 'scale')}"
     return text if t["scale"] is None else f"{text}, scale {t['scale']:.6g}, zero point {t['zero_point']}"
+
+
+def _second_name(model: Model) -> str:
+    """The name of the network that confirms."""
+    return model.confirming.metadata.name if model.confirming else ""
+
+
+def _confirm_text(values: dict[str, Any]) -> str:
+    """Which network confirms, and when it is asked."""
+    return (
+        f"by {values['confirm']['name']}, from a posterior of {values['confirm']['least']:g} on"
+        if values["confirm"]
+        else ""
+    )
 
 
 def _state_text(values: dict[str, Any]) -> str:
@@ -319,6 +334,7 @@ def _model_lines(model: Model, values: dict[str, Any]) -> list[tuple[str, str]]:
             f"hop {c['hop_ms']:g} ms, FFT {c['n_fft']}, {c['sample_rate']} Hz  (hash {c['hash']})",
         ),
         ("state", _state_text(values)),
+        ("confirmed", _confirm_text(values)),
         *_file_lines(values),
         (
             "detector",

@@ -1,7 +1,8 @@
 """The self-describing model file: a TFLite flatbuffer followed by a small ZIP archive, as in TFLite Metadata.
 
 TFLite tools read the flatbuffer at the start of the file and ignore the rest. ZIP tools read the archive at the end.
-The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``labels.txt``.
+The archive holds ``kws_edge.json`` (the :class:`Metadata`) and ``labels.txt``. It may hold ``confirming.tflite``, the
+model file of a second network, which confirms what the first one answers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from kws_edge.config import DetectorConfig, FrontendConfig, StepConfig
+from kws_edge.config import ConfirmConfig, DetectorConfig, FrontendConfig, StepConfig
 from kws_edge.detection.sensitivity import OWN, OperatingPoint, point_at, read_points
 from kws_edge.errors import ConfigError, ModelError
 from kws_edge.files import sha256_hex
@@ -22,9 +23,12 @@ from kws_edge.labels import check_labels
 from kws_edge.ranges import number
 from kws_edge.text import MAX_BYTES, decode, parse_json, shown
 
-__all__ = ["METADATA_NAME", "Metadata", "pack", "unpack"]
+__all__ = ["METADATA_NAME", "MOST_BYTES", "Metadata", "pack", "unpack"]
 
 METADATA_NAME = "kws_edge.json"
+MOST_BYTES = 64 * 2**20
+"""Size of a model file at most."""
+_CONFIRMING = "confirming.tflite"
 _FORMAT = 1
 _KEYS = {"frontend_config": "front_end", "detector_config": "detector"}
 """Names in the file of the metadata fields that have another name there."""
@@ -61,6 +65,10 @@ class Metadata:
     """Default settings of the detector."""
     step: StepConfig | None = None
     """How a network with state answers; None for one that hears whole clips."""
+    confirm: ConfirmConfig | None = None
+    """How a second network confirms the answers of a network with state; None if there is none."""
+    confirming: bytes = field(default=b"", repr=False)
+    """The second network's model file."""
     name: str = ""
     description: str = ""
     licence: str = ""
@@ -86,6 +94,10 @@ class Metadata:
                 raise ConfigError(f"{name} must be {called}, got {shown(value)}")
         if not isinstance(self.step, StepConfig | None):
             raise ConfigError(f"step must be settings of a network with state, got {shown(self.step)}")
+        if not isinstance(self.confirm, ConfirmConfig | None):
+            raise ConfigError(f"confirm must be settings of a second network, got {shown(self.confirm)}")
+        if (self.confirm is None) == bool(self.confirming) or (self.confirm and not self.step):
+            raise ConfigError("confirm and confirming go together, with the step of a network with state")
         _ = self.miss_curve, self.operating_points
 
     @property
@@ -163,37 +175,50 @@ def pack(flatbuffer: bytes, metadata: Metadata) -> bytes:
         del values["step"]
     else:
         values["step"] = metadata.step.to_dict()
+    del values["confirming"]
+    if metadata.confirm is None:
+        del values["confirm"]
+    else:
+        values["confirm"] = metadata.confirm.to_dict()
+        values["confirming_sha256"] = sha256_hex(metadata.confirming)
     values = {"format": _FORMAT, "tflite_sha256": sha256_hex(flatbuffer), **values}
     out = io.BytesIO()
     out.write(flatbuffer)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:  # "a" would look for an archive in the flatbuffer
-        for name, text in (
-            (METADATA_NAME, json.dumps(values, indent=1)),
-            ("labels.txt", "".join(f"{label}\n" for label in metadata.labels)),
-        ):
+        contents: dict[str, str | bytes] = {
+            METADATA_NAME: json.dumps(values, indent=1),
+            "labels.txt": "".join(f"{label}\n" for label in metadata.labels),
+        }
+        if metadata.confirming:
+            contents[_CONFIRMING] = metadata.confirming
+        for name, content in contents.items():
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, text)
+            archive.writestr(entry, content)
     return out.getvalue()
 
 
-def _find(data: bytes) -> tuple[int | None, tuple[int, int, int, int] | None]:
-    """Find the ZIP archive at the end of `data`, and the metadata in it.
+_Record = tuple[int, int, int, int]
+
+
+def _find(data: bytes) -> tuple[int | None, dict[str, _Record]]:
+    """Find the ZIP archive at the end of `data`, and the files in it that are read.
 
     Returns
     -------
     start : int or None
         Offset of the archive; None if there is no archive.
-    record : tuple of (int, int, int, int), or None
-        Start, packed size, method and CRC of the metadata's record; None if the archive has no metadata.
+    records : dict
+        Start, packed size, method and CRC of each file, by name.
 
     Raises
     ------
     ValueError
-        If the archive has two such records.
+        If the archive has such a file twice.
     """
     end = data.rfind(b"PK\5\6")
-    starts, found = [], []
+    starts: list[int] = []
+    found: dict[str, _Record] = {}
     try:
         _, n, size, offset = _END.unpack_from(data, end)
         at = end - size
@@ -202,27 +227,29 @@ def _find(data: bytes) -> tuple[int | None, tuple[int, int, int, int] | None]:
             magic, method, crc, packed, name, extra, comment, start = _ENTRY.unpack_from(data, at)
             starts.append(start + shift)
             if magic != b"PK\1\2" or at < 0 or starts[-1] < 0:
-                return None, None
+                return None, {}
             at += _ENTRY.size
-            if data[at : at + name] == METADATA_NAME.encode():
-                found.append((starts[-1], packed, method, crc))
+            for read in (METADATA_NAME, _CONFIRMING):
+                if data[at : at + name] == read.encode():
+                    if read in found:
+                        raise ValueError(f"{read} is in it twice")
+                    found[read] = (starts[-1], packed, method, crc)
             at += name + extra + comment
     except struct.error:
-        return None, None
-    if len(found) > 1:
-        raise ValueError(f"{METADATA_NAME} is in it twice")
-    return min(starts, default=None), found[0] if found else None
+        return None, {}
+    return min(starts, default=None), found
 
 
-def _content(data: bytes, start: int, packed: int, method: int, crc: int) -> bytes:
-    """The content of a file in the archive, at most :data:`MAX_BYTES` long."""
+def _content(data: bytes, record: _Record, most: int) -> bytes:
+    """The content of a file in the archive, at most `most` bytes long."""
+    start, packed, method, crc = record
     _, name, extra = _LOCAL.unpack_from(data, start)
     start += _LOCAL.size + name + extra
     content = data[start : start + packed]
     if method == zlib.DEFLATED:
-        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
     if zlib.crc32(content) != crc:
         raise ValueError("its checksum does not match")
     return content
@@ -258,12 +285,13 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
     (b'TFL3', ('stop', 'go'))
     """
     try:
-        start, record = _find(data)
-        if record is None:
+        start, records = _find(data)
+        if METADATA_NAME not in records:
             if data.find(METADATA_NAME.encode(), start or 0) >= 0:
                 raise ModelError(f"{name}: cut short or damaged, its metadata cannot be read; get a whole copy")
             return data[: start or None], None  # data that others append, such as TFLite Metadata, is left out
-        values = parse_json(decode(_content(data, *record)))
+        values = parse_json(decode(_content(data, records[METADATA_NAME], MAX_BYTES)))
+        confirming = _content(data, records[_CONFIRMING], MOST_BYTES) if _CONFIRMING in records else b""
     except (ValueError, struct.error, zlib.error) as error:
         raise ModelError(f"{name}: its metadata is damaged ({error}); get a whole copy") from None
     flatbuffer = data[:start]
@@ -272,11 +300,15 @@ def unpack(data: bytes, name: str) -> tuple[bytes, Metadata | None]:
         raise ModelError(f"{name}: metadata of format {shown(found)}; this version reads {_FORMAT}. Update kws-edge")
     if values.get("tflite_sha256") != sha256_hex(flatbuffer):
         raise ModelError(f"{name}: the model does not match the checksum in its metadata; it was damaged or changed")
+    if confirming and values.get("confirming_sha256") != sha256_hex(confirming):
+        raise ModelError(f"{name}: its second network does not match the checksum in its metadata; get a whole copy")
     try:
         metadata = Metadata(
             frontend_config=FrontendConfig.from_dict(values["front_end"]),
             detector_config=DetectorConfig.from_dict(values["detector"]),
             step=StepConfig.from_dict(values["step"]) if "step" in values else None,
+            confirm=ConfirmConfig.from_dict(values["confirm"]) if "confirm" in values else None,
+            confirming=confirming,
             **{key: values[key] for key in ("labels", "name", "description", "licence", "provenance", "metrics")},
         )
     except KeyError as error:

@@ -13,12 +13,13 @@ import numpy as np
 
 from kws_edge.config import DetectorConfig, FrontendConfig, StepConfig
 from kws_edge.detection.sensitivity import SENSITIVITY, OperatingPoint, point_at
+from kws_edge.diagnostics.latency import OFF
 from kws_edge.errors import AudioError, ConfigError, ModelError
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import check_labels
-from kws_edge.model.check import check_levels, check_tensors
+from kws_edge.model.check import check_confirming, check_levels, check_tensors
 from kws_edge.model.classification import Classification, classified
-from kws_edge.model.file import Metadata, unpack
+from kws_edge.model.file import MOST_BYTES, Metadata, unpack
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.quantization import dequantize, posterior, quantize
 from kws_edge.model.step_graph import StepInterpreter
@@ -31,7 +32,6 @@ __all__ = ["AFTER_MS", "DEFAULT_MODEL", "Model", "read_model", "shipped_models"]
 
 DEFAULT_MODEL = "commands12"
 _SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
-_MAX_BYTES = 64 * 2**20
 AFTER_MS = 250.0
 """Time after a clip in which a network with state may still answer."""
 
@@ -43,7 +43,7 @@ def shipped_models() -> dict[str, str]:
     --------
     >>> from kws_edge import shipped_models
     >>> sorted(shipped_models())
-    ['commands12', 'micro12', 'words36']
+    ['commands12', 'commands12-stream', 'micro12', 'words36']
     """
     files = sorted(name for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
     return {name.removesuffix(".tflite"): os.path.join(_SHIPPED, name) for name in files}
@@ -74,7 +74,7 @@ def read_model(model: str | os.PathLike[str]) -> tuple[str, FlatModel, Metadata 
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(f"{path}: is a pipe or a device; name a .tflite file")
-        if status.st_size > _MAX_BYTES:
+        if status.st_size > MOST_BYTES:
             raise ModelError(f"{path}: {status.st_size:,} bytes are too many for a keyword model")
         with open(path, "rb") as file:
             data = file.read()
@@ -159,11 +159,27 @@ class Model:
                 labels=metadata.labels if labels is None else check_labels("labels", labels),
                 frontend_config=frontend_config or metadata.frontend_config,
             )
+        self._open(metadata, allow_float, runtime=runtime, threads=threads, kernels=kernels)
+
+    def _open(self, metadata: Metadata, allow_float: bool, **options: Any) -> None:
         self.metadata = metadata
         check_tensors(self.flat, metadata, allow_float=allow_float)
         kind = Interpreter if self.step is None else StepInterpreter
-        self.interpreter: Interpreter = kind(self.flat, runtime=runtime, threads=threads, kernels=kernels)
+        self.interpreter: Interpreter = kind(self.flat, **options)
         check_levels(self.flat, metadata)
+        self.confirming = self._second(**options) if metadata.confirm else None
+        """The network that confirms the answers of a network with state, if the file has one."""
+
+    def _second(self, **options: Any) -> Model:
+        second = object.__new__(Model)
+        second.path, second.size = f"{self.path} (confirming)", len(self.metadata.confirming)
+        flatbuffer, metadata = unpack(self.metadata.confirming, second.path)
+        second.flat = FlatModel(flatbuffer, second.path)
+        if metadata is None:
+            raise ModelError(f"{second.path}: says nothing of its labels; make the file anew with kws-host confirm")
+        second._open(metadata, False, **options)
+        check_confirming(self, second)
+        return second
 
     @property
     def stem(self) -> str:
@@ -350,15 +366,13 @@ class Model:
         return largest
 
     def _step_posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        interpreter, c = self.stepping(), self.frontend_config
-        hop = interpreter.hop_frames
-        least = len(features) + c.frames_of(AFTER_MS)
+        from kws_edge.model.stream import step_stream_of  # which imports this module
+
+        hop = self.input.shape[1]
+        stream, least = step_stream_of(self, hop), len(features) + self.frontend_config.frames_of(AFTER_MS)
         levels = np.tile(self.frontend.silence(), (-(-least // hop) * hop, 1))
         levels[: len(features)] = features
-        q = np.empty(levels.shape, self.input.dtype)
-        self.quantize_levels(levels, out=q)
-        hops = q.reshape(-1, 1, hop, 1, c.feature_shape[1])
-        return np.concatenate([self.dequantize(interpreter.invoke(values)) for values in hops])
+        return np.concatenate([stream.hear(part, OFF) for part in np.split(levels, len(levels) // hop)])
 
     def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Compute the features of one clip, centred in the clip's length. It takes samples as :meth:`classify` does.

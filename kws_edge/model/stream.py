@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kws_edge.diagnostics.latency import FRONTEND, INVOKE, QUANTISE, Stopwatch
+from kws_edge.labels import is_keyword
 from kws_edge.model.model import Model
+from kws_edge.model.quantization import posterior
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ClipStream", "StepStream", "stream_of"]
+__all__ = ["ClipStream", "ConfirmedStream", "StepStream", "step_stream_of", "stream_of"]
+
+
+_NEVER = 1e-5
+"""No posterior is nearer to 0 or 1 than this."""
 
 
 def stream_of(model: Model, hop_frames: int) -> ClipStream | StepStream:
     """A new stream for `model`, which hears `hop_frames` at a time; see :meth:`Model.hop_frames`."""
-    return ClipStream(model) if model.step is None else StepStream(model, hop_frames)
+    return ClipStream(model) if model.step is None else step_stream_of(model, hop_frames)
+
+
+def step_stream_of(model: Model, hop_frames: int) -> StepStream:
+    """The same for a network with state."""
+    return StepStream(model, hop_frames) if model.confirming is None else ConfirmedStream(model, hop_frames)
 
 
 class _Window:
@@ -148,7 +159,11 @@ class StepStream:
         """Take one hop; the posteriors of its steps, shape (steps, n_labels), float32. Parameters: see ClipStream."""
         self.frames = self._features(rows)
         watch.lap(FRONTEND)
-        self.model.quantize_levels(self.frames, out=self._levels)
+        return self.hear(self.frames, watch)
+
+    def hear(self, features: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
+        """As :meth:`posteriors`, but takes the hop's features, shape (hop_frames, columns), float32."""
+        self.model.quantize_levels(features, out=self._levels)
         self.input = self._levels[np.newaxis, :, np.newaxis]
         watch.lap(QUANTISE)
         q = self.interpreter.invoke(self.input)
@@ -156,3 +171,71 @@ class StepStream:
         posteriors = self.model.dequantize(q)
         watch.lap(QUANTISE)
         return posteriors
+
+
+class ConfirmedStream(StepStream):
+    """A network with state, whose answers a second network confirms.
+
+    Where the first network gives a keyword a posterior of `least` or more, the second hears the last window of a clip's
+    length, and earlier ones. The keyword's posterior becomes that of the mean of two logits: the first network's, and
+    that of the second network's mean posterior. The second network is asked as rarely as something sounds like a word.
+
+    Attributes as of :class:`ClipStream`.
+    """
+
+    def __init__(self, model: Model, hop_frames: int) -> None:
+        assert model.confirming is not None
+        assert model.metadata.confirm is not None
+        self._second, self._config = model.confirming, model.metadata.confirm
+        self._asked = self._second.interpreter.another()
+        self._columns = [i for i, label in enumerate(model.labels) if is_keyword(label)]
+        self._its_columns = [self._second.labels.index(model.labels[i]) for i in self._columns]
+        self._n_frames = self._second.frontend_config.n_frames
+        self._back = [i * self._config.spacing_frames for i in range(self._config.windows)]
+        n = self._n_frames + self._back[-1] + hop_frames
+        self._heard = _Window(n, model.frontend_config.feature_shape[1], self._second.input.dtype)
+        super().__init__(model, hop_frames)
+
+    def reset(self) -> None:
+        """Start a new stream."""
+        super().reset()
+        rows = self._heard.rows
+        self._second.quantize_levels(np.tile(self.model.frontend.silence(), (len(rows), 1)), out=rows)
+        self._end = 0
+        self._known: dict[int, NDArray[np.float32]] = {}
+
+    def hear(self, features: NDArray[np.float32], watch: Stopwatch) -> NDArray[np.float32]:
+        """As :meth:`StepStream.hear`."""
+        posteriors = super().hear(features, watch)
+        self._second.quantize_levels(features, out=self._heard.extend(len(features)))
+        self._end += len(features)
+        step = len(features) // len(posteriors)
+        likely = posteriors[:, self._columns] >= self._config.least
+        for i in np.flatnonzero(likely.any(axis=1)):
+            first = posteriors[i, self._columns]
+            second = self._mean(self._end - len(features) + step * (i + 1))
+            posteriors[i, self._columns] = np.where(likely[i], _joint(first, second), first)
+        watch.lap(INVOKE)
+        return posteriors
+
+    def _mean(self, end: int) -> NDArray[np.float32]:
+        """The second network's mean posteriors of the keywords at the frame `end` of the stream."""
+        ends = [end - back for back in self._back]
+        self._known = {key: value for key, value in self._known.items() if key >= ends[-1]}
+        for key in ends:
+            if key not in self._known:
+                self._known[key] = self._ask(key)
+        mean: NDArray[np.float32] = np.mean([self._known[key] for key in ends], axis=0)
+        return mean
+
+    def _ask(self, end: int) -> NDArray[np.float32]:
+        rows, second = self._heard.rows, self._second
+        stop = len(rows) - (self._end - end)
+        q = self._asked.invoke(rows[stop - self._n_frames : stop].reshape(second.input.shape))
+        return second.dequantize(q)[self._its_columns]
+
+
+def _joint(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The posteriors of the mean logits."""
+    logits = [np.log(p / (1 - p)) for p in (np.clip(p.astype(float), _NEVER, 1 - _NEVER) for p in (first, second))]
+    return posterior((logits[0] + logits[1]) / 2, 0.0)

@@ -35,7 +35,8 @@ def macs_per_second(model: Model, step_ms: float) -> float:
     ----------
     model : Model
     step_ms : float
-        Time from one inference to the next. A network with state takes each frame once, whatever this is.
+        Time from one inference to the next. A network with state takes each frame once, whatever this is. A second
+        network, which is rarely asked, does not count.
     """
     if model.step is None:
         return model.flat.macs * 1000 / step_ms
