@@ -44,7 +44,7 @@ def work(args: argparse.Namespace) -> None:
     from host_tools.data.recordings import LeftOut
     from host_tools.data.splits import PARTS
     from host_tools.shards.make import make_features
-    from kws_edge.config import preset
+    from kws_edge.presets import preset
 
     made = make_features(
         args.corpus,

@@ -103,7 +103,7 @@ def _job(sweep: Sweep, trial: Trial, folder: Path, data: Path | None) -> Job:
         sweep.changes(trial.values),
         sweep.scale,
         sweep.wanted(recipe),
-        data and str(data),
+        str(data) if data else None,
         str(folder.with_name(recipe.name)),
         [(one.stage, one.name) for one in sweep.figures],
         (sweep.judge.stage, sweep.judge.name) if sweep.judge else None,

@@ -9,8 +9,8 @@ from typing import Any
 from host_tools.config import StageConfig
 from host_tools.data.label_sets import label_set
 from host_tools.sampling.sources import find_files
-from kws_edge.config import preset
 from kws_edge.labels import is_keyword
+from kws_edge.presets import preset
 
 __all__ = ["WORDS", "two_parts"]
 
