@@ -119,7 +119,7 @@ def measured(
     if model.confirming is not None:
         raise ConfigError(
             f"{model.path}: a second network confirms its answers, and firmware runs one; export a file of one network,"
-            " such as commands12-clip or micro12"
+            " such as commands12 or micro12"
         )
     scale = _input_scale(model)
     spotter = Spotter(model, detector_config=detector_config)
