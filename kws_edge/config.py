@@ -336,7 +336,7 @@ class StepConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmConfig(Settings):
-    """How a second network confirms answers; see :class:`kws_edge.model.stream.ConfirmedStream`."""
+    """How a second network confirms answers; see :class:`kws_edge.model.confirm.Confirmer`."""
 
     least: float = option(number(0, 1), 0.12, help="posterior of the first network from which the second is asked")
     windows: int = option(whole(1, 100), 3, help="windows that the second network hears, whose posteriors are averaged")

@@ -300,7 +300,7 @@ def test_foreign_model_on_the_command_line(run_cli, tmp_path, short):
     options = ["--model", "foreign.tflite", "--labels", "labels.txt", "--frontend", "mark.json"]
     assert run_cli("classify", short, "--json", *options).stdout == expected
     for frontend, words in {
-        "mfcc": "preset",
+        "melspec": "preset",
         "labels.txt": "not JSON",
         "deep.json": "nested",
         "nan.json": "NaN",

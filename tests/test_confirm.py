@@ -15,7 +15,7 @@ from kws_edge.config import ConfirmConfig, StepConfig
 from kws_edge.diagnostics.latency import OFF
 from kws_edge.features.frontend import StreamingFrontend
 from kws_edge.model.model import shipped_models
-from kws_edge.model.stream import ConfirmedStream
+from kws_edge.model.stream import StepStream
 
 WORDS = ("rise", "fall", "rest")
 GRAPH = (Path(__file__).parent / "models" / "step.tflite").read_bytes()
@@ -118,11 +118,12 @@ def test_clips_are_confirmed_too(model, samples):
 def test_unlikely_answers_ask_nothing(tmp_path, samples, first):
     config = dataclasses.replace(CONFIRM, least=1.0)
     model = Model(written(tmp_path, dataclasses.replace(METADATA, confirm=config)), kernels="builtin")
-    stream = ConfirmedStream(model, 10)
+    stream = StepStream(model, 10)
     frames = StreamingFrontend(model.frontend_config).process(samples)
     found = [stream.posteriors(frames[at : at + 10], OFF) for at in range(0, 300, 10)]
     assert np.array_equal(np.concatenate(found), first[:150])
-    assert not stream._known
+    assert stream._confirmer is not None
+    assert not stream._confirmer._known
 
 
 def test_the_file_keeps_both(model, tmp_path):

@@ -486,7 +486,16 @@ _OTHERS = {  # write into temporary folders, or by a protocol of their own
     "kws_edge/service/clips.py": {"open"},  # in memory
     "kws_edge/service/outputs/jsonl.py": {"open"},  # which grows
 }
-_INSIDE = {"write", "plot_curves", "plot_confusions", "plot_det", "plot_timeline", "_write_rows", "save_figure"}
+_INSIDE = {
+    "write",
+    "plot_curves",
+    "plot_confusions",
+    "plot_det",
+    "plot_parallel",
+    "plot_timeline",
+    "_write_rows",
+    "save_figure",
+}
 
 
 def writes(path):

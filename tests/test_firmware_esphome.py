@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import yaml
 
 from firmware_export.export import prepare
 from firmware_export.manifest import write
@@ -26,6 +25,7 @@ from tests.test_step_stream import GRAPH, METADATA
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed here")
 pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
 
 ESPHOME = os.environ.get("KWS_ESPHOME") or shutil.which("esphome")

@@ -151,9 +151,7 @@ def test_the_demo_behind_a_gate(demo_stream):
     assert score.false_rejects <= 2
 
 
-@pytest.mark.parametrize(
-    ("name", "most"), [("commands12", 0.1), ("micro12", 0.16), ("words36", 0.12)]
-)
+@pytest.mark.parametrize(("name", "most"), [("commands12", 0.1), ("micro12", 0.16), ("words36", 0.12)])
 def test_silence_is_not_the_room_it_was_trained_in(name, most, validation_paths, tmp_path):
     """Validation commands between digital silence are missed hardly more often than others."""
     from host_tools.data.dataset import Clip

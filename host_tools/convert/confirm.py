@@ -37,7 +37,7 @@ def confirmed(first: str | Path, second: str | Path, path: str | Path, config: C
     one, other = Model(first, kernels="builtin"), Model(second, kernels="builtin")
     if one.step is None:
         raise ModelError(f"{one.path}: hears whole clips; answers of a network with state can be confirmed")
-    check_confirming(one, other)
+    check_confirming(one.metadata, other.metadata, other.path)
     left = ("miss_curve", "operating_points", "calibration")
     metadata = dataclasses.replace(
         one.metadata,

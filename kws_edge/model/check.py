@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kws_edge.errors import ModelError
+from kws_edge.features.frontend import Frontend
 from kws_edge.labels import is_keyword
 from kws_edge.model.file import Metadata
 from kws_edge.model.quantization import posterior
 from kws_edge.model.step_graph import check_states
 from kws_edge.model.tflite import FlatModel, Tensor
 from kws_edge.text import counted, printable
-
-if TYPE_CHECKING:
-    from kws_edge.model.model import Model
 
 __all__ = ["check_confirming", "check_levels", "check_tensors", "ends_of_no_clip", "fits"]
 
@@ -153,19 +150,25 @@ def check_levels(flat: FlatModel, metadata: Metadata) -> None:
         )
 
 
-def check_confirming(first: Model, second: Model) -> None:
-    """Raise an error unless `second` can confirm the answers of `first`.
+def check_confirming(first: Metadata, second: Metadata, name: str) -> None:
+    """Raise an error unless a network can confirm the answers of another.
+
+    Parameters
+    ----------
+    first, second : Metadata
+    name : str
+        Name of the second network in error messages.
 
     Raises
     ------
     ModelError
-        If `second` has state, hears by another front end, or lacks a keyword.
+        If the second has state, hears by another front end, or lacks a keyword.
     """
     if second.step is not None:
-        raise ModelError(f"{second.path}: has state; a network of clips confirms")
+        raise ModelError(f"{name}: has state; a network of clips confirms")
     if second.frontend_config != first.frontend_config:
-        raise ModelError(f"{second.path}: has another front end than the network that it confirms")
-    if not second.frontend.by_frame:
-        raise ModelError(f"{second.path}: its front end makes each clip's features anew, so it cannot confirm")
+        raise ModelError(f"{name}: has another front end than the network that it confirms")
+    if not Frontend(second.frontend_config).by_frame:
+        raise ModelError(f"{name}: its front end makes each clip's features anew, so it cannot confirm")
     if lacking := [word for word in first.labels if is_keyword(word) and word not in second.labels]:
-        raise ModelError(f"{second.path}: does not know {printable(', '.join(lacking), most=60)}")
+        raise ModelError(f"{name}: does not know {printable(', '.join(lacking), most=60)}")

@@ -13,12 +13,12 @@ import numpy as np
 
 from kws_edge.config import DetectorConfig, FrontendConfig, StepConfig
 from kws_edge.detection.sensitivity import SENSITIVITY, OperatingPoint, point_at
-from kws_edge.diagnostics.latency import OFF
 from kws_edge.errors import AudioError, ConfigError, ModelError
 from kws_edge.features.frontend import Frontend
 from kws_edge.labels import check_labels
 from kws_edge.model.check import check_confirming, check_levels, check_tensors
 from kws_edge.model.classification import Classification, classified
+from kws_edge.model.confirm import Confirmer
 from kws_edge.model.file import MOST_BYTES, Metadata, unpack
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.quantization import dequantize, posterior, quantize
@@ -178,7 +178,7 @@ class Model:
         if metadata is None:
             raise ModelError(f"{second.path}: says nothing of its labels; make the file anew with kws-host confirm")
         second._open(metadata, False, **options)
-        check_confirming(self, second)
+        check_confirming(self.metadata, metadata, second.path)
         return second
 
     @property
@@ -235,6 +235,12 @@ class Model:
         interpreter: Any = self.interpreter  # or one with the same methods, such as TFLite Micro's
         other: StepInterpreter = interpreter.another(hop_frames)
         return other
+
+    def confirmer(self, hop_frames: int) -> Confirmer | None:
+        """What confirms the answers of a new stream; None if no second network does."""
+        if self.confirming is None or self.metadata.confirm is None:
+            return None
+        return Confirmer(self.confirming, self.metadata.confirm, self.labels, hop_frames)
 
     def hop_frames(self, step_ms: float) -> int:
         """Frames of each inference in a stream at the setting `step_ms`.
@@ -366,13 +372,18 @@ class Model:
         return largest
 
     def _step_posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        from kws_edge.model.stream import step_stream_of  # which imports this module
-
-        hop = self.input.shape[1]
-        stream, least = step_stream_of(self, hop), len(features) + self.frontend_config.frames_of(AFTER_MS)
+        interpreter = self.stepping()
+        hop, confirmer = interpreter.hop_frames, self.confirmer(interpreter.hop_frames)
+        least = len(features) + self.frontend_config.frames_of(AFTER_MS)
         levels = np.tile(self.frontend.silence(), (-(-least // hop) * hop, 1))
         levels[: len(features)] = features
-        return np.concatenate([stream.hear(part, OFF) for part in np.split(levels, len(levels) // hop)])
+        found, q = [], np.empty((hop, levels.shape[1]), self.input.dtype)
+        for part in levels.reshape(-1, hop, levels.shape[1]):
+            self.quantize_levels(part, out=q)
+            found.append(self.dequantize(interpreter.invoke(q[np.newaxis, :, np.newaxis])))
+            if confirmer:
+                confirmer.confirm(part, found[-1])
+        return np.concatenate(found)
 
     def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Compute the features of one clip, centred in the clip's length. It takes samples as :meth:`classify` does.
