@@ -370,7 +370,7 @@ def test_widths_augmentations_and_rates_of_a_reduced_recipe(tmp_path, folder, ru
     assert len(trials) == len({path.read_bytes() for path in runs.glob("origin-*/reduced.lock.json")})
     macs = {one["values"]["width"]: one["figures"]["int8.macs"] for one in trials}
     assert sorted(macs.values()) == [macs[width] for width in sorted(macs)], "wider networks compute more"
-    within = [one for one in trials if one["figures"]["int8.macs"] <= 600_000]
+    within = [one for one in trials if one["figures"]["int8.macs"] <= 700_000]
     best = max(within, key=lambda one: one["figures"]["accuracy.accuracy"])
     assert f"trial {best['number']}," in (tmp_path / "runs" / "widths" / "best.toml").read_text()
     print(done.stdout.decode())

@@ -390,7 +390,7 @@ def test_hard_negatives_and_synthetic_speech(folder, tmp_path):
     assert examples.kinds == ["recorded", "synthetic", "precomputed"]
     # By the square roots of 20 recorded, 20 synthetic and 5 precomputed examples, one in five draws is precomputed.
     batches = Batches(examples, MixConfig(hard_negatives=0.5), batch_size=64, seed=5)
-    groups, bounds = batches.words.kinds["yes"]
+    groups, bounds = batches.words._by_kind("yes")
     assert [len(group) for group in groups] == [20, 20, 5]
     np.testing.assert_allclose(bounds, [0.4, 0.8, 1], atol=1e-12)
     hard = raw_to_power(batches.words.draw_hard(200, np.random.default_rng(0)), config).sum(axis=2)
@@ -691,7 +691,7 @@ def test_a_run_goes_on_only_on_the_data_it_began_with(run_cli, folder, tmp_path)
     assert lines[2][:2] == ["data", "clips"]
     done = run_cli("train", "-o", "third", package="host_tools")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"name a folder of clips, or a run to repeat with --config RUN" in done.stderr
+    assert b"or a run to repeat with --config RUN" in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras, with NumPy 2
