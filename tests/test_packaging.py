@@ -191,7 +191,8 @@ def test_installed_firmware_export_finds_the_licences(built_wheel, tmp_path):
     with zipfile.ZipFile(built_wheel) as archive:
         archive.extractall(tmp_path)
     script = (
-        "from firmware_export.licences import *; from kws_edge import Model; print(licence_files(Model('micro12'), 'src/kws_model_data.cc'))"
+        "from firmware_export.licences import *; from kws_edge import Model; "
+        "print(licence_files(Model('micro12'), 'src/model.cc'))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
