@@ -242,8 +242,8 @@ def transfer_clip(clip: keras.Model, known: tuple[str, ...], network: keras.Mode
 
     Kernels lose the taps of a future that the network with state does not hear. If it has more channels, the others do
     not count at first. A word's weights are those of its logit over that of ``unknown``, or of all words. Those of
-    ``unknown``, which here is any speech, are of all words over silence. They are halved, because no average over time
-    steadies the scores of a stream.
+    ``unknown``, which here is any speech, are of all words over silence. They are shared out over the answers that
+    the scores gather.
 
     Parameters
     ----------
