@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from kws_edge.config import DetectorConfig
-from kws_edge.diagnostics.system_info import temperature_c
+from kws_edge.diagnostics.temperature import temperature_c
 from kws_edge.errors import ConfigError, KwsError
 from kws_edge.labels import is_keyword
 from kws_edge.service.commands import Commands

@@ -115,7 +115,7 @@ class Web(Output):
         self._notice(f"{self.name}: the page is {self.url}")
 
     async def _run_server(self, opened: Future[str]) -> None:
-        from kws_edge.service.web.http import Server
+        from kws_edge.service.web.server import Server
         from kws_edge.service.web.site import HEADERS, Site
 
         self._stop = asyncio.Event()

@@ -1,11 +1,13 @@
-"""Frames of the Wyoming protocol from the network, within limits.
+"""Frames of the Wyoming protocol: read from the network within limits, and written.
 
-A frame is a line of JSON, then perhaps more JSON, then perhaps bytes. The package `wyoming` reads frames of any length.
+A frame is a line of JSON, then perhaps more JSON, then perhaps bytes. The package `wyoming` reads frames of any length,
+and takes 2 MB of memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +33,18 @@ class Frame:
     type: str
     data: dict[str, Any] = field(default_factory=dict)
     payload: bytes = b""
+
+    def to_bytes(self) -> bytes:
+        """The frame as it is sent, without a payload: no answer of this server has one.
+
+        Examples
+        --------
+        >>> from kws_edge.service.wyoming.frames import Frame
+        >>> Frame("pong", {"text": "a"}).to_bytes()
+        b'{"type": "pong", "data_length": 13}\\n{"text": "a"}'
+        """
+        data = json.dumps(self.data, ensure_ascii=False).encode()
+        return json.dumps({"type": self.type, "data_length": len(data)}).encode() + b"\n" + data
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
