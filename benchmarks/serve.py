@@ -43,6 +43,7 @@ BLOCK_S = 0.1
 SETTLED_S, START_S = 10.0, 60.0
 MOST_GROWTH_KB = 1000
 _BEHIND_S = 30.0
+_LOOKS, _LOOK_S = 20, 0.05
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Day:
     missing: dict[str, int]
     """Detections that a receiver did not get."""
     memory_kb: list[tuple[float, int]]
-    """Hours, and the service's own memory then. The first is after a minute."""
+    """Hours, and the service's own memory then, at rest. The first is after a minute."""
     clients: dict[str, int]
     """What the clients did and got."""
     counts: list[str]
@@ -121,7 +122,7 @@ def day(hours: float, *, pace: float = 1.0) -> Day:
             live(feed, np.concatenate([samples[RATE:], samples]), pace)
             for i in range(2, rounds + 1):
                 if i == 2 or i % max(1, rounds // 20) == 0 or i == rounds:
-                    memory.append((i * len(samples) / RATE / 3600, serving.rss_kb()))
+                    memory.append((i * len(samples) / RATE / 3600, at_rest_kb(serving)))
                     print(f"{memory[-1][0]:6.2f} h: {memory[-1][1]:,} kB", file=sys.stderr)
                 if i < rounds:
                     feed.write(samples)
@@ -150,6 +151,15 @@ def day(hours: float, *, pace: float = 1.0) -> Day:
         },
         counts=[line for line in serving.errors if " sent, " in line or "commands run" in line or "heard " in line],
     )
+
+
+def at_rest_kb(serving: Serving) -> int:
+    """The least memory of a second without audio, so without what inferences take in passing."""
+    found = []
+    for _ in range(_LOOKS):
+        time.sleep(_LOOK_S)
+        found.append(serving.rss_kb())
+    return min(found)
 
 
 def detections(samples: NDArray[np.int16], rounds: int) -> list[Detection]:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from kws_edge.service.commands import Commands
 from kws_edge.service.config import Config, SourceSection, read_config
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.events import Reloaded, Telemetry
+from kws_edge.service.memory import settle
 from kws_edge.service.notify import Notifier
 from kws_edge.service.outputs.base import Output
 from kws_edge.service.room import Room
@@ -217,9 +218,8 @@ class Service(Commands):
     def _all_outputs(self) -> tuple[Output, ...]:
         return tuple(self._outputs.values())
 
-    def _opened(self, rooms: Iterable[Room]) -> None:
+    def _opened(self, rooms: Collection[Room]) -> None:
         """Open rooms, all at the same time. They do not hear yet."""
-        rooms = list(rooms)
         for room in rooms:
             room.open()
         until = time.monotonic() + _OPEN_S
@@ -353,6 +353,7 @@ class Service(Commands):
         except KwsError as error:
             self._notice(f"not reloaded, all goes on as it was: {error}")
         else:
+            settle()
             self._notice(f"reloaded {self._config.path or 'the model'}")
         self._notifier.send(READY=1)
 
@@ -367,6 +368,7 @@ class Service(Commands):
         self._notifier.send(STATUS=status)
         if not self._ready and self._all_settled():
             self._ready = True
+            settle()
             self._notifier.send(READY=1)
             self._notice(f"ready: {status}")
 
@@ -381,18 +383,16 @@ class Service(Commands):
         return f"{name} {'listens for ' + words if room.present else 'hears nothing'}"
 
 
-def _end(rooms: Iterable[Room]) -> None:
+def _end(rooms: Collection[Room]) -> None:
     """End rooms, and wait for them."""
-    rooms = list(rooms)
     for room in rooms:
         room.end()
     for room in rooms:
         room.join()
 
 
-def _close(outputs: Iterable[Output]) -> None:
+def _close(outputs: Collection[Output]) -> None:
     """Close outputs, all at the same time."""
-    outputs = list(outputs)
     for output in outputs:
         output.end(_CLOSE_S)
     for output in outputs:

@@ -78,7 +78,7 @@ class WyomingSection(OutputSection):
 
     def check(self) -> None:
         if self.announce and find_spec("zeroconf") is None:
-            raise KwsError(f"{self.label()}: announce = true needs zeroconf: {extra('wyoming')}")
+            raise KwsError(f"{self.label()} needs zeroconf: {extra('wyoming')}; or set announce = false")
 
     def words(self) -> tuple[str, ...]:
         return tuple(self.sentences)
