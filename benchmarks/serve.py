@@ -43,7 +43,7 @@ BLOCK_S = 0.1
 SETTLED_S, START_S = 10.0, 60.0
 MOST_GROWTH_KB = 1000
 _BEHIND_S = 30.0
-_LOOKS, _LOOK_S = 20, 0.05
+_LOOKS, _LOOK_S = 60, 0.05
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def day(hours: float, *, pace: float = 1.0) -> Day:
 
 
 def at_rest_kb(serving: Serving) -> int:
-    """The least memory of a second without audio, so without what inferences take in passing."""
+    """The least memory of three seconds without audio, so without what inferences take in passing."""
     found = []
     for _ in range(_LOOKS):
         time.sleep(_LOOK_S)

@@ -460,7 +460,8 @@ def test_without_zeroconf_one_line_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     last = done.stderr.splitlines()[-1]
-    assert last == "kws_edge.errors.KwsError: [wyoming] needs zeroconf: pip install '.[wyoming]'; or set announce = false"
+    assert last.startswith("kws_edge.errors.KwsError: [wyoming] needs zeroconf: pip install '.[wyoming]'")
+    assert last.endswith("; or set announce = false")
 
 
 def test_the_section_alone_loads_no_library():

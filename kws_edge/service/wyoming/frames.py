@@ -16,8 +16,8 @@ from kws_edge.text import parse_json, shown
 
 __all__ = ["MOST_LINE", "Frame", "FrameError", "read_frame"]
 
-MOST_LINE = 2**16
-"""Most bytes of the line."""
+MOST_LINE = 2**14
+"""Most bytes of the line. Of each client, some times as many may wait in memory."""
 _MOST_DATA, _MOST_PAYLOAD = 2**18, 2**16
 _MOST_TYPE = 100
 
