@@ -73,7 +73,7 @@ def test_users_unit_takes_only_what_a_users_systemd_can_give(config):
 
 @pytest.mark.parametrize("says", ["exit 0", "exit 1", None])
 def test_where_users_make_no_namespaces_there_is_no_cage(config, tmp_path, monkeypatch, capsys, says):
-    """A program in the place of unshare says whether the kernel allows them. Without a cage, the service still starts."""
+    """A program in the place of unshare says whether the kernel allows them. The service starts without a cage, too."""
     from kws_edge.cli import main
 
     config("[jsonl]\n")

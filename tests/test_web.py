@@ -15,8 +15,8 @@ pytest.importorskip("h11", reason="h11 is not installed here")
 
 from kws_edge.service.config import read_config
 from kws_edge.service.web import http
-from kws_edge.service.web.server import MAX_CLIENTS, MAX_OF_ONE, Server
 from kws_edge.service.web.access import Token
+from kws_edge.service.web.server import MAX_CLIENTS, MAX_OF_ONE, Server
 from tests.conftest import wait_until
 from tests.served import measured_model, served, unmeasured_model
 

@@ -20,7 +20,7 @@ from kws_edge.service.commands import Commands
 from kws_edge.service.config import Config, SourceSection, read_config
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.events import Reloaded, Telemetry
-from kws_edge.service.memory import settle
+from kws_edge.service.memory import settle, tidy
 from kws_edge.service.notify import Notifier
 from kws_edge.service.outputs.base import Output
 from kws_edge.service.room import Room
@@ -165,12 +165,8 @@ class Service(Commands):
     def _change(self, room: str | None, change: Callable[[Tuning], Tuning]) -> None:
         """Change what a room, or every room, listens for: all or none."""
         with self._lock:
-            names = self._named(room)
-            ears = {
-                name: Ear.made(ear.shared, ear.base, change(ear.tuning))
-                for name, ear in self._ears.items()
-                if name in names
-            }
+            old = {name: self._ears[name] for name in self._named(room)}
+            ears = {name: Ear.made(ear.shared, ear.base, change(ear.tuning)) for name, ear in old.items()}
             self._ears |= ears
             for name, ear in ears.items():
                 self._rooms[name].change(ear)
@@ -195,6 +191,8 @@ class Service(Commands):
                     self._notice(f"{source.name}: as saved in {self._changes_path(config)}")
             ears[source.name] = ear
         config.check_outputs([label for label in shared.model.labels if is_keyword(label)])
+        if not config.outputs:
+            self._notice("nobody is told of detections: add a section such as [jsonl] or [mqtt]")
         return shared, ears
 
     @staticmethod
@@ -341,10 +339,10 @@ class Service(Commands):
         self._check_faults()
 
     def _check_faults(self) -> None:
-        faults = [room.fault for room in self._rooms.values()] + [output.fault for output in self._outputs.values()]
-        for fault in faults:
-            if fault:
-                raise fault
+        parts: list[Room | Output] = [*self._rooms.values(), *self._outputs.values()]
+        for part in parts:
+            if part.fault:
+                raise part.fault
 
     def _reload_now(self) -> None:
         self._notifier.reloading()
@@ -359,6 +357,7 @@ class Service(Commands):
 
     def _tell_telemetry(self) -> None:
         """Send the telemetry of every room, and what the service does in a line."""
+        tidy()
         hot = temperature_c()
         for name, room in self._rooms.items():
             self._telemetry[name] = told = room.telemetry(hot)

@@ -51,6 +51,10 @@ class WebSection(OutputSection):
             raise ConfigError(f"{self.label()} needs h11: {extra('web')}")
         for name in self.hosts:
             Text(read_host).check(f"{self.label()}: hosts", name)
+        if self.token is not None:
+            from kws_edge.service.web.access import Token
+
+            Token(self.token)
 
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Web:
         return Web(self, name, service=service, notice=notice)
