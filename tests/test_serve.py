@@ -190,6 +190,9 @@ def test_check(run_cli, tmp_path):
     done = run_cli("serve", "--config", "serve.toml", "--check")
     assert (done.returncode, done.stdout) == (0, b"")
     assert done.stderr == b"kws-edge: serve.toml: nothing is wrong\n"
+    (tmp_path / "serve.toml").write_text("")
+    done = run_cli("serve", "--config", "serve.toml", "--check")
+    assert b"nobody is told of detections: add a section such as [jsonl] or [mqtt]\n" in done.stderr
     for text, parts in (
         ("[model]\nfile = 'no.tflite'", ["no.tflite: no such file"]),
         ("[[exec]]\ncommand = 'nosuchprogram x'", ["[[exec]] 'nosuchprogram x': no program 'nosuchprogram'"]),
@@ -197,6 +200,8 @@ def test_check(run_cli, tmp_path):
         ("[[exec]]\ncommand = 'echo | cat'", ["is for a shell", "or add shell = true"]),
         ("[[exec]]\ncommand = 'echo'\nkeyword = 'banana'", ["[exec]: 'banana' is no keyword; they are yes, no"]),
         ("[[webhook]]\nurl = 'http://x/'\nsecret_file = 'none'", [f"{tmp_path}/none: cannot be read as a secret"]),
+        ("[[webhook]]\nurl = 'http://x:0/'", ["[webhook]: url must be an address such as", "got 'http://x:0/'"]),
+        ("[web]\nhost = '0.0.0.0'\ntoken = '.'", [f"{tmp_path}/.: cannot be used (it is no regular file)"]),
         ("[[webhook]]\nurl = 'https://x/'\nca_file = 'serve.toml'", ["serve.toml: holds no certificates"]),
         ("[jsonl]\nfile = 'serve.toml/x'", [f"[jsonl]: file {tmp_path}/serve.toml/x"]),
         ("[[source]]\nkeywords = ['banana']", ["'banana' is no keyword of this model"]),
@@ -669,9 +674,9 @@ def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
         need_program(program)
     from benchmarks.serve import MOST_GROWTH_KB, STREAM, day
 
-    found = day(1 / 6, pace=4)
+    found = day(1 / 6, pace=4, warm_s=2)
     assert found.same and found.missing == {"webhook": 0, "mqtt": 0}
-    assert found.growth_kb < MOST_GROWTH_KB, found.memory_kb
+    assert len(found.memory_kb) > 5 and found.growth_kb < MOST_GROWTH_KB, found.memory_kb
     clients = found.clients
     assert clients["wyoming_streams"] >= 2 and not clients["wyoming_wrong"]
     assert clients["page_visits"] and clients["page_events"] > 1000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import re
 import socket
 import threading
 import time
+import weakref
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kws_edge import ConfigError, Detection, Spotter, pack
+from kws_edge.service import memory
 from kws_edge.service.config import OUTPUTS, ModelSection, SourceSection, output_section, read_config
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.events import Detected, Event, Reloaded, Telemetry
@@ -545,3 +548,25 @@ def test_notifier(tmp_path, monkeypatch, abstract):
 def test_events_are_of_known_kinds():
     assert {Detected, Telemetry, Reloaded} < set(Event.__subclasses__())
     assert set(Output.limits) == set(Event.__subclasses__())
+
+
+def test_garbage_in_circles_is_freed_though_what_loads_at_the_start_is_passed_over():
+    class Circle:
+        def __init__(self):
+            self.me = self
+
+    early = Circle()
+    gone = weakref.ref(early)
+    gc.disable()
+    try:
+        memory.settle()
+        assert gc.get_freeze_count() > 10_000
+        late = weakref.ref(Circle())
+        del early
+        memory.tidy()
+        assert late() is None and gone() is not None
+        memory.settle()  # as after a reload
+        assert gone() is None
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -49,15 +49,42 @@ def test_systemd_understands_the_unit(config, tmp_path, make, text):
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("make", [units.system_unit, units.user_unit])
 @pytest.mark.parametrize(("text", "most"), [(NETWORK, 2.0), ("[jsonl]\n", 1.2)])
-def test_system_unit_is_shut_in(config, tmp_path, text, most):
+def test_unit_is_shut_in(config, tmp_path, make, text, most):
     """By systemd's measure: 0 is nothing exposed, and 10 everything."""
     need_program("systemd-analyze")
-    path = written(units.system_unit(config(text)), tmp_path)
+    path = written(make(config(text)), tmp_path)
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     exposure = float(re.search(r"Overall exposure level for kws-edge.service: ([\d.]+)", done.stdout)[1])
     assert exposure <= most, done.stdout
+
+
+def test_users_unit_takes_only_what_a_users_systemd_can_give(config):
+    """Not devices, other processes or addresses: for those it lacks the rights. It would not even say so."""
+    lines = units.user_unit(config("[jsonl]\n")).text.splitlines()
+    names = {line.partition("=")[0] for line in lines}
+    assert {"PrivateUsers", "ProtectSystem", "CapabilityBoundingSet", "PrivateNetwork"} <= names
+    assert not names & {"DynamicUser", "DevicePolicy", "DeviceAllow", "ProtectProc", "ProcSubset", "IPAddressDeny"}
+    assert "BindPaths=-/dev/snd" in lines and "ProtectHome" not in names  # microphones, and files of yours
+    assert "PrivateNetwork=yes" not in units.user_unit(config(NETWORK)).text
+
+
+@pytest.mark.parametrize("says", ["exit 0", "exit 1", None])
+def test_where_users_make_no_namespaces_there_is_no_cage(config, tmp_path, monkeypatch, capsys, says):
+    """A program in the place of unshare says whether the kernel allows them. The service starts without a cage, too."""
+    from kws_edge.cli import main
+
+    config("[jsonl]\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if says:
+        (tmp_path / "unshare").write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / "unshare").chmod(0o755)
+    assert main(["service", "install", "--user", "--dry-run", "--config", str(tmp_path / "serve.toml")]) == 0
+    out, err = capsys.readouterr()
+    assert ("PrivateUsers=yes" in out) == ("warning" not in err) == (says == "exit 0")
+    assert "NoNewPrivileges=yes" in out
 
 
 def test_unit_says_what_it_runs(config, tmp_path):

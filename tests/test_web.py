@@ -16,6 +16,7 @@ pytest.importorskip("h11", reason="h11 is not installed here")
 from kws_edge.service.config import read_config
 from kws_edge.service.web import http
 from kws_edge.service.web.access import Token
+from kws_edge.service.web.server import MAX_CLIENTS, MAX_OF_ONE, Server
 from tests.conftest import wait_until
 from tests.served import measured_model, served, unmeasured_model
 
@@ -425,7 +426,7 @@ def test_answers_that_nobody_reads_end_in_time():
         return http.Response(bytes(int(request.query["bytes"])))
 
     async def main():
-        server = http.Server(answer, {}, lambda error: None)
+        server = Server(answer, {}, lambda error: None)
         port = await server.start("127.0.0.1", 0)
         clients = []
         for size in (30_000, 300_000, 3_000_000):
@@ -450,7 +451,7 @@ def test_a_hundred_clients_and_no_more(page):
     wait_until(lambda: connections(page.port) == 0, 30)
     clients = []
     try:
-        for _ in range(http.MAX_CLIENTS):
+        for _ in range(MAX_CLIENTS):
             client = socket.create_connection(("127.0.0.1", page.port), timeout=60)
             client.sendall(request("GET /api/live?room=kitchen HTTP/1.1", "Host: localhost"))
             clients.append(client)
@@ -482,7 +483,7 @@ def test_a_stream_that_is_not_read_stops_growing():
         return http.Response(stream=flood)
 
     async def main():
-        server = http.Server(answer, {}, lambda error: None)
+        server = Server(answer, {}, lambda error: None)
         port = await server.start("127.0.0.1", 0)
         client = stalled(port)
         while (client.fileno() >= 0 and not sent) or connections(port):
@@ -513,7 +514,7 @@ def test_one_client_cannot_take_all_connections(guarded):
     s, _ = guarded
     wait_until(lambda: connections(s.port) == 0, 30)
     with contextlib.ExitStack() as stack:
-        for _ in range(http.MAX_OF_ONE):
+        for _ in range(MAX_OF_ONE):
             stack.enter_context(socket.create_connection((own_address(), s.port), timeout=10))
         refused = exchange(s.port, request("GET / HTTP/1.1", f"Host: {own_address()}"), host=own_address())
         assert status(refused) == 503 and b"more than 25 connections of one client" in refused

@@ -49,12 +49,16 @@ def _unit(args: argparse.Namespace) -> Unit:
     """The unit that the configuration needs, checked."""
     from kws_edge.service.config import read_config
     from kws_edge.service.service import Service
-    from kws_edge.service.units import system_unit, user_unit
+    from kws_edge.service.units import can_cage, system_unit, user_unit
 
     path = os.path.expanduser(args.config or (_USER_CONFIG if args.user else _SYSTEM_CONFIG))
     config = read_config(path)
     Service(path, notice=_say)  # it checks the rest
-    return user_unit(config) if args.user else system_unit(config)
+    if not args.user:
+        return system_unit(config)
+    if not (caged := can_cage()):
+        _say("warning: this machine lets users make no namespaces, so the service can do all that you can")
+    return user_unit(config, caged=caged)
 
 
 def _install(args: argparse.Namespace) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 import kws_edge
+from kws_edge.diagnostics.temperature import temperature_c
 from kws_edge.model.runtime import installed
 
-__all__ = ["Load", "describe", "state", "temperature_c", "warnings"]
+__all__ = ["Load", "describe", "state", "warnings"]
 
 _THROTTLED = {  # bits of the Raspberry Pi firmware's get_throttled
     0: "under-voltage",
@@ -92,13 +93,6 @@ def state(root: str | Path = "/") -> dict[str, Any]:
         "on_battery": any(_read(path / "status") == "Discharging" for path in supplies) if supplies else None,
         "nice": os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
     }
-
-
-def temperature_c(root: str | Path = "/") -> float | None:
-    """Temperature of the machine's hottest thermal zone, in degrees Celsius; None if it tells none."""
-    zones = sorted(Path(root).glob("sys/class/thermal/thermal_zone*/temp"))
-    found = [int(text) / 1000 for text in map(_read, zones) if text and text.lstrip("-").isdigit()]
-    return max(found, default=None)
 
 
 def _throttled(root: Path) -> int | None:

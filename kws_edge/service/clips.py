@@ -12,7 +12,6 @@ import io
 import os
 import re
 import threading
-import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -275,6 +274,8 @@ def _iso(stamp: str) -> str:
 
 def _wav(samples: NDArray[np.int16], rate: int) -> bytes:
     """A WAV file of mono 16-bit samples."""
+    import wave
+
     content = io.BytesIO()
     with wave.open(content, "wb") as file:
         file.setnchannels(1)

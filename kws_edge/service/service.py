@@ -7,19 +7,20 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from kws_edge.config import DetectorConfig
-from kws_edge.diagnostics.system_info import temperature_c
+from kws_edge.diagnostics.temperature import temperature_c
 from kws_edge.errors import ConfigError, KwsError
 from kws_edge.labels import is_keyword
 from kws_edge.service.commands import Commands
 from kws_edge.service.config import Config, SourceSection, read_config
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.events import Reloaded, Telemetry
+from kws_edge.service.memory import settle, tidy
 from kws_edge.service.notify import Notifier
 from kws_edge.service.outputs.base import Output
 from kws_edge.service.room import Room
@@ -164,12 +165,8 @@ class Service(Commands):
     def _change(self, room: str | None, change: Callable[[Tuning], Tuning]) -> None:
         """Change what a room, or every room, listens for: all or none."""
         with self._lock:
-            names = self._named(room)
-            ears = {
-                name: Ear.made(ear.shared, ear.base, change(ear.tuning))
-                for name, ear in self._ears.items()
-                if name in names
-            }
+            old = {name: self._ears[name] for name in self._named(room)}
+            ears = {name: Ear.made(ear.shared, ear.base, change(ear.tuning)) for name, ear in old.items()}
             self._ears |= ears
             for name, ear in ears.items():
                 self._rooms[name].change(ear)
@@ -194,6 +191,8 @@ class Service(Commands):
                     self._notice(f"{source.name}: as saved in {self._changes_path(config)}")
             ears[source.name] = ear
         config.check_outputs([label for label in shared.model.labels if is_keyword(label)])
+        if not config.outputs:
+            self._notice("nobody is told of detections: add a section such as [jsonl] or [mqtt]")
         return shared, ears
 
     @staticmethod
@@ -217,9 +216,8 @@ class Service(Commands):
     def _all_outputs(self) -> tuple[Output, ...]:
         return tuple(self._outputs.values())
 
-    def _opened(self, rooms: Iterable[Room]) -> None:
+    def _opened(self, rooms: Collection[Room]) -> None:
         """Open rooms, all at the same time. They do not hear yet."""
-        rooms = list(rooms)
         for room in rooms:
             room.open()
         until = time.monotonic() + _OPEN_S
@@ -341,10 +339,10 @@ class Service(Commands):
         self._check_faults()
 
     def _check_faults(self) -> None:
-        faults = [room.fault for room in self._rooms.values()] + [output.fault for output in self._outputs.values()]
-        for fault in faults:
-            if fault:
-                raise fault
+        parts: list[Room | Output] = [*self._rooms.values(), *self._outputs.values()]
+        for part in parts:
+            if part.fault:
+                raise part.fault
 
     def _reload_now(self) -> None:
         self._notifier.reloading()
@@ -353,11 +351,13 @@ class Service(Commands):
         except KwsError as error:
             self._notice(f"not reloaded, all goes on as it was: {error}")
         else:
+            settle()
             self._notice(f"reloaded {self._config.path or 'the model'}")
         self._notifier.send(READY=1)
 
     def _tell_telemetry(self) -> None:
         """Send the telemetry of every room, and what the service does in a line."""
+        tidy()
         hot = temperature_c()
         for name, room in self._rooms.items():
             self._telemetry[name] = told = room.telemetry(hot)
@@ -367,6 +367,7 @@ class Service(Commands):
         self._notifier.send(STATUS=status)
         if not self._ready and self._all_settled():
             self._ready = True
+            settle()
             self._notifier.send(READY=1)
             self._notice(f"ready: {status}")
 
@@ -381,18 +382,16 @@ class Service(Commands):
         return f"{name} {'listens for ' + words if room.present else 'hears nothing'}"
 
 
-def _end(rooms: Iterable[Room]) -> None:
+def _end(rooms: Collection[Room]) -> None:
     """End rooms, and wait for them."""
-    rooms = list(rooms)
     for room in rooms:
         room.end()
     for room in rooms:
         room.join()
 
 
-def _close(outputs: Iterable[Output]) -> None:
+def _close(outputs: Collection[Output]) -> None:
     """Close outputs, all at the same time."""
-    outputs = list(outputs)
     for output in outputs:
         output.end(_CLOSE_S)
     for output in outputs:

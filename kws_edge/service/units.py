@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 from dataclasses import dataclass
 
 from kws_edge.errors import ConfigError
 from kws_edge.service.config import Config
 
-__all__ = ["NAME", "Unit", "system_unit", "user_unit"]
+__all__ = ["NAME", "Unit", "can_cage", "system_unit", "user_unit"]
 
 NAME = "kws-edge.service"
 _HOMES = ("/home/", "/root/")
+_NAMESPACES = ("unshare", "--user", "--map-current-user", "--mount", "--net", "true")
 
 _TEMPLATE = """\
 # Written by kws-edge service install. Changes of your own: systemctl {user}edit kws-edge
@@ -40,8 +42,7 @@ MemoryMax=300M
 TasksMax=100
 OOMPolicy=stop
 UMask=0077
-{more}
-NoNewPrivileges=yes
+{more}NoNewPrivileges=yes
 LockPersonality=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -56,16 +57,9 @@ SystemCallErrorNumber=EPERM
 WantedBy={target}
 """
 
-_SYSTEM = """\
-DynamicUser=yes
-StateDirectory=kws-edge
-SupplementaryGroups=audio
-DevicePolicy=closed
-DeviceAllow=char-alsa rw
+_CAGE = """\
 CapabilityBoundingSet=
 AmbientCapabilities=
-ProtectSystem=strict
-ProtectHome={home}
 PrivateMounts=yes
 PrivateTmp=yes
 ProtectClock=yes
@@ -74,9 +68,27 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
+"""
+
+_SYSTEM = """\
+DynamicUser=yes
+StateDirectory=kws-edge
+SupplementaryGroups=audio
+DevicePolicy=closed
+DeviceAllow=char-alsa rw
+ProtectSystem=strict
+ProtectHome={home}
 ProtectProc=invisible
 KeyringMode=private
-{network}{credentials}"""
+{credentials}"""
+
+_USER = """\
+# A user's systemd has the rights for a cage only in a user namespace.
+PrivateUsers=yes
+ProtectSystem=full
+PrivateDevices=yes
+BindPaths=-/dev/snd
+"""
 
 
 @dataclass(frozen=True)
@@ -128,31 +140,49 @@ def system_unit(config: Config) -> Unit:
     network = config.needs_network
     more = _SYSTEM.format(
         home="read-only" if at_home else "yes",
-        network="" if network else "PrivateNetwork=yes\nIPAddressDeny=any\n",
         credentials="".join(f"LoadCredential={os.path.basename(path)}:{path}\n" for path in config.secrets),
     )
     text = _TEMPLATE.format(
         user="",
         after="After=sound.target" + ("\nWants=network-online.target\nAfter=network-online.target" if network else ""),
         command=_command(config),
-        more=more.rstrip("\n"),
+        more=more + _CAGE + ("" if network else "PrivateNetwork=yes\nIPAddressDeny=any\n"),
         families=_families(network),
         target="multi-user.target",
     )
     return Unit(user=False, path=system_path(), text=text)
 
 
-def user_unit(config: Config) -> Unit:
-    """The unit for a machine with PipeWire or PulseAudio, which belongs to a user, and shares the card."""
+def user_unit(config: Config, *, caged: bool = True) -> Unit:
+    """The unit for a machine with PipeWire or PulseAudio, which belongs to a user, and shares the card.
+
+    Parameters
+    ----------
+    config : Config
+    caged : bool
+        Whether the machine lets users make namespaces, as :func:`can_cage` finds out. Otherwise the service can do what
+        its user can, but for some system calls and sockets.
+    """
+    network = config.needs_network
+    cage = _USER + _CAGE + ("" if network else "PrivateNetwork=yes\n")
     text = _TEMPLATE.format(
         user="--user ",
         after="Wants=pipewire-pulse.service wireplumber.service\nAfter=pipewire-pulse.service wireplumber.service",
         command=_command(config),
-        more="# A user's systemd cannot give more than this.",
-        families=_families(config.needs_network),
+        more=cage if caged else "",
+        families=_families(network),
         target="default.target",
     )
     return Unit(user=True, path=user_path(), text=text)
+
+
+def can_cage() -> bool:
+    """Whether this machine lets users make the namespaces that the user unit's cage needs."""
+    try:
+        done = subprocess.run(_NAMESPACES, capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _families(network: bool) -> str:

@@ -51,6 +51,10 @@ class WebSection(OutputSection):
             raise ConfigError(f"{self.label()} needs h11: {extra('web')}")
         for name in self.hosts:
             Text(read_host).check(f"{self.label()}: hosts", name)
+        if self.token is not None:
+            from kws_edge.service.web.access import Token
+
+            Token(self.token)
 
     def open(self, name: str, service: Commands, notice: Callable[[str], None]) -> Web:
         return Web(self, name, service=service, notice=notice)
@@ -115,7 +119,7 @@ class Web(Output):
         self._notice(f"{self.name}: the page is {self.url}")
 
     async def _run_server(self, opened: Future[str]) -> None:
-        from kws_edge.service.web.http import Server
+        from kws_edge.service.web.server import Server
         from kws_edge.service.web.site import HEADERS, Site
 
         self._stop = asyncio.Event()

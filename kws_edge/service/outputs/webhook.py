@@ -35,7 +35,7 @@ def _address(text: str) -> SplitResult:
     """Read an address of http or https."""
     try:
         parts = urlsplit(text)
-        ok = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+        ok = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         ok = False
     if not ok or not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kws_edge.detection.calibration import LEAST_MINUTES, Choice, Evidence, check_plausible, choose
 from kws_edge.errors import ConfigError, KwsError
 from kws_edge.ranges import number
 from kws_edge.service.events import Scores
 from kws_edge.text import counted
 
 if TYPE_CHECKING:
+    from kws_edge.detection.calibration import Choice, Evidence
     from kws_edge.service.commands import Commands
 
 __all__ = ["Calibration"]
 
-_MINUTES = number(LEAST_MINUTES, 24 * 60)
+_MOST_MINUTES = 24 * 60
 _BUDGET = number(1e-6, 1e6)
 _TOLD_S = 1.0
 _CLIP_S = 1.0  # tells where a detection begins, which nobody asks here
@@ -61,9 +61,12 @@ class Calibration:
         ConfigError
             If a calibration runs already, or a value is out of range.
         """
+        from kws_edge.detection.calibration import LEAST_MINUTES, Evidence
+
         if self.progress["state"] in ("listening", "choosing"):
             raise ConfigError("a calibration runs already")
-        minutes, budget = _MINUTES.check("minutes", minutes), _BUDGET.check("budget", budget)
+        minutes = number(LEAST_MINUTES, _MOST_MINUTES).check("minutes", minutes)
+        budget = _BUDGET.check("budget", budget)
         rooms = self._service.rooms()
         if room not in rooms:
             raise ConfigError(f"there is no room {room!r}")
@@ -102,6 +105,8 @@ class Calibration:
 
     async def _choose(self, evidence: Evidence) -> None:
         """Choose in another thread, which may take seconds, and set the thresholds."""
+        from kws_edge.detection.calibration import check_plausible, choose
+
         room, budget = self.progress["room"], self.progress["budget"]
 
         def work() -> Choice:

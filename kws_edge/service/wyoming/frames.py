@@ -1,11 +1,13 @@
-"""Frames of the Wyoming protocol from the network, within limits.
+"""Frames of the Wyoming protocol: read from the network within limits, and written.
 
-A frame is a line of JSON, then perhaps more JSON, then perhaps bytes. The package `wyoming` reads frames of any length.
+A frame is a line of JSON, then perhaps more JSON, then perhaps bytes. The package `wyoming` reads frames of any length,
+and takes 2 MB of memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +16,8 @@ from kws_edge.text import parse_json, shown
 
 __all__ = ["MOST_LINE", "Frame", "FrameError", "read_frame"]
 
-MOST_LINE = 2**16
-"""Most bytes of the line."""
+MOST_LINE = 2**14
+"""Most bytes of the line. Of each client, some times as many may wait in memory."""
 _MOST_DATA, _MOST_PAYLOAD = 2**18, 2**16
 _MOST_TYPE = 100
 
@@ -31,6 +33,18 @@ class Frame:
     type: str
     data: dict[str, Any] = field(default_factory=dict)
     payload: bytes = b""
+
+    def to_bytes(self) -> bytes:
+        """The frame as it is sent, without a payload: no answer of this server has one.
+
+        Examples
+        --------
+        >>> from kws_edge.service.wyoming.frames import Frame
+        >>> Frame("pong", {"text": "a"}).to_bytes()
+        b'{"type": "pong", "data_length": 13}\\n{"text": "a"}'
+        """
+        data = json.dumps(self.data, ensure_ascii=False).encode()
+        return json.dumps({"type": self.type, "data_length": len(data)}).encode() + b"\n" + data
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame | None:

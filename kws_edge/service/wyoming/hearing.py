@@ -7,13 +7,13 @@ import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kws_edge import __version__
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import Model
+from kws_edge.service.wyoming.frames import Frame
 from kws_edge.spotter import Spotter
 
 if TYPE_CHECKING:
-    from wyoming.info import Info
-
     from kws_edge.service.events import Reloaded
 
 __all__ = ["Hearing"]
@@ -80,33 +80,31 @@ class Hearing:
             self._model, self._version = Model(path), version
         return self._model
 
-    def info(self) -> Info:
+    def info(self) -> Frame:
         """What clients are told of the service.
 
         It has no satellite: Home Assistant would load nothing else of it.
         """
-        from wyoming.info import AsrModel, AsrProgram, Attribution, Info, WakeModel, WakeProgram
-
-        from kws_edge import __version__
-
         languages = [self._language]
-        ours: dict[str, Any] = {
-            "attribution": Attribution(name="kws-edge", url=""),
-            "installed": True,
-            "version": __version__,
-        }
         model = os.path.splitext(os.path.basename(self._room.model))[0]
-        asr = AsrProgram(
-            name=self._name,
-            description="Spoken commands as sentences",
-            models=[AsrModel(name=model, description=f"{len(self.keywords)} commands", languages=languages, **ours)],
-            requires_external_vad=False,
-            prefers_auto_gain_enabled=False,
-            prefers_noise_reduction_enabled=False,
-            **ours,
-        )
-        words = [
-            WakeModel(name=word, description=word, phrase=word, languages=languages, **ours) for word in self.keywords
-        ]
-        wake = WakeProgram(name=self._name, description="Keywords as wake words", models=words, **ours)
-        return Info(asr=[asr], wake=[wake])
+        asr = {
+            **_artifact(self._name, "Spoken commands as sentences"),
+            "models": [{**_artifact(model, f"{len(self.keywords)} commands"), "languages": languages}],
+            "requires_external_vad": False,
+            "prefers_auto_gain_enabled": False,
+            "prefers_noise_reduction_enabled": False,
+        }
+        words = [{**_artifact(word, word), "phrase": word, "languages": languages} for word in self.keywords]
+        wake = {**_artifact(self._name, "Keywords as wake words"), "models": words}
+        return Frame("info", {"asr": [asr], "wake": [wake]})
+
+
+def _artifact(name: str, description: str) -> dict[str, Any]:
+    """What the protocol wants to know of a program and of a model."""
+    return {
+        "name": name,
+        "description": description,
+        "attribution": {"name": "kws-edge", "url": ""},
+        "installed": True,
+        "version": __version__,
+    }

@@ -9,13 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from wyoming.asr import Transcript
-from wyoming.error import Error
-from wyoming.event import Eventable, async_write_event
-from wyoming.ping import Pong
-from wyoming.wake import Detection, NotDetected
 
-from kws_edge.detection.detector import Detection as Found
+from kws_edge.detection.detector import Detection
 from kws_edge.errors import KwsError
 from kws_edge.service.wyoming.frames import Frame, FrameError, read_frame
 from kws_edge.service.wyoming.hearing import Hearing
@@ -91,16 +86,17 @@ class Session:
         """Tell the client what went wrong, unless it does not read."""
         if not self._writer.transport.get_write_buffer_size():
             with suppress(KwsError, OSError):
-                await self._write(Error(text=text, code="kws-edge"))
+                await self._write(Frame("error", {"text": text, "code": "kws-edge"}))
 
-    async def _write(self, answer: Eventable) -> None:
-        await _within(_WRITE_S, async_write_event(answer.event(), self._writer), "did not read")
+    async def _write(self, answer: Frame) -> None:
+        self._writer.write(answer.to_bytes())
+        await _within(_WRITE_S, self._writer.drain(), "did not read")
 
     def _ahead_s(self) -> float:
         """Seconds to wait, so that a client that sends a recording leaves the processor to those that are live."""
         return max(0.0, (self._heard_s - _AHEAD_S) / _PACE - (time.monotonic() - self._begin))
 
-    def _answers(self, frame: Frame) -> Iterator[Eventable]:
+    def _answers(self, frame: Frame) -> Iterator[Frame]:
         if frame.type == "audio-chunk":
             yield from self._hear(frame)
         elif frame.type == "describe":
@@ -114,7 +110,7 @@ class Session:
         elif frame.type == "audio-stop":
             yield from self._stop()
         elif frame.type == "ping":
-            yield Pong(text=printable(str(frame.data.get("text") or ""), most=_MOST_TEXT) or None)
+            yield Frame("pong", {"text": printable(str(frame.data.get("text") or ""), most=_MOST_TEXT) or None})
         # A server drops events that it does not know.
 
     def _wanted(self, names: Any) -> tuple[str, ...] | None:
@@ -142,7 +138,7 @@ class Session:
         if given != expected:
             raise FrameError(f"audio must have rate, width and channels {expected}, got {shown(given)}")
 
-    def _hear(self, frame: Frame) -> Iterator[Eventable]:
+    def _hear(self, frame: Frame) -> Iterator[Frame]:
         """Take a piece of audio."""
         if self._spotter is None:
             raise FrameError("audio before audio-start")
@@ -156,25 +152,29 @@ class Session:
         yield from self._told(self._spotter.process(samples))
         if self._task == "transcribe" and not self._found and self._heard_s >= self._patience_s:
             self._found = True
-            yield Transcript(text="")
+            yield _transcript("")
 
-    def _stop(self) -> Iterator[Eventable]:
+    def _stop(self) -> Iterator[Frame]:
         """End the stream. A word at its very end is heard, too."""
         if self._spotter is None:
             return
         if not (self._task == "transcribe" and self._found):
             yield from self._told(self._spotter.flush())
         if not self._found:
-            yield Transcript(text="") if self._task == "transcribe" else NotDetected()
+            yield _transcript("") if self._task == "transcribe" else Frame("not-detected")
         self._spotter = None
 
-    def _told(self, detections: Sequence[Found]) -> Iterator[Eventable]:
+    def _told(self, detections: Sequence[Detection]) -> Iterator[Frame]:
         for found in detections:
             self._found = True
             if self._task == "transcribe":
-                yield Transcript(text=self._hearing.sentence(found.keyword))
+                yield _transcript(self._hearing.sentence(found.keyword))
                 return
-            yield Detection(name=found.keyword, timestamp=round(1000 * found.end_s))
+            yield Frame("detection", {"name": found.keyword, "timestamp": round(1000 * found.end_s)})
+
+
+def _transcript(text: str) -> Frame:
+    return Frame("transcript", {"text": text})
 
 
 async def _within(seconds: float, work: Any, what: str) -> Any:

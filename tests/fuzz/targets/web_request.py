@@ -10,7 +10,7 @@ import wave
 
 from kws_edge.service.service import Service
 from kws_edge.service.web.access import Access
-from kws_edge.service.web.http import Server
+from kws_edge.service.web.server import Server
 from kws_edge.service.web.site import HEADERS, Site
 from tests.fuzz import folder, written
 
