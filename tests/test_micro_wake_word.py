@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -22,15 +21,15 @@ from tests.tones import RATE, WORDS, word
 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
-from host_tools.convert.micro_wake_word import MOST_VARIABLES, OPERATORS, to_micro_wake_word  # noqa: E402
-from host_tools.convert.quantize import quantized_steps  # noqa: E402
-from host_tools.convert.step_graph import to_step_int8  # noqa: E402
-from host_tools.errors import TrainingError  # noqa: E402
-from host_tools.networks.heeding import heeding_speech  # noqa: E402
-from host_tools.networks.models import build  # noqa: E402
-from host_tools.networks.qat import quantisation_aware  # noqa: E402
-from host_tools.networks.streaming import HEAD, SCORE_OFFSET, answer_frames, scores_of  # noqa: E402
-from host_tools.training.run import load_run  # noqa: E402
+from host_tools.convert.micro_wake_word import MOST_VARIABLES, OPERATORS, to_micro_wake_word
+from host_tools.convert.quantize import quantized_steps
+from host_tools.convert.step_graph import to_step_int8
+from host_tools.errors import TrainingError
+from host_tools.networks.heeding import heeding_speech
+from host_tools.networks.models import build
+from host_tools.networks.qat import quantisation_aware
+from host_tools.networks.streaming import HEAD, SCORE_OFFSET, answer_frames, scores_of
+from host_tools.training.run import load_run
 
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 FRONT_END = preset("microfrontend")
@@ -115,21 +114,19 @@ def test_probabilities_are_the_hosts(trained, exported, streams):
     graph = FlatModel(quantized_steps(run, network, hop_frames=answer_frames(network)), "steps")
     steps, output = StepInterpreter(graph, kernels="builtin"), graph.outputs[0]
     q = quantize(levels, graph.inputs[0].scale, graph.inputs[0].zero_point, np.dtype(np.int8))
-    taken = [
-        steps.invoke(q[at : at + 3][np.newaxis, :, np.newaxis])[0, 0, 0, column] for at in range(0, 3 * len(found), 3)
-    ]
+    hops = q[: 3 * len(found)].reshape(-1, 1, 3, 1, 40)
+    taken = [steps.invoke(hop)[0, 0, 0, column] for hop in hops]
     host = posterior((np.array(taken, np.float32) - output.zero_point) * output.scale, SCORE_OFFSET)
     assert host.max() > 0.5 > host.min() + 0.4, "the word is heard, and not always"
     # The logit's steps are a little larger, and the probability has 256.
     assert np.abs(found - host).max() < output.scale / 4 + 1 / 256
-    floating = posterior(
-        scores_of(network, levels[np.newaxis, : 3 * len(found), np.newaxis])[0, :, column], SCORE_OFFSET
-    )
+    scores = scores_of(network, levels[np.newaxis, : 3 * len(found), np.newaxis])[0, :, column]
+    floating = posterior(scores, SCORE_OFFSET)
     assert np.corrcoef(found, floating)[0, 1] > 0.98
     micro = pytest.importorskip("firmware_export.arena", reason="kws-firmware is not installed here")
     pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
     device = micro.MicroInterpreter(FlatModel(model, "stop"), "stop")
-    again = [device.run([q[np.newaxis, at : at + 3]])[0][0, 0] / 256 for at in range(0, 3 * len(found), 3)]
+    again = [device.run([hop[:, :, 0]])[0][0, 0] / 256 for hop in hops]
     assert np.array_equal(found, again)
 
 

@@ -17,10 +17,11 @@ from kws_edge.model.tflite import FlatModel, verify
 
 __all__ = ["MOST_VARIABLES", "OPERATORS", "to_micro_wake_word"]
 
-OPERATORS = frozenset(
-    "CALL_ONCE VAR_HANDLE RESHAPE READ_VARIABLE STRIDED_SLICE CONCATENATION ASSIGN_VARIABLE CONV_2D MUL ADD MEAN"
-    " FULLY_CONNECTED LOGISTIC QUANTIZE DEPTHWISE_CONV_2D AVERAGE_POOL_2D MAX_POOL_2D PAD PACK SPLIT_V".split()
-)
+_REGISTERED = """
+CALL_ONCE VAR_HANDLE RESHAPE READ_VARIABLE STRIDED_SLICE CONCATENATION ASSIGN_VARIABLE CONV_2D MUL ADD MEAN
+FULLY_CONNECTED LOGISTIC QUANTIZE DEPTHWISE_CONV_2D AVERAGE_POOL_2D MAX_POOL_2D PAD PACK SPLIT_V
+"""
+OPERATORS = frozenset(_REGISTERED.split())
 """Operators that ESPHome's ``micro_wake_word`` registers."""
 MOST_VARIABLES = 20
 """Variables for which it has room."""
@@ -87,7 +88,8 @@ def _answer(stateful: Any, column: int, offset: float, name: str) -> None:
     steps = math.floor(offset / scale)  # from a score of 0 to a probability of a half
     if not 0 < steps < _LEVELS:
         raise TrainingError(
-            f"{name}: its scores end at {scale * (_LEVELS - 1):.3g}, and a word needs {offset:g}: it would never be heard"
+            f"{name}: its scores end at {scale * (_LEVELS - 1):.3g}, and a word needs {offset:g}: it would never be"
+            " heard"
         )
     taken = slice(column, column + 1)
     for one in (kernel, bias):

@@ -59,8 +59,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 ``own`` is for a few words of your own, from some dozens of recordings each. A shipped network has learnt the sounds of
 streams. It first learns to tell many words apart, and then your words from all others. benchmarks/own_words.py measures
-it. ``stream`` is for commands in streams, by a network with state that goes on from a network of clips. ``microwakeword``
-is for one word on a microcontroller: ``kws-host export-microwakeword`` takes its run.
+it. ``stream`` is for commands in streams, by a network with state that goes on from a network of clips.
+``microwakeword`` is for one word on a microcontroller: ``kws-host export-microwakeword`` takes its run.
 """
 
 QAT: Mapping[str, Any] = MappingProxyType(
