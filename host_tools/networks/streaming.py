@@ -162,8 +162,8 @@ def stream_word(config: FrontendConfig, n_words: int, *, width: float = 1.0, dro
     """The form of :func:`stream_micro` in which microWakeWord's devices take a word: it answers every 3 frames.
 
     A convolution of 5 frames with stride 3 to 64 channels is followed by four blocks of :func:`stream_micro`. The
-    scores gather what the blocks found in the last 0.18 s. For ``microfrontend``, 2 words and width 1: 34 thousand
-    parameters, 1.1 M multiply-accumulates a second, 2.5 kB of state in six tensors. An answer hears the last 1.2 s.
+    scores gather what the blocks found in the last 0.18 s. For ``microfrontend``, 2 words and width 1: 35 thousand
+    parameters, 1.1 M multiply-accumulates a second, 2.4 kB of state in six tensors. An answer hears the last 1.2 s.
 
     Parameters
     ----------
