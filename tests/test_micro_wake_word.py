@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws_edge import Frontend, Model, preset
+from kws_edge import Frontend, preset
 from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.quantization import posterior, quantize
 from kws_edge.model.step_graph import StepInterpreter
@@ -34,8 +34,9 @@ from host_tools.training.run import load_run
 pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark.timeout(600)]
 FRONT_END = preset("microfrontend")
 ESPHOME = os.environ.get("KWS_ESPHOME") or shutil.which("esphome")
-SHORT = ("--epochs", "2", "--steps", "60", "--batch-size", "16", "--width", "0.25", "--sequence-s", "2",
-         "--reverberation", "0", "--after-speech", "1")  # fmt: skip
+SHORT = ("--epochs", "2", "--steps", "80", "--batch-size", "16", "--width", "0.25", "--sequence-s", "2", "--mined", "0",
+         "--learning-rate", "0.006", "--reverberation", "0", "--after-speech", "0", "--speech-behind", "0",
+         "--wordless", "0.1", "--noise-share", "0.2")  # fmt: skip
 
 
 def command_of(folder, run, *options):
@@ -55,14 +56,15 @@ def trained(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory):
-    """A stream of words with labels, and one of other words without."""
+    """A stream of words with labels, and one of other words without, in which the word is said as well."""
     place, rng = tmp_path_factory.mktemp("streams"), np.random.default_rng(8)
     stop = WORDS.index("stop")
     spoken = [word(stop if i % 2 else int(rng.integers(len(WORDS))), rng) for i in range(30)]
     soundfile.write(place / "words.wav", np.concatenate(spoken), RATE)
     rows = [f"{i},{i + 1},stop" for i in range(1, 30, 2)]
     (place / "words.csv").write_text("\n".join(["start_s,end_s,label", *rows]) + "\n")
-    others = [word(int(i), rng) for i in rng.choice([i for i in range(len(WORDS)) if i != stop], 60)]
+    others = [word(int(i), rng) for i in rng.choice([i for i in range(len(WORDS)) if i != stop], 55)]
+    others += [word(stop, rng) for _ in range(5)]
     soundfile.write(place / "nothing.wav", np.concatenate(others), RATE)
     return [place / "words.wav", place / "nothing.wav"]
 
@@ -86,7 +88,8 @@ def probabilities(model: bytes, levels: np.ndarray) -> np.ndarray:
     return np.array([runtime.invoke(q[np.newaxis, at : at + n])[0, 0] / 256 for at in range(0, len(q) - n + 1, n)])
 
 
-def heard(model: bytes, streams: list) -> np.ndarray:
+def heard(streams: list) -> np.ndarray:
+    """Levels of the streams end to end."""
     samples = np.concatenate([soundfile.read(path, dtype="int16")[0] for path in streams])
     return Frontend(FRONT_END).frames(samples)
 
@@ -100,7 +103,7 @@ def test_devices_take_its_form(exported):
     assert (probability.scale, probability.zero_point) == (1 / 256, 0)
     assert {*flat.operators} <= OPERATORS
     assert len(OPERATORS) == 20
-    assert sum(op.name == "VAR_HANDLE" for op in flat.graphs[0].operators) == 7 <= MOST_VARIABLES
+    assert sum(op.name == "VAR_HANDLE" for op in flat.graphs[0].operators) == 6 <= MOST_VARIABLES
     assert flat.stateful
     assert {tensor.dtype for tensor in flat.tensors} == {"int8", "uint8", "int32", "resource"}
 
@@ -108,7 +111,7 @@ def test_devices_take_its_form(exported):
 def test_probabilities_are_the_hosts(trained, exported, streams):
     """Those of the network, of its step graph, and of this file in three runtimes."""
     run, model = load_run(trained), exported.with_suffix(".tflite").read_bytes()
-    levels = heard(model, streams)
+    levels = heard(streams)
     found = probabilities(model, levels)
     network, column = run.model(), run.labels.index("stop")
     graph = FlatModel(quantized_steps(run, network, hop_frames=answer_frames(network)), "steps")
@@ -127,7 +130,9 @@ def test_probabilities_are_the_hosts(trained, exported, streams):
     pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
     device = micro.MicroInterpreter(FlatModel(model, "stop"), "stop")
     again = [device.run([hop[:, :, 0]])[0][0, 0] / 256 for hop in hops]
-    assert np.array_equal(found, again)
+    # TFLite Micro rounds negative halves the other way: seldom, and by one step of the logit.
+    assert np.abs(found - again).max() < output.scale / 4 + 1 / 256
+    assert np.count_nonzero(found != again) < 0.02 * len(found)
 
 
 def test_pymicro_wakeword_detects_what_the_host_detects(exported, streams):
@@ -145,7 +150,7 @@ def test_pymicro_wakeword_detects_what_the_host_detects(exported, streams):
     assert 0 < detected.sum() < len(detected) / 2
 
 
-def test_cutoff_and_window_come_from_calibrate(trained, exported, streams, run_cli):
+def test_cutoff_and_window_keep_to_the_budget(trained, exported, streams, run_cli, tmp_path):
     values = json.loads(exported.read_text())
     micro = values.pop("micro")
     assert values == {
@@ -156,13 +161,19 @@ def test_cutoff_and_window_come_from_calibrate(trained, exported, streams, run_c
         "trained_languages": ["en", "de"],
         "version": 2,
     }
-    done = run_cli("quantize", trained, "-o", "steps.tflite", package="host_tools")
+    options = ("--word", "stop", "-o", "strict.json", "--budget", 200)
+    done = run_cli("export-microwakeword", trained, *streams, *options, package="host_tools")
     assert done.returncode == 0, done.stderr
-    done = run_cli("calibrate", "steps.tflite", *streams, "--budget", 1000, "--json", package="host_tools")
-    assert done.returncode == 0, done.stderr
-    chosen = json.loads(done.stdout)["after"]
-    assert micro["probability_cutoff"] == chosen["threshold"]
-    assert micro["sliding_window_size"] == max(1, round(chosen["smoothing_ms"] / 30))
+    assert b"to expect elsewhere: " in done.stdout
+    strict = json.loads((tmp_path / "strict.json").read_text())["micro"]
+    found = probabilities(exported.with_suffix(".tflite").read_bytes(), heard(streams[1:]))
+    accepts = []
+    for cutoff, n in ((one["probability_cutoff"], one["sliding_window_size"]) for one in (micro, strict)):
+        above = np.convolve(found, np.full(n, 1 / n), "valid") > cutoff
+        seconds = {int(at * 0.03) for at in np.flatnonzero(above)}
+        accepts.append(sum(at - 1 not in seconds for at in seconds))
+    assert accepts[0] >= 4, "the word is heard where no label tells of it"
+    assert accepts[1] <= 200 / 60 - 1 + 1, "one more is to be expected elsewhere; one may lie between two seconds"
     assert micro["feature_step_size"] == 10
     assert micro["minimum_esphome_version"] == "2024.7.0"
 
@@ -283,11 +294,3 @@ def test_settings_may_be_given(trained, run_cli, tmp_path):
     done = refused(run_cli, trained, "--word", "stop", "-o", "b.json")
     assert b"cutoff and window are defaults: name streams" in done.stdout
     assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes(), "the same run, the same bytes"
-
-
-def test_this_package_runs_it_too(exported):
-    """As any microWakeWord model."""
-    levels = np.random.default_rng(1).uniform(0, 26, (30, 40)).astype(np.float32)
-    model = Model(exported.with_suffix(".tflite"), labels=["stop"], frontend_config=FRONT_END, kernels="builtin")
-    assert model.flat.stateful
-    assert len(probabilities(model.flat.data, levels)) == 10

@@ -10,8 +10,10 @@ import math
 from typing import Any
 
 import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
 
 from host_tools.convert.compact import opened, written
+from host_tools.convert.internal_state import StatefulGraph
 from host_tools.errors import TrainingError
 from kws_edge.model.tflite import FlatModel, verify
 
@@ -56,8 +58,6 @@ def to_micro_wake_word(flatbuffer: bytes, column: int, offset: float, name: str)
     TrainingError
         If the scores never reach `offset`, or the graph has more variables or other operators than devices take.
     """
-    from host_tools.convert.internal_state import StatefulGraph
-
     stateful = StatefulGraph(opened(flatbuffer))
     _answer(stateful, column, offset, name)
     graph = stateful.graph
@@ -74,15 +74,12 @@ def to_micro_wake_word(flatbuffer: bytes, column: int, offset: float, name: str)
     return converted
 
 
-def _answer(stateful: Any, column: int, offset: float, name: str) -> None:
+def _answer(stateful: StatefulGraph, column: int, offset: float, name: str) -> None:
     """Replace the scores by the probability of one word."""
-    from tensorflow.lite.python import schema_py_generated as schema
-
     graph = stateful.graph
     scores = int(graph.outputs[0])
     (head,) = (op for op in graph.operators if scores in op.outputs)
-    if not stateful.is_a(head, "CONV_2D"):
-        raise TrainingError(f"{name}: its scores come from no convolution; only networks of --model can be exported")
+    assert stateful.is_a(head, "CONV_2D"), "scores of networks with state are a convolution's"
     tensor, (values, kernel, bias) = graph.tensors[scores], (graph.tensors[i] for i in head.inputs)
     scale = float(tensor.quantization.scale[0])
     steps = math.floor(offset / scale)  # from a score of 0 to a probability of a half

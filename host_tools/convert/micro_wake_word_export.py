@@ -141,12 +141,13 @@ def export_run(
     network = run.model()
     flatbuffer = quantized_steps(run, network, n=n, seed=seed, hop_frames=answer_frames(network))
     model = to_micro_wake_word(flatbuffer, run.labels.index(word), SCORE_OFFSET, str(run.folder))
+    answer_ms = answer_frames(network) * run.frontend_config.hop_ms
     config, calibration = detector_config or DetectorConfig(), None
     if streams:
         metadata = Metadata(
             labels=run.labels,
             frontend_config=run.frontend_config,
-            detector_config=DetectorConfig(keywords=(word,)),
+            detector_config=DetectorConfig(keywords=(word,), step_ms=answer_ms),
             name=word,
             step=step_of(network),
         )
@@ -155,7 +156,6 @@ def export_run(
             heard.write_bytes(pack(flatbuffer, metadata))
             calibration = calibrate(heard, streams, budget=budget, conditions=conditions, workers=workers, say=say)
         config = calibration.after.config
-    answer_ms = answer_frames(network) * run.frontend_config.hop_ms
     exported = Exported(
         manifest,
         path,
