@@ -63,8 +63,8 @@ def streams(tmp_path_factory):
     soundfile.write(place / "words.wav", np.concatenate(spoken), RATE)
     rows = [f"{i},{i + 1},stop" for i in range(1, 30, 2)]
     (place / "words.csv").write_text("\n".join(["start_s,end_s,label", *rows]) + "\n")
-    others = [word(int(i), rng) for i in rng.choice([i for i in range(len(WORDS)) if i != stop], 55)]
-    others += [word(stop, rng) for _ in range(5)]
+    others = [word(int(i), rng) for i in rng.choice([i for i in range(len(WORDS)) if i != stop], 60)]
+    others[5::12] = [word(stop, rng) for _ in range(5)]
     soundfile.write(place / "nothing.wav", np.concatenate(others), RATE)
     return [place / "words.wav", place / "nothing.wav"]
 
