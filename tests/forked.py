@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
-COMMANDS = {"train", "qat", "quantize", "evaluate", "report", "import"}
+COMMANDS = {"train", "qat", "quantize", "evaluate", "report", "import", "export-microwakeword"}
 """Those that import TensorFlow."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")

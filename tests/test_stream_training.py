@@ -54,7 +54,11 @@ LABELS = ("unknown", "yes", "no", "up", "down", "left", "right", "on", "off", "s
 
 @pytest.mark.parametrize(
     ("name", "parameters", "macs", "state", "frames"),
-    [("stream_residual", 479_499, 14_080_000, 7728, 4), ("stream_micro", 55_243, 2_544_000, 4216, 2)],
+    [
+        ("stream_residual", 479_499, 14_080_000, 7728, 4),
+        ("stream_micro", 55_243, 2_544_000, 4216, 2),
+        ("stream_word", 38_027, 1_178_496, 2448, 3),
+    ],
 )
 def test_networks_cost_what_they_say(name, parameters, macs, state, frames):
     network = build(name, FRONT_END, 11)
@@ -619,9 +623,11 @@ def test_options_of_the_other_form_are_refused(options, expected, run_cli):
 def test_presets_are_configurations():
     from host_tools.training.presets import PRESETS
 
-    config = StageConfig.from_options({"clips": "clips", **PRESETS["stream"]})
-    assert config.network.streams
-    assert config.network.outputs == LABELS
+    for name in ("stream", "microwakeword"):
+        config = StageConfig.from_options({"clips": "clips", **PRESETS[name]})
+        assert config.network.streams
+        assert config.network.outputs == LABELS
+    assert config.network.frontend == "microfrontend"
 
 
 def test_a_recipe_makes_a_file(folder, tmp_path):

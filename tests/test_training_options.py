@@ -156,7 +156,7 @@ WRONG = [
     (
         {"model": "transformer"},
         "model",
-        "one of residual, micro, cnn_reference, stream_residual, stream_micro, or your",
+        "one of residual, micro, cnn_reference, stream_residual, stream_micro, stream_word, or your",
     ),
     ({"silence_share": 0.5, "unknown_share": 0.5}, "silence_share", "leave nothing for keywords: 1 together"),
     ({"speech_share": 0.75, "hard_negatives": 0.5}, "speech_share", "more than all of unknown: 1.25 together"),

@@ -24,6 +24,7 @@ _COMMANDS = (
     "collect",
     "quantize",
     "confirm",
+    "export-microwakeword",
     "evaluate",
     "report",
     "card",

@@ -86,8 +86,10 @@ def foreign(args: argparse.Namespace) -> dict:
     return {"labels": labels(args.labels), "frontend_config": frontend(args.frontend)}
 
 
-def add_streams(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("streams", nargs="+", type=Path, metavar="FILE|DIR", help="recordings, or folders of them")
+def add_streams(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    parser.add_argument(
+        "streams", nargs="+" if needed else "*", type=Path, metavar="FILE|DIR", help="recordings, or folders of them"
+    )
     parser.add_argument(
         "--truth", nargs="+", type=Path, default=[], metavar="FILE", help="label files, one for each recording"
     )

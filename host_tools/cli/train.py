@@ -31,7 +31,8 @@ def add(commands) -> None:
         "--preset",
         choices=tuple(PRESETS),
         default="",
-        help="other defaults: own, for a few words of your own, in 15 minutes; stream, for a network with state",
+        help="other defaults: own, for a few words of your own, in 15 minutes; stream, for a network with state;"
+        " microwakeword, for one word of ESPHome's micro_wake_word",
     )
     add_options(parser, StageConfig)
     parser.set_defaults(work=work, check=training, defaults=functools.partial(_defaults, parser))

@@ -30,7 +30,7 @@ __all__ = [
     "WeightsConfig",
 ]
 
-STREAM_NETWORKS = ("stream_residual", "stream_micro")
+STREAM_NETWORKS = ("stream_residual", "stream_micro", "stream_word")
 """Networks with state: they train on sequences and answer at every step of a stream."""
 _TRAINABLE = tuple(name for name, config in PRESETS.items() if not config.normalise)
 """Front ends that training can compute from levels of which loudness was changed."""

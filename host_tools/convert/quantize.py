@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+
 import kws_edge
 from host_tools.convert.clip_graph import to_int8
 from host_tools.convert.comparison import compared_clips, compared_sequences
@@ -19,7 +21,7 @@ from kws_edge.config import DetectorConfig
 from kws_edge.files import write_atomically
 from kws_edge.model.file import Metadata, pack
 
-__all__ = ["default_licence", "quantize_run"]
+__all__ = ["default_licence", "quantize_run", "quantized_steps"]
 
 
 def quantize_run(
@@ -55,11 +57,10 @@ def quantize_run(
     """
     model = run.model()
     aware, streams = is_quantisation_aware(model), run.config.network.streams
-    calibrated = None if aware else run.calibration(n, seed=seed)
     if streams:
-        flatbuffer = to_step_int8(model, [] if calibrated is None else list(calibrated[:, :, 0]), run.frontend_config)
+        flatbuffer = quantized_steps(run, model, n=n, seed=seed)
     else:
-        flatbuffer = to_int8(model, calibrated)
+        flatbuffer = to_int8(model, None if aware else run.calibration(n, seed=seed))
     quantisation = "INT8 by " + ("quantisation-aware training" if aware else "post-training quantisation")
     calibration = {} if aware else {"calibration": {"examples": n, "seed": seed}}
     metadata = Metadata(
@@ -76,6 +77,25 @@ def quantize_run(
     metadata = dataclasses.replace(metadata, metrics={"validation": compared(run, model, pack(flatbuffer, metadata))})
     write_atomically(path, pack(flatbuffer, metadata), durable=True)
     return metadata
+
+
+def quantized_steps(
+    run: Run, model: keras.Model, *, n: int = 200, seed: int = 0, hop_frames: int | None = None
+) -> bytes:
+    """The step graph of a run with state.
+
+    Parameters
+    ----------
+    run : Run
+    model : keras.Model
+        Its network.
+    n, seed : int
+        As for :func:`quantize_run`.
+    hop_frames : int, optional
+        As for :func:`host_tools.convert.step_graph.to_step_int8`.
+    """
+    heard = [] if is_quantisation_aware(model) else list(run.calibration(n, seed=seed)[:, :, 0])
+    return to_step_int8(model, heard, run.frontend_config, hop_frames=hop_frames)
 
 
 def _description(run: Run, quantisation: str) -> str:

@@ -11,7 +11,7 @@ from keras import layers
 from host_tools.errors import TrainingError
 from host_tools.networks.layers import LevelConv2D, level_range, normalised, scaled
 from host_tools.networks.own_network import build_own, is_own
-from host_tools.networks.streaming import stream_micro, stream_residual
+from host_tools.networks.streaming import stream_micro, stream_residual, stream_word
 from kws_edge.config import FrontendConfig
 
 __all__ = ["MODELS", "build", "cnn_reference", "count_macs", "micro", "residual"]
@@ -145,6 +145,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "cnn_reference": cnn_reference,
     "stream_residual": stream_residual,
     "stream_micro": stream_micro,
+    "stream_word": stream_word,
 }
 
 

@@ -8,6 +8,24 @@ from typing import Any
 
 __all__ = ["PRESETS", "QAT"]
 
+_SEQUENCES = {
+    "keep": "last",
+    "epochs": 60,
+    "batch_size": 32,
+    "learning_rate": 1.3e-3,
+    "weight_decay": 1e-3,
+    "mined": 0.45,
+    "variety": 0.5,
+    "stretch": 0.15,
+    "gain_db": (-22.0, 8.0),
+    "noise_share": 0.62,
+    "snr_db": (-4.0, 30.0),
+    "reverberation": 0.4,
+    "equalisation_db": 7.0,
+    "gated": 0.12,
+}
+"""What networks with state train on, and how long."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "own": {
@@ -33,24 +51,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "shift_ms": 140.0,
             "gated": 0.3,
         },
-        "stream": {
-            "model": "stream_residual",
-            "start": "commands12",
-            "keep": "last",
-            "epochs": 60,
-            "batch_size": 32,
-            "learning_rate": 1.3e-3,
-            "weight_decay": 1e-3,
-            "mined": 0.45,
-            "variety": 0.5,
-            "stretch": 0.15,
-            "gain_db": (-22.0, 8.0),
-            "noise_share": 0.62,
-            "snr_db": (-4.0, 30.0),
-            "reverberation": 0.4,
-            "equalisation_db": 7.0,
-            "gated": 0.12,
-        },
+        "stream": {**_SEQUENCES, "model": "stream_residual", "start": "commands12"},
+        "microwakeword": {**_SEQUENCES, "model": "stream_word", "frontend": "microfrontend"},
     }
 )
 """The presets of ``kws-host train --preset``.
@@ -58,6 +60,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 ``own`` is for a few words of your own, from some dozens of recordings each. A shipped network has learnt the sounds of
 streams. It first learns to tell many words apart, and then your words from all others. benchmarks/own_words.py measures
 it. ``stream`` is for commands in streams, by a network with state that goes on from a network of clips.
+``microwakeword`` is for one word on a microcontroller: ``kws-host export-microwakeword`` takes its run.
 """
 
 QAT: Mapping[str, Any] = MappingProxyType(
