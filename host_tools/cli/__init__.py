@@ -24,6 +24,7 @@ _COMMANDS = (
     "collect",
     "quantize",
     "confirm",
+    "encoder",
     "evaluate",
     "report",
     "card",

@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
     options.add_model(parser)
     options.add_detector(parser)
     options.add_room(parser)
+    options.add_taught(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object per detection and line; times are those of the recording"
     )

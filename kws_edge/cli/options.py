@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kws_edge.cli.parser import Parser
 from kws_edge.config import DetectorConfig, FrontendConfig
@@ -25,6 +25,9 @@ from kws_edge.presets import PRESETS, preset
 from kws_edge.ranges import number
 from kws_edge.spotter import Spotter, detector_of
 from kws_edge.text import parse_json, printable, read_text, shown
+
+if TYPE_CHECKING:
+    from kws_edge.teach.words import TaughtWords
 
 BUDGET = number(1e-6, 1e6)
 """False accepts per hour."""
@@ -166,6 +169,23 @@ def add_room(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-room", action="store_true", help="the model file's thresholds, whatever was calibrated")
 
 
+def add_taught(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets taught words count."""
+    parser.add_argument(
+        "--taught", action="store_true", help="hear the words, too, that kws-edge teach taught this model"
+    )
+
+
+def load_taught(model: Model) -> TaughtWords:
+    """The words that were taught to `model`. Standard error tells of a damaged file whose copy is read."""
+    from kws_edge.teach.words import TaughtWords  # commands without taught words do not need it
+
+    found = TaughtWords(model)
+    if found.repaired:
+        print(f"kws-edge: warning: {found.repaired}", file=sys.stderr)
+    return found
+
+
 def _listed(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """Make an argparse ``type`` that reads different values of the type `one`, separated by commas."""
     return lambda text: list(dict.fromkeys(map(one, text.split(","))))
@@ -246,7 +266,10 @@ def load_spotter(args: argparse.Namespace, model: Model) -> Spotter:
             print(
                 f"kws-edge: measured with another {', '.join(changed_names)}; this does not hold now", file=sys.stderr
             )
-    return Spotter(model, detector_config=config)
+    taught = load_taught(model) if args.taught else None
+    if taught is not None and not taught:
+        raise ConfigError(f"{taught.path}: no words are taught; kws-edge teach WORD teaches one")
+    return Spotter(model, detector_config=config, taught=taught)
 
 
 def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:
