@@ -6,7 +6,10 @@ makes an embedding of them. So a taught word costs no second pass of the network
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +47,12 @@ _COHORT = 0.05
 """Share of running speech, the part most like a word, that tells which scores speech reaches."""
 _NEAREST, _SHARE, _LEAST_RIVALRY = 5, 0.7, 0.3
 """How many rivals count, the share of their mean cosine that is taken off, and the least mean."""
+_SAME = 0.6
+"""Cosine of a rival word to a taught one, from which on it is the same word."""
 LEAST_PENALTY = _SHARE * _LEAST_RIVALRY
 """The least that is taken from a cosine."""
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zlib.error)
+"""What reading a damaged file may raise."""
 _HOUR = number(1e-6, 1e6)
 
 
@@ -71,31 +78,50 @@ class Rivals:
     ----------
     words : numpy.ndarray, shape (n, dimensions), float32
         Embeddings of single words.
+    labels : sequence of str
+        The word of each.
     speech : numpy.ndarray, shape (m, dimensions), float32
         Embeddings of running speech, with which scores are compared.
     """
 
-    def __init__(self, words: NDArray[np.float32], speech: NDArray[np.float32]) -> None:
+    def __init__(self, words: NDArray[np.float32], labels: Sequence[str], speech: NDArray[np.float32]) -> None:
         self._words, self._speech = words, speech
-        self._rivalry: NDArray[np.float32] | None = None
+        self._names, self._groups = np.unique(labels, return_inverse=True)
+        sums = np.zeros((len(self._names), words.shape[1]), np.float32)
+        np.add.at(sums, self._groups, words)
+        self._centres = normalised(sums)
 
-    def penalty(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def same(self, name: str, prototype: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Numbers of the rivals that are the word itself: they have its name, or are very like it.
+
+        Parameters
+        ----------
+        name : str
+        prototype : numpy.ndarray, shape (dimensions,), float32
+        """
+        same = (self._centres @ prototype > _SAME) | (self._names == name.casefold())
+        return np.flatnonzero(same[self._groups])
+
+    def penalty(self, embeddings: NDArray[np.float32], same: NDArray[np.intp]) -> NDArray[np.float32]:
         """What is taken from the cosines of `embeddings`, shape (..., dimensions), float32, shape (...)."""
-        nearest = np.partition(embeddings @ self._words.T, -_NEAREST, axis=-1)[..., -_NEAREST:]
-        least: NDArray[np.float32] = np.maximum(nearest.mean(axis=-1), np.float32(_LEAST_RIVALRY)) * np.float32(_SHARE)
-        return least
+        cosines = embeddings @ self._words.T
+        cosines[..., same] = -1
+        nearest = np.partition(cosines, -_NEAREST, axis=-1)[..., -_NEAREST:].mean(axis=-1)
+        penalty: NDArray[np.float32] = np.maximum(nearest, np.float32(_LEAST_RIVALRY)) * np.float32(_SHARE)
+        return penalty
 
-    def compared(self, prototype: NDArray[np.float32]) -> tuple[float, float]:
+    def compared(self, prototype: NDArray[np.float32], same: NDArray[np.intp]) -> tuple[float, float]:
         """Mean and standard deviation of the scores that speech reaches, of what is most like `prototype`.
 
         Parameters
         ----------
         prototype : numpy.ndarray, shape (dimensions,), float32
+        same : numpy.ndarray
+            From :meth:`same`.
         """
-        if self._rivalry is None:
-            self._rivalry = self.penalty(self._speech)
-        scores = np.sort(self._speech @ prototype - self._rivalry)[-max(10, round(_COHORT * len(self._speech))) :]
-        return float(scores.mean()), float(scores.std()) + 1e-3
+        scores = np.sort(self._speech @ prototype - self.penalty(self._speech, same))
+        most = scores[-max(10, round(_COHORT * len(scores))) :]
+        return float(most.mean()), float(most.std()) + 1e-3
 
 
 class TappedInterpreter(Interpreter):
@@ -199,16 +225,19 @@ class Encoder:
             raise ModelError(
                 f"{model.path}: has no encoder, so it cannot be taught words; --model {' or '.join(able)} can"
             )
+        import zipfile  # NumPy needs it to read the file
+
         try:
             with open(self.path, "rb") as file:
-                self.sha256 = sha256_hex(file.read())
-            with np.load(self.path, allow_pickle=False) as content:
+                data = file.read()
+            self.sha256 = sha256_hex(data)
+            with np.load(io.BytesIO(data), allow_pickle=False) as content:
                 parts = {name: content[name] for name in ("about", "head", "mean", "words", "speech", "own")}
             about = parse_json(str(parts["about"]))
             self._read(about, parts)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, ModelError) as error:
-            if isinstance(error, ModelError) and str(error).startswith(self.path):
-                raise
+        except ModelError:
+            raise
+        except (*_DAMAGE, zipfile.BadZipFile) as error:
             raise ModelError(f"{self.path}: damaged encoder ({error}); get a whole copy") from None
 
     def _read(self, about: Any, parts: dict[str, NDArray[Any]]) -> None:
@@ -225,7 +254,7 @@ class Encoder:
         self._head = Head(parts["head"].tobytes(), self.model.flat.tensors[tap], self.path, **how)
         self._mean = parts["mean"].astype(np.float32)
         self.dimensions = len(self._mean)
-        self.rivals = Rivals(normalised(parts["words"]), normalised(parts["speech"]))
+        self.rivals = Rivals(normalised(parts["words"]), about["words"], normalised(parts["speech"]))
         self.own = dict(zip(about["own"], normalised(parts["own"]), strict=True))
         points = [(_HOUR.check("false accepts", rate), float(score)) for rate, score in about["points"]]
         self._rates, self._scores = np.array(sorted(points)).T

@@ -71,6 +71,8 @@ class TaughtListener:
         self._deviations = np.array([word.others[1] for word in found], np.float32)
         self._prototypes = np.stack([word.prototype for word in found]).T / self._deviations
         self._means = np.array([word.others[0] for word in found], np.float32) / self._deviations
+        rivals = encoder.rivals
+        self._same = [rivals.same(word.name, word.prototype) for word in found]
         self._least = LEAST_PENALTY / self._deviations
         self._never = np.full(len(self.names), _NEVER, np.float32)
         self.threshold = encoder.threshold(per_hour)
@@ -123,6 +125,9 @@ class TaughtListener:
         """The score of each word in the latest inference. Where none can count, the rivals are not asked."""
         embedding = self._encoder.embedding()
         scores: NDArray[np.float32] = embedding @ self._prototypes - self._means
-        if (scores - self._least).max() < self.threshold - _HYSTERESIS:
-            return self._never
-        return scores - self._encoder.rivals.penalty(embedding) / self._deviations
+        likely = np.flatnonzero(scores - self._least >= self.threshold - _HYSTERESIS)
+        found = self._never.copy() if len(likely) else self._never
+        for i in likely:
+            penalty = self._encoder.rivals.penalty(embedding, self._same[i])
+            found[i] = scores[i] - penalty / self._deviations[i]
+        return found

@@ -34,9 +34,9 @@ LEAST_TAKES, MOST_TAKES = 3, 10
 _MOST_WORDS = 100
 BACKUP = ".bak"
 """Ending of the copy of the file that is read if the file itself is damaged."""
-MATCH = 0.45
+MATCH = 0.3
 """Cosine of a take to the mean of the others, below which it is another word."""
-NEAR = 0.75
+NEAR = 0.65
 """Cosine of two words, from which on they would be taken for one another."""
 _SEED = 1
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
@@ -229,12 +229,13 @@ class TaughtWords(Mapping[str, TaughtWord]):
         words : iterable of TaughtWord, optional
             By default the taught ones.
         """
-        moved = take[:SHIFTS]
-        penalty = self.encoder.rivals.penalty(moved)
-        return {
-            word.name: (float((moved @ word.prototype - penalty).max()) - word.others[0]) / word.others[1]
-            for word in (self.values() if words is None else words)
-        }
+        moved, rivals = take[:SHIFTS], self.encoder.rivals
+        found = {}
+        for word in self.values() if words is None else words:
+            penalty = rivals.penalty(moved, rivals.same(word.name, word.prototype))
+            mean, deviation = word.others
+            found[word.name] = (float((moved @ word.prototype - penalty).max()) - mean) / deviation
+        return found
 
     def check_match(self, take: NDArray[np.float32], others: Sequence[NDArray[np.float32]]) -> None:
         """Refuse a take that is of another word than others.
@@ -293,7 +294,10 @@ class TaughtWords(Mapping[str, TaughtWord]):
                 raise TakeError(f"take {i + 1} {error}") from None
         prototype = _mean(takes)
         self._check_near(name, prototype)
-        word = TaughtWord(name, len(takes), date, prototype, self.encoder.rivals.compared(prototype), 0.0)
+        rivals = self.encoder.rivals
+        word = TaughtWord(
+            name, len(takes), date, prototype, rivals.compared(prototype, rivals.same(name, prototype)), 0.0
+        )
         left_out = [_mean([*takes[:i], *takes[i + 1 :]]) for i in range(len(takes))]
         weakest = min(
             self.best(take, [dataclasses.replace(word, prototype=rest)])[name]
@@ -308,8 +312,9 @@ class TaughtWords(Mapping[str, TaughtWord]):
         known += [(f"the model's own word {shown(label)}", other) for label, other in self.encoder.own.items()]
         near, what = max(((float(prototype @ other), what) for what, other in known), default=(-1.0, ""))
         if near > NEAR:
+            distance = max(0.0, 1 - near)
             raise ConfigError(
-                f"{shown(name)} sounds too much like {what}: the distance is {1 - near:.2f}, {1 - NEAR:.2f} is the "
+                f"{shown(name)} sounds too much like {what}: the distance is {distance:.2f}, {1 - NEAR:.2f} is the "
                 "least; choose another word"
             )
 
