@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-from scipy.signal import resample_poly
 
 from kws_edge import AudioFile, ConfigError, Model, ModelError, Spotter, TakeError, TaughtWords, find_word
 from kws_edge.detection.room_profile import profile_path
@@ -21,38 +18,15 @@ from kws_edge.teach.encoder import Encoder, normalised
 from kws_edge.teach.listener import BUDGET
 from kws_edge.teach.recorder import Recorder
 from kws_edge.teach.words import BACKUP, taught_path
-from tests.conftest import need_program
+from tests.voices import QUIET, RATE, record, spoken
 
-RATE = 16000
-EMBEDDINGS = ""
+EMBEDDINGS = "d4d5761dde428447"
 """Checksum of the embeddings of the demo's first seconds."""
-QUIET = np.random.default_rng(0).normal(0, 6, RATE).astype(np.int16)
-"""A second of a quiet room."""
-
-
-def spoken(folder, text, voice="en-us", speed=150, pitch=50):
-    """A word as espeak-ng says it, at 16 kHz, with a room's quiet around it."""
-    need_program("espeak-ng")
-    path = folder / "spoken.wav"
-    subprocess.run(
-        ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "-w", str(path), text], check=True, timeout=60
-    )
-    samples, rate = soundfile.read(path, dtype="float64")
-    word = np.rint(resample_poly(samples, RATE, rate) * 12000).astype(np.int16)
-    out = np.concatenate([QUIET, np.zeros(len(word), np.int16), QUIET])
-    out[RATE : RATE + len(word)] += word
-    return out
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Six recordings of each of some words, as one person varies them."""
-    folder = tmp_path_factory.mktemp("spoken")
-    ways = [(140, 45), (150, 50), (160, 55), (170, 48), (155, 60), (145, 52)]
-    return {
-        word: [spoken(folder, word, speed=speed, pitch=pitch) for speed, pitch in ways]
-        for word in ("lamp", "kitchen", "banana")
-    }
+    return record(tmp_path_factory.mktemp("spoken"))
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from kws_edge.labels import is_keyword
 from kws_edge.model.model import Model
 from kws_edge.model.tflite.flat_model import FlatModel
 from kws_edge.teach.encoder import FORMAT, Encoder, Head, Rivals, TappedInterpreter, normalised
-from kws_edge.teach.listener import SMOOTHING_S
+from kws_edge.teach.listener import EVERY_S
 
 __all__ = ["Examples", "Trunk", "build_head", "read_examples", "tap_of", "train_encoder", "write_encoder"]
 
@@ -49,7 +49,7 @@ _NO_PEAK = -3.0
 """Scores of streams below this are no peaks."""
 _LONG, _SHOTS, _MEASURED = 5, 10, 60
 """Letters, clips and number of the words whose false accepts are measured. Short words occur in speech itself."""
-_KEPT = 0.8
+_KEPT, _APART_S = 0.8, 1.0
 _AUGMENT = AugmentConfig(time_masks=0, frequency_masks=0, snr_db=(5.0, 40.0), equalisation_db=4.0)
 
 
@@ -366,8 +366,10 @@ def _points(
     rng: np.random.Generator,
 ) -> list[list[float]]:
     """Pairs of false accepts an hour and the score that has them, by long words on streams of speech."""
-    step_s = model.hop_frames(_STEP_MS) * model.frontend_config.hop_ms / 1000
-    smoothing, apart = round(SMOOTHING_S / step_s), round(1 / step_s)
+    hop_s = model.hop_frames(_STEP_MS) * model.frontend_config.hop_ms / 1000
+    every = round(EVERY_S / hop_s)
+    streams = [stream[::every] for stream in streams]
+    apart = round(_APART_S / (every * hop_s))
     long, counts = np.unique([word for word in labels if len(word) >= _LONG], return_counts=True)
     chosen = rng.permutation(long[counts >= _SHOTS])[:_MEASURED]
     if not len(chosen):
@@ -380,13 +382,12 @@ def _points(
         mean, deviation = rivals.compared(prototype, same)
         for stream in streams:
             scores = (stream @ prototype - rivals.penalty(stream, same) - mean) / deviation
-            scores = np.convolve(scores, np.full(smoothing, 1 / smoothing), "valid")
             while len(scores) and (best := int(scores.argmax())) >= 0 and scores[best] > _NO_PEAK:
                 peaks.append(float(scores[best]))
                 scores[max(0, best - apart) : best + apart + 1] = _NO_PEAK
         found.append([*peaks, _NO_PEAK])
     # The speech says some of the words itself: those that it is most like are left out.
     kept = sorted(found, key=max)[: round(_KEPT * len(found))]
-    hours = len(kept) * sum(map(len, streams)) * step_s / 3600
+    hours = len(kept) * sum(map(len, streams)) * every * hop_s / 3600
     scores = np.sort(np.concatenate(kept))[::-1]
     return [[rate, float(scores[min(len(scores) - 1, round(rate * hours))])] for rate in _RATES]

@@ -261,7 +261,9 @@ class Encoder:
 
     def embedding(self) -> NDArray[np.float32]:
         """The embedding of the latest inference of :attr:`interpreter`, shape (dimensions,), float32, of length 1."""
-        return normalised(self._head(self.interpreter.tapped) - self._mean)
+        found = self._head(self.interpreter.tapped) - self._mean
+        found /= np.sqrt(found @ found) + np.float32(1e-9)
+        return found
 
     def embed(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """The embedding of one clip. It takes samples as :meth:`Model.classify` does.

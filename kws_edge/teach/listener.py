@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from kws_edge.teach.encoder import Encoder
     from kws_edge.teach.words import TaughtWord
 
-__all__ = ["BUDGET", "SMOOTHING_S", "TaughtListener"]
+__all__ = ["BUDGET", "EVERY_S", "TaughtListener"]
 
 BUDGET = 1.0
 """False accepts an hour of speech that each taught word may have."""
-SMOOTHING_S = 0.2
-"""Time over which scores are averaged."""
-_NEVER = -100.0
-"""Score of what cannot be a taught word."""
+EVERY_S = 0.2
+"""Time from one embedding to the next. The encoder learnt that a word may lie half of this earlier or later."""
 _HYSTERESIS = 1.0
 """A word must fall this far below its threshold before it is heard again, in deviations of other speech."""
 
@@ -68,23 +66,22 @@ class TaughtListener:
         self.interpreter = encoder.interpreter
         self.names = tuple(words)
         found = words.values()
-        self._deviations = np.array([word.others[1] for word in found], np.float32)
-        self._prototypes = np.stack([word.prototype for word in found]).T / self._deviations
-        self._means = np.array([word.others[0] for word in found], np.float32) / self._deviations
-        rivals = encoder.rivals
-        self._same = [rivals.same(word.name, word.prototype) for word in found]
-        self._least = LEAST_PENALTY / self._deviations
-        self._never = np.full(len(self.names), _NEVER, np.float32)
         self.threshold = encoder.threshold(per_hour)
         """Score that counts as heard, in deviations of the scores of speech."""
-        self._steps = max(1, round(SMOOTHING_S / step_s))
+        rivals, deviations = encoder.rivals, np.array([word.others[1] for word in found], np.float32)
+        self._same = [rivals.same(word.name, word.prototype) for word in found]
+        self._prototypes = np.stack([word.prototype for word in found]).T / deviations
+        self._means = np.array([word.others[0] for word in found], np.float32) / deviations
+        self._deviations = deviations
+        # Below these, no penalty is small enough for a word to be heard.
+        self._floors = self.threshold - _HYSTERESIS + LEAST_PENALTY / deviations + self._means
+        self._every = max(1, round(EVERY_S / step_s))
         self._refractory = round(refractory_s / step_s)
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._latest = np.full((self._steps, len(self.names)), _NEVER, np.float32)
-        self._next = self._wait = 0
+        self._step = self._wait = 0
         self._released = np.ones(len(self.names), bool)
 
     def hear(self, own: Detection | None, time_s: float, detector: Detector) -> Detection | None:
@@ -99,35 +96,37 @@ class TaughtListener:
         detector : kws_edge.Detector
             With a wake word, taught words are commands of this detector.
         """
-        self._latest[self._next % self._steps] = self._scores()
-        self._next += 1
-        mean = self._latest.mean(axis=0)
-        self._released |= mean < self.threshold - _HYSTERESIS
+        self._step = (self._step + 1) % self._every
         if own:
             self._wait = self._refractory
             return own
         if self._wait:
             self._wait -= 1
             return None
-        best = int(mean.argmax())
-        if not (self._released[best] and mean[best] >= self.threshold):
+        if self._step:
             return None
-        if detector.wake is not None:
-            if not detector.armed:
-                return None
-            detector.disarm()
+        best, score = self._best()
+        if best is None or (detector.wake is not None and not detector.armed):
+            return None
+        detector.disarm()
         self._released[best] = False
         self._wait = self._refractory
-        score = 1 / (1 + math.exp(self.threshold - float(mean[best])))
-        return Detection(self.names[best], score, start_s=max(0.0, time_s - self._clip_s), end_s=time_s)
+        share = 1 / (1 + math.exp(self.threshold - score))
+        return Detection(self.names[best], share, start_s=max(0.0, time_s - self._clip_s), end_s=time_s)
 
-    def _scores(self) -> NDArray[np.float32]:
-        """The score of each word in the latest inference. Where none can count, the rivals are not asked."""
+    def _best(self) -> tuple[int | None, float]:
+        """The word that is heard now and its score; or None."""
         embedding = self._encoder.embedding()
-        scores: NDArray[np.float32] = embedding @ self._prototypes - self._means
-        likely = np.flatnonzero(scores - self._least >= self.threshold - _HYSTERESIS)
-        found = self._never.copy() if len(likely) else self._never
-        for i in likely:
+        cosines: NDArray[np.float32] = embedding @ self._prototypes
+        likely = cosines >= self._floors
+        if not likely.any():
+            self._released[:] = True
+            return None, 0.0
+        scores = np.full(len(self.names), -np.inf)
+        for i in np.flatnonzero(likely):
             penalty = self._encoder.rivals.penalty(embedding, self._same[i])
-            found[i] = scores[i] - penalty / self._deviations[i]
-        return found
+            scores[i] = cosines[i] - self._means[i] - penalty / self._deviations[i]
+        self._released |= scores < self.threshold - _HYSTERESIS
+        best = int(scores.argmax())
+        heard = scores[best] >= self.threshold and self._released[best]
+        return (best if heard else None), float(scores[best])
