@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from kws_edge.presets import PRESETS, preset
     from kws_edge.spotter import Spotter, Step
     from kws_edge.teach.takes import Take, TakeError, find_word
-    from kws_edge.teach.words import TaughtWord, TaughtWords
+    from kws_edge.teach.word import TaughtWord
+    from kws_edge.teach.words import TaughtWords
 del TYPE_CHECKING
 
 __version__ = "0.2.0"
@@ -96,6 +97,7 @@ _MODULES = (
     "audio.microphone",
     "audio.devices",
     "teach.takes",
+    "teach.word",
     "teach.words",
 )
 _PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spotter", "teach")

@@ -27,8 +27,8 @@ def add(commands) -> None:
     parser.add_argument("--noise", type=Path, required=True, metavar="DIR", help="noise")
     parser.add_argument("--without", default="", metavar="A,B,...", help="words that do not train, to measure with")
     parser.add_argument("--copies", type=whole(1, 20), default=3, help="variations of each clip")
-    parser.add_argument("--epochs", type=whole(1, 1000), default=30)
-    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=1)
+    parser.add_argument("--epochs", type=whole(1, 1000), default=30, help="times that each clip trains")
+    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=1, help="seed of variations and weights")
     parser.set_defaults(work=work)
 
 

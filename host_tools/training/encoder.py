@@ -29,6 +29,7 @@ from host_tools.sampling.augment import augment
 from kws_edge.files import sha256_hex, write_atomically
 from kws_edge.labels import is_keyword
 from kws_edge.model.model import Model
+from kws_edge.model.quantization import quantize
 from kws_edge.model.tflite.flat_model import FlatModel
 from kws_edge.teach.encoder import FORMAT, Encoder, Head, Rivals, TappedInterpreter, normalised
 from kws_edge.teach.listener import EVERY_S
@@ -325,9 +326,7 @@ def write_encoder(
     mean = words.mean(axis=0)  # without their common part, embeddings are farther apart
     words, speech = normalised(words - mean), normalised(speech - mean)
     rows = np.sort(rng.choice(len(words), min(_BANK, len(words)), replace=False))
-    known_words, known_speech = (
-        np.rint(127 * part).astype(np.int8) for part in (words[rows], _some(speech, _BANK, rng))
-    )
+    known_words, known_speech = (quantize(127 * part, 1.0, 0) for part in (words[rows], _some(speech, _BANK, rng)))
     known_labels = [str(label).casefold() for label in labels[rows]]
     rivals = Rivals(normalised(known_words), known_labels, normalised(known_speech))
     streams = [normalised(np.stack([hear(one) for one in part]) - mean) for part in heard]

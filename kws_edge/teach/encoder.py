@@ -260,7 +260,7 @@ class Encoder:
         self._rates, self._scores = np.array(sorted(points)).T
 
     def embedding(self) -> NDArray[np.float32]:
-        """The embedding of the latest inference of :attr:`interpreter`, shape (dimensions,), float32, of length 1."""
+        """The embedding of the latest inference of `interpreter`, shape (dimensions,), float32, of length 1."""
         found = self._head(self.interpreter.tapped) - self._mean
         found /= np.sqrt(found @ found) + np.float32(1e-9)
         return found

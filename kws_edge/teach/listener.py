@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kws_edge.teach.encoder import Encoder
-    from kws_edge.teach.words import TaughtWord
+    from kws_edge.teach.word import TaughtWord
 
 __all__ = ["BUDGET", "EVERY_S", "TaughtListener"]
 
@@ -85,7 +85,7 @@ class TaughtListener:
         self._released = np.ones(len(self.names), bool)
 
     def hear(self, own: Detection | None, time_s: float, detector: Detector) -> Detection | None:
-        """Take the latest inference of :attr:`interpreter`; return the detection, if there is one.
+        """Take the latest inference of `interpreter`; return the detection, if there is one.
 
         Parameters
         ----------

@@ -40,12 +40,31 @@ _QUIETER_DB = 12.0
 
 
 class TakeError(AudioError):
-    """A recording that cannot teach a word. The message says why, and what to do."""
+    """A recording that cannot teach a word. The message says why, and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import find_word
+    >>> find_word(np.zeros(16000, np.int16), 16000)
+    Traceback (most recent call last):
+        ...
+    kws_edge.teach.takes.TakeError: silence: nothing is louder than -100 dBFS; speak up, or turn the microphone up
+    """
 
 
 @dataclass(frozen=True)
 class Take:
-    """A recording of one word."""
+    """A recording of one word; see :func:`kws_edge.find_word`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kws_edge import Take
+    >>> take = Take(np.arange(1000, dtype=np.int16), start=400, end=600, level_db=-20.0)
+    >>> take.window(4), take.window(4, shift=1)
+    (array([498, 499, 500, 501], dtype=int16), array([497, 498, 499, 500], dtype=int16))
+    """
 
     samples: NDArray[np.int16]
     """The whole recording."""

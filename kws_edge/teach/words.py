@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from kws_edge.labels import check_labels, is_keyword
 from kws_edge.teach.encoder import Encoder, normalised
 from kws_edge.teach.listener import TaughtListener
 from kws_edge.teach.takes import SHIFTS, Take, TakeError, augmented
+from kws_edge.teach.word import TaughtWord
 from kws_edge.text import counted, parse_json, read_text, shown
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from kws_edge.config import DetectorConfig
     from kws_edge.model.model import Model
 
-__all__ = ["BACKUP", "LEAST_TAKES", "MOST_TAKES", "TaughtWord", "TaughtWords", "taught_path"]
+__all__ = ["BACKUP", "LEAST_TAKES", "MOST_TAKES", "TaughtWords", "taught_path"]
 
 _FORMAT = 1
 LEAST_TAKES, MOST_TAKES = 3, 10
@@ -47,41 +46,6 @@ def taught_path(model: Model) -> str:
     from kws_edge.detection.room_profile import profile_path
 
     return os.path.join(os.path.dirname(profile_path(model)), f"taught-{model.stem}.json")
-
-
-@dataclass(frozen=True)
-class TaughtWord:
-    """A word, as the encoder hears it."""
-
-    name: str
-    takes: int
-    """Number of recordings."""
-    date: str
-    """When it was taught, ISO 8601."""
-    prototype: NDArray[np.float32]
-    """Mean embedding, shape (dimensions,), float32, of length 1."""
-    others: tuple[float, float]
-    """Mean and standard deviation of the scores of speech; see :meth:`kws_edge.teach.encoder.Rivals.compared`."""
-    weakest: float
-    """Score of the take that is least like the others, in deviations of the scores of speech."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The word as a JSON-ready dict."""
-        values = dataclasses.asdict(self)
-        values["prototype"] = base64.b64encode(self.prototype.astype("<f4").tobytes()).decode()
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], dimensions: int) -> TaughtWord:
-        """Read :meth:`to_dict`'s output; raise a ValueError, TypeError or KeyError if it is none."""
-        (name,) = check_labels("a taught word", [values["name"]])
-        prototype = np.frombuffer(base64.b64decode(values["prototype"], validate=True), "<f4").astype(np.float32)
-        mean, deviation = (float(value) for value in values["others"])
-        numbers = [*prototype.tolist(), mean, deviation, float(values["weakest"])]
-        if len(prototype) != dimensions or not np.isfinite(numbers).all() or deviation <= 0:
-            raise ValueError(f"the word {shown(name)} is damaged")
-        date = str(values["date"])
-        return cls(name, int(values["takes"]), date, normalised(prototype), (mean, deviation), numbers[-1])
 
 
 class TaughtWords(Mapping[str, TaughtWord]):
@@ -111,10 +75,14 @@ class TaughtWords(Mapping[str, TaughtWord]):
 
     Examples
     --------
+    >>> from kws_edge import Model, Spotter, TaughtWords
+    >>> model = Model("commands12")
+    >>> words = TaughtWords(model, "taught.json")
+    >>> list(words), words.check_name("lamp")
+    ([], 'lamp')
+
     Teach a word from recordings, then listen for it::
 
-        model = Model("commands12")
-        words = TaughtWords(model)
         takes = [find_word(samples, 16000) for samples in recordings]
         words.teach("lamp", takes, date="2026-11-28")
         spotter = Spotter(model, taught=words)
