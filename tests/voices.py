@@ -6,9 +6,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from scipy.signal import resample_poly
 
+from kws_edge import AudioFile
 from tests.conftest import need_program
 
 RATE = 16000
@@ -25,8 +24,8 @@ def spoken(folder, text, voice="en-us", speed=150, pitch=50):
     subprocess.run(
         ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "-w", str(path), text], check=True, timeout=60
     )
-    samples, rate = soundfile.read(path, dtype="float64")
-    word = np.rint(resample_poly(samples, RATE, rate) * 12000).astype(np.int16)
+    with AudioFile(path, sample_rate=RATE) as file:
+        word = (file.read_all() * 0.37).astype(np.int16)
     out = np.concatenate([QUIET, np.zeros(len(word), np.int16), QUIET])
     out[RATE : RATE + len(word)] += word
     return out
