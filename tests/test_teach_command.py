@@ -83,7 +83,7 @@ def test_bad_files_teach_nothing(run_cli, output, files, recordings, home):
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["--list", "lamp"], ["--remove"], ["lamp", "a.wav", "-"], ["--test"], ["lamp", "--takes", "2"]]
+    "args", [[], ["-"], ["--list", "lamp"], ["--remove"], ["lamp", "a.wav", "-"], ["--test"], ["lamp", "--takes", "2"]]
 )
 def test_wrong_usage(run_cli, home, args):
     assert_usage_error(run_cli("teach", *args))

@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kws_edge.cli.parser import Parser
+from kws_edge.cli.taught import load_taught
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.detection.sensitivity import OWN, SENSITIVITY
@@ -25,9 +26,6 @@ from kws_edge.presets import PRESETS, preset
 from kws_edge.ranges import number
 from kws_edge.spotter import Spotter, detector_of
 from kws_edge.text import parse_json, printable, read_text, shown
-
-if TYPE_CHECKING:
-    from kws_edge.teach.words import TaughtWords
 
 BUDGET = number(1e-6, 1e6)
 """False accepts per hour."""
@@ -167,23 +165,6 @@ def add_room(parser: argparse.ArgumentParser) -> None:
         "--room", metavar="FILE", help="room profile that kws-edge calibrate wrote; default: the model's own"
     )
     group.add_argument("--no-room", action="store_true", help="the model file's thresholds, whatever was calibrated")
-
-
-def add_taught(parser: argparse.ArgumentParser) -> None:
-    """Add the option that lets taught words count."""
-    parser.add_argument(
-        "--taught", action="store_true", help="hear the words, too, that kws-edge teach taught this model"
-    )
-
-
-def load_taught(model: Model) -> TaughtWords:
-    """The words that were taught to `model`. Standard error tells of a damaged file whose copy is read."""
-    from kws_edge.teach.words import TaughtWords  # commands without taught words do not need it
-
-    found = TaughtWords(model)
-    if found.repaired:
-        print(f"kws-edge: warning: {found.repaired}", file=sys.stderr)
-    return found
 
 
 def _listed(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:

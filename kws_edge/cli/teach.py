@@ -12,6 +12,7 @@ from kws_edge.audio.level import level_db
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.listen import add_source, check_device, level_bar, open_source, say
+from kws_edge.cli.taught import load_taught
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import AudioError, UsageError
 from kws_edge.ranges import whole
@@ -70,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--remove takes one word")
     if args.word is None and not (args.list or args.test):
         raise UsageError("name the word to teach, or give --list or --test")
+    if args.word == "-" and not args.test:
+        raise UsageError("name the word before the - of standard input")
     model = options.load_model(args)
-    words = options.load_taught(model)
+    words = load_taught(model)
     if args.list:
         _list(words)
     elif args.remove:

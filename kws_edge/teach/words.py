@@ -148,10 +148,8 @@ class TaughtWords(Mapping[str, TaughtWord]):
             "words": [word.to_dict() for word in words.values()],
         }
         text = json.dumps(values, indent=1) + "\n"
-        if self.repaired:  # the copy is all there is: it goes last
-            self.repaired = ""
         write_atomically(self.path, text, durable=True)
-        self._words = dict(words)
+        self._words, self.repaired = dict(words), ""
         write_atomically(self.path + BACKUP, text, durable=True)
 
     def check_name(self, name: str) -> str:
