@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from kws_edge.model.model import Model, shipped_models
     from kws_edge.presets import PRESETS, preset
     from kws_edge.spotter import Spotter, Step
+    from kws_edge.teach.takes import Take, TakeError, find_word
+    from kws_edge.teach.word import TaughtWord
+    from kws_edge.teach.words import TaughtWords
 del TYPE_CHECKING
 
 __version__ = "0.2.0"
@@ -62,6 +65,11 @@ __all__ = [
     "Spotter",
     "Step",
     "StreamingFrontend",
+    "Take",
+    "TakeError",
+    "TaughtWord",
+    "TaughtWords",
+    "find_word",
     "input_devices",
     "pack",
     "preset",
@@ -88,8 +96,11 @@ _MODULES = (
     "audio.resampler",
     "audio.microphone",
     "audio.devices",
+    "teach.takes",
+    "teach.word",
+    "teach.words",
 )
-_PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spotter")
+_PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spotter", "teach")
 
 
 def __getattr__(name: str) -> object:

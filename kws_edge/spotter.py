@@ -21,6 +21,8 @@ from kws_edge.model.stream import stream_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kws_edge.teach.words import TaughtWords
+
 __all__ = ["Spotter", "Step", "detector_of"]
 
 
@@ -82,6 +84,8 @@ class Spotter:
         Settings to use instead of `model.detector_config`, which were tuned for the model. To change one setting, give
         ``dataclasses.replace(model.detector_config, wake_word="stop")``. ``DetectorConfig(wake_word="stop")`` would
         drop the tuned settings.
+    taught : kws_edge.TaughtWords, optional
+        Words that were taught to `model`, to detect beside its own. If none was taught, they change nothing.
 
     Attributes
     ----------
@@ -115,7 +119,9 @@ class Spotter:
     True
     """
 
-    def __init__(self, model: Model, *, detector_config: DetectorConfig | None = None) -> None:
+    def __init__(
+        self, model: Model, *, detector_config: DetectorConfig | None = None, taught: TaughtWords | None = None
+    ) -> None:
         self.model = model
         self.stopwatch: Stopwatch = OFF
         """Measures the stages of each inference. Set the source's stopwatch to the same object."""
@@ -127,12 +133,16 @@ class Spotter:
         """Seconds from one inference to the next."""
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = FrameStream(c, frontend=model.frontend)
-        self._stream = stream_of(model, self.step_frames)
+        self._taught = taught.listener(self.step_s, self.detector_config) if taught else None
+        interpreter = self._taught.interpreter if self._taught else None
+        self._stream = stream_of(model, self.step_frames, interpreter)
         self.answer_s = model.answer_frames(self.step_frames) * c.hop_length / c.sample_rate
         """Seconds from one posterior to the next. A network with state gives several in each inference."""
         answers = round(self.step_s / self.answer_s)
         self._behind_s = tuple(behind * self.answer_s for behind in range(answers - 1, -1, -1))
         self.detector = detector_of(model, self.detector_config)
+        self.keywords = (*self.detector.keywords, *(self._taught.names if self._taught else ()))
+        """Every word that can be detected: the model's active ones, then the taught ones."""
         self.reset()
 
     def reset(self) -> None:
@@ -140,6 +150,8 @@ class Spotter:
         self._frontend.reset()
         self._stream.reset()
         self.detector.reset()
+        if self._taught:
+            self._taught.reset()
         self._start = 0  # position in the stream of the front end's first sample
         self.n_samples = 0
         """Samples of the stream so far, including skipped ones."""
@@ -281,6 +293,8 @@ class Spotter:
         answers = self._stream.posteriors(rows, watch)
         steps = []
         every = self.detector.process_all(answers, time_s)
+        if self._taught:  # then there is one answer at a time
+            every = [self._taught.hear(every[0], time_s, self.detector)]
         for behind_s, posteriors, found in zip(self._behind_s, answers, every):  # noqa: B905  strict costs time here
             if found:  # its window may begin before the stream does, or in a gap
                 found = dataclasses.replace(found, start_s=max(found.start_s, self._start / self._rate))

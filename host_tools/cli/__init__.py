@@ -25,6 +25,7 @@ _COMMANDS = (
     "quantize",
     "confirm",
     "export-microwakeword",
+    "encoder",
     "evaluate",
     "report",
     "card",

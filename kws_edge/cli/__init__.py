@@ -18,6 +18,7 @@ _COMMANDS = (
     "serve",
     "service",
     "classify",
+    "teach",
     "calibrate",
     "doctor",
     "bench",

@@ -17,6 +17,7 @@ from kws_edge.audio.source import LiveSource, Source
 from kws_edge.audio_limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
+from kws_edge.cli.taught import add_taught
 from kws_edge.detection.detector import Detector
 from kws_edge.detection.records import as_json, as_text
 from kws_edge.diagnostics.latency import Stopwatch, wall_clock
@@ -53,6 +54,7 @@ def add(commands: Commands) -> None:
     options.add_model(parser)
     options.add_detector(parser)
     options.add_room(parser)
+    add_taught(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object per detection and line, with its wall-clock time"
     )
@@ -123,7 +125,7 @@ def open_hooks(
         return contextlib.nullcontext()
     from kws_edge.cli.hooks import Command, Hooks
 
-    commands = [Command.of_option(one, spotter.detector.keywords, shell=args.exec_shell) for one in args.exec]
+    commands = [Command.of_option(one, spotter.keywords, shell=args.exec_shell) for one in args.exec]
     return Hooks(commands, limit_s=args.exec_timeout or _EXEC_S, notice=say)
 
 
@@ -178,6 +180,12 @@ def _capture() -> Capture:
     return Capture()
 
 
+def level_bar(level: float) -> str:
+    """A level in dB of full scale, as a bar and a number."""
+    bar = "#" * round(_METER_WIDTH * (1 - level / FLOOR_DB))
+    return f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS"
+
+
 class Meter:
     """Shows level, wake word and best posterior on one line of a terminal. Without a terminal it shows nothing."""
 
@@ -192,9 +200,8 @@ class Meter:
         if not self.shown:
             return
         level = level_db(block)
-        bar = "#" * round(_METER_WIDTH * (1 - level / FLOOR_DB))
         best = int(detector.smoothed.argmax())
-        text = f"[{bar:<{_METER_WIDTH}}] {level:4.0f} dBFS  "
+        text = f"{level_bar(level)}  "
         if detector.armed:
             text += "armed  "
         text += f"{detector.labels[best]} {detector.smoothed[best]:.2f}"
@@ -326,7 +333,7 @@ def live_text(figures: dict[str, Any]) -> str:
 
 def _what(spotter: Spotter) -> str:
     wake, armed_s = spotter.detector_config.wake_word, spotter.detector_config.armed_s
-    commands = ", ".join(word for word in spotter.detector.keywords if word != wake)
+    commands = ", ".join(word for word in spotter.keywords if word != wake)
     return f"{wake}, and {armed_s:g} s after it for {commands}" if wake else commands
 
 

@@ -192,6 +192,10 @@ class Detector:
         """Whether the wake word's window is open."""
         return self._armed_left > 0
 
+    def disarm(self) -> None:
+        """Close the wake word's window, because a command was heard by other means."""
+        self._armed_left = 0
+
     @property
     def in_speech(self) -> bool:
         """Whether other speech precedes the averaged posteriors. If so, `thresholds_in_speech` hold."""

@@ -58,17 +58,17 @@ class Interpreter:
     def __init__(self, flat: FlatModel, *, runtime: str = "auto", threads: int = 1, kernels: str = "fast") -> None:
         self.flat = flat
         threads = int(THREADS.check("threads", threads))
-        self._how: dict[str, Any] = {"runtime": runtime, "threads": threads, "kernels": kernels}
+        self.how: dict[str, Any] = {"runtime": runtime, "threads": threads, "kernels": kernels}
         self.unproven = verify(flat)
         if self.unproven:
             from kws_edge.model.trial import try_out  # few models need it
 
-            try_out(flat, self.unproven, **self._how)
+            try_out(flat, self.unproven, **self.how)
         self._load()
 
     def _load(self) -> None:
         try:
-            self._interpreter, self.runtime, self.version = load_native(self.flat.data, **self._how)
+            self._interpreter, self.runtime, self.version = load_native(self.flat.data, **self.how)
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._output = self._interpreter.get_output_details()[0]["index"]
         except ModelError as error:

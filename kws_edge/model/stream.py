@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kws_edge.diagnostics.latency import FRONTEND, INVOKE, QUANTISE, Stopwatch
+from kws_edge.model.interpreter import Interpreter
 from kws_edge.model.model import Model
 from kws_edge.model.window import Window
 
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["ClipStream", "StepStream", "stream_of"]
 
 
-def stream_of(model: Model, hop_frames: int) -> ClipStream | StepStream:
-    """A new stream for `model`, which hears `hop_frames` at a time; see :meth:`Model.hop_frames`."""
-    return ClipStream(model) if model.step is None else StepStream(model, hop_frames)
+def stream_of(model: Model, hop_frames: int, interpreter: Interpreter | None = None) -> ClipStream | StepStream:
+    """A new stream for `model`, which hears `hop_frames` at a time; see :meth:`Model.hop_frames`.
+
+    A model of clips may run in another `interpreter`.
+    """
+    return ClipStream(model, interpreter) if model.step is None else StepStream(model, hop_frames)
 
 
 def _no_frames(model: Model) -> NDArray[np.float32]:
@@ -40,9 +44,9 @@ class ClipStream:
         Features of the frames that the latest inference added. With `n_mfcc` they have that many columns.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, interpreter: Interpreter | None = None) -> None:
         self.model = model
-        self.interpreter = model.interpreter.another()
+        self.interpreter = (interpreter or model.interpreter).another()
         c, frontend = model.frontend_config, model.frontend
         self._n_frames = c.n_frames
         self._runs = model.flat.stateful and not frontend.by_frame

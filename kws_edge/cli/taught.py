@@ -1,0 +1,30 @@
+"""The option for words that ``kws-edge teach`` taught."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kws_edge.model.model import Model
+    from kws_edge.teach.words import TaughtWords
+
+__all__ = ["add_taught", "load_taught"]
+
+
+def add_taught(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets taught words count."""
+    parser.add_argument(
+        "--taught", action="store_true", help="hear the words, too, that kws-edge teach taught this model"
+    )
+
+
+def load_taught(model: Model) -> TaughtWords:
+    """The words that were taught to `model`. Standard error tells of a damaged file whose copy is read."""
+    from kws_edge.teach.words import TaughtWords  # commands without taught words do not need it
+
+    found = TaughtWords(model)
+    if found.repaired:
+        print(f"kws-edge: warning: {found.repaired}", file=sys.stderr)
+    return found

@@ -1,0 +1,206 @@
+"""``kws-edge teach``: learn words of your own from a few recordings of each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from kws_edge.audio.file import AudioFile
+from kws_edge.audio.level import level_db
+from kws_edge.cli import options
+from kws_edge.cli.guard import interrupted_by
+from kws_edge.cli.listen import add_source, check_device, level_bar, open_source, say
+from kws_edge.cli.taught import load_taught
+from kws_edge.diagnostics.latency import wall_clock
+from kws_edge.errors import AudioError, UsageError
+from kws_edge.ranges import whole
+from kws_edge.teach.listener import BUDGET
+from kws_edge.teach.recorder import Recorder
+from kws_edge.teach.takes import TakeError, find_word
+from kws_edge.teach.words import LEAST_TAKES, MOST_TAKES, TaughtWords
+from kws_edge.text import counted, printable, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kws_edge.audio.source import Source
+    from kws_edge.cli.parser import Commands
+    from kws_edge.teach.takes import Take
+
+_MOST_REFUSED = 10
+_TAKES = 5
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "teach",
+        help="learn your own words from a few recordings",
+        description=f"Learn a word from {LEAST_TAKES} to {MOST_TAKES} recordings of it, from the microphone or from "
+        "files. Nothing is trained, and nothing leaves the device. listen --taught and detect --taught then hear the "
+        "word beside the model's own. Recordings that cannot teach the word are refused, with the reason.",
+    )
+    parser.add_argument("word", nargs="?", metavar="WORD", help="name of the word; with --test, a recording")
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="recordings of the word, or - for standard input; default: listen"
+    )
+    add_source(parser)
+    parser.add_argument(
+        "--takes",
+        type=whole(LEAST_TAKES, MOST_TAKES),
+        default=_TAKES,
+        metavar="N",
+        help="recordings to make with the microphone; more make the word surer",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="show the taught words")
+    what.add_argument("--remove", action="store_true", help="forget WORD")
+    what.add_argument(
+        "--test", action="store_true", help="show how much each thing that you say is like each taught word"
+    )
+    options.add_model(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.list and args.word is not None:
+        raise UsageError(f"--list takes no word, got {shown(args.word)}")
+    if args.remove and (args.word is None or args.files):
+        raise UsageError("--remove takes one word")
+    if args.word is None and not (args.list or args.test):
+        raise UsageError("name the word to teach, or give --list or --test")
+    if args.word == "-" and not args.test:
+        raise UsageError("name the word before the - of standard input")
+    model = options.load_model(args)
+    words = load_taught(model)
+    if args.list:
+        _list(words)
+    elif args.remove:
+        words.remove(args.word)
+        print(f"forgot {args.word}; {counted(len(words), 'word')} in {words.path}")
+    elif args.test:
+        return _test(args, words)
+    else:
+        _teach(args, words)
+    return 0
+
+
+def _list(words: TaughtWords) -> None:
+    if not words:
+        print(f"no words are taught to {words.model.stem}; kws-edge teach WORD teaches one")
+        return
+    width = max(map(len, words))
+    for word in words.values():
+        print(f"{word.name:<{width}}  {counted(word.takes, 'take')}, {word.date}")
+
+
+def _teach(args: argparse.Namespace, words: TaughtWords) -> None:
+    words.check_name(args.word)  # before the user speaks
+    if args.files and args.files != ["-"]:
+        check_device(args, "a recording")
+        if "-" in args.files:
+            raise UsageError("teach takes recordings or - for standard input, not both")
+        embeddings = [words.embeddings(_read(name, words)) for name in args.files]
+    else:
+        embeddings = _from_source(args, words)
+    word = words.learn(args.word, embeddings, date=wall_clock())
+    print(f"taught {word.name} from {counted(word.takes, 'take')}; wrote {words.path}")
+    if word.weakest < (least := words.encoder.threshold(BUDGET)):
+        print(
+            f"kws-edge: warning: one take is only {word.weakest:.1f} like the others, and {least:.1f} is what counts; "
+            "the word may be missed. More takes help, or a longer word",
+            file=sys.stderr,
+        )
+    print("hear it with: kws-edge listen --taught")
+
+
+def _read(name: str, words: TaughtWords) -> Take:
+    """The word in a recording; an error names the recording."""
+    c = words.model.frontend_config
+    with AudioFile(name, sample_rate=c.sample_rate) as audio:
+        try:
+            return find_word(audio.read_all(), c.sample_rate, c.clip_ms / 1000)
+        except TakeError as error:
+            raise TakeError(f"{printable(name)}: {error}") from None
+
+
+def _from_source(args: argparse.Namespace, words: TaughtWords) -> list[NDArray[np.float32]]:
+    """Embeddings of the takes that the microphone or standard input gives."""
+    takes: list[NDArray[np.float32]] = []
+    refused = 0
+    with _opened(args, words) as source:
+        say(f"listening to {source.name}; say {shown(args.word)} {args.takes} times, with a pause after each")
+        for recording in _recordings(source, lambda: f"take {len(takes) + 1} of {args.takes}"):
+            try:
+                c = words.model.frontend_config
+                found = words.embeddings(find_word(recording, c.sample_rate, c.clip_ms / 1000))
+                words.check_match(found, takes)
+            except TakeError as error:
+                refused += 1
+                say(f"refused: {error}")
+                if refused >= _MOST_REFUSED:
+                    raise AudioError(f"{refused} takes were refused, the last: {error}") from None
+                continue
+            takes.append(found)
+            say(f"take {len(takes)} of {args.takes} is good")
+            if len(takes) == args.takes:
+                return takes
+    raise AudioError(f"{source.name}: ended after {counted(len(takes), 'good take')} of {args.takes}")
+
+
+def _opened(args: argparse.Namespace, words: TaughtWords) -> Source:
+    interrupted_by("SIGTERM", "SIGHUP")
+    piped = "-" in (args.files or [args.word])
+    if piped:
+        check_device(args, "standard input")
+    return open_source(args, words.model.frontend_config.sample_rate, piped=piped)
+
+
+def _recordings(source: Source, what: Callable[[], str]) -> Iterator[NDArray[np.int16]]:
+    """Yield what was said, piece by piece. A terminal shows the level, and what is awaited."""
+    recorder, terminal = Recorder(source.sample_rate), sys.stderr.isatty()
+    for block in source:
+        if terminal:
+            sys.stderr.write(f"\r\x1b[K{level_bar(level_db(block))}  {what()}")
+            sys.stderr.flush()
+        found = recorder.hear(block)
+        if found is not None:
+            if terminal:
+                sys.stderr.write("\r\x1b[K")
+            yield found
+
+
+def _test(args: argparse.Namespace, words: TaughtWords) -> int:
+    if not words:
+        raise UsageError("--test: no words are taught yet")
+    files = [*filter(None, [args.word]), *args.files]
+    least, status = words.encoder.threshold(BUDGET), 0
+    if files and files != ["-"]:
+        check_device(args, "a recording")
+        for name in files:
+            try:
+                print(f"{printable(name)}: {_scores(words, _read(name, words), least)}")
+            except AudioError as error:
+                print(f"kws-edge: {error}", file=sys.stderr)
+                status = 1
+        return status
+    c = words.model.frontend_config
+    with _opened(args, words) as source:
+        say(f"listening to {source.name}; say any word; {least:.1f} counts as heard; Ctrl-C ends")
+        try:
+            for recording in _recordings(source, lambda: f"say {', '.join(words)}"):
+                try:
+                    print(_scores(words, find_word(recording, c.sample_rate, c.clip_ms / 1000), least), flush=True)
+                except TakeError as error:
+                    say(str(error))
+        except KeyboardInterrupt:
+            pass
+    return 0
+
+
+def _scores(words: TaughtWords, take: Take, least: float) -> str:
+    """The scores of a take, the best first."""
+    found = sorted(words.best(words.embeddings(take)).items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {score:.1f}{' heard' * (score >= least)}" for name, score in found)

@@ -1,0 +1,1 @@
+"""Words that a device learns from a few recordings."""
