@@ -206,3 +206,11 @@ def test_firmware_refuses(run_cli, model):
     done = run_cli("export", model.path, "-o", "out", package="firmware_export")
     assert done.returncode == 1
     assert b"a second network confirms its answers" in done.stderr
+
+
+@pytest.mark.host
+def test_the_card_names_the_second_network(model):
+    from host_tools.convert.card import model_card
+
+    macs = f"{model.confirming.flat.macs:,} multiply-accumulates each time it is asked"
+    assert f"A second network in the file, second, confirms what the first almost hears: {macs}." in model_card(model, ())

@@ -55,7 +55,18 @@ def _heading(model: Model, arena: Mapping[str, Any] | None) -> list[str]:
     sizes = f"{model.size:,} bytes, {model.flat.macs:,} multiply-accumulates an inference"
     if arena is not None:
         sizes += f", {arena['total']:,} bytes of arena in TFLite Micro"
-    return [f"# {model.metadata.name}", "", f"{model.metadata.description}. {sizes}."]
+    return [f"# {model.metadata.name}", "", f"{model.metadata.description}. {sizes}.{_confirming(model)}"]
+
+
+def _confirming(model: Model) -> str:
+    """What the second network is, if the file has one."""
+    second = model.confirming
+    if second is None:
+        return ""
+    return (
+        f" A second network in the file, {second.metadata.name}, confirms what the first almost hears: "
+        f"{second.flat.macs:,} multiply-accumulates each time it is asked."
+    )
 
 
 def _use(model: Model) -> list[str]:
