@@ -213,4 +213,5 @@ def test_the_card_names_the_second_network(model):
     from host_tools.convert.card import model_card
 
     macs = f"{model.confirming.flat.macs:,} multiply-accumulates each time it is asked"
-    assert f"A second network in the file, second, confirms what the first almost hears: {macs}." in model_card(model, ())
+    told = f"A second network in the file, second, confirms what the first almost hears: {macs}."
+    assert told in model_card(model, ())
