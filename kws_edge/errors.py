@@ -35,7 +35,7 @@ class KwsError(Exception):
     ...     model = Model("yesno")
     ... except KwsError as error:
     ...     print(error)
-    yesno: no such file, and no shipped model of that name; shipped are commands12, micro12, words36
+    yesno: no such file, and no shipped model of that name; shipped are commands12, commands12-stream, micro12, words36
     """
 
     def __str__(self) -> str:

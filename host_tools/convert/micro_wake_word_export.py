@@ -153,7 +153,7 @@ def export_run(
         )
         with tempfile.TemporaryDirectory() as folder:
             heard = Path(folder) / f"{word}.tflite"
-            heard.write_bytes(pack(flatbuffer, metadata))
+            write_atomically(heard, pack(flatbuffer, metadata))
             calibration = calibrate(heard, streams, budget=budget, conditions=conditions, workers=workers, say=say)
         config = calibration.after.config
     exported = Exported(

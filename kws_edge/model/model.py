@@ -43,7 +43,7 @@ def shipped_models() -> dict[str, str]:
     --------
     >>> from kws_edge import shipped_models
     >>> sorted(shipped_models())
-    ['commands12', 'micro12', 'words36']
+    ['commands12', 'commands12-stream', 'micro12', 'words36']
     """
     files = sorted(name for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
     return {name.removesuffix(".tflite"): os.path.join(_SHIPPED, name) for name in files}

@@ -21,7 +21,7 @@ class Server:
     Parameters
     ----------
     page : callable
-        Answers a request. It may raise :class:`HttpError`.
+        Answers a request. It may raise :class:`kws_edge.service.web.http.HttpError`.
     headers : dict
         Headers of every answer.
     defect : callable
