@@ -45,8 +45,8 @@ def shipped_models() -> dict[str, str]:
     >>> sorted(shipped_models())
     ['commands12', 'commands12-stream', 'micro12', 'words36']
     """
-    files = sorted(name for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
-    return {name.removesuffix(".tflite"): os.path.join(_SHIPPED, name) for name in files}
+    names = sorted(name.removesuffix(".tflite") for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
+    return {name: os.path.join(_SHIPPED, f"{name}.tflite") for name in names}
 
 
 def _resolve(model: str | os.PathLike[str]) -> str:
