@@ -32,7 +32,8 @@ from kws_edge.model.model import Model
 from kws_edge.model.quantization import quantize
 from kws_edge.model.tflite.flat_model import FlatModel
 from kws_edge.teach.encoder import FORMAT, Encoder, Head, Rivals, TappedInterpreter, normalised
-from kws_edge.teach.listener import EVERY_S
+from kws_edge.teach.listener import BUDGET, EVERY_S
+from kws_edge.text import counted
 
 __all__ = ["Examples", "Trunk", "build_head", "read_examples", "tap_of", "train_encoder", "write_encoder"]
 
@@ -48,9 +49,10 @@ _BANK = 2500
 _RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _NO_PEAK = -3.0
 """Scores of streams below this are no peaks."""
-_LONG, _SHOTS, _MEASURED = 5, 10, 60
-"""Letters, clips and number of the words whose false accepts are measured. Short words occur in speech itself."""
-_KEPT, _APART_S = 0.8, 1.0
+_SHOTS, _MEASURED = 10, 60
+"""Clips and number of the words whose false accepts are measured."""
+_APART_S = 1.0
+"""Peaks nearer to each other than this are one false accept."""
 _AUGMENT = AugmentConfig(time_masks=0, frequency_masks=0, snr_db=(5.0, 40.0), equalisation_db=4.0)
 
 
@@ -364,29 +366,40 @@ def _points(
     model: Model,
     rng: np.random.Generator,
 ) -> list[list[float]]:
-    """Pairs of false accepts an hour and the score that has them, by long words on streams of speech."""
+    """Pairs of false accepts an hour and the score that has them, by words on streams of speech.
+
+    The speech says some of the words itself. These count, too, so the scores are rather too high than too low.
+    """
     hop_s = model.hop_frames(_STEP_MS) * model.frontend_config.hop_ms / 1000
     every = round(EVERY_S / hop_s)
     streams = [stream[::every] for stream in streams]
     apart = round(_APART_S / (every * hop_s))
-    long, counts = np.unique([word for word in labels if len(word) >= _LONG], return_counts=True)
-    chosen = rng.permutation(long[counts >= _SHOTS])[:_MEASURED]
+    known, counts = np.unique(labels, return_counts=True)
+    chosen = rng.permutation(known[counts >= _SHOTS])[:_MEASURED]
     if not len(chosen):
-        raise TrainingError(f"an encoder is measured with words of {_LONG} letters, each with {_SHOTS} clips or more")
-    found = []
+        raise TrainingError(f"an encoder is measured with words of {_SHOTS} clips or more; the words have {max(counts)}")
+    peaks: list[float] = []
     for word in chosen:
         prototype = normalised(_some(words[labels == word], _SHOTS, rng).mean(axis=0))
-        peaks: list[float] = []
         same = rivals.same(word, prototype)
         mean, deviation = rivals.compared(prototype, same)
         for stream in streams:
-            scores = (stream @ prototype - rivals.penalty(stream, same) - mean) / deviation
-            while len(scores) and (best := int(scores.argmax())) >= 0 and scores[best] > _NO_PEAK:
-                peaks.append(float(scores[best]))
-                scores[max(0, best - apart) : best + apart + 1] = _NO_PEAK
-        found.append([*peaks, _NO_PEAK])
-    # The speech says some of the words itself: those that it is most like are left out.
-    kept = sorted(found, key=max)[: round(_KEPT * len(found))]
-    hours = len(kept) * sum(map(len, streams)) * every * hop_s / 3600
-    scores = np.sort(np.concatenate(kept))[::-1]
-    return [[rate, float(scores[min(len(scores) - 1, round(rate * hours))])] for rate in _RATES]
+            peaks += _peaks((stream @ prototype - rivals.penalty(stream, same) - mean) / deviation, apart)
+    hours = len(chosen) * sum(map(len, streams)) * every * hop_s / 3600
+    peaks.sort(reverse=True)
+    points = [[rate, peaks[round(rate * hours)]] for rate in _RATES if 1 <= round(rate * hours) < len(peaks)]
+    if not points or not points[0][0] <= BUDGET <= points[-1][0]:
+        raise TrainingError(
+            f"too little running speech to measure {BUDGET:g} false accept an hour: {counted(len(chosen), 'word')} "
+            f"heard it for {hours:.2f} hours in all, with {counted(len(peaks), 'peak')}; give more recordings or words"
+        )
+    return points
+
+
+def _peaks(scores: np.ndarray, apart: int) -> list[float]:
+    """The peaks of a stream's scores that are further apart than `apart` scores. `scores` are overwritten."""
+    found: list[float] = []
+    while len(scores) and scores[best := int(scores.argmax())] > _NO_PEAK:
+        found.append(float(scores[best]))
+        scores[max(0, best - apart) : best + apart + 1] = _NO_PEAK
+    return found
