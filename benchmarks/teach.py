@@ -305,8 +305,8 @@ def table(found: dict, cost: dict[str, float]) -> str:
         n = int(np.concatenate(rows[shots, "taught", "device_fa"]).sum())
         low, high = poisson_interval(n)
         lines.append(
-            f"With {shots} takes, a word has {n / heard:.2f} ({low / heard:.2f} to {high / heard:.2f}) false accepts an "
-            f"hour: {n} in {found['hours']:.2f} hours of speech, for {len(WORDS)} words."
+            f"With {shots} takes, a word has {n / heard:.2f} ({low / heard:.2f} to {high / heard:.2f}) false accepts "
+            f"an hour: {n} in {found['hours']:.2f} hours of speech, for {len(WORDS)} words."
         )
     lines += [
         f"Teaching five words takes {cost['teach_five_words_s']:.2f} s of one core.",
