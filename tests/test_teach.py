@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from tests.voices import QUIET, RATE, record, spoken
 
 EMBEDDINGS = "d4d5761dde428447"
 """Checksum of the embeddings of the demo's first seconds."""
+KILLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +203,39 @@ def test_a_full_disk_loses_no_word(model, words, recordings, monkeypatch):
         words.learn("kitchen", embeddings, date="")
     monkeypatch.undo()
     assert [*words] == [*TaughtWords(model, words.path)] == ["lamp"]
+
+
+SAVES = """
+import dataclasses, sys
+from kws_edge import Model, TaughtWords
+words = TaughtWords(Model("commands12", kernels="builtin"), sys.argv[1])
+first = next(iter(words.values()))
+words._save({"first": dataclasses.replace(first, name="first")})
+for i in range(1, 100_000):
+    words._save({"first": words["first"], "last": dataclasses.replace(first, name="last", takes=i)})
+    print(i, flush=True)
+"""
+"""Teaches without end, as fast as the disk allows, and says what is saved."""
+
+
+def test_a_killed_process_loses_no_word(model, words, recordings):
+    """It is killed at random times. Then the latest words that it reported are there, or the ones after them."""
+    words.teach("lamp", takes(recordings, "lamp"), date="")
+    rng = np.random.default_rng()
+    for _ in range(KILLS):
+        with subprocess.Popen([sys.executable, "-c", SAVES, words.path], stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout.readline() == b"1\n"
+                time.sleep(rng.uniform(0, 0.05))
+            finally:
+                process.kill()
+            lines = process.stdout.read().splitlines(keepends=True)
+        said = int([b"1\n", *(line for line in lines if line.endswith(b"\n"))][-1])
+        again = TaughtWords(model, words.path)
+        assert list(again) == ["first", "last"]
+        assert again["last"].takes in (said, said + 1)
+        assert not again.repaired, "the file itself is whole"
+    assert len(os.listdir(os.path.dirname(words.path))) <= 3, "what a killed process leaves is cleared away"
 
 
 def test_models_without_an_encoder_say_so():

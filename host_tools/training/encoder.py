@@ -26,13 +26,13 @@ from host_tools.data.stored_features import load_features
 from host_tools.errors import TrainingError
 from host_tools.networks.layers import normalised as with_batch_norm
 from host_tools.sampling.augment import augment
+from host_tools.training.encoder_points import STEP_MS, points, some
 from kws_edge.files import sha256_hex, write_atomically
 from kws_edge.labels import is_keyword
 from kws_edge.model.model import Model
 from kws_edge.model.quantization import quantize
 from kws_edge.model.tflite.flat_model import FlatModel
 from kws_edge.teach.encoder import FORMAT, Encoder, Head, Rivals, TappedInterpreter, normalised
-from kws_edge.teach.listener import EVERY_S
 
 __all__ = ["Examples", "Trunk", "build_head", "read_examples", "tap_of", "train_encoder", "write_encoder"]
 
@@ -41,16 +41,9 @@ _BATCH, _RATE, _DECAY = 256, 2e-3, 0.01
 _SCALE, _MARGIN, _SMOOTHING = 24.0, 0.2, 0.05
 _PUSHED, _APART, _PUSH = 32, 0.35, 4.0
 """Windows of running speech in a batch, the cosine to a word that they may have, and the weight of more."""
-_STEP_MS = 100.0
 _MOST_OF_A_WORD = 450
 _BANK = 2500
 """Embeddings of words, and as many of running speech, that go with the encoder."""
-_RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-_NO_PEAK = -3.0
-"""Scores of streams below this are no peaks."""
-_LONG, _SHOTS, _MEASURED = 5, 10, 60
-"""Letters, clips and number of the words whose false accepts are measured. Short words occur in speech itself."""
-_KEPT, _APART_S = 0.8, 1.0
 _AUGMENT = AugmentConfig(time_masks=0, frequency_masks=0, snr_db=(5.0, 40.0), equalisation_db=4.0)
 
 
@@ -170,7 +163,7 @@ class Trunk:
 
     def windows(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The codes for the windows of each recording, as live listening hears them."""
-        c, hop = self.model.frontend_config, self.model.hop_frames(_STEP_MS)
+        c, hop = self.model.frontend_config, self.model.hop_frames(STEP_MS)
         found = []
         for raw in tqdm(recordings, desc="speech", unit="file", mininterval=0.5):
             levels = raw_to_levels(raw.astype(np.float32), c)
@@ -233,14 +226,15 @@ def _fit(
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
-    steps = len(classes) // _BATCH
+    batch = min(_BATCH, len(classes))
+    steps = len(classes) // batch
     bar = tqdm(range(epochs), desc="epochs", unit="epoch")
     for epoch in bar:
         order, losses = rng.permutation(len(classes)), []
         for i in range(steps):
             share = (epoch + i / steps) / epochs
             optimizer.learning_rate = _RATE * min(1.0, 20 * share + 0.05) * (0.5 + 0.5 * np.cos(np.pi * share)) + 1e-5
-            rows = order[i * _BATCH : (i + 1) * _BATCH]
+            rows = order[i * batch : (i + 1) * batch]
             words = maps[rng.integers(len(maps), size=len(rows)), rows]
             values = np.concatenate([words, pushed[rng.integers(len(pushed), size=_PUSHED)]])
             losses.append(float(step(tf.constant(trunk.real(values)), tf.constant(classes[rows]))))
@@ -315,18 +309,18 @@ def write_encoder(
     """
     model, rng = trunk.model, np.random.default_rng(seed)
     known, heard = windows[::2], windows[1::2]
-    some = maps[rng.choice(len(maps), min(400, len(maps)), replace=False)]
+    sample = maps[rng.choice(len(maps), min(400, len(maps)), replace=False)]
     # Without negative outputs, all runtimes round alike. The mean embedding, which is taken off, has the shift, too.
     dense = head.layers[-1]
     kernel, bias = dense.get_weights()
     dense.set_weights([kernel, bias - min(0.0, float(head.predict(trunk.real(maps), verbose=0).min()))])
-    flatbuffer = to_int8(head, trunk.real(some))
+    flatbuffer = to_int8(head, trunk.real(sample))
     hear = Head(flatbuffer, model.flat.tensors[trunk.tap], str(output))
     words, speech = (np.stack([hear(one) for one in part]) for part in (maps, np.concatenate(known)))
     mean = words.mean(axis=0)  # without their common part, embeddings are farther apart
     words, speech = normalised(words - mean), normalised(speech - mean)
     rows = np.sort(rng.choice(len(words), min(_BANK, len(words)), replace=False))
-    known_words, known_speech = (quantize(127 * part, 1.0, 0) for part in (words[rows], _some(speech, _BANK, rng)))
+    known_words, known_speech = (quantize(127 * part, 1.0, 0) for part in (words[rows], some(speech, _BANK, rng)))
     known_labels = [str(label).casefold() for label in labels[rows]]
     rivals = Rivals(normalised(known_words), known_labels, normalised(known_speech))
     streams = [normalised(np.stack([hear(one) for one in part]) - mean) for part in heard]
@@ -337,7 +331,7 @@ def write_encoder(
         "tap": trunk.tap,
         "own": list(own),
         "words": known_labels,
-        "points": _points(words, labels, streams, rivals, model, rng),
+        "points": points(words, labels, streams, rivals, model, rng),
         "made": about,
     }
     content = {
@@ -350,43 +344,3 @@ def write_encoder(
     }
     write_atomically(output, lambda path: np.savez(path, **content))
     return Encoder(model, output)
-
-
-def _some(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    return rows[np.sort(rng.choice(len(rows), min(n, len(rows)), replace=False))]
-
-
-def _points(
-    words: np.ndarray,
-    labels: np.ndarray,
-    streams: Sequence[np.ndarray],
-    rivals: Rivals,
-    model: Model,
-    rng: np.random.Generator,
-) -> list[list[float]]:
-    """Pairs of false accepts an hour and the score that has them, by long words on streams of speech."""
-    hop_s = model.hop_frames(_STEP_MS) * model.frontend_config.hop_ms / 1000
-    every = round(EVERY_S / hop_s)
-    streams = [stream[::every] for stream in streams]
-    apart = round(_APART_S / (every * hop_s))
-    long, counts = np.unique([word for word in labels if len(word) >= _LONG], return_counts=True)
-    chosen = rng.permutation(long[counts >= _SHOTS])[:_MEASURED]
-    if not len(chosen):
-        raise TrainingError(f"an encoder is measured with words of {_LONG} letters, each with {_SHOTS} clips or more")
-    found = []
-    for word in chosen:
-        prototype = normalised(_some(words[labels == word], _SHOTS, rng).mean(axis=0))
-        peaks: list[float] = []
-        same = rivals.same(word, prototype)
-        mean, deviation = rivals.compared(prototype, same)
-        for stream in streams:
-            scores = (stream @ prototype - rivals.penalty(stream, same) - mean) / deviation
-            while len(scores) and (best := int(scores.argmax())) >= 0 and scores[best] > _NO_PEAK:
-                peaks.append(float(scores[best]))
-                scores[max(0, best - apart) : best + apart + 1] = _NO_PEAK
-        found.append([*peaks, _NO_PEAK])
-    # The speech says some of the words itself: those that it is most like are left out.
-    kept = sorted(found, key=max)[: round(_KEPT * len(found))]
-    hours = len(kept) * sum(map(len, streams)) * every * hop_s / 3600
-    scores = np.sort(np.concatenate(kept))[::-1]
-    return [[rate, float(scores[min(len(scores) - 1, round(rate * hours))])] for rate in _RATES]
