@@ -4,8 +4,11 @@
 
 DATA is what `kws-host train` takes. Each way of training is the command itself, with the same seed and so the same
 batches: one device; all devices of this machine; processes over loopback that share the devices. On a CPU, devices are
-virtual. On GPUs each way is measured in float32 and in mixed precision. As a scale for the losses, one device also
-trains at a rate that is larger by the smallest step of float32. Give `--epochs 2 --steps 100` and more.
+virtual. Give `--epochs 2 --steps 100` and more.
+
+Several devices add up in another order than one does. Training makes such differences grow, in float32 up to the
+losses themselves. So the ways also train in float64, where the losses must agree. As a scale for those of float32, one
+device also trains at a rate that is larger by the smallest step of float32. On GPUs there is mixed precision, too.
 Processor time is that of all processes, and hardly depends on what else the machine does.
 """
 
@@ -34,11 +37,25 @@ WARM_UP = 5
 ROUNDING = 2.0**-23
 
 
-def record(out: str, nudge: float, argv: Sequence[str]) -> int:
+def in_float64() -> None:
+    """Let Keras on JAX compute in float64, from now on."""
+    import jax
+    import keras
+    from keras.src.backend.common import dtypes
+
+    jax.config.update("jax_enable_x64", True)
+    keras.config.set_floatx("float64")
+    # On JAX, Keras gives the results of some operations as float32, those of batch norm among them.
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+
+
+def record(out: str, precision: str, nudge: float, argv: Sequence[str]) -> int:
     """Run ``kws-host`` with `argv`, and write the loss and the times of each step to `out`, as JSON."""
     from host_tools.__main__ import main
     from host_tools.devices.one import OneDevice
 
+    if precision == "float64":
+        in_float64()
     found: dict[str, list[float]] = {"losses": [], "began": [], "ended": [], "processor": []}
     step = OneDevice.step
 
@@ -78,13 +95,14 @@ class Way:
     nudge: float = 0.0
 
 
-def run(folder: Path, train: Sequence[str], way: Way) -> list[dict[str, list[float]]]:
+def run(folder: Path, train: Sequence[str], precision: str, way: Way) -> list[dict[str, list[float]]]:
     """Train in a new folder. Returns what each process recorded."""
     folder.mkdir()
+    options = [*train, "--precision", "mixed" if precision == "mixed" else "float32", "-o", folder / "run"]
     outs = [folder / f"steps{i}.json" for i in range(len(way.each))]
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, "record", out, str(way.nudge), "train", *train, "-o", folder / "run", *own],
+            [sys.executable, __file__, "record", out, precision, str(way.nudge), "train", *options, *own],
             env={**os.environ, "KERAS_BACKEND": "jax", **env},
             stdout=subprocess.DEVNULL,
         )
@@ -110,12 +128,13 @@ def virtual(devices: int) -> dict[str, str]:
     return {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
 
 
-def ways(kind: str, devices: int, processes: int) -> dict[str, Way]:
+def ways(kind: str, devices: int, processes: int, precision: str) -> dict[str, Way]:
     """Ways to train on `devices` of a kind, by name."""
     alone, everything = [["--devices", "1"]], [["--devices", "all"]]
     found = {"1 device": Way(1, alone, [{}])}
-    if kind == "cpu":
+    if precision == "float32":
         found["1 device, rounding"] = Way(1, alone, [{}], ROUNDING)
+    if kind == "cpu":
         found[f"{processes} virtual devices"] = Way(processes, everything, [virtual(processes)])
         found[f"{processes} processes"] = Way(processes, hosts(processes), [{}] * processes)
     elif devices >= processes:
@@ -154,10 +173,10 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The figures of each way in a precision, those of one device first."""
     given = parse(["train", *train, "-o", "run"])
-    found = ways(kind, devices, processes)
+    found = ways(kind, devices, processes, precision)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(found) if at_once else 1) as pool:
-        made = pool.map(lambda name: run(Path(scratch) / name, [*train, "--precision", precision], found[name]), found)
+        made = pool.map(lambda name: run(Path(scratch) / name, train, precision, found[name]), found)
         for (name, way), recorded in zip(found.items(), made, strict=True):
             rows.append(figures(recorded, given, devices=way.devices, way=name, precision=precision))
             compare(rows[-1], rows[0])
@@ -214,7 +233,7 @@ def main() -> None:
     given = [args.data, *options]
     rows = [
         row
-        for precision in (("float32",) if kind == "cpu" else ("float32", "mixed"))
+        for precision in ("float32", "float64", *["mixed"] * (kind != "cpu"))
         for row in measure(
             given,
             kind=kind,
@@ -230,5 +249,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["record"]:
-        sys.exit(record(sys.argv[2], float(sys.argv[3]), sys.argv[4:]))
+        sys.exit(record(sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5:]))
     main()

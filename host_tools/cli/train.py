@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +57,7 @@ def work(args: argparse.Namespace) -> None:
 
     if args.config is not None and os.path.realpath(args.config) == os.path.realpath(args.output):
         config = lengthened(config, repeated)
-    say = print
+    say: Callable[[str], None] = print
     if places.rank:
         print(f"rank {places.rank}: trains for rank 0, which tells how it goes and writes {args.output}")
         say = _silent

@@ -111,7 +111,7 @@ class DataParallel(OneDevice):
         return copy
 
     def step(self, model: keras.Model, x: Any, y: np.ndarray, *, learning_rate: Any) -> dict[str, float]:
-        rate = self._on_devices(self._whole, np.float32(learning_rate))
+        rate = self._on_devices(self._whole, np.asarray(learning_rate, keras.config.floatx()))
         with self.scope():
             # Keras splits what a process gives over the devices of this process.
             x, y = jax.tree.map(self._part, (x, y))
