@@ -6,9 +6,9 @@ DATA is what `kws-host train` takes. Each way of training is the command itself,
 batches: one device; all devices of this machine; processes over loopback that share the devices. On a CPU, devices are
 virtual. Give `--epochs 2 --steps 100` and more.
 
-Several devices add up in another order than one does. Training makes such differences grow, in float32 up to the
-losses themselves. So the ways also train in float64, where the losses must agree. As a scale for those of float32, one
-device also trains at a rate that is larger by the smallest step of float32. On GPUs there is mixed precision, too.
+Several devices add up in another order than one does, and training makes such differences grow: the faster, the larger
+the learning rate. As a scale, one device also trains at a rate that is larger by the smallest step of its precision.
+The ways train in float64, too, where small differences last longer. On GPUs there is mixed precision as well.
 Processor time is that of all processes, and hardly depends on what else the machine does.
 """
 
@@ -34,7 +34,8 @@ from host_tools.cli import parse
 
 WARM_UP = 5
 """Steps that do not count, of each epoch: compilation, and batches that are not made ahead."""
-ROUNDING = 2.0**-23
+ROUNDING = {"float32": 2.0**-23, "float64": 2.0**-52}
+"""The smallest step of a number, as a share of it."""
 
 
 def in_float64() -> None:
@@ -132,8 +133,8 @@ def ways(kind: str, devices: int, processes: int, precision: str) -> dict[str, W
     """Ways to train on `devices` of a kind, by name."""
     alone, everything = [["--devices", "1"]], [["--devices", "all"]]
     found = {"1 device": Way(1, alone, [{}])}
-    if precision == "float32":
-        found["1 device, rounding"] = Way(1, alone, [{}], ROUNDING)
+    if precision in ROUNDING:
+        found["1 device, rounding"] = Way(1, alone, [{}], ROUNDING[precision])
     if kind == "cpu":
         found[f"{processes} virtual devices"] = Way(processes, everything, [virtual(processes)])
         found[f"{processes} processes"] = Way(processes, hosts(processes), [{}] * processes)

@@ -143,12 +143,14 @@ def test_two_devices_go_on_where_a_machine_died(folder, tmp_path):
     second.send_signal(signal.SIGKILL)
     ended(second)
     failed = ended(first, timeout=120)
-    assert_one_line_error_at_end(failed, "rank 1 (127.0.0.1:", "has ended: it was ended from outside", "goes on")
+    assert_one_line_error_at_end(
+        failed, "rank 1 (127.0.0.1:", "has ended: it was ended from outside", "go on from the last whole epoch"
+    )
     assert not other.exists()
     on = start(*train_options(folder, run, *STREAM, "--devices", "all"), cwd=tmp_path, env=virtual(2))
     output = done(on)
     assert "each batch is shared by 2 devices (cpu)" in output and ", from epoch 2 on" in output
-    np.testing.assert_allclose(losses(run), losses(whole), rtol=1e-4)
+    np.testing.assert_allclose(losses(run), losses(whole), rtol=2e-3)  # float32's rounding, grown
     assert not is_mixed(load_run(run).model())
 
 
@@ -241,7 +243,7 @@ def test_ways_of_the_benchmark_share_the_devices():
     assert [one.devices for one in cpu.values()] == [1, 1, 2, 2]
     assert [one.devices for one in gpus.values()] == [1, 4, 4]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in gpus["2 processes"].envs] == ["0,1", "2,3"]
-    assert list(ways("gpu", 1, 2, "float64")) == ["1 device"]
+    assert list(ways("gpu", 1, 2, "mixed")) == ["1 device"]
 
 
 def test_times_leave_out_the_first_steps_of_each_epoch():

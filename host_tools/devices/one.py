@@ -61,7 +61,7 @@ class OneDevice:
         if state.built:
             copy.optimizer.build(copy.trainable_variables)
             for own, value in zip(copy.optimizer.variables, state.variables, strict=True):
-                own.assign(keras.ops.convert_to_numpy(value))
+                own.assign(value.numpy())
         return copy
 
     def local(self, model: keras.Model) -> keras.Model:
