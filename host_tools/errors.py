@@ -21,6 +21,10 @@ class TrainingError(KwsError):
     """Training or conversion cannot start or go on."""
 
 
+class DevicesError(KwsError):
+    """Devices or machines cannot train together, or one of the machines has ended."""
+
+
 class RecipeError(KwsError):
     """A recipe is wrong, or one of its stages fails."""
 

@@ -93,6 +93,7 @@ def _unavailable(error: Exception) -> RuntimeUnavailableError:
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend == "tensorflow" and isinstance(error, ImportError):
         return RuntimeUnavailableError(f"{error}; install the workstation tools: {extra('host')}")
+    how = f" by {extra('jax')}" if backend == "jax" else ""
     return RuntimeUnavailableError(
-        f"Keras cannot be loaded ({error}); install its backend, or set KERAS_BACKEND to tensorflow, jax or torch"
+        f"Keras cannot be loaded ({error}); install its backend{how}, or set KERAS_BACKEND to tensorflow, jax or torch"
     )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from host_tools.config import StageConfig
-from host_tools.options import add_options
+import kws_edge
+from host_tools.config import DevicesConfig, StageConfig
+from host_tools.options import Section, add_options
 from host_tools.training.presets import PRESETS
 from kws_edge.cli.parser import output_path
 from kws_edge.errors import ConfigError, UsageError
+
+S = TypeVar("S", bound=Section)
 
 
 def add(commands) -> None:
@@ -35,6 +39,7 @@ def add(commands) -> None:
         " microwakeword, for one word of ESPHome's micro_wake_word",
     )
     add_options(parser, StageConfig)
+    add_options(parser, DevicesConfig)
     parser.set_defaults(work=work, check=training, defaults=functools.partial(_defaults, parser))
 
 
@@ -45,14 +50,24 @@ def work(args: argparse.Namespace) -> None:
         repeated = load_run(args.config)
         if args.epochs != repeated.config.optim.epochs:
             args.lengthened = ()  # which says how that run came to its length
-    config = training(args)
+    config, places = training(args), _section(DevicesConfig, vars(args))
+    from host_tools.devices.join import joined
     from host_tools.training.continuation import lengthened
     from host_tools.training.loop import train
 
     if args.config is not None and os.path.realpath(args.config) == os.path.realpath(args.output):
         config = lengthened(config, repeated)
-    run = train(config, args.output)
-    print(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
+    say: Callable[[str], None] = print
+    if places.rank:
+        print(f"rank {places.rank}: trains for rank 0, which tells how it goes and writes {args.output}")
+        say = _silent
+    with joined(places, {**config.settings(), "kws-edge": kws_edge.__version__}, say=say) as devices:
+        run = train(config, args.output, devices=devices, say=say)
+    say(f"next: kws-host quantize {run.folder} -o {run.folder.name}.tflite")
+
+
+def _silent(line: str) -> None:
+    """Say nothing: rank 0 tells how the training goes."""
 
 
 def training(args: argparse.Namespace) -> StageConfig:
@@ -70,8 +85,13 @@ def training(args: argparse.Namespace) -> StageConfig:
         )
     from host_tools.data.features import default_cache
 
+    return _section(StageConfig, {**vars(args), "cache": args.cache or default_cache()})
+
+
+def _section(kind: type[S], values: Mapping[str, Any]) -> S:
+    """A section with the values of the command line."""
     try:
-        return StageConfig.from_options({**vars(args), "cache": args.cache or default_cache()})
+        return kind.from_options(values)
     except ConfigError as error:
         raise UsageError(str(error).partition(": ")[2]) from None  # without the name of the class
 

@@ -1,5 +1,6 @@
 """All options of a training: the values that each takes, its default, its unit and its purpose."""
 
+from host_tools.config.devices import DevicesConfig
 from host_tools.config.mix import VALIDATION_THRESHOLDS, AugmentConfig, MixConfig, SequenceConfig
 from host_tools.config.stage import (
     NETWORKS,
@@ -21,6 +22,7 @@ __all__ = [
     "VALIDATION_THRESHOLDS",
     "AugmentConfig",
     "DataConfig",
+    "DevicesConfig",
     "MixConfig",
     "NetworkConfig",
     "OptimConfig",

@@ -48,6 +48,7 @@ def _facts(run: Run) -> Mapping[str, Any]:
         },
         **{f"version of {name}": value for name, value in record["versions"].items()},
         **{name: record.get(name) for name in ("backend", "threads")},
+        **{f"devices: {name}": value for name, value in record.get("devices", {}).items()},
     }
 
 

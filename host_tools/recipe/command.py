@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from host_tools.cli import make_parser
+from host_tools.config import DevicesConfig
 from host_tools.recipe.kinds import Kind
 from kws_edge.text import shown
 from kws_edge.toml_files import near
 
 __all__ = ["Command"]
 
-_UNSEEN = ("output", "errors", "cache", "workers", "json", "config", "preset")
+_UNSEEN = ("output", "errors", "cache", "workers", "json", "config", "preset", *DevicesConfig.options())
 """Options that do not change the result, that the runner sets, or that stand for options which a recipe writes out."""
 _NAMES = ("start", "blend", "teacher", "from", "second")
 """Options that name runs, files or tables, besides ``MODEL`` and options whose values are paths."""

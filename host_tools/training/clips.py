@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 
 import keras
 import numpy as np
 
+from host_tools.devices.precision import copied
 from host_tools.networks.dequantize import load_int8
 from host_tools.networks.models import build
 from host_tools.networks.qat import quantisation_aware
@@ -82,20 +84,19 @@ class ClipTask(Task):
         for x, y in self.batches.epoch(epoch, self.config.optim.steps):
             if self.teacher:
                 share = np.float32(self.config.weights.teacher_weight)
-                y = (1 - share) * y + share * self.teacher.predict_on_batch(x)
+                y = (1 - share) * y + share * self.devices.answers(self.teacher, x)
             yield x, y
 
     def mine(self, model: keras.Model, epoch: int) -> str:
-        found = self.batches.mine(model.predict_on_batch, epoch)
+        found = self.batches.mine(functools.partial(self.devices.answers, model), epoch)
         return ", ".join(f"{n} windows of {name}" for name, n in found.items())
 
     def kept(self, model: keras.Model) -> keras.Model:
-        bare = keras.models.clone_model(model)  # without the optimizer's state, which is twice the weights
-        bare.set_weights(model.get_weights())
-        return bare
+        return copied(model)  # without the optimizer's state, which is twice the weights
 
     def validate(self, model: keras.Model, kept: keras.Model) -> dict[str, float]:
-        logs = model.evaluate(*self._validation, batch_size=self.config.optim.batch_size, verbose=0, return_dict=True)
+        own, size = self.devices.local(model), self.config.optim.batch_size
+        logs = own.evaluate(*self._validation, batch_size=size, verbose=0, return_dict=True)
         return {name: float(logs[name]) for name in ("loss", "accuracy")}
 
     def better(self, now: dict[str, float], best: dict[str, float]) -> bool:

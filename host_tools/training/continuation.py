@@ -17,7 +17,7 @@ from host_tools.training.run import CONFIG, Run, load_run
 from host_tools.training.start import weight_files
 from kws_edge.config import FrontendConfig
 
-__all__ = ["check_same_identity", "check_same_options", "identity", "lengthened", "run_in"]
+__all__ = ["check_same_identity", "check_same_options", "checksums", "identity", "lengthened", "run_in"]
 
 
 def run_in(folder: Path) -> Run | None:
@@ -129,6 +129,13 @@ def check_same_identity(run: Run, now: dict[str, dict]) -> None:
         raise TrainingError(
             f"{run.folder} holds a run of {now['network']['file']} as it was before it changed; choose another folder"
         )
+
+
+def checksums(identity: Mapping[str, dict]) -> dict[str, str]:
+    """What :func:`identity` gives as a text for each option, by its name on the command line."""
+    files = {**identity["sources"], **identity["weights"]}
+    found = {_named(name): " ".join(one["sha256"] for one in taken) for name, taken in files.items()}
+    return found | ({"--model": identity["network"]["sha256"]} if "network" in identity else {})
 
 
 def _differences(

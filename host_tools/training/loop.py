@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.config import StageConfig
+from host_tools.devices.one import OneDevice
 from host_tools.errors import TrainingError
-from host_tools.locks import locked
 from host_tools.training.run import Run
 from host_tools.training.setup import set_up
 from host_tools.training.start import start
@@ -18,7 +18,13 @@ from host_tools.training.words_first import WORDS, two_parts
 __all__ = ["train"]
 
 
-def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None] = print) -> Run:
+def train(
+    config: StageConfig,
+    folder: str | Path,
+    *,
+    devices: OneDevice | None = None,
+    say: Callable[[str], None] = print,
+) -> Run:
     """Train a network, or continue an interrupted or lengthened run of the same configuration.
 
     A lock keeps other processes from training in the folder.
@@ -28,6 +34,9 @@ def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None]
     config : StageConfig
     folder : path
         The run's folder, made if it does not exist.
+    devices : OneDevice, optional
+        Those of :func:`host_tools.devices.join.joined`; default: one. Rank 0 of several machines writes the folder.
+        Others write to a folder that is removed at the end.
     say : callable
         Takes lines of progress.
 
@@ -42,15 +51,16 @@ def train(config: StageConfig, folder: str | Path, *, say: Callable[[str], None]
     WriteError
         If the folder cannot be written.
     """
-    folder = Path(folder)
+    folder, devices = Path(folder), devices or OneDevice()
+    devices.check(batch_size=config.optim.batch_size, minutes=config.optim.minutes)
     _check_apart(config, folder)
-    with locked(folder):
-        parts = two_parts(config, folder)
+    with devices.folder(folder) as own:
+        parts = two_parts(config, own)
         if parts is None:
-            return _train(config, folder, say, asked=config)
+            return _train(config, own, devices, say, asked=config)
         say(f"to begin with, {parts[0].network.labels.count(',') + 1} words are told apart")
-        _train(parts[0], folder / WORDS, say, asked=parts[0])
-        return _train(parts[1], folder, say, asked=config)
+        _train(parts[0], own / WORDS, devices, say, asked=parts[0])
+        return _train(parts[1], own, devices, say, asked=config)
 
 
 def _check_apart(config: StageConfig, folder: Path) -> None:
@@ -63,10 +73,12 @@ def _check_apart(config: StageConfig, folder: Path) -> None:
                 )
 
 
-def _train(config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig) -> Run:
+def _train(
+    config: StageConfig, folder: Path, devices: OneDevice, say: Callable[[str], None], *, asked: StageConfig
+) -> Run:
     """Train. If `config` is a part of a training, `asked` is the whole, which the record names."""
     started = time.monotonic()
-    run, task, network = set_up(config, folder, say, asked=asked)
+    run, task, network = set_up(config, folder, devices, say, asked=asked)
     model, first = start(run, task, network, say)
     Trainer(run, model, task, first, time.monotonic() - started, say).train()
     return run

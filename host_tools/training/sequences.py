@@ -232,7 +232,7 @@ class SequenceTask(Task):
         answers = self._averaged(model)
 
         def posteriors(levels: np.ndarray) -> np.ndarray:
-            scores = answers.predict_on_batch([levels, *states(answers, len(levels))])
+            scores = self.devices.answers(answers, [levels, *states(answers, len(levels))])
             return posterior(scores[:, :, 0], SCORE_OFFSET)
 
         found = self.batches.mine(posteriors, epoch)
@@ -260,7 +260,8 @@ class SequenceTask(Task):
 
     @functools.cache  # noqa: B019
     def _copy(self, model: keras.Model) -> keras.Model:
-        return keras.models.clone_model(model)
+        with self.devices.scope():
+            return keras.models.clone_model(model)
 
     def validate(self, model: keras.Model, kept: keras.Model) -> dict[str, float]:
         made = self._validation

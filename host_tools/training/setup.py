@@ -13,9 +13,10 @@ import keras
 import numpy as np
 
 from host_tools.config import StageConfig
+from host_tools.devices.one import OneDevice
 from host_tools.sampling.examples import Examples
 from host_tools.training.clips import ClipTask
-from host_tools.training.continuation import check_same_identity, check_same_options, identity, run_in
+from host_tools.training.continuation import check_same_identity, check_same_options, checksums, identity, run_in
 from host_tools.training.run import PROBLEMS, Run, load_run, write_record
 from host_tools.training.sequences import SequenceTask
 from host_tools.training.start import check_start, origins
@@ -30,7 +31,7 @@ _SHOWN_PROBLEMS = 10
 
 
 def set_up(
-    config: StageConfig, folder: Path, say: Callable[[str], None], *, asked: StageConfig
+    config: StageConfig, folder: Path, devices: OneDevice, say: Callable[[str], None], *, asked: StageConfig
 ) -> tuple[Run, Task, keras.Model]:
     """Check everything, load the examples, and write the run's record. Returns the run, its task and its network.
 
@@ -39,6 +40,7 @@ def set_up(
     config : StageConfig
     folder : path
         Folder of the run.
+    devices : OneDevice
     say : callable
         Takes lines of progress.
     asked : StageConfig
@@ -57,9 +59,11 @@ def set_up(
     made_from = identity(config, asked.weights, frontend_config, labels)
     if previous:
         check_same_identity(previous, made_from)
-    teacher = load_teacher(config.weights.teacher, frontend_config, labels) if config.weights.teacher else None
+    devices.check_same(checksums(made_from))
+    with devices.scope():
+        teacher = load_teacher(config.weights.teacher, frontend_config, labels) if config.weights.teacher else None
     keras.utils.set_random_seed(config.seed)
-    task = (SequenceTask if config.network.streams else ClipTask)(config, teacher)
+    task = (SequenceTask if config.network.streams else ClipTask)(config, devices, teacher)
     task.network()  # its errors come before data are read
     examples = task.load()
     _tell(examples, folder, say)
@@ -71,6 +75,7 @@ def set_up(
         "data": _data(config, examples, labels),
         "versions": {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__},
         "backend": keras.backend.backend(),
+        "devices": devices.described(),
         "threads": os.cpu_count(),
     }
     if previous:

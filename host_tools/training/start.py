@@ -112,7 +112,7 @@ def start(run: Run, task: Task, network: keras.Model, say: Callable[[str], None]
     if last.exists():
         try:
             model = keras.models.load_model(last)
-            return model, int(model.optimizer.iterations) // optim.steps
+            return task.devices.placed(model), int(model.optimizer.iterations) // optim.steps
         except DAMAGE as error:
             raise TrainingError(f"{broken(last, error)}; remove {run.folder} to start anew") from None
     model = network
@@ -126,7 +126,7 @@ def start(run: Run, task: Task, network: keras.Model, say: Callable[[str], None]
         say(f"and {config.blend_share:.0%} of {config.blend}")
     if config.log_prior:
         _shift_logits(model, run.labels, config.shifts)
-    return task.trainable(model), 0
+    return task.devices.placed(task.trainable(model)), 0
 
 
 def _take_over(model: keras.Model, run: Run, task: Task) -> list[str]:

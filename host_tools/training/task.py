@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from host_tools.config import StageConfig
+from host_tools.devices.one import OneDevice
 from host_tools.sampling.examples import Examples
 from host_tools.training.run import Run
 from kws_edge.presets import preset
@@ -22,6 +23,7 @@ class Task(ABC):
     Parameters
     ----------
     config : StageConfig
+    devices : OneDevice
     teacher : keras.Model or None
         A network whose posteriors are mixed into the targets.
     """
@@ -30,8 +32,8 @@ class Task(ABC):
     metrics: tuple[str, ...]
     """Names of the numbers of a training batch."""
 
-    def __init__(self, config: StageConfig, teacher: keras.Model | None = None) -> None:
-        self.config, self.teacher = config, teacher
+    def __init__(self, config: StageConfig, devices: OneDevice, teacher: keras.Model | None = None) -> None:
+        self.config, self.devices, self.teacher = config, devices, teacher
         self.network_config, self.labels = config.network, config.network.outputs
         self.frontend_config = preset(config.network.frontend)
 

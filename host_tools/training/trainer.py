@@ -107,8 +107,7 @@ class Trainer:
         history = []
         with _bar(optim, epoch) as bar, closing(self.task.epoch(self.model, epoch)) as made:
             for x, y in made:
-                self.model.optimizer.learning_rate = self._progress.learning_rate()
-                history.append(self.model.train_on_batch(x, y, return_dict=True))
+                history.append(self.task.devices.step(self.model, x, y, learning_rate=self._progress.learning_rate()))
                 self._progress.step()
                 bar.update()
                 bar.set_postfix_str(_time_left(self._progress.left_s), refresh=False)
