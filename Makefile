@@ -109,7 +109,7 @@ FORCE:
 
 .venv/test: setup.cfg pyproject.toml
 	$(call begin,.venv)
-	.venv/bin/python $(PIP) -e '.[plot,serve,host,firmware,dev]'
+	.venv/bin/python $(PIP) -e '.[plot,serve,host,jax,firmware,dev]'
 	$(call end,.venv)
 	@touch .venv/demo
 
