@@ -17,6 +17,7 @@ from tests.conftest import assert_one_line_error_at_end
 from tests.voices import RATE, spoken
 
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
+pytestmark = pytest.mark.host
 
 WORDS = (
     "table",
