@@ -106,7 +106,7 @@ def live(feed: Feed, samples: NDArray[np.int16], pace: float) -> None:
 def day(hours: float, *, pace: float = 1.0, warm_s: float = 60.0) -> Day:
     """Send `hours` of speech: a minute at `pace` times that of a microphone, the rest as fast as it is taken.
 
-    Memory counts after `warm_s` seconds of that.
+    Memory counts after `warm_s` seconds of that, or after a quarter of it, if that comes first.
     """
     samples = speech()
     rounds = max(3, round(hours * 3600 * RATE / len(samples)))
@@ -126,7 +126,8 @@ def day(hours: float, *, pace: float = 1.0, warm_s: float = 60.0) -> Day:
             live(feed, np.concatenate([samples[RATE:], samples]), pace)
             warm = time.monotonic() + warm_s
             for i in range(2, rounds + 1):
-                due = i % max(1, rounds // 20) == 0 if memory else time.monotonic() > warm
+                begun = time.monotonic() > warm or i > rounds // 4
+                due = i % max(1, rounds // 20) == 0 if memory else begun
                 if due or i == rounds:
                     memory.append((i * len(samples) / RATE / 3600, at_rest_kb(serving)))
                     print(f"{memory[-1][0]:6.2f} h: {memory[-1][1]:,} kB", file=sys.stderr)
