@@ -103,7 +103,7 @@ def test_stream_that_comes_and_goes(camera, speech):
             before = n[0]
             wait_until(lambda: stream.lost_samples and n[0] > before, 60)
             away = time.monotonic() - begin
-        assert stream.outages == 1
+            assert stream.outages == 1
     reader.join(30)
     lost = stream.lost_samples / RATE
     assert 1 < lost < away + 1
