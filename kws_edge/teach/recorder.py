@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kws_edge.teach.takes import FRAME_MS, frame_levels
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Recorder"]
 
-_FRAME_MS = 20
 _LEAST_DB, _ABOVE_DB = -58.0, 9.0
 """Sound is louder than the first, in dB of full scale, and than the quiet before it by the second."""
 _BEGINS, _ENDS = 3, 24
@@ -44,7 +45,7 @@ class Recorder:
     """
 
     def __init__(self, rate: int) -> None:
-        self._rate, self._frame = rate, rate * _FRAME_MS // 1000
+        self._rate, self._frame = rate, rate * FRAME_MS // 1000
         self.reset()
 
     def reset(self) -> None:
@@ -65,8 +66,7 @@ class Recorder:
         self._heard = np.concatenate([self._heard, block])
         while (len(self._levels) + 1) * self._frame <= len(self._heard):
             at = len(self._levels) * self._frame
-            power = self._heard[at : at + self._frame].astype(np.float64).var() / 32768**2
-            self._levels.append(float(10 * np.log10(power + 1e-10)))
+            self._levels += frame_levels(self._heard[at : at + self._frame], self._frame).tolist()
             if (found := self._ended()) is not None:
                 recording = self._heard[found[0] * self._frame : found[1] * self._frame]
                 self.reset()
@@ -79,11 +79,11 @@ class Recorder:
         if self._start is None:
             if n > _LEARNT and min(self._levels[-_BEGINS:]) > self._quiet:
                 self._start = n - _BEGINS
-            return (0, n) if n * _FRAME_MS >= 1000 * _PATIENCE_S else None
-        first = max(0, self._start - round(1000 * _BEFORE_S / _FRAME_MS))
+            return (0, n) if n * FRAME_MS >= 1000 * _PATIENCE_S else None
+        first = max(0, self._start - round(1000 * _BEFORE_S / FRAME_MS))
         if max(self._levels[-_ENDS:]) <= self._quiet and n - self._start >= _ENDS:
             return first, n
-        return (first, n) if (n - self._start) * _FRAME_MS >= 1000 * _LONGEST_S else None
+        return (first, n) if (n - self._start) * FRAME_MS >= 1000 * _LONGEST_S else None
 
     @property
     def _quiet(self) -> float:

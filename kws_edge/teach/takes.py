@@ -14,9 +14,10 @@ from kws_edge.features.frontend import to_int16
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SHIFTS", "Take", "TakeError", "augmented", "find_word"]
+__all__ = ["FRAME_MS", "SHIFTS", "Take", "TakeError", "augmented", "find_word", "frame_levels"]
 
-_FRAME_MS = 20
+FRAME_MS = 20
+"""Sound is looked at in frames of this length."""
 _SILENT_DB = -55.0
 """Level of a word's loudest part, in dB of full scale, below which nothing was said."""
 _CONTRAST_DB = 12.0
@@ -84,6 +85,13 @@ class Take:
         return out
 
 
+def frame_levels(samples: NDArray[np.int16], length: int) -> NDArray[np.float64]:
+    """Levels of the whole frames of `length` samples, without their offsets; shape (frames,), dB of full scale."""
+    frames = samples[: len(samples) // length * length].reshape(-1, length).astype(np.float64)
+    levels: NDArray[np.float64] = 10 * np.log10(frames.var(axis=1) / 32768**2 + 1e-10)
+    return levels
+
+
 def find_word(samples: NDArray[Any], rate: int, longest_s: float = 1.0) -> Take:
     """Find the one word in a recording.
 
@@ -111,12 +119,10 @@ def find_word(samples: NDArray[Any], rate: int, longest_s: float = 1.0) -> Take:
     True
     """
     samples = to_int16(samples)
-    frame = rate * _FRAME_MS // 1000
-    n = len(samples) // frame
-    if n * _FRAME_MS < 1000 * _SHORTEST_S:
+    frame = rate * FRAME_MS // 1000
+    levels = frame_levels(samples, frame)
+    if len(levels) * FRAME_MS < 1000 * _SHORTEST_S:
         raise TakeError(f"only {len(samples) / rate:.2f} s of sound; record the whole word")
-    frames = samples[: n * frame].reshape(n, frame).astype(np.float64)
-    levels = 10 * np.log10(frames.var(axis=1) / 32768**2 + 1e-10)
     loudest = float(np.sort(levels)[-3:].mean())
     if loudest < _SILENT_DB:
         raise TakeError(f"silence: nothing is louder than {loudest:.0f} dBFS; speak up, or turn the microphone up")
@@ -126,13 +132,13 @@ def find_word(samples: NDArray[Any], rate: int, longest_s: float = 1.0) -> Take:
             f"noise only: nothing stands out by {_CONTRAST_DB:g} dB; say the word with quiet before and after it"
         )
     spoken = levels > max(loudest - _SPEECH_DB, min(floor + _ABOVE_FLOOR_DB, loudest - _CONTRAST_DB))
-    parts = _parts(spoken, levels, round(1000 * _PAUSE_S / _FRAME_MS))
+    parts = _parts(spoken, levels, round(1000 * _PAUSE_S / FRAME_MS))
     first, last = parts[0][0], parts[-1][1]
     take = Take(samples, first * frame, last * frame, loudest)
     _check_level(take, levels, loudest)
     if len(parts) > 1:
         raise TakeError(f"{len(parts)} words with a pause between them; say the word once in each recording")
-    seconds = (last - first) * _FRAME_MS / 1000
+    seconds = (last - first) * FRAME_MS / 1000
     if seconds < _SHORTEST_S:
         raise TakeError(f"only a click of {1000 * seconds:.0f} ms; say the whole word")
     if seconds > longest_s:
