@@ -278,13 +278,14 @@ def test_a_hundred_connections(samples):
             )
             return [one[0] for one in results if isinstance(one, tuple)]
 
-        texts = asyncio.run(many())
+        refusal = "10 clients are served already"  # who has not sent much yet can read it
+        texts = [one for one in asyncio.run(many()) if one != refusal]
         assert set(texts) == {"stop the music"}
         assert len(texts) >= 10
         wait_until(lambda: open_files() <= before)
         assert threading.active_count() <= threads
         assert asyncio.run(transcribe(output, samples[5 * RATE : 8 * RATE]))[0] == "stop the music"
-        assert any("10 clients are served already" in one for one in said)
+        assert any(refusal in one for one in said)
         assert len(said) < 10
 
 

@@ -363,9 +363,10 @@ class Service(Commands):
             self._telemetry[name] = told = room.telemetry(hot)
             for output in self._all_outputs():
                 output.put(told)
+        ready = self._all_settled()  # before the status, which shall tell of what made it so
         status = "; ".join(self._line(name, room) for name, room in self._rooms.items())
         self._notifier.send(STATUS=status)
-        if not self._ready and self._all_settled():
+        if ready and not self._ready:
             self._ready = True
             settle()
             self._notifier.send(READY=1)
