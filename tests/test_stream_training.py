@@ -169,6 +169,23 @@ def test_negatives_after_speech_are_lowered_and_words_are_not():
     assert float(again(unwanted, scores)) == float(loss(unwanted, scores))
 
 
+def test_the_loss_of_a_teacher_is_least_at_its_posteriors():
+    """After speech, too, where the teacher's scores are lowered as the network's are."""
+    rng, loss = np.random.default_rng(0), AnswerLoss(1, 5.0, (7, 3))
+    logits = rng.normal(0, 2, (2, 12, 3)).astype(np.float32)
+    speech = 1 / (1 + np.exp(-logits[:, :, 1]))
+    lowered = logits - 5 * speech_share(speech, 7, 3).astype(np.float32) * [1, 0, 1]
+    posteriors = 1 / (1 + np.exp(-lowered))
+    targets = np.concatenate([np.zeros_like(logits), posteriors, 1 - posteriors], axis=-1)
+    scores = keras.ops.convert_to_tensor((logits[:, :, np.newaxis] + SCORE_OFFSET).astype(np.float32))
+    np.testing.assert_allclose(gradient(loss, targets.astype(np.float32), scores), 0, atol=1e-5)
+    entropy = -posteriors * np.log(posteriors) - (1 - posteriors) * np.log(1 - posteriors)
+    assert float(loss(targets.astype(np.float32), scores)) == pytest.approx(entropy.sum(), rel=1e-3)
+    hard = rng.normal(0, 1, logits.shape).astype(np.float32)
+    both = np.concatenate([hard, *np.split(targets, 3, axis=-1)[1:]], axis=-1).astype(np.float32)
+    assert float(loss(both, scores)) == pytest.approx(entropy.sum() + float(loss(hard, scores)), rel=1e-3)
+
+
 def gradient(loss, targets, scores):
     import tensorflow as tf
 
@@ -594,6 +611,35 @@ def test_runs_start_from_others(stream_run, run_folder, folder, run_cli, tmp_pat
     assert load_run(tmp_path / "d").model().name == "stream_micro"
 
 
+def test_a_run_learns_from_another(stream_run, folder, run_cli, tmp_path):
+    """What the teacher says counts as much as asked: alone, it makes the loss that of another training."""
+    losses = {}
+    for name, options in {
+        "own": (),
+        "both": ("--teacher", stream_run),
+        "none": ("--teacher", stream_run, "--teacher-weight", "0"),
+    }.items():
+        done = run_cli(*stream_command(folder, name, "--epochs", "1", "--steps", "2", *options), package="host_tools")
+        assert done.returncode == 0, done.stderr
+        losses[name] = read_log(tmp_path / name)[-1]["loss"]
+    assert losses["none"] == losses["own"] != losses["both"]
+    assert load_run(tmp_path / "both").model().outputs[0].shape[-1] == len(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--model", "stream_micro", "--teacher", "{stream}"), "answers every 4 frames, stream_micro every 2"),
+        (("--teacher", "{clips}"), "needs the front end and the labels"),
+        (("--teacher", "{stream},{stream}"), "a network with state learns from one teacher"),
+    ],
+)
+def test_teachers_that_do_not_fit_are_refused(options, expected, stream_run, run_folder, folder, run_cli):
+    options = [one.format(stream=stream_run, clips=run_folder) for one in options]
+    failed = run_cli(*stream_command(folder, "a", *options), package="host_tools")
+    assert_one_line_error_at_end(failed, expected)
+
+
 def test_starts_that_do_not_fit_are_refused(run_folder, folder, run_cli):
     short = ("--epochs", "1", "--steps", "2")
     small = run_cli(*stream_command(folder, "a", *short, "--width", "0.1", "--start", run_folder), package="host_tools")
@@ -609,7 +655,7 @@ def test_starts_that_do_not_fit_are_refused(run_folder, folder, run_cli):
     [
         (("--sequence-s", "3"), "sequence_s is for networks with state, residual is one without it"),
         (("--model", "stream_micro", "--mixup", "0.2"), "mixup is for networks without state"),
-        (("--model", "stream_micro", "--teacher", "runs/x"), "teacher is for networks without state"),
+        (("--model", "stream_micro", "--log-prior", "yes=1"), "log_prior is for networks without state"),
         (("--model", "stream_micro", "--keyword-share", "0.9", "--halves", "0.2"), "1.42 together"),
         (("--model", "stream_micro", "--answer-ms", "100", "5000"), "within sequence_s, 4 s"),
         (("--model", "stream_micro", "--answer-ms", "100", "100"), "an end after the start"),

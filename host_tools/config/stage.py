@@ -238,7 +238,10 @@ class WeightsConfig(Section):
         help="add X to the logit of LABEL at the start, as if the label were e^X times likelier",
     )
     teacher: str = option(
-        Text(), "", metavar="RUN[,RUN]", help="distil from this run, or from the mean of these runs' posteriors"
+        Text(),
+        "",
+        metavar="RUN[,RUN]",
+        help="distil from this run; without state, also from the mean of several runs' posteriors",
     )
     teacher_weight: float = share(0.5, "share of --teacher in the targets")
     qat: str = option(
@@ -259,7 +262,7 @@ class WeightsConfig(Section):
 _OF_CLIPS = (
     *("smoothing", "words_first", "silence_share", "unknown_share", "speech_share", "hard_negatives", "hiss", "babble"),
     *("shift_ms", "time_masks", "time_mask_ms", "frequency_masks", "frequency_mask_share", "mixup"),
-    *("blend", "log_prior", "teacher"),
+    *("blend", "log_prior"),
 )
 """Options of networks without state, which train on clips."""
 

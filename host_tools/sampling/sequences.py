@@ -272,6 +272,19 @@ class SequenceBatches:
             targets[:, :, self.voice] = np.where(voice < 0, 0, np.where(voice, known, -known))
         return targets
 
+    def answer_weights(self, targets: np.ndarray) -> np.ndarray:
+        """What an answer of each output weighs if it may be any, shape (outputs,), float32.
+
+        Parameters
+        ----------
+        targets : numpy.ndarray, shape (n, answers, outputs)
+            See :meth:`targets`. Answers that shall be no word weigh this much there.
+        """
+        weights = -targets.min(axis=(0, 1))
+        if self.voice is not None:
+            weights[self.voice] = _VOICE_WEIGHT / targets[..., 0].size
+        return weights
+
     def mine(self, posteriors: Callable[[np.ndarray], np.ndarray], epoch: int) -> dict[str, int]:
         """Find noise and speech in which a network hears keywords; see :meth:`Tracks.mine`.
 

@@ -65,6 +65,8 @@ _LONGEST_AVERAGE = 500
 class AnswerLoss(keras.losses.Loss):
     """Sum of the weighted losses of all answers; targets are those of :meth:`SequenceBatches.targets`.
 
+    They may be followed, on the last axis, by what a teacher's answers weigh for each output, and against each.
+
     Parameters
     ----------
     voice : int or None
@@ -91,6 +93,7 @@ class AnswerLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         logits = y_pred[:, :, 0] - SCORE_OFFSET
+        y_true, *taught = ops.split(y_true, y_true.shape[-1] // logits.shape[-1], axis=-1)
         wanted, unwanted = ops.relu(y_true), ops.relu(-y_true)
         lowered = logits
         if self.voice is not None:
@@ -99,7 +102,10 @@ class AnswerLoss(keras.losses.Loss):
         likely = ops.stop_gradient(ops.sigmoid(lowered))
         if self.voice is not None:
             likely = ops.maximum(likely, voice)
-        return ops.sum(wanted * ops.softplus(-logits) + unwanted * likely * ops.softplus(lowered), axis=(1, 2))
+        losses = wanted * ops.softplus(-logits) + unwanted * likely * ops.softplus(lowered)
+        if taught:
+            losses += taught[0] * ops.softplus(-lowered) + taught[1] * ops.softplus(lowered)
+        return ops.sum(losses, axis=(1, 2))
 
     def _speech_before(self, logits):
         """The mean posterior of speech in the time before each answer, shape (n, answers, 1)."""
@@ -226,7 +232,17 @@ class SequenceTask(Task):
     def epoch(self, model: keras.Model, epoch: int) -> Generator[tuple, None, None]:
         past = states(model, self.config.optim.batch_size)
         for levels, targets in self.batches.epoch(epoch, self.config.optim.steps):
-            yield [levels, *past], targets
+            yield [levels, *past], self._taught(levels, targets) if self.teacher else targets
+
+    def _taught(self, levels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Targets of :class:`AnswerLoss`, with those of the teacher for every label."""
+        share = np.float32(self.config.weights.teacher_weight)
+        scores = self.devices.answers(self.teacher, [levels, *states(self.teacher, len(levels))])[:, :, 0]
+        posteriors = np.zeros_like(targets)
+        posteriors[..., : len(self.labels)] = posterior(scores, SCORE_OFFSET)
+        weights = share * self.batches.answer_weights(targets)
+        weights[len(self.labels) :] = 0
+        return np.concatenate([(1 - share) * targets, weights * posteriors, weights * (1 - posteriors)], axis=-1)
 
     def mine(self, model: keras.Model, epoch: int) -> str:
         answers = self._averaged(model)

@@ -61,7 +61,7 @@ def set_up(
         check_same_identity(previous, made_from)
     devices.check_same(checksums(made_from))
     with devices.scope():
-        teacher = load_teacher(config.weights.teacher, frontend_config, labels) if config.weights.teacher else None
+        teacher = load_teacher(config.weights.teacher, config.network) if config.weights.teacher else None
     keras.utils.set_random_seed(config.seed)
     task = (SequenceTask if config.network.streams else ClipTask)(config, devices, teacher)
     task.network()  # its errors come before data are read
