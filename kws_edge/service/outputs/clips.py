@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kws_edge.errors import ConfigError, WriteError
+from kws_edge.errors import ConfigError, KwsError, WriteError
 from kws_edge.files import check_writable
 from kws_edge.ranges import number, whole
 from kws_edge.service.clips import HIT, NEAR_MISS, WRONG, ClipFolder
@@ -183,6 +183,18 @@ class Clips(Output):
         except ConfigError as error:
             self._failed += 1
             self._tell(str(error))
+        else:
+            if moment.kind == WRONG:
+                self._teach(moment.name)
+
+    def _teach(self, name: str) -> None:
+        """Let taught words learn from a clip in which nobody said them."""
+        if taught := self.service.taught():
+            try:
+                for word in taught.was_wrong(self.clips.find(name).path):
+                    self._notice(f"{self.name}: {word} has learnt from what was wrong")
+            except KwsError as error:
+                self._notice(f"{self.name}: {error}")
 
     def _misheard(self, event: Misheard) -> None:
         for moment in reversed((*self._past, *self._moments)):
@@ -196,6 +208,7 @@ class Clips(Output):
         if moment.name is not None:
             try:
                 moment.name = self.clips.call_wrong(moment.name)
+                self._teach(moment.name)
             except WriteError as error:
                 raise OutputError(str(error)) from None
             except ConfigError:  # somebody has labelled or deleted it meanwhile
