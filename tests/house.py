@@ -23,8 +23,8 @@ def free_port() -> int:
 def reloaded(room: str, keywords: tuple[str, ...] = WORDS, **more) -> Reloaded:
     values = {
         "model": shipped_models()["commands12"], "labels": ("silence", "unknown", *WORDS), "keywords": keywords,
-        "possible": WORDS, "taught": (), "taught_file": None, "thresholds": dict.fromkeys(WORDS, 0.8), "sensitivity": 0.5, "has_sensitivity": True,
-        "wake_word": None, "step_s": 0.1, "level_range": (0.0, 255.0),
+        "possible": WORDS, "thresholds": dict.fromkeys(WORDS, 0.8), "sensitivity": 0.5, "has_sensitivity": True,
+        "taught": (), "taught_file": None, "wake_word": None, "step_s": 0.1, "level_range": (0.0, 255.0),
     }  # fmt: skip
     return Reloaded(room=room, **(values | more))
 

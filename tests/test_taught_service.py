@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from kws_edge import AudioFile, ConfigError, Model, Spotter, TaughtWords, find_word
+from kws_edge.service.clips import CHECKED, WRONG, ClipFolder
 from kws_edge.service.config import ModelSection, SourceSection
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.history import History
+from kws_edge.service.mqtt import discovery
 from kws_edge.service.tuning import Tuning
+from kws_edge.service.wyoming.hearing import Hearing
 from tests.conftest import assert_one_line_error
+from tests.served import served
 from tests.serving import RATE, Feed, Serving, silence
 from tests.voices import record
 
@@ -211,3 +216,88 @@ def test_a_word_that_an_output_names_is_not_lost_unheard(serve, feed, words, rec
     feed.write(recordings["lamp"][5])
     feed.close()
     assert [one["keyword"] for one in service.finish()] == ["lamp"]
+
+
+# Outputs
+
+
+def test_home_assistant_is_told_of_taught_words(words):
+    shared = SharedModel(section(words))
+    state = Ear.made(shared, shared.base(SourceSection()), Tuning()).state("hall")
+    parts = discovery.components(discovery.Topics("hall", "homeassistant"), "hall", state.keywords)
+    assert parts["command"]["evt_typ"][-2:] == ["lamp", "kitchen"]
+    assert parts["heard_lamp"]["pl"] == "lamp"
+
+
+def test_wyoming_hears_taught_words(words, stream):
+    shared = SharedModel(section(words))
+    state = Ear.made(shared, shared.base(SourceSection()), Tuning()).state("hall")
+    hearing = Hearing(state, name="kws-edge", language="en", sentences={})
+    assert [word for word, _ in heard(hearing.spotter(), stream)][-2:] == ["lamp", "kitchen"]
+    assert {"lamp", "kitchen"} <= {model["name"] for model in hearing.info().data["wake"][0]["models"]}
+    found = [word for word, _ in heard(hearing.spotter(["stop", "lamp"]), stream)]
+    assert set(found) == {"stop", "lamp"}
+    shared.taught.remove("lamp")
+    hearing.change(Ear.made(shared, shared.base(SourceSection()), Tuning()).state("hall"))
+    assert [word for word, _ in heard(hearing.spotter(), stream)][-1] == "kitchen"
+    assert "lamp" not in dict(heard(hearing.spotter(), stream))
+
+
+@pytest.fixture
+def page(tmp_path, words, recordings):
+    """A service with a page and clips, which hears banana and lamp again and again."""
+    pytest.importorskip("h11", reason="h11 is not installed here")
+    soundfile.write(tmp_path / "said.wav", np.concatenate([recordings["banana"][5], recordings["lamp"][5]]), RATE)
+    sections = '[model]\ntaught = "taught.json"\n[web]\nport = 0\n[clips]\nfolder = "clips"\n'
+    with served(tmp_path, sections, tmp_path / "said.wav", pace=2.0) as service:
+        assert service.port
+        yield service
+
+
+def names(page):
+    return [word["name"] for word in page.ask("GET", "/api/taught")[1]["words"]]
+
+
+def test_the_page_teaches_and_removes_words(page, tmp_path, recordings):
+    room = page.event("begin")["rooms"][0]
+    assert room["taught"] == names(page) == ["lamp", "kitchen"]
+    assert room["keywords"][-2:] == ["lamp", "kitchen"]
+    folder = ClipFolder(str(tmp_path / "clips"), most_bytes=10**9)
+    clips = [
+        folder.add(samples[RATE // 2 :], RATE, room="kitchen", word="lamp", score=0.5, kind=WRONG)
+        for samples in [*recordings["banana"][:5], silence(2)]
+    ]
+    for name, chosen, reason in (
+        ("banana", clips[:2], "2 takes of 'banana'; give 3 to 10"),
+        ("banana", clips[3:], "recording 3: silence: nothing is louder"),
+        ("stop", clips[:5], "'stop' is a label of the model"),
+        ("lamp", clips[:5], "'lamp' is taught already"),
+        ("banana", ["../taught.json"], "there is no clip"),
+    ):
+        status, answer = page.ask("POST", "/api/taught/teach", {"name": name, "clips": chosen})
+        assert status == 400 and reason in answer["error"]
+    assert names(page) == ["lamp", "kitchen"]
+    with page.events() as events:
+        assert page.ask("POST", "/api/taught/teach", {"name": "banana", "clips": clips[:5]})[0] == 200
+        assert next(v["keyword"] for kind, v in events if kind == "detection" and v["keyword"] != "lamp") == "banana"
+    assert names(page) == ["lamp", "kitchen", "banana"]
+    assert {clip.word for clip in folder if clip.kind == CHECKED} == {"banana"}, "they are clips of it now"
+    assert page.ask("POST", "/api/taught/remove", {"name": "banana"})[0] == 200
+    assert page.ask("POST", "/api/taught/remove", {"name": "banana"})[0] == 400
+    assert page.event("begin")["rooms"][0]["taught"] == ["lamp", "kitchen"]
+
+
+def test_the_page_sets_thresholds_of_taught_words(page, words):
+    change = {"room": "kitchen", "thresholds": {"lamp": 0.9, "stop": 0.8}}
+    assert page.ask("POST", "/api/settings", change)[0] == 200
+    thresholds = page.event("begin")["rooms"][0]["thresholds"]
+    assert (thresholds["lamp"], thresholds["stop"]) == (0.9, 0.8)
+    assert TaughtWords(Model("commands12"), words)["lamp"].threshold == 0.9
+
+
+def test_a_page_without_taught_words_says_so(tmp_path, demo_stream):
+    pytest.importorskip("h11", reason="h11 is not installed here")
+    with served(tmp_path / "s", "[web]\nport = 0\n", demo_stream) as service:
+        assert service.event("begin")["taught"] is False
+        status, answer = service.ask("GET", "/api/taught")
+        assert status == 400 and "set taught = true" in answer["error"]

@@ -95,7 +95,9 @@ def test_the_word_itself_is_not_wrong(words, bird):
     best = max(bird[1], key=lambda samples: float((windows(words.encoder, samples) @ words["bird"].mean).max()))
     embeddings = windows(words.encoder, best)
     embeddings[np.argmax(embeddings @ words["bird"].mean)] = words["bird"].mean
-    with pytest.raises(ConfigError, match=r"as much like 'bird' as its own takes are \(likeness 1\.00, 0\.9 is the most"):
+    with pytest.raises(
+        ConfigError, match=r"as much like 'bird' as its own takes are \(likeness 1\.00, 0\.9 is the most"
+    ):
         words.was_wrong(embeddings)
     assert not len(words["bird"].wrong)
 

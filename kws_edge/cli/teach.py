@@ -19,6 +19,7 @@ from kws_edge.ranges import whole
 from kws_edge.teach.listener import BUDGET
 from kws_edge.teach.recorder import Recorder
 from kws_edge.teach.takes import TakeError, find_word
+from kws_edge.teach.word import PROMISED
 from kws_edge.teach.words import LEAST_TAKES, MOST_TAKES, TaughtWords
 from kws_edge.teach.wrong import windows
 from kws_edge.text import counted, printable, shown
@@ -43,9 +44,7 @@ def add(commands: Commands) -> None:
         "files. Nothing is trained, and nothing leaves the device. listen --taught and detect --taught then hear the "
         "word beside the model's own. Recordings that cannot teach the word are refused, with the reason.",
     )
-    parser.add_argument(
-        "word", nargs="?", metavar="WORD", help="name of the word; with --test or --wrong, a recording"
-    )
+    parser.add_argument("word", nargs="?", metavar="WORD", help="name of the word; with --test or --wrong, a recording")
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="recordings of the word, or - for standard input; default: listen"
     )
@@ -108,7 +107,7 @@ def _list(words: TaughtWords) -> None:
     width = max(map(len, words))
     for word in words.values():
         wrong = f", {counted(len(word.wrong), 'window')} of what is wrong" if len(word.wrong) else ""
-        moved = f", threshold {word.threshold:.2f}" if word.threshold != 0.5 else ""
+        moved = f", threshold {word.threshold:.2f}" if word.threshold != PROMISED else ""
         print(f"{word.name:<{width}}  {counted(word.takes, 'take')}, {word.date}{moved}{wrong}")
 
 

@@ -91,8 +91,8 @@ class Scores(Event):
     level_db: float
     """Level of the audio since the last inference, dBFS."""
     posteriors: NDArray[np.float32]
-    """Posterior of each of the labels of the last :class:`Reloaded`, shape (n_labels,), float32. Of a taught word, it is
-    its score, which is not averaged."""
+    """Posterior of each of the labels of the last :class:`Reloaded`, shape (n_labels,), float32. A taught
+    word has its score, which is not averaged."""
     smoothed: NDArray[np.float32]
     """Their average, which is compared with the thresholds. It is zero in the refractory time."""
     thresholds: NDArray[np.float32]

@@ -22,8 +22,8 @@ from kws_edge.service.events import Reloaded, Telemetry
 from kws_edge.service.memory import settle, tidy
 from kws_edge.service.notify import Notifier
 from kws_edge.service.outputs.base import Output
-from kws_edge.service.room import Room
 from kws_edge.service.prepared import prepared
+from kws_edge.service.room import Room
 from kws_edge.service.saved import changes_path, save_changes
 from kws_edge.service.sources import open_source
 from kws_edge.service.tuning import Tuning

@@ -97,4 +97,3 @@ class Tuning:
         config = dataclasses.replace(own, thresholds={**own.thresholds, **self.thresholds}, **changes)
         detector_of(model, config)
         return config
-

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from kws_edge.teach.encoder import Encoder
     from kws_edge.teach.word import TaughtWord
 
-__all__ = ["BUDGET", "EVERY_S", "TaughtListener", "least_score", "share"]
+__all__ = ["BUDGET", "EVERY_S", "HYSTERESIS", "TaughtListener", "least_score", "share"]
 
 BUDGET = 1.0
 """False accepts an hour of speech that each taught word may have."""
 EVERY_S = 0.2
 """Time from one embedding to the next. The encoder learnt that a word may lie half of this earlier or later."""
-_HYSTERESIS = 1.0
+HYSTERESIS = 1.0
 """A word must fall this far below its threshold before it is heard again, in deviations of other speech."""
 _ROUNDING = 1e-6
 _NEVER = 1e-6
@@ -92,8 +92,8 @@ class TaughtListener:
         self._prototypes = np.stack([word.prototype for word in found]).T / deviations
         self._means = np.array([word.others[0] for word in found], np.float32) / deviations
         self._deviations = deviations
-        # Below these, no penalty is small enough for a word to be heard.
-        self._floors = self._heard - _HYSTERESIS + LEAST_PENALTY / deviations + self._means
+        # Below these, no penalty is small enough for a word to be heard at its threshold, or at the encoder's.
+        self._floors = np.minimum(self._heard, self._least) - HYSTERESIS + LEAST_PENALTY / deviations + self._means
         self._every = max(1, round(EVERY_S / step_s))
         self._refractory = round(refractory_s / step_s)
         self.reset()
@@ -154,6 +154,6 @@ class TaughtListener:
 
     def _best(self, scores: NDArray[np.float32]) -> int | None:
         """The word that is heard now, or None."""
-        self._released |= scores < self._heard - _HYSTERESIS
+        self._released |= scores < self._heard - HYSTERESIS
         best = int((scores - self._heard).argmax())
         return best if scores[best] >= self._heard[best] and self._released[best] else None

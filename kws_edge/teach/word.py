@@ -18,8 +18,10 @@ from kws_edge.text import shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["THRESHOLD", "TaughtWord"]
+__all__ = ["PROMISED", "THRESHOLD", "TaughtWord"]
 
+PROMISED = 0.5
+"""The threshold that keeps the encoder's promise."""
 THRESHOLD = number(0, 1)
 """Range of :attr:`TaughtWord.threshold`."""
 _ARRAYS = ("mean", "prototype", "wrong")
@@ -54,8 +56,8 @@ class TaughtWord:
     """Score of the take that is least like the others, in deviations of the scores of speech."""
     wrong: NDArray[np.float32]
     """Embeddings of what was wrongly taken for the word, shape (n, dimensions), float32; see `teach --wrong`."""
-    threshold: float = 0.5
-    """Score that counts as heard, in (0, 1), as detections have it. 0.5 is what the encoder promises."""
+    threshold: float = PROMISED
+    """Score that counts as heard, in (0, 1), as detections have it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The word as a JSON-ready dict."""
