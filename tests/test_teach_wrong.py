@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from kws_edge import AudioFile, ConfigError, Model, Spotter, TakeError, TaughtWords, find_word
+from kws_edge.detection.room_profile import profile_path
 from kws_edge.errors import WriteError
+from kws_edge.teach.words import taught_path
 from kws_edge.teach.wrong import windows
+from tests.conftest import wait_until
+from tests.served import served
 
 RATE = 16000
 
@@ -136,10 +143,6 @@ def test_a_lower_threshold_keeps_off_what_was_wrong(words, recorded):
 
 
 def test_the_command(words, recorded, run_cli, tmp_path, monkeypatch):
-    import soundfile
-
-    from kws_edge.teach.words import taught_path
-
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     path = Path(taught_path(words.model))
     path.parent.mkdir()
@@ -156,3 +159,66 @@ def test_the_command(words, recorded, run_cli, tmp_path, monkeypatch):
     for arguments, reason in (((), "--wrong takes recordings"), (("-",), "not standard input")):
         refused = run_cli("teach", "--wrong", *arguments)
         assert refused.returncode == 2 and reason in refused.stderr.decode()
+
+
+def test_that_was_wrong_on_the_page_is_learnt(words, recorded, tmp_path):
+    """The service hears bed as bird, is told so, and goes on without that mistake."""
+    pytest.importorskip("h11", reason="h11 is not installed here")
+    wrong = recorded["bed"][heard(words, recorded["bed"])[0]]
+    soundfile.write(tmp_path / "said.wav", np.pad(wrong, RATE), RATE)
+    sections = '[model]\ntaught = "taught.json"\n[web]\nport = 0\n[clips]\nfolder = "clips"\n'
+    with served(tmp_path, sections, tmp_path / "said.wav", pace=2.0) as service:
+        with service.events() as events:
+            found = next(values for kind, values in events if kind == "detection")
+            assert found["keyword"] == "bird"
+            assert service.ask("POST", "/api/wrong", {"room": "kitchen", "end_s": found["end_s"]})[0] == 200
+            wait_until(lambda: "bird has learnt from what was wrong" in service.log, 30)
+            told = next(values for kind, values in events if kind == "settings")
+            assert told["taught"] == ["bird"]
+        heard_s = service.event("telemetry")["heard_s"]
+        with service.events() as events:
+            # The recording is heard twice at least until then.
+            kinds = (kind for kind, v in events if kind == "detection" or v.get("heard_s", 0) > heard_s + 12)
+            assert next(kinds) == "telemetry"
+    assert len(TaughtWords(words.model, words.path)["bird"].wrong)
+
+
+@pytest.mark.parametrize("said", ["unknown", "bird"])
+def test_a_label_of_the_page_is_learnt(words, recorded, tmp_path, said):
+    from kws_edge.service.clips import HIT, ClipFolder
+    from kws_edge.service.taught import Taught
+    from kws_edge.service.web.teaching import Teaching
+
+    class Service:
+        def taught(self):
+            return taught
+
+    taught = Taught(words.model, words.path, threading.Lock())
+    folder = ClipFolder(str(tmp_path / "clips"), most_bytes=10**9)
+    wrong = recorded["bed"][heard(words, recorded["bed"])[0]]
+    name = folder.add(wrong, RATE, room="kitchen", word="bird", score=0.6, kind=HIT)
+    answer = Teaching(Service(), lambda: folder).label(name, said)
+    assert (answer["learnt"], answer["note"]) == (["bird"] if said == "unknown" else [], "")
+    assert folder.find(answer["name"]).word == said
+
+
+def test_calibrate_raises_the_threshold_of_a_word_that_fires(words, recorded, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = Path(taught_path(words.model))
+    path.parent.mkdir()
+    path.write_bytes(Path(words.path).read_bytes())
+    before = heard(words, recorded["bed"])
+    site = np.concatenate([recorded["bed"][i] for i in before])
+    soundfile.write(tmp_path / "site.wav", site, RATE)
+    done = run_cli("calibrate", tmp_path / "site.wav", "--taught", "--force", "--budget", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    chosen = json.loads(done.stdout)
+    assert chosen["defaults"]["bird"] == 0.5 < chosen["thresholds"]["bird"]
+    again = TaughtWords(words.model, path)
+    assert again["bird"].threshold == chosen["thresholds"]["bird"]
+    assert not heard(again, [site])
+    assert "bird" not in json.loads(Path(profile_path(words.model)).read_text())["detector_config"]["thresholds"]
+    done = run_cli("calibrate", tmp_path / "site.wav", "--taught", "--force", "--budget", "100000")
+    assert done.returncode == 0, done.stderr
+    assert TaughtWords(words.model, path)["bird"].threshold < 0.5, "a large budget lowers it"
+    assert f"wrote the thresholds of bird to {path}" in done.stdout.decode()
