@@ -28,8 +28,8 @@ from kws_edge.teach.word import TaughtWord
 from kws_edge.teach.wrong import learnt, windows
 
 _CLIPS, _SHOTS, _DRAWS, _MISTAKES = 250, 5, 6, 4
-_AROUND = 1600 * 2
-"""Samples of silence around a clip, so that a stream's windows lie up to 100 ms earlier and later."""
+_LENGTH = 16_000 + 3_200
+"""Samples of a clip with silence around it, so that windows lie up to 100 ms earlier and later."""
 _ROWS = 4000
 
 
@@ -54,6 +54,13 @@ class Counts:
         return f"| {name} | {cell(self.before)} | {cell(self.after)} |"
 
 
+def centred(samples: np.ndarray) -> np.ndarray:
+    """A clip in the middle of `_LENGTH` samples."""
+    samples = samples[:_LENGTH]
+    before = (_LENGTH - len(samples)) // 2
+    return np.pad(samples, (before, _LENGTH - len(samples) - before))
+
+
 class Heard:
     """Embeddings of clips, and the scores of words for them."""
 
@@ -61,14 +68,13 @@ class Heard:
         by_word: dict[str, list[Path]] = {}
         for clip in index_clips(data / "speech_commands").clips:
             by_word.setdefault(clip.word, []).append(clip.path)
-        self.encoder, self.labels, found = words.encoder, [], []
+        self.encoder, labels, found = words.encoder, [], []
         for word, paths in sorted(by_word.items()):
             for i in rng.permutation(len(paths))[:_CLIPS]:
-                found.append(windows(self.encoder, np.pad(audio(paths[i]), _AROUND))[:: 2][:5])
-                self.labels.append(word)
+                found.append(windows(self.encoder, centred(audio(paths[i]))))
+                labels.append(word)
             print(f"{word}: {len(found)} clips", flush=True)
-        least = min(map(len, found))
-        self.embeddings, self.labels = np.stack([one[:least] for one in found]), np.array(self.labels)
+        self.embeddings, self.labels = np.stack(found), np.array(labels)
         self._penalties: dict[bytes, np.ndarray] = {}
 
     def penalties(self, same: np.ndarray) -> np.ndarray:
