@@ -2,10 +2,10 @@
 
     python -m benchmarks.teach_wrong DATA -o benchmarks/teach
 
-DATA holds `speech_commands`. Each of the words of :mod:`benchmarks.teach` is taught from five clips of different people,
-several times. Clips of all other words are heard at the device's own threshold. From one of those that are taken for the
-word it learns, as `kws-edge teach --wrong` does. Then everything is heard again: this clip, other people's clips of the
-same wrong word, all other words, and clips of the word itself that taught nothing.
+DATA holds `speech_commands`. Each of the words of :mod:`benchmarks.teach` is taught from five clips of different
+people, several times. Clips of all other words are heard at the device's own threshold. From one of those that are
+taken for the word it learns, as `kws-edge teach --wrong` does. Then everything is heard again: this clip, other
+people's clips of the same wrong word, all other words, and clips of the word itself that taught nothing.
 """
 
 from __future__ import annotations

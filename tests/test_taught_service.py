@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from kws_edge import AudioFile, ConfigError, Model, Spotter, TaughtWords, find_word
-from kws_edge.service.clips import CHECKED, WRONG, ClipFolder
+from kws_edge.service.clips import CHECKED, HIT, NEAR_MISS, WRONG, ClipFolder
 from kws_edge.service.config import ModelSection, SourceSection
 from kws_edge.service.ear import Ear, SharedModel
 from kws_edge.service.history import History
@@ -301,3 +301,15 @@ def test_a_page_without_taught_words_says_so(tmp_path, demo_stream):
         assert service.event("begin")["taught"] is False
         status, answer = service.ask("GET", "/api/taught")
         assert status == 400 and "set taught = true" in answer["error"]
+
+
+def test_near_misses_of_taught_words_are_kept(serve, feed, words, recordings, tmp_path):
+    TaughtWords(Model("commands12"), words).set_thresholds({"lamp": 0.999_999})
+    service = serve('[clips]\nfolder = "clips"\nnear = 0.5\n')
+    feed.write(recordings["lamp"][5])
+    feed.write(recordings["kitchen"][5])
+    feed.write(silence(3))
+    feed.close()
+    assert [one["keyword"] for one in service.finish()] == ["kitchen"]
+    clips = ClipFolder(str(tmp_path / "clips"), most_bytes=10**9)
+    assert [(clip.word, clip.kind) for clip in clips] == [("kitchen", HIT), ("lamp", NEAR_MISS)]

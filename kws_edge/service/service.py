@@ -113,8 +113,7 @@ class Service(Commands):
     def set_thresholds(self, values: Mapping[str, float], *, room: str | None = None) -> None:
         taught = {word: value for word, value in values.items() if word in self._shared.taught_names}
         own = {word: value for word, value in values.items() if word not in taught}
-        if own or not taught:
-            self._change(room, lambda tuning: tuning.with_thresholds(own))
+        self._change(room, lambda tuning: tuning.with_thresholds(own))
         if taught and self._shared.taught:
             self._shared.taught.set_thresholds(taught)
 

@@ -136,7 +136,7 @@ class Clips(Output):
 
     def _watch(self, event: Scores, room: Reloaded) -> None:
         """Follow the best label; when it falls without a detection, what it was at its highest is a near miss."""
-        best = int(event.smoothed.argmax())
+        best = self._best(event, room)
         word, score = room.labels[best], float(event.smoothed[best])
         counts = word in room.keywords and (room.wake_word in (None, word) or event.armed)
         near = self._near.get(event.room)
@@ -149,6 +149,15 @@ class Clips(Output):
             if len(self._near_times) < self._section.near_misses_per_hour or now - self._near_times[0] > 3600:
                 self._near_times.append(now)
                 self._moments.append(near)
+
+    def _best(self, event: Scores, room: Reloaded) -> int:
+        """Number of the likeliest label, or of a taught word that is near its threshold: it is unknown to the model."""
+        own = sum(label not in room.taught for label in room.labels)
+        if own < len(room.labels):
+            best = own + int((event.smoothed[own:] - event.thresholds[own:]).argmax())
+            if event.smoothed[best] >= self._section.near * event.thresholds[best]:
+                return best
+        return int(event.smoothed[:own].argmax())
 
     def _cut(self, room: str, heard_s: float) -> None:
         """Take the audio of the clips that were heard to their end. The service keeps it for some seconds only."""
