@@ -5,7 +5,7 @@ export class Taught {
   constructor(clips) {
     this.clips = clips;
     this.there = false;
-    this.known = "";
+    this.known = "none yet";
     document.addEventListener("clips-chosen", () => this.count());
     $("teach").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -15,7 +15,7 @@ export class Taught {
 
   begin(state) {
     this.there = state.taught;
-    this.known = "";
+    this.known = "none yet";
     $("taught-section").hidden = !state.taught;
     $("teach").hidden = !state.clips;
     $("teach-without").hidden = state.clips;
@@ -37,10 +37,13 @@ export class Taught {
 
   async list() {
     const found = await attempt($("taught-status"), () => get("/api/taught"));
-    if (!found || JSON.stringify(found) === this.known) return;
-    this.known = JSON.stringify(found);
-    $("taught").replaceChildren(...found.words.map((word) => this.row(word)));
-    $("no-taught").hidden = found.words.length > 0;
+    if (!found) return;
+    const rows = found.words.map((word) => this.row(word));
+    const text = rows.map((row) => row.textContent).join("\n");
+    if (text === this.known) return; // do not take away what somebody is about to press
+    this.known = text;
+    $("taught").replaceChildren(...rows);
+    $("no-taught").hidden = rows.length > 0;
   }
 
   row(word) {
