@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from kws_edge.service.mqtt import discovery
 from kws_edge.service.tuning import Tuning
 from kws_edge.service.wyoming.hearing import Hearing
 from tests.conftest import assert_one_line_error
+from tests.house import WORDS, House
 from tests.served import served
 from tests.serving import RATE, Feed, Serving, silence
 from tests.voices import record
@@ -241,6 +243,17 @@ def test_wyoming_hears_taught_words(words, stream):
     hearing.change(Ear.made(shared, shared.base(SourceSection()), Tuning()).state("hall"))
     assert [word for word, _ in heard(hearing.spotter(), stream)][-1] == "kitchen"
     assert "lamp" not in dict(heard(hearing.spotter(), stream))
+
+
+def test_wyoming_tells_only_of_wake_words_that_were_asked_for(words, stream):
+    clients = pytest.importorskip("tests.test_wyoming")
+    house = House("kitchen")
+    room = {"keywords": (*WORDS, "lamp"), "possible": (*WORDS, "lamp", "kitchen"), "taught": ("lamp", "kitchen")}
+    house.change("kitchen", **room, taught_file=str(words))
+    with clients.running(clients.section(room="kitchen"), house) as (output, said):
+        told = asyncio.run(clients.detect(output, stream, ["lamp"]))
+        assert [event.data["name"] for event in told] == ["lamp"]
+        assert said == []
 
 
 @pytest.fixture

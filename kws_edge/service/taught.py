@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kws_edge.audio.file import AudioFile
 from kws_edge.errors import ConfigError
 from kws_edge.teach.takes import TakeError, find_word
-from kws_edge.teach.words import TaughtWords
+from kws_edge.teach.words import MOST_TAKES, TaughtWords
 from kws_edge.teach.wrong import windows
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ class Taught:
 
     def __init__(self, model: Model, path: str | None, turn: threading.Lock) -> None:
         self.words = TaughtWords(model, path)
+        self._version = self._on_disk()
         self.changed: Callable[[], None] = lambda: None
         self.allow: Callable[[Sequence[str]], None] = lambda words: None
         self._turn, self._lock = turn, threading.Lock()
-        self._version = self._on_disk()
 
     def listed(self) -> list[dict[str, Any]]:
         """What people want to know of each word: ``name``, ``takes``, ``date``, ``wrong`` and ``threshold``."""
@@ -77,7 +78,7 @@ class Taught:
         with self._lock:
             self.words.read_again()
             self.words.check_name(name)
-            takes = [self._take(path, i) for i, path in enumerate(paths, 1)]
+            takes = [self._take(path, i) for i, path in enumerate(islice(paths, MOST_TAKES + 1), 1)]
             self.words.learn(name, takes, date=date)
         self._tell()
 
@@ -135,6 +136,8 @@ class Taught:
                 return
             self.words = words
         self.changed()
+        if words.repaired:
+            notice(f"warning: {words.repaired}")
         notice(f"taught words: {', '.join(words) or 'none'}")
 
     def _take(self, path: str, number: int) -> NDArray[Any]:

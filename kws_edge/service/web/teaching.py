@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kws_edge.errors import ConfigError, KwsError
@@ -49,7 +50,8 @@ class Teaching:
         words, folder = self._words(), self._clips()
         words.teach(name, [folder.find(clip).path for clip in clips], date=utc_now())
         for clip in clips:
-            folder.label(clip, name)
+            with suppress(KwsError):  # the word is taught, and a clip without its label can teach another time
+                folder.label(clip, name)
 
     def remove(self, name: str) -> None:
         """Forget a word."""

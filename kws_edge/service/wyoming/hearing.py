@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kws_edge import __version__
@@ -86,7 +87,8 @@ class Hearing:
 
             self._taught = TaughtWords(model, room.taught_file)
         else:
-            self._taught.read_again()
+            with suppress(ConfigError):  # rooms go on with the former words, too
+                self._taught.read_again()
         return self._taught.without([word for word in self._taught if word not in wanted])
 
     def _loaded(self, path: str) -> Model:
