@@ -27,7 +27,7 @@ from kws_edge.teach.listener import BUDGET
 from kws_edge.teach.word import TaughtWord
 from kws_edge.teach.wrong import learnt, windows
 
-_CLIPS, _SHOTS, _DRAWS, _MISTAKES = 650, 5, 20, 5
+_CLIPS, _SHOTS, _DRAWS, _MISTAKES = 100, 5, 10, 5
 _LENGTH = 16_000 + 3_200
 """Samples of a clip with silence around it, so that windows lie up to 100 ms earlier and later."""
 _ROWS = 4000

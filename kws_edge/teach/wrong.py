@@ -26,9 +26,9 @@ __all__ = ["EVERY_MS", "learnt", "scores", "windows"]
 
 EVERY_MS = 50
 """Time from one window of a recording to the next."""
-_MARGIN = 2.0
+_MARGIN = 0.5
 """A wrong recording falls this far below the threshold, in deviations of other speech."""
-_STEP, _MOST_STEPS = 0.1, 100
+_STEP, _MOST_STEPS = 0.02, 300
 """How far the prototype turns in a step, and how often at most."""
 _LIKEST = 0.9
 """Cosine to the takes from which on a recording is taken for the word itself."""
