@@ -116,7 +116,7 @@ class Ways:
         found = [normalised(self._words.embeddings(take).mean(axis=0)) for take in takes]
         prototype = normalised(np.mean(found, axis=0))
         same = rivals.same("", prototype)
-        mean, deviation = rivals.compared(prototype, same)
+        mean, deviation = rivals.compared(prototype, rivals.spoken(same))
         every = round(EVERY_S / _STEP_S)
 
         def scores(heard: Heard) -> np.ndarray:

@@ -21,6 +21,7 @@ from kws_edge.model.stream import stream_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kws_edge.teach.listener import TaughtListener
     from kws_edge.teach.words import TaughtWords
 
 __all__ = ["Spotter", "Step", "detector_of"]
@@ -155,6 +156,16 @@ class Spotter:
         self._start = 0  # position in the stream of the front end's first sample
         self.n_samples = 0
         """Samples of the stream so far, including skipped ones."""
+
+    def threshold_of(self, keyword: str) -> float:
+        """The threshold that the score of `keyword`, the model's own or a taught one, has to reach."""
+        taught = self._taught.thresholds if self._taught else {}
+        return taught.get(keyword, self.detector_config.threshold_of(keyword))
+
+    @property
+    def taught(self) -> TaughtListener | None:
+        """What hears the taught words; None if there are none."""
+        return self._taught
 
     @property
     def input(self) -> NDArray[Any] | None:

@@ -24,7 +24,7 @@ def reloaded(room: str, keywords: tuple[str, ...] = WORDS, **more) -> Reloaded:
     values = {
         "model": shipped_models()["commands12"], "labels": ("silence", "unknown", *WORDS), "keywords": keywords,
         "possible": WORDS, "thresholds": dict.fromkeys(WORDS, 0.8), "sensitivity": 0.5, "has_sensitivity": True,
-        "wake_word": None, "step_s": 0.1, "level_range": (0.0, 255.0),
+        "taught": (), "taught_file": None, "wake_word": None, "step_s": 0.1, "level_range": (0.0, 255.0),
     }  # fmt: skip
     return Reloaded(room=room, **(values | more))
 
@@ -52,6 +52,9 @@ class House:
 
     def rooms(self) -> Mapping[str, Reloaded]:
         return dict(self._rooms)
+
+    def taught(self) -> None:
+        return None
 
     def telemetry(self) -> Mapping[str, Telemetry]:
         return dict(self.states)

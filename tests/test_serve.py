@@ -561,7 +561,7 @@ def test_sigterm_in_a_detection(serve, feed, supervisor, speech, expected, tmp_p
     supervisor.wait_for("STOPPING")
 
 
-@pytest.mark.parametrize("name", ["SharedModel", "temperature_c"])
+@pytest.mark.parametrize("name", ["prepared", "temperature_c"])
 def test_sigterm_while_a_module_is_loaded(serve, feed, tmp_path, name):
     """The service ends in good order, whether it starts or runs."""
     (tmp_path / "loaded.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")

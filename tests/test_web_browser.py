@@ -7,13 +7,17 @@ import statistics
 from pathlib import Path
 
 import pytest
+import soundfile
 
 pytest.importorskip("h11", reason="h11 is not installed here")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
 axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed here")
 
+from kws_edge import Model, TaughtWords, find_word  # noqa: E402
+from kws_edge.service.clips import WRONG, ClipFolder  # noqa: E402
 from tests.conftest import wait_until  # noqa: E402
 from tests.served import measured_model, served, unmeasured_model  # noqa: E402
+from tests.voices import RATE, record  # noqa: E402
 
 pytestmark = pytest.mark.host
 
@@ -348,3 +352,44 @@ def test_pictures_for_the_docs(service, open_page, name, width, height, scheme):
     page.set_viewport_size({"width": width, "height": height})
     page.wait_for_timeout(11_000)  # the spectrogram is full
     page.screenshot(path=Path(os.environ["KWS_TEST_PICTURES"]) / f"web-{name}.png")
+
+
+def test_a_word_is_taught_from_clips_and_removed(open_page, tmp_path):
+    """By hand, on a page that axe finds nothing wrong with."""
+    recordings = record(tmp_path)
+    model = Model("commands12")
+    words = TaughtWords(model, tmp_path / "taught.json")
+    words.teach("lamp", [find_word(one, RATE) for one in recordings["lamp"][:5]], date="2026-11-28")
+    clips = ClipFolder(str(tmp_path / "clips"), most_bytes=10**9)
+    for samples in recordings["banana"][:3]:
+        clips.add(samples[RATE // 2 :], RATE, room="kitchen", word="lamp", score=0.5, kind=WRONG)
+    soundfile.write(tmp_path / "said.wav", recordings["kitchen"][0], RATE)
+    sections = '[model]\ntaught = "taught.json"\n[web]\nport = 0\n[clips]\nfolder = "clips"\n'
+    with served(tmp_path, sections, tmp_path / "said.wav") as service:
+        page = open_page(service, wait="#clips .choice input", width=360)
+        until(page, "() => document.querySelector('#taught strong')?.textContent === 'lamp'")
+        assert page.get_by_text("lamp (taught)").is_visible()
+        page.get_by_label("Teach a word").fill("banana")
+        page.get_by_role("button", name="Teach it from the chosen clips").click()
+        text_of(page, "taught-status", "Not done: 0 takes of 'banana'; give 3 to 10")
+        for box in page.locator("#clips .choice input").all():
+            box.check()
+        text_of(page, "teach-count", "3 clips are chosen.")
+        page.evaluate(AXE.read_text() + ";0")
+        assert not page.evaluate("axe.run()")["violations"]
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        page.get_by_role("button", name="Teach it from the chosen clips").click()
+        text_of(page, "taught-status", "Taught banana.")
+        page.wait_for_selector("#scores li:has-text('banana')")
+        page.get_by_label("Threshold of banana").focus()
+        page.keyboard.press("ArrowRight")
+        text_of(page, "settings-status", "Changed in every room, and saved.")
+        page.get_by_role("button", name="Remove lamp").click()
+        page.get_by_role("button", name="Really remove?").click()
+        text_of(page, "taught-status", "Removed lamp.")
+        until(
+            page, "() => ![...document.querySelectorAll('#scores li')].some((one) => one.textContent.includes('lamp'))"
+        )
+        assert list(TaughtWords(model, words.path)) == ["banana"]
+        page.context.close()
+    open_page.said[:] = [text for text in open_page.said if "status of 400" not in text]  # what was asked for

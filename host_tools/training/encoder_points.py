@@ -72,7 +72,7 @@ def points(
     for word in chosen:
         prototype = normalised(some(words[labels == word], _SHOTS, rng).mean(axis=0))
         same = rivals.same(word, prototype)
-        mean, deviation = rivals.compared(prototype, same)
+        mean, deviation = rivals.compared(prototype, rivals.spoken(same))
         for stream in streams:
             peaks += _peaks((stream @ prototype - rivals.penalty(stream, same) - mean) / deviation, apart)
     hours = len(chosen) * sum(map(len, streams)) * every * hop_s / 3600

@@ -24,11 +24,13 @@ from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.listen import add_source, check_device, limited, losses, open_source, say
 from kws_edge.cli.parser import output_path
+from kws_edge.cli.taught import add_taught, taught_words
 from kws_edge.detection.calibration import (
     CONFIDENCE,
     LEAST_MINUTES,
     MARGIN,
     TOO_SHORT,
+    Accepts,
     Choice,
     Evidence,
     check_plausible,
@@ -94,6 +96,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--reset", action="store_true", help="set the room profile aside: the model file's thresholds count again"
     )
+    add_taught(parser)
     options.add_model(parser)
     options.add_detector(parser, threshold=False)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
@@ -114,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{output}: is no regular file; set it aside with --reset, or name another --output")
     # Before the minutes of listening.
     check_savable(output, option="--output" if args.output else "", apart=options.inputs(args))
-    spotter = Spotter(model, detector_config=options.detector_config(args, model))
+    if words := taught_words(args, model):
+        check_savable(words.path)
+    spotter = Spotter(model, detector_config=options.detector_config(args, model), taught=words)
     evidence = _gather(args, spotter, minutes, live=live)
     misses = _misses(model)
     try:
@@ -129,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         hours=round(evidence.hours, 6),
         false_accepts=sum(choice.counts.values()),
         budget=args.budget,
-        detector_config=dataclasses.replace(spotter.detector_config, thresholds=choice.thresholds),
+        detector_config=dataclasses.replace(spotter.detector_config, thresholds=evidence.own(choice.thresholds)),
     )
     try:  # the result is shown, then saved: if one of them fails, the other keeps the result
         if args.json:
@@ -140,12 +145,16 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
     finally:
         former = profile.save(output)
+        if words:
+            words.set_thresholds({word: choice.thresholds[word] for word in words})
     if not args.json:
         own = str(output) == profile_path(model)
         use = "listen and detect use it" if own else f"use it with --room {shlex.quote(str(output))}"
         print(f"wrote {output}: {use}")
         if former:
             print(f"what was there before is {former}")
+        if words:
+            print(f"wrote the thresholds of {', '.join(words)} to {words.path}")
     return 0
 
 
@@ -168,16 +177,21 @@ def _checked(args: argparse.Namespace) -> tuple[bool, float]:
     return live, minutes
 
 
-def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live: bool) -> Evidence:
+def _gather(args: argparse.Namespace, spotter: Spotter, minutes: float, *, live: bool) -> Accepts:
     """Hear the sources; return the evidence if it is long enough and plausible."""
     c = spotter.model.frontend_config
-    evidence = Evidence(
+    evidence: Accepts = Evidence(
         spotter.model.labels,
         spotter.detector_config,
         step_s=spotter.answer_s,
         clip_s=c.clip_samples / c.sample_rate,
         independent=spotter.model.step is not None,
     )
+    if spotter.taught:
+        from kws_edge.teach.evidence import Together
+
+        refractory_s = spotter.detector_config.refractory_ms / 1000
+        evidence = Together(evidence, spotter.taught.names, step_s=spotter.step_s, refractory_s=refractory_s)
     try:
         _hear(args, spotter, evidence, minutes, live=live)
     except (KeyboardInterrupt, AudioError) as stop:
@@ -211,7 +225,7 @@ def _reset(args: argparse.Namespace, path: Path) -> int:
     return 0
 
 
-def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minutes: float, *, live: bool) -> None:
+def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Accepts, minutes: float, *, live: bool) -> None:
     """Add the posteriors of `minutes` of the sources to `evidence`.
 
     Raises
@@ -232,7 +246,9 @@ def _hear(args: argparse.Namespace, spotter: Spotter, evidence: Evidence, minute
         with source, progress:
             for block in progress.shown(source, limited(spotter.follow(source), left_s, rate), live):
                 for step in spotter.process_steps(block):
-                    evidence.add(step.posteriors)
+                    evidence.add(
+                        np.append(step.posteriors, spotter.taught.shares) if spotter.taught else step.posteriors
+                    )
                     progress.found += step.detection is not None
         left_s -= (spotter.n_samples - source.lost_samples) / rate
         if left_s <= 0:
@@ -261,7 +277,7 @@ class _Progress:
             if i == 0 and live:
                 say(
                     f"listening to {source.name} for {self._minutes:g} min; carry on as usual, but speak "
-                    f"none of {', '.join(self._spotter.detector.keywords)}; Ctrl-C ends early"
+                    f"none of {', '.join(self._spotter.keywords)}; Ctrl-C ends early"
                 )
             yield block
             if self._tty:
@@ -297,7 +313,7 @@ def _rate(n: int, hours: float) -> dict[str, Any]:
     return {"false_accepts": n, "per_hour": n / hours, "interval": [low / hours, high / hours]}
 
 
-def _print_table(evidence: Evidence, misses: NDArray[np.float64] | None) -> None:
+def _print_table(evidence: Accepts, misses: NDArray[np.float64] | None) -> None:
     print(
         f"{'threshold':>9} {'false accepts':>14} {'per hour':>9} {f'{100 * CONFIDENCE:g} % interval':>16} {'misses':>8}"
     )
@@ -306,7 +322,7 @@ def _print_table(evidence: Evidence, misses: NDArray[np.float64] | None) -> None
     for name, thresholds in [*rows, ("as it is", evidence.defaults)]:
         rate = _rate(sum(evidence.false_accepts(thresholds).values()), evidence.hours)
         low, high = rate["interval"]
-        missed = _missed(misses, *thresholds.values())
+        missed = _missed(misses, *evidence.own(thresholds).values())
         print(
             f"{name:>9} {rate['false_accepts']:14} {rate['per_hour']:9.1f} {f'{low:.1f} to {high:.1f}':>16} "
             f"{'unknown' if missed is None else f'{100 * missed:.1f} %':>8}"
@@ -317,14 +333,14 @@ def _print_table(evidence: Evidence, misses: NDArray[np.float64] | None) -> None
 
 
 def _print_choice(
-    evidence: Evidence, choice: Choice, misses: NDArray[np.float64] | None, said: int | None, budget: float
+    evidence: Accepts, choice: Choice, misses: NDArray[np.float64] | None, said: int | None, budget: float
 ) -> None:
     print(f"\nchosen for a budget of {budget:g} per hour, at first {choice.common:.2f} for all:")
     width = max(map(len, ("keyword", *choice.thresholds)))
     print(f"{'keyword':<{width}} {'model file':>11} {'chosen':>7} {'false accepts':>14}")
     for word, threshold in choice.thresholds.items():
         print(f"{word:<{width}} {evidence.defaults[word]:11.2f} {threshold:7.2f} {choice.counts[word]:14}")
-    share = _missed(misses, *choice.thresholds.values())
+    share = _missed(misses, *evidence.own(choice.thresholds).values())
     if share is not None:
         interval = ""
         if said:
@@ -337,7 +353,9 @@ def _print_choice(
         f"{counted(n, 'false accept')} in {hours:.2f} h, so at most {upper:.2g} per hour "
         f"({100 * CONFIDENCE:g} % confidence)"
     )
-    given = (f"--threshold {shlex.quote(f'{word}={value:g}')}" for word, value in choice.thresholds.items())
+    given = (
+        f"--threshold {shlex.quote(f'{word}={value:g}')}" for word, value in evidence.own(choice.thresholds).items()
+    )
     print(f"the same without a room profile: {' '.join(given)}")
     print("the thresholds were chosen on this very recording, which flatters them somewhat")
     if not choice.supported:
@@ -348,7 +366,7 @@ def _print_choice(
 
 
 def _as_dict(
-    evidence: Evidence, choice: Choice, misses: NDArray[np.float64] | None, budget: float, output: Path
+    evidence: Accepts, choice: Choice, misses: NDArray[np.float64] | None, budget: float, output: Path
 ) -> dict[str, Any]:
     n = sum(choice.counts.values())
     table = []

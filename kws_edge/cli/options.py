@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kws_edge.cli.parser import Parser
-from kws_edge.cli.taught import load_taught
+from kws_edge.cli.taught import taught_words
 from kws_edge.config import DetectorConfig, FrontendConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
 from kws_edge.detection.sensitivity import OWN, SENSITIVITY
@@ -247,10 +247,7 @@ def load_spotter(args: argparse.Namespace, model: Model) -> Spotter:
             print(
                 f"kws-edge: measured with another {', '.join(changed_names)}; this does not hold now", file=sys.stderr
             )
-    taught = load_taught(model) if args.taught else None
-    if taught is not None and not taught:
-        raise ConfigError(f"{taught.path}: no words are taught; kws-edge teach WORD teaches one")
-    return Spotter(model, detector_config=config, taught=taught)
+    return Spotter(model, detector_config=config, taught=taught_words(args, model))
 
 
 def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:

@@ -6,11 +6,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from kws_edge.errors import ConfigError
+
 if TYPE_CHECKING:
     from kws_edge.model.model import Model
     from kws_edge.teach.words import TaughtWords
 
-__all__ = ["add_taught", "load_taught"]
+__all__ = ["add_taught", "load_taught", "taught_words"]
 
 
 def add_taught(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +20,21 @@ def add_taught(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--taught", action="store_true", help="hear the words, too, that kws-edge teach taught this model"
     )
+
+
+def taught_words(args: argparse.Namespace, model: Model) -> TaughtWords | None:
+    """The taught words, if the option asks for them.
+
+    Raises
+    ------
+    ConfigError
+        If no word is taught.
+    """
+    if not args.taught:
+        return None
+    if not (found := load_taught(model)):
+        raise ConfigError(f"{found.path}: no words are taught; kws-edge teach WORD teaches one")
+    return found
 
 
 def load_taught(model: Model) -> TaughtWords:

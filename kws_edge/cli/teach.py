@@ -14,12 +14,14 @@ from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.listen import add_source, check_device, level_bar, open_source, say
 from kws_edge.cli.taught import load_taught
 from kws_edge.diagnostics.latency import wall_clock
-from kws_edge.errors import AudioError, UsageError
+from kws_edge.errors import AudioError, ConfigError, UsageError
 from kws_edge.ranges import whole
 from kws_edge.teach.listener import BUDGET
 from kws_edge.teach.recorder import Recorder
 from kws_edge.teach.takes import TakeError, find_word
+from kws_edge.teach.word import PROMISED
 from kws_edge.teach.words import LEAST_TAKES, MOST_TAKES, TaughtWords
+from kws_edge.teach.wrong import windows
 from kws_edge.text import counted, printable, shown
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def add(commands: Commands) -> None:
         "files. Nothing is trained, and nothing leaves the device. listen --taught and detect --taught then hear the "
         "word beside the model's own. Recordings that cannot teach the word are refused, with the reason.",
     )
-    parser.add_argument("word", nargs="?", metavar="WORD", help="name of the word; with --test, a recording")
+    parser.add_argument("word", nargs="?", metavar="WORD", help="name of the word; with --test or --wrong, a recording")
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="recordings of the word, or - for standard input; default: listen"
     )
@@ -60,6 +62,11 @@ def add(commands: Commands) -> None:
     what.add_argument(
         "--test", action="store_true", help="show how much each thing that you say is like each taught word"
     )
+    what.add_argument(
+        "--wrong",
+        action="store_true",
+        help="learn from recordings in which taught words were heard, but not said, such as clips of the service",
+    )
     options.add_model(parser)
     parser.set_defaults(run=run)
 
@@ -70,7 +77,11 @@ def run(args: argparse.Namespace) -> int:
     if args.remove and (args.word is None or args.files):
         raise UsageError("--remove takes one word")
     if args.word is None and not (args.list or args.test):
-        raise UsageError("name the word to teach, or give --list or --test")
+        raise UsageError(
+            "--wrong takes recordings" if args.wrong else "name the word to teach, or give --list or --test"
+        )
+    if args.wrong and "-" in (args.word, *args.files):
+        raise UsageError("--wrong takes recordings, not standard input")
     if args.word == "-" and not args.test:
         raise UsageError("name the word before the - of standard input")
     model = options.load_model(args)
@@ -82,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"forgot {args.word}; {counted(len(words), 'word')} in {words.path}")
     elif args.test:
         return _test(args, words)
+    elif args.wrong:
+        _wrong(args, words)
     else:
         _teach(args, words)
     return 0
@@ -93,7 +106,9 @@ def _list(words: TaughtWords) -> None:
         return
     width = max(map(len, words))
     for word in words.values():
-        print(f"{word.name:<{width}}  {counted(word.takes, 'take')}, {word.date}")
+        wrong = f", {counted(len(word.wrong), 'window')} of what is wrong" if len(word.wrong) else ""
+        moved = f", threshold {word.threshold:.2f}" if word.threshold != PROMISED else ""
+        print(f"{word.name:<{width}}  {counted(word.takes, 'take')}, {word.date}{moved}{wrong}")
 
 
 def _teach(args: argparse.Namespace, words: TaughtWords) -> None:
@@ -170,6 +185,22 @@ def _recordings(source: Source, what: Callable[[], str]) -> Iterator[NDArray[np.
             if terminal:
                 sys.stderr.write("\r\x1b[K")
             yield found
+
+
+def _wrong(args: argparse.Namespace, words: TaughtWords) -> None:
+    """Learn from each recording, one after the other."""
+    if not words:
+        raise UsageError("--wrong: no words are taught yet")
+    check_device(args, "a recording")
+    for path in (args.word, *args.files):
+        with AudioFile(path, sample_rate=words.model.frontend_config.sample_rate) as audio:
+            samples = audio.read_all()
+        try:
+            found = words.was_wrong(windows(words.encoder, samples))
+        except ConfigError as error:
+            raise ConfigError(f"{printable(path)}: {error}") from None
+        told = [f"{name} was heard with {before:.2f}, now {now:.2f}" for name, (before, now) in found.items()]
+        print(f"{printable(path)}: {'; '.join(told) or 'no taught word is heard'}", flush=True)
 
 
 def _test(args: argparse.Namespace, words: TaughtWords) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ __all__ = [
     "LEAST_MINUTES",
     "MARGIN",
     "TOO_SHORT",
+    "Accepts",
     "Choice",
     "Evidence",
     "check_plausible",
@@ -201,12 +202,39 @@ class Evidence:
             self._known[key] = counts
         return self._known[key]
 
+    def own(self, thresholds: Mapping[str, float]) -> dict[str, float]:
+        """Those of the thresholds that are of the model's own words."""
+        return {word: value for word, value in thresholds.items() if word in self.labels}
+
     def common(self, threshold: float) -> dict[str, float]:
         """`threshold` for every keyword, or the keyword's floor if that is higher."""
         return {word: max(threshold, floor) for word, floor in self.floors.items()}
 
 
-def check_plausible(evidence: Evidence, budget: float) -> None:
+class Accepts(Protocol):
+    """What thresholds are chosen from. :class:`Evidence` says what each member is."""
+
+    @property
+    def hours(self) -> float: ...
+
+    @property
+    def grid(self) -> list[float]: ...
+
+    defaults: dict[str, float]
+    floors: dict[str, float]
+
+    def false_accepts(self, thresholds: Mapping[str, float]) -> dict[str, int]: ...
+
+    def common(self, threshold: float) -> dict[str, float]: ...
+
+    def own(self, thresholds: Mapping[str, float]) -> dict[str, float]: ...
+
+    def add(self, posteriors: NDArray[np.float32]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def check_plausible(evidence: Accepts, budget: float) -> None:
     """Refuse evidence that would spoil the thresholds instead of fitting them to a place.
 
     Parameters
@@ -249,7 +277,7 @@ class Choice:
     """Whether the audio heard proves that the budget is kept: the 95 % upper bound of the rate is within it."""
 
 
-def choose(evidence: Evidence, budget: float) -> Choice:
+def choose(evidence: Accepts, budget: float) -> Choice:
     """Choose the lowest thresholds that keep to `budget`.
 
     Thresholds keep to the budget if the number of false accepts divided by the hours does not exceed it. If any

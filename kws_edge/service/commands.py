@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kws_edge.config import DetectorConfig
     from kws_edge.service.clips import ClipFolder
     from kws_edge.service.events import Reloaded, Telemetry
+    from kws_edge.service.taught import Taught
 
 __all__ = ["Commands"]
 
@@ -33,7 +34,10 @@ class Commands(Protocol):
         """Set all thresholds by one number: 0 hears least, 1 hears most, 0.5 is as the model file says."""
 
     def set_thresholds(self, values: Mapping[str, float], *, room: str | None = None) -> None:
-        """Set the thresholds of these keywords. Others keep theirs."""
+        """Set the thresholds of these keywords. Others keep theirs.
+
+        The threshold of a taught word holds in every room, and is kept at once, in the file of taught words.
+        """
 
     def set_keywords(self, words: Sequence[str], *, room: str | None = None) -> None:
         """Listen for these keywords only."""
@@ -79,6 +83,9 @@ class Commands(Protocol):
 
     def clips(self) -> ClipFolder | None:
         """The recordings that an output keeps; None if none does."""
+
+    def taught(self) -> Taught | None:
+        """The taught words, and what changes them; None if the configuration does not ask for them."""
 
     def state_folder(self) -> str:
         """Folder of what is kept from one start to the next. It may be missing."""

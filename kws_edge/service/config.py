@@ -42,6 +42,23 @@ def _name(text: str) -> str:
     return text
 
 
+class TaughtFile(FileName):
+    """Whether to hear taught words, or the path of their file."""
+
+    def __str__(self) -> str:
+        return "true, false or a path"
+
+    def check(self, name: str, value: object) -> Any:
+        """Return `value` if it is one of these.
+
+        Raises
+        ------
+        ConfigError
+            If it is not. The message names `name`.
+        """
+        return value if isinstance(value, bool) else super().check(name, value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceSection(Section):
     """Something that the service hears: a room's microphone, an address that ffmpeg reads, or a file."""
@@ -93,6 +110,9 @@ class ModelSection(Section):
     runtime: str = option(Choice("auto", *RUNTIMES), "auto", help="TFLite runtime; auto: the first that loads")
     threads: int = option(THREADS, 1, help="threads of the runtime")
     kernels: str = option(Choice(*KERNELS), "fast", help="the runtime's kernels")
+    taught: bool | str = option(
+        TaughtFile(), False, help="hear the words, too, that kws-edge teach taught this model; a path: from this file"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

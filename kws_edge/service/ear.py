@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kws_edge.config import DetectorConfig
 from kws_edge.detection.room_profile import RoomProfile, is_there, profile_path
@@ -18,6 +19,9 @@ from kws_edge.service.events import Reloaded
 from kws_edge.service.history import History
 from kws_edge.service.tuning import Tuning
 from kws_edge.spotter import Spotter
+
+if TYPE_CHECKING:
+    from kws_edge.service.taught import Taught
 
 __all__ = ["Ear", "SharedModel"]
 
@@ -33,12 +37,35 @@ class SharedModel:
     ------
     ModelError, RuntimeUnavailableError
         As :class:`kws_edge.Model`.
+    ConfigError
+        If the file of taught words cannot be used.
     """
 
     def __init__(self, section: ModelSection) -> None:
         self.model = Model(section.file, runtime=section.runtime, threads=section.threads, kernels=section.kernels)
         self.lock = threading.Lock()
         """Held during an inference."""
+        self.own = tuple(label for label in self.model.labels if is_keyword(label))
+        """The model's own keywords."""
+        self.taught = self._taught(section)
+        """The taught words; None if the section does not ask for them."""
+
+    def _taught(self, section: ModelSection) -> Taught | None:
+        if section.taught is False:
+            return None
+        from kws_edge.service.taught import Taught  # most services need none
+
+        return Taught(self.model, None if section.taught is True else section.taught, self.lock)
+
+    @property
+    def taught_names(self) -> tuple[str, ...]:
+        """The taught words, active or not."""
+        return tuple(self.taught.words) if self.taught else ()
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Every keyword that can be active: the model's own, then the taught ones."""
+        return (*self.own, *self.taught_names)
 
     def base(self, section: SourceSection) -> DetectorConfig:
         """The settings for a source before any tuning: the model's, with the room profile and the wake word.
@@ -80,8 +107,9 @@ class Ear:
         """
         try:
             config = tuning.applied(shared.model, base)
+            taught = shared.taught.words.without(tuning.unheard) if shared.taught else None
             with shared.lock:
-                return cls(shared, base, tuning, Spotter(shared.model, detector_config=config))
+                return cls(shared, base, tuning, Spotter(shared.model, detector_config=config, taught=taught))
         except ConfigError as error:
             raise ConfigError(str(error).removeprefix("DetectorConfig: ")) from None
 
@@ -105,15 +133,19 @@ class Ear:
 
     def state(self, room: str) -> Reloaded:
         """What the room listens for."""
-        spotter, model = self.spotter, self.shared.model
-        possible = tuple(label for label in model.labels if is_keyword(label))
+        spotter, model, taught = self.spotter, self.shared.model, self.shared.taught
+        thresholds = {word: spotter.detector_config.threshold_of(word) for word in self.shared.own}
+        if taught:
+            thresholds |= {word.name: word.threshold for word in taught.words.values()}
         return Reloaded(
             room=room,
             model=model.path,
-            labels=model.labels,
-            keywords=spotter.detector.keywords,
-            possible=possible,
-            thresholds={word: spotter.detector_config.threshold_of(word) for word in possible},
+            labels=(*model.labels, *(spotter.taught.names if spotter.taught else ())),
+            keywords=spotter.keywords,
+            possible=tuple(thresholds),
+            taught=tuple(word for word in thresholds if word not in self.shared.own),
+            taught_file=taught.words.path if taught else None,
+            thresholds=thresholds,
             sensitivity=self.tuning.sensitivity,
             has_sensitivity=model.metadata.operating_points is not None,
             wake_word=spotter.detector_config.wake_word,

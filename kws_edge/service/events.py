@@ -91,7 +91,8 @@ class Scores(Event):
     level_db: float
     """Level of the audio since the last inference, dBFS."""
     posteriors: NDArray[np.float32]
-    """Posterior of each of the labels of the last :class:`Reloaded`, shape (n_labels,), float32."""
+    """Posterior of each of the labels of the last :class:`Reloaded`, shape (n_labels,), float32. A taught
+    word has its score, which is not averaged."""
     smoothed: NDArray[np.float32]
     """Their average, which is compared with the thresholds. It is zero in the refractory time."""
     thresholds: NDArray[np.float32]
@@ -109,11 +110,15 @@ class Reloaded(Event):
     model: str
     """Path of the model file."""
     labels: tuple[str, ...]
-    """All labels of the model, in the order of posteriors."""
+    """All labels of the model, then the active taught words, in the order of posteriors."""
     keywords: tuple[str, ...]
-    """The active keywords, with the wake word."""
+    """The active keywords, with the wake word and taught ones."""
     possible: tuple[str, ...]
-    """All keywords that can be active."""
+    """All keywords that can be active: the model's own, then the taught ones."""
+    taught: tuple[str, ...]
+    """Those of them that were taught."""
+    taught_file: str | None
+    """File of the taught words; None if the configuration does not ask for them."""
     thresholds: Mapping[str, float]
     """Threshold of each possible keyword."""
     sensitivity: float | None

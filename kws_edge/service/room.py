@@ -229,8 +229,7 @@ class Room:
         """Tell the outputs of a step, and of the inference that it ends."""
         if found := step.detection:
             self.detections += 1
-            threshold = spotter.detector_config.threshold_of(found.keyword)
-            self._tell(Detected(room=self.name, detection=found, threshold=threshold))
+            self._tell(Detected(room=self.name, detection=found, threshold=spotter.threshold_of(found.keyword)))
         if step.time_s < step.known_s:  # a network with state answers several times in an inference
             return
         end = round(step.time_s * self.sample_rate)
@@ -243,19 +242,28 @@ class Room:
             self._wake()
         wanted = [output for output in self._outputs() if Scores in output.wants]
         if wanted and not self._next:  # their labels would be those of the next ear
-            detector = spotter.detector
-            scores = Scores(
-                room=self.name,
-                time_s=step.time_s,
-                level_db=level,
-                posteriors=step.posteriors,
-                smoothed=detector.smoothed.copy(),
-                thresholds=detector.thresholds_in_speech if detector.in_speech else detector.thresholds,
-                frames=spotter.frames,
-                armed=detector.armed,
-            )
+            scores = self._scores(spotter, step, level)
             for output in wanted:
                 output.put(scores)
+
+    def _scores(self, spotter: Spotter, step: Step, level_db: float) -> Scores:
+        detector, taught = spotter.detector, spotter.taught
+        thresholds = detector.thresholds_in_speech if detector.in_speech else detector.thresholds
+        posteriors, smoothed = step.posteriors, detector.smoothed.copy()
+        if taught:
+            posteriors = np.append(posteriors, taught.shares)
+            smoothed = np.append(smoothed, taught.shares * np.float32(not taught.rests))
+            thresholds = np.append(thresholds, np.array([*taught.thresholds.values()], np.float32))
+        return Scores(
+            room=self.name,
+            time_s=step.time_s,
+            level_db=level_db,
+            posteriors=posteriors,
+            smoothed=smoothed,
+            thresholds=thresholds,
+            frames=spotter.frames,
+            armed=detector.armed,
+        )
 
     def _tell(self, event: Event) -> None:
         live = isinstance(self._source, LiveSource)

@@ -80,7 +80,7 @@ class Section(Settings):
         changes = {}
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
-            if isinstance(one.metadata["values"], FileName) and value is not None:
+            if isinstance(one.metadata["values"], FileName) and isinstance(value, str):
                 given = credential(os.path.basename(value)) if one.metadata.get("secret") else None
                 changes[one.name] = given or os.path.join(folder, value)
         return dataclasses.replace(self, **changes)

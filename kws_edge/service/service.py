@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from kws_edge.config import DetectorConfig
 from kws_edge.diagnostics.temperature import temperature_c
 from kws_edge.errors import ConfigError, KwsError
-from kws_edge.labels import is_keyword
 from kws_edge.service.commands import Commands
 from kws_edge.service.config import Config, SourceSection, read_config
 from kws_edge.service.ear import Ear, SharedModel
@@ -23,8 +22,9 @@ from kws_edge.service.events import Reloaded, Telemetry
 from kws_edge.service.memory import settle, tidy
 from kws_edge.service.notify import Notifier
 from kws_edge.service.outputs.base import Output
+from kws_edge.service.prepared import prepared
 from kws_edge.service.room import Room
-from kws_edge.service.saved import changes_path, load_changes, save_changes
+from kws_edge.service.saved import changes_path, save_changes
 from kws_edge.service.sources import open_source
 from kws_edge.service.tuning import Tuning
 from kws_edge.text import counted, shown
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kws_edge.service.clips import ClipFolder
+    from kws_edge.service.taught import Taught
 
 __all__ = ["Service"]
 
@@ -70,7 +71,8 @@ class Service(Commands):
         self._lock = threading.RLock()  # held while rooms, outputs and ears change
         self._read = partial(read_config, path, add=add)
         self._config = self._read()
-        self._shared, self._ears = self._prepared(self._config)
+        self._shared, self._ears = prepared(self._config, notice)
+        self._attend_to(self._shared)
         self._rooms: dict[str, Room] = {}
         self._outputs: dict[str, Output] = {}
         self._telemetry: dict[str, Telemetry] = {}
@@ -109,10 +111,15 @@ class Service(Commands):
         self._change(room, lambda tuning: tuning.with_sensitivity(value))
 
     def set_thresholds(self, values: Mapping[str, float], *, room: str | None = None) -> None:
-        self._change(room, lambda tuning: tuning.with_thresholds(values))
+        taught = {word: value for word, value in values.items() if word in self._shared.taught_names}
+        own = {word: value for word, value in values.items() if word not in taught}
+        self._change(room, lambda tuning: tuning.with_thresholds(own))
+        if taught and self._shared.taught:
+            self._shared.taught.set_thresholds(taught)
 
     def set_keywords(self, words: Sequence[str], *, room: str | None = None) -> None:
-        self._change(room, lambda tuning: tuning.with_keywords(words))
+        taught = self._shared.taught_names
+        self._change(room, lambda tuning: tuning.with_keywords(words, taught))
 
     def save(self) -> None:
         with self._lock:
@@ -148,6 +155,9 @@ class Service(Commands):
     def clips(self) -> ClipFolder | None:
         return next((output.clips for output in self._all_outputs() if output.clips), None)
 
+    def taught(self) -> Taught | None:
+        return self._shared.taught
+
     def state_folder(self) -> str:
         return os.path.dirname(self._changes_path(self._config))
 
@@ -171,29 +181,13 @@ class Service(Commands):
             for name, ear in ears.items():
                 self._rooms[name].change(ear)
 
-    # Opening, reloading, closing
+    def _attend_to(self, shared: SharedModel) -> None:
+        """Let rooms hear changes of the taught words, and outputs keep the words that they name."""
+        if shared.taught:
+            shared.taught.changed = partial(self._change, None, lambda tuning: tuning)
+            shared.taught.allow = lambda words: self._config.check_outputs((*shared.own, *words))
 
-    def _prepared(self, config: Config) -> tuple[SharedModel, dict[str, Ear]]:
-        """The model and the ears of a configuration, checked, without any effect yet."""
-        shared = SharedModel(config.model)
-        saved = load_changes(self._changes_path(config))
-        ears = {}
-        for source in config.sources:
-            with config.blamed(source, f"source {shown(source.name)}"):
-                base = shared.base(source)
-                ear = Ear.made(shared, base, Tuning.of(source))
-            if source.name in saved:
-                try:
-                    ear = Ear.made(shared, base, saved[source.name])
-                except ConfigError as error:
-                    self._notice(f"{source.name}: what was saved is not used: {error}")
-                else:
-                    self._notice(f"{source.name}: as saved in {self._changes_path(config)}")
-            ears[source.name] = ear
-        config.check_outputs([label for label in shared.model.labels if is_keyword(label)])
-        if not config.outputs:
-            self._notice("nobody is told of detections: add a section such as [jsonl] or [mqtt]")
-        return shared, ears
+    # Opening, reloading, closing
 
     @staticmethod
     def _changes_path(config: Config) -> str:
@@ -252,7 +246,7 @@ class Service(Commands):
         KwsError
             If something in it cannot work. Nothing has changed then.
         """
-        shared, ears = self._prepared(config)
+        shared, ears = prepared(config, self._notice)
         same = shared.model.frontend_config.sample_rate == self._shared.model.frontend_config.sample_rate
         heard = {source.name: source.heard for source in self._config.sources if same}
         rooms = {
@@ -279,6 +273,7 @@ class Service(Commands):
             closed = [output for name, output in self._outputs.items() if name not in kept]
             self._rooms = {name: rooms.get(name) or self._rooms[name] for name in ears}
             self._config, self._shared, self._ears, self._outputs = config, shared, ears, outputs
+            self._attend_to(shared)
         _end(ended)
         for name, room in self._rooms.items():
             if name in rooms:
@@ -331,6 +326,8 @@ class Service(Commands):
             if time.monotonic() >= due or present != self._present:
                 self._present = present
                 due = time.monotonic() + self._config.service.telemetry_s
+                if self._shared.taught:
+                    self._shared.taught.look(self._notice)
                 self._tell_telemetry()
             progress = {name: room.progress for name, room in self._rooms.items() if not room.ended}
             if all(fed.get(name) != n for name, n in progress.items()):
@@ -379,7 +376,7 @@ class Service(Commands):
         return any(hear) and all(one or room.missing for one, room in zip(hear, rooms, strict=True))
 
     def _line(self, name: str, room: Room) -> str:
-        words = ", ".join(self._ears[name].spotter.detector.keywords)
+        words = ", ".join(self._ears[name].spotter.keywords)
         return f"{name} {'listens for ' + words if room.present else 'hears nothing'}"
 
 

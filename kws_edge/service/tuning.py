@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from kws_edge.config import DetectorConfig
 from kws_edge.detection.sensitivity import SENSITIVITY
 from kws_edge.errors import ConfigError
 from kws_edge.model.model import Model
+from kws_edge.settings import Texts
 from kws_edge.spotter import detector_of
 from kws_edge.text import shown
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Tuning"]
 
-_FIELDS = ("sensitivity", "thresholds", "keywords")
+_FIELDS = ("sensitivity", "thresholds", "keywords", "unheard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,9 @@ class Tuning:
     thresholds: dict[str, float] = field(default_factory=dict)
     """Thresholds of single keywords, which win."""
     keywords: tuple[str, ...] | None = None
-    """The active keywords; None: those of the configuration."""
+    """The active ones of the model's keywords; None: those of the configuration."""
+    unheard: tuple[str, ...] = ()
+    """Taught words that are not active. Words that are not taught any more do not count."""
 
     def __post_init__(self) -> None:
         if self.sensitivity is not None:
@@ -45,6 +48,7 @@ class Tuning:
         config = DetectorConfig(thresholds=self.thresholds, keywords=self.keywords)  # it checks both
         object.__setattr__(self, "thresholds", config.thresholds)
         object.__setattr__(self, "keywords", config.keywords)
+        object.__setattr__(self, "unheard", Texts().check("unheard", self.unheard))
 
     @classmethod
     def of(cls, section: SourceSection) -> Tuning:
@@ -61,7 +65,7 @@ class Tuning:
     def to_dict(self) -> dict[str, Any]:
         """The changes as a JSON-ready dict, without those that were not made."""
         values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if value not in (None, {})}
+        return {name: value for name, value in values.items() if value not in (None, {}, ())}
 
     def with_sensitivity(self, value: float) -> Tuning:
         """A copy with this sensitivity. It replaces the thresholds of single keywords."""
@@ -71,9 +75,12 @@ class Tuning:
         """A copy with other thresholds of these keywords."""
         return dataclasses.replace(self, thresholds={**self.thresholds, **values})
 
-    def with_keywords(self, words: Sequence[str]) -> Tuning:
-        """A copy with these active keywords."""
-        return dataclasses.replace(self, keywords=tuple(words))
+    def with_keywords(self, words: Sequence[str], taught: Collection[str] = ()) -> Tuning:
+        """A copy with these active keywords. All others are not, also of those that are `taught`."""
+        own = tuple(word for word in words if word not in taught)
+        if taught and not own:
+            raise ConfigError("one of the model's own keywords must be active")
+        return dataclasses.replace(self, keywords=own, unheard=tuple(word for word in taught if word not in words))
 
     def applied(self, model: Model, base: DetectorConfig) -> DetectorConfig:
         """The detector's settings: `base` with these changes.

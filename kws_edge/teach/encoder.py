@@ -110,16 +110,20 @@ class Rivals:
         penalty: NDArray[np.float32] = np.maximum(nearest, np.float32(_LEAST_RIVALRY)) * np.float32(_SHARE)
         return penalty
 
-    def compared(self, prototype: NDArray[np.float32], same: NDArray[np.intp]) -> tuple[float, float]:
+    def spoken(self, same: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The :meth:`penalty` of running speech, for :meth:`compared`."""
+        return self.penalty(self._speech, same)
+
+    def compared(self, prototype: NDArray[np.float32], spoken: NDArray[np.float32]) -> tuple[float, float]:
         """Mean and standard deviation of the scores that speech reaches, of what is most like `prototype`.
 
         Parameters
         ----------
         prototype : numpy.ndarray, shape (dimensions,), float32
-        same : numpy.ndarray
-            From :meth:`same`.
+        spoken : numpy.ndarray
+            From :meth:`spoken`.
         """
-        scores = np.sort(self._speech @ prototype - self.penalty(self._speech, same))
+        scores = np.sort(self._speech @ prototype - spoken)
         most = scores[-max(10, round(_COHORT * len(scores))) :]
         return float(most.mean()), float(most.std()) + 1e-3
 

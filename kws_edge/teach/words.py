@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,10 @@ from kws_edge.errors import ConfigError
 from kws_edge.files import write_atomically
 from kws_edge.labels import check_labels, is_keyword
 from kws_edge.teach.encoder import Encoder, normalised
-from kws_edge.teach.listener import TaughtListener
+from kws_edge.teach.listener import BUDGET, TaughtListener, share
 from kws_edge.teach.takes import SHIFTS, Take, TakeError, augmented
-from kws_edge.teach.word import TaughtWord
+from kws_edge.teach.word import THRESHOLD, TaughtWord
+from kws_edge.teach.wrong import learnt, scores
 from kws_edge.text import counted, parse_json, read_text, shown
 
 if TYPE_CHECKING:
@@ -196,12 +198,8 @@ class TaughtWords(Mapping[str, TaughtWord]):
             By default the taught ones.
         """
         moved, rivals = take[:SHIFTS], self.encoder.rivals
-        found = {}
-        for word in self.values() if words is None else words:
-            penalty = rivals.penalty(moved, rivals.same(word.name, word.prototype))
-            mean, deviation = word.others
-            found[word.name] = (float((moved @ word.prototype - penalty).max()) - mean) / deviation
-        return found
+        every = self.values() if words is None else words
+        return {word.name: float(scores(word, moved, rivals).max()) for word in every}
 
     def check_match(self, take: NDArray[np.float32], others: Sequence[NDArray[np.float32]]) -> None:
         """Refuse a take that is of another word than others.
@@ -261,9 +259,9 @@ class TaughtWords(Mapping[str, TaughtWord]):
         prototype = _mean(takes)
         self._check_near(name, prototype)
         rivals = self.encoder.rivals
-        word = TaughtWord(
-            name, len(takes), date, prototype, rivals.compared(prototype, rivals.same(name, prototype)), 0.0
-        )
+        others = rivals.compared(prototype, rivals.spoken(rivals.same(name, prototype)))
+        nothing = np.empty((0, self.encoder.dimensions), np.float32)
+        word = TaughtWord(name, len(takes), date, prototype, prototype, others, 0.0, nothing)
         left_out = [_mean([*takes[:i], *takes[i + 1 :]]) for i in range(len(takes))]
         weakest = min(
             self.best(take, [dataclasses.replace(word, prototype=rest)])[name]
@@ -284,6 +282,88 @@ class TaughtWords(Mapping[str, TaughtWord]):
                 "least; choose another word"
             )
 
+    def was_wrong(self, embeddings: NDArray[np.float32], *, but: str | None = None) -> dict[str, tuple[float, float]]:
+        """Learn from a recording in which words were heard that nobody said, and write that to the file.
+
+        Parameters
+        ----------
+        embeddings : numpy.ndarray
+            From :func:`kws_edge.teach.wrong.windows`.
+        but : str, optional
+            The word that was really said, if it is a taught one.
+
+        Returns
+        -------
+        dict
+            For each word that was heard: its best score before and now, as detections have it.
+
+        Raises
+        ------
+        ConfigError
+            If a word cannot learn from it. Then nothing is learnt.
+        WriteError
+            If the file cannot be written.
+        """
+        found: dict[str, tuple[float, float]] = {}
+        words = dict(self._words)
+        for name, word in self.items():
+            before = self._share(word, embeddings)
+            if name != but and before >= word.threshold:
+                words[name] = learnt(word, embeddings, self.encoder)
+                found[name] = before, self._share(words[name], embeddings)
+        if found:
+            self._save(words)
+        return found
+
+    def _share(self, word: TaughtWord, embeddings: NDArray[np.float32]) -> float:
+        """The best score of `embeddings`, as detections have it."""
+        return share(float(scores(word, embeddings, self.encoder.rivals).max()), self.encoder.threshold(BUDGET))
+
+    def set_thresholds(self, values: Mapping[str, float]) -> None:
+        """Change what counts as heard, and write that to the file.
+
+        Parameters
+        ----------
+        values : mapping
+            The threshold of each word that changes; see :class:`TaughtWord`.
+
+        Raises
+        ------
+        ConfigError
+            If a word is not taught, a value is out of range, or a word could not keep off what was wrong.
+        WriteError
+            If the file cannot be written.
+        """
+        nothing = np.empty((0, self.encoder.dimensions), np.float32)
+        words = dict(self._words)
+        for name, value in values.items():
+            value = THRESHOLD.check(f"the threshold of {shown(name)}", value)
+            words[name] = learnt(dataclasses.replace(self._known(name), threshold=value), nothing, self.encoder)
+        self._save(words)
+
+    def without(self, names: Collection[str]) -> TaughtWords:
+        """The words but for some, to listen for. The file keeps all."""
+        some = copy.copy(self)
+        some._words = {name: word for name, word in self.items() if name not in names}
+        return some
+
+    def read_again(self) -> None:
+        """Take over what another program has written into the file.
+
+        Raises
+        ------
+        ConfigError
+            If the file and its copy cannot be used. The words stay as they are.
+        """
+        self.repaired = ""
+        self._words = self._load()
+
+    def _known(self, name: str) -> TaughtWord:
+        if name not in self:
+            taught = ", ".join(self) or "none"
+            raise ConfigError(f"{shown(name)} is not taught; taught are {taught}")
+        return self[name]
+
     def remove(self, name: str) -> None:
         """Forget a word.
 
@@ -294,9 +374,7 @@ class TaughtWords(Mapping[str, TaughtWord]):
         WriteError
             If the file cannot be written.
         """
-        if name not in self:
-            taught = ", ".join(self) or "none"
-            raise ConfigError(f"{shown(name)} is not taught; taught are {taught}")
+        self._known(name)
         self._save({key: word for key, word in self._words.items() if key != name})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kws_edge.errors import ConfigError, WriteError
+from kws_edge.errors import ConfigError, KwsError, WriteError
 from kws_edge.files import check_writable
 from kws_edge.ranges import number, whole
 from kws_edge.service.clips import HIT, NEAR_MISS, WRONG, ClipFolder
@@ -136,7 +136,7 @@ class Clips(Output):
 
     def _watch(self, event: Scores, room: Reloaded) -> None:
         """Follow the best label; when it falls without a detection, what it was at its highest is a near miss."""
-        best = int(event.smoothed.argmax())
+        best = self._best(event, room)
         word, score = room.labels[best], float(event.smoothed[best])
         counts = word in room.keywords and (room.wake_word in (None, word) or event.armed)
         near = self._near.get(event.room)
@@ -149,6 +149,15 @@ class Clips(Output):
             if len(self._near_times) < self._section.near_misses_per_hour or now - self._near_times[0] > 3600:
                 self._near_times.append(now)
                 self._moments.append(near)
+
+    def _best(self, event: Scores, room: Reloaded) -> int:
+        """Number of the likeliest label, or of a taught word that is near its threshold: it is unknown to the model."""
+        own = sum(label not in room.taught for label in room.labels)
+        if own < len(room.labels):
+            best = own + int((event.smoothed[own:] - event.thresholds[own:]).argmax())
+            if event.smoothed[best] >= self._section.near * event.thresholds[best]:
+                return best
+        return int(event.smoothed[:own].argmax())
 
     def _cut(self, room: str, heard_s: float) -> None:
         """Take the audio of the clips that were heard to their end. The service keeps it for some seconds only."""
@@ -183,6 +192,18 @@ class Clips(Output):
         except ConfigError as error:
             self._failed += 1
             self._tell(str(error))
+        else:
+            if moment.kind == WRONG:
+                self._teach(moment.name)
+
+    def _teach(self, name: str) -> None:
+        """Let taught words learn from a clip in which nobody said them."""
+        if taught := self.service.taught():
+            try:
+                for word in taught.was_wrong(self.clips.find(name).path):
+                    self._notice(f"{self.name}: {word} has learnt from what was wrong")
+            except KwsError as error:
+                self._notice(f"{self.name}: {error}")
 
     def _misheard(self, event: Misheard) -> None:
         for moment in reversed((*self._past, *self._moments)):
@@ -196,6 +217,7 @@ class Clips(Output):
         if moment.name is not None:
             try:
                 moment.name = self.clips.call_wrong(moment.name)
+                self._teach(moment.name)
             except WriteError as error:
                 raise OutputError(str(error)) from None
             except ConfigError:  # somebody has labelled or deleted it meanwhile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kws_edge.errors import ConfigError, KwsError
@@ -12,7 +13,7 @@ from kws_edge.service.events import Scores
 from kws_edge.text import counted
 
 if TYPE_CHECKING:
-    from kws_edge.detection.calibration import Choice, Evidence
+    from kws_edge.detection.calibration import Accepts, Choice
     from kws_edge.service.commands import Commands
 
 __all__ = ["Calibration"]
@@ -35,7 +36,7 @@ class Calibration:
 
     def __init__(self, service: Commands, tell: Callable[[dict[str, Any]], None]) -> None:
         self._service, self._tell = service, tell
-        self._evidence: Evidence | None = None
+        self._evidence: Accepts | None = None
         self._task: asyncio.Task[None] | None = None
         self._told_s = 0.0
         self.progress: dict[str, Any] = {"state": "idle"}
@@ -71,7 +72,16 @@ class Calibration:
         if room not in rooms:
             raise ConfigError(f"there is no room {room!r}")
         config, about = self._service.detector_config(room), rooms[room]
-        self._evidence = Evidence(about.labels, config, step_s=about.step_s, clip_s=_CLIP_S)
+        own = Evidence(
+            [word for word in about.labels if word not in about.taught], config, step_s=about.step_s, clip_s=_CLIP_S
+        )
+        taught = [word for word in about.labels if word in about.taught]
+        self._evidence = own
+        if taught:
+            from kws_edge.teach.evidence import Together
+
+            rests_s = config.refractory_ms / 1000
+            self._evidence = Together(own, taught, step_s=about.step_s, refractory_s=rests_s)
         self._keywords, self._told_s = about.keywords, 0.0
         self.progress = {"state": "listening", "room": room, "minutes": minutes, "heard": 0.0, "budget": budget}
         self._tell(self.progress)
@@ -103,7 +113,7 @@ class Calibration:
         self._task = asyncio.get_running_loop().create_task(self._choose(self._evidence))
         self._evidence = None
 
-    async def _choose(self, evidence: Evidence) -> None:
+    async def _choose(self, evidence: Accepts) -> None:
         """Choose in another thread, which may take seconds, and set the thresholds."""
         from kws_edge.detection.calibration import check_plausible, choose
 
@@ -117,8 +127,9 @@ class Calibration:
         try:
             if self._service.rooms()[room].keywords != self._keywords:
                 raise ConfigError("other keywords were chosen meanwhile; begin anew")
-            choice = await asyncio.get_running_loop().run_in_executor(None, work)
-            self._service.set_thresholds(choice.thresholds, room=room)
+            loop = asyncio.get_running_loop()
+            choice = await loop.run_in_executor(None, work)
+            await loop.run_in_executor(None, partial(self._service.set_thresholds, choice.thresholds, room=room))
         except KwsError as error:
             self._change(state="failed", text=str(error))
         else:

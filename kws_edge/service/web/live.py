@@ -98,7 +98,7 @@ def _message(kind: str, values: Any) -> bytes:
 
 
 def _settings(event: Reloaded) -> dict[str, Any]:
-    names = ("room", "model", "labels", "keywords", "possible", "sensitivity", "has_sensitivity", "wake_word")
+    names = ("room", "model", "labels", "keywords", "possible", "taught", "sensitivity", "has_sensitivity", "wake_word")
     values = {name: getattr(event, name) for name in (*names, "step_s")}
     return {**values, "thresholds": {word: round(float(one), 4) for word, one in event.thresholds.items()}}
 

@@ -18,6 +18,7 @@ from kws_edge.service.web.access import Access
 from kws_edge.service.web.calibration import Calibration
 from kws_edge.service.web.http import HttpError, Request, Response
 from kws_edge.service.web.live import Live
+from kws_edge.service.web.teaching import Teaching
 from kws_edge.text import parse_json
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Site:
     def __init__(self, service: Commands, access: Access) -> None:
         self._service, self._access = service, access
         self.live = Live(service, self._about)
+        self._teaching = Teaching(service, self._clip_folder)
         self.calibration = Calibration(service, partial(self.live.tell, "calibration"))
         self._files = {}
         for name in os.listdir(_PAGE):
@@ -63,6 +65,7 @@ class Site:
             "/api/live": self._follow,
             "/api/clips": self._clips,
             "/api/clip": self._clip,
+            "/api/taught": self._taught,
         }
         self._posts: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
             "/api/settings": self._change,
@@ -71,6 +74,8 @@ class Site:
             "/api/examine": self._examine,
             "/api/clips/label": self._label,
             "/api/clips/delete": self._delete,
+            "/api/taught/teach": self._teach,
+            "/api/taught/remove": self._remove,
             "/api/calibration": self._calibrate,
             "/api/calibration/stop": self._stop_calibration,
         }
@@ -79,6 +84,7 @@ class Site:
         return {
             "version": kws_edge.__version__,
             "clips": self._service.clips() is not None,
+            "taught": self._service.taught() is not None,
             "login": self._access.needs_login,
             "calibration": self.calibration.progress,
         }
@@ -118,13 +124,13 @@ class Site:
 
     async def _answer(self, request: Request) -> Response:
         get, post = self._gets.get(request.path), self._posts.get(request.path)
-        if get and request.method == "GET":
-            return await get(request)
-        if post and request.method == "POST":
-            try:
+        try:
+            if get and request.method == "GET":
+                return await get(request)
+            if post and request.method == "POST":
                 return _json(await post(_values(request)))
-            except KwsError as error:
-                raise HttpError(400, str(error)) from None
+        except KwsError as error:
+            raise HttpError(400, str(error)) from None
         if get or post:
             raise HttpError(405, "another method is needed", {"Allow": "GET" if get else "POST"})
         raise HttpError(404, "there is no such page")
@@ -141,7 +147,8 @@ class Site:
             case [("sensitivity", value)]:
                 self._service.set_sensitivity(_number(value), room=room)
             case [("thresholds", dict(thresholds))]:
-                self._service.set_thresholds({word: _number(value) for word, value in thresholds.items()}, room=room)
+                numbers = {word: _number(value) for word, value in thresholds.items()}
+                await _elsewhere(partial(self._service.set_thresholds, numbers, room=room))
             case [("keywords", list(words))] if all(isinstance(word, str) for word in words):
                 self._service.set_keywords(words, room=room)
             case _:
@@ -208,10 +215,25 @@ class Site:
         word = _text(values, "word")
         if word != UNKNOWN and not any(word in room.possible for room in self._service.rooms().values()):
             raise HttpError(400, "no room has this keyword")
-        return {"name": await _elsewhere(partial(self._clip_folder().label, _text(values, "name"), word))}
+        return await _elsewhere(partial(self._teaching.label, _text(values, "name"), word))
 
     async def _delete(self, values: dict[str, Any]) -> object:
         await _elsewhere(partial(self._clip_folder().delete, _text(values, "name")))
+        return {}
+
+    async def _taught(self, request: Request) -> Response:
+        return _json({"words": self._teaching.listed()})
+
+    async def _teach(self, values: dict[str, Any]) -> object:
+        match values.get("clips"):
+            case list(clips) if len(clips) <= _MOST_CLIPS and all(isinstance(clip, str) for clip in clips):
+                await _elsewhere(partial(self._teaching.teach, _text(values, "name"), clips))
+            case _:
+                raise HttpError(400, "clips: give a list of names")
+        return {}
+
+    async def _remove(self, values: dict[str, Any]) -> object:
+        await _elsewhere(partial(self._teaching.remove, _text(values, "name")))
         return {}
 
     async def _calibrate(self, values: dict[str, Any]) -> object:

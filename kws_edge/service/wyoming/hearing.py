@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kws_edge import __version__
@@ -15,6 +16,7 @@ from kws_edge.spotter import Spotter
 
 if TYPE_CHECKING:
     from kws_edge.service.events import Reloaded
+    from kws_edge.teach.words import TaughtWords
 
 __all__ = ["Hearing"]
 
@@ -37,6 +39,7 @@ class Hearing:
     def __init__(self, room: Reloaded, *, name: str, language: str, sentences: Mapping[str, str]) -> None:
         self._name, self._language, self._sentences = name, language, sentences
         self._model: Model | None = None
+        self._taught: TaughtWords | None = None
         self._version: tuple[str, int, int] | None = None
         self.change(room)
 
@@ -53,7 +56,9 @@ class Hearing:
         return self._sentences.get(keyword, keyword)
 
     def spotter(self, keywords: Collection[str] | None = None) -> Spotter:
-        """A spotter for a new stream, which hears only `keywords`. The model loads if it has changed.
+        """A spotter for a new stream, for `keywords` or all. The model loads if it has changed.
+
+        If all `keywords` are taught ones, the model's own are heard, too.
 
         Raises
         ------
@@ -62,13 +67,29 @@ class Hearing:
         """
         room = self._room
         model = self._loaded(room.model)
+        own = [word for word in room.keywords if word not in room.taught]
         config = dataclasses.replace(
             model.detector_config,
-            keywords=tuple(keywords or room.keywords),
-            thresholds=dict(room.thresholds),
+            keywords=tuple(word for word in own if keywords is None or word in keywords) or tuple(own),
+            thresholds={word: value for word, value in room.thresholds.items() if word not in room.taught},
             wake_word=None,  # who streams has heard a wake word, or waits for one
         )
-        return Spotter(model, detector_config=config)
+        taught = self._taught_words(model, room, room.keywords if keywords is None else keywords)
+        return Spotter(model, detector_config=config, taught=taught)
+
+    def _taught_words(self, model: Model, room: Reloaded, keywords: Collection[str]) -> TaughtWords | None:
+        """Those of the room's taught words that are among `keywords`."""
+        wanted = {word for word in room.taught if word in keywords}
+        if not wanted or room.taught_file is None:
+            return None
+        if self._taught is None or self._taught.model is not model or self._taught.path != room.taught_file:
+            from kws_edge.teach.words import TaughtWords
+
+            self._taught = TaughtWords(model, room.taught_file)
+        else:
+            with suppress(ConfigError):  # rooms go on with the former words, too
+                self._taught.read_again()
+        return self._taught.without([word for word in self._taught if word not in wanted])
 
     def _loaded(self, path: str) -> Model:
         try:

@@ -166,6 +166,8 @@ class Session:
 
     def _told(self, detections: Sequence[Detection]) -> Iterator[Frame]:
         for found in detections:
+            if self._names is not None and found.keyword not in self._names:
+                continue
             self._found = True
             if self._task == "transcribe":
                 yield _transcript(self._hearing.sentence(found.keyword))

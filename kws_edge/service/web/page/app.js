@@ -5,6 +5,7 @@ import { Clips } from "./clips.js";
 import { Health } from "./health.js";
 import { Live } from "./live.js";
 import { Settings } from "./settings.js";
+import { Taught } from "./taught.js";
 
 const rooms = new Map();
 let room = "";
@@ -13,7 +14,7 @@ let silence = 0;
 const current = () => rooms.get(room);
 const live = new Live(current);
 const clips = new Clips(current);
-const parts = [live, new Settings(current), new Health(current), new Calibration(current), clips];
+const parts = [live, new Settings(current), new Health(current), new Calibration(current), clips, new Taught(clips)];
 
 function connection(text, kind) {
   if ($("connection").textContent !== text) $("connection").textContent = text;

@@ -11,6 +11,8 @@ export class Clips {
     this.kept = false;
     this.most = PAGE;
     this.timer = 0;
+    this.teaches = false;
+    this.chosen = new Set(); // names of the clips to teach a word from
     $("more-clips").addEventListener("click", () => {
       this.most += PAGE;
       this.list();
@@ -20,6 +22,7 @@ export class Clips {
 
   begin(state) {
     this.kept = state.clips;
+    this.teaches = state.taught;
     $("clips-status").textContent = "No clips are kept. A section [clips] in the configuration keeps them.";
   }
 
@@ -64,9 +67,21 @@ export class Clips {
     const set = aria(make("button", { type: "button", textContent: "It is this word" }), { label: `It is this word: clip ${about}` });
     const remove = aria(make("button", { type: "button", textContent: "Delete", className: "danger" }), { label: `Delete clip ${about}` });
     const item = make("li", {}, what, audio, make("div", { className: "do" }, label, set, remove));
-    set.addEventListener("click", () => this.change(item, "/api/clips/label", { name: clip.name, word: label.value }, "Labelled."));
+    if (this.teaches) item.append(this.choice(clip, about));
+    set.addEventListener("click", () => this.change(item, "/api/clips/label", { name: clip.name, word: label.value },
+      ({ learnt, note }) => `Labelled.${learnt.length ? ` ${learnt.join(", ")} learnt from it.` : ""}${note ? ` ${note}.` : ""}`));
     remove.addEventListener("click", () => this.reallyDelete(remove, item, clip));
     return item;
+  }
+
+  choice(clip, about) {
+    const box = aria(make("input", { type: "checkbox", checked: this.chosen.has(clip.name) }), { label: `Teach from clip ${about}` });
+    box.addEventListener("change", () => {
+      if (box.checked) this.chosen.add(clip.name);
+      else this.chosen.delete(clip.name);
+      document.dispatchEvent(new Event("clips-chosen"));
+    });
+    return make("label", { className: "choice" }, box, "Teach from it");
   }
 
   reallyDelete(button, item, clip) {
@@ -78,18 +93,20 @@ export class Clips {
         aria(button, { label: `Delete clip ${clip.word}` });
       }, REALLY_MS);
     } else {
-      this.change(item, "/api/clips/delete", { name: clip.name }, "Deleted.");
+      this.change(item, "/api/clips/delete", { name: clip.name }, () => "Deleted.");
     }
   }
 
   async change(item, path, values, done) {
-    const result = await attempt($("clips-status"), () => post(path, values), done);
+    const result = await attempt($("clips-status"), () => post(path, values));
     if (result === undefined) return;
+    this.chosen.delete(values.name);
+    document.dispatchEvent(new Event("clips-chosen"));
     const next = item.nextElementSibling ?? item.previousElementSibling;
     item.remove();
     next?.querySelector("audio")?.focus();
     document.activeElement?.blur();
     await this.list();
-    $("clips-status").textContent = `${done} ${$("clips-status").textContent}`;
+    $("clips-status").textContent = `${done(result)} ${$("clips-status").textContent}`;
   }
 }

@@ -16,10 +16,11 @@ export class Settings {
   }
 
   change(values) {
+    const taught = Object.keys(values.thresholds ?? {}).some((word) => this.current().taught.includes(word));
     return attempt(
       $("settings-status"),
       () => post("/api/settings", { room: this.current().room, ...values }),
-      "Changed, but not saved yet.",
+      taught ? "Changed in every room, and saved." : "Changed, but not saved yet.",
     ).then((result) => {
       if (result === undefined) this.settings(this.current()); // show what holds
     });
@@ -48,6 +49,10 @@ export class Settings {
     }
   }
 
+  name(word) {
+    return this.current().taught.includes(word) ? `${word} (taught)` : word;
+  }
+
   makeRows(words) {
     this.rows = new Map(words.map((word) => {
       const active = make("input", { type: "checkbox" });
@@ -58,7 +63,7 @@ export class Settings {
       active.addEventListener("change", () => {
         this.change({ keywords: [...this.rows].filter(([, row]) => row.active.checked).map(([name]) => name) });
       });
-      return [word, { active, slider, value, item: make("li", {}, make("label", {}, active, word), slider, value) }];
+      return [word, { active, slider, value, item: make("li", {}, make("label", {}, active, this.name(word)), slider, value) }];
     }));
     $("words").replaceChildren(...[...this.rows.values()].map((row) => row.item));
   }
