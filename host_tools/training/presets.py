@@ -67,8 +67,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 ``own`` is for a few words of your own, from some dozens of recordings each. A shipped network has learnt the sounds of
 streams. It first learns to tell many words apart, and then your words from all others. benchmarks/own_words.py measures
 it. ``stream`` is for commands in streams, by a network with state that goes on from a network of clips.
-``microwakeword`` is for one word on a microcontroller: ``kws-host export-microwakeword`` takes its run. The word is said
-over speech more often than with ``stream``, and speech before it lowers its score less. benchmarks/microwakeword.py
+``microwakeword`` is for one word on a microcontroller: ``kws-host export-microwakeword`` takes its run. It hears more
+words over speech than ``stream`` does, and speech before a word lowers its score less. benchmarks/microwakeword.py
 measures it.
 """
 
