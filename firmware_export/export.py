@@ -128,7 +128,7 @@ def measured(
     if hop_frames is not None:
         model = at_hop(model, hop_frames)
         spotter = Spotter(model, detector_config=detector_config)
-    tables = FrontendTables(model.frontend_config, scale, model.input.zero_point, hop_frames)
+    tables = _tables(model, scale, hop_frames)
     settings = DetectorSettings(
         spotter.detector,
         step_frames=spotter.step_frames,
@@ -144,6 +144,14 @@ def measured(
     parity.check(model.path, exact=exact)
     notes += _unheard(vectors)
     return Firmware(model, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes)
+
+
+def _tables(model: Model, scale: float, hop_frames: int | None) -> FrontendTables:
+    """The front end's tables, or a refusal that names the model."""
+    try:
+        return FrontendTables(model.frontend_config, scale, model.input.zero_point, hop_frames)
+    except ConfigError as error:
+        raise ConfigError(f"{model.path}: {error}") from None
 
 
 def _on_board(model: Model, arena: ArenaPlan) -> Model:

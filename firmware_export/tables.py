@@ -50,7 +50,8 @@ class FrontendTables:
         c = self.config
         _check(
             c.algorithm != MICROFRONTEND and c.n_mfcc is None and not c.normalise,
-            f"{c.contents}: the firmware's front end computes log-mel levels of clips as they are, and nothing else",
+            f"{c.contents}: the firmware's front end computes log-mel levels of clips as they are, and nothing else; "
+            "train with --frontend logmel40, or export a run of microfrontend with kws-host export-microwakeword",
         )
         _check(
             c.n_fft & (c.n_fft - 1) == 0 and 16 <= c.n_fft <= 8192,

@@ -156,6 +156,18 @@ def test_other_types_are_refused(run, tmp_path, kind, reason):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_front_end_that_c_lacks_is_refused(run, tmp_path):
+    flatbuffer, metadata = unpack(Path(shipped_models()["micro12"]).read_bytes(), "micro12")
+    other = dataclasses.replace(metadata.frontend_config, normalise=True)
+    (tmp_path / "other.tflite").write_bytes(pack(flatbuffer, dataclasses.replace(metadata, frontend_config=other)))
+    assert_one_line_error(
+        run("export", "other.tflite", "-o", "out"),
+        "other.tflite: the firmware's front end cannot do this one",
+        "train with --frontend logmel40",
+        program="kws-firmware",
+    )
+
+
 def test_tflite_micro_itself_refuses_the_operator(run, tmp_path):
     (tmp_path / "patched.tflite").write_bytes(patched(_operator))
     assert_one_line_error(run("arena", "patched.tflite"), "TOPK_V2", program="kws-firmware")

@@ -189,29 +189,30 @@ def test_arena_is_what_the_model_needs(exported):
     MicroInterpreter(flat, "stop", arena_size=size).invoke(np.zeros((1, 3, 40), np.int8))
 
 
-def test_esphome_takes_the_manifest(exported, tmp_path):
+def test_esphome_takes_two_words(exported, tmp_path):
     if not ESPHOME:
         pytest.skip("ESPHome is not installed: KWS_ESPHOME names no program, and there is none in PATH")
-    for path in (exported, exported.with_suffix(".tflite")):
-        shutil.copy(path, tmp_path)
+    for name in ("stop", "halt"):
+        shutil.copy(exported.with_suffix(".tflite"), tmp_path / f"{name}.tflite")
+        values = json.loads(exported.read_text()) | {"wake_word": name, "model": f"{name}.tflite"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
     (tmp_path / "test.yaml").write_text(
         "esphome:\n  name: test\nesp32:\n  board: esp32-s3-devkitc-1\n  framework:\n    type: esp-idf\n"
         "psram:\n  mode: octal\nlogger:\ni2s_audio:\n  i2s_lrclk_pin: 5\n  i2s_bclk_pin: 6\n"
         "microphone:\n  - platform: i2s_audio\n    id: mic\n    adc_type: external\n    i2s_din_pin: 4\n"
-        "micro_wake_word:\n  microphone: mic\n  models:\n    - model: stop.json\n"
+        "micro_wake_word:\n  microphone: mic\n  models:\n    - model: stop.json\n    - model: halt.json\n"
         "  on_wake_word_detected:\n    - logger.log: heard\n"
     )
     done = subprocess.run(
         [ESPHOME, "config", "test.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    values = json.loads((tmp_path / "stop.json").read_text())
     del values["micro"]["tensor_arena_size"]
-    (tmp_path / "stop.json").write_text(json.dumps(values))
+    (tmp_path / "halt.json").write_text(json.dumps(values))
     done = subprocess.run(
         [ESPHOME, "config", "test.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
     )
-    assert done.returncode, "it reads the manifest"
+    assert done.returncode, "it reads both manifests"
 
 
 @pytest.mark.parametrize("form", ["stream_word", "stream_residual", "fake quantisation", "no speech"])
