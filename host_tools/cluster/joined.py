@@ -92,20 +92,29 @@ def run_on_cluster(work: Callable, jobs: Iterable, where: str) -> Iterator:
         What `work` raises.
     """
     with joined(where) as ray:
-        task = ray.remote(max_retries=_RETRIES)(work)
+        task = ray.remote(max_retries=_RETRIES)(_done).options(name=_name(work))
         most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting = iter(jobs)
-        pending = [task.remote(job) for job in itertools.islice(waiting, most)]
+        pending = [task.remote(work, job) for job in itertools.islice(waiting, most)]
         try:
             while pending:
                 ready, pending = ray.wait(pending)
                 for one in ready:
                     yield ray.get(one)
-                    pending += [task.remote(job) for job in itertools.islice(waiting, 1)]
+                    pending += [task.remote(work, job) for job in itertools.islice(waiting, 1)]
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
             raise WorkerError(f"{where}: a task's process died {_RETRIES + 1} times ({_line(error)})") from None
+
+
+def _done(work: Callable, job: Any) -> Any:
+    """What each task does. Ray takes no partial of a function."""
+    return work(job)
+
+
+def _name(work: Callable) -> str:
+    return getattr(work, "func", work).__name__
 
 
 def _check_answers(where: str) -> None:
