@@ -123,4 +123,7 @@ def _check_answers(where: str) -> None:
 
 
 def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    """The first line of an error, with the last one where the first only announces it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    announced = lines[0].endswith(":") and len(lines) > 1
+    return (f"{lines[0]} {lines[-1]}" if announced else lines[0])[:200]

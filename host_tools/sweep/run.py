@@ -91,6 +91,7 @@ def run_sweep(
                 from host_tools.sweep.ray_tune import run_by_tune
 
                 run_by_tune(sweep, jobs, todo, folder, resources=resources, tell=tell)
+            write_results(sweep, list(outcomes.values()), folder)  # Ray Tune has kept the limits as they once were
         return list(outcomes.values())
 
 
