@@ -61,6 +61,8 @@ def joined(where: str) -> Iterator[Any]:
         raise WorkerError(f"{where}: no Ray cluster answers there ({_line(error)}); see ray start --head") from None
     except RuntimeError as error:  # of other versions of Ray or of Python
         raise RuntimeUnavailableError(f"{where}: {_line(error)}") from None
+    except Exception as error:  # Ray has no closer one where it does not start in time
+        raise WorkerError(f"{where}: Ray did not start ({_line(error)}); the same command tries again") from None
     try:
         yield ray
     except (ConnectionError, ray.exceptions.RaySystemError) as error:
