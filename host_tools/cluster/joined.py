@@ -94,7 +94,7 @@ def run_on_cluster(work: Callable, jobs: Iterable, where: str) -> Iterator:
         What `work` raises.
     """
     with joined(where) as ray:
-        task = ray.remote(max_retries=_RETRIES)(_done).options(name=_name(work))
+        task = ray.remote(max_retries=_RETRIES)(_done).options(name=getattr(work, "func", work).__name__)
         most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting = iter(jobs)
         pending = [task.remote(work, job) for job in itertools.islice(waiting, most)]
@@ -113,10 +113,6 @@ def run_on_cluster(work: Callable, jobs: Iterable, where: str) -> Iterator:
 def _done(work: Callable, job: Any) -> Any:
     """What each task does. Ray takes no partial of a function."""
     return work(job)
-
-
-def _name(work: Callable) -> str:
-    return getattr(work, "func", work).__name__
 
 
 def _check_answers(where: str) -> None:
