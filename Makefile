@@ -1,7 +1,7 @@
 # make demo    set everything up and play the bundled stream through the detector
 # make test    set everything up and run every test, as many at a time as there are cores; markers: see setup.cfg
 # make fuzz    every parser on hostile input for 20 seconds each
-# make nightly run what takes too long for every push: a sweep of twelve trials, and what runs on a cluster
+# make nightly run what takes too long for every push: twelve trials, a recipe killed anywhere, several devices, a cluster
 # make arm     run the package on emulated Raspberry Pis, on ten minutes of speech (KWS_TEST_DATA names the recordings)
 # make docs    build the pages, in site/
 # make bench   measure kws-edge beside its peers (KWS_TEST_DATA names the recordings; about a quarter of an hour)
@@ -40,9 +40,9 @@ fuzz: .venv/test
 	.venv/bin/python -m tests.fuzz --seconds 20
 
 nightly: .venv/test
-	.venv/bin/python $(PIP) -e '.[cluster]'
-	KWS_NIGHTLY=1 TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python -m pytest -s --durations 5 tests/test_sweep.py tests/test_sweep_ray.py \
-		tests/test_cluster.py
+	.venv/bin/python $(PIP) -e '.[cluster]' 'moto[s3,server]>=5'
+	KWS_NIGHTLY=1 TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python -m pytest -s --durations 9 \
+		$(addprefix tests/test_,sweep.py sweep_ray.py cluster.py shards.py devices.py recipe.py)
 
 arm: .venv/test
 	KWS_TEST_DATA=$(DATA) KWS_ARM_SECONDS=600 .venv/bin/python -m pytest -s -o faulthandler_timeout=0 tests/test_arm.py

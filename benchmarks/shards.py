@@ -1,11 +1,12 @@
 """Measures features in shards: clips a second and core, memory, and training from shards beside training from memory.
 
-    python -m benchmarks.shards FOLDER [--clips 200000] [--fewer 10000] [--steps 20]
+    python -m benchmarks.shards FOLDER [--clips 200000] [--fewer 10000] [--steps 100] [--epochs 9]
 
 FOLDER gets synthetic clips in tar files, and their features, 15 kB a clip; what is there is used again. Processor time
 counts, so other work on the machine changes little. The floor of features is the rate of --fewer clips. The floor of
 training is batches from a window that holds all clips. The other window is as large for an epoch's steps as by default,
-so every epoch reads another one. Batches are compared alone: the network's own work would hide a difference.
+so every epoch reads another one. Epochs of both take turns, and the median of their ratios counts: other work on the
+machine slows both. Batches are compared alone: the network's own work would hide a difference.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tarfile
 import time
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,19 +81,24 @@ def features(clips: Path, folder: Path, workers: int) -> dict[str, float]:
     }
 
 
-def batches(folder: Path, noise: Path, window: int, steps: int) -> dict[str, float]:
-    """Make the batches of epochs 1 and 2. Returns processor and wall seconds of an epoch, and clips in memory."""
-    data = DataConfig(features=folder, more_noise=(noise,), window=window)
-    examples = load_examples(data, preset("logmel40"), LABELS)
-    made = Batches(examples, MixConfig(), batch_size=160, seed=1)
-    for _ in made.epoch(0, 2):
-        pass
-    cpu, wall = time.process_time(), time.perf_counter()
-    for epoch in (1, 2):
-        for _ in made.epoch(epoch, steps):
+def batches(
+    folder: Path, noise: Path, windows: dict[str, int], steps: int, epochs: int
+) -> dict[str, list[list[float]]]:
+    """Make the batches of epochs from windows of several sizes in turn. Returns processor and wall seconds of each."""
+    makers = {}
+    for name, window in windows.items():
+        data = DataConfig(features=folder, more_noise=(noise,), window=window)
+        makers[name] = Batches(load_examples(data, preset("logmel40"), LABELS), MixConfig(), batch_size=160, seed=1)
+        for _ in makers[name].epoch(0, 2):
             pass
-    used = (time.process_time() - cpu) / 2, (time.perf_counter() - wall) / 2
-    return {"cpu_s": used[0], "wall_s": used[1], "in_memory": float(len(examples.stores[-1]))}
+    found: dict[str, list[list[float]]] = {name: [] for name in windows}
+    for epoch in range(1, epochs + 1):
+        for name, maker in makers.items() if epoch % 2 else reversed(makers.items()):
+            cpu, wall = time.process_time(), time.perf_counter()
+            for _ in maker.epoch(epoch, steps):
+                pass
+            found[name].append([time.process_time() - cpu, time.perf_counter() - wall])
+    return found
 
 
 def main() -> None:
@@ -99,11 +106,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--fewer", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=20, help="batches of an epoch")
+    parser.add_argument("--steps", type=int, default=100, help="batches of an epoch")
+    parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
-    values: dict[str, dict[str, float]] = {}
+    values: dict[str, Any] = {}
     for clips in (args.fewer, args.clips):
         source, made = args.folder / f"clips-{clips}", args.folder / f"features-{clips}"
         make_clips(source, clips)
@@ -116,10 +124,14 @@ def main() -> None:
     noise.mkdir(exist_ok=True)
     (noise / "hiss.wav").write_bytes(wav(np.random.default_rng(0).normal(0, 500, 480_000)))
     part = round(DataConfig.window / OptimConfig.steps * args.steps)
-    for name, window in (("from memory", 2 * args.fewer), ("from shards", part), ("from memory again", 2 * args.fewer)):
-        found = batches(args.folder / f"features-{args.fewer}", noise, window, args.steps)
-        values[name] = found
-        print(f"{name:>18}: an epoch's batches take {found['cpu_s']:.2f} s of a core, {found['wall_s']:.2f} s in all")
+    windows = {"memory": args.clips, "shards": part}
+    epochs = batches(args.folder / f"features-{args.clips}", noise, windows, args.steps, args.epochs)
+    values["epochs"] = epochs
+    for name, seconds in epochs.items():
+        cpu, wall = np.median(seconds, axis=0)
+        print(f"from {name}: an epoch's batches take {cpu:.2f} s of a core, {wall:.2f} s in all")
+    cpu, wall = np.median(np.divide(epochs["shards"], epochs["memory"]), axis=0)
+    print(f"from shards / from memory: {cpu:.3f} of the processor, {wall:.3f} of the time in all")
     if args.json:
         args.json.write_text(json.dumps(values, indent=1))
 

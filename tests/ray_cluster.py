@@ -11,7 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-PATIENT = {"RAY_raylet_start_wait_time_s": "600", "RAY_health_check_failure_threshold": "100"}
+PATIENT = {
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "600",
+    "RAY_health_check_failure_threshold": "100",
+}
 """Settings of Ray for a machine that has much else to do."""
 
 

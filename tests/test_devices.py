@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from host_tools.devices.one import OneDevice  # noqa: E402
 from host_tools.devices.precision import accelerated, copied, is_mixed  # noqa: E402
 from host_tools.networks.models import build  # noqa: E402
 from host_tools.networks.streaming import scoring, states  # noqa: E402
+from host_tools.shards.make import make_features  # noqa: E402
 from host_tools.training.curves import read_log  # noqa: E402
 from host_tools.training.run import load_run  # noqa: E402
 from kws_edge.presets import preset  # noqa: E402
@@ -34,14 +36,22 @@ pytestmark = [pytest.mark.host, pytest.mark.xdist_group("training"), pytest.mark
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="JAX is not installed here: no data-parallel training"
 )
-CLIPS = ("--model", "micro", "--steps", "6", "--batch-size", "12")
-STREAM = ("--model", "stream_micro", "--steps", "6", "--batch-size", "4", "--sequence-s", "2", "--mined", "0.3")
+NIGHTLY = bool(os.environ.get("KWS_NIGHTLY"))
+EPOCHS = 6
+CLIPS = ("--model", "micro", "--steps", "2", "--batch-size", "12")
+STREAM = ("--model", "stream_micro", "--steps", "2", "--batch-size", "4", "--sequence-s", "2", "--mined", "0.3")
+
+
+def in_the_night(*cases):
+    """Cases that run every night alone."""
+    skipped = pytest.mark.skipif(not NIGHTLY, reason="runs every night: KWS_NIGHTLY is not set")
+    return [pytest.param(*one, marks=skipped) for one in cases]
 
 
 def train_options(folder, run, *options):
     return [
         "train", folder / "clips", "-o", run, "--speech", folder / "speech", "--cache", folder / "cache",
-        "--epochs", "2", "--width", "0.25", *options,
+        "--epochs", EPOCHS, "--width", "0.25", *options,
     ]  # fmt: skip
 
 
@@ -67,12 +77,23 @@ def done(process):
     return finished.stdout.decode()
 
 
+def stamp(run):
+    """When the run's last epoch was kept."""
+    path = run / "last.keras"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def wait_for_an_epoch(run, process):
-    deadline = time.monotonic() + 600
-    while not (run / "last.keras").exists():
+    before, deadline = stamp(run), time.monotonic() + 600
+    while stamp(run) == before:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
+
+
+def first_epoch(output):
+    """The epoch from which a command went on."""
+    return int(re.search(r", from epoch (\d+) on", output)[1])
 
 
 def losses(run):
@@ -90,10 +111,12 @@ def shared_steps(kind, steps, *places, env=None):
 
 
 @needs_jax
-@pytest.mark.parametrize(("processes", "steps"), [(1, 200), (2, 60)])
-@pytest.mark.parametrize("kind", ["clips", "sequences"])
-def test_losses_are_those_of_one_device(kind, processes, steps):
+@pytest.mark.parametrize(
+    ("kind", "processes"), [("clips", 1), ("sequences", 2), *in_the_night(("clips", 2), ("sequences", 1))]
+)
+def test_losses_are_those_of_one_device(kind, processes):
     """So are the answers, and those of averaged weights. Dropout, batch norm and clipped gradients take part."""
+    steps = 200 if NIGHTLY else 60
     if processes == 1:
         each = [shared_steps(kind, steps, env=virtual(2))]
     else:
@@ -110,47 +133,49 @@ def test_losses_are_those_of_one_device(kind, processes, steps):
             np.testing.assert_allclose(several[name], one[name], rtol=1e-8, atol=1e-8)
 
 
+@pytest.fixture(scope="module")
+def in_shards(folder, tmp_path_factory):
+    """Options of a training that reads features in shards, too, another window of them in each epoch."""
+    shards = tmp_path_factory.mktemp("shards") / "shards"
+    make_features(str(folder / "clips"), shards, preset("logmel40"), shards=3, workers=1)
+    return ["--features", shards, "--window", "60"]
+
+
 @needs_jax
-def test_two_processes_go_on_with_what_one_began(folder, tmp_path):
-    """The losses are those of one process. Rank 0 alone writes the run's folder."""
+@pytest.mark.parametrize(("options", "rtol"), [(CLIPS, 1e-4), *in_the_night((STREAM, 2e-3))])
+def test_a_run_goes_on_with_other_devices(folder, in_shards, tmp_path, options, rtol):
+    """One device begins, two processes go on until one is killed, and two devices end it. Losses are one device's.
+
+    Rank 0 alone writes the run's folder, and ends with the reason. Rounding of float32 grows in the losses.
+    """
     whole, run, other = tmp_path / "whole", tmp_path / "run", tmp_path / "other"
+    options = (*options, *in_shards)
+    alone = start(*train_options(folder, whole, *options), cwd=tmp_path)
+    wait_for_an_epoch(whole, alone)
+    alone.send_signal(signal.SIGSTOP)
+    shutil.copytree(whole, run)  # as a kill would leave it
+    alone.send_signal(signal.SIGCONT)
+    done(alone)
+
     other.mkdir()
-    done(start(*train_options(folder, whole, *CLIPS), cwd=tmp_path))
-    begun = start(*train_options(folder, run, *CLIPS), cwd=tmp_path)
-    wait_for_an_epoch(run, begun)
-    begun.send_signal(signal.SIGKILL)
-    ended(begun)
     both = ("--hosts", hosts(2), "--rank")
-    second = start(*train_options(folder, "run", *CLIPS, *both, 1), cwd=other)
-    first = start(*train_options(folder, "run", *CLIPS, *both, 0), cwd=tmp_path)
-    assert ", from epoch 2 on" in done(first)
-    assert "rank 1: trains for rank 0, which tells how it goes and writes run\n" in done(second)
-    np.testing.assert_allclose(losses(run), losses(whole), rtol=1e-4)
-    assert not any(other.iterdir())
-    said = json.loads((run / "config.json").read_text())["devices"]
-    assert said == {"number": 2, "precision": "float32", "kind": "cpu", "processes": 2}
-
-
-@needs_jax
-def test_two_devices_go_on_where_a_machine_died(folder, tmp_path):
-    """With averaged weights and mining. Rank 0 ends with the reason when rank 1 is killed."""
-    whole, run, other = tmp_path / "whole", tmp_path / "run", tmp_path / "other"
-    done(start(*train_options(folder, whole, *STREAM), cwd=tmp_path))
-    both = ("--hosts", hosts(2), "--rank")
-    second = start(*train_options(folder, other, *STREAM, *both, 1), cwd=tmp_path)
-    first = start(*train_options(folder, run, *STREAM, *both, 0), cwd=tmp_path)
+    second = start(*train_options(folder, "run", *options, *both, 1), cwd=other, env={"PYTHONUNBUFFERED": "1"})
+    first = start(*train_options(folder, "run", *options, *both, 0), cwd=tmp_path)
     wait_for_an_epoch(run, first)
     second.send_signal(signal.SIGKILL)
-    ended(second)
+    assert b"rank 1: trains for rank 0, which tells how it goes and writes run\n" in ended(second).stdout
     failed = ended(first, timeout=120)
     assert_one_line_error_at_end(
         failed, "rank 1 (127.0.0.1:", "has ended: it was ended from outside", "go on from the last whole epoch"
     )
-    assert not other.exists()
-    on = start(*train_options(folder, run, *STREAM, "--devices", "all"), cwd=tmp_path, env=virtual(2))
-    output = done(on)
-    assert "each batch is shared by 2 devices (cpu)" in output and ", from epoch 2 on" in output
-    np.testing.assert_allclose(losses(run), losses(whole), rtol=2e-3)  # float32's rounding, grown
+    assert not any(other.iterdir())
+    told = json.loads((run / "config.json").read_text())["devices"]
+    assert told == {"number": 2, "precision": "float32", "kind": "cpu", "processes": 2}
+
+    output = done(start(*train_options(folder, run, *options, "--devices", "all"), cwd=tmp_path, env=virtual(2)))
+    assert "each batch is shared by 2 devices (cpu)" in output
+    assert 1 < first_epoch(failed.stdout.decode()) < first_epoch(output)
+    np.testing.assert_allclose(losses(run), losses(whole), rtol=rtol)
     assert not is_mixed(load_run(run).model())
 
 

@@ -30,6 +30,7 @@ from tests.tones import data_of
 keras = pytest.importorskip("keras", exc_type=ImportError, reason="Keras is not installed here")
 pytest.importorskip("tensorflow", exc_type=ImportError, reason="TensorFlow is not installed here")
 
+from host_tools.convert.lock_section import lock_section  # noqa: E402
 from host_tools.convert.step_graph import to_step_int8  # noqa: E402
 from host_tools.networks.heeding import heeding_speech, speech_before  # noqa: E402
 from host_tools.networks.models import build, count_macs  # noqa: E402
@@ -688,5 +689,7 @@ def test_a_recipe_makes_a_file(folder, tmp_path):
     assert model.metadata.provenance["training"]["sequence_s"] == 2
     (card,) = (tmp_path / "runs").glob("tones-stream/card-*/tones-stream.md")
     assert "stream_residual of width 0.34" in card.read_text()
+    (origin,) = (tmp_path / "runs").glob("tones-stream/origin-*/tones-stream.lock.json")
+    assert "\n".join(lock_section(json.loads(origin.read_text()))) in card.read_text()
     (accuracy,) = (tmp_path / "runs").glob("tones-stream/accuracy-*/accuracy.json")
     assert json.loads(accuracy.read_text())["results"][0]["labels"] == [*LABELS, "silence"]

@@ -50,6 +50,12 @@ def running(runs):
     return {path.stem for path in (runs / "kernels" / "trials").glob("*.json") if "figures" not in path.read_text()}
 
 
+def done(runs):
+    """How many trials are done."""
+    results = runs / "kernels" / "results.json"
+    return results.exists() and [one["state"] for one in trials_of(results.parent)].count("done")
+
+
 def test_a_killed_worker_and_a_killed_head_change_nothing(tmp_path, folder):
     """Two workers run two trials at a time, each in a process of its own."""
     path = written(tmp_path, GRID)
@@ -73,15 +79,17 @@ def test_a_killed_worker_and_a_killed_head_change_nothing(tmp_path, folder):
 
         runs = tmp_path / "headless"
         command = sweep(path, folder, runs, "--on", ray.address, "--cpus", "1")
-        process = started(command, ray.env)
-        wait_until(lambda: running(runs) or process.poll() is not None, 600)
+        # Ray Tune's state is written at the beginning alone, so it is older than the results.
+        process = started(command, {**ray.env, "TUNE_GLOBAL_CHECKPOINT_S": "1000"})
+        wait_until(lambda: done(runs) or process.poll() is not None, 600)
+        assert 0 < done(runs) < 4
         ray.kill()
         said = process.communicate(timeout=300)
         assert process.returncode, said
         wait_until(lambda: not processes(str(runs)), 60)
         ray.start()
-        done = subprocess.run([*command, "--resume"], env=ray.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        again = subprocess.run([*command, "--resume"], env=ray.env, capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stderr
         assert trials_of(runs / "kernels") == expected
 
 

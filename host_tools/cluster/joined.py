@@ -61,6 +61,8 @@ def joined(where: str) -> Iterator[Any]:
         raise WorkerError(f"{where}: no Ray cluster answers there ({_line(error)}); see ray start --head") from None
     except RuntimeError as error:  # of other versions of Ray or of Python
         raise RuntimeUnavailableError(f"{where}: {_line(error)}") from None
+    except Exception as error:  # Ray has no closer one where it does not start in time
+        raise WorkerError(f"{where}: Ray did not start ({_line(error)}); the same command tries again") from None
     try:
         yield ray
     except (ConnectionError, ray.exceptions.RaySystemError) as error:
@@ -92,20 +94,25 @@ def run_on_cluster(work: Callable, jobs: Iterable, where: str) -> Iterator:
         What `work` raises.
     """
     with joined(where) as ray:
-        task = ray.remote(max_retries=_RETRIES)(work)
+        task = ray.remote(max_retries=_RETRIES)(_done).options(name=getattr(work, "func", work).__name__)
         most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting = iter(jobs)
-        pending = [task.remote(job) for job in itertools.islice(waiting, most)]
+        pending = [task.remote(work, job) for job in itertools.islice(waiting, most)]
         try:
             while pending:
                 ready, pending = ray.wait(pending)
                 for one in ready:
                     yield ray.get(one)
-                    pending += [task.remote(job) for job in itertools.islice(waiting, 1)]
+                    pending += [task.remote(work, job) for job in itertools.islice(waiting, 1)]
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
             raise WorkerError(f"{where}: a task's process died {_RETRIES + 1} times ({_line(error)})") from None
+
+
+def _done(work: Callable, job: Any) -> Any:
+    """What each task does. Ray takes no partial of a function."""
+    return work(job)
 
 
 def _check_answers(where: str) -> None:
@@ -114,4 +121,7 @@ def _check_answers(where: str) -> None:
 
 
 def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    """The first line of an error, with the last one where the first only announces it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    announced = lines[0].endswith(":") and len(lines) > 1
+    return (f"{lines[0]} {lines[-1]}" if announced else lines[0])[:200]

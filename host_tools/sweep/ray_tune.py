@@ -40,6 +40,7 @@ _POLL_S = 0.5
 def run_by_tune(
     sweep: Sweep,
     jobs: Mapping[int, Job],
+    todo: Sequence[int],
     folder: Path,
     *,
     resources: Mapping[str, float],
@@ -48,13 +49,16 @@ def run_by_tune(
     """Run trials on the Ray cluster that this process has joined.
 
     Ray Tune keeps its state in ``folder/tune``, and goes on from there. The results in `folder` are written whenever a
-    trial ends.
+    trial ends. Ray Tune's state may be older, if it was killed. Then it begins trials that are done once more, which
+    takes seconds.
 
     Parameters
     ----------
     sweep : Sweep
     jobs : mapping of int to Job
-        The trials that are not done, by number.
+        All trials, by number.
+    todo : sequence of int
+        Numbers of the trials that are not done.
     folder : path
         Folder of the sweep, the same on every machine.
     resources : mapping of str to float
@@ -72,7 +76,7 @@ def run_by_tune(
     else:
         tuner = tune.Tuner(
             actor,
-            param_space={"trial": tune.grid_search(list(jobs))},
+            param_space={"trial": tune.grid_search(list(todo))},
             tune_config=tune.TuneConfig(scheduler=_asha(sweep)),
             run_config=tune.RunConfig(
                 name=_TUNE,
@@ -151,39 +155,41 @@ class TrialActor(tune.Trainable):
 
 
 class Keeper(tune.Callback):
-    """Writes the sweep's results whenever a trial ends. It runs where Ray Tune runs."""
+    """Writes the sweep's results whenever a trial ends. It runs where Ray Tune runs.
+
+    What is done stays done, and what has not ended changes nothing.
+    """
 
     def __init__(self, sweep: Sweep, folder: Path) -> None:
         self._sweep, self._folder = sweep, folder
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        self._keep(trials)
+        self._keep([trial])
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        self._keep(trials)
+        self._keep([trial])
 
     def on_experiment_end(self, trials: Sequence[Any], **info: Any) -> None:
-        self._keep(trials)
+        self._keep([one for one in trials if one.is_finished()])
 
-    def _keep(self, trials: Sequence[Any]) -> None:
+    def _keep(self, ended: Sequence[Any]) -> None:
         outcomes = {one.number: one for one in read_results(self._sweep, self._folder)}
-        for trial in trials:
+        for trial in ended:
             number = trial.config["trial"]
-            outcomes[number] = _outcome(self._sweep, number, trial)
+            if outcomes[number].state != DONE:
+                outcomes[number] = _outcome(self._sweep, number, trial)
         write_results(self._sweep, list(outcomes.values()), self._folder)
 
 
 def _outcome(sweep: Sweep, number: int, trial: Any) -> Outcome:
-    """Where a trial of Ray Tune's stands."""
+    """Where a trial of Ray Tune's stands that has ended."""
     values, last = sweep.trials[number - 1].values, trial.last_result or {}
     epoch = last.get("epoch")
     if trial.status == "ERROR":
         error = trial.get_error()
         problem = str(getattr(error, "cause", None) or error)
         return Outcome(number, values, FAILED, problem=printable(problem.strip().splitlines()[-1], most=500))
-    if trial.status != "TERMINATED":
-        return Outcome(number, values)
-    if last.get("done") and "figures" in last:
+    if "figures" in last:
         return Outcome(number, values, DONE, last["figures"], epoch)
     judged = last.get("judged")
     return Outcome(number, values, STOPPED, {str(sweep.judge): None if judged in (-_WORST, _WORST) else judged}, epoch)

@@ -78,11 +78,11 @@ def run_sweep(
                 say(_told(sweep, outcome))
 
         write_results(sweep, list(outcomes.values()), folder)
-        todo = {number: jobs[number] for number, one in outcomes.items() if one.state not in (DONE, STOPPED)}
+        todo = [number for number, one in outcomes.items() if one.state not in (DONE, STOPPED)]
         if not todo:
             say("every trial is done already")
         elif on == LOCAL and not sweep.judge:
-            for job in todo.values():
+            for job in (jobs[number] for number in todo):
                 say(f"trial {job.number} of {len(sweep.trials)}: {_values(job.values)}; log: {job.log}")
                 tell(_run_here(job))
                 write_results(sweep, list(outcomes.values()), folder)
@@ -90,7 +90,8 @@ def run_sweep(
             with joined(on):
                 from host_tools.sweep.ray_tune import run_by_tune
 
-                run_by_tune(sweep, todo, folder, resources=resources, tell=tell)
+                run_by_tune(sweep, jobs, todo, folder, resources=resources, tell=tell)
+            write_results(sweep, list(outcomes.values()), folder)  # Ray Tune has kept the limits as they once were
         return list(outcomes.values())
 
 
