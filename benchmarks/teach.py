@@ -3,8 +3,8 @@
     python -m benchmarks.teach DATA -o benchmarks/teach
     python -m benchmarks.teach DATA --words independent -o benchmarks/teach-independent
 
-DATA holds `speech_commands`, `independent` and `negatives`. The words trained neither the encoder nor, as words of their
-own, the model; :mod:`benchmarks.teach_words` names them. Each way sees the same recordings:
+DATA holds `speech_commands`, `independent` and `negatives`. The words trained neither the encoder nor, as words of
+their own, the model; :mod:`benchmarks.teach_words` names them. Each way sees the same recordings:
 
 - taught: kws_edge.teach, as `kws-edge teach` and `listen --taught` do.
 - DTW: the distance of the best of the takes by dynamic time warping, on MFCC and on log-mel.

@@ -59,9 +59,7 @@ def speech_commands(data: Path, rng: np.random.Generator) -> Clips:
 def independent(data: Path, rng: np.random.Generator) -> Clips:
     """Five words of other people, microphones and rooms. Takes and tests may be of one person, as a user's are."""
     folder = data / "independent"
-    paths = {
-        collection: sorted((folder / "other_words" / collection / "other").iterdir()) for collection in ("a", "f")
-    }
+    paths = {collection: sorted((folder / "other_words" / collection / "other").iterdir()) for collection in ("a", "f")}
     takes, tests = {}, {}
     for (collection, word), (first, last) in _INDEPENDENT.items():
         some = [paths[collection][i] for i in first - 1 + rng.permutation(last - first + 1)]

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from kws_edge.teach.encoder import Encoder
     from kws_edge.teach.word import TaughtWord
 
-__all__ = ["BUDGET", "EVERY_S", "TaughtListener"]
+__all__ = ["BUDGET", "EVERY_S", "HYSTERESIS", "TaughtListener"]
 
 BUDGET = 1.0
 """False accepts an hour of speech that each taught word may have."""
 EVERY_S = 0.2
 """Time from one embedding to the next. The encoder learnt that a word may lie half of this earlier or later."""
-_HYSTERESIS = 1.0
+HYSTERESIS = 1.0
 """A word must fall this far below its threshold before it is heard again, in deviations of other speech."""
 
 
@@ -74,7 +74,7 @@ class TaughtListener:
         self._means = np.array([word.others[0] for word in found], np.float32) / deviations
         self._deviations = deviations
         # Below these, no penalty is small enough for a word to be heard.
-        self._floors = self.threshold - _HYSTERESIS + LEAST_PENALTY / deviations + self._means
+        self._floors = self.threshold - HYSTERESIS + LEAST_PENALTY / deviations + self._means
         self._every = max(1, round(EVERY_S / step_s))
         self._refractory = round(refractory_s / step_s)
         self.reset()
@@ -126,7 +126,7 @@ class TaughtListener:
         for i in np.flatnonzero(likely):
             penalty = self._encoder.rivals.penalty(embedding, self._same[i])
             scores[i] = cosines[i] - self._means[i] - penalty / self._deviations[i]
-        self._released |= scores < self.threshold - _HYSTERESIS
+        self._released |= scores < self.threshold - HYSTERESIS
         best = int(scores.argmax())
         heard = scores[best] >= self.threshold and self._released[best]
         return (best if heard else None), float(scores[best])
