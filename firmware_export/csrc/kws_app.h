@@ -34,13 +34,13 @@ typedef void (*kws_callback)(const kws_detection *detection, void *context);
 
 /** One stream. You provide its memory (static: some KiB), and kws_app_init sets it up. You may write only `config`. */
 typedef struct kws_app {
-    uint32_t set_up;                   /**< Whether kws_app_init was called; private. */
-    kws_status status;                 /**< The error that ended the stream; see kws_app_error. */
-    kws_model *model;                  /**< The model given to kws_app_init. */
-    kws_frontend_state frontend;       /**< Computes features from samples. */
-    kws_detector_state detector;       /**< Detects keywords from posteriors. */
+    uint32_t set_up;             /**< Whether kws_app_init was called; private. */
+    kws_status status;           /**< The error that ended the stream; see kws_app_error. */
+    kws_model *model;            /**< The model given to kws_app_init. */
+    kws_frontend_state frontend; /**< Computes features from samples. */
+    kws_detector_state detector; /**< Detects keywords from posteriors. */
 #if KWS_TAUGHT
-    kws_taught taught;                 /**< Detects taught words; see kws_app_taught. */
+    kws_taught taught; /**< Detects taught words; see kws_app_taught. */
 #endif
     const kws_detector_config *config; /**< &kws_detector_defaults; you may set your own after kws_app_init. */
     kws_callback callback;             /**< Given to kws_app_init. */

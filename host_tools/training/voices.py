@@ -25,8 +25,9 @@ from host_tools.errors import TrainingError
 from host_tools.sampling.augment import augment
 from kws_edge.config import FrontendConfig
 from kws_edge.files import write_atomically
+from kws_edge.teach.encoder import normalised
 from kws_edge.voice.me import UTTERANCES
-from kws_edge.voice.voices import FORMAT, statistics, unit
+from kws_edge.voice.voices import FORMAT, statistics
 
 __all__ = ["apart", "train_voices", "varied"]
 
@@ -104,7 +105,7 @@ def apart(
     names, counts = np.unique(speakers, return_counts=True)
     for name in names[counts >= UTTERANCES + 2]:
         rows = rng.permutation(np.flatnonzero(speakers == name))
-        voice = unit(embeddings[rows[:UTTERANCES]].mean(axis=0))
+        voice = normalised(embeddings[rows[:UTTERANCES]].mean(axis=0))
         own.append(embeddings[rows[UTTERANCES:]] @ voice)
         others.append(embeddings[speakers != name] @ voice)
         chosen.append(rows)
@@ -152,7 +153,7 @@ def train_voices(
     names, used = np.tile(speakers, copies), np.tile(trains, copies) & ~np.isnan(rows[:, 0])
     mean, projection = _discriminant(rows[used], names[used])
     held = ~trains & ~np.isnan(rows[: len(clips), 0])
-    own, others, _ = apart(unit((rows[: len(clips)][held] - mean) @ projection), speakers[held], rng)
+    own, others, _ = apart(normalised((rows[: len(clips)][held] - mean) @ projection), speakers[held], rng)
     if not own:
         raise TrainingError(f"no speaker of {UTTERANCES + 2} clips is left to set the thresholds")
     about = {
@@ -168,6 +169,10 @@ def train_voices(
             "seed": seed,
         },
     }
-    content = {"about": np.array(json.dumps(about)), "mean": mean.astype("f4"), "projection": projection.astype("f4")}
+    content: dict[str, Any] = {
+        "about": np.array(json.dumps(about)),
+        "mean": mean.astype("f4"),
+        "projection": projection.astype("f4"),
+    }
     write_atomically(output, lambda path: np.savez(path, **content))
     return about

@@ -17,6 +17,7 @@ from kws_edge.audio.source import LiveSource, Source
 from kws_edge.audio_limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
+from kws_edge.cli.me import add_only_me
 from kws_edge.cli.taught import add_taught
 from kws_edge.detection.detector import Detector
 from kws_edge.detection.records import as_json, as_text
@@ -55,6 +56,7 @@ def add(commands: Commands) -> None:
     options.add_detector(parser)
     options.add_room(parser)
     add_taught(parser)
+    add_only_me(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object per detection and line, with its wall-clock time"
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from kws_edge.cli.me import load_me, tell_of_others
 from kws_edge.cli.parser import Parser
 from kws_edge.cli.taught import load_taught
 from kws_edge.config import DetectorConfig, FrontendConfig
@@ -250,7 +251,9 @@ def load_spotter(args: argparse.Namespace, model: Model) -> Spotter:
     taught = load_taught(model) if args.taught else None
     if taught is not None and not taught:
         raise ConfigError(f"{taught.path}: no words are taught; kws-edge teach WORD teaches one")
-    return Spotter(model, detector_config=config, taught=taught)
+    spotter = Spotter(model, detector_config=config, taught=taught, only_me=load_me(model) if args.only_me else None)
+    tell_of_others(spotter)
+    return spotter
 
 
 def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:

@@ -12,6 +12,7 @@ from kws_edge.audio.level import level_db
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.listen import add_source, check_device, level_bar, open_source, say
+from kws_edge.cli.me import check_files, learn_me, load_me
 from kws_edge.cli.taught import load_taught
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import AudioError, UsageError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from kws_edge.audio.source import Source
     from kws_edge.cli.parser import Commands
+    from kws_edge.model.model import Model
     from kws_edge.teach.takes import Take
 
 _MOST_REFUSED = 10
@@ -60,11 +62,20 @@ def add(commands: Commands) -> None:
     what.add_argument(
         "--test", action="store_true", help="show how much each thing that you say is like each taught word"
     )
+    parser.add_argument(
+        "--me",
+        action="store_true",
+        help="make your voice known to --only-me, by ten utterances of commands, in place of a word; with --remove, "
+        "forget it",
+    )
     options.add_model(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.me:
+        _me(args)
+        return 0
     if args.list and args.word is not None:
         raise UsageError(f"--list takes no word, got {shown(args.word)}")
     if args.remove and (args.word is None or args.files):
@@ -130,7 +141,7 @@ def _from_source(args: argparse.Namespace, words: TaughtWords) -> list[NDArray[n
     """Embeddings of the takes that the microphone or standard input gives."""
     takes: list[NDArray[np.float32]] = []
     refused = 0
-    with _opened(args, words) as source:
+    with _opened(args, words.model) as source:
         say(f"listening to {source.name}; say {shown(args.word)} {args.takes} times, with a pause after each")
         for recording in _recordings(source, lambda: f"take {len(takes) + 1} of {args.takes}"):
             try:
@@ -150,12 +161,33 @@ def _from_source(args: argparse.Namespace, words: TaughtWords) -> list[NDArray[n
     raise AudioError(f"{source.name}: ended after {counted(len(takes), 'good take')} of {args.takes}")
 
 
-def _opened(args: argparse.Namespace, words: TaughtWords) -> Source:
+def _me(args: argparse.Namespace) -> None:
+    """Make the user's voice known, or forget it."""
+    files = check_files([*filter(None, [args.word]), *args.files])
+    if args.list or args.test or (args.remove and args.word):
+        raise UsageError("--me takes recordings, or --remove alone")
+    me = load_me(options.load_model(args))
+    if args.remove:
+        me.forget()
+        print(f"forgot your voice; removed {me.path}")
+        return
+    if files:
+        check_device(args, "a recording")
+        passed = learn_me(me, files, None, None)
+    else:
+        with _opened(args, me.model) as source:
+            say(f"listening to {source.name}; say ten commands or words, with a pause after each")
+            passed = learn_me(me, [], _recordings(source, lambda: "say a command"), source)
+    print(f"your voice is known; wrote {me.path}")
+    print(f"of these utterances, --only-me would let {100 * passed:.0f} % pass; it is convenience, not security")
+
+
+def _opened(args: argparse.Namespace, model: Model) -> Source:
     interrupted_by("SIGTERM", "SIGHUP")
     piped = "-" in (args.files or [args.word])
     if piped:
         check_device(args, "standard input")
-    return open_source(args, words.model.frontend_config.sample_rate, piped=piped)
+    return open_source(args, model.frontend_config.sample_rate, piped=piped)
 
 
 def _recordings(source: Source, what: Callable[[], str]) -> Iterator[NDArray[np.int16]]:
@@ -187,7 +219,7 @@ def _test(args: argparse.Namespace, words: TaughtWords) -> int:
                 status = 1
         return status
     c = words.model.frontend_config
-    with _opened(args, words) as source:
+    with _opened(args, words.model) as source:
         say(f"listening to {source.name}; say any word; {least:.1f} counts as heard; Ctrl-C ends")
         try:
             for recording in _recordings(source, lambda: f"say {', '.join(words)}"):

@@ -14,9 +14,10 @@ import numpy as np
 
 from kws_edge.errors import ConfigError
 from kws_edge.files import explained, write_atomically
+from kws_edge.teach.encoder import normalised
 from kws_edge.teach.takes import TakeError
 from kws_edge.text import counted, parse_json, read_text
-from kws_edge.voice.voices import Voices, unit
+from kws_edge.voice.voices import Voices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +116,7 @@ class Me:
             direction = np.frombuffer(base64.b64decode(values["voice"], validate=True), "<f4").astype(np.float32)
             if len(direction) != self.voices.dimensions or not np.isfinite(direction).all():
                 raise ValueError("the voice is damaged")
-            return _Voice(unit(direction), str(values["date"]))
+            return _Voice(normalised(direction), str(values["date"]))
         except FileNotFoundError:
             return None
         except _UNUSABLE as error:
@@ -150,7 +151,7 @@ class Me:
         TakeError
         """
         if len(others) >= _COMPARED:
-            likeness = float(embedding @ unit(np.mean(others, axis=0)))
+            likeness = float(embedding @ normalised(np.mean(others, axis=0)))
             if likeness < self.voices.match:
                 raise TakeError(
                     f"does not sound like the speaker of the others (likeness {likeness:.2f}, {self.voices.match:.2f} "
@@ -190,8 +191,8 @@ class Me:
                 self.check_match(one, others)
             except TakeError as error:
                 raise TakeError(f"utterance {i + 1} {error}") from None
-            passed.append(float(one @ unit(np.mean(others, axis=0))) >= self.threshold)
-        voice = _Voice(unit(np.mean(embeddings, axis=0)), date)
+            passed.append(float(one @ normalised(np.mean(others, axis=0))) >= self.threshold)
+        voice = _Voice(normalised(np.mean(embeddings, axis=0)), date)
         values = {
             "format": _FORMAT,
             "voices_sha256": self.voices.sha256,

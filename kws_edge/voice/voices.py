@@ -15,6 +15,7 @@ import numpy as np
 
 from kws_edge.errors import ModelError
 from kws_edge.files import sha256_hex
+from kws_edge.teach.encoder import normalised
 from kws_edge.text import parse_json, shown
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from kws_edge.model.model import Model
 
-__all__ = ["FORMAT", "LEAST_FRAMES", "Voices", "statistics", "unit", "voices_path"]
+__all__ = ["FORMAT", "LEAST_FRAMES", "Voices", "statistics", "voices_path"]
 
 FORMAT = 1
 """Of the file."""
@@ -44,7 +45,8 @@ def voices_path() -> str:
 def _cosines(n_mels: int) -> NDArray[np.float32]:
     """The first coefficients of an orthonormal discrete cosine transform, shape (n_mels, coefficients), float32."""
     angles = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(_COEFFICIENTS))
-    return (np.cos(angles) * np.sqrt(2 / n_mels)).astype(np.float32)
+    cosines: NDArray[np.float32] = (np.cos(angles) * np.sqrt(2 / n_mels)).astype(np.float32)
+    return cosines
 
 
 def statistics(levels: NDArray[np.floating[Any]]) -> NDArray[np.float32] | None:
@@ -71,12 +73,6 @@ def statistics(levels: NDArray[np.floating[Any]]) -> NDArray[np.float32] | None:
     mean = spoken.mean(axis=0)
     rates = np.diff(cepstra, axis=0).std(axis=0)
     return np.concatenate([mean - mean.mean(), spoken.std(axis=0), cepstra.std(axis=0), rates]).astype(np.float32)
-
-
-def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Vectors of length 1 in the same directions, float32."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
 
 
 class Voices:
@@ -152,7 +148,7 @@ class Voices:
             Of the front end.
         """
         found = statistics(levels)
-        return None if found is None else unit((found - self._mean) @ self._projection)
+        return None if found is None else normalised((found - self._mean) @ self._projection)
 
     def threshold(self, share: float) -> float:
         """Cosine to a user's voice that `share` of other people's utterances reach."""
