@@ -95,10 +95,10 @@ def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write_taught(args: argparse.Namespace) -> None:
-    words = _taught(args, Model(args.model))
+    words = load_taught(Model(args.model), args.taught or None)
     table = taught_table(words)
     write_atomically(args.output, table)
-    print(f"wrote {args.output}: {', '.join(words)}; {len(table):,} bytes for kws_app_taught")
+    print(f"wrote {args.output}: {', '.join(words) or 'no words'}; {len(table):,} bytes for kws_app_taught")
 
 
 def _report(args: argparse.Namespace) -> None:
