@@ -154,7 +154,9 @@ def taught_by_microphone(server, home, word, takes):
     teach = subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     server.clients.append(teach)
     assert f"say '{word}' 3 times" in teach.stderr.readline()
-    server.play(path)
+    for _ in range(5):
+        if teach.poll() is None:  # a slow machine loses samples, and a user says the word again
+            server.play(path)
     out, errors = teach.communicate(timeout=60)
     assert f"taught {word} from 3 takes" in out, errors
     return errors
@@ -167,15 +169,15 @@ def test_words_taught_by_microphone_are_heard_by_microphone(recordings, home):
     try:
         lamp, kitchen, banana = recordings.values()
         assert "refused: clipped" in taught_by_microphone(server, home, "lamp", [lamp[0], clipped(lamp[1]), *lamp[1:3]])
-        said = taught_by_microphone(server, home, "kitchen", [kitchen[0], banana[1], *kitchen[1:3]])
+        said = taught_by_microphone(server, home, "kitchen", [*kitchen[:2], banana[1], kitchen[2]])
         assert "refused: does not match the other takes" in said
         assert "refused" not in taught_by_microphone(server, home, "banana", banana[:3])
         listener = Listener(server, "--taught")
         assert "go, lamp, kitchen, banana;" in listener.greeting
-        again = home / "again.wav"
-        soundfile.write(again, np.concatenate([*(takes[5][BREATH] for takes in recordings.values()), QUIET]), RATE)
-        server.play(again)
-        assert [listener.detection()["keyword"] for _ in recordings] == ["lamp", "kitchen", "banana"]
+        for word, takes in recordings.items():
+            soundfile.write(home / "again.wav", np.concatenate([takes[5], QUIET]), RATE)
+            server.play(home / "again.wav")
+            assert listener.detection()["keyword"] == word
         listener.finish(send=signal.SIGINT)
     finally:
         server.stop()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kws_edge.audio.file import AudioFile
+from kws_edge.cli.say import say
 from kws_edge.errors import AudioError, UsageError
 from kws_edge.text import counted, printable
 
@@ -45,7 +46,6 @@ def load_me(model: Model) -> Me:
 
 def tell_of_others(spotter: Spotter) -> None:
     """Let standard error tell of detections that are left out, so that the device does not seem deaf."""
-    from kws_edge.cli.listen import say
 
     def tell(found: Detection, likeness: float) -> None:
         say(f"{found.keyword} at {found.end_s:.2f} s left out: not your voice (likeness {likeness:.2f})")
@@ -87,7 +87,6 @@ def _read(me: Me, name: str) -> NDArray[np.float32]:
 
 
 def _heard(me: Me, live: Iterator[NDArray[np.int16]], source: Source) -> list[NDArray[np.float32]]:
-    from kws_edge.cli.listen import say
     from kws_edge.teach.takes import TakeError
     from kws_edge.voice.me import UTTERANCES
 

@@ -11,8 +11,9 @@ from kws_edge.audio.file import AudioFile
 from kws_edge.audio.level import level_db
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
-from kws_edge.cli.listen import add_source, check_device, level_bar, open_source, say
+from kws_edge.cli.listen import add_source, check_device, level_bar, open_source
 from kws_edge.cli.me import check_files, learn_me, load_me
+from kws_edge.cli.say import say
 from kws_edge.cli.taught import load_taught
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import AudioError, UsageError

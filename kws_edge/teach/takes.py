@@ -138,8 +138,8 @@ def find_word(samples: NDArray[Any], rate: int, longest_s: float = 1.0) -> Take:
     first, last = parts[0][0], parts[-1][1]
     take = Take(samples, first * frame, last * frame, loudest)
     seconds = (last - first) * FRAME_MS / 1000
-    if seconds > _ENDLESS * longest_s and len(parts) == 1 and last == len(levels):
-        raise TakeError(f"noise only: a sound of {seconds:.1f} s that does not end; say the word in quiet")
+    if seconds > _ENDLESS * longest_s and (first == 0 or last == len(levels)):
+        raise TakeError(f"noise only: a sound of {seconds:.1f} s that does not begin or end; say the word in quiet")
     _check_level(take, levels, loudest)
     if len(parts) > 1:
         raise TakeError(f"{len(parts)} words with a pause between them; say the word once in each recording")
