@@ -124,7 +124,8 @@ class GoldenVectors:
     def bytes(self) -> int:
         """Size of the arrays of ``kws_vectors.c`` in bytes."""
         arrays = (self.audio, self.features, self.posteriors, self.stream)
-        return sum(values.nbytes for values in arrays) + 4 * len(self.ends) + 24 * (len(self.detections) + 1)
+        taught = sum(values.nbytes for values in (self.embeddings, self.scores) if values is not None)
+        return sum(values.nbytes for values in arrays) + taught + 4 * len(self.ends) + 24 * (len(self.detections) + 1)
 
     def macros(self) -> dict[str, float]:
         """Constants for ``kws_config.h``, by name."""

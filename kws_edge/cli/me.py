@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kws_edge.audio.file import AudioFile
 from kws_edge.cli.say import say
 from kws_edge.errors import AudioError, UsageError
 from kws_edge.text import counted, printable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from kws_edge.spotter import Spotter
     from kws_edge.voice.me import Me
 
-__all__ = ["add_only_me", "check_files", "learn_me", "load_me", "tell_of_others"]
+__all__ = ["add_only_me", "check_files", "hear_utterances", "load_me", "read_utterance", "tell_of_others"]
 
 _LONGEST_S = 3.0
 _MOST_REFUSED = 10
@@ -61,14 +60,6 @@ def check_files(words: list[str]) -> list[str]:
     return [] if words == ["-"] else words
 
 
-def learn_me(me: Me, files: list[str], live: Iterator[NDArray[np.int16]] | None, source: Source | None) -> float:
-    """Make the voice known by files, or by what `live` yields of `source`; return the share that would pass."""
-    from kws_edge.diagnostics.latency import wall_clock
-
-    found = [_read(me, name) for name in files] if live is None or source is None else _heard(me, live, source)
-    return me.learn(found, date=wall_clock())
-
-
 def _embedding(me: Me, samples: NDArray[np.int16]) -> NDArray[np.float32]:
     from kws_edge.teach.takes import find_word
 
@@ -76,7 +67,9 @@ def _embedding(me: Me, samples: NDArray[np.int16]) -> NDArray[np.float32]:
     return me.embedding(samples)
 
 
-def _read(me: Me, name: str) -> NDArray[np.float32]:
+def read_utterance(me: Me, name: str) -> NDArray[np.float32]:
+    """The voice in a recording; an error names the recording."""
+    from kws_edge.audio.file import AudioFile
     from kws_edge.teach.takes import TakeError
 
     with AudioFile(name, sample_rate=me.model.frontend_config.sample_rate) as audio:
@@ -86,7 +79,8 @@ def _read(me: Me, name: str) -> NDArray[np.float32]:
             raise TakeError(f"{printable(name)}: {error}") from None
 
 
-def _heard(me: Me, live: Iterator[NDArray[np.int16]], source: Source) -> list[NDArray[np.float32]]:
+def hear_utterances(me: Me, live: Iterator[NDArray[np.int16]], source: Source) -> list[NDArray[np.float32]]:
+    """The voice in each of ten utterances that `live` yields of `source`. Standard error tells of each."""
     from kws_edge.teach.takes import TakeError
     from kws_edge.voice.me import UTTERANCES
 

@@ -12,7 +12,7 @@ from kws_edge.audio.level import level_db
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.listen import add_source, check_device, level_bar, open_source
-from kws_edge.cli.me import check_files, learn_me, load_me
+from kws_edge.cli.me import check_files, hear_utterances, load_me, read_utterance
 from kws_edge.cli.say import say
 from kws_edge.cli.taught import load_taught
 from kws_edge.diagnostics.latency import wall_clock
@@ -174,11 +174,12 @@ def _me(args: argparse.Namespace) -> None:
         return
     if files:
         check_device(args, "a recording")
-        passed = learn_me(me, files, None, None)
+        found = [read_utterance(me, name) for name in files]
     else:
         with _opened(args, me.model) as source:
             say(f"listening to {source.name}; say ten commands or words, with a pause after each")
-            passed = learn_me(me, [], _recordings(source, lambda: "say a command"), source)
+            found = hear_utterances(me, _recordings(source, lambda: "say a command"), source)
+    passed = me.learn(found, date=wall_clock())
     print(f"your voice is known; wrote {me.path}")
     print(f"of these utterances, --only-me would let {100 * passed:.0f} % pass; it is convenience, not security")
 
