@@ -144,7 +144,7 @@ class Spotter:
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = FrameStream(c, frontend=model.frontend)
         self._taught = taught.listener(self.step_s, self.detector_config) if taught else None
-        self.only_me = only_me.listener(self.detector_config) if only_me else None
+        self.only_me = only_me.listener(self.detector_config, self.step_frames) if only_me else None
         interpreter = self._taught.interpreter if self._taught else None
         self._stream = stream_of(model, self.step_frames, interpreter)
         self.answer_s = model.answer_frames(self.step_frames) * c.hop_length / c.sample_rate

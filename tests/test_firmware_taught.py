@@ -123,17 +123,17 @@ def test_c_hears_the_words_that_python_hears(app, model, words, stream):
 
 
 def test_c_hears_in_recordings_of_people_what_python_hears(app, model, folder, data):
-    """The word trained nothing. Other words and running speech are around it."""
-    at = sorted((data / "independent" / "other_words" / "f" / "other").iterdir())[189:324]
-    spoken = [samples_of(path) for path in at[:40]]
+    """The letters R C B, which trained nothing. Running speech is before them."""
+    paths = sorted((data / "independent" / "other_words" / "a" / "other").iterdir())[185:215]
+    spoken = [samples_of(path) for path in paths]
     words = TaughtWords(model, folder / "people.json")
     takes = [words.embeddings(find_word(np.pad(one, RATE // 5), RATE)) for one in spoken[:10]]
     middle = sum(take.mean(axis=0) for take in takes)
-    words.learn("hadouken", sorted(takes, key=lambda take: -float(take.mean(axis=0) @ middle))[:5], date="")
+    words.learn("R C B", sorted(takes, key=lambda take: -float(take.mean(axis=0) @ middle))[:5], date="")
     speech = [samples_of(path) for path in sorted((data / "negatives" / "speech").rglob("*.*"))[:4]]
     stream = np.concatenate([part for one in [*speech, *spoken[10:]] for part in (one, np.zeros(RATE // 2, np.int16))])
     expected = heard(model, words, stream)
-    assert sum(keyword == "hadouken" for keyword, *_ in expected) > 10
+    assert sum(keyword == "R C B" for keyword, *_ in expected) > 8
     assert_alike(heard_in_c(app, stream, taught_table(words)), expected)
 
 

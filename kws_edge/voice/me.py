@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -235,8 +236,8 @@ class Me:
         voice, found = self._require(), self.voices.embed(levels)
         return -1.0 if found is None else float(found @ voice.direction)
 
-    def listener(self, config: DetectorConfig) -> MeListener:
-        """What checks the detections of a stream.
+    def listener(self, config: DetectorConfig, step_frames: int) -> MeListener:
+        """What checks the detections of a stream with an inference each `step_frames` frames.
 
         Raises
         ------
@@ -245,7 +246,8 @@ class Me:
         """
         self._require()
         c = self.model.frontend_config
-        return MeListener(self, c.n_frames + round(config.smoothing_ms / c.hop_ms))
+        n_frames = c.n_frames + round(config.smoothing_ms / c.hop_ms)
+        return MeListener(self, -(-n_frames // step_frames))
 
 
 class MeListener:
@@ -254,8 +256,8 @@ class MeListener:
     Parameters
     ----------
     me : Me
-    n_frames : int
-        Frames before a detection in which its word lies.
+    n_steps : int
+        Inferences before a detection whose frames hold its word.
 
     Attributes
     ----------
@@ -263,14 +265,14 @@ class MeListener:
         Called with each detection that is left out, and its likeness to the user's voice.
     """
 
-    def __init__(self, me: Me, n_frames: int) -> None:
-        self._me, self._n = me, n_frames
+    def __init__(self, me: Me, n_steps: int) -> None:
+        self._me = me
+        self._rows: deque[NDArray[np.float32]] = deque(maxlen=n_steps)
         self.on_other: Callable[[Detection, float], None] = lambda found, likeness: None
-        self.reset()
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._rows: list[NDArray[np.float32]] = []
+        self._rows.clear()
 
     def own(
         self, every: Sequence[Detection | None], rows: NDArray[np.float32], detector: Detector
@@ -280,12 +282,10 @@ class MeListener:
         A wake word that is left out arms nothing.
         """
         self._rows.append(rows.copy())
-        while sum(map(len, self._rows[1:])) >= self._n:
-            del self._rows[0]
         return [found and self._checked(found, detector) for found in every]
 
     def _checked(self, found: Detection, detector: Detector) -> Detection | None:
-        likeness = self._me.likeness(np.concatenate(self._rows)[-self._n :])
+        likeness = self._me.likeness(np.concatenate(self._rows))
         if likeness >= self._me.threshold:
             return found
         if found.wake:
