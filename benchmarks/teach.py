@@ -1,9 +1,10 @@
 """Measures words taught from 5 and from 10 recordings, against two other ways to detect them.
 
     python -m benchmarks.teach DATA -o benchmarks/teach
+    python -m benchmarks.teach DATA --words independent -o benchmarks/teach-independent
 
-DATA holds `speech_commands` and `negatives`. The words trained neither the encoder nor, as words of their own, the
-model. Takes and tests are of different, random people. Each way sees the same recordings:
+DATA holds `speech_commands`, `independent` and `negatives`. The words trained neither the encoder nor, as words of
+their own, the model; :mod:`benchmarks.teach_words` names them. Each way sees the same recordings:
 
 - taught: kws_edge.teach, as `kws-edge teach` and `listen --taught` do.
 - DTW: the distance of the best of the takes by dynamic time warping, on MFCC and on log-mel.
@@ -27,7 +28,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from scipy.fft import dct
 
-from host_tools.data.dataset import index_clips
+from benchmarks.teach_words import WORDS, Clips, speech_commands
 from host_tools.data.recordings import find_audio, recordings
 from kws_edge import AudioFile, Model, Spotter, TakeError, TaughtWords, find_word
 from kws_edge.detection.calibration import poisson_interval, wilson
@@ -35,9 +36,8 @@ from kws_edge.features.frontend import FrameStream
 from kws_edge.teach.encoder import TappedInterpreter, normalised
 from kws_edge.teach.listener import BUDGET, EVERY_S
 
-WORDS = ("bed", "cat", "happy", "eight", "five", "one", "zero")
 _SHOTS = (5, 10)
-_MOST, _OTHERS, _DRAWS = 80, 600, 3
+_DRAWS = 3
 _RATE, _STEP_S = 16_000, 0.1
 _EVERY = 4
 """Frames are heard by DTW at this spacing."""
@@ -178,31 +178,19 @@ def unheard(folder: Path) -> list[Path]:
     return sorted(set(recordings(folder, "reporting").paths) - set(trained))
 
 
-def clips_of(data: Path, rng: np.random.Generator) -> tuple[dict[str, list[Path]], list[Path], list[Path]]:
-    """Clips of each word, of other words to test with, and of further ones that train the linear head."""
-    by_word: dict[str, list[Path]] = {}
-    for clip in index_clips(data).clips:
-        by_word.setdefault(clip.word, []).append(clip.path)
-    words = {word: [by_word[word][i] for i in rng.permutation(len(by_word[word]))[: 3 * _MOST]] for word in WORDS}
-    other = [path for word in sorted(set(by_word) - set(WORDS)) for path in by_word[word][:60]]
-    other = [other[i] for i in rng.permutation(len(other))]
-    return words, other[: len(other) // 2][:_OTHERS], other[len(other) // 2 :][:_OTHERS]
-
-
-def measure(data: Path) -> dict:
+def measure(data: Path, choose: Callable[[Path, np.random.Generator], Clips]) -> dict:
     rng = np.random.default_rng(1)
     model = Model()
     with TemporaryDirectory() as folder:
         words = TaughtWords(model, Path(folder) / "none.json")
     mean = next(op.outputs[0] for op in reversed(model.flat.graphs[0].operators) if op.name == "MEAN")
     last = TappedInterpreter(model.flat, mean)
-    paths, test_paths, train_paths = clips_of(data / "speech_commands", rng)
-    takes, tests = {}, {}
-    for word, some in paths.items():
-        takes[word] = list(usable(some[:_MOST]))
-        tests[word] = [Heard(words, last, np.concatenate([_PAUSE, audio(p), _PAUSE])) for p in some[_MOST : 2 * _MOST]]
-    others = [Heard(words, last, np.concatenate([_PAUSE, audio(p), _PAUSE])) for p in test_paths]
-    train = np.concatenate([Heard(words, last, np.pad(audio(p), 8000)).last for p in train_paths])
+    clips = choose(data, rng)
+    takes = {word: list(usable(paths)) for word, paths in clips.takes.items()}
+    alone = lambda path: Heard(words, last, np.concatenate([_PAUSE, audio(path), _PAUSE]))  # noqa: E731
+    tests = {word: [alone(path) for path in paths] for word, paths in clips.tests.items()}
+    others = [alone(path) for path in clips.others]
+    train = np.concatenate([Heard(words, last, np.pad(audio(p), 8000)).last for p in clips.train])
     streams = [Heard(words, last, audio(path)) for path in unheard(data / "negatives" / "speech")]
     streams = [stream for stream in streams if len(stream.mel) > 2]
     hours = sum(len(stream.mel) for stream in streams) * _STEP_S / 3600
@@ -210,7 +198,7 @@ def measure(data: Path) -> dict:
     device = words.encoder.threshold(BUDGET)
     for shots in _SHOTS:
         for draw in range(_DRAWS):
-            for word in WORDS:
+            for word in takes:
                 chosen = [takes[word][i] for i in rng.choice(len(takes[word]), shots, replace=False)]
                 for name, score in ways.learn(chosen).items():
                     if draw and name.startswith("DTW"):  # it takes a hundred times as long as the others
@@ -218,7 +206,7 @@ def measure(data: Path) -> dict:
                     peak = lambda h, score=score: float(score(h).max())  # noqa: E731
                     hits = np.array([peak(h) for h in tests[word]])
                     wrong = np.array(
-                        [peak(h) for v in WORDS if v != word for h in tests[v][:40]] + [peak(h) for h in others]
+                        [peak(h) for v in tests if v != word for h in tests[v][:40]] + [peak(h) for h in others]
                     )
                     one = {"words": hits > np.quantile(wrong, 0.99)}
                     if draw == 0:
@@ -231,7 +219,7 @@ def measure(data: Path) -> dict:
                     for kind, values in one.items():
                         rows.setdefault((shots, name, kind), []).append(values)
             print(f"{shots} takes, draw {draw + 1} of {_DRAWS}", flush=True)
-    return {"rows": rows, "hours": hours}
+    return {"rows": rows, "hours": hours, "words": len(takes)}
 
 
 def usable(paths: list[Path]) -> Iterator:
@@ -252,12 +240,11 @@ def matching(words: TaughtWords, takes: list) -> list:
 def costs(data: Path) -> dict[str, float]:
     """Seconds of one core to teach five words from five takes each, and what ten taught words cost in a stream."""
     model, rng = Model(), np.random.default_rng(2)
-    paths, _, _ = clips_of(data / "speech_commands", rng)
+    paths = speech_commands(data, rng).takes
     speech = np.concatenate([audio(p) for p in find_audio(data / "negatives" / "speech").paths[:12]])
     with TemporaryDirectory() as folder:
         words = TaughtWords(model, Path(folder) / "words.json")
-        takes = {word: list(usable(paths[word][:60])) for word in WORDS}
-        takes = {word: matching(words, takes[word]) for word in WORDS[:5]}
+        takes = {word: matching(words, list(usable(paths[word][:60]))) for word in list(paths)[:5]}
         start = time.process_time()
         for word, five in takes.items():
             words.teach(word, five, date="")
@@ -285,7 +272,7 @@ def table(found: dict, cost: dict[str, float]) -> str:
         if key not in rows:
             return ""
         values = np.concatenate(rows[key])
-        distinct = len(values) * len(WORDS) // len(rows[key])  # draws share the tests
+        distinct = len(values) * found["words"] // len(rows[key])  # draws share the tests
         low, high = wilson(values.mean() * distinct, distinct)
         return f"{100 * values.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
@@ -300,13 +287,13 @@ def table(found: dict, cost: dict[str, float]) -> str:
         "",
         f"At the device's threshold and 10 takes, {100 * wrong.mean():.2f} % of other words are taken for a word.",
     ]
-    heard = found["hours"] * len(WORDS)
+    heard = found["hours"] * found["words"]
     for shots in _SHOTS:
         n = int(np.concatenate(rows[shots, "taught", "device_fa"]).sum())
         low, high = poisson_interval(n)
         lines.append(
             f"With {shots} takes, a word has {n / heard:.2f} ({low / heard:.2f} to {high / heard:.2f}) false accepts "
-            f"an hour: {n} in {found['hours']:.2f} hours of speech, for {len(WORDS)} words."
+            f"an hour: {n} in {found['hours']:.2f} hours of speech, for {found['words']} words."
         )
     lines += [
         f"Teaching five words takes {cost['teach_five_words_s']:.2f} s of one core.",
@@ -319,10 +306,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--words", choices=WORDS, default=next(iter(WORDS)), help="which words are taught")
     args = parser.parse_args()
     cost = costs(args.data)
     print(json.dumps(cost), flush=True)
-    text = table(measure(args.data), cost)
+    text = table(measure(args.data, WORDS[args.words]), cost)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "table.md").write_text(text)
     print(text)

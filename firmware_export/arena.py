@@ -126,6 +126,8 @@ class MicroInterpreter:
         )
         self.output: NDArray[np.int8] | None = None
         """The output of the latest inference, with the output tensor's shape."""
+        self.second: NDArray[np.int8] | None = None
+        """The second output of the latest inference of a model that hears clips, if it has one."""
         self._past = self._begin()
 
     def _begin(self) -> list[NDArray[np.int8]]:
@@ -179,7 +181,11 @@ class MicroInterpreter:
 
     def invoke(self, values: NDArray[np.int8]) -> NDArray[np.int8]:
         """Run the model once on an input tensor; return its quantised output."""
-        output, *self._past = self.run([values, *self._past])
+        output, *others = self.run([values, *self._past])
+        if self._past:
+            self._past = others
+        elif others:
+            (self.second,) = others
         self.output = output
         return output
 

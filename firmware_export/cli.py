@@ -23,11 +23,23 @@ from firmware_export.parity import describe
 from firmware_export.report import board_lines, render, report, speed_lines
 from firmware_export.speed import on_board
 from firmware_export.target import DEFAULT_TARGET, TARGETS
+from firmware_export.taught import NO_TAUGHT, Taught, taught_table
 from kws_edge.cli.options import add_detector, add_foreign, detector_config, frontend, labels
 from kws_edge.cli.parser import STATUSES, Parser, output_path
+from kws_edge.cli.taught import load_taught
 from kws_edge.errors import UsageError
+from kws_edge.files import write_atomically
 from kws_edge.model.model import Model
 from kws_edge.ranges import number, whole
+from kws_edge.teach.words import TaughtWords
+
+
+def _taught(args: argparse.Namespace, model: Model) -> TaughtWords:
+    """The words that --taught names, or those that this user has taught."""
+    words = load_taught(model, args.taught or None)
+    if not words:
+        raise UsageError(f"--taught: {words.path} has no words; kws-edge teach WORD teaches one")
+    return words
 
 
 def _prepare(args: argparse.Namespace, *, target: str = DEFAULT_TARGET, prefix: str = DEFAULT_PREFIX) -> Export:
@@ -43,6 +55,7 @@ def _prepare(args: argparse.Namespace, *, target: str = DEFAULT_TARGET, prefix: 
         exact=args.exact,
         target=target,
         prefix=prefix,
+        taught=NO_TAUGHT if args.taught is None else Taught(_taught(args, model)),
         progress=_progress,
     )
 
@@ -79,6 +92,13 @@ def _at_mhz(export: Export, args: argparse.Namespace) -> dict[str, Any]:
     if args.mhz is None:
         return {}
     return {"at_mhz": on_board(export.summary["speed"], mhz=args.mhz, step_ms=export.summary["step_ms"])}
+
+
+def _write_taught(args: argparse.Namespace) -> None:
+    words = load_taught(Model(args.model), args.taught or None)
+    table = taught_table(words)
+    write_atomically(args.output, table)
+    print(f"wrote {args.output}: {', '.join(words) or 'no words'}; {len(table):,} bytes for kws_app_taught")
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -128,6 +148,12 @@ def _add_model_options(parser: Parser) -> None:
     add_detector(parser)
 
 
+def _add_taught(parser: Parser, about: str) -> None:
+    parser.add_argument(
+        "--taught", nargs="?", const="", metavar="FILE", help=f"{about}; FILE: those of this file; default: your own"
+    )
+
+
 def _add_prepare(parser: Parser) -> None:
     parser.add_argument(
         "--golden",
@@ -155,6 +181,7 @@ def _add_prepare(parser: Parser) -> None:
         action="store_true",
         help="refuse a model if a posterior of TFLite Micro differs from LiteRT's; default: refuse if answers differ",
     )
+    _add_taught(parser, "hear the words, too, that kws-edge teach taught this model")
     parser.add_argument(
         "--mhz",
         type=number(1, 10_000),
@@ -223,7 +250,7 @@ def make_parser() -> Parser:
         " counted in QEMU. Measure on your board: the self-test prints its speed.",
     )
     _add_model_options(boards)
-    boards.set_defaults(with_tflm=None, kernels=None, golden=None, arena=None, exact=False)
+    boards.set_defaults(taught=None, with_tflm=None, kernels=None, golden=None, arena=None, exact=False)
     array = add(
         "c-array",
         _c_array,
@@ -237,6 +264,15 @@ def make_parser() -> Parser:
         "Load a .tflite in TFLite Micro's own interpreter (pip install --pre tflite-micro, x86-64 Linux) and print the"
         " arena that it allocates.",
     )
+    words = add(
+        "taught",
+        _write_taught,
+        "write taught words as a table for flash",
+        "Write the words that kws-edge teach taught this model as a table. A firmware of export --taught takes the"
+        " table in place of its own: write it to flash, and give kws_app_taught its address.",
+    )
+    _add_taught(words, "the words")
+    words.add_argument("-o", "--output", required=True, type=output_path, metavar="FILE", help="file to write")
     for command in (export, array):
         command.add_argument(
             "-o", "--output", required=True, type=output_path, metavar="DIR", help="folder to write to"

@@ -25,6 +25,7 @@ from firmware_export.speed import longest_step_ms
 from firmware_export.states import States, at_hop
 from firmware_export.tables import FrontendTables
 from firmware_export.target import DEFAULT_TARGET, TARGETS, Target
+from firmware_export.taught import NO_TAUGHT, Taught
 from firmware_export.vectors import GoldenVectors
 from kws_edge.config import DetectorConfig
 from kws_edge.errors import ConfigError, ModelError
@@ -81,6 +82,7 @@ def measured(
     kernels: str | None = None,
     exact: bool = False,
     prefix: str = DEFAULT_PREFIX,
+    taught: Taught = NO_TAUGHT,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Firmware:
     """Check that TFLite Micro answers as the host does, and measure all that the firmware of a model takes.
@@ -105,6 +107,8 @@ def measured(
         Refuse a model if any posterior differs between TFLite Micro and LiteRT.
     prefix : str
         Prefix of all files, functions, types, macros and build targets. Give each model of a program its own.
+    taught : Taught
+        Words that the firmware hears beside the model's own.
     progress : callable, optional
         Called with a line of text before each long step.
 
@@ -128,6 +132,7 @@ def measured(
     if hop_frames is not None:
         model = at_hop(model, hop_frames)
         spotter = Spotter(model, detector_config=detector_config)
+    model = taught.model(model)
     tables = _tables(model, scale, hop_frames)
     settings = DetectorSettings(
         spotter.detector,
@@ -140,10 +145,11 @@ def measured(
     arena = ArenaPlan.of(MicroInterpreter(model.flat, model.path).arena(), model.path, size=arena_size, kernels=kernels)
     progress("computing golden vectors")
     vectors = GoldenVectors.of(Spotter(_on_board(model, arena), detector_config=detector_config), recording)
+    vectors = taught.heard_in(vectors)
     parity = Parity.of(vectors, model, spotter.detector)
     parity.check(model.path, exact=exact)
     notes += _unheard(vectors)
-    return Firmware(model, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, notes)
+    return Firmware(model, prefix, kernels, spotter, tables, settings, calls, arena, vectors, parity, taught, notes)
 
 
 def _tables(model: Model, scale: float, hop_frames: int | None) -> FrontendTables:

@@ -15,6 +15,7 @@ from firmware_export.settings import DetectorSettings
 from firmware_export.speed import estimate
 from firmware_export.states import States
 from firmware_export.tables import FrontendTables
+from firmware_export.taught import Taught
 from firmware_export.vectors import GoldenVectors
 from kws_edge.model.model import Model
 from kws_edge.spotter import Spotter
@@ -39,6 +40,7 @@ class Firmware:
     arena: ArenaPlan
     vectors: GoldenVectors
     parity: Parity
+    taught: Taught
     notes: list[str]
     """Notes on settings that were changed."""
 
@@ -70,7 +72,8 @@ class Firmware:
             "sample_rate": model.frontend_config.sample_rate,
             "licence": expression(model.metadata.licence),
             "labels": list(model.labels),
-            "keywords": list(self.spotter.detector.keywords),
+            "keywords": [*self.spotter.detector.keywords, *self.taught.names],
+            "taught": self.taught.names,
             "wake_word": self.spotter.detector_config.wake_word,
             "sensitivity": self.settings.sensitivities.summary(),
             "golden": self.vectors.recording,
@@ -91,6 +94,7 @@ class Firmware:
                 "model": len(flat.data),
                 "tables": self.tables.table_bytes(fixed=False),
                 "tables_fixed": self.tables.table_bytes(fixed=True),
+                "taught": self.taught.bytes(),
                 "golden": self.vectors.bytes,
             },
         }

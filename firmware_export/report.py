@@ -115,6 +115,8 @@ def render(values: dict[str, Any]) -> str:
         f"flash       model {flash['model']:,} bytes, tables {flash['tables']:,} ({flash['tables_fixed']:,} in fixed "
         f"point), golden vectors {flash['golden']:,} (self-test only)",
     ]
+    if values["taught"]:
+        lines.append(f"taught      {', '.join(values['taught'])}: {flash['taught']:,} bytes of flash beside the model")
     if code is None:
         lines.append(f"code        not measured: {unmeasured['code']}")
     else:

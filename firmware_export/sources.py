@@ -33,7 +33,8 @@ def source_files(firmware: Firmware) -> dict[str, str]:
     made = provenance(model.flat.data, Path(model.path).name, model.metadata)
     tables, settings, vectors = firmware.tables, firmware.settings, firmware.vectors
     of_model = {"KWS_ARENA_SIZE": firmware.arena.size, "KWS_MODEL_OPS": len(firmware.calls)}
-    macros = tables.macros() | settings.macros() | of_model | firmware.states.macros() | vectors.macros()
+    of_taught = firmware.taught.macros(model, firmware.spotter.step_s)
+    macros = tables.macros() | settings.macros() | of_model | firmware.states.macros() | of_taught | vectors.macros()
     needs = by_kernels(firmware.arena.measured.kernels)
     spdx = SPDX if vectors.bundled else SPDX_RECORDING
     from_model = {
@@ -44,8 +45,13 @@ def source_files(firmware: Firmware) -> dict[str, str]:
         "kws_sensitivities.c": f"/* {made} */\n{SPDX}{settings.sensitivities_source()}",
         **model_data(model.flat.data, made, model.metadata.licence),
     }
+    hand_written = code(states=model.step is not None)
+    if firmware.taught.words is not None:
+        from_model["kws_taught_data.c"] = f"/* {made} */\n{SPDX}{firmware.taught.source()}"
+    else:
+        hand_written = {name: text for name, text in hand_written.items() if not name.startswith("kws_taught.")}
     sources = {
-        **{renamed(name, prefix): renamed(text, prefix) for name, text in code(states=model.step is not None).items()},
+        **{renamed(name, prefix): renamed(text, prefix) for name, text in hand_written.items()},
         **generated(from_model, prefix),
         f"{prefix}_detector_config.c": f"/* {made} */\n{SPDX}{settings.source(lambda text: renamed(text, prefix))}",
     }

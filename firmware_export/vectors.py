@@ -59,6 +59,10 @@ class GoldenVectors:
     detections: list[tuple[int, Detection]]
     """The detections in `stream`, each with the number of its row."""
     model: Model
+    embeddings: NDArray[np.int8] | None = None
+    """shape (clips, size): the model's second output at the golden inferences, if taught words need one."""
+    scores: NDArray[np.float32] | None = None
+    """shape (clips,), float32: score of the first taught word at these inferences."""
 
     @classmethod
     def of(cls, spotter: Spotter, recording: Path | None = None) -> GoldenVectors:
@@ -113,13 +117,15 @@ class GoldenVectors:
             times=times,
             detections=detections,
             model=model,
+            embeddings=None if golden[0].second is None else np.array([each.second for each in golden]),
         )
 
     @property
     def bytes(self) -> int:
         """Size of the arrays of ``kws_vectors.c`` in bytes."""
         arrays = (self.audio, self.features, self.posteriors, self.stream)
-        return sum(values.nbytes for values in arrays) + 4 * len(self.ends) + 24 * (len(self.detections) + 1)
+        taught = sum(values.nbytes for values in (self.embeddings, self.scores) if values is not None)
+        return sum(values.nbytes for values in arrays) + taught + 4 * len(self.ends) + 24 * (len(self.detections) + 1)
 
     def macros(self) -> dict[str, float]:
         """Constants for ``kws_config.h``, by name."""
@@ -152,9 +158,18 @@ class GoldenVectors:
                     "const kws_vector_found kws_vector_detections[KWS_VECTOR_DETECTIONS + 1]",
                     [*rows, "{0, 0, 0.0f, 0, 0}"],
                 ),
+                *self._of_taught(),
                 "#endif /* KWS_SELF_TEST */\n",
             ]
         )
+
+    def _of_taught(self) -> list[str]:
+        if self.embeddings is None or self.scores is None:
+            return []
+        return [
+            array("const int8_t kws_vector_embeddings[KWS_VECTOR_CLIPS][KWS_EMBEDDING_SIZE]", self.embeddings),
+            array("const float kws_vector_scores[KWS_VECTOR_CLIPS]", self.scores),
+        ]
 
 
 def _start_of(file: AudioFile, n: int) -> NDArray[np.int16]:
@@ -175,6 +190,8 @@ class _Inference:
     """shape (input size,)"""
     output: NDArray[np.int8]
     """shape (answers, labels)"""
+    second: NDArray[np.int8] | None
+    """The second output, shape (size,), if there is one."""
     steps: list[Step]
     """One for each answer."""
 
@@ -187,7 +204,8 @@ def _inferences(spotter: Spotter, samples: NDArray[np.int16]) -> list[_Inference
     for _, steps in groupby(spotter.process_steps(samples), key=lambda step: step.known_s):
         assert spotter.input is not None and micro.output is not None
         taken, given = spotter.input.flatten(), micro.output.reshape(-1, len(spotter.model.labels))
-        found.append(_Inference(taken, given, list(steps)))  # the list begins the next inference
+        second = None if micro.second is None else micro.second.ravel()
+        found.append(_Inference(taken, given, second, list(steps)))  # the list begins the next inference
     return found
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kws_edge.teach.takes import Take, TakeError, find_word
     from kws_edge.teach.word import TaughtWord
     from kws_edge.teach.words import TaughtWords
+    from kws_edge.voice.me import Me
 del TYPE_CHECKING
 
 __version__ = "0.2.0"
@@ -52,6 +53,7 @@ __all__ = [
     "FrontendConfig",
     "KwsError",
     "LiveSource",
+    "Me",
     "Metadata",
     "Microphone",
     "Model",
@@ -99,8 +101,9 @@ _MODULES = (
     "teach.takes",
     "teach.word",
     "teach.words",
+    "voice.me",
 )
-_PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spotter", "teach")
+_PACKAGES = ("audio", "config", "detection", "errors", "features", "model", "spotter", "teach", "voice")
 
 
 def __getattr__(name: str) -> object:

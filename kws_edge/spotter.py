@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kws_edge.teach.listener import TaughtListener
     from kws_edge.teach.words import TaughtWords
+    from kws_edge.voice.me import Me
 
 __all__ = ["Spotter", "Step", "detector_of"]
 
@@ -87,11 +88,15 @@ class Spotter:
         drop the tuned settings.
     taught : kws_edge.TaughtWords, optional
         Words that were taught to `model`, to detect beside its own. If none was taught, they change nothing.
+    only_me : kws_edge.Me, optional
+        Leave out detections that do not sound like this voice. This is convenience, not security.
 
     Attributes
     ----------
     detector : kws_edge.Detector
         The detector of this stream.
+    only_me : kws_edge.voice.me.MeListener or None
+        What leaves out the words of others.
 
     Raises
     ------
@@ -121,7 +126,12 @@ class Spotter:
     """
 
     def __init__(
-        self, model: Model, *, detector_config: DetectorConfig | None = None, taught: TaughtWords | None = None
+        self,
+        model: Model,
+        *,
+        detector_config: DetectorConfig | None = None,
+        taught: TaughtWords | None = None,
+        only_me: Me | None = None,
     ) -> None:
         self.model = model
         self.stopwatch: Stopwatch = OFF
@@ -135,6 +145,7 @@ class Spotter:
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = FrameStream(c, frontend=model.frontend)
         self._taught = taught.listener(self.step_s, self.detector_config) if taught else None
+        self.only_me = only_me.listener(self.detector_config, self.step_frames) if only_me else None
         interpreter = self._taught.interpreter if self._taught else None
         self._stream = stream_of(model, self.step_frames, interpreter)
         self.answer_s = model.answer_frames(self.step_frames) * c.hop_length / c.sample_rate
@@ -153,6 +164,8 @@ class Spotter:
         self.detector.reset()
         if self._taught:
             self._taught.reset()
+        if self.only_me:
+            self.only_me.reset()
         self._start = 0  # position in the stream of the front end's first sample
         self.n_samples = 0
         """Samples of the stream so far, including skipped ones."""
@@ -306,6 +319,8 @@ class Spotter:
         every = self.detector.process_all(answers, time_s)
         if self._taught:  # then there is one answer at a time
             every = [self._taught.hear(every[0], time_s, self.detector)]
+        if self.only_me:
+            every = self.only_me.own(every, rows, self.detector)
         for behind_s, posteriors, found in zip(self._behind_s, answers, every):  # noqa: B905  strict costs time here
             if found:  # its window may begin before the stream does, or in a gap
                 found = dataclasses.replace(found, start_s=max(found.start_s, self._start / self._rate))

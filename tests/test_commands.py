@@ -23,8 +23,8 @@ from kws_edge import Detector, DetectorConfig, Model, RoomProfile, Spotter, ship
 from kws_edge.audio.capture import InputDevice
 from kws_edge.audio.devices import find_device
 from kws_edge.cli import devices, doctor, options
-from kws_edge.cli.listen import say
 from kws_edge.cli.parser import Parser
+from kws_edge.cli.say import say
 from kws_edge.diagnostics.signal_quality import Finding
 from kws_edge.errors import AudioError, KwsError, UsageError
 from kws_edge.files import check_writable

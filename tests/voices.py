@@ -19,11 +19,20 @@ _WAYS = ((140, 45), (150, 50), (160, 55), (170, 48), (155, 60), (145, 52))
 
 def spoken(folder, text, voice="en-us", speed=150, pitch=50):
     """A word as espeak-ng says it, at 16 kHz, with a room's quiet around it."""
-    need_program("espeak-ng")
+    options = ["-v", voice, "-s", str(speed), "-p", str(pitch)]
+    return _spoken(folder, ["espeak-ng", *options, "-w", str(folder / "spoken.wav"), text])
+
+
+def spoken_by_another(folder, text, speed=1.0):
+    """The same by a woman's voice of flite, which is far from those of espeak-ng."""
+    options = ["-voice", "slt", "--setf", f"duration_stretch={1 / speed:.2f}"]
+    return _spoken(folder, ["flite", *options, "-t", text, "-o", str(folder / "spoken.wav")])
+
+
+def _spoken(folder, command):
+    need_program(command[0])
     path = folder / "spoken.wav"
-    subprocess.run(
-        ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "-w", str(path), text], check=True, timeout=60
-    )
+    subprocess.run(command, check=True, timeout=60)
     with AudioFile(path, sample_rate=RATE) as file:
         word = (file.read_all() * 0.37).astype(np.int16)
     out = np.concatenate([QUIET, np.zeros(len(word), np.int16), QUIET])

@@ -15,8 +15,20 @@ kws_status kws_app_init(kws_app *app, kws_model *model, kws_callback callback, v
     app->config = &kws_detector_defaults;
     app->callback = callback;
     app->context = context;
+#if KWS_TAUGHT
+    if (app->status == KWS_OK) {
+        app->status = kws_taught_open(&app->taught, kws_taught_table, sizeof kws_taught_table);
+    }
+#endif
     return kws_app_reset(app);
 }
+
+#if KWS_TAUGHT
+kws_status kws_app_taught(kws_app *app, const void *table, size_t size) {
+    const kws_status status = kws_app_error(app);
+    return status == KWS_OK ? kws_taught_open(&app->taught, table, size) : status;
+}
+#endif
 
 kws_status kws_app_error(const kws_app *app) {
     if (app == NULL) {
@@ -29,6 +41,9 @@ kws_status kws_app_error(const kws_app *app) {
 static kws_status restart(kws_app *app, uint64_t start) {
     (void)kws_frontend_reset(&app->frontend);
     (void)kws_detector_reset(&app->detector);
+#if KWS_TAUGHT
+    (void)kws_taught_reset(&app->taught);
+#endif
     app->start = start;
     app->n_samples = start;
     app->until_step = KWS_STEP_FRAMES;
@@ -99,6 +114,12 @@ static kws_status step(kws_app *app) {
     if (status == KWS_OK) {
         status = kws_detector_process(&app->detector, app->config, posteriors, app->n_samples, &found, &detected);
     }
+#if KWS_TAUGHT
+    if (status == KWS_OK) {
+        status = kws_taught_process(&app->taught, &app->detector, app->config, kws_model_embedding(app->model),
+                                    app->n_samples, &found, &detected);
+    }
+#endif
     if (detected) {
         found.start = found.start > app->start ? found.start : app->start;
         app->callback(&found, app->context);

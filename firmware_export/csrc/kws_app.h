@@ -16,6 +16,9 @@
 #include "kws_detector.h"
 #include "kws_frontend.h"
 #include "kws_model.h"
+#if KWS_TAUGHT
+#include "kws_taught.h"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,11 +34,14 @@ typedef void (*kws_callback)(const kws_detection *detection, void *context);
 
 /** One stream. You provide its memory (static: some KiB), and kws_app_init sets it up. You may write only `config`. */
 typedef struct kws_app {
-    uint32_t set_up;                   /**< Whether kws_app_init was called; private. */
-    kws_status status;                 /**< The error that ended the stream; see kws_app_error. */
-    kws_model *model;                  /**< The model given to kws_app_init. */
-    kws_frontend_state frontend;       /**< Computes features from samples. */
-    kws_detector_state detector;       /**< Detects keywords from posteriors. */
+    uint32_t set_up;             /**< Whether kws_app_init was called; private. */
+    kws_status status;           /**< The error that ended the stream; see kws_app_error. */
+    kws_model *model;            /**< The model given to kws_app_init. */
+    kws_frontend_state frontend; /**< Computes features from samples. */
+    kws_detector_state detector; /**< Detects keywords from posteriors. */
+#if KWS_TAUGHT
+    kws_taught taught; /**< Detects taught words; see kws_app_taught. */
+#endif
     const kws_detector_config *config; /**< &kws_detector_defaults; you may set your own after kws_app_init. */
     kws_callback callback;             /**< Given to kws_app_init. */
     void *context;                     /**< Given to kws_app_init. */
@@ -59,6 +65,20 @@ size_t kws_app_sizeof(void);
  * @return KWS_OK, KWS_ERR_ARGUMENT, or an error of kws_model_reset.
  */
 kws_status kws_app_init(kws_app *app, kws_model *model, kws_callback callback, void *context);
+
+#if KWS_TAUGHT
+/**
+ * Takes another table of taught words in place of kws_taught_table. It must stay where it is. A later kws_app_init
+ * takes kws_taught_table again.
+ *
+ * @param app A stream that no error has ended.
+ * @param table A table that `kws-firmware taught` wrote.
+ * @param size Bytes that can be read there: the table's, or more.
+ * @return KWS_OK, KWS_ERR_ARGUMENT, the error of kws_app_error, or KWS_ERR_TAUGHT if there is no whole table for this
+ *     firmware. After an error, the words stay as they are.
+ */
+kws_status kws_app_taught(kws_app *app, const void *table, size_t size);
+#endif
 
 /**
  * Returns the error that ended the stream.

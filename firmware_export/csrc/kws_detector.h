@@ -86,8 +86,8 @@ extern const char *const kws_labels[KWS_N_LABELS];
 
 /** A keyword that was detected. */
 typedef struct kws_detection {
-    const char *keyword; /**< One of kws_labels. */
-    uint8_t label;       /**< Index of the keyword, below KWS_N_LABELS. */
+    const char *keyword; /**< One of kws_labels, or a taught word. */
+    uint8_t label;       /**< Index of the keyword, below KWS_N_LABELS; of a taught word, not below it. */
     bool wake;           /**< Whether the keyword is the wake word. */
     float score;         /**< Smoothed posterior, 0 to 1. */
     uint64_t start;      /**< First sample in the stream of the window that decided. The word lies in this window. */

@@ -114,6 +114,11 @@ kws_status start(kws_model &handle, std::uint8_t *arena, std::size_t arena_size)
     if (!is_int8_of(interpreter.input(0), KWS_INPUT_SIZE) || !is_int8_of(interpreter.output(0), KWS_N_LABELS)) {
         return KWS_ERR_TENSOR;
     }
+#if KWS_TAUGHT
+    if (interpreter.outputs_size() != 2 || !is_int8_of(interpreter.output(1), KWS_EMBEDDING_SIZE)) {
+        return KWS_ERR_TENSOR;
+    }
+#endif
 #endif /* KWS_STATES */
     handle.interpreter = &interpreter;
     return KWS_OK;
@@ -192,6 +197,13 @@ extern "C" kws_status kws_model_invoke(kws_model *model, const std::int8_t **pos
     *posteriors = interpreter->output(0)->data.int8;
     return KWS_OK;
 }
+
+#if KWS_TAUGHT
+extern "C" const std::int8_t *kws_model_embedding(kws_model *model) {
+    Interpreter *const interpreter = interpreter_of(model);
+    return interpreter == nullptr ? nullptr : interpreter->output(1)->data.int8;
+}
+#endif
 
 extern "C" std::size_t kws_model_arena_used(const kws_model *model) {
     const Interpreter *const interpreter = interpreter_of(model);

@@ -114,6 +114,16 @@ int8_t *kws_model_input(kws_model *model);
  */
 kws_status kws_model_invoke(kws_model *model, const int8_t **posteriors);
 
+#if KWS_TAUGHT
+/**
+ * Returns the second output, from which taught words are heard.
+ *
+ * @param model A model that is set up.
+ * @return KWS_EMBEDDING_SIZE values of the latest inference, in the arena; NULL if the model is not set up.
+ */
+const int8_t *kws_model_embedding(kws_model *model);
+#endif
+
 /**
  * Returns how much of the arena is in use.
  *

@@ -120,6 +120,28 @@ static int difference(const kws_port *port, kws_model *model, int clip, bool *sa
     return most;
 }
 
+#if KWS_TAUGHT
+/* Checks what is heard of taught words in the golden features that the model was just run on. */
+static void hear_taught(kws_self_test_findings *findings, kws_model *model, int clip) {
+    kws_taught taught;
+    float embedding[KWS_EMBEDDING_SIZE], score = 0.0f;
+    const int8_t *const output = kws_model_embedding(model), *const golden = kws_vector_embeddings[clip];
+    if (output == NULL || memcmp(output, golden, KWS_EMBEDDING_SIZE) != 0) {
+        kws_self_test_fail(findings, "FAILED: the embedding of golden features %d differs", clip);
+    }
+    kws_status status = kws_taught_open(&taught, kws_taught_table, sizeof kws_taught_table);
+    if (status == KWS_OK) {
+        (void)kws_taught_embedding(golden, embedding);
+        status = kws_taught_score(&taught, 0, embedding, &score);
+    }
+    const float apart = score - kws_vector_scores[clip];
+    if (status != KWS_OK || apart > 0.001f || apart < -0.001f) {
+        kws_self_test_fail(findings, "FAILED: a taught word has another score in golden features %d, KWS_ERR %d", clip,
+                           status);
+    }
+}
+#endif
+
 kws_status kws_self_test_inference(kws_self_test_findings *findings, kws_frontend_state *frontend, kws_model *model) {
     if (kws_self_test_begin(findings, model == NULL ? NULL : frontend) != KWS_OK) {
         return KWS_ERR_ARGUMENT;
@@ -144,6 +166,9 @@ kws_status kws_self_test_inference(kws_self_test_findings *findings, kws_fronten
         if (exact != 0) {
             kws_self_test_fail(findings, "FAILED: posteriors of golden features %d differ by %d steps", clip, exact);
         }
+#if KWS_TAUGHT
+        hear_taught(findings, model, clip);
+#endif
         kws_self_test_hear(frontend, heard, kws_vector_ends[clip]);
         heard = kws_vector_ends[clip];
         (void)kws_frontend_features(frontend, kws_model_input(model));

@@ -38,6 +38,14 @@ extern const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][KWS_ANSWERS * KWS_N_
 extern const int8_t kws_vector_posteriors[KWS_VECTOR_CLIPS][KWS_N_LABELS];
 #endif /* KWS_STATES */
 
+#if KWS_TAUGHT
+/** The model's second output at these inferences. */
+extern const int8_t kws_vector_embeddings[KWS_VECTOR_CLIPS][KWS_EMBEDDING_SIZE];
+
+/** Score of the first exported word at these inferences. */
+extern const float kws_vector_scores[KWS_VECTOR_CLIPS];
+#endif
+
 /** A detection in kws_vector_stream. */
 typedef struct kws_vector_found {
 #if KWS_STATES

@@ -26,6 +26,7 @@ _COMMANDS = (
     "confirm",
     "export-microwakeword",
     "encoder",
+    "voices",
     "evaluate",
     "report",
     "card",

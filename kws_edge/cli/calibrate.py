@@ -22,8 +22,9 @@ from kws_edge.audio.level import level_db
 from kws_edge.audio.source import LiveSource, Source
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
-from kws_edge.cli.listen import add_source, check_device, limited, losses, open_source, say
+from kws_edge.cli.listen import add_source, check_device, limited, losses, open_source
 from kws_edge.cli.parser import output_path
+from kws_edge.cli.say import say
 from kws_edge.cli.taught import add_taught, taught_words
 from kws_edge.detection.calibration import (
     CONFIDENCE,

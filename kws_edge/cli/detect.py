@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kws_edge.audio.file import AudioFile
 from kws_edge.cli import options
+from kws_edge.cli.me import add_only_me
 from kws_edge.cli.plot import MAX_S, Recorder, add_plot, check_plot, write_plot
 from kws_edge.cli.taught import add_taught
 from kws_edge.detection.records import as_json, as_text
@@ -30,6 +31,7 @@ def add(commands: Commands) -> None:
     options.add_detector(parser)
     options.add_room(parser)
     add_taught(parser)
+    add_only_me(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object per detection and line; times are those of the recording"
     )

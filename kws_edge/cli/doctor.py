@@ -21,7 +21,8 @@ from kws_edge.audio.devices import find_device
 from kws_edge.audio.file import AudioFile
 from kws_edge.audio.microphone import Microphone
 from kws_edge.cli import options
-from kws_edge.cli.listen import add_microphone, check_device, say
+from kws_edge.cli.listen import add_microphone, check_device
+from kws_edge.cli.say import say
 from kws_edge.detection.room_profile import RoomProfile
 from kws_edge.diagnostics.latency import OFF, wall_clock
 from kws_edge.diagnostics.signal_quality import FAULT, REMARK, Channel, Finding, SignalQuality, as_dict, findings

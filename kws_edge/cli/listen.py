@@ -17,6 +17,8 @@ from kws_edge.audio.source import LiveSource, Source
 from kws_edge.audio_limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupt
+from kws_edge.cli.me import add_only_me
+from kws_edge.cli.say import say
 from kws_edge.cli.taught import add_taught
 from kws_edge.detection.detector import Detector
 from kws_edge.detection.records import as_json, as_text
@@ -24,7 +26,7 @@ from kws_edge.diagnostics.latency import Stopwatch, wall_clock
 from kws_edge.errors import UsageError
 from kws_edge.ranges import number, whole
 from kws_edge.spotter import Spotter, Step
-from kws_edge.text import counted, printable
+from kws_edge.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +57,7 @@ def add(commands: Commands) -> None:
     options.add_detector(parser)
     options.add_room(parser)
     add_taught(parser)
+    add_only_me(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object per detection and line, with its wall-clock time"
     )
@@ -142,12 +145,6 @@ def open_source(args: argparse.Namespace, rate: int, *, piped: bool, capture: Ca
     from kws_edge.audio.microphone import Microphone
 
     return Microphone(args.device, sample_rate=rate, device_rate=args.rate, notice=say, capture=capture)
-
-
-def say(text: str) -> None:
-    """Print a notice to standard error, without disturbing the meter."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}kws-edge: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from kws_edge.cli.me import load_me, tell_of_others
 from kws_edge.cli.parser import Parser
 from kws_edge.cli.taught import taught_words
 from kws_edge.config import DetectorConfig, FrontendConfig
@@ -247,7 +248,14 @@ def load_spotter(args: argparse.Namespace, model: Model) -> Spotter:
             print(
                 f"kws-edge: measured with another {', '.join(changed_names)}; this does not hold now", file=sys.stderr
             )
-    return Spotter(model, detector_config=config, taught=taught_words(args, model))
+    spotter = Spotter(
+        model,
+        detector_config=config,
+        taught=taught_words(args, model),
+        only_me=load_me(model) if args.only_me else None,
+    )
+    tell_of_others(spotter)
+    return spotter
 
 
 def room_profile(args: argparse.Namespace, model: Model) -> RoomProfile | None:

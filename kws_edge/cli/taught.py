@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,19 @@ def taught_words(args: argparse.Namespace, model: Model) -> TaughtWords | None:
     return found
 
 
-def load_taught(model: Model) -> TaughtWords:
-    """The words that were taught to `model`. Standard error tells of a damaged file whose copy is read."""
-    from kws_edge.teach.words import TaughtWords  # commands without taught words do not need it
+def load_taught(model: Model, path: str | None = None) -> TaughtWords:
+    """The words that were taught to `model`. Standard error tells of a damaged file whose copy is read.
 
-    found = TaughtWords(model)
+    Raises
+    ------
+    ConfigError
+        As :class:`kws_edge.TaughtWords` does, and if there is no file `path`.
+    """
+    from kws_edge.teach.words import TaughtWords, taught_path  # commands without taught words do not need it
+
+    if path is not None and not os.path.exists(path):
+        raise ConfigError(f"{path}: no such file; kws-edge teach WORD writes {taught_path(model)}")
+    found = TaughtWords(model, path)
     if found.repaired:
         print(f"kws-edge: warning: {found.repaired}", file=sys.stderr)
     return found

@@ -11,7 +11,9 @@ from kws_edge.audio.file import AudioFile
 from kws_edge.audio.level import level_db
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
-from kws_edge.cli.listen import add_source, check_device, level_bar, open_source, say
+from kws_edge.cli.listen import add_source, check_device, level_bar, open_source
+from kws_edge.cli.me import check_files, hear_utterances, load_me, read_utterance
+from kws_edge.cli.say import say
 from kws_edge.cli.taught import load_taught
 from kws_edge.diagnostics.latency import wall_clock
 from kws_edge.errors import AudioError, ConfigError, UsageError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from kws_edge.audio.source import Source
     from kws_edge.cli.parser import Commands
+    from kws_edge.model.model import Model
     from kws_edge.teach.takes import Take
 
 _MOST_REFUSED = 10
@@ -67,11 +70,20 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="learn from recordings in which taught words were heard, but not said, such as clips of the service",
     )
+    parser.add_argument(
+        "--me",
+        action="store_true",
+        help="make your voice known to --only-me, by ten utterances of commands, in place of a word; with --remove, "
+        "forget it",
+    )
     options.add_model(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.me:
+        _me(args)
+        return 0
     if args.list and args.word is not None:
         raise UsageError(f"--list takes no word, got {shown(args.word)}")
     if args.remove and (args.word is None or args.files):
@@ -145,7 +157,7 @@ def _from_source(args: argparse.Namespace, words: TaughtWords) -> list[NDArray[n
     """Embeddings of the takes that the microphone or standard input gives."""
     takes: list[NDArray[np.float32]] = []
     refused = 0
-    with _opened(args, words) as source:
+    with _opened(args, words.model) as source:
         say(f"listening to {source.name}; say {shown(args.word)} {args.takes} times, with a pause after each")
         for recording in _recordings(source, lambda: f"take {len(takes) + 1} of {args.takes}"):
             try:
@@ -165,12 +177,34 @@ def _from_source(args: argparse.Namespace, words: TaughtWords) -> list[NDArray[n
     raise AudioError(f"{source.name}: ended after {counted(len(takes), 'good take')} of {args.takes}")
 
 
-def _opened(args: argparse.Namespace, words: TaughtWords) -> Source:
+def _me(args: argparse.Namespace) -> None:
+    """Make the user's voice known, or forget it."""
+    files = check_files([*filter(None, [args.word]), *args.files])
+    if args.list or args.test or args.wrong or (args.remove and args.word):
+        raise UsageError("--me takes recordings, or --remove alone")
+    me = load_me(options.load_model(args))
+    if args.remove:
+        me.forget()
+        print(f"forgot your voice; removed {me.path}")
+        return
+    if files:
+        check_device(args, "a recording")
+        found = [read_utterance(me, name) for name in files]
+    else:
+        with _opened(args, me.model) as source:
+            say(f"listening to {source.name}; say ten commands or words, with a pause after each")
+            found = hear_utterances(me, _recordings(source, lambda: "say a command"), source)
+    passed = me.learn(found, date=wall_clock())
+    print(f"your voice is known; wrote {me.path}")
+    print(f"of these utterances, --only-me would let {100 * passed:.0f} % pass; it is convenience, not security")
+
+
+def _opened(args: argparse.Namespace, model: Model) -> Source:
     interrupted_by("SIGTERM", "SIGHUP")
     piped = "-" in (args.files or [args.word])
     if piped:
         check_device(args, "standard input")
-    return open_source(args, words.model.frontend_config.sample_rate, piped=piped)
+    return open_source(args, model.frontend_config.sample_rate, piped=piped)
 
 
 def _recordings(source: Source, what: Callable[[], str]) -> Iterator[NDArray[np.int16]]:
@@ -218,7 +252,7 @@ def _test(args: argparse.Namespace, words: TaughtWords) -> int:
                 status = 1
         return status
     c = words.model.frontend_config
-    with _opened(args, words) as source:
+    with _opened(args, words.model) as source:
         say(f"listening to {source.name}; say any word; {least:.1f} counts as heard; Ctrl-C ends")
         try:
             for recording in _recordings(source, lambda: f"say {', '.join(words)}"):

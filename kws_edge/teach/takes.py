@@ -29,6 +29,8 @@ _EDGE_DB = 14.0
 _PAUSE_S = 0.24
 """Longest silence within a word, such as before the k of "lookup"."""
 _SHORTEST_S = 0.1
+_ENDLESS = 2
+"""A sound that goes on for so many times the longest word is none."""
 _FAINT_DB = 15.0
 """A part of a recording that is this much weaker than the main one is a breath or a click."""
 _CLIPPED = 0.002
@@ -135,10 +137,12 @@ def find_word(samples: NDArray[Any], rate: int, longest_s: float = 1.0) -> Take:
     parts = _parts(spoken, levels, round(1000 * _PAUSE_S / FRAME_MS))
     first, last = parts[0][0], parts[-1][1]
     take = Take(samples, first * frame, last * frame, loudest)
+    seconds = (last - first) * FRAME_MS / 1000
+    if seconds > _ENDLESS * longest_s and (first == 0 or last == len(levels)):
+        raise TakeError(f"noise only: a sound of {seconds:.1f} s that does not begin or end; say the word in quiet")
     _check_level(take, levels, loudest)
     if len(parts) > 1:
         raise TakeError(f"{len(parts)} words with a pause between them; say the word once in each recording")
-    seconds = (last - first) * FRAME_MS / 1000
     if seconds < _SHORTEST_S:
         raise TakeError(f"only a click of {1000 * seconds:.0f} ms; say the whole word")
     if seconds > longest_s:

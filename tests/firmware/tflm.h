@@ -38,6 +38,8 @@ template <unsigned int count>
 class MicroMutableOpResolver : public MicroOpResolver {
 public:
     TfLiteStatus AddAdd() { return kTfLiteOk; }
+    TfLiteStatus AddAveragePool2D() { return kTfLiteOk; }
+    TfLiteStatus AddQuantize() { return kTfLiteOk; }
     TfLiteStatus AddConcatenation() { return kTfLiteOk; }
     TfLiteStatus AddConv2D() { return kTfLiteOk; }
     TfLiteStatus AddDepthwiseConv2D() { return kTfLiteOk; }
