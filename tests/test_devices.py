@@ -142,8 +142,8 @@ def in_shards(folder, tmp_path_factory):
 
 
 @needs_jax
-@pytest.mark.parametrize(("options", "rtol"), [(CLIPS, 1e-4), *in_the_night((STREAM, 2e-3))])
-def test_a_run_goes_on_with_other_devices(folder, in_shards, tmp_path, options, rtol):
+@pytest.mark.parametrize("options", [CLIPS, *in_the_night([STREAM])])
+def test_a_run_goes_on_with_other_devices(folder, in_shards, tmp_path, options):
     """One device begins, two processes go on until one is killed, and two devices end it. Losses are one device's.
 
     Rank 0 alone writes the run's folder, and ends with the reason. Rounding of float32 grows in the losses.
@@ -175,7 +175,7 @@ def test_a_run_goes_on_with_other_devices(folder, in_shards, tmp_path, options, 
     output = done(start(*train_options(folder, run, *options, "--devices", "all"), cwd=tmp_path, env=virtual(2)))
     assert "each batch is shared by 2 devices (cpu)" in output
     assert 1 < first_epoch(failed.stdout.decode()) < first_epoch(output)
-    np.testing.assert_allclose(losses(run), losses(whole), rtol=rtol)
+    np.testing.assert_allclose(losses(run), losses(whole), rtol=5e-3)
     assert not is_mixed(load_run(run).model())
 
 
