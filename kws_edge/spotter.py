@@ -95,6 +95,8 @@ class Spotter:
     ----------
     detector : kws_edge.Detector
         The detector of this stream.
+    taught : kws_edge.teach.listener.TaughtListener or None
+        What hears the taught words.
     only_me : kws_edge.voice.me.MeListener or None
         What leaves out the words of others.
 
@@ -144,16 +146,16 @@ class Spotter:
         """Seconds from one inference to the next."""
         self._rate, self._hop, self._frame = c.sample_rate, c.hop_length, c.frame_length
         self._frontend = FrameStream(c, frontend=model.frontend)
-        self._taught = taught.listener(self.step_s, self.detector_config) if taught else None
+        self.taught: TaughtListener | None = taught.listener(self.step_s, self.detector_config) if taught else None
         self.only_me = only_me.listener(self.detector_config, self.step_frames) if only_me else None
-        interpreter = self._taught.interpreter if self._taught else None
+        interpreter = self.taught.interpreter if self.taught else None
         self._stream = stream_of(model, self.step_frames, interpreter)
         self.answer_s = model.answer_frames(self.step_frames) * c.hop_length / c.sample_rate
         """Seconds from one posterior to the next. A network with state gives several in each inference."""
         answers = round(self.step_s / self.answer_s)
         self._behind_s = tuple(behind * self.answer_s for behind in range(answers - 1, -1, -1))
         self.detector = detector_of(model, self.detector_config)
-        self.keywords = (*self.detector.keywords, *(self._taught.names if self._taught else ()))
+        self.keywords = (*self.detector.keywords, *(self.taught.names if self.taught else ()))
         """Every word that can be detected: the model's active ones, then the taught ones."""
         self.reset()
 
@@ -162,8 +164,8 @@ class Spotter:
         self._frontend.reset()
         self._stream.reset()
         self.detector.reset()
-        if self._taught:
-            self._taught.reset()
+        if self.taught:
+            self.taught.reset()
         if self.only_me:
             self.only_me.reset()
         self._start = 0  # position in the stream of the front end's first sample
@@ -172,13 +174,8 @@ class Spotter:
 
     def threshold_of(self, keyword: str) -> float:
         """The threshold that the score of `keyword`, the model's own or a taught one, has to reach."""
-        taught = self._taught.thresholds if self._taught else {}
+        taught = self.taught.thresholds if self.taught else {}
         return taught.get(keyword, self.detector_config.threshold_of(keyword))
-
-    @property
-    def taught(self) -> TaughtListener | None:
-        """What hears the taught words; None if there are none."""
-        return self._taught
 
     @property
     def input(self) -> NDArray[Any] | None:
@@ -317,8 +314,8 @@ class Spotter:
         answers = self._stream.posteriors(rows, watch)
         steps = []
         every = self.detector.process_all(answers, time_s)
-        if self._taught:  # then there is one answer at a time
-            every = [self._taught.hear(every[0], time_s, self.detector)]
+        if self.taught:  # then there is one answer at a time
+            every = [self.taught.hear(every[0], time_s, self.detector)]
         if self.only_me:
             every = self.only_me.own(every, rows, self.detector)
         for behind_s, posteriors, found in zip(self._behind_s, answers, every):  # noqa: B905  strict costs time here
