@@ -15,7 +15,7 @@ from firmware_export.manifest import write
 from firmware_export.taught import Taught, taught_table
 from kws_edge import AudioFile, Model, Spotter, TaughtWords, find_word
 from tests.conftest import assert_one_line_error, need_program
-from tests.firmware.host import CApp, compile_c
+from tests.firmware.host import CApp, compile_c, hear_with_losses
 from tests.voices import RATE, record
 
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
@@ -132,6 +132,16 @@ def test_thresholds_of_single_words_hold_in_c(app, model, words, stream, folder)
     expected = heard(model, moved, stream)
     assert {keyword for keyword, *_ in expected} & {*moved} == {second}
     assert_alike(heard_in_c(app, stream, taught_table(moved)), expected)
+
+
+def test_after_losses_both_look_at_the_same_times(app, model, words, recordings):
+    """Lost samples move the inferences, but not the times at which words are looked for."""
+    assert app.reset() == 0
+    assert give(app, taught_table(words)) == 0
+    app.heard.clear()
+    expected = hear_with_losses(app, Spotter(model, taught=words), np.concatenate(recordings["lamp"] * 12))
+    assert sum(keyword == "lamp" for keyword, *_ in expected) > 5
+    assert [(keyword, start, end) for keyword, _, start, end, _ in app.heard] == expected
 
 
 def test_c_hears_in_recordings_of_people_what_python_hears(app, model, folder, data):

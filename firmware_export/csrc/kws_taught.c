@@ -93,7 +93,6 @@ kws_status kws_taught_reset(kws_taught *taught) {
         return KWS_ERR_STATE;
     }
     taught->wait = 0;
-    taught->step = 0;
     for (int word = 0; word < KWS_TAUGHT_MOST; word++) {
         taught->released[word] = true;
     }
@@ -223,8 +222,7 @@ static uint32_t best(kws_taught *taught, const float *embedding, float *score_of
 }
 
 /* Whether words are to be looked for at this inference. */
-static bool is_due(kws_taught *taught, const kws_detector_config *config, bool detected) {
-    taught->step = (uint16_t)((taught->step + 1u) % KWS_TAUGHT_EVERY);
+static bool is_due(kws_taught *taught, const kws_detector_config *config, uint64_t end, bool detected) {
     if (detected) {
         taught->wait = config->refractory_steps;
         return false;
@@ -233,7 +231,7 @@ static bool is_due(kws_taught *taught, const kws_detector_config *config, bool d
         taught->wait--;
         return false;
     }
-    return taught->step == 0;
+    return end / (KWS_STEP_FRAMES * KWS_HOP_LENGTH) % KWS_TAUGHT_EVERY == 0;
 }
 
 kws_status kws_taught_process(kws_taught *taught, kws_detector_state *detector, const kws_detector_config *config,
@@ -246,7 +244,7 @@ kws_status kws_taught_process(kws_taught *taught, kws_detector_state *detector, 
     if (taught->table == NULL) {
         return KWS_ERR_STATE;
     }
-    if (!is_due(taught, config, *detected)) {
+    if (!is_due(taught, config, end, *detected)) {
         return KWS_OK;
     }
     (void)kws_taught_embedding(output, embedding);

@@ -43,7 +43,6 @@ typedef struct kws_taught {
     float hysteresis;               /**< How far below what counts as heard a score must fall to be heard again. */
     uint32_t wait;                  /**< Inferences left of the refractory time. */
     uint16_t n_words;               /**< Number of words. */
-    uint16_t step;                  /**< Inferences since words were last looked for, below KWS_TAUGHT_EVERY. */
     bool released[KWS_TAUGHT_MOST]; /**< Whether a word may be heard again. */
 } kws_taught;
 
