@@ -79,6 +79,7 @@ def test_what_is_no_text(tmp_path):
         ("[1,]", "Expecting value|trailing comma"),
         ("'a'", "Expecting value"),
     ],
+    ids=lambda value: value[:12],
 )
 def test_json_by_the_letter(text, part):
     with pytest.raises(ValueError, match=part):

@@ -7,11 +7,12 @@ import zlib
 import numpy as np
 import pytest
 import soundfile
-from scipy.signal import lfilter
 
 from kws_edge import Frontend, Model
 from kws_edge.voice.voices import Voices
 from tests.conftest import assert_one_line_error_at_end
+
+lfilter = pytest.importorskip("scipy.signal", reason="SciPy is not installed here").lfilter
 
 pytestmark = pytest.mark.host
 
