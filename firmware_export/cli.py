@@ -98,7 +98,7 @@ def _write_taught(args: argparse.Namespace) -> None:
     words = load_taught(Model(args.model), args.taught or None)
     table = taught_table(words)
     write_atomically(args.output, table)
-    print(f"wrote {args.output}: {', '.join(words) or 'no words'}; {len(table):,} bytes for kws_app_taught")
+    print(f"wrote {args.output}: {', '.join(words) or 'no words'}; {len(table):,} bytes for kws_app_set_words")
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -269,7 +269,7 @@ def make_parser() -> Parser:
         _write_taught,
         "write taught words as a table for flash",
         "Write the words that kws-edge teach taught this model as a table. A firmware of export --taught takes the"
-        " table in place of its own: write it to flash, and give kws_app_taught its address.",
+        " table in place of its own: write it to flash, and give kws_app_set_words its address.",
     )
     _add_taught(words, "the words")
     words.add_argument("-o", "--output", required=True, type=output_path, metavar="FILE", help="file to write")

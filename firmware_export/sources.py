@@ -19,12 +19,14 @@ __all__ = ["CSRC", "code", "config_header", "source_files"]
 CSRC = Path(__file__).parent / "csrc"
 _FORMS = re.compile(r"^#if KWS_STATES\n(.*?)(?:^#else\n(.*?))?^#endif /\* KWS_STATES \*/\n", re.DOTALL | re.MULTILINE)
 """Lines of ``csrc`` for a network with state, and those for one of clips. No other condition there has an ``#else``."""
+_TAUGHT = "kws_taught."
 
 
-def code(*, states: bool) -> dict[str, str]:
-    """The texts of ``csrc`` by name, for a network with state or for one of clips."""
+def code(*, states: bool, taught: bool = False) -> dict[str, str]:
+    """The texts of ``csrc`` by name, for a network with state or for one of clips, with taught words or without."""
     form = 1 if states else 2
-    return {path.name: _FORMS.sub(lambda found: found[form] or "", path.read_text()) for path in CSRC.iterdir()}
+    paths = [path for path in CSRC.iterdir() if taught or not path.name.startswith(_TAUGHT)]
+    return {path.name: _FORMS.sub(lambda found: found[form] or "", path.read_text()) for path in paths}
 
 
 def source_files(firmware: Firmware) -> dict[str, str]:
@@ -45,11 +47,10 @@ def source_files(firmware: Firmware) -> dict[str, str]:
         "kws_sensitivities.c": f"/* {made} */\n{SPDX}{settings.sensitivities_source()}",
         **model_data(model.flat.data, made, model.metadata.licence),
     }
-    hand_written = code(states=model.step is not None)
-    if firmware.taught.words is not None:
+    hears_taught = firmware.taught.words is not None
+    hand_written = code(states=model.step is not None, taught=hears_taught)
+    if hears_taught:
         from_model["kws_taught_data.c"] = f"/* {made} */\n{SPDX}{firmware.taught.source()}"
-    else:
-        hand_written = {name: text for name, text in hand_written.items() if not name.startswith("kws_taught.")}
     sources = {
         **{renamed(name, prefix): renamed(text, prefix) for name, text in hand_written.items()},
         **generated(from_model, prefix),

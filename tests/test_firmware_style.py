@@ -25,7 +25,7 @@ from tests.firmware.host import HERE, compile_c, shared_library, write_frontend
 pytestmark = [pytest.mark.host, pytest.mark.firmware]
 
 TEMPLATES = CSRC.parent / "targets"
-SOURCES = {states: code(states=states) for states in (False, True)}
+SOURCES = {states: code(states=states, taught=True) for states in (False, True)}
 """The sources of both forms, by name."""
 HEADERS = {
     f"{name} with states" if states else name: text

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.host, pytest.mark.firmware]
 pytest.importorskip("tflite_micro", exc_type=ImportError, reason="tflite-micro is not installed here")
 
 WORDS = ("lamp", "kitchen", "banana")
-ERR_TAUGHT, ERR_ARGUMENT = -30010, -30008
+ERR_WORDS, ERR_ARGUMENT = -30010, -30008
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +108,7 @@ def heard_in_c(app, samples, table=None):
 def give(app, table, size=None):
     """Replace the table of words; it stays as long as the application."""
     app.table = ctypes.create_string_buffer(table, len(table))
-    return app.functions.kws_app_taught(app._app, app.table, ctypes.c_size_t(len(table) if size is None else size))
+    return app.functions.kws_app_set_words(app._app, app.table, ctypes.c_size_t(len(table) if size is None else size))
 
 
 def assert_alike(found, expected):
@@ -213,12 +213,12 @@ def test_damaged_tables_are_refused_and_the_words_stay(app, words, others, strea
     for at in [*range(28), *rng.integers(28, len(table), 100).tolist()]:
         damaged = bytearray(table)
         damaged[at] ^= 1 << int(rng.integers(8))
-        assert give(app, bytes(damaged)) == ERR_TAUGHT, at
+        assert give(app, bytes(damaged)) == ERR_WORDS, at
     for size in (0, 27, 28, len(table) - 1):
-        assert give(app, table, size) == ERR_TAUGHT
+        assert give(app, table, size) == ERR_WORDS
     assert give(app, table + b"\xff" * 100) == 0, "a larger place in flash"
     app.functions.kws_taught_open(app._app, None, ctypes.c_size_t(0))
-    assert app.functions.kws_app_taught(app._app, None, ctypes.c_size_t(9)) == ERR_ARGUMENT
+    assert app.functions.kws_app_set_words(app._app, None, ctypes.c_size_t(9)) == ERR_ARGUMENT
     del kept
 
 
@@ -228,7 +228,7 @@ def test_a_table_that_lies_with_a_right_checksum_reads_nothing_outside(app, word
     damaged = bytearray(taught_table(words))
     damaged[field : field + 2] = b"\xfe\xff"
     damaged[4:8] = zlib.crc32(damaged[8:]).to_bytes(4, "little")
-    assert give(app, bytes(damaged)) == ERR_TAUGHT
+    assert give(app, bytes(damaged)) == ERR_WORDS
 
 
 def test_the_self_test_knows_the_words(app, exported):

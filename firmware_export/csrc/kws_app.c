@@ -24,7 +24,7 @@ kws_status kws_app_init(kws_app *app, kws_model *model, kws_callback callback, v
 }
 
 #if KWS_TAUGHT
-kws_status kws_app_taught(kws_app *app, const void *table, size_t size) {
+kws_status kws_app_set_words(kws_app *app, const void *table, size_t size) {
     const kws_status status = kws_app_error(app);
     return status == KWS_OK ? kws_taught_open(&app->taught, table, size) : status;
 }

@@ -40,7 +40,7 @@ typedef struct kws_app {
     kws_frontend_state frontend; /**< Computes features from samples. */
     kws_detector_state detector; /**< Detects keywords from posteriors. */
 #if KWS_TAUGHT
-    kws_taught taught; /**< Detects taught words; see kws_app_taught. */
+    kws_taught taught; /**< Detects taught words; see kws_app_set_words. */
 #endif
     const kws_detector_config *config; /**< &kws_detector_defaults; you may set your own after kws_app_init. */
     kws_callback callback;             /**< Given to kws_app_init. */
@@ -74,10 +74,10 @@ kws_status kws_app_init(kws_app *app, kws_model *model, kws_callback callback, v
  * @param app A stream that no error has ended.
  * @param table A table that `kws-firmware taught` wrote.
  * @param size Bytes that can be read there: the table's, or more.
- * @return KWS_OK, KWS_ERR_ARGUMENT, the error of kws_app_error, or KWS_ERR_TAUGHT if there is no whole table for this
+ * @return KWS_OK, KWS_ERR_ARGUMENT, the error of kws_app_error, or KWS_ERR_WORDS if there is no whole table for this
  *     firmware. After an error, the words stay as they are.
  */
-kws_status kws_app_taught(kws_app *app, const void *table, size_t size);
+kws_status kws_app_set_words(kws_app *app, const void *table, size_t size);
 #endif
 
 /**

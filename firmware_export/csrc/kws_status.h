@@ -24,7 +24,7 @@ typedef enum kws_status {
     KWS_ERR_SELF_TEST = -30007, /**< The board does not compute what the host computed. */
     KWS_ERR_ARGUMENT = -30008,  /**< A pointer is NULL, or a number is out of range. */
     KWS_ERR_PORT = -30009,      /**< A function of the kws_port failed, or returned an invalid value. */
-    KWS_ERR_TAUGHT = -30010,    /**< There is no whole table of taught words for this encoder. */
+    KWS_ERR_WORDS = -30010,     /**< There is no whole table of taught words for this encoder. */
     KWS_ERR_LAST = -30099       /**< The smallest error that a later version may use. */
 } kws_status;
 

@@ -76,7 +76,7 @@ kws_status kws_taught_open(kws_taught *taught, const void *table, size_t size) {
     }
     const uint8_t *const bytes = table;
     if (!is_table(bytes, size)) {
-        return KWS_ERR_TAUGHT;
+        return KWS_ERR_WORDS;
     }
     taught->table = bytes;
     taught->n_words = (uint16_t)u16(bytes + COUNT);

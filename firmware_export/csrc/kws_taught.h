@@ -52,7 +52,7 @@ typedef struct kws_taught {
  * @param taught What to set up. After an error, it is unchanged.
  * @param table The table.
  * @param size Bytes that can be read there: the table's, or more.
- * @return KWS_OK, KWS_ERR_ARGUMENT for NULL, or KWS_ERR_TAUGHT if there is no whole table for this encoder.
+ * @return KWS_OK, KWS_ERR_ARGUMENT for NULL, or KWS_ERR_WORDS if there is no whole table for this encoder.
  */
 kws_status kws_taught_open(kws_taught *taught, const void *table, size_t size);
 

@@ -37,6 +37,7 @@ _NAME = re.compile(
     r"(?P<time>\d{8}T\d{9}Z)-(?P<room>\w{1,20})-(?P<heard>\w{1,20})-(?P<score>[01]\.\d\d)-"
     rf"(?P<kind>{'|'.join(_KINDS)})\.wav"
 )
+_APART = datetime.timedelta(milliseconds=1)
 _AHEAD = datetime.timedelta(minutes=1)
 _MOST_NAME = 255  # bytes of a name in a folder
 
@@ -163,11 +164,13 @@ class ClipFolder:
             If the clip cannot be written, or too many others cannot be removed.
         """
         when = datetime.datetime.fromisoformat(time) if time else datetime.datetime.now(datetime.timezone.utc)
-        name = f"{_stamp(when)}-{_slug(room)}-{_slug(word)}-{min(max(score, 0.0), 1.0):.2f}-{kind}.wav"
-        path = os.path.join(self._folder(UNKNOWN if kind == WRONG else word, near=kind == NEAR_MISS), name)
+        about = f"{_slug(room)}-{_slug(word)}-{min(max(score, 0.0), 1.0):.2f}-{kind}.wav"
+        folder = self._folder(UNKNOWN if kind == WRONG else word, near=kind == NEAR_MISS)
         with self._lock:
             self.make()
-            _check_folder(os.path.dirname(path))
+            _check_folder(folder)
+            while os.path.lexists(path := os.path.join(folder, name := f"{_stamp(when)}-{about}")):
+                when += _APART  # nothing is written over
             write_atomically(path, _wav(samples, sample_rate), durable=True)
             self._make_room(path)
         return name
