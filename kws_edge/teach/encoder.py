@@ -104,9 +104,19 @@ class Rivals:
 
     def penalty(self, embeddings: NDArray[np.float32], same: NDArray[np.intp]) -> NDArray[np.float32]:
         """What is taken from the cosines of `embeddings`, shape (..., dimensions), float32, shape (...)."""
-        cosines = embeddings @ self._words.T
+        return self.penalty_at(self.cosines(embeddings), same)
+
+    def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosines of `embeddings` to the rivals, shape (..., n), float32, for :meth:`penalty_at`."""
+        cosines: NDArray[np.float32] = embeddings @ self._words.T
+        return cosines
+
+    def penalty_at(self, cosines: NDArray[np.float32], same: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The :meth:`penalty` of a word, by cosines that serve every word."""
+        kept = cosines[..., same]
         cosines[..., same] = -1
         nearest = np.partition(cosines, -_NEAREST, axis=-1)[..., -_NEAREST:].mean(axis=-1)
+        cosines[..., same] = kept
         penalty: NDArray[np.float32] = np.maximum(nearest, np.float32(_LEAST_RIVALRY)) * np.float32(_SHARE)
         return penalty
 

@@ -117,14 +117,15 @@ class TaughtListener:
             With a wake word, taught words are commands of this detector.
         """
         # The time tells which inferences count, so that a listener may go on where another one ends.
-        scores = self._scores() if int(time_s / self._step_s + _ROUNDING) % self._every == 0 else None
+        due = int(time_s / self._step_s + _ROUNDING) % self._every == 0
+        scores = self._scores() if due else None
         if own:
             self._wait = self._refractory
             return own
         if self._wait:
             self._wait -= 1
             return None
-        if scores is None:
+        if not due:
             return None
         best = self._best(scores)
         if best is None or (detector.wake is not None and not detector.armed):
@@ -140,20 +141,27 @@ class TaughtListener:
         """Whether this is the refractory time."""
         return self._wait > 0
 
-    def _scores(self) -> NDArray[np.float32]:
-        """The score of each word now, or less than any score of a word that is far from being heard."""
-        embedding = self._encoder.embedding()
+    def _scores(self) -> NDArray[np.float32] | None:
+        """The score of each word now, or less than any score of one that is far from being heard; None if all are."""
+        embedding, rivals = self._encoder.embedding(), self._encoder.rivals
+        self.shares.fill(0)
         cosines: NDArray[np.float32] = embedding @ self._prototypes
+        likely = (cosines >= self._floors).nonzero()[0]
+        if not len(likely):
+            return None
         scores = np.full(len(self.names), -np.inf, np.float32)
-        self.shares = np.zeros(len(self.names), np.float32)
-        for i in np.flatnonzero(cosines >= self._floors):
-            penalty = self._encoder.rivals.penalty(embedding, self._same[i])
+        to_rivals = rivals.cosines(embedding)
+        for i in likely:
+            penalty = rivals.penalty_at(to_rivals, self._same[i])
             scores[i] = cosines[i] - self._means[i] - penalty / self._deviations[i]
             self.shares[i] = share(float(scores[i]), self._least)
         return scores
 
-    def _best(self, scores: NDArray[np.float32]) -> int | None:
+    def _best(self, scores: NDArray[np.float32] | None) -> int | None:
         """The word that is heard now, or None."""
+        if scores is None:
+            self._released.fill(True)
+            return None
         self._released |= scores < self._heard - HYSTERESIS
         best = int((scores - self._heard).argmax())
         return best if scores[best] >= self._heard[best] and self._released[best] else None
