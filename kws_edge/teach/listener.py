@@ -125,7 +125,9 @@ class TaughtListener:
         if self._wait:
             self._wait -= 1
             return None
-        if not due:
+        if scores is None:
+            if due:
+                self._released.fill(True)
             return None
         best = self._best(scores)
         if best is None or (detector.wake is not None and not detector.armed):
@@ -157,11 +159,8 @@ class TaughtListener:
             self.shares[i] = share(float(scores[i]), self._least)
         return scores
 
-    def _best(self, scores: NDArray[np.float32] | None) -> int | None:
+    def _best(self, scores: NDArray[np.float32]) -> int | None:
         """The word that is heard now, or None."""
-        if scores is None:
-            self._released.fill(True)
-            return None
         self._released |= scores < self._heard - HYSTERESIS
         best = int((scores - self._heard).argmax())
         return best if scores[best] >= self._heard[best] and self._released[best] else None
