@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kws_edge.cli.say import say
-from kws_edge.errors import AudioError, UsageError
-from kws_edge.text import counted, printable
+from kws_edge.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from kws_edge.audio.source import Source
     from kws_edge.detection.detector import Detection
     from kws_edge.model.model import Model
     from kws_edge.spotter import Spotter
     from kws_edge.voice.me import Me
 
-__all__ = ["add_only_me", "check_files", "hear_utterances", "load_me", "read_utterance", "tell_of_others"]
+__all__ = ["add_only_me", "check_files", "load_me", "tell_of_others", "utterance"]
 
 _LONGEST_S = 3.0
-_MOST_REFUSED = 10
 
 
 def add_only_me(parser: argparse.ArgumentParser) -> None:
@@ -60,44 +56,9 @@ def check_files(words: list[str]) -> list[str]:
     return [] if words == ["-"] else words
 
 
-def _embedding(me: Me, samples: NDArray[np.int16]) -> NDArray[np.float32]:
+def utterance(me: Me, samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    """The voice in a recording; a TakeError says what is wrong with it."""
     from kws_edge.teach.takes import find_word
 
     find_word(samples, me.model.frontend_config.sample_rate, _LONGEST_S)
     return me.embedding(samples)
-
-
-def read_utterance(me: Me, name: str) -> NDArray[np.float32]:
-    """The voice in a recording; an error names the recording."""
-    from kws_edge.audio.file import AudioFile
-    from kws_edge.teach.takes import TakeError
-
-    with AudioFile(name, sample_rate=me.model.frontend_config.sample_rate) as audio:
-        try:
-            return _embedding(me, audio.read_all())
-        except TakeError as error:
-            raise TakeError(f"{printable(name)}: {error}") from None
-
-
-def hear_utterances(me: Me, live: Iterator[NDArray[np.int16]], source: Source) -> list[NDArray[np.float32]]:
-    """The voice in each of ten utterances that `live` yields of `source`. Standard error tells of each."""
-    from kws_edge.teach.takes import TakeError
-    from kws_edge.voice.me import UTTERANCES
-
-    found: list[NDArray[np.float32]] = []
-    refused = 0
-    for recording in live:
-        try:
-            one = _embedding(me, recording)
-            me.check_match(one, found)
-        except TakeError as error:
-            refused += 1
-            say(f"refused: {error}")
-            if refused >= _MOST_REFUSED:
-                raise AudioError(f"{refused} utterances were refused, the last: {error}") from None
-            continue
-        found.append(one)
-        say(f"utterance {len(found)} of {UTTERANCES} is good")
-        if len(found) == UTTERANCES:
-            return found
-    raise AudioError(f"{source.name}: ended after {counted(len(found), 'good utterance')} of {UTTERANCES}")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from kws_edge.audio.file import AudioFile
 from kws_edge.audio.level import level_db
 from kws_edge.cli import options
 from kws_edge.cli.guard import interrupted_by
 from kws_edge.cli.listen import add_source, check_device, level_bar, open_source
-from kws_edge.cli.me import check_files, hear_utterances, load_me, read_utterance
+from kws_edge.cli.me import check_files, load_me, utterance
 from kws_edge.cli.say import say
 from kws_edge.cli.taught import load_taught
 from kws_edge.diagnostics.latency import wall_clock
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from kws_edge.model.model import Model
     from kws_edge.teach.takes import Take
 
+_T = TypeVar("_T")
 _MOST_REFUSED = 10
 _TAKES = 5
 
@@ -129,7 +131,7 @@ def _teach(args: argparse.Namespace, words: TaughtWords) -> None:
         check_device(args, "a recording")
         if "-" in args.files:
             raise UsageError("teach takes recordings or - for standard input, not both")
-        embeddings = [words.embeddings(_read(name, words)) for name in args.files]
+        embeddings = [words.embeddings(_read(name, words.model, partial(_word, words))) for name in args.files]
     else:
         embeddings = _from_source(args, words)
     word = words.learn(args.word, embeddings, date=wall_clock())
@@ -143,42 +145,67 @@ def _teach(args: argparse.Namespace, words: TaughtWords) -> None:
     print("hear it with: kws-edge listen --taught")
 
 
-def _read(name: str, words: TaughtWords) -> Take:
-    """The word in a recording; an error names the recording."""
-    c = words.model.frontend_config
-    with AudioFile(name, sample_rate=c.sample_rate) as audio:
+def _read(name: str, model: Model, understood: Callable[[NDArray[np.int16]], _T]) -> _T:
+    """What `understood` makes of a recording; an error names the recording."""
+    with AudioFile(name, sample_rate=model.frontend_config.sample_rate) as audio:
         try:
-            return find_word(audio.read_all(), c.sample_rate, c.clip_ms / 1000)
+            return understood(audio.read_all())
         except TakeError as error:
             raise TakeError(f"{printable(name)}: {error}") from None
+
+
+def _word(words: TaughtWords, samples: NDArray[np.int16]) -> Take:
+    c = words.model.frontend_config
+    return find_word(samples, c.sample_rate, c.clip_ms / 1000)
 
 
 def _from_source(args: argparse.Namespace, words: TaughtWords) -> list[NDArray[np.float32]]:
     """Embeddings of the takes that the microphone or standard input gives."""
     takes: list[NDArray[np.float32]] = []
-    refused = 0
+
+    def understood(recording: NDArray[np.int16]) -> NDArray[np.float32]:
+        found = words.embeddings(_word(words, recording))
+        words.check_match(found, takes)
+        return found
+
     with _opened(args, words.model) as source:
         say(f"listening to {source.name}; say {shown(args.word)} {args.takes} times, with a pause after each")
-        for recording in _recordings(source, lambda: f"take {len(takes) + 1} of {args.takes}"):
-            try:
-                c = words.model.frontend_config
-                found = words.embeddings(find_word(recording, c.sample_rate, c.clip_ms / 1000))
-                words.check_match(found, takes)
-            except TakeError as error:
-                refused += 1
-                say(f"refused: {error}")
-                if refused >= _MOST_REFUSED:
-                    raise AudioError(f"{refused} takes were refused, the last: {error}") from None
-                continue
-            takes.append(found)
-            say(f"take {len(takes)} of {args.takes} is good")
-            if len(takes) == args.takes:
-                return takes
-    raise AudioError(f"{source.name}: ended after {counted(len(takes), 'good take')} of {args.takes}")
+        recordings = _recordings(source, lambda: f"take {len(takes) + 1} of {args.takes}")
+        _gather(takes, recordings, understood, what="take", most=args.takes, source=source)
+    return takes
+
+
+def _gather(
+    found: list[NDArray[np.float32]],
+    recordings: Iterator[NDArray[np.int16]],
+    understood: Callable[[NDArray[np.int16]], NDArray[np.float32]],
+    *,
+    what: str,
+    most: int,
+    source: Source,
+) -> None:
+    """Add to `found` what `understood` makes of recordings, until there are `most`. Standard error tells of each."""
+    refused = 0
+    for recording in recordings:
+        try:
+            one = understood(recording)
+        except TakeError as error:
+            refused += 1
+            say(f"refused: {error}")
+            if refused >= _MOST_REFUSED:
+                raise AudioError(f"{refused} {what}s were refused, the last: {error}") from None
+            continue
+        found.append(one)
+        say(f"{what} {len(found)} of {most} is good")
+        if len(found) == most:
+            return
+    raise AudioError(f"{source.name}: ended after {counted(len(found), f'good {what}')} of {most}")
 
 
 def _me(args: argparse.Namespace) -> None:
     """Make the user's voice known, or forget it."""
+    from kws_edge.voice.me import UTTERANCES  # teaching a word does not need it
+
     files = check_files([*filter(None, [args.word]), *args.files])
     if args.list or args.test or args.wrong or (args.remove and args.word):
         raise UsageError("--me takes recordings, or --remove alone")
@@ -189,11 +216,19 @@ def _me(args: argparse.Namespace) -> None:
         return
     if files:
         check_device(args, "a recording")
-        found = [read_utterance(me, name) for name in files]
+        found = [_read(name, me.model, partial(utterance, me)) for name in files]
     else:
+        found = []
+
+        def understood(recording: NDArray[np.int16]) -> NDArray[np.float32]:
+            one = utterance(me, recording)
+            me.check_match(one, found)
+            return one
+
         with _opened(args, me.model) as source:
             say(f"listening to {source.name}; say ten commands or words, with a pause after each")
-            found = hear_utterances(me, _recordings(source, lambda: "say a command"), source)
+            recordings = _recordings(source, lambda: "say a command")
+            _gather(found, recordings, understood, what="utterance", most=UTTERANCES, source=source)
     passed = me.learn(found, date=wall_clock())
     print(f"your voice is known; wrote {me.path}")
     print(f"of these utterances, --only-me would let {100 * passed:.0f} % pass; it is convenience, not security")
@@ -246,18 +281,17 @@ def _test(args: argparse.Namespace, words: TaughtWords) -> int:
         check_device(args, "a recording")
         for name in files:
             try:
-                print(f"{printable(name)}: {_scores(words, _read(name, words), least)}")
+                print(f"{printable(name)}: {_scores(words, _read(name, words.model, partial(_word, words)), least)}")
             except AudioError as error:
                 print(f"kws-edge: {error}", file=sys.stderr)
                 status = 1
         return status
-    c = words.model.frontend_config
     with _opened(args, words.model) as source:
         say(f"listening to {source.name}; say any word; {least:.1f} counts as heard; Ctrl-C ends")
         try:
             for recording in _recordings(source, lambda: f"say {', '.join(words)}"):
                 try:
-                    print(_scores(words, find_word(recording, c.sample_rate, c.clip_ms / 1000), least), flush=True)
+                    print(_scores(words, _word(words, recording), least), flush=True)
                 except TakeError as error:
                     say(str(error))
         except KeyboardInterrupt:
