@@ -28,17 +28,9 @@ __all__ = ["DONE", "MISSING", "STALE", "UNFINISHED", "Result", "State", "Worksho
 DONE, STALE, MISSING, UNFINISHED = "done", "stale", "missing", "unfinished"
 RECORD = "stage.json"
 FILES = "data.json"
-_LIBRARIES = (
-    "numpy",
-    "scipy",
-    "keras",
-    "tensorflow",
-    "tensorflow-cpu",
-    "torch",
-    "jax",
-    "ai-edge-litert",
-    "tflite-micro",
-)
+_LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "tflite-micro")
+_BACKENDS = ("torch", "jax")
+"""Libraries that count only where Keras computes by them."""
 _SHOWN = 3
 
 
@@ -90,7 +82,8 @@ class Workshop:
     def versions(self) -> dict[str, str]:
         """Versions of this package and of the libraries."""
         found = {"kws-edge": kws_edge.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
-        for name in _LIBRARIES:
+        backend = os.environ.get("KERAS_BACKEND")
+        for name in (*_LIBRARIES, *(one for one in _BACKENDS if one == backend)):
             with contextlib.suppress(metadata.PackageNotFoundError):
                 found[name] = metadata.version(name)
         return found
