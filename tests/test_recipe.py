@@ -18,7 +18,8 @@ from host_tools.data.manifest import manifest
 from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import DatasetError, RecipeError
 from host_tools.locks import locked
-from host_tools.recipe.file import find_recipe, load_recipe
+from host_tools.recipe.extends import find_recipe
+from host_tools.recipe.file import load_recipe
 from host_tools.recipe.graph import DONE, MISSING, STALE, Result, State, Workshop
 from host_tools.recipe.lock import lock
 from host_tools.recipe.run import run

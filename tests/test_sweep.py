@@ -33,11 +33,9 @@ name = "heard"
 about = "What shipped models hear of clips of tones."
 [data]
 test = "test"
-mine = "./mine.csv"
 [mix.clips]
 why = "Clips."
 clips = "test"
-# A comment stays.
 [[stage]]
 id = "common"
 do = "evaluate"
@@ -82,7 +80,6 @@ log = true
 
 
 def written(tmp_path, sweep=SWEEP, recipe=RECIPE):
-    (tmp_path / "mine.csv").write_text("")
     (tmp_path / "heard.toml").write_text(recipe)
     (tmp_path / "sweep.toml").write_text(sweep)
     return tmp_path / "sweep.toml"
@@ -229,11 +226,12 @@ def test_a_sweep_runs_and_its_best_is_a_recipe(swept, folder, run_cli):
     assert (runs / "models" / "parallel.png").read_bytes().startswith(b"\x89PNG")
     text = (runs / "models" / "best.toml").read_text()
     assert text.startswith("# Best of the sweep models: trial ")
-    assert "# A comment stays." in text
+    assert text.endswith(
+        f'extends = "../../heard.toml"\n\n[[stage]]\nid = "accuracy"\nmodel = "{rows[0]["model"]}"\n'
+    )
     best = load_recipe(runs / "models" / "best.toml")
     assert best.by_id["accuracy"].resolved["model"] == rows[0]["model"]
     assert {one.name for one in Workshop(best, runs / "heard", folder).states().values()} == {STAGE_DONE}
-    assert (runs / "models" / "mine.csv").resolve() == (swept / "mine.csv").resolve()
 
     again = run_cli("sweep", path, "--data", folder, package="host_tools", cwd=swept)
     assert_one_line_error(again, "runs/models: the sweep has begun there; --resume goes on", program="kws-host")

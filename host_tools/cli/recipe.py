@@ -71,7 +71,8 @@ def add(commands) -> None:
 
 
 def _workshop(args: argparse.Namespace):
-    from host_tools.recipe.file import find_recipe, load_recipe
+    from host_tools.recipe.extends import find_recipe
+    from host_tools.recipe.file import load_recipe
     from host_tools.recipe.graph import Workshop
 
     changes = {}

@@ -43,8 +43,9 @@ def _by_recipe(lock: Mapping[str, Any]) -> list[str]:
         (name, _code(one["folder"]), f"{one['files']:,}", f"{one['bytes']:,}", _code(one["sha256"]))
         for name, one in lock["data"].items()
     ]
+    files = [f"{_code(one['file'])}, SHA-256 {_code(one['sha256'])}" for one in (recipe, *recipe.get("extends", ()))]
     lines = [
-        f"The recipe {printable(recipe['name'])} made it ({_code(recipe['file'])}, SHA-256 {_code(recipe['sha256'])}),"
+        f"The recipe {printable(recipe['name'])} made it ({'; it extends '.join(files)}),"
         f" with {listed(lock['versions'])}. Its stages:",
         "",
         *table(["stage", "does", "takes", "data", "SHA-256 of its result"], stages),

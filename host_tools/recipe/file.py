@@ -13,13 +13,13 @@ from typing import Any
 from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import RecipeError
 from host_tools.recipe.command import Command
+from host_tools.recipe.extends import Written, written
 from host_tools.recipe.kinds import KINDS, Kind
-from host_tools.toml_files import find_toml, shipped_toml
 from kws_edge.model.model import shipped_models
 from kws_edge.text import printable, shown
-from kws_edge.toml_files import near, parse_toml, read_toml
+from kws_edge.toml_files import near, parse_toml
 
-__all__ = ["Recipe", "Stage", "find_recipe", "load_recipe", "shipped_files"]
+__all__ = ["Recipe", "Stage", "load_recipe", "shipped_files"]
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _NAME = re.compile(r"\w([\w. -]{0,58}\w)?")
@@ -54,13 +54,21 @@ class Stage:
 class Recipe:
     """A recipe, as read from its file."""
 
-    path: Path
+    files: tuple[Path, ...]
+    """The recipe's file, then those of the recipes that it extends."""
     name: str
     about: str
     data: Mapping[str, str]
-    """The path of each kind of data below the folder of all data."""
+    """The path of each kind of data below the folder of all data, or with ``./`` beside the recipe that names it."""
+    homes: Mapping[str, Path]
+    """Folder of the recipe that names each kind of data."""
     stages: tuple[Stage, ...]
     """The stages, in an order in which they can be done."""
+
+    @property
+    def path(self) -> Path:
+        """The recipe's file."""
+        return self.files[0]
 
     @cached_property
     def by_id(self) -> Mapping[str, Stage]:
@@ -82,17 +90,6 @@ class Recipe:
             needed.add(one := todo.pop())
             todo += self.by_id[one].parents
         return tuple(one for one in self.stages if one.id in needed)
-
-
-def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path that ends in ``.toml``, or the name of a recipe that comes with this program.
-
-    Raises
-    ------
-    RecipeError
-        If there is no such recipe.
-    """
-    return find_toml(name, shipped_toml(), what="recipe", error=RecipeError)
 
 
 def shipped_files() -> dict[str, Path]:
@@ -118,7 +115,7 @@ def load_recipe(path: str | Path, *, changes: Mapping[str, str] = MappingProxyTy
         If the file or a change is wrong. The message names file, stage, option and value.
     """
     path = Path(path)
-    return _Reader(path, read_toml(path, what="recipe", error=RecipeError), _parsed(path, changes), scale).recipe()
+    return _Reader(written(path), _parsed(path, changes), scale).recipe()
 
 
 def _parsed(path: Path, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -136,10 +133,11 @@ def _parsed(path: Path, changes: Mapping[str, str]) -> dict[str, dict[str, Any]]
 
 
 class _Reader:
-    """Makes a recipe from a TOML table."""
+    """Makes a recipe from what its files say."""
 
-    def __init__(self, path: Path, table: dict, changes: dict[str, dict[str, Any]], scale: float) -> None:
-        self.path, self.table, self.changes, self.scale = path, table, changes, scale
+    def __init__(self, source: Written, changes: dict[str, dict[str, Any]], scale: float) -> None:
+        self.source, self.changes, self.scale = source, changes, scale
+        self.path, self.table = source.files[0], source.table
         self.data = self._texts("data")
         self.mixes = self._tables("mix")
         self.defaults = self._tables("defaults")
@@ -177,7 +175,7 @@ class _Reader:
         return value
 
     def recipe(self) -> Recipe:
-        known = ("name", "about", "data", "mix", "defaults", "stage")
+        known = ("name", "about", "extends", "without", "data", "mix", "defaults", "stage")
         for key in self.table:
             if key not in known:
                 raise self._fail("recipe", f"there is no {shown(key)}{near(key, known)}; it takes {', '.join(known)}")
@@ -196,7 +194,8 @@ class _Reader:
         for stage in self.changes:
             if stage not in self.ids:
                 raise self._fail("changes", f"there is no stage {shown(stage)}{near(stage, self.ids)}")
-        return Recipe(self.path, name, self._text(self.table, "about", "recipe"), self.data, stages)
+        about = self._text(self.table, "about", "recipe")
+        return Recipe(self.source.files, name, about, self.data, self.source.homes, stages)
 
     def _stage(self, written: dict, position: int) -> Stage:
         identity = self._text(written, "id", f"stage {position + 1}")

@@ -98,7 +98,7 @@ class Workshop:
         """
         place = self.recipe.data[name]
         if place.startswith("./"):
-            return self.recipe.path.parent / place
+            return self.recipe.homes[name] / place
         if self.data is None:
             raise RecipeError(
                 f"{self.recipe.path}: where are the data? Give --data DIR, the folder that holds"

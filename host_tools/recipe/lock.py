@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from host_tools.data.manifest import manifest
@@ -29,7 +30,7 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
     made = recipe.up_to(model)
     shipped = workshop.output(recipe.by_id[model], states[model].done.folder)
     values = {
-        "recipe": {"name": recipe.name, "file": recipe.path.name, "sha256": manifest(recipe.path).sha256},
+        "recipe": {"name": recipe.name, **_file(recipe.path), "extends": [_file(one) for one in recipe.files[1:]]},
         "model": {"file": shipped.name, "sha256": manifest(shipped).entries[0].sha256},
         "data": _data(recipe, [states[one.id] for one in made]),
         "versions": workshop.versions,
@@ -49,6 +50,10 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
         ],
     }
     return json.dumps(values, indent=1) + "\n"
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": manifest(path).sha256}
 
 
 def _data(recipe: Recipe, made: Sequence[State]) -> dict[str, dict[str, Any]]:

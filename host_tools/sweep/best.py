@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from host_tools.recipe.extends import written
+from host_tools.sweep.axes import text_of
 from host_tools.sweep.file import Sweep
-from kws_edge.text import printable, read_text
-from kws_edge.toml_files import parse_toml
+from host_tools.toml_files import shipped_toml
+from kws_edge.text import printable
 
 __all__ = ["best_recipe"]
 
@@ -18,9 +20,7 @@ __all__ = ["best_recipe"]
 def best_recipe(
     sweep: Sweep, number: int, values: Mapping[str, Any], figures: Mapping[str, float | None], folder: Path
 ) -> str:
-    """The recipe with the values of a trial, in TOML. Comments and order are those of the recipe.
-
-    Data that the recipe has beside itself (``./``) are linked to beside the new file.
+    """A recipe that extends that of the sweep by the values of a trial, in TOML.
 
     Parameters
     ----------
@@ -31,23 +31,31 @@ def best_recipe(
         The trial's values by axis, and what it measured.
     folder : path
         Where the new file will be.
-    """
-    import tomlkit
 
-    recipe = tomlkit.parse(read_text(sweep.recipe))
-    stages: dict[str, Any] = {str(stage["id"]): stage for stage in recipe["stage"]}  # type: ignore[union-attr]
+    Raises
+    ------
+    RecipeError
+        If the recipe cannot be read.
+    """
+    table = written(sweep.recipe).table
+    stages: dict[str, list[str]] = defaultdict(list)
     for name, text in sweep.changes(values).items():
         stage, _, option = name.partition(".")
-        stages[stage][option] = parse_toml(f"value = {text}")["value"]
+        stages[stage].append(f"{option} = {text}")
     measured = ", ".join(f"{name} {value:g}" for name, value in figures.items() if value is not None)
     scale = f" at scale {sweep.scale:g}" if sweep.scale != 1 else ""
-    for place in dict(recipe.get("data", {})).values():
-        if str(place).startswith("./"):
-            _link(folder / str(place), sweep.recipe.parent / str(place))
-    return f"# Best of the sweep {sweep.name}: trial {number}{scale}, {printable(measured)}\n" + tomlkit.dumps(recipe)
+    lines = [
+        f"# Best of the sweep {sweep.name}: trial {number}{scale}, {printable(measured)}",
+        *(f"{key} = {text_of(table[key])}" for key in ("name", "about")),
+        f"extends = {text_of(_name(sweep.recipe, folder))}",
+    ]
+    for stage, options in stages.items():
+        lines += ["", "[[stage]]", f"id = {text_of(stage)}", *options]
+    return "\n".join(lines) + "\n"
 
 
-def _link(path: Path, target: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.symlink(target, path)
+def _name(recipe: Path, folder: Path) -> str:
+    """What a recipe in `folder` calls another one."""
+    if recipe in (path.absolute() for path in shipped_toml().values()):
+        return recipe.stem
+    return os.path.relpath(recipe.resolve(), folder.resolve())

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from host_tools.errors import RecipeError, SweepError
-from host_tools.recipe.file import Recipe, Stage, find_recipe, load_recipe
+from host_tools.recipe.extends import find_recipe
+from host_tools.recipe.file import Recipe, Stage, load_recipe
 from host_tools.sweep.axes import Axis, Search, points, text_of
 from host_tools.sweep.figures import Figure, figure_of
 from kws_edge.errors import ConfigError

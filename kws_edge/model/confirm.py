@@ -46,13 +46,13 @@ class Confirmer:
         self._its_columns = [second.labels.index(labels[i]) for i in self._columns]
         self._n_frames, columns = second.frontend_config.feature_shape
         self._back = [i * config.spacing_frames for i in range(config.windows)]
-        self._heard = Window(self._n_frames + self._back[-1] + hop_frames, columns, second.input.dtype)
+        self._heard = Window(self._n_frames + self._back[-1] + hop_frames, columns, np.float32)
+        self._levels = np.empty((self._n_frames, columns), second.input.dtype)
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream, before which is silence."""
-        rows = self._heard.rows
-        self._second.quantize_levels(np.tile(self._second.frontend.silence(), (len(rows), 1)), out=rows)
+        self._heard.rows[:] = self._second.frontend.silence()
         self._end = 0  # of the stream, in frames
         self._known: dict[int, NDArray[np.float32]] = {}
 
@@ -67,11 +67,14 @@ class Confirmer:
             Answers of the first network to them.
         """
         start, step = self._end, len(features) // len(posteriors)
-        self._second.quantize_levels(features, out=self._heard.extend(len(features)))
+        self._heard.extend(len(features))[:] = features
         self._end += len(features)
-        likely = posteriors[:, self._columns] >= self._config.least
+        keywords = posteriors[:, self._columns]
+        if keywords.max() < self._config.least:  # nearly always
+            return
+        likely = keywords >= self._config.least
         for i in np.flatnonzero(likely.any(axis=1)):
-            first = posteriors[i, self._columns]
+            first = keywords[i]
             second = self._mean(start + step * (int(i) + 1))
             posteriors[i, self._columns] = np.where(likely[i], _joint(first, second), first)
 
@@ -88,7 +91,8 @@ class Confirmer:
     def _ask(self, end: int) -> NDArray[np.float32]:
         rows, second = self._heard.rows, self._second
         stop = len(rows) - (self._end - end)
-        q = self._interpreter.invoke(rows[stop - self._n_frames : stop].reshape(second.input.shape))
+        second.quantize_levels(rows[stop - self._n_frames : stop], out=self._levels)
+        q = self._interpreter.invoke(self._levels.reshape(second.input.shape))
         answer: NDArray[np.float32] = second.dequantize(q)[self._its_columns]
         return answer
 
