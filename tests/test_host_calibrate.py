@@ -11,7 +11,7 @@ import pytest
 from host_tools.evaluation.operating_points import shifted
 from kws_edge import DetectorConfig, Model, shipped_models, unpack
 from kws_edge.detection.calibration import poisson_interval
-from tests.conftest import assert_one_line_error
+from tests.conftest import assert_one_line_error, assert_usage_error
 
 pytestmark = pytest.mark.host
 
@@ -106,14 +106,16 @@ def test_thresholds_shift_together_along_the_logit(shift):
 
 
 def test_given_settings_are_written(run_cli, streams, tmp_path):
-    options = ("--threshold", "0.71", "--smoothing-ms", "500", "--json", "-o", "given.tflite")
+    options = ("--threshold", "0.71", "--smoothing-ms", "500", "--step-ms", "200", "--json", "-o", "given.tflite")
     done = run_cli("calibrate", "micro12", *streams, *options, package="host_tools")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["budget_per_hour"] is None
     assert not result["by_smoothing"]
     model = Model(tmp_path / "given.tflite")
-    assert (model.detector_config.threshold, model.detector_config.smoothing_ms) == (0.71, 500)
+    chosen = model.detector_config
+    assert (chosen.threshold, chosen.smoothing_ms, chosen.step_ms) == (0.71, 500, 200)
+    assert result["before"]["threshold"] != 0.71
     assert "budget_per_hour" not in model.metadata.metrics["calibration"]
     assert model.metadata.metrics["calibration"]["words"] == 2 * 13  # each behind a gate, too
 
@@ -191,5 +193,7 @@ def test_errors(run_cli, streams, tmp_path):
         error = failed.stderr.decode().replace("\r", "\n").splitlines()[-1]
         assert error.startswith("kws-host: ")
         assert part in error
+    wrong = run_cli("calibrate", "commands12-stream", *streams, "--step-ms", "100", package="host_tools")
+    assert_usage_error(wrong, "--step-ms 100: this model answers every 40 ms", program="kws-host")
     assert_one_line_error(run_cli("calibrate", "gone", *streams, package="host_tools"), "gone", program="kws-host")
     assert not (tmp_path / "x.tflite").exists()

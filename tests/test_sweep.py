@@ -226,9 +226,7 @@ def test_a_sweep_runs_and_its_best_is_a_recipe(swept, folder, run_cli):
     assert (runs / "models" / "parallel.png").read_bytes().startswith(b"\x89PNG")
     text = (runs / "models" / "best.toml").read_text()
     assert text.startswith("# Best of the sweep models: trial ")
-    assert text.endswith(
-        f'extends = "../../heard.toml"\n\n[[stage]]\nid = "accuracy"\nmodel = "{rows[0]["model"]}"\n'
-    )
+    assert text.endswith(f'extends = "../../heard.toml"\n\n[[stage]]\nid = "accuracy"\nmodel = "{rows[0]["model"]}"\n')
     best = load_recipe(runs / "models" / "best.toml")
     assert best.by_id["accuracy"].resolved["model"] == rows[0]["model"]
     assert {one.name for one in Workshop(best, runs / "heard", folder).states().values()} == {STAGE_DONE}

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 
 from host_tools.cli import options
-from kws_edge.cli.options import BUDGET, add_foreign, add_setting, changed, threshold_of, thresholds
+from kws_edge.cli.options import BUDGET, add_foreign, add_setting, changed, check_step, threshold_of, thresholds
 from kws_edge.cli.parser import output_path
 from kws_edge.text import counted
 
@@ -46,6 +46,13 @@ def add(commands) -> None:
         metavar="X",
         help="how much more than the threshold a keyword needs after speech; default: the model's own",
     )
+    add_setting(
+        parser,
+        "step_ms",
+        metavar="MS",
+        help="time from one inference to the next: a longer one costs less, and answers come later; default: the"
+        " model's own",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
         "-o", "--output", type=output_path, metavar="FILE", help=".tflite to write; default: only show the settings"
@@ -62,6 +69,8 @@ def work(args: argparse.Namespace) -> None:
     streams, foreign = options.streams(args), options.foreign(args)
     model = Model(args.model, **foreign)
     own = model.detector_config
+    if args.step_ms is not None:
+        check_step(args.step_ms, model)
     given = {"threshold": own.threshold, **thresholds(args.threshold, own.thresholds)} if args.threshold else {}
     changed(model, own, given)  # refuses bad settings before the streams are heard
     result = calibrate(
@@ -72,6 +81,7 @@ def work(args: argparse.Namespace) -> None:
         smoothing_ms=args.smoothing_ms,
         **given,
         speech_margin=args.speech_margin,
+        step_ms=args.step_ms,
         **foreign,
         workers=args.workers,
         say=say,

@@ -150,6 +150,7 @@ def calibrate(
     threshold: float | None = None,
     thresholds: Mapping[str, float] = MappingProxyType({}),
     speech_margin: float | None = None,
+    step_ms: float | None = None,
     labels: Sequence[str] | None = None,
     frontend_config: FrontendConfig | None = None,
     workers: int | None = None,
@@ -177,6 +178,8 @@ def calibrate(
         Thresholds of single keywords, besides `threshold`.
     speech_margin : float, optional
         Replaces the model's own. It is never chosen: streams of single words do not show what it costs.
+    step_ms : float, optional
+        Replaces the model's own, before and after.
     labels, frontend_config, workers
         As for :func:`hear_all`. A front end that you give replaces the file's own, in the trials before and after.
 
@@ -189,9 +192,10 @@ def calibrate(
         raise ValueError("calibrate takes either a budget or a threshold")
     loaded = Model(model, labels=labels, frontend_config=frontend_config)
     given = {"smoothing_ms": smoothing_ms, "threshold": threshold, "speech_margin": speech_margin}
-    base = _changed(loaded.detector_config, thresholds=dict(thresholds), **given)
+    own = _changed(loaded.detector_config, step_ms=step_ms)
+    base = _changed(own, thresholds=dict(thresholds), **given)
     heard = _hear(model, streams, base, conditions, labels=labels, frontend_config=frontend_config, workers=workers)
-    before = _trial(heard, loaded.detector_config)
+    before = _trial(heard, own)
     if budget is None:
         choice = _Choice(base, _measured(heard.tally(base), before.hours, heard.distinct), ())
     else:

@@ -299,7 +299,7 @@ def detector_config(args: argparse.Namespace, model: Model, profile: RoomProfile
     own = profile.applied(model.detector_config) if profile else model.detector_config
     changes: dict[str, Any] = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.step_ms is not None:
-        _check_step(args.step_ms, model)
+        check_step(args.step_ms, model)
     if args.keywords is not None:
         changes["keywords"] = tuple(word.strip() for word in args.keywords.split(","))
     if args.wake_word is not None:
@@ -324,7 +324,7 @@ def _check_alone(args: argparse.Namespace) -> None:
         raise UsageError(f"--sensitivity {args.sensitivity:g} and {other} both set thresholds; leave one of them out")
 
 
-def _check_step(step_ms: float, model: Model) -> None:
+def check_step(step_ms: float, model: Model) -> None:
     """Refuse a time between inferences that holds no whole number of a network's answers."""
     if model.step is None:
         return
