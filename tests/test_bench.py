@@ -512,6 +512,14 @@ def test_board(pi):
     assert found["memory_bytes"] == 3884360 * 1024
     assert found["system"] == "Raspbian GNU/Linux 12 (bookworm)"
     assert not found["virtual_machine"]
+    assert found["int8_dot_products"] is False
+    for said, dots in (
+        ("Features\t: fp asimd asimddp", True),
+        ("flags\t: avx2 avx_vnni", True),
+        ("BogoMIPS\t: 1", None),
+    ):
+        (pi / "proc/cpuinfo").write_text(f"processor\t: 0\n{said}\n")
+        assert system_info.describe(pi)["int8_dot_products"] is dots
     state = system_info.state(pi)
     assert state["governor"] == "ondemand"
     assert state["scaling_cur_hz"] == 600_000_000

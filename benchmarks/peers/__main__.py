@@ -4,7 +4,7 @@
 
 DATA is the folder of recordings. The results are ``table.md``, ``results.json``, ``ratios.png`` and ``curves.png`` in
 ``benchmarks/peers/results``. Ratios that have grown by more than a tenth since ``recorded.json`` are printed.
-``--record`` writes that file anew.
+``--record`` writes them there. Processors with and without INT8 dot products have records of their own.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ CLIP_PEERS = {
     "python_speech_features": ("python_speech_features", "features", {}, None),
     "tf.signal": ("tf_signal", "host", {}, None),
 }
+WAKE_WORD = "pymicro-wakeword, one phrase"
+# Models, the samples of their own hops, and the bars: at live pace in own blocks and in equal ones, and back to back.
+DETECTORS = (("commands12", 1600, 0.6, 0.6, 0.6), ("commands12-stream", 2560, 0.5, 0.55, 0.5))
 
 
 class Bench:
@@ -106,72 +109,78 @@ class Bench:
 
     def detector(self) -> None:
         """The whole detector at live pace and back to back, its memory, and its start-up."""
-        against, live_s = "pymicro-wakeword, one phrase", self.args.live_s
+        for model, block, live, equal, fast in DETECTORS:
+            self._detector_speed(model, block, {"own blocks": live, "80 ms": equal, "back to back": fast})
+            self._detector_size(model)
+
+    def _detector_speed(self, model: str, block: int, bars: dict[str, float]) -> None:
+        live_s = self.args.live_s
 
         def live(worker: Worker) -> float:
             return worker.ask(live_s=live_s)["cpu_s"] / live_s
 
         with ExitStack() as stack:
-            programs = {"ours": ("device", "spotter"), "peer": ("wakeword", "pymicro_wakeword")}
-            workers = {  # in this order, compared sides have their turns side by side
-                (side, block): stack.enter_context(self.worker(*programs[side], block=block))
-                for side, block in (("ours", 1600), ("peer", 1024), ("peer", 1280), ("ours", 1280))
-            }
+            programs = {"ours": ("device", "spotter", {"model": model}), "peer": ("wakeword", "pymicro_wakeword", {})}
+            workers = {}
+            for side, size in (("ours", block), ("peer", 1024), ("peer", 1280), ("ours", 1280)):
+                environment, workload, options = programs[side]  # compared sides have their turns side by side
+                workers[side, size] = stack.enter_context(self.worker(environment, workload, block=size, **options))
             timers = {key: worker.timer() for key, worker in workers.items()}
             fast = take_turns({key: timers[key, 1280] for key in ("ours", "peer")}, self.args.rounds)
-            paced = {key: partial(live, worker) for key, worker in workers.items()}
-            found = take_turns(paced, self.args.live_rounds)
-        for name, blocks, ours, theirs in (
-            ("own blocks", "each in the blocks that its own program reads (100 and 64 ms)", 1600, 1024),
-            ("80 ms", "both in blocks of 80 ms", 1280, 1280),
-        ):
+            found = take_turns({key: partial(live, worker) for key, worker in workers.items()}, self.args.live_rounds)
+        own = f"each in the blocks that its own program reads ({1000 * block // RATE} and 64 ms)"
+        rows = {
+            "own blocks": (f"at live pace, CPU a second of audio, {own}", found["ours", block], found["peer", 1024], 1),
+            "80 ms": (
+                "at live pace, CPU a second of audio, both in blocks of 80 ms",
+                found["ours", 1280],
+                found["peer", 1280],
+                1,
+            ),
+            "back to back": (
+                "back to back, CPU a second of audio, in blocks of 80 ms",
+                fast["ours"],
+                fast["peer"],
+                RATE / 1280,
+            ),
+        }
+        for name, (what, ours, theirs, times) in rows.items():
             self.results.compare(
-                f"detector/live, {name}",
-                f"whole detector at live pace, CPU a second of audio, {blocks}",
-                against,
-                found["ours", ours],
-                found["peer", theirs],
-                factor=1e3,
-                bar=0.6,
+                f"detector/{model}, {name}",
+                f"whole detector with {model}, {what}",
+                WAKE_WORD,
+                ours,
+                theirs,
+                factor=1e3 * times,
+                bar=bars[name],
             )
-        self.results.compare(
-            "detector/back to back",
-            "whole detector back to back, CPU a second of audio, in blocks of 80 ms",
-            against,
-            fast["ours"],
-            fast["peer"],
-            factor=1e3 * RATE / 1280,
-            bar=0.6,
-        )
+
+    def _detector_size(self, model: str) -> None:
+        programs = {"ours": ("device", "spotter", {"model": model}), "peer": ("wakeword", "pymicro_wakeword", {})}
         starts: dict[str, list[float]] = {name: [] for name in programs}
         memory: dict[str, list[float]] = {name: [] for name in programs}
         for _ in range(self.args.rounds):
-            for name, (environment, workload) in programs.items():
+            for name, (environment, workload, options) in programs.items():
                 started = time.perf_counter()
-                with self.worker(environment, workload, recording=self.short, **STEP) as worker:
+                with self.worker(environment, workload, recording=self.short, **STEP, **options) as worker:
                     worker.ask(blocks=2)  # after 160 ms both have made an inference
                     starts[name].append(time.perf_counter() - started)
                     worker.ask(blocks=60)
                     memory[name].append(worker.ask(memory=True)["peak_bytes"])
-        self.results.compare(
-            "detector/memory",
-            "whole detector, most memory",
-            against,
-            memory["ours"],
-            memory["peer"],
-            unit="MB",
-            factor=1e-6,
-            bar=1.1,
-        )
-        self.results.compare(
-            "detector/start",
-            "whole detector, from the start to the first inference",
-            against,
-            starts["ours"],
-            starts["peer"],
-            unit="s",
-            bar=2.0,
-        )
+        for name, what, found, unit, factor, bar in (
+            ("memory", "most memory", memory, "MB", 1e-6, 1.1),
+            ("start", "from the start to the first inference", starts, "s", 1.0, 2.0),
+        ):
+            self.results.compare(
+                f"detector/{model}, {name}",
+                f"whole detector with {model}, {what}",
+                WAKE_WORD,
+                found["ours"],
+                found["peer"],
+                unit=unit,
+                factor=factor,
+                bar=bar,
+            )
 
     def invoke(self) -> None:
         """The interpreter, against a bare call of it and against plain tflite-runtime."""
@@ -386,8 +395,9 @@ def main() -> None:
     versions = {"python": machine["python"]}
     for environment in environments.values():
         versions |= {name: version for name, version in environment.versions().items() if name in names}
+    kind = f"{'with' if machine['int8_dot_products'] else 'without'} INT8 dot products"
     results = Results(
-        machine=f"{machine['cpu']}, {machine['cores']} cores" + ", virtual" * machine["virtual_machine"],
+        machine=f"{machine['cpu']} {kind}, {machine['cores']} cores" + ", virtual" * machine["virtual_machine"],
         date=datetime.date.today().isoformat(),
         versions=versions,
         command="make bench",
@@ -398,7 +408,8 @@ def main() -> None:
             print(f"{name} ...", flush=True)
             SECTIONS[name](bench)
     recorded_path = HERE / "recorded.json"
-    recorded = json.loads(recorded_path.read_text()) if recorded_path.exists() else {}
+    records = json.loads(recorded_path.read_text())
+    recorded = records.setdefault(kind, {})
     args.output.mkdir(parents=True, exist_ok=True)
     if args.only != list(SECTIONS) and (args.output / "results.json").exists():
         results.keep(json.loads((args.output / "results.json").read_text()))
@@ -410,7 +421,8 @@ def main() -> None:
     for name, times in regressions(results.ratios, recorded).items():
         print(f"REGRESSION: {name} is {times:.2f} times what was recorded")
     if args.record:
-        recorded_path.write_text(json.dumps({**recorded, **results.ratios}, indent=1, sort_keys=True) + "\n")
+        recorded.update(results.ratios)
+        recorded_path.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

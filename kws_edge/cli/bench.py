@@ -190,6 +190,8 @@ def _print(values: dict[str, Any]) -> None:
     state = values["after"]
     facts = [system["model"], system["cpu"], counted(system["cores"], "core"), system["machine"]]
     facts += ["virtual machine"] * system["virtual_machine"] + ["emulated"] * system["emulated"]
+    if (dots := system["int8_dot_products"]) is not None:
+        facts.append("INT8 dot products" if dots else "no INT8 dot products")
     facts += [f"governor {state['governor']}"] * bool(state["governor"])
     if state["temperature_c"] is not None:
         facts.append(f"{state['temperature_c']:.0f} degrees")

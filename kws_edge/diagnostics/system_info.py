@@ -23,6 +23,8 @@ _THROTTLED = {  # bits of the Raspberry Pi firmware's get_throttled
     2: "throttled",
     3: "soft temperature limit",
 }
+_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
+"""Instructions that add four INT8 products at a time, as /proc/cpuinfo names them."""
 _HOT_C = 80.0
 _OTHERS = 0.1
 _STOLEN = 0.02
@@ -59,6 +61,7 @@ def describe(root: str | Path = "/") -> dict[str, Any]:
     )
     memory = (_read(root / "proc/meminfo") or "").partition("MemTotal:")[2].split()
     machine = platform.machine()
+    instructions = (cpu.get("flags") or cpu.get("Features") or "").split()
     arm_on_x86 = machine.startswith(("arm", "aarch64")) and cpu.get("vendor_id") in ("GenuineIntel", "AuthenticAMD")
     return {
         "model": _read(root / "proc/device-tree/model") or _read(root / "sys/class/dmi/id/product_name"),
@@ -67,7 +70,8 @@ def describe(root: str | Path = "/") -> dict[str, Any]:
         "cores": os.cpu_count(),
         "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": 1024 * int(memory[0]) if memory else None,
-        "virtual_machine": "hypervisor" in cpu.get("flags", "").split(),
+        "int8_dot_products": not _DOT_PRODUCTS.isdisjoint(instructions) if instructions else None,
+        "virtual_machine": "hypervisor" in instructions,
         "emulated": arm_on_x86,
         "system": release.get("PRETTY_NAME", "").strip('"') or platform.platform(),
         "kernel": platform.release(),
