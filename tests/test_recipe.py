@@ -18,6 +18,7 @@ from host_tools.data.manifest import manifest
 from host_tools.data.source_tables import shipped_tables
 from host_tools.errors import DatasetError, RecipeError
 from host_tools.locks import locked
+from host_tools.recipe.compare import compared, read_lock
 from host_tools.recipe.extends import find_recipe
 from host_tools.recipe.file import load_recipe
 from host_tools.recipe.graph import DONE, MISSING, STALE, Result, State, Workshop
@@ -290,6 +291,8 @@ def test_a_recipe_runs_whole_and_after_kills_to_the_same_bytes(tmp_path, folder)
     assert values["model"] == {"file": "tones.tflite", "sha256": manifest(model).entries[0].sha256}
     assert [stage["id"] for stage in values["stages"]] == ["words", "streams", "mean", "int8", "quiet", "tuned"]
     assert values["data"]["clips"]["files"] == 13 * 26 + 1
+    found = Workshop(load_recipe(TONES), tmp_path / "plain" / "tones", folder)
+    assert all(one.same for one in compared(found, read_lock(lock), found.states()))
     if whole:
         (card,) = (tmp_path / "killed" / "tones").glob("card-*/tones.md")
         assert "\n".join(lock_section(values)) in card.read_text()
@@ -535,3 +538,62 @@ def test_a_lock_tells_the_data_that_stages_took_or_none(tmp_path, small):
     assert told["data"]["clips"] == {"folder": "clips", "sha256": "clips"}
     with pytest.raises(RecipeError, match="data clips changed while the recipe was followed, before stage quiet"):
         lock(workshop, stage, states(quiet="new"))
+
+
+def test_what_differs_from_a_lock_is_named(tmp_path, run_cli):
+    """Data, libraries, options and results, each by its name."""
+    recipe = load_recipe(written(tmp_path, SHORT))
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.txt").write_text("1")
+    workshop = Workshop(recipe, tmp_path / "runs" / "short", tmp_path)
+    stages = [{"id": one.id, "options": dict(one.options), "sha256": "0"} for one in recipe.stages]
+    data = {"clips": {"sha256": workshop.manifest_of_data("clips").sha256, "files": 1}}
+    told = {"recipe": {}, "data": data, "versions": workshop.versions, "stages": stages}
+
+    def differ(**changes):
+        path = tmp_path / "short.lock.json"
+        path.write_text(json.dumps({**told, **changes}))
+        return {one.name: one.found for one in compared(workshop, read_lock(path), workshop.states()) if not one.same}
+
+    missing = {"quiet": "missing here", "heard": "missing here", "apart": "missing here"}
+    assert differ() == missing
+    assert differ(data={"clips": {"sha256": "1", "files": 3}, "other": {}}) == {
+        "clips": "other content: 1 files; the lock has 3",
+        "other": "not in the recipe",
+        **missing,
+    }
+    assert differ(versions={"numpy": "0.1", "jax": "9"}) == {
+        "numpy": f"{workshop.versions['numpy']}; the lock has 0.1",
+        "jax": "not there; the lock has 9",
+        **missing,
+    }
+    other = [{**stages[0], "options": {"clips": 6, "data": "clips", "seed": 1}}, {"id": "gone"}, {"id": "apart"}]
+    assert differ(stages=other) == {
+        "quiet": "other options: clips, seed",
+        "gone": "not in the recipe",
+        "apart": "the lock has no options",
+    }
+    shown = run_cli("recipe", "compare", "short.toml", "short.lock.json", "--data", ".", package="host_tools")
+    assert [line.split(maxsplit=2) for line in shown.stdout.decode().splitlines()[-2:]] == [
+        ["stage", "gone", "not in the recipe"],
+        ["stage", "apart", "the lock has no options"],
+    ]
+    values = json.loads(
+        run_cli(
+            "recipe", "compare", "short.toml", "short.lock.json", "--data", ".", "--json", package="host_tools"
+        ).stdout
+    )
+    assert values[0] == {"kind": "data", "name": "clips", "found": "same"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "[" * 9999, '{"recipe": {}, "data": {}, "versions": {}, "stages": [1]}']
+)
+def test_a_file_that_is_no_lock_is_refused(tmp_path, text):
+    path = tmp_path / "x.lock.json"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=r"x\.lock\.json: ") as error:
+        read_lock(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(RecipeError, match="No such file"):
+        read_lock(tmp_path / "gone.json")

@@ -29,16 +29,20 @@ def add(commands) -> None:
         ("status", _status, "say which stages are done, stale or missing"),
         ("explain", _explain, "say why stages are not done, and which commands would do them"),
         ("run", _run, "run the stages that are not done; after an interruption, go on"),
+        ("compare", _compare, "say whether data, libraries and results are those of a model's lock"),
     ):
         action = actions.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         action.add_argument("recipe", metavar="NAME|FILE", help="a recipe in the folder recipes, or a .toml file")
-        action.add_argument(
-            "--until",
-            action="append",
-            default=[],
-            metavar="STAGE",
-            help="only this stage and the stages that it needs; repeatable",
-        )
+        if name == "compare":
+            action.add_argument("lock", type=Path, metavar="LOCK", help=".lock.json of a model that the recipe made")
+        else:
+            action.add_argument(
+                "--until",
+                action="append",
+                default=[],
+                metavar="STAGE",
+                help="only this stage and the stages that it needs; repeatable",
+            )
         action.add_argument(
             "--set",
             dest="changes",
@@ -65,7 +69,7 @@ def add(commands) -> None:
             metavar="RUNS",
             help="folder of results (default: runs)",
         )
-        if name in ("status", "plan"):
+        if name in ("status", "plan", "compare"):
             action.add_argument("--json", action="store_true", help="one JSON object")
         action.set_defaults(work=work)
 
@@ -167,3 +171,17 @@ def _run(args: argparse.Namespace) -> None:
     states = run(workshop, until=args.until, say=lambda line: print(printable(line), flush=True))
     last = workshop.recipe.up_to(*args.until)[-1]
     print(f"{workshop.recipe.name}: everything is done; the last: {workshop.output(last, states[last.id].done.folder)}")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from host_tools.recipe.compare import compared, read_lock
+
+    told = read_lock(args.lock)
+    workshop = _workshop(args)
+    found = compared(workshop, told, workshop.states())
+    if args.json:
+        print(json.dumps([one._asdict() for one in found]))
+        return
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        print(printable(f"{one.kind:<7}  {one.name:<{width}}  {one.found}", most=300))
