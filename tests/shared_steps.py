@@ -55,8 +55,8 @@ def batches(kind: str, steps: int, model: keras.Model):
         if kind == "clips":
             yield levels[..., np.newaxis], np.eye(LABELS, dtype=np.float32)[truth]
             continue
-        targets = np.full((BATCH, FRAMES // 2, LABELS), -0.1, np.float32)
-        targets[np.arange(BATCH), FRAMES // 2 - 1, truth] = 1
+        targets = np.full((BATCH, FRAMES // 4, LABELS), -0.1, np.float32)
+        targets[np.arange(BATCH), FRAMES // 4 - 1, truth] = 1
         yield [levels[:, :, np.newaxis], *states(model, BATCH)], targets
 
 

@@ -57,7 +57,7 @@ LABELS = ("unknown", "yes", "no", "up", "down", "left", "right", "on", "off", "s
     ("name", "parameters", "macs", "state", "frames"),
     [
         ("stream_residual", 479_499, 14_080_000, 7728, 4),
-        ("stream_micro", 55_243, 2_544_000, 4216, 2),
+        ("stream_micro", 124_811, 2_956_800, 5440, 4),
         ("stream_word", 38_027, 1_178_496, 2448, 3),
     ],
 )
@@ -216,7 +216,7 @@ def test_the_network_lowers_scores_of_words_after_speech(heeding):
     speech = np.clip(plain[:, :, 1] - SCORE_OFFSET + 3, 0, 6) / 6
     assert speech.std() > 0.1
     earliest, latest = speech_before(FRONT_END.hop_ms, answer_frames(network))
-    assert (earliest * 20, latest * 20) == (1840, 520)
+    assert (earliest * 40, latest * 40) == (1840, 520)
     expected = np.maximum(0, plain - 4 * speech_share(speech, earliest, latest) * [1, 0, 1])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert (found[:, :, [0, 2]] <= plain[:, :, [0, 2]]).all()
@@ -630,7 +630,7 @@ def test_a_run_learns_from_another(stream_run, folder, run_cli, tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--model", "stream_micro", "--teacher", "{stream}"), "answers every 4 frames, stream_micro every 2"),
+        (("--model", "stream_word", "--teacher", "{stream}"), "answers every 4 frames, stream_word every 3"),
         (("--teacher", "{clips}"), "needs the front end and the labels"),
         (("--teacher", "{stream},{stream}"), "a network with state learns from one teacher"),
     ],

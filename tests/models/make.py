@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from host_tools.convert.step_graph import to_step_int8
-from host_tools.networks.streaming import stream_micro
+from host_tools.networks.streaming import Separable, separable
 from kws_edge.features.frontend import Frontend
 from kws_edge.presets import preset
 
@@ -138,7 +138,8 @@ def convert(module: tf.Module, form: str, output=tf.int8) -> bytes:
 
 def step_network() -> keras.Model:
     """A small network with state whose normalisation is not the identity."""
-    network = stream_micro(preset("logmel40"), 3, width=0.25, blocks=3)
+    form = Separable(channels=16, stem=5, stride=2, steps=9, evidence=1)
+    network = separable(preset("logmel40"), 3, form, blocks=3)
     rng = np.random.default_rng(4)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
