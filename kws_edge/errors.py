@@ -34,8 +34,8 @@ class KwsError(Exception):
     >>> try:
     ...     model = Model("yesno")
     ... except KwsError as error:
-    ...     print(error)
-    yesno: no such file, and no shipped model of that name; shipped are commands12, commands12-stream, micro12, words36
+    ...     print(str(error).partition(";")[0])
+    yesno: no such file, and no shipped model of that name
     """
 
     def __str__(self) -> str:

@@ -26,6 +26,8 @@ def test_labels(live):
     assert live.labels == ("silence", "unknown", *COMMANDS)
     assert Model("micro12").labels == live.labels
     assert len(Model("words36").labels) == 36
+    assert Model("micro12-stream").labels == Model("commands12-stream").labels == ("unknown", *COMMANDS)
+    assert set(Model("words36-stream").labels) == {label for label in Model("words36").labels if is_keyword(label)}
 
 
 @pytest.mark.parametrize(("name", "at_least"), [("commands12", 0.95), ("micro12", 0.92), ("words36", 0.94)])
@@ -43,6 +45,9 @@ def test_sizes():
     assert Model("micro12").size <= 60_000
     assert Model("micro12").flat.macs <= 3_000_000
     assert Model("commands12").size <= 1_300_000
+    stream = Model("micro12-stream")
+    assert stream.size <= 180_000
+    assert 100 * stream.flat.macs / stream.input.shape[1] <= 3_000_000  # a second of audio has 100 frames
 
 
 def test_cards():

@@ -43,7 +43,7 @@ def shipped_models() -> dict[str, str]:
     --------
     >>> from kws_edge import shipped_models
     >>> sorted(shipped_models())
-    ['commands12', 'commands12-stream', 'micro12', 'words36']
+    ['commands12', 'commands12-stream', 'micro12', 'micro12-stream', 'words36', 'words36-stream']
     """
     names = sorted(name.removesuffix(".tflite") for name in os.listdir(_SHIPPED) if name.endswith(".tflite"))
     return {name: os.path.join(_SHIPPED, f"{name}.tflite") for name in names}

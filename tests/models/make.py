@@ -139,7 +139,7 @@ def convert(module: tf.Module, form: str, output=tf.int8) -> bytes:
 def step_network() -> keras.Model:
     """A small network with state whose normalisation is not the identity."""
     form = Separable(channels=16, stem=5, stride=2, steps=9, evidence=1)
-    network = separable(preset("logmel40"), 3, form, blocks=3)
+    network = separable(preset("logmel40"), 3, form, blocks=3, name="stream_micro")
     rng = np.random.default_rng(4)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
