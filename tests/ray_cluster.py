@@ -18,7 +18,7 @@ PATIENT = {
     "GRPC_ENABLE_FORK_SUPPORT": "false",
     "RAY_health_check_failure_threshold": "100",
 }
-"""Settings of Ray for a machine that has much else to do."""
+"""Settings of Ray for a machine that has much else to do. With gRPC's fork support, processes for clients may crash."""
 
 
 def _free_ports(n):
@@ -53,7 +53,7 @@ class Cluster:
             self.head = subprocess.Popen(
                 command, env=self.env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
-        deadline = time.monotonic() + 800
+        deadline = time.monotonic() + 250
         while "Ray runtime started" not in (said := log.read_text()):
             assert self.head.poll() is None, said
             assert time.monotonic() < deadline, said
