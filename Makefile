@@ -41,7 +41,7 @@ fuzz: .venv/test
 
 nightly: .venv/test
 	.venv/bin/python $(PIP) -e '.[cluster]' 'moto[s3,server]>=5'
-	KWS_NIGHTLY=1 TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python -m pytest -s --durations 9 \
+	KWS_NIGHTLY=1 TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python -m pytest -s -o faulthandler_timeout=0 --durations 9 \
 		$(addprefix tests/test_,sweep.py sweep_ray.py cluster.py shards.py devices.py recipe.py)
 
 arm: .venv/test

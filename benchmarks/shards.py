@@ -4,9 +4,10 @@
 
 FOLDER gets synthetic clips in tar files, and their features, 15 kB a clip; what is there is used again. Processor time
 counts, so other work on the machine changes little. The floor of features is the rate of --fewer clips. The floor of
-training is batches from a window that holds all clips. The other window is as large for an epoch's steps as by default,
-so every epoch reads another one. Epochs of both take turns, and the median of their ratios counts: other work on the
-machine slows both. Batches are compared alone: the network's own work would hide a difference.
+training is a window that holds all clips. The other window is as large for an epoch's steps as by default, so every
+epoch reads another one. Epochs of both take turns, and the median of their ratios counts: other work on the machine
+slows both. Training is that of ``micro``, the smallest network. Batches are compared alone, too: there no work of the
+network hides a difference.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tarfile
 import time
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from host_tools.sampling.batches import Batches
 from host_tools.sampling.examples import load_examples
 from kws_edge import preset
 
+Batch = tuple[np.ndarray, np.ndarray]
+FRONT_END = preset("logmel40")
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed", "bird", "cat", "dog", "tree")
 LABELS = ("silence", "unknown", *WORDS[:10])
 PER_TAR = 10_000
@@ -81,24 +85,51 @@ def features(clips: Path, folder: Path, workers: int) -> dict[str, float]:
     }
 
 
-def batches(
-    folder: Path, noise: Path, windows: dict[str, int], steps: int, epochs: int
-) -> dict[str, list[list[float]]]:
-    """Make the batches of epochs from windows of several sizes in turn. Returns processor and wall seconds of each."""
-    makers = {}
+def makers(folder: Path, noise: Path, windows: dict[str, int]) -> dict[str, Batches]:
+    """What makes the batches, from windows of several sizes."""
+    made = {}
     for name, window in windows.items():
         data = DataConfig(features=folder, more_noise=(noise,), window=window)
-        makers[name] = Batches(load_examples(data, preset("logmel40"), LABELS), MixConfig(), batch_size=160, seed=1)
-        for _ in makers[name].epoch(0, 2):
-            pass
-    found: dict[str, list[list[float]]] = {name: [] for name in windows}
-    for epoch in range(1, epochs + 1):
-        for name, maker in makers.items() if epoch % 2 else reversed(makers.items()):
+        batch_size = OptimConfig.batch_size
+        made[name] = Batches(load_examples(data, FRONT_END, LABELS), MixConfig(), batch_size=batch_size, seed=1)
+    return made
+
+
+def trainer() -> Callable[[Batch], object]:
+    """One step of training ``micro``, as ``kws-host train`` compiles it."""
+    import keras
+
+    from host_tools.networks.models import build
+
+    keras.utils.set_random_seed(1)
+    network = build("micro", FRONT_END, len(LABELS))
+    network.compile(optimizer=keras.optimizers.AdamW(), loss="categorical_crossentropy", metrics=["accuracy"])
+    return lambda batch: network.train_on_batch(*batch, return_dict=True)
+
+
+def take_turns(
+    made: dict[str, Batches], use: Callable[[Batch], object], steps: int, first: int, epochs: int
+) -> dict[str, list[list[float]]]:
+    """Use the batches of epochs from `first` on, of each in turn. Returns processor and wall seconds of the epochs."""
+    for batches in made.values():
+        for batch in batches.epoch(first, 2):  # to warm up
+            use(batch)
+    found: dict[str, list[list[float]]] = {name: [] for name in made}
+    for epoch in range(first + 1, first + 1 + epochs):
+        for name, batches in made.items() if epoch % 2 else reversed(made.items()):
             cpu, wall = time.process_time(), time.perf_counter()
-            for _ in maker.epoch(epoch, steps):
-                pass
+            for batch in batches.epoch(epoch, steps):
+                use(batch)
             found[name].append([time.process_time() - cpu, time.perf_counter() - wall])
     return found
+
+
+def report(what: str, found: dict[str, list[list[float]]]) -> None:
+    for name, seconds in found.items():
+        cpu, wall = np.median(seconds, axis=0)
+        print(f"{what} from {name}: an epoch takes {cpu:.2f} s of a core, {wall:.2f} s in all")
+    cpu, wall = np.median(np.divide(found["shards"], found["memory"]), axis=0)
+    print(f"{what} from shards / from memory: {cpu:.3f} of the processor, {wall:.3f} of the time in all", flush=True)
 
 
 def main() -> None:
@@ -125,13 +156,10 @@ def main() -> None:
     (noise / "hiss.wav").write_bytes(wav(np.random.default_rng(0).normal(0, 500, 480_000)))
     part = round(DataConfig.window / OptimConfig.steps * args.steps)
     windows = {"memory": args.clips, "shards": part}
-    epochs = batches(args.folder / f"features-{args.clips}", noise, windows, args.steps, args.epochs)
-    values["epochs"] = epochs
-    for name, seconds in epochs.items():
-        cpu, wall = np.median(seconds, axis=0)
-        print(f"from {name}: an epoch's batches take {cpu:.2f} s of a core, {wall:.2f} s in all")
-    cpu, wall = np.median(np.divide(epochs["shards"], epochs["memory"]), axis=0)
-    print(f"from shards / from memory: {cpu:.3f} of the processor, {wall:.3f} of the time in all")
+    made_of = makers(args.folder / f"features-{args.clips}", noise, windows)
+    for at, (what, use) in enumerate({"training": trainer(), "batches": lambda batch: None}.items()):
+        values[what] = take_turns(made_of, use, args.steps, at * (args.epochs + 1), args.epochs)
+        report(what, values[what])
     if args.json:
         args.json.write_text(json.dumps(values, indent=1))
 

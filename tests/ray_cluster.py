@@ -14,10 +14,11 @@ from pathlib import Path
 PATIENT = {
     "RAY_raylet_start_wait_time_s": "600",
     "RAY_agent_register_timeout_ms": "600000",
-    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "600",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "200",
+    "GRPC_ENABLE_FORK_SUPPORT": "false",
     "RAY_health_check_failure_threshold": "100",
 }
-"""Settings of Ray for a machine that has much else to do."""
+"""Settings of Ray for a machine that has much else to do. With gRPC's fork support, processes for clients may crash."""
 
 
 def _free_ports(n):
@@ -69,8 +70,8 @@ class Cluster:
 def cluster():
     """A cluster with its head started; killed at the end."""
     made = Cluster()
-    made.start()
     try:
+        made.start()
         yield made
     finally:
         with contextlib.suppress(ProcessLookupError):

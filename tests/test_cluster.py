@@ -16,7 +16,7 @@ from tests.conftest import assert_one_line_error_at_end
 from tests.ray_cluster import cluster
 from tests.test_shards import contents, features, finished, write_folder, write_tar
 
-pytestmark = [pytest.mark.host, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.host, pytest.mark.timeout(1800)]
 
 SHARDS = 24
 WAIT_S = 300
@@ -124,6 +124,14 @@ def test_no_cluster_there(corpus, tmp_path):
     done = finished(features(corpus, tmp_path / "out", "--on", f"ray://127.0.0.1:{free_port()}"))
     assert_one_line_error_at_end(done, "no Ray cluster answers there", "see ray start --head")
     assert not (tmp_path / "out").exists()
+
+
+def test_without_s3fs(tmp_path):
+    pytest.importorskip("fsspec", exc_type=ImportError, reason="fsspec is not installed here")
+    code = "import sys; sys.modules['s3fs'] = None; from host_tools.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "features", "s3://bucket/words", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_S)
+    assert_one_line_error_at_end(done, "Install s3fs to access S3: pip install '.[cluster]'")
 
 
 def test_buckets(tmp_path, monkeypatch):

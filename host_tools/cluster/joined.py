@@ -18,6 +18,8 @@ __all__ = ["joined", "run_on_cluster"]
 
 _RETRIES = 10
 """How often a task begins anew where its process or its machine died."""
+_TRIES = 4
+"""How often Ray is asked to take a client. A client's server may crash as it starts, where gRPC forks (ray#63202)."""
 _ANSWER_S = 10.0
 
 
@@ -56,7 +58,7 @@ def joined(where: str) -> Iterator[Any]:
             ray.init("local", include_dashboard=False, **options)
         else:
             _check_answers(where)  # Ray itself asks for minutes
-            ray.init(where, **options)
+            _join(ray, where, options)
     except (OSError, ValueError) as error:
         raise WorkerError(f"{where}: no Ray cluster answers there ({_line(error)}); see ray start --head") from None
     except RuntimeError as error:  # of other versions of Ray or of Python
@@ -113,6 +115,17 @@ def run_on_cluster(work: Callable, jobs: Iterable, where: str) -> Iterator:
 def _done(work: Callable, job: Any) -> Any:
     """What each task does. Ray takes no partial of a function."""
     return work(job)
+
+
+def _join(ray: Any, where: str, options: dict[str, Any]) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(where, **options)
+            return
+        except ConnectionAbortedError:  # a ConnectionError of another kind is of a cluster that went away
+            if not left:
+                raise
+            ray.shutdown()
 
 
 def _check_answers(where: str) -> None:

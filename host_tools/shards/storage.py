@@ -114,4 +114,5 @@ def _system(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
     except ImportError as error:  # it says which package reads such URLs
-        raise RuntimeUnavailableError(f"{url}: {error}") from None
+        how = f": {extra('cluster')}" if url.startswith("s3:") else ""
+        raise RuntimeUnavailableError(f"{url}: {error}{how}") from None
