@@ -184,10 +184,13 @@ def test_the_shown_recipe_is_one(tmp_path):
     texts = [
         block for language, block in FENCE.findall((DOCS / "train" / "recipes.md").read_text()) if language == "toml"
     ]
-    (tmp_path / "shown.toml").write_text(*texts)
+    for name, text in zip(("shown", "extends"), texts, strict=True):
+        (tmp_path / f"{name}.toml").write_text(text)
     shown, shipped = file.load_recipe(tmp_path / "shown.toml"), file.load_recipe(ROOT / "recipes" / "micro12.toml")
     assert shown.about == shipped.about
     assert {stage.why for stage in shown.stages} <= {stage.why for stage in shipped.stages}
+    extends = file.load_recipe(tmp_path / "extends.toml")
+    assert [stage.resolved["epochs"] for stage in extends.stages if stage.do == "train"] == [40, 6]
 
 
 def linked(page: Path) -> set[Path]:

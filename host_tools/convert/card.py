@@ -77,8 +77,8 @@ def _use(model: Model) -> list[str]:
     return [
         "## Use",
         "",
-        f"Hears {len(keywords)} {'English ' if official else ''}{'words' if len(keywords) > 1 else 'word'}, beside "
-        f"{' and '.join(others) or 'nothing'}: {', '.join(keywords)}.",
+        f"Hears {len(keywords)} {'English ' if official else ''}{'words' if len(keywords) > 1 else 'word'}"
+        f"{', beside ' * bool(others)}{' and '.join(others)}: {', '.join(keywords)}.",
         "",
         f"It listens to {_heard(model)} on the device, without a network.",
         "",
