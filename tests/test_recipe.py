@@ -56,6 +56,9 @@ seed = 4
 """
 
 
+BROKEN = (("{}", "[1]"), ("{}", "{}"), ('{"clips": 1}', "[]"), ("{}", '[{"id": 1}]'))
+
+
 def written(tmp_path, text):
     path = tmp_path / "short.toml"
     path.write_text(text)
@@ -292,7 +295,7 @@ def test_a_recipe_runs_whole_and_after_kills_to_the_same_bytes(tmp_path, folder)
     assert [stage["id"] for stage in values["stages"]] == ["words", "streams", "mean", "int8", "quiet", "tuned"]
     assert values["data"]["clips"]["files"] == 13 * 26 + 1
     found = Workshop(load_recipe(TONES), tmp_path / "plain" / "tones", folder)
-    assert all(one.same for one in compared(found, read_lock(lock), found.states()))
+    assert all(one.same for one in compared(found, read_lock(lock, found.recipe)))
     if whole:
         (card,) = (tmp_path / "killed" / "tones").glob("card-*/tones.md")
         assert "\n".join(lock_section(values)) in card.read_text()
@@ -548,23 +551,23 @@ def test_what_differs_from_a_lock_is_named(tmp_path, run_cli):
     workshop = Workshop(recipe, tmp_path / "runs" / "short", tmp_path)
     stages = [{"id": one.id, "options": dict(one.options), "sha256": "0"} for one in recipe.stages]
     data = {"clips": {"sha256": workshop.manifest_of_data("clips").sha256, "files": 1}}
-    told = {"recipe": {}, "data": data, "versions": workshop.versions, "stages": stages}
+    told = {"recipe": {"name": "short"}, "data": data, "versions": workshop.versions, "stages": stages}
 
     def differ(**changes):
         path = tmp_path / "short.lock.json"
         path.write_text(json.dumps({**told, **changes}))
-        return {one.name: one.found for one in compared(workshop, read_lock(path), workshop.states()) if not one.same}
+        return {one.name: one.found for one in compared(workshop, read_lock(path, recipe)) if not one.same}
 
     missing = {"quiet": "missing here", "heard": "missing here", "apart": "missing here"}
     assert differ() == missing
     assert differ(data={"clips": {"sha256": "1", "files": 3}, "other": {}}) == {
-        "clips": "other content: 1 files; the lock has 3",
+        "clips": "other content: 1 file; the lock has 3",
         "other": "not in the recipe",
         **missing,
     }
     assert differ(versions={"numpy": "0.1", "jax": "9"}) == {
         "numpy": f"{workshop.versions['numpy']}; the lock has 0.1",
-        "jax": "not there; the lock has 9",
+        "jax": "not used here; the lock has 9",
         **missing,
     }
     other = [{**stages[0], "options": {"clips": 6, "data": "clips", "seed": 1}}, {"id": "gone"}, {"id": "apart"}]
@@ -583,17 +586,29 @@ def test_what_differs_from_a_lock_is_named(tmp_path, run_cli):
             "recipe", "compare", "short.toml", "short.lock.json", "--data", ".", "--json", package="host_tools"
         ).stdout
     )
-    assert values[0] == {"kind": "data", "name": "clips", "found": "same"}
+    assert not values["same"]
+    assert values["found"][0] == {"kind": "data", "name": "clips", "found": "same"}
+    shutil.rmtree(tmp_path / "clips")
+    workshop.look_again()
+    assert {
+        "clips": f"{tmp_path}/clips: no such file or folder",
+        "quiet": "data are missing",
+    }.items() <= differ().items()
+    with pytest.raises(RecipeError, match=r"short\.lock\.json: is a lock of the recipe 'other', not of 'short'"):
+        differ(recipe={"name": "other"})
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", "[" * 9999, '{"recipe": {}, "data": {}, "versions": {}, "stages": [1]}']
+    "text",
+    ["", "[]", "{}", "[" * 9999]
+    + [f'{{"recipe": {{}}, "data": {data}, "versions": {{}}, "stages": {stages}}}' for data, stages in BROKEN],
 )
 def test_a_file_that_is_no_lock_is_refused(tmp_path, text):
+    recipe = load_recipe(written(tmp_path, SHORT))
     path = tmp_path / "x.lock.json"
     path.write_text(text)
     with pytest.raises(RecipeError, match=r"x\.lock\.json: ") as error:
-        read_lock(path)
+        read_lock(path, recipe)
     assert "\n" not in str(error.value)
     with pytest.raises(RecipeError, match="No such file"):
-        read_lock(tmp_path / "gone.json")
+        read_lock(tmp_path / "gone.json", recipe)

@@ -382,7 +382,7 @@ def main() -> None:
         nargs="+",
         choices=list(SECTIONS),
         default=list(SECTIONS),
-        help="measure only these; keep the rest",
+        help="measure only these; keep the rest, if it is of this kind of machine",
     )
     parser.add_argument("--record", action="store_true", help="write recorded.json anew")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results")
@@ -408,11 +408,13 @@ def main() -> None:
             print(f"{name} ...", flush=True)
             SECTIONS[name](bench)
     recorded_path = HERE / "recorded.json"
-    records = json.loads(recorded_path.read_text())
+    records = json.loads(recorded_path.read_text()) if recorded_path.exists() else {}
     recorded = records.setdefault(kind, {})
     args.output.mkdir(parents=True, exist_ok=True)
     if args.only != list(SECTIONS) and (args.output / "results.json").exists():
-        results.keep(json.loads((args.output / "results.json").read_text()))
+        old = json.loads((args.output / "results.json").read_text())
+        if old["machine"] == results.machine:
+            results.keep(old)
     text = results.table(recorded)
     (args.output / "table.md").write_text(text)
     (args.output / "results.json").write_text(json.dumps(results.to_dict(), indent=1) + "\n")

@@ -176,12 +176,11 @@ def _run(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from host_tools.recipe.compare import compared, read_lock
 
-    told = read_lock(args.lock)
     workshop = _workshop(args)
-    found = compared(workshop, told, workshop.states())
+    found = compared(workshop, read_lock(args.lock, workshop.recipe))
     if args.json:
-        print(json.dumps([one._asdict() for one in found]))
+        print(json.dumps({"same": all(one.same for one in found), "found": [one._asdict() for one in found]}))
         return
-    width = max((len(one.name) for one in found), default=0)
+    width = min(30, max((len(one.name) for one in found), default=0))
     for one in found:
         print(printable(f"{one.kind:<7}  {one.name:<{width}}  {one.found}", most=300))

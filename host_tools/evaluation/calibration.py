@@ -115,7 +115,7 @@ class Calibration:
     budget: float | None
     """False accepts per hour; None if the threshold was given."""
     before: Trial
-    """Trial of the model file's settings."""
+    """Trial of the model file's settings, at the step that was asked for."""
     after: Trial
     """Trial of the chosen settings."""
     promise: Promise

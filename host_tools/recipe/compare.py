@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from host_tools.errors import DatasetError, RecipeError
-from host_tools.recipe.file import Stage
+from host_tools.recipe.file import Recipe, Stage
 from host_tools.recipe.graph import State, Workshop
-from kws_edge.text import parse_json, printable, read_text
+from kws_edge.text import counted, parse_json, printable, read_text, shown
 
 __all__ = ["Likeness", "compared", "read_lock"]
 
@@ -30,13 +31,13 @@ class Likeness(NamedTuple):
         return self.found == SAME
 
 
-def read_lock(path: str | Path) -> dict[str, Any]:
+def read_lock(path: str | Path, recipe: Recipe) -> dict[str, Any]:
     """Read the lock of a model that a recipe made.
 
     Raises
     ------
     RecipeError
-        If the file cannot be read, or is no lock of a recipe.
+        If the file cannot be read, or is no lock of this recipe.
     """
     try:
         told = parse_json(read_text(path))
@@ -44,12 +45,15 @@ def read_lock(path: str | Path) -> dict[str, Any]:
         raise RecipeError(printable(f"{path}: {getattr(error, 'strerror', None) or error}")) from None
     forms = {"recipe": dict, "data": dict, "versions": dict, "stages": list}
     fits = isinstance(told, dict) and all(isinstance(told.get(name), form) for name, form in forms.items())
+    fits = fits and all(isinstance(one, dict) for one in told["data"].values())
     if not fits or not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in told["stages"]):
         raise RecipeError(printable(f"{path}: is no lock of a model that a recipe made"))
+    if (name := told["recipe"].get("name")) != recipe.name:
+        raise RecipeError(printable(f"{path}: is a lock of the recipe {shown(name)}, not of {shown(recipe.name)}"))
     return dict(told)
 
 
-def compared(workshop: Workshop, told: Mapping[str, Any], states: Mapping[str, State]) -> list[Likeness]:
+def compared(workshop: Workshop, told: Mapping[str, Any]) -> list[Likeness]:
     """Compare data, libraries and results with those of a lock.
 
     Another processor adds in another order. So networks that train there differ in the last bits, and so does what is
@@ -60,46 +64,50 @@ def compared(workshop: Workshop, told: Mapping[str, Any], states: Mapping[str, S
     workshop : Workshop
     told : mapping
         From :func:`read_lock`.
-    states : mapping of str to State
-        Of every stage of the recipe.
     """
-    recipe = workshop.recipe
+    recipe, states = workshop.recipe, _states(workshop)
     found = [Likeness("data", name, _data(workshop, name, one)) for name, one in told["data"].items()]
     for name, there in told["versions"].items():
-        here = workshop.versions.get(name, "not there")
+        here = workshop.versions.get(name, "not used here")
         found.append(Likeness("library", name, SAME if there == here else f"{here}; the lock has {there}"))
     for one in told["stages"]:
         found.append(Likeness("stage", one["id"], _result(recipe.by_id.get(one["id"]), one, states)))
     return found
 
 
-def _data(workshop: Workshop, name: str, told: Any) -> str:
+def _states(workshop: Workshop) -> dict[str, State]:
+    """The states of the stages whose data, and those of all stages before them, are there."""
+    states: dict[str, State] = {}
+    for stage in workshop.recipe.stages:
+        if all(one in states for one in stage.parents):
+            with contextlib.suppress(DatasetError):
+                states[stage.id] = workshop.state(stage, states)
+    return states
+
+
+def _data(workshop: Workshop, name: str, told: Mapping[str, Any]) -> str:
     if name not in workshop.recipe.data:
         return "not in the recipe"
     try:
         here = workshop.manifest_of_data(name).to_dict()
-    except (DatasetError, OSError) as error:
+    except DatasetError as error:
         return str(error)
-    if not isinstance(told, dict) or here["sha256"] != told.get("sha256"):
-        files = told.get("files") if isinstance(told, dict) else None
-        return f"other content: {here['files']:,} files; the lock has {files}"
-    return SAME
+    if here["sha256"] == told.get("sha256"):
+        return SAME
+    return f"other content: {counted(here['files'], 'file')}; the lock has {told.get('files', 'no number')}"
 
 
 def _result(stage: Stage | None, told: Mapping[str, Any], states: Mapping[str, State]) -> str:
     if stage is None:
         return "not in the recipe"
-    options, here = told.get("options"), {name: _plain(value) for name, value in stage.options.items()}
+    options, here = told.get("options"), stage.options
     if not isinstance(options, dict):
         return "the lock has no options"
     if other := sorted(name for name in {*options, *here} if options.get(name) != here.get(name)):
         return f"other options: {', '.join(other)}"
-    state = states[stage.id]
+    state = states.get(stage.id)
+    if state is None:
+        return "data are missing"
     if state.result is None:
         return f"{state.name} here"
     return SAME if state.result.record["sha256"] == told.get("sha256") else "another result"
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value

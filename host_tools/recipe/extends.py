@@ -59,17 +59,15 @@ def written(path: Path) -> Written:
             raise RecipeError(printable(f"{path}: extends: leads to more than {_DEEP} recipes, or back to itself"))
         files.append(following)
         tables.append(read_toml(following, what="recipe", error=RecipeError))
-        for name in _dict(tables[-1].get("data")):
+        data = tables[-1].get("data", {})
+        for name in data if isinstance(data, dict) else ():
             homes.setdefault(name, following.parent)
         following = _extended(following, tables[-1])
     table = tables.pop()
-    for file, own in zip(files[-2::-1], reversed(tables), strict=True):
+    for base, file, own in zip(files[::-1], files[-2::-1], reversed(tables), strict=False):
+        _check_form(base, table)
         table = _joined(file, table, own)
     return Written(tuple(files), table, homes)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _extended(path: Path, table: dict[str, Any]) -> Path | None:
@@ -87,50 +85,69 @@ def _extended(path: Path, table: dict[str, Any]) -> Path | None:
         raise RecipeError(printable(f"{path}: extends: {error}")) from None
 
 
-def _joined(path: Path, base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """What `own`, of the file `path`, says on top of `base`. What has another form than it should is kept as it is."""
-    base = {**base, "stage": _left(path, base.get("stage"), own.pop("without", []))}
-    joined = {**base, **own}
+def _check_form(path: Path, table: dict[str, Any]) -> None:
+    """Raise an error unless what others add to consists of tables."""
     for key in ("data", "mix", "defaults"):
-        if isinstance(own.get(key, {}), dict):
-            joined[key] = _merged(_dict(base.get(key)), own.get(key, {}))
-    stages = own.get("stage", [])
-    if _are_stages(stages) and _are_stages(base["stage"]):
-        joined["stage"] = _changed(base["stage"], stages)
-    return joined
+        if not isinstance(table.get(key, {}), dict):
+            raise RecipeError(printable(f"{path}: {key}: is no table"))
+    for key in ("mix", "defaults"):
+        for name, value in table.get(key, {}).items():
+            if not isinstance(value, dict):
+                raise RecipeError(printable(f"{path}: {key}.{name}: is no table"))
+    if not _are_stages(table.get("stage", [])):
+        raise RecipeError(printable(f"{path}: stage: is written in tables, [[stage]]"))
 
 
 def _are_stages(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
+def _joined(path: Path, base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What `own`, of the file `path`, says on top of `base`. What has another form than it should is kept as it is."""
+    stages = _left(path, base.get("stage", []), own.pop("without", []))
+    joined = {**base, **own}
+    for key in ("data", "mix", "defaults"):
+        if isinstance(own.get(key, {}), dict):
+            joined[key] = _merged(base.get(key, {}), own.get(key, {}))
+    changes = own.get("stage", [])
+    if _are_stages(changes):
+        joined["stage"] = _changed(path, stages, changes)
+    return joined
+
+
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Both tables, and the tables in them."""
-    both = {key: {**_dict(base.get(key)), **value} if isinstance(value, dict) else value for key, value in own.items()}
-    return {**base, **both}
+    return {**base, **{key: {**base.get(key, {}), **one} if isinstance(one, dict) else one for key, one in own.items()}}
 
 
-def _left(path: Path, stages: Any, without: Any) -> Any:
+def _left(path: Path, stages: list[dict[str, Any]], without: Any) -> list[dict[str, Any]]:
     """The stages without those of some ids."""
     if not (isinstance(without, list) and all(isinstance(one, str) for one in without)):
         raise RecipeError(printable(f"{path}: without: is a list of stages, such as ['softer']"))
-    known = [str(one.get("id")) for one in stages] if _are_stages(stages) else []
+    known = [one.get("id") for one in stages]
     for identity in without:
         if identity not in known:
-            raise RecipeError(
-                printable(f"{path}: without: no stage {shown(identity)} in what it extends{near(identity, known)}")
-            )
-    return [one for one in stages if one.get("id") not in without] if without else stages
+            guess = near(identity, map(str, known))
+            raise RecipeError(printable(f"{path}: without: no stage {shown(identity)} in what it extends{guess}"))
+    return [one for one in stages if one.get("id") not in without]
 
 
-def _changed(stages: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _changed(path: Path, stages: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The stages with those of `own`: the same ids are changed, new ones come before the next that is changed."""
-    found, new = list(stages), []
+    found, new, seen = list(stages), [], []
     for stage in own:
-        at = next((i for i, one in enumerate(found) if one.get("id") == stage.get("id")), None)
+        identity = stage.get("id")
+        if identity in seen:
+            raise RecipeError(printable(f"{path}: stage {identity}: is there twice"))
+        seen.append(identity)
+        at = next((i for i, one in enumerate(found) if one.get("id") == identity), None)
         if at is None:
             new.append(stage)
         else:
+            if stage.get("do", found[at].get("do")) != found[at].get("do"):
+                raise RecipeError(
+                    printable(f"{path}: stage {identity}: does something else; name it in 'without', and write it anew")
+                )
             found[at : at + 1] = [*new, {**found[at], **stage}]
             new = []
     return found + new

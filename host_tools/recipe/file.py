@@ -144,7 +144,9 @@ class _Reader:
         self.ids: dict[str, Kind] = {}
 
     def _fail(self, where: str, message: str) -> RecipeError:
-        return RecipeError(printable(f"{self.path}: {where}: {message}"))
+        others = ", ".join(file.name for file in self.source.files[1:])
+        extends = f" (it extends {others})" if others else ""
+        return RecipeError(printable(f"{self.path}{extends}: {where}: {message}"))
 
     def _tables(self, name: str) -> dict[str, dict]:
         found = self.table.get(name, {})

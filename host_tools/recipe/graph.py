@@ -82,7 +82,7 @@ class Workshop:
     def versions(self) -> dict[str, str]:
         """Versions of this package and of the libraries."""
         found = {"kws-edge": kws_edge.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
-        backend = os.environ.get("KERAS_BACKEND")
+        backend = _backend()
         for name in (*_LIBRARIES, *(one for one in _BACKENDS if one == backend)):
             with contextlib.suppress(metadata.PackageNotFoundError):
                 found[name] = metadata.version(name)
@@ -250,6 +250,17 @@ def _is_record(record: Any) -> bool:
     texts = (record.get(name) for name in ("id", "key", "sha256"))
     parts = (record["inputs"].get(name) for name in ("options", "versions", "stages", "shipped", "data"))
     return all(isinstance(one, str) for one in texts) and all(isinstance(one, dict) for one in parts)
+
+
+def _backend() -> str:
+    """The library by which Keras computes, as it finds it itself."""
+    if name := os.environ.get("KERAS_BACKEND"):
+        return name
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return str(json.loads((home / "keras.json").read_bytes())["backend"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return "tensorflow"
 
 
 def _network(stage: Stage) -> dict[str, str]:

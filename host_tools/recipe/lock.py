@@ -53,7 +53,7 @@ def lock(workshop: Workshop, stage: Stage, states: Mapping[str, State]) -> str:
 
 
 def _file(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": manifest(path).sha256}
+    return {"file": path.name, "sha256": manifest(path).entries[0].sha256}
 
 
 def _data(recipe: Recipe, made: Sequence[State]) -> dict[str, dict[str, Any]]:

@@ -166,7 +166,7 @@ def text_of(value: Any, where: str = "") -> str:
     for one in parts:
         if not isinstance(one, (bool, int, float, str)) or (isinstance(one, float) and not math.isfinite(one)):
             raise SweepError(f"{where} takes texts, numbers, true or false, or lists of these, got {shown(one)}")
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML has only so
 
 
 def points(axes: Sequence[Axis], search: Search) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from host_tools.recipe.extends import written
 from host_tools.sweep.axes import text_of
 from host_tools.sweep.file import Sweep
 from host_tools.toml_files import shipped_toml
@@ -31,13 +30,7 @@ def best_recipe(
         The trial's values by axis, and what it measured.
     folder : path
         Where the new file will be.
-
-    Raises
-    ------
-    RecipeError
-        If the recipe cannot be read.
     """
-    table = written(sweep.recipe).table
     stages: dict[str, list[str]] = defaultdict(list)
     for name, text in sweep.changes(values).items():
         stage, _, option = name.partition(".")
@@ -46,7 +39,6 @@ def best_recipe(
     scale = f" at scale {sweep.scale:g}" if sweep.scale != 1 else ""
     lines = [
         f"# Best of the sweep {sweep.name}: trial {number}{scale}, {printable(measured)}",
-        *(f"{key} = {text_of(table[key])}" for key in ("name", "about")),
         f"extends = {text_of(_name(sweep.recipe, folder))}",
     ]
     for stage, options in stages.items():
@@ -58,4 +50,4 @@ def _name(recipe: Path, folder: Path) -> str:
     """What a recipe in `folder` calls another one."""
     if recipe in (path.absolute() for path in shipped_toml().values()):
         return recipe.stem
-    return os.path.relpath(recipe.resolve(), folder.resolve())
+    return os.path.relpath(recipe.parent.resolve() / recipe.name, folder.resolve())

@@ -70,9 +70,9 @@ class Confirmer:
         self._heard.extend(len(features))[:] = features
         self._end += len(features)
         keywords = posteriors[:, self._columns]
-        if keywords.max() < self._config.least:  # nearly always
-            return
         likely = keywords >= self._config.least
+        if not likely.any():  # nearly always
+            return
         for i in np.flatnonzero(likely.any(axis=1)):
             first = keywords[i]
             second = self._mean(start + step * (int(i) + 1))
