@@ -127,6 +127,12 @@ def test_changes_and_scale_hold_for_stages_of_both(folder):
         ('clips = "mine"', "clips = 3", r"own\.toml .*: data: holds names of folders"),
         ('[data]\nclips = "mine"', "", None),
         ("[data]", "data = 3\n[mix.x]", r"own\.toml .*: data: holds names of folders"),
+        ('[data]\nclips = "mine"', "[data.clips]\nx = 3", r"own\.toml .*: data: holds names of folders"),
+        (
+            "[defaults.make-stream]\nclips = 9",
+            "[defaults]\nmake-stream = 3",
+            r"own\.toml .*: defaults: is written in tables",
+        ),
         ("clips = 9", "clip = 9", r"own\.toml .*: stage quiet: .*clip"),
         ('id = "heard"', 'id = "heard"\ndo = "evaluate"', r"own\.toml: stage heard: does something else; name it in"),
         ('id = "heard"', 'id = "quiet"\n[[stage]]\nid = "quiet"', r"own\.toml: stage quiet: is there twice"),

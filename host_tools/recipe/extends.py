@@ -108,16 +108,19 @@ def _joined(path: Path, base: dict[str, Any], own: dict[str, Any]) -> dict[str, 
     joined = {**base, **own}
     for key in ("data", "mix", "defaults"):
         if isinstance(own.get(key, {}), dict):
-            joined[key] = _merged(base.get(key, {}), own.get(key, {}))
+            joined[key] = _merged(base.get(key, {}), own.get(key, {}), deep=key != "data")
     changes = own.get("stage", [])
     if _are_stages(changes):
         joined["stage"] = _changed(path, stages, changes)
     return joined
 
 
-def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Both tables, and the tables in them."""
-    return {**base, **{key: {**base.get(key, {}), **one} if isinstance(one, dict) else one for key, one in own.items()}}
+def _merged(base: dict[str, Any], own: dict[str, Any], *, deep: bool) -> dict[str, Any]:
+    """Both tables, and if `deep` the tables in them, too."""
+    merged = {
+        key: {**base.get(key, {}), **value} if deep and isinstance(value, dict) else value for key, value in own.items()
+    }
+    return {**base, **merged}
 
 
 def _left(path: Path, stages: list[dict[str, Any]], without: Any) -> list[dict[str, Any]]:
@@ -137,7 +140,7 @@ def _changed(path: Path, stages: list[dict[str, Any]], own: list[dict[str, Any]]
     found, new, seen = list(stages), [], []
     for stage in own:
         identity = stage.get("id")
-        if identity in seen:
+        if identity is not None and identity in seen:
             raise RecipeError(printable(f"{path}: stage {identity}: is there twice"))
         seen.append(identity)
         at = next((i for i, one in enumerate(found) if one.get("id") == identity), None)
