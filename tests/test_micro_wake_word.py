@@ -245,12 +245,12 @@ def test_networks_that_devices_cannot_run_are_refused():
     def graph(**options):
         network = build("stream_micro", FRONT_END, 2, width=0.13, **options)
         levels = np.random.default_rng(4).uniform(0, 26, (60, 40)).astype(np.float32)
-        return to_step_int8(network, [levels], FRONT_END, hop_frames=2)
+        return to_step_int8(network, [levels], FRONT_END, hop_frames=4)
 
     with pytest.raises(TrainingError, match=r"^run: its scores end at .*, and a word needs 8: it would never be heard"):
         to_micro_wake_word(graph(), 1, SCORE_OFFSET, "run")
     with pytest.raises(TrainingError, match=r"^run: keeps 22 states, .* has room for 20: take a network with fewer"):
-        to_micro_wake_word(graph(blocks=21), 1, 1.0, "run")
+        to_micro_wake_word(graph(blocks=20), 1, 1.0, "run")
 
 
 def refused(run_cli, *arguments):
