@@ -120,7 +120,7 @@ class Bench:
             return worker.ask(live_s=live_s)["cpu_s"] / live_s
 
         with ExitStack() as stack:
-            programs = {"ours": ("device", "spotter", {"model": model}), "peer": ("wakeword", "pymicro_wakeword", {})}
+            programs = _programs(model)
             workers = {}
             for side, size in (("ours", block), ("peer", 1024), ("peer", 1280), ("ours", 1280)):
                 environment, workload, options = programs[side]  # compared sides have their turns side by side
@@ -156,7 +156,7 @@ class Bench:
             )
 
     def _detector_size(self, model: str) -> None:
-        programs = {"ours": ("device", "spotter", {"model": model}), "peer": ("wakeword", "pymicro_wakeword", {})}
+        programs = _programs(model)
         starts: dict[str, list[float]] = {name: [] for name in programs}
         memory: dict[str, list[float]] = {name: [] for name in programs}
         for _ in range(self.args.rounds):
@@ -351,6 +351,11 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
 }
 
 
+def _programs(model: str) -> dict[str, tuple[str, str, dict[str, str]]]:
+    """Environment, workload and options of the whole detector: ours with a model, and the peer's."""
+    return {"ours": ("device", "spotter", {"model": model}), "peer": ("wakeword", "pymicro_wakeword", {})}
+
+
 def _long_recording(path: Path, hours: int) -> None:
     """A WAV file with half a minute of speech at the start of each hour. The holes between take no space."""
     speech = soundfile.read(STREAM, dtype="int16")[0].tobytes()
@@ -384,7 +389,7 @@ def main() -> None:
         default=list(SECTIONS),
         help="measure only these; keep the rest, if it is of this kind of machine",
     )
-    parser.add_argument("--record", action="store_true", help="write recorded.json anew")
+    parser.add_argument("--record", action="store_true", help="write the ratios to recorded.json")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results")
     parser.add_argument("--cache", type=Path, default=REPOSITORY / ".cache" / "bench")
     args = parser.parse_args()
